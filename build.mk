@@ -1,0 +1,71 @@
+# build.mk: how the sources become programs and tests. BUILD, CC and SANITIZE may be set.
+#
+# kernels/ and common/ go into libofframp.a; a program is its folder's sources and that library; a
+# test program is one file under tests/ with the harness, the library and the programs' sources
+# without their main.c.
+SANITIZE ?=
+BUILD ?= build$(if $(SANITIZE),-sanitize)
+PREFIX ?= /usr/local
+PROGRAMS := extract train generate cache
+
+CFLAGS ?= -O2 -g
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
+override CFLAGS += -std=c11 -D_GNU_SOURCE -I. -pthread -ffp-contract=off $(WARNINGS) $(EXTRA_CFLAGS)
+ifneq ($(SANITIZE),)
+override CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+override LDFLAGS += -fsanitize=address,undefined
+endif
+LIBS := -ldnnl -llmdb -lzstd -lxxhash -lpcre2-8 -ljansson -lcyaml -llapacke -lgomp -lm -ldl
+
+# Loops of the cpu backend are compiled once per instruction set and chosen at run time.
+LOOPS := $(wildcard kernels/cpu/loops/*.c)
+ifeq ($(shell uname -m),x86_64)
+LOOP_SETS := base avx2 avx512
+else
+LOOP_SETS := base
+endif
+LOOP_FLAGS_base :=
+LOOP_FLAGS_avx2 := -march=x86-64-v3
+LOOP_FLAGS_avx512 := -march=x86-64-v4 -mprefer-vector-width=512
+LOOP_OBJECTS := $(foreach set,$(LOOP_SETS),$(LOOPS:%.c=$(BUILD)/obj/%.$(set).o))
+
+LIBRARY_SOURCES := $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c common/*/*.c)
+LIBRARY_OBJECTS := $(LIBRARY_SOURCES:%.c=$(BUILD)/obj/%.o) $(LOOP_OBJECTS)
+PROGRAM_OBJECTS = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $(1)/*.c))
+SHARED_OBJECTS := $(filter-out %/main.o,$(foreach p,$(PROGRAMS),$(call PROGRAM_OBJECTS,$(p))))
+
+TEST_SOURCES := $(wildcard tests/unit/*.c tests/ops/*.c tests/golden/*.c tests/malformed/*.c tests/faults/*.c tests/bench/*.c)
+TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
+
+programs: $(PROGRAMS:%=$(BUILD)/%)
+tests-build: programs $(TESTS)
+.PHONY: programs tests-build
+
+define program_rule
+$(BUILD)/$(1): $(call PROGRAM_OBJECTS,$(1)) $(BUILD)/libofframp.a
+	$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LIBS)
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
+
+$(BUILD)/libofframp.a: $(LIBRARY_OBJECTS)
+	rm -f $@ && $(AR) rcs $@ $^
+$(BUILD)/libprograms.a: $(SHARED_OBJECTS)
+	rm -f $@ && $(AR) rcs $@ $^
+
+$(TESTS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/obj/tests/test.o $(BUILD)/libprograms.a $(BUILD)/libofframp.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(TEST_LDFLAGS) -o $@ $^ $(LIBS)
+
+define loop_rule
+$(BUILD)/obj/kernels/cpu/loops/%.$(1).o: kernels/cpu/loops/%.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(CFLAGS) -O3 -ffp-contract=fast $$(LOOP_FLAGS_$(1)) -DLOOP_SET=$(1) -MMD -MP -c -o $$@ $$<
+endef
+$(foreach set,$(LOOP_SETS),$(eval $(call loop_rule,$(set))))
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

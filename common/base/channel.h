@@ -1,0 +1,40 @@
+/* channel.h: a bounded first-in first-out line of pointers between the stages of a pipeline.
+ *
+ * A full channel blocks the sender, an empty one the receiver; the seconds blocked are added to
+ * the stage that waited, so that a stall has a name.
+ *
+ *     producer: if (!channel_send(channel, item, &stage)) stop;     // false: cancelled
+ *     consumer: while ((item = channel_receive(channel, &stage))) ...   // NULL: closed and empty
+ */
+#ifndef OFFRAMP_BASE_CHANNEL_H
+#define OFFRAMP_BASE_CHANNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/base/error.h"
+
+/* Seconds a stage has worked and waited; one thread writes it. */
+struct stage {
+    const char *name;
+    double busy, waiting;
+};
+
+struct channel;
+
+int channel_create(size_t capacity, struct channel **channel, struct error *error);
+void channel_destroy(struct channel *channel); /* NULL is fine; nobody may be inside */
+
+/* False when the channel was cancelled: the item stays the caller's. `stage` may be NULL. */
+bool channel_send(struct channel *channel, void *item, struct stage *stage);
+
+/* The oldest item; NULL when the channel is closed and empty, or cancelled. */
+void *channel_receive(struct channel *channel, struct stage *stage);
+
+/* No more sends will come; what is inside is still delivered. */
+void channel_close(struct channel *channel);
+
+/* Wakes everybody with false / NULL; what is inside is dropped to `drop` (may be NULL). */
+void channel_cancel(struct channel *channel, void (*drop)(void *item));
+
+#endif

@@ -1,0 +1,38 @@
+/* cli.h: what the programs' command lines share.
+ *
+ * Exit codes: EXIT_DONE, EXIT_FAILED (the job failed: "program: reason" on stderr), EXIT_WRONG_USAGE
+ * (argp prints what is wrong and how to get help). Programs call cli_start first.
+ */
+#ifndef OFFRAMP_BASE_CLI_H
+#define OFFRAMP_BASE_CLI_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2 };
+
+#define OFFRAMP_VERSION "0.1.0"
+
+/* Sets argp's version text and exit status, ignores SIGPIPE's silence (a closed stdout is an
+ * error), and makes SIGINT and SIGTERM set the flag that cli_interrupted reads. A second signal
+ * ends the program at once. */
+void cli_start(const char *program);
+bool cli_interrupted(void);
+
+/* Whole-text parsers: -1 with an error that quotes the text when anything is left over or out of range. */
+int parse_integer(const char *text, int64_t least, int64_t most, int64_t *value, struct error *error);
+int parse_number(const char *text, double least, double most, double *value, struct error *error);
+/* "4096", "64K", "8G", "1.5M": bytes or counts, powers of 1024 when `binary`, else of 1000. */
+int parse_size(const char *text, bool binary, uint64_t *value, struct error *error);
+
+/* "a,b,c" into freshly allocated pieces; free each and the array with cli_list_free. Empty pieces
+ * are an error. */
+int parse_list(const char *text, char ***items, int *count, struct error *error);
+void cli_list_free(char **items, int count);
+
+/* Flushes stdout; -1 with an error when anything printed was lost (disk full, closed pipe). */
+int cli_finish_output(struct error *error);
+
+#endif

@@ -1,0 +1,40 @@
+/* file.h: whole files, mapped files, and files that appear whole or not at all. */
+#ifndef OFFRAMP_BASE_FILE_H
+#define OFFRAMP_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+
+struct file_map {
+    const unsigned char *data; /* NULL for an empty file */
+    size_t size; /* bytes */
+};
+
+/* Maps a regular file read-only. Closed with file_unmap, which takes a zeroed map too. */
+int file_map(const char *path, struct file_map *map, struct error *error);
+void file_unmap(struct file_map *map);
+
+/* The whole file in memory, with a zero byte behind it that *size does not count. free() it. */
+int file_read(const char *path, char **text, size_t *size, struct error *error);
+
+/* Writes to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the folder: after
+ * a crash the file is the old one or the new one. */
+int file_write(const char *path, const void *data, size_t size, struct error *error);
+
+/* True when something is at `path`. */
+bool file_exists(const char *path);
+bool path_is_directory(const char *path);
+
+/* mkdir -p. An existing folder is fine. */
+int directory_create(const char *path, struct error *error);
+
+/* Free bytes for an ordinary user on the file system that holds `path` (or its nearest existing parent). */
+int disk_free(const char *path, uint64_t *bytes, struct error *error);
+
+/* "folder/name", freshly allocated; free() it. NULL with `error` set. */
+char *path_join(const char *folder, const char *name, struct error *error);
+
+#endif

@@ -1,0 +1,27 @@
+/* json.h: jansson with offramp's errors. Values of type json_t are jansson's own. */
+#ifndef OFFRAMP_BASE_JSON_H
+#define OFFRAMP_BASE_JSON_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+
+/* Parses a whole text; `name` (a file or key) goes into the error with line and column. The text
+ * is not trusted: depth and duplicate keys are bounded. json_decref the result. NULL on error. */
+json_t *json_parse(const char *name, const char *text, size_t size, struct error *error);
+json_t *json_read(const char *path, struct error *error);
+
+/* Writes with file_write, indented, keys in the order they were added, with a final line feed. */
+int json_write(const char *path, const json_t *value, struct error *error);
+
+/* A member that must be there and of that type and range; the error names `name` and the key. */
+int json_get_integer(const char *name, const json_t *object, const char *key, int64_t least, int64_t most,
+                     int64_t *value, struct error *error);
+int json_get_number(const char *name, const json_t *object, const char *key, double *value,
+                    struct error *error);
+/* Borrowed from the object. */
+int json_get_string(const char *name, const json_t *object, const char *key, const char **value,
+                    struct error *error);
+
+#endif

@@ -1,0 +1,45 @@
+/* memory.h: allocations whose sizes are checked before they are used.
+ *
+ *     float *x = NULL;
+ *     if (array_alloc(&x, rows * cols, error) < 0) goto done;     // zeroed, 64-byte aligned
+ *     ...
+ *     done: free(x);
+ */
+#ifndef OFFRAMP_BASE_MEMORY_H
+#define OFFRAMP_BASE_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "common/base/error.h"
+
+/* *product = a * b; false, and *product untouched, when it does not fit in size_t. */
+bool size_multiply(size_t a, size_t b, size_t *product);
+
+/* *sum = a + b; false, and *sum untouched, when it does not fit in size_t. */
+bool size_add(size_t a, size_t b, size_t *sum);
+
+/* count objects of `size` bytes, zeroed, 64-byte aligned; never NULL on success (count 0 gives a
+ * block that may not be read). NULL with `error` set when the product overflows or memory is out.
+ * Freed with free(). */
+void *memory_alloc(size_t count, size_t size, struct error *error);
+
+/* memory_alloc for a typed pointer: array_alloc(&x, n, error) sets x; 0, or -1 with x NULL. */
+#define array_alloc(pointer, count, error)                                                                     \
+    ((*(pointer) = memory_alloc((size_t)(count), sizeof **(pointer), error)) ? 0 : -1)
+
+/* Grows *pointer (obtained from realloc-compatible calls: this one, or NULL) so that it holds at
+ * least `needed` objects; *capacity is in objects and at least doubles. New objects are zeroed.
+ * 0, or -1 with the old block untouched. Freed with free(). */
+int memory_grow(void **pointer, size_t *capacity, size_t needed, size_t size, struct error *error);
+#define array_grow(pointer, capacity, needed, error)                                                           \
+    memory_grow((void **)(pointer), capacity, needed, sizeof **(pointer), error)
+
+/* strdup that fails like everything else here. NULL with `error` set. */
+char *string_copy(const char *text, struct error *error);
+
+/* Peak resident memory of this process in bytes (VmHWM), 0 when the system does not tell. */
+size_t memory_peak(void);
+
+#endif

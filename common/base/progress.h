@@ -1,0 +1,29 @@
+/* progress.h: one line on stderr that says how far a long job is.
+ *
+ * On a terminal a bar that is redrawn four times a second; otherwise a line every 10 seconds.
+ * Nothing is printed for jobs shorter than that.
+ *
+ *     struct progress progress;
+ *     progress_start(&progress, "extract", "tokens", total);
+ *     progress_update(&progress, done);
+ *     progress_finish(&progress);
+ */
+#ifndef OFFRAMP_BASE_PROGRESS_H
+#define OFFRAMP_BASE_PROGRESS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct progress {
+    const char *title, *unit;
+    uint64_t total, done, first; /* in units; `first` was done before this run began */
+    double started, printed; /* clock_seconds */
+    bool terminal, quiet;
+};
+
+void progress_start(struct progress *progress, const char *title, const char *unit, uint64_t total);
+void progress_update(struct progress *progress, uint64_t done);
+/* Ends the bar's line; prints nothing where no bar was drawn. */
+void progress_finish(struct progress *progress);
+
+#endif

@@ -1,0 +1,111 @@
+/* head.h: exit heads: from the states of a tap to the input of an output weight.
+ *
+ *     kind    function of the tap's states x                          trained
+ *     norm    norm(x)                                                 the norm's scale
+ *     affine  norm(x A + b), the "tuned lens" (Belrose et al. 2023)   A, b, scale
+ *     mlp     norm(x + MLP(frozen norm of layer L(x))), tap L.mid     gate, up, down, scale
+ *
+ * followed by an output weight: the model's own (`tied`, frozen, shared by all heads) or the head's
+ * own copy (`untied`, trained). A kind is one row of a table (head.c); its forward and backward are
+ * made of ops and run on every backend.
+ *
+ *     head_create(&spec, &shape, backend, &head, error);
+ *     head_initialise(head, INIT_COPY, seed, &source, error);
+ *     head_scratch_create(head, rows, true, &scratch, error);
+ *     head_forward(head, queue, scratch, x, h);              // h [M, H], ready for op_vocab_loss
+ *     head_backward(head, queue, scratch, x, dh, gradients); // gradients[i] += , one per parameter
+ */
+#ifndef OFFRAMP_HEAD_HEAD_H
+#define OFFRAMP_HEAD_HEAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/store/tap.h"
+#include "kernels/ops.h"
+
+enum head_output { OUTPUT_TIED, OUTPUT_UNTIED };
+enum head_init { INIT_COPY, INIT_RANDOM, INIT_RIDGE };
+
+struct head_kind; /* a row of the table */
+/* NULL with an error that lists the kinds. */
+const struct head_kind *head_kind_find(const char *name, struct error *error);
+const char *head_kind_name(const struct head_kind *kind);
+
+struct head_spec {
+    const struct head_kind *kind;
+    enum head_output output;
+    struct tap tap;
+};
+
+/* What a head takes from the model's config. */
+struct head_shape {
+    int layers, hidden, intermediate, vocab;
+    float norm_epsilon;
+};
+
+/* The spec makes sense for the model: mlp wants a .mid tap, and so on. */
+int head_spec_check(const struct head_spec *spec, const struct head_shape *shape, struct error *error);
+
+#define HEAD_PARAMETERS_MAX 8
+
+struct head_parameter {
+    const char *name; /* "scale", "a", "b", "gate", "up", "down", "output", "mlp_norm" */
+    struct matrix value;
+    bool trained; /* frozen ones are kept with the head so that its file is whole */
+};
+
+struct head;
+
+int head_create(const struct head_spec *spec, const struct head_shape *shape, struct backend *backend,
+                struct head **head, struct error *error);
+void head_destroy(struct head *head); /* NULL is fine */
+
+const struct head_spec *head_get_spec(const struct head *head);
+const struct head_shape *head_get_shape(const struct head *head);
+int head_parameter_count(const struct head *head);
+const struct head_parameter *head_parameter(const struct head *head, int index);
+
+/* Where frozen tensors of the model come from: `name` as in store_put_source, values [rows, cols]
+ * converted to f32, free()d by the caller. */
+struct head_source {
+    int (*get)(void *context, const char *name, float **values, int64_t *rows, int64_t *cols,
+               struct error *error);
+    void *context;
+};
+
+/* Fills the parameters. COPY: scale from the final norm, A the identity and b zero, the MLP of the
+ * tap's layer, the output weight. RANDOM: normal(0, 0.02) matrices (down and b zero), scale ones.
+ * RIDGE (affine only): as COPY; the caller then sets "a" and "b" from its regression. */
+int head_initialise(struct head *head, enum head_init init, uint64_t seed, const struct head_source *source,
+                    struct error *error);
+
+/* ---- running ---- */
+
+struct head_scratch; /* for calls of up to `rows` rows, of any head of the same kind and shape */
+int head_scratch_create(const struct head *head, int64_t rows, bool backward, struct head_scratch **scratch,
+                        struct error *error);
+void head_scratch_destroy(struct head_scratch *scratch); /* NULL is fine */
+
+/* h [M, H] from the tap's states x [M, H]. Few rows (at most MATMUL_FEW_ROWS) or many: same result up to rounding. */
+void head_forward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
+                  struct matrix h);
+/* After head_forward of the same x with the same scratch: gradients [parameter] += ; entries of frozen
+ * parameters and of "output" are not touched (op_vocab_loss does the latter). */
+void head_backward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
+                   struct matrix dh, const struct matrix *gradients);
+/* The head's output weight: its own, or `tied`. */
+struct vocab head_vocab(const struct head *head, const struct weight *tied);
+
+/* ---- files ---- */
+
+/* head.safetensors: one F32 tensor per parameter; metadata: offramp version, kind, output, tap, layers,
+ * hidden, intermediate, vocab, norm_epsilon, and the model's fingerprint. */
+int head_save(const struct head *head, struct queue *queue, const char *path, const char *fingerprint,
+              struct error *error);
+/* Checks everything; fingerprint[17] receives the model's. */
+int head_load(const char *path, struct backend *backend, struct head **head, char fingerprint[17],
+              struct error *error);
+
+#endif

@@ -1,0 +1,50 @@
+/* policy.h: which exits a model has and when a token may leave: what `train` writes and `generate` loads.
+ *
+ * RUN/policy/policy.json with the head files beside it:
+ *     {"version": 1, "model": FINGERPRINT, "layers": 30,
+ *      "exits": [{"tap": "12", "kind": "affine", "output": "tied", "file": "12.safetensors",
+ *                 "hash": "...", "rule": "confidence", "threshold": 0.9}, ...],
+ *      "costs": {"layer": 1.0, "head": ..., "output": ...},        // in layers
+ *      "table": [{"threshold": 0.9, "exit_rates": [...], "agreement": ..., "depth": ..., "speedup": ...}, ...]}
+ */
+#ifndef OFFRAMP_HEAD_POLICY_H
+#define OFFRAMP_HEAD_POLICY_H
+
+#include "common/base/error.h"
+#include "common/store/tap.h"
+
+struct policy_exit {
+    struct tap tap;
+    char kind[16];
+    char output[8]; /* "tied" or "untied" */
+    char file[256]; /* beside policy.json */
+    char hash[17]; /* XXH3-64 of the file */
+    double threshold; /* confidence: the least top probability that lets a token leave */
+};
+
+struct policy_row {
+    double threshold;
+    double *exit_rate; /* [exits] share of tokens that leave there */
+    double agreement; /* of tokens that left, with the full model's token; NaN (null in JSON) when none left */
+    double depth; /* mean layers run */
+    double speedup; /* predicted from costs, checks that did not exit included */
+};
+
+struct policy {
+    char fingerprint[17];
+    int layers;
+    int exits;
+    struct policy_exit *exit; /* [exits], by tap */
+    double cost_head; /* of a head without its output product, in layers; mean over exits */
+    double cost_output; /* of a vocabulary product, in layers */
+    int rows;
+    struct policy_row *row; /* [rows], by threshold */
+};
+
+/* `path` is the folder or the file. Checks versions, ranges, order and the head files' hashes. */
+int policy_read(const char *path, struct policy *policy, struct error *error);
+/* Writes folder/policy.json; the head files are already there. */
+int policy_write(const char *folder, const struct policy *policy, struct error *error);
+void policy_free(struct policy *policy); /* a zeroed one is fine */
+
+#endif

@@ -1,0 +1,53 @@
+/* config.h: what a model is, whatever file it came from. */
+#ifndef OFFRAMP_MODEL_CONFIG_H
+#define OFFRAMP_MODEL_CONFIG_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "kernels/ops.h"
+
+enum rope_scaling {
+    ROPE_SCALING_NONE,
+    ROPE_SCALING_LINEAR, /* positions divided by factor */
+    ROPE_SCALING_LLAMA3 /* Llama 3.1's by wavelength */
+};
+
+struct model_config {
+    char family[32]; /* "llama", "mistral", "qwen2", "qwen3": a row of the family table */
+    int layers;
+    int hidden; /* H */
+    int heads, kv_heads, head_size;
+    int intermediate; /* I */
+    int vocab; /* V */
+    int context; /* positions the model was made for */
+    int window; /* sliding attention window in tokens, 0: none */
+    float norm_epsilon;
+    bool attention_bias; /* q, k, v have biases */
+    bool output_bias; /* the attention's output projection has one too */
+    bool mlp_bias;
+    bool head_norms; /* q and k are normed per head */
+    bool tied; /* the output weight is the embedding */
+    enum rope_pairs rope_pairs;
+    double rope_theta;
+    enum rope_scaling rope_scaling;
+    double rope_factor, rope_low, rope_high; /* LLAMA3: low and high frequency factors */
+    int rope_original; /* LLAMA3: original context */
+    int bos, eos; /* token ids, -1: none */
+};
+
+/* The config as a JSON object (every field by its name above) and back, checked; `name` goes into
+ * errors. json_decref the result; NULL on error. */
+json_t *config_to_json(const struct model_config *config, struct error *error);
+int config_from_json(const char *name, const json_t *object, struct model_config *config, struct error *error);
+
+/* Sizes positive and consistent (kv_heads divides heads, head_size even, ...), products in range. */
+int config_check(const char *name, const struct model_config *config, struct error *error);
+
+/* cos and sin of every position: table [positions, head_size] f32 as op_rope wants it, from angles
+ * computed in double. */
+void config_rope_table(const struct model_config *config, int positions, float *table);
+
+#endif

@@ -1,0 +1,77 @@
+/* forward.h: one transformer layer of any family on any backend.
+ *
+ * A layer is two halves, so that a tap between them (`L.mid`) needs no second pass:
+ *     mid  = x   + attention(norm(x))          layer_attention, in place
+ *     next = mid + mlp(norm(mid))              layer_mlp, in place
+ *
+ *     struct layer *layer;
+ *     layer_load(model, 11, backend, WEIGHT_FORWARD, &layer, error);
+ *     layer_attention(layer, queue, &scratch, &place, x);       // x is now tap 12.mid
+ *     layer_mlp(layer, queue, &scratch, x);                     // x is now tap 12
+ */
+#ifndef OFFRAMP_MODEL_FORWARD_H
+#define OFFRAMP_MODEL_FORWARD_H
+
+#include "common/model/model.h"
+#include "kernels/ops.h"
+
+/* ---- weights of one layer, prepared ---- */
+
+struct layer;
+
+/* `uses` as in weight_prepare. The model must stay open while the layer lives. */
+int layer_load(const struct model *model, int index, struct backend *backend, unsigned uses,
+               struct layer **layer, struct error *error);
+void layer_destroy(struct layer *layer); /* NULL is fine */
+size_t layer_bytes(const struct layer *layer);
+
+/* ---- working memory for M rows at a time, shared by all layers ---- */
+
+struct forward_scratch;
+
+/* rows: the most tokens per call. positions: the longest sequence (rows of the rope table). */
+int scratch_create(const struct model_config *config, struct backend *backend, int rows, int positions,
+                   struct forward_scratch **scratch, struct error *error);
+void scratch_destroy(struct forward_scratch *scratch); /* NULL is fine */
+
+/* Keys and values of one layer for one sequence: [capacity, kv_heads * head_size] each. */
+struct kv {
+    struct buffer *keys, *values; /* keys after rope */
+    int capacity; /* rows; kv_create */
+};
+int kv_create(const struct model_config *config, struct backend *backend, int capacity, struct kv *kv,
+              struct error *error);
+void kv_destroy(struct kv *kv); /* a zeroed one is fine */
+
+/* Where the rows of a call stand. Without kv: `sequences` whole sequences of equal length, each from
+ * position 0. With kv: one sequence, rows at positions first .. first + M - 1, whose keys and values
+ * are written there; rows 0 .. first - 1 of kv are read. */
+struct place {
+    int sequences;
+    const struct kv *kv; /* or NULL */
+    int first;
+};
+
+/* x [M, H] in place: x + attention(norm(x)). */
+void layer_attention(const struct layer *layer, struct queue *queue, struct forward_scratch *scratch,
+                     const struct place *place, struct matrix x);
+/* x [M, H] in place: x + mlp(norm(x)). */
+void layer_mlp(const struct layer *layer, struct queue *queue, struct forward_scratch *scratch,
+               struct matrix x);
+
+/* ---- the model's two ends ---- */
+
+struct ends; /* embedding, final norm, output weight, prepared */
+
+/* uses of the output weight; the embedding is always usable for op_embed. `with_output` false loads
+ * no output weight beyond that (extraction never needs logits). */
+int ends_load(const struct model *model, struct backend *backend, bool with_output, unsigned uses,
+              struct ends **ends, struct error *error);
+void ends_destroy(struct ends *ends); /* NULL is fine */
+/* x [M, H] = embedding rows of ids [M, 1]. */
+void ends_embed(const struct ends *ends, struct queue *queue, struct matrix ids, struct matrix x);
+/* The final norm's scale [1, H], its epsilon from the config. */
+struct matrix ends_final_norm(const struct ends *ends);
+const struct weight *ends_output(const struct ends *ends);
+
+#endif

@@ -1,0 +1,20 @@
+/* tensor.h: a named array in a mapped model file, as it lies there. */
+#ifndef OFFRAMP_MODEL_TENSOR_H
+#define OFFRAMP_MODEL_TENSOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/dtype.h"
+
+struct tensor {
+    char *name; /* the file's own name */
+    enum dtype type;
+    int dims; /* 1 or 2 (more are read, never asked for) */
+    int64_t shape[4]; /* slowest first: a weight is [rows = outputs, cols = inputs] */
+    const void *data; /* in the mapped file, `bytes` long; checked to lie inside it */
+    size_t bytes;
+    const char *file; /* path, for errors */
+};
+
+#endif

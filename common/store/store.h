@@ -1,0 +1,163 @@
+/* store.h: hidden states of a tokenized corpus in one LMDB environment.
+ *
+ * Named databases:
+ *     meta      "manifest": JSON; "version": u32; "progress/TAP": per split u64 sequences stored;
+ *               "tokens/N": per split u64 sequences; "sealed"
+ *     tokens    sequence key -> rows+1 ids, document starts
+ *     tap/NAME  sequence key -> record
+ *     source    name -> piece of a frozen tensor of the model (what heads copy)
+ * A sequence key is 8 bytes big-endian: the split in the top bit, then the index in its split, so
+ * that each split is numbered 0 .. N-1 with no gap.
+ *
+ * A record is a header and a payload; the header's XXH3-64 covers both, and nothing of a record is
+ * used before it matches.
+ *
+ * Writing is done by one thread: store_begin, puts, store_commit; a commit is synced to disk, and
+ * the progress marks go with the data they count. What was committed survives kill -9 and power loss.
+ *
+ *     store_create(path, manifest, &store, error);              // or store_open(path, STORE_WRITE, ...)
+ *     store_begin(store, error);
+ *     store_put_record(store, tap, sequence, value, size, error);
+ *     store_set_progress(store, tap, split, count, error);
+ *     store_commit(store, error);
+ *     store_close(store);
+ *
+ * Reading is done by any number of threads, each with its own reader:
+ *     reader_open(store, &reader, error);
+ *     reader_states(reader, tap, sequence, states, error);
+ */
+#ifndef OFFRAMP_STORE_STORE_H
+#define OFFRAMP_STORE_STORE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/codec/codec.h"
+#include "common/store/tap.h"
+#include "kernels/dtype.h"
+
+#define STORE_VERSION 1
+
+enum split { SPLIT_TRAIN, SPLIT_HELD_OUT, SPLIT_COUNT };
+
+struct sequence {
+    enum split split;
+    uint64_t index; /* in its split */
+};
+
+/* ---- record format ---- */
+
+/* Little-endian, 64 bytes, at the start of every record. */
+struct record_header {
+    char magic[4]; /* "OFRR" */
+    uint16_t version; /* 1 */
+    uint16_t codec; /* struct codec.id */
+    uint64_t parameters; /* XXH3-64 of the codec's parameters, 0: none */
+    uint16_t type; /* enum dtype of the kept values */
+    uint8_t mid, split; /* tap and sequence, so that a record cannot stand in for another */
+    uint32_t layer;
+    uint64_t index;
+    uint32_t rows, cols;
+    uint64_t payload; /* bytes that follow the header */
+    uint64_t reserved; /* 0 */
+    uint64_t hash; /* XXH3-64 of the header with this field 0, then the payload */
+};
+
+/* Codes states [rows, cols] into *record (grown with realloc as needed): header and payload. */
+int record_encode(struct codec_worker *worker, const struct codec *codec, struct tap tap,
+                  struct sequence sequence, const float *states, int64_t rows, int64_t cols,
+                  unsigned char **record, size_t *capacity, size_t *size, struct error *error);
+
+/* Checks everything in a record against what is expected and its hash; then, when `states` is not
+ * NULL, decodes it. Errors name the tap and the sequence. */
+int record_decode(struct codec_worker *worker, const struct codec *codec, struct tap tap,
+                  struct sequence sequence, const void *record, size_t size, int64_t rows, int64_t cols,
+                  float *states, struct error *error);
+
+/* ---- stores ---- */
+
+struct store;
+enum store_mode { STORE_READ, STORE_WRITE };
+
+/* What the store was made for, parsed from the manifest (manifest.c documents its JSON). */
+struct store_info {
+    int layers, hidden, vocab; /* of the model */
+    int rows; /* tokens per sequence, T */
+    int taps;
+    struct tap *tap; /* [taps], ascending */
+    const struct codec **codec; /* [taps] */
+};
+
+/* A new store in folder `path` (made if missing; an existing store there is an error). The manifest
+ * must hold {"model": {"layers", "hidden", "vocab", ...}, "rows": T, "taps": [{"name", "codec"}], ...};
+ * what else it holds is kept as it is. */
+int store_create(const char *path, const json_t *manifest, struct store **store, struct error *error);
+/* STORE_READ opens without locks and never writes; STORE_WRITE takes a lock that refuses a second
+ * writer by name. Size and meta pages are checked before anything is believed. */
+int store_open(const char *path, enum store_mode mode, struct store **store, struct error *error);
+void store_close(struct store *store); /* NULL is fine; an open transaction is dropped */
+bool store_exists(const char *path);
+
+const char *store_path(const struct store *store);
+const struct store_info *store_info(const struct store *store);
+const json_t *store_manifest(const struct store *store); /* borrowed */
+/* The place of a tap in store_info, or -1 with an error that lists the taps there are. */
+int store_find_tap(const struct store *store, struct tap tap, struct error *error);
+
+/* Sequences of tokens stored so far. */
+uint64_t store_sequences(const struct store *store, enum split split);
+/* Sequences whose record at tap (by place) is stored. */
+uint64_t store_progress(const struct store *store, int tap, enum split split);
+/* All taps have all sequences, and store_seal was called. */
+bool store_is_sealed(const struct store *store);
+
+/* ---- writing, one thread, inside a transaction ---- */
+
+int store_begin(struct store *store, struct error *error);
+/* A map that is full is grown and the transaction's puts done again: callers see nothing of it. The
+ * value's bytes are copied. */
+int store_put_record(struct store *store, int tap, struct sequence sequence, const void *record, size_t size,
+                     struct error *error);
+/* ids [rows + 1]; starts: rows of the document starts among them (ascending). Appends the next
+ * sequence of the split. */
+int store_put_tokens(struct store *store, enum split split, const int32_t *ids, const int32_t *starts,
+                     int count, struct error *error);
+/* A small value of the writer's own under meta, such as a corpus position. */
+int store_put_note(struct store *store, const char *name, const void *value, size_t size, struct error *error);
+int store_set_progress(struct store *store, int tap, enum split split, uint64_t count, struct error *error);
+/* Bytes put since store_begin: commit when it passes 64 MB or so (a transaction lives in memory). */
+size_t store_pending(const struct store *store);
+int store_commit(struct store *store, struct error *error);
+int store_seal(struct store *store, struct error *error);
+
+/* A frozen tensor of the model, kept in pieces of at most 16 MB, each hashed: name such as
+ * "final_norm", "output", "12/mlp_gate" (role_name, layer 1-based before it). */
+int store_put_source(struct store *store, const char *name, enum dtype type, int64_t rows, int64_t cols,
+                     const void *data, struct error *error);
+
+/* ---- reading ---- */
+
+/* The whole tensor in its own dtype, checked against its hashes; free(*data). Missing: an error that
+ * names it. */
+int store_get_source(struct store *store, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
+                     void **data, struct error *error);
+/* The note's bytes, free() them; *value NULL when there is none. */
+int store_get_note(struct store *store, const char *name, void **value, size_t *size, struct error *error);
+
+/* One thread's view of the store as it was committed when the reader was opened. */
+struct reader;
+int reader_open(struct store *store, struct reader **reader, struct error *error);
+void reader_close(struct reader *reader); /* NULL is fine */
+
+/* ids [rows + 1]. */
+int reader_tokens(struct reader *reader, struct sequence sequence, int32_t *ids, struct error *error);
+/* The record's bytes in the map, valid until the reader is closed; not checked. */
+int reader_record(struct reader *reader, int tap, struct sequence sequence, const void **record, size_t *size,
+                  struct error *error);
+/* Checked and decoded: states [rows, cols] f32. */
+int reader_states(struct reader *reader, int tap, struct sequence sequence, float *states, struct error *error);
+
+#endif

@@ -1,0 +1,268 @@
+/* ops.h: the contract of every operation on every backend.
+ *
+ * A backend runs ops on buffers that only it may look into. Ops are put on a queue and run in the
+ * order they were put; the host sees a result after queue_wait. (`ref` and `cpu` run an op before
+ * the call returns; a program must not count on it.)
+ *
+ *     struct backend *backend;
+ *     backend_open("cpu", &(struct backend_options){.threads = 2}, &backend, error);
+ *     queue_create(backend, &queue, error);
+ *     buffer_create(backend, rows * cols * sizeof(float), &x, error);
+ *     op_write(queue, matrix_f32(x, rows, cols), host_values);
+ *     op_norm(queue, matrix_f32(x, rows, cols), matrix_f32(scale, 1, cols), 1e-5f, matrix_f32(y, rows, cols));
+ *     op_matmul(queue, matrix_f32(y, rows, cols), weight, matrix_f32(z, rows, out), OP_STORE);
+ *     op_read(queue, matrix_f32(z, rows, out), host_result);
+ *     if (queue_wait(queue, error) < 0) ...
+ *
+ * Errors. An op returns nothing: a wrong shape, a failed allocation or a device error makes the
+ * queue fail, the rest of its ops are skipped, and queue_wait returns -1 with the first reason,
+ * which names the op and its shapes. A failed queue stays failed.
+ *
+ * Numbers. Activations are f32. Matrix products take f32 or, under MATH_BF16, operands rounded to
+ * bf16; they accumulate in f32. `ref` accumulates in double and ignores the math mode. A result of
+ * `cpu` depends on the op's shapes and inputs only: not on the number of threads, and, for every op
+ * except op_gemm with transpose_a, op_gram, op_sum_rows and op_sum_squares, whose sums run over rows,
+ * a row's result does not depend on which other rows are in the same call as long as both calls have
+ * more than MATMUL_FEW_ROWS rows, or both have not.
+ *
+ * Aliasing. Outputs may not overlap inputs unless the op says "in place".
+ *
+ * Shapes are written [rows, cols]; M tokens, H hidden size, V vocabulary, I intermediate size.
+ */
+#ifndef OFFRAMP_KERNELS_OPS_H
+#define OFFRAMP_KERNELS_OPS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "kernels/dtype.h"
+
+/* ---- backends, queues, buffers ---- */
+
+struct backend;
+struct queue;
+struct buffer;
+struct weight;
+
+enum math { MATH_F32, MATH_BF16 };
+
+struct backend_options {
+    int threads; /* 0: one per processor this process may use */
+    enum math math;
+};
+
+/* device: "auto" (the fastest one there is), "cpu", "ref", "cuda". The error of a device that is
+ * not there says what is missing and how to get it. */
+int backend_open(const char *device, const struct backend_options *options, struct backend **backend,
+                 struct error *error);
+void backend_close(struct backend *backend); /* NULL is fine; buffers, weights, queues first */
+
+const char *backend_name(const struct backend *backend);
+
+/* What the bytes of a result depend on: backend, instruction set, math mode, library versions, for
+ * instance "cpu avx512 f32 onednn-2.6.3". Lives as long as the backend. */
+const char *backend_identity(const struct backend *backend);
+
+int queue_create(struct backend *backend, struct queue **queue, struct error *error);
+void queue_destroy(struct queue *queue); /* NULL is fine */
+int queue_wait(struct queue *queue, struct error *error);
+struct backend *queue_backend(const struct queue *queue);
+
+/* Contents start as zeros. */
+int buffer_create(struct backend *backend, size_t bytes, struct buffer **buffer, struct error *error);
+void buffer_destroy(struct buffer *buffer); /* NULL is fine */
+
+/* ---- views ---- */
+
+/* rows x cols values in a buffer; row r starts at value offset + r * stride. A view owns nothing. */
+struct matrix {
+    struct buffer *buffer;
+    enum dtype type; /* DTYPE_F32, DTYPE_I32 or DTYPE_F64 */
+    int64_t offset; /* values */
+    int64_t rows, cols;
+    int64_t stride; /* values; >= cols */
+};
+
+/* A whole buffer of that shape, rows one behind the other. */
+struct matrix matrix_f32(struct buffer *buffer, int64_t rows, int64_t cols);
+struct matrix matrix_i32(struct buffer *buffer, int64_t rows, int64_t cols);
+struct matrix matrix_f64(struct buffer *buffer, int64_t rows, int64_t cols);
+/* Rows [first, first + rows), or columns [first, first + cols), of a view. */
+struct matrix matrix_rows(struct matrix matrix, int64_t first, int64_t rows);
+struct matrix matrix_cols(struct matrix matrix, int64_t first, int64_t cols);
+/* An absent optional argument. */
+struct matrix matrix_none(void);
+bool matrix_is_none(struct matrix matrix);
+
+/* Host memory to device and back, rows one behind the other on the host. `source` may be changed
+ * after op_write returns; `destination` is filled after queue_wait. */
+void op_write(struct queue *queue, struct matrix matrix, const void *source);
+void op_read(struct queue *queue, struct matrix matrix, void *destination);
+
+/* ---- prepared weights: frozen, used many times ---- */
+
+/* Rows [rows, cols] of a weight in the file's own format; `data` is in host memory (a mapped file). */
+struct weight_part {
+    enum dtype type;
+    int64_t rows, cols;
+    const void *data;
+};
+
+enum {
+    WEIGHT_FORWARD = 1, /* op_matmul, op_vocab_* with more than MATMUL_FEW_ROWS rows */
+    WEIGHT_BACKWARD = 2, /* op_matmul_grad, the gradient and u of op_vocab_* */
+    WEIGHT_ROWS = 4 /* op_embed, op_matmul and op_vocab_* with at most MATMUL_FEW_ROWS rows */
+};
+#define MATMUL_FEW_ROWS 8
+
+/* A weight W [N, K] from `count` parts with the same cols K, stacked by rows (q, k and v; gate and
+ * up), in a form the backend likes best for the uses named: packed once in the compute type, or the
+ * file's own format where few rows are multiplied. bias: N values, added by op_matmul; or NULL.
+ * The parts' data must outlive a weight with WEIGHT_ROWS; `bias` is copied. */
+int weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,
+                   unsigned uses, struct weight **weight, struct error *error);
+void weight_destroy(struct weight *weight); /* NULL is fine */
+int64_t weight_rows(const struct weight *weight);
+int64_t weight_cols(const struct weight *weight);
+/* Bytes the backend holds for it, the mapped file not counted. */
+size_t weight_bytes(const struct weight *weight);
+
+enum op_mode { OP_STORE, OP_ADD }; /* y = result, or y += result */
+
+/* y [M, N] (=, +=) x [M, K] W^T (+ bias). M <= MATMUL_FEW_ROWS runs one kernel for every such M. */
+void op_matmul(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y,
+               enum op_mode mode);
+/* dx [M, K] (=, +=) dy [M, N] W. */
+void op_matmul_grad(struct queue *queue, struct matrix dy, const struct weight *weight, struct matrix dx,
+                    enum op_mode mode);
+/* y [M, K] = rows ids [M, 1] (i32, 0 <= id < N) of W. */
+void op_embed(struct queue *queue, const struct weight *weight, struct matrix ids, struct matrix y);
+
+/* ---- products of buffers: trained weights, statistics ---- */
+
+/* c [M, N] (=, +=) op(a) op(b), op(a) [M, K]: a, or with transpose_a the transpose of a [K, M];
+ * likewise b. With transpose_a the sum over K (tokens) runs in pieces fixed by K alone, in order. */
+void op_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
+             struct matrix c, enum op_mode mode);
+
+/* Sufficient statistics of a weighted regression: g [K, N] (f64) += sum_m w_m x_m^T y_m, with
+ * x [M, K], y [M, N], w [M, 1]. Products in f32, at most 512 rows at a time, summed in f64. */
+void op_gram(struct queue *queue, struct matrix x, struct matrix y, struct matrix w, struct matrix g);
+
+/* ---- element-wise, per row ---- */
+
+/* y = x; in place pointless. Any type, same shape and type. */
+void op_copy(struct queue *queue, struct matrix x, struct matrix y);
+/* y += alpha * x, same shape. */
+void op_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y);
+/* y [M, N] += b [1, N], every row. */
+void op_add_bias(struct queue *queue, struct matrix b, struct matrix y);
+/* s [1, N] += the sum of x [M, N] over rows, in pieces fixed by M, in order. */
+void op_sum_rows(struct queue *queue, struct matrix x, struct matrix s);
+/* s [1, 1] (f64) += the sum of squares of x, accumulated in f64 in pieces fixed by the shape. */
+void op_sum_squares(struct queue *queue, struct matrix x, struct matrix s);
+/* m [M, 1] = mean of squares of each row of x [M, N]. */
+void op_mean_square(struct queue *queue, struct matrix x, struct matrix m);
+
+/* Root-mean-square norm (Zhang and Sennrich 2019, arXiv 1910.07467): within every group of
+ * scale.cols neighbouring columns, y = x / sqrt(mean(x^2) + epsilon) * scale. scale [1, G], G divides
+ * N (G = N: the usual norm; G = head size: Qwen3's norm per head). In place allowed. */
+void op_norm(struct queue *queue, struct matrix x, struct matrix scale, float epsilon, struct matrix y);
+/* Its gradient: dx (=, +=) from dy and the norm's input x; dscale [1, G] += (none: not wanted). */
+void op_norm_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix scale, float epsilon,
+                  struct matrix dx, enum op_mode mode, struct matrix dscale);
+
+/* y [M, I] = silu(g) * u, with x [M, 2 I] = [g, u] (Shazeer 2020, arXiv 2002.05202). */
+void op_swiglu(struct queue *queue, struct matrix x, struct matrix y);
+/* dx [M, 2 I] = its gradient. */
+void op_swiglu_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix dx);
+
+/* ---- attention ---- */
+
+enum rope_pairs {
+    ROPE_ADJACENT, /* pairs (2i, 2i + 1): GGUF's Llama order */
+    ROPE_HALVES /* pairs (i, i + D/2): Hugging Face's order */
+};
+
+/* Rotary embedding (Su et al. 2021, arXiv 2104.09864), in place. x [M, heads * D]; table
+ * [positions, D]: row p is cos of the D/2 angles, then sin; positions [M, 1] (i32) < table rows. */
+void op_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
+             enum rope_pairs pairs);
+
+struct attention {
+    int sequences; /* B, laid one behind the other */
+    int heads, kv_heads; /* kv_heads divides heads: head h reads key head h / (heads / kv_heads) */
+    int head_size; /* D */
+    int window; /* a query sees this many keys at most, itself included; 0: all before it */
+    float scale; /* of q . k, usually 1 / sqrt(D) */
+};
+
+/* Causal softmax attention. q [B R, heads D], k and v [B S, kv_heads D], out [B R, heads D], S >= R:
+ * query r of a sequence stands at key S - R + r and sees keys 0 .. S - R + r (or its window).
+ * R <= MATMUL_FEW_ROWS runs one kernel whose rows do not depend on each other. */
+void op_attention(struct queue *queue, const struct attention *attention, struct matrix q, struct matrix k,
+                  struct matrix v, struct matrix out);
+
+/* ---- the vocabulary: fused with the output product, the whole [M, V] never exists ---- */
+
+/* An output weight: a prepared one (tied, frozen), or a trained buffer [V, H]. */
+struct vocab {
+    const struct weight *tied; /* or NULL */
+    struct matrix own; /* used when tied is NULL */
+};
+
+/* What op_vocab_stats fills, per row; an absent output is not computed. */
+struct vocab_stats {
+    struct matrix lse; /* [M, 1] log sum exp of the logits */
+    struct matrix label; /* [M, 1] the label's logit; needs labels */
+    struct matrix top; /* [M, 1] i32, the largest logit's token, the smallest id among equals */
+    struct matrix top_logit; /* [M, 1] */
+    struct matrix entropy; /* [M, 1] of the softmax, nats */
+    struct matrix u; /* [M, H] sum_v softmax_v W_v; needs WEIGHT_BACKWARD */
+};
+
+/* Logits h W^T of h [M, H] (already normed), described. labels [M, 1] i32 or none; a label outside
+ * 0 .. V-1 gives a label logit of 0. */
+void op_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
+                    const struct vocab_stats *stats);
+
+/* cross [M, 1] = sum_v q_v z_v, q the softmax of teacher logits t W_t^T, z the logits h W^T: with
+ * lse and the teacher's entropy this is KL(q || p) for an output weight of one's own. */
+void op_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix t,
+                    const struct vocab *teacher, struct matrix cross);
+
+enum vocab_target {
+    VOCAB_LABELS, /* cross-entropy on labels; a label outside 0 .. V-1 counts nothing */
+    VOCAB_U, /* distillation into a tied weight through u (design, section 1): lse - h . u */
+    VOCAB_TEACHER /* distillation from a teacher's states: lse - sum_v q_v z_v */
+};
+
+struct vocab_loss {
+    enum vocab_target target;
+    struct matrix labels; /* VOCAB_LABELS: [M, 1] i32 */
+    struct matrix u; /* VOCAB_U: [M, H] */
+    struct matrix teacher_state; /* VOCAB_TEACHER: [M, H], normed */
+    struct vocab teacher; /* VOCAB_TEACHER: its output weight */
+    float scale; /* of the gradients, usually 1 / rows that count */
+};
+
+/* loss [M, 1] per row (0 for rows that do not count), dh [M, H] = scale * gradient, and
+ * down [V, H] += scale * gradient of the own weight (none: tied). Two products for a tied weight. */
+void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab,
+                   const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down);
+
+/* ---- optimizer ---- */
+
+/* Adam with decoupled weight decay (Kingma and Ba 2014; Loshchilov and Hutter 2017). */
+struct adam {
+    float rate, beta1, beta2, epsilon, decay;
+    float clip; /* the gradient is multiplied by this first */
+    int64_t step; /* from 1, for bias correction */
+};
+/* value, first and second moment of the same shape are updated in place; gradient is set to zero. */
+void op_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
+             struct matrix first, struct matrix second);
+
+#endif
