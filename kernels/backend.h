@@ -1,0 +1,108 @@
+/* backend.h: what a backend is made of. For kernels/ only: everybody else includes ops.h.
+ *
+ * ops.c checks every call against the contract of ops.h (shapes, types, extents, aliasing) and then
+ * calls the table of the queue's backend; a backend's functions may trust their arguments. They
+ * report a failure with queue_fail and return. The names of the table are those of ops.h without
+ * "op_"; each family is a file of the same name in every backend.
+ */
+#ifndef OFFRAMP_KERNELS_BACKEND_H
+#define OFFRAMP_KERNELS_BACKEND_H
+
+#include "kernels/ops.h"
+
+struct backend_table {
+    /* life cycle */
+    int (*open)(const struct backend_options *options, struct backend **backend, struct error *error);
+    void (*close)(struct backend *backend);
+    int (*queue_create)(struct backend *backend, struct queue **queue, struct error *error);
+    void (*queue_destroy)(struct queue *queue);
+    int (*queue_wait)(struct queue *queue, struct error *error);
+    int (*buffer_create)(struct backend *backend, size_t bytes, struct buffer **buffer, struct error *error);
+    void (*buffer_destroy)(struct buffer *buffer);
+    void (*write)(struct queue *queue, struct matrix matrix, const void *source);
+    void (*read)(struct queue *queue, struct matrix matrix, void *destination);
+    int (*weight_prepare)(struct backend *backend, const struct weight_part *parts, int count,
+                          const float *bias, unsigned uses, struct weight **weight, struct error *error);
+    void (*weight_destroy)(struct weight *weight);
+
+    /* ops */
+    void (*matmul)(struct queue *, struct matrix x, const struct weight *, struct matrix y, enum op_mode);
+    void (*matmul_grad)(struct queue *, struct matrix dy, const struct weight *, struct matrix dx,
+                        enum op_mode);
+    void (*embed)(struct queue *, const struct weight *, struct matrix ids, struct matrix y);
+    void (*gemm)(struct queue *, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
+                 struct matrix c, enum op_mode);
+    void (*gram)(struct queue *, struct matrix x, struct matrix y, struct matrix w, struct matrix g);
+    void (*copy)(struct queue *, struct matrix x, struct matrix y);
+    void (*axpy)(struct queue *, float alpha, struct matrix x, struct matrix y);
+    void (*add_bias)(struct queue *, struct matrix b, struct matrix y);
+    void (*sum_rows)(struct queue *, struct matrix x, struct matrix s);
+    void (*sum_squares)(struct queue *, struct matrix x, struct matrix s);
+    void (*mean_square)(struct queue *, struct matrix x, struct matrix m);
+    void (*norm)(struct queue *, struct matrix x, struct matrix scale, float epsilon, struct matrix y);
+    void (*norm_grad)(struct queue *, struct matrix dy, struct matrix x, struct matrix scale, float epsilon,
+                      struct matrix dx, enum op_mode, struct matrix dscale);
+    void (*swiglu)(struct queue *, struct matrix x, struct matrix y);
+    void (*swiglu_grad)(struct queue *, struct matrix dy, struct matrix x, struct matrix dx);
+    void (*rope)(struct queue *, struct matrix x, struct matrix positions, struct matrix table,
+                 enum rope_pairs);
+    void (*attention)(struct queue *, const struct attention *, struct matrix q, struct matrix k,
+                      struct matrix v, struct matrix out);
+    void (*vocab_stats)(struct queue *, struct matrix h, const struct vocab *, struct matrix labels,
+                        const struct vocab_stats *);
+    void (*vocab_cross)(struct queue *, struct matrix h, const struct vocab *, struct matrix t,
+                        const struct vocab *teacher, struct matrix cross);
+    void (*vocab_loss)(struct queue *, struct matrix h, const struct vocab *, const struct vocab_loss *,
+                       struct matrix loss, struct matrix dh, struct matrix down);
+    void (*adam)(struct queue *, const struct adam *, struct matrix gradient, struct matrix value,
+                 struct matrix first, struct matrix second);
+};
+
+/* Every backend's objects begin with these; the backend's own fields follow. */
+struct backend {
+    const struct backend_table *table;
+    const char *name;
+    char identity[160];
+    struct backend_options options; /* threads resolved */
+};
+
+struct queue {
+    struct backend *backend;
+    bool failed;
+    struct error error; /* the first failure */
+};
+
+struct buffer {
+    struct backend *backend;
+    size_t bytes;
+    void *data; /* the device's own pointer */
+};
+
+struct weight {
+    struct backend *backend;
+    int64_t rows, cols;
+    unsigned uses;
+    size_t bytes; /* held by the backend */
+};
+
+/* Remembers the first failure: "op: reason". */
+void queue_fail(struct queue *queue, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+extern const struct backend_table ref_table;
+extern const struct backend_table cpu_table;
+
+/* Host backends: address of a view's first value. */
+static inline float *matrix_floats(struct matrix matrix)
+{
+    return matrix.buffer ? (float *)matrix.buffer->data + matrix.offset : NULL;
+}
+static inline int32_t *matrix_ints(struct matrix matrix)
+{
+    return matrix.buffer ? (int32_t *)matrix.buffer->data + matrix.offset : NULL;
+}
+static inline double *matrix_doubles(struct matrix matrix)
+{
+    return matrix.buffer ? (double *)matrix.buffer->data + matrix.offset : NULL;
+}
+
+#endif
