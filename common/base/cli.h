@@ -18,7 +18,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2 };
 /* Sets argp's version text and exit status, ignores SIGPIPE's silence (a closed stdout is an
  * error), and makes SIGINT and SIGTERM set the flag that cli_interrupted reads. A second signal
  * ends the program at once. */
-void cli_start(const char *program);
+void cli_start(void);
 bool cli_interrupted(void);
 
 /* Whole-text parsers: -1 with an error that quotes the text when anything is left over or out of range. */

@@ -16,9 +16,10 @@
 
 struct progress {
     const char *title, *unit;
-    uint64_t total, done, first; /* in units; `first` was done before this run began */
+    uint64_t total, done; /* in units */
+    uint64_t first; /* done before this run began: set it after progress_start */
     double started, printed; /* clock_seconds */
-    bool terminal, quiet;
+    bool terminal, drawn;
 };
 
 void progress_start(struct progress *progress, const char *title, const char *unit, uint64_t total);

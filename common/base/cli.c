@@ -1,0 +1,131 @@
+#include "common/base/cli.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/memory.h"
+
+/* A signal handler can reach nothing but a global: the one exception to having none. */
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    interrupted = 1;
+    signal(number, SIG_DFL);
+}
+
+static void print_version(FILE *stream, struct argp_state *state)
+{
+    fprintf(stream, "offramp %s %s\n", state->name, OFFRAMP_VERSION);
+}
+
+void cli_start(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    argp_program_version_hook = print_version;
+    argp_err_exit_status = EXIT_WRONG_USAGE;
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&action.sa_mask);
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool cli_interrupted(void)
+{
+    return interrupted != 0;
+}
+
+int parse_integer(const char *text, int64_t least, int64_t most, int64_t *value, struct error *error)
+{
+    char *end;
+    errno = 0;
+    long long result = strtoll(text, &end, 10);
+    if (end == text || *end)
+        return error_set(error, "\"%s\" is not a whole number", text);
+    if (errno || result < least || result > most)
+        return error_set(error, "\"%s\" is not in %" PRId64 " .. %" PRId64, text, least, most);
+    *value = result;
+    return 0;
+}
+
+int parse_number(const char *text, double least, double most, double *value, struct error *error)
+{
+    char *end;
+    double result = strtod(text, &end);
+    if (end == text || *end)
+        return error_set(error, "\"%s\" is not a number", text);
+    if (!(result >= least && result <= most))
+        return error_set(error, "\"%s\" is not in %g .. %g", text, least, most);
+    *value = result;
+    return 0;
+}
+
+int parse_size(const char *text, bool binary, uint64_t *value, struct error *error)
+{
+    static const char suffixes[] = "KMGT";
+    char *end;
+    double number = strtod(text, &end);
+    if (end == text || !(number >= 0))
+        return error_set(error, "\"%s\" is not a size such as 4096, 64K or 1.5G", text);
+    if (*end) {
+        const char *suffix = strchr(suffixes, *end >= 'a' ? *end - 32 : *end);
+        if (!suffix || end[1])
+            return error_set(error, "\"%s\" is not a size such as 4096, 64K or 1.5G", text);
+        number *= pow(binary ? 1024 : 1000, (double)(suffix - suffixes + 1));
+    }
+    if (number >= 0x1p63)
+        return error_set(error, "\"%s\" is too large", text);
+    *value = (uint64_t)number;
+    return 0;
+}
+
+int parse_list(const char *text, char ***items, int *count, struct error *error)
+{
+    int pieces = 1;
+    for (const char *c = text; *c; c++)
+        pieces += *c == ',';
+    *items = NULL;
+    *count = 0;
+    if (array_alloc(items, pieces, error) < 0)
+        return -1;
+    for (const char *from = text; *count < pieces; (*count)++) {
+        size_t length = strcspn(from, ",");
+        if (length == 0) {
+            error_set(error, "\"%s\" has an empty piece", text);
+            goto fail;
+        }
+        char *piece = memory_alloc(length + 1, 1, error);
+        if (!piece)
+            goto fail;
+        (*items)[*count] = memcpy(piece, from, length);
+        from += length + 1;
+    }
+    return 0;
+fail:
+    cli_list_free(*items, *count);
+    *items = NULL;
+    *count = 0;
+    return -1;
+}
+
+void cli_list_free(char **items, int count)
+{
+    for (int i = 0; i < count; i++)
+        free(items[i]);
+    free(items);
+}
+
+int cli_finish_output(struct error *error)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return error_system(error, "standard output: not everything could be written");
+    return 0;
+}

@@ -1,0 +1,219 @@
+#include "common/base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "common/base/memory.h"
+
+/* Opens a regular file for reading and tells its size. */
+static int open_regular(const char *path, int *descriptor, size_t *size, struct error *error)
+{
+    struct stat status;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return error_system(error, "%s", path);
+    if (fstat(file, &status) < 0) {
+        error_system(error, "%s", path);
+        close(file);
+        return -1;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        close(file);
+        return error_set(error, "%s: not a regular file", path);
+    }
+    *descriptor = file;
+    *size = (size_t)status.st_size;
+    return 0;
+}
+
+int file_map(const char *path, struct file_map *map, struct error *error)
+{
+    int file;
+    size_t size;
+    *map = (struct file_map){0};
+    if (open_regular(path, &file, &size, error) < 0)
+        return -1;
+    if (size > 0) {
+        void *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0);
+        if (data == MAP_FAILED) {
+            error_system(error, "%s: cannot be mapped", path);
+            close(file);
+            return -1;
+        }
+        map->data = data;
+        map->size = size;
+    }
+    close(file);
+    return 0;
+}
+
+void file_unmap(struct file_map *map)
+{
+    if (map->data)
+        munmap((void *)(uintptr_t)map->data, map->size);
+    *map = (struct file_map){0};
+}
+
+int file_read(const char *path, char **text, size_t *size, struct error *error)
+{
+    int file;
+    size_t length, done = 0;
+    *text = NULL;
+    if (open_regular(path, &file, &length, error) < 0)
+        return -1;
+    char *block = memory_alloc(length + 1, 1, error);
+    while (block && done < length) {
+        ssize_t count = read(file, block + done, length - done);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count <= 0) {
+            if (count < 0)
+                error_system(error, "%s: byte %zu", path, done);
+            else
+                error_set(error, "%s: became shorter while it was read", path);
+            free(block);
+            block = NULL;
+        } else {
+            done += (size_t)count;
+        }
+    }
+    close(file);
+    if (!block)
+        return -1;
+    *text = block;
+    *size = length;
+    return 0;
+}
+
+static int write_all(int file, const char *path, const void *data, size_t size, struct error *error)
+{
+    const char *from = data;
+    while (size > 0) {
+        ssize_t count = write(file, from, size);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return error_system(error, "%s: cannot be written", path);
+        from += count;
+        size -= (size_t)count;
+    }
+    return 0;
+}
+
+/* A rename is only safe on disk once its folder is. */
+static int sync_parent(const char *path, struct error *error)
+{
+    char *folder = string_copy(path, error);
+    if (!folder)
+        return -1;
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        slash[slash == folder] = 0;
+    int file = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int result = file < 0 || (fsync(file) < 0 && errno != EINVAL) ? error_system(error, "%s", folder) : 0;
+    if (file >= 0)
+        close(file);
+    free(folder);
+    return result;
+}
+
+int file_write(const char *path, const void *data, size_t size, struct error *error)
+{
+    char temporary[4096];
+    int length = snprintf(temporary, sizeof temporary, "%s.tmp%ld", path, (long)getpid());
+    if (length < 0 || (size_t)length >= sizeof temporary)
+        return error_set(error, "%s: name too long", path);
+    int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0)
+        return error_system(error, "%s", temporary);
+    int result = write_all(file, temporary, data, size, error);
+    if (result == 0 && fsync(file) < 0)
+        result = error_system(error, "%s: cannot be synced", temporary);
+    if (close(file) < 0 && result == 0)
+        result = error_system(error, "%s: cannot be closed", temporary);
+    if (result == 0 && rename(temporary, path) < 0)
+        result = error_system(error, "%s: cannot be renamed to %s", temporary, path);
+    if (result < 0) {
+        unlink(temporary);
+        return -1;
+    }
+    return sync_parent(path, error);
+}
+
+bool file_exists(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0;
+}
+
+bool path_is_directory(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+int directory_create(const char *path, struct error *error)
+{
+    char *copy = string_copy(path, error);
+    if (!copy)
+        return -1;
+    int result = 0;
+    for (char *slash = copy + (*copy == '/'); result == 0; slash++) {
+        slash += strcspn(slash, "/");
+        char end = *slash;
+        *slash = 0;
+        if (mkdir(copy, 0777) < 0 && !path_is_directory(copy))
+            result = error_system(error, "%s: cannot be made", copy);
+        *slash = end;
+        if (!end)
+            break;
+    }
+    free(copy);
+    return result;
+}
+
+int disk_free(const char *path, uint64_t *bytes, struct error *error)
+{
+    struct statvfs status;
+    char *copy = string_copy(path, error);
+    if (!copy)
+        return -1;
+    int result;
+    while ((result = statvfs(copy, &status)) < 0 && errno == ENOENT) {
+        char *slash = strrchr(copy, '/');
+        if (!slash) {
+            result = statvfs(".", &status);
+            break;
+        }
+        if (slash == copy) {
+            result = statvfs("/", &status);
+            break;
+        }
+        *slash = 0;
+    }
+    if (result < 0)
+        error_system(error, "%s: free space", path);
+    else
+        *bytes = (uint64_t)status.f_bavail * status.f_frsize;
+    free(copy);
+    return result < 0 ? -1 : 0;
+}
+
+char *path_join(const char *folder, const char *name, struct error *error)
+{
+    size_t length = strlen(folder);
+    const char *slash = length > 0 && folder[length - 1] == '/' ? "" : "/";
+    char *path = NULL;
+    if (asprintf(&path, "%s%s%s", folder, slash, name) < 0) {
+        error_set(error, "out of memory: the path of %s", name);
+        return NULL;
+    }
+    return path;
+}

@@ -1,0 +1,82 @@
+#include "common/base/json.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/base/file.h"
+
+json_t *json_parse(const char *name, const char *text, size_t size, struct error *error)
+{
+    json_error_t place;
+    json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES, &place);
+    if (!value)
+        error_set(error, "%s: line %d, column %d: %s", name, place.line, place.column, place.text);
+    return value;
+}
+
+json_t *json_read(const char *path, struct error *error)
+{
+    char *text;
+    size_t size;
+    if (file_read(path, &text, &size, error) < 0)
+        return NULL;
+    json_t *value = json_parse(path, text, size, error);
+    free(text);
+    return value;
+}
+
+int json_write(const char *path, const json_t *value, struct error *error)
+{
+    char *text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    if (!text)
+        return error_set(error, "%s: out of memory or a number that JSON cannot write", path);
+    char *line = NULL;
+    int length = asprintf(&line, "%s\n", text);
+    int result = length < 0 ? error_set(error, "%s: out of memory", path)
+                            : file_write(path, line, (size_t)length, error);
+    if (length >= 0)
+        free(line);
+    free(text);
+    return result;
+}
+
+static int missing(const char *name, const char *key, const char *expected, const json_t *found,
+                   struct error *error)
+{
+    if (!found)
+        return error_set(error, "%s: \"%s\" is missing (%s expected)", name, key, expected);
+    return error_set(error, "%s: \"%s\" is not %s", name, key, expected);
+}
+
+int json_get_integer(const char *name, const json_t *object, const char *key, int64_t least, int64_t most,
+                     int64_t *value, struct error *error)
+{
+    json_t *found = json_object_get(object, key);
+    if (!json_is_integer(found))
+        return missing(name, key, "an integer", found, error);
+    if (json_integer_value(found) < least || json_integer_value(found) > most)
+        return error_set(error, "%s: \"%s\" is %" JSON_INTEGER_FORMAT ", not in %" PRId64 " .. %" PRId64, name,
+                         key, json_integer_value(found), least, most);
+    *value = json_integer_value(found);
+    return 0;
+}
+
+int json_get_number(const char *name, const json_t *object, const char *key, double *value, struct error *error)
+{
+    json_t *found = json_object_get(object, key);
+    if (!json_is_number(found))
+        return missing(name, key, "a number", found, error);
+    *value = json_number_value(found);
+    return 0;
+}
+
+int json_get_string(const char *name, const json_t *object, const char *key, const char **value,
+                    struct error *error)
+{
+    json_t *found = json_object_get(object, key);
+    if (!json_is_string(found))
+        return missing(name, key, "a string", found, error);
+    *value = json_string_value(found);
+    return 0;
+}
