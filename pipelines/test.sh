@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# test.sh: installs what is missing, builds, runs every test and counts.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+pipelines/setup.sh build
+make -s -j"$(nproc)" tests-build
+# Tests on the real model are skipped, and counted as skipped, where it cannot be had.
+OFFRAMP_TEST_MODEL=$(pipelines/setup.sh model) || OFFRAMP_TEST_MODEL=
+export OFFRAMP_TEST_MODEL
+exec tests/run.sh

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# check.sh: `make check`: formatting, the layer rule, warnings as errors with gcc and clang, and the
+# tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+pipelines/setup.sh check
+jobs=$(nproc)
+step() { echo "check: $*"; }
+
+step "formatting"
+git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format --dry-run -Werror
+step "layers"
+tests/layers.sh
+step "warnings as errors, gcc"
+make -s -j"$jobs" BUILD=build-gcc CC=gcc EXTRA_CFLAGS=-Werror tests-build
+step "warnings as errors, clang"
+make -s -j"$jobs" BUILD=build-clang CC=clang EXTRA_CFLAGS=-Werror tests-build
+step "tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+make -s -j"$jobs" SANITIZE=1 tests-build
+OFFRAMP_TEST_MODEL=$(pipelines/setup.sh model) || OFFRAMP_TEST_MODEL=
+export OFFRAMP_TEST_MODEL
+BUILD=build-sanitize ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 tests/run.sh
