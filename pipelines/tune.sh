@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# tune.sh: from a model and a text to an early-exit model: extract, sweep, report, policy.
+#
+#   pipelines/tune.sh [OPTIONS] MODEL CORPUS OUT
+#
+#   MODEL   a GGUF file, or a folder with config.json and safetensors
+#   CORPUS  a text file, a folder of text files, *.jsonl, or a token file
+#   OUT     gets store/ (hidden states), run/ (trials, leaderboard.tsv, report.html, policy/)
+#
+#   --taps LIST           places to read, such as 6,12,12.mid,final (default: extract's)
+#   --sweep FILE          the trials (default: a ridge-initialised, distilled affine head at every tap)
+#   --tokens N            training tokens at most
+#   --held-out-tokens N   held-out tokens at most
+#   --seq-len T           tokens per sequence
+#   --codec NAME          how states are stored
+#   --device D, --math M, --threads N
+#
+# It stops at the first failure; the same command again goes on where it stopped.
+set -euo pipefail
+usage() {
+    sed -n '2,20s/^# \{0,1\}//p' "$0"
+    exit "$1"
+}
+wrong() {
+    echo "tune: $1; see pipelines/tune.sh --help" >&2
+    exit 2
+}
+top=$(cd "$(dirname "$0")/.." && pwd)
+bin=${BUILD:-$top/build}
+extract=() common=() sweep='' positional=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    --taps | --tokens | --held-out-tokens | --seq-len | --codec)
+        [ $# -ge 2 ] || wrong "$1 wants a value"
+        extract+=("$1" "$2")
+        shift
+        ;;
+    --device | --math | --threads)
+        [ $# -ge 2 ] || wrong "$1 wants a value"
+        common+=("$1" "$2")
+        shift
+        ;;
+    --sweep)
+        [ $# -ge 2 ] || wrong "$1 wants a value"
+        sweep=$2
+        shift
+        ;;
+    -h | --help) usage 0 ;;
+    -*) wrong "unknown option $1" ;;
+    *) positional+=("$1") ;;
+    esac
+    shift
+done
+[ ${#positional[@]} = 3 ] || wrong "MODEL, CORPUS and OUT are wanted"
+model=${positional[0]} corpus=${positional[1]} out=${positional[2]}
+mkdir -p "$out"
+
+budget=()
+timed() { # timed NAME COMMAND...: runs, and remembers the seconds
+    local name=$1 started=$SECONDS
+    shift
+    echo "== $name" >&2
+    "$@"
+    budget+=("$(printf '%-10s %4d s' "$name" $((SECONDS - started)))")
+}
+
+timed extract "$bin/extract" --model "$model" --corpus "$corpus" --out "$out/store" "${extract[@]}" "${common[@]}"
+if [ -z "$sweep" ]; then
+    sweep=$out/sweep.yaml
+    {
+        echo "# Made by pipelines/tune.sh: a ridge-initialised, distilled affine head at every tap."
+        echo "trials:"
+        "$bin/cache" info --json "$out/store" | sed -nE 's/.*"name": "([0-9][0-9.mid]*)".*/\1/p' | while read -r tap; do
+            echo "  - {tap: \"$tap\", head: affine, init: ridge, loss: distillation}"
+        done
+    } >"$sweep"
+fi
+timed train "$bin/train" --store "$out/store" --sweep "$sweep" --out "$out/run" "${common[@]}"
+echo "report: $out/run/report.html"
+echo "policy: $out/run/policy"
+printf 'time: %s\n' "${budget[@]}" >&2
