@@ -1,0 +1,213 @@
+#include "common/head/head.h"
+
+#include <string.h>
+
+#include "common/base/memory.h"
+#include "common/base/string.h"
+#include "common/head/kind.h"
+
+static const struct head_kind *const kinds[] = {&head_kind_norm, &head_kind_affine, &head_kind_mlp};
+enum { KINDS = sizeof kinds / sizeof kinds[0], SCRATCHES_MAX = 8 };
+
+const struct parameter_rule head_output_rule = {
+    "output", EXTENT_VOCAB, EXTENT_HIDDEN, true, FILL_MODEL, FILL_NORMAL, ROLE_OUTPUT,
+};
+
+/* ---- kinds ---- */
+
+const struct head_kind *head_kind_find(const char *name, struct error *error)
+{
+    struct string names = {0};
+    for (int k = 0; k < KINDS; k++) {
+        if (!strcmp(kinds[k]->name, name))
+            return kinds[k];
+    }
+    for (int k = 0; k < KINDS; k++)
+        string_print(&names, "%s%s", k ? ", " : "", kinds[k]->name);
+    if (!string_failed(&names, error))
+        error_set(error, "\"%s\" is no kind of head (there are: %s)", name, names.data);
+    string_free(&names);
+    return NULL;
+}
+
+const char *head_kind_name(const struct head_kind *kind)
+{
+    return kind->name;
+}
+
+int64_t extent_size(enum extent extent, const struct head_shape *shape)
+{
+    switch (extent) {
+    case EXTENT_ONE: return 1;
+    case EXTENT_HIDDEN: return shape->hidden;
+    case EXTENT_INTERMEDIATE: return shape->intermediate;
+    case EXTENT_GATE_UP: return 2 * (int64_t)shape->intermediate;
+    case EXTENT_VOCAB: return shape->vocab;
+    }
+    return 0;
+}
+
+int head_rule_count(const struct head_spec *spec)
+{
+    return spec->kind->parameters + (spec->output == OUTPUT_UNTIED);
+}
+
+const struct parameter_rule *head_rule(const struct head_spec *spec, int index)
+{
+    return index < spec->kind->parameters ? &spec->kind->parameter[index] : &head_output_rule;
+}
+
+int head_spec_check(const struct head_spec *spec, const struct head_shape *shape, struct error *error)
+{
+    char name[TAP_NAME_SIZE];
+    const struct tap tap = spec->tap;
+    if (shape->layers < 1 || shape->hidden < 1 || shape->intermediate < 1 || shape->vocab < 1)
+        return error_set(error,
+                         "a head needs positive sizes, but the model has %d layers, hidden %d, intermediate "
+                         "%d, vocabulary %d",
+                         shape->layers, shape->hidden, shape->intermediate, shape->vocab);
+    if (!(shape->norm_epsilon >= 0 && shape->norm_epsilon < 1))
+        return error_set(error, "a norm's epsilon of %g is not in 0 .. 1", (double)shape->norm_epsilon);
+    if (tap.layer < (tap.mid ? 1 : 0) || tap.layer > shape->layers)
+        return error_set(error, "there is no tap %d%s in a model of %d layers", tap.layer,
+                         tap.mid ? ".mid" : "", shape->layers);
+    tap_name(tap, shape->layers, name);
+    if (spec->kind->wants_mid && !tap.mid)
+        return error_set(error, "a head of kind %s reads a tap L.mid, not %s", spec->kind->name, name);
+    return 0;
+}
+
+/* ---- life ---- */
+
+int head_create(const struct head_spec *spec, const struct head_shape *shape, struct backend *backend,
+                struct head **result, struct error *error)
+{
+    struct head *head = NULL;
+    *result = NULL;
+    if (head_spec_check(spec, shape, error) < 0 || array_alloc(&head, 1, error) < 0)
+        return -1;
+    head->spec = *spec;
+    head->shape = *shape;
+    head->backend = backend;
+    for (int i = 0; i < head_rule_count(spec); i++) {
+        const struct parameter_rule *rule = head_rule(spec, i);
+        const int64_t rows = extent_size(rule->rows, shape), cols = extent_size(rule->cols, shape);
+        struct buffer *buffer;
+        size_t bytes;
+        if (!size_multiply((size_t)rows * sizeof(float), (size_t)cols, &bytes)) {
+            error_set(error, "the parameter %s of a head does not fit in memory", rule->name);
+            goto failed;
+        }
+        if (buffer_create(backend, bytes, &buffer, error) < 0) {
+            error_prefix(error, "the parameter %s of a head", rule->name);
+            goto failed;
+        }
+        head->parameter[i] = (struct head_parameter){rule->name, matrix_f32(buffer, rows, cols), rule->trained};
+        head->parameters = i + 1;
+    }
+    *result = head;
+    return 0;
+failed:
+    head_destroy(head);
+    return -1;
+}
+
+void head_destroy(struct head *head)
+{
+    if (!head)
+        return;
+    for (int i = 0; i < head->parameters; i++)
+        buffer_destroy(head->parameter[i].value.buffer);
+    free(head);
+}
+
+const struct head_spec *head_get_spec(const struct head *head)
+{
+    return &head->spec;
+}
+
+const struct head_shape *head_get_shape(const struct head *head)
+{
+    return &head->shape;
+}
+
+int head_parameter_count(const struct head *head)
+{
+    return head->parameters;
+}
+
+const struct head_parameter *head_parameter(const struct head *head, int index)
+{
+    return &head->parameter[index];
+}
+
+/* ---- running ---- */
+
+struct head_scratch {
+    int count;
+    struct buffer *buffer[SCRATCHES_MAX]; /* NULL: for head_backward, which was not asked for */
+    int64_t cols[SCRATCHES_MAX];
+};
+
+int head_scratch_create(const struct head *head, int64_t rows, bool backward, struct head_scratch **result,
+                        struct error *error)
+{
+    const struct head_kind *kind = head->spec.kind;
+    struct head_scratch *scratch = NULL;
+    *result = NULL;
+    if (array_alloc(&scratch, 1, error) < 0)
+        return -1;
+    scratch->count = kind->scratches;
+    for (int i = 0; i < kind->scratches; i++) {
+        size_t bytes;
+        scratch->cols[i] = extent_size(kind->scratch[i].cols, &head->shape);
+        if (kind->scratch[i].backward && !backward)
+            continue;
+        if (!size_multiply((size_t)rows, (size_t)scratch->cols[i] * sizeof(float), &bytes)) {
+            error_set(error, "the working memory of a head for %lld rows does not fit", (long long)rows);
+            goto failed;
+        }
+        if (buffer_create(head->backend, bytes, &scratch->buffer[i], error) < 0) {
+            error_prefix(error, "the working memory of a head for %lld rows", (long long)rows);
+            goto failed;
+        }
+    }
+    *result = scratch;
+    return 0;
+failed:
+    head_scratch_destroy(scratch);
+    return -1;
+}
+
+void head_scratch_destroy(struct head_scratch *scratch)
+{
+    if (!scratch)
+        return;
+    for (int i = 0; i < scratch->count; i++)
+        buffer_destroy(scratch->buffer[i]);
+    free(scratch);
+}
+
+struct matrix head_scratch_rows(const struct head_scratch *scratch, int place, int64_t rows)
+{
+    return matrix_f32(scratch->buffer[place], rows, scratch->cols[place]);
+}
+
+void head_forward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
+                  struct matrix h)
+{
+    head->spec.kind->forward(head, queue, scratch, x, h);
+}
+
+void head_backward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
+                   struct matrix dh, const struct matrix *gradients)
+{
+    head->spec.kind->backward(head, queue, scratch, x, dh, gradients);
+}
+
+struct vocab head_vocab(const struct head *head, const struct weight *tied)
+{
+    if (head->spec.output == OUTPUT_TIED)
+        return (struct vocab){.tied = tied, .own = matrix_none()};
+    return (struct vocab){.own = head->parameter[head->spec.kind->parameters].value};
+}

@@ -1,0 +1,88 @@
+/* head_init.c: the first values of a head's parameters. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/memory.h"
+#include "common/base/random.h"
+#include "common/head/kind.h"
+
+static const double normal_deviation = 0.02;
+
+/* The model's tensor as *values, in the shape of the parameter. Stores may name the one row of a
+ * norm [1, H] or [H, 1]: vectors are compared by their length. */
+static int fill_from_model(const struct head *head, const struct parameter_rule *rule, int64_t rows,
+                           int64_t cols, const struct head_source *source, float **values, struct error *error)
+{
+    char name[64];
+    int64_t found_rows, found_cols;
+    if (rule->role >= ROLE_ATTENTION_NORM)
+        snprintf(name, sizeof name, "%d/%s", head->spec.tap.layer, role_name(rule->role));
+    else
+        snprintf(name, sizeof name, "%s", role_name(rule->role));
+    if (source->get(source->context, name, values, &found_rows, &found_cols, error) < 0)
+        return error_prefix(error, "the parameter %s of a head", rule->name);
+    const bool fits = rows == 1 ? found_rows * found_cols == cols : found_rows == rows && found_cols == cols;
+    if (fits)
+        return 0;
+    free(*values);
+    *values = NULL;
+    return error_set(error, "the parameter %s of a head is [%lld, %lld], but the model's %s is [%lld, %lld]",
+                     rule->name, (long long)rows, (long long)cols, name, (long long)found_rows,
+                     (long long)found_cols);
+}
+
+static void fill_values(enum fill fill, int64_t rows, int64_t cols, struct random *random, float *values)
+{
+    const int64_t count = rows * cols;
+    switch (fill) {
+    case FILL_IDENTITY:
+        for (int64_t r = 0; r < rows; r++)
+            values[r * cols + r] = 1;
+        break;
+    case FILL_ONES:
+        for (int64_t i = 0; i < count; i++)
+            values[i] = 1;
+        break;
+    case FILL_NORMAL:
+        for (int64_t i = 0; i < count; i++)
+            values[i] = (float)(normal_deviation * random_normal(random));
+        break;
+    case FILL_ZEROS: /* as allocated */
+    case FILL_MODEL: /* fill_from_model */ break;
+    }
+}
+
+int head_initialise(struct head *head, enum head_init init, uint64_t seed, const struct head_source *source,
+                    struct error *error)
+{
+    struct random random = {seed};
+    struct queue *queue = NULL;
+    float *values = NULL;
+    int result = -1;
+    if (init == INIT_RIDGE && !head->spec.kind->has_ridge)
+        return error_set(error, "a head of kind %s has no ridge initialisation (use copy or random)",
+                         head->spec.kind->name);
+    if (queue_create(head->backend, &queue, error) < 0)
+        return -1;
+    for (int i = 0; i < head->parameters; i++) {
+        const struct parameter_rule *rule = head_rule(&head->spec, i);
+        const struct matrix matrix = head->parameter[i].value;
+        const enum fill fill = init == INIT_RANDOM ? rule->random : rule->copy;
+        if (fill == FILL_MODEL) {
+            if (fill_from_model(head, rule, matrix.rows, matrix.cols, source, &values, error) < 0)
+                goto done;
+        } else {
+            if (array_alloc(&values, matrix.rows * matrix.cols, error) < 0)
+                goto done;
+            fill_values(fill, matrix.rows, matrix.cols, &random, values);
+        }
+        op_write(queue, matrix, values);
+        free(values);
+        values = NULL;
+    }
+    result = queue_wait(queue, error);
+done:
+    free(values);
+    queue_destroy(queue);
+    return result;
+}
