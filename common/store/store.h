@@ -93,7 +93,8 @@ struct store_info {
 
 /* A new store in folder `path` (made if missing; an existing store there is an error). The manifest
  * must hold {"model": {"layers", "hidden", "vocab", ...}, "rows": T, "taps": [{"name", "codec"}], ...};
- * what else it holds is kept as it is. */
+ * what else it holds is kept as it is. ("model" is config_to_json's object with one member more,
+ * "fingerprint", as model_fingerprint gives it.) */
 int store_create(const char *path, const json_t *manifest, struct store **store, struct error *error);
 /* STORE_READ opens without locks and never writes; STORE_WRITE takes a lock that refuses a second
  * writer by name. Size and meta pages are checked before anything is believed. */
