@@ -92,21 +92,6 @@ int file_read(const char *path, char **text, size_t *size, struct error *error)
     return 0;
 }
 
-static int write_all(int file, const char *path, const void *data, size_t size, struct error *error)
-{
-    const char *from = data;
-    while (size > 0) {
-        ssize_t count = write(file, from, size);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0)
-            return error_system(error, "%s: cannot be written", path);
-        from += count;
-        size -= (size_t)count;
-    }
-    return 0;
-}
-
 /* A rename is only safe on disk once its folder is. */
 static int sync_parent(const char *path, struct error *error)
 {
@@ -124,27 +109,89 @@ static int sync_parent(const char *path, struct error *error)
     return result;
 }
 
+struct file_writer {
+    char *path, *temporary;
+    FILE *stream;
+};
+
+static void writer_free(struct file_writer *writer)
+{
+    free(writer->path);
+    free(writer->temporary);
+    free(writer);
+}
+
+int file_writer_open(const char *path, struct file_writer **result, struct error *error)
+{
+    struct file_writer *writer;
+    *result = NULL;
+    if (array_alloc(&writer, 1, error) < 0)
+        return -1;
+    writer->path = string_copy(path, error);
+    if (!writer->path)
+        goto failed;
+    if (asprintf(&writer->temporary, "%s.tmp%ld", path, (long)getpid()) < 0) {
+        writer->temporary = NULL;
+        error_set(error, "out of memory: a temporary name for %s", path);
+        goto failed;
+    }
+    writer->stream = fopen(writer->temporary, "wbe");
+    if (!writer->stream) {
+        error_system(error, "%s", writer->temporary);
+        goto failed;
+    }
+    *result = writer;
+    return 0;
+failed:
+    writer_free(writer);
+    return -1;
+}
+
+int file_writer_append(struct file_writer *writer, const void *data, size_t size, struct error *error)
+{
+    if (size > 0 && fwrite(data, 1, size, writer->stream) != size)
+        return error_system(error, "%s: cannot be written", writer->temporary);
+    return 0;
+}
+
+int file_writer_finish(struct file_writer *writer, struct error *error)
+{
+    int result = 0;
+    if (fflush(writer->stream) != 0)
+        result = error_system(error, "%s: cannot be written", writer->temporary);
+    if (result == 0 && fsync(fileno(writer->stream)) < 0)
+        result = error_system(error, "%s: cannot be synced", writer->temporary);
+    if (fclose(writer->stream) != 0 && result == 0)
+        result = error_system(error, "%s: cannot be closed", writer->temporary);
+    if (result == 0 && rename(writer->temporary, writer->path) < 0)
+        result = error_system(error, "%s: cannot be renamed to %s", writer->temporary, writer->path);
+    if (result < 0)
+        unlink(writer->temporary);
+    else
+        result = sync_parent(writer->path, error);
+    writer_free(writer);
+    return result;
+}
+
+void file_writer_abandon(struct file_writer *writer)
+{
+    if (!writer)
+        return;
+    fclose(writer->stream);
+    unlink(writer->temporary);
+    writer_free(writer);
+}
+
 int file_write(const char *path, const void *data, size_t size, struct error *error)
 {
-    char temporary[4096];
-    int length = snprintf(temporary, sizeof temporary, "%s.tmp%ld", path, (long)getpid());
-    if (length < 0 || (size_t)length >= sizeof temporary)
-        return error_set(error, "%s: name too long", path);
-    int file = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file < 0)
-        return error_system(error, "%s", temporary);
-    int result = write_all(file, temporary, data, size, error);
-    if (result == 0 && fsync(file) < 0)
-        result = error_system(error, "%s: cannot be synced", temporary);
-    if (close(file) < 0 && result == 0)
-        result = error_system(error, "%s: cannot be closed", temporary);
-    if (result == 0 && rename(temporary, path) < 0)
-        result = error_system(error, "%s: cannot be renamed to %s", temporary, path);
-    if (result < 0) {
-        unlink(temporary);
+    struct file_writer *writer;
+    if (file_writer_open(path, &writer, error) < 0)
+        return -1;
+    if (file_writer_append(writer, data, size, error) < 0) {
+        file_writer_abandon(writer);
         return -1;
     }
-    return sync_parent(path, error);
+    return file_writer_finish(writer, error);
 }
 
 bool file_exists(const char *path)

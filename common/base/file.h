@@ -24,6 +24,20 @@ int file_read(const char *path, char **text, size_t *size, struct error *error);
  * a crash the file is the old one or the new one. */
 int file_write(const char *path, const void *data, size_t size, struct error *error);
 
+/* The same in pieces, for what is too large to hold: nothing is at `path` before file_writer_finish.
+ *
+ *     struct file_writer *writer;
+ *     if (file_writer_open(path, &writer, error) < 0) ...
+ *     if (file_writer_append(writer, data, size, error) < 0) { file_writer_abandon(writer); ... }
+ *     if (file_writer_finish(writer, error) < 0) ...          // frees the writer either way
+ */
+struct file_writer;
+int file_writer_open(const char *path, struct file_writer **writer, struct error *error);
+int file_writer_append(struct file_writer *writer, const void *data, size_t size, struct error *error);
+int file_writer_finish(struct file_writer *writer, struct error *error);
+/* Removes the temporary file and frees the writer; NULL is fine. */
+void file_writer_abandon(struct file_writer *writer);
+
 /* True when something is at `path`. */
 bool file_exists(const char *path);
 bool path_is_directory(const char *path);
