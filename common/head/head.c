@@ -35,6 +35,24 @@ const char *head_kind_name(const struct head_kind *kind)
     return kind->name;
 }
 
+static const char *const output_names[] = {[OUTPUT_TIED] = "tied", [OUTPUT_UNTIED] = "untied"};
+
+const char *head_output_name(enum head_output output)
+{
+    return output_names[output];
+}
+
+int head_output_find(const char *name, enum head_output *output, struct error *error)
+{
+    for (int i = OUTPUT_TIED; i <= OUTPUT_UNTIED; i++) {
+        if (!strcmp(output_names[i], name)) {
+            *output = (enum head_output)i;
+            return 0;
+        }
+    }
+    return error_set(error, "\"%s\" is no output of a head (tied or untied)", name);
+}
+
 int64_t extent_size(enum extent extent, const struct head_shape *shape)
 {
     switch (extent) {

@@ -26,6 +26,10 @@
 #include "kernels/ops.h"
 
 enum head_output { OUTPUT_TIED, OUTPUT_UNTIED };
+/* "tied", "untied" */
+const char *head_output_name(enum head_output output);
+int head_output_find(const char *name, enum head_output *output, struct error *error);
+
 enum head_init { INIT_COPY, INIT_RANDOM, INIT_RIDGE };
 
 struct head_kind; /* a row of the table */
@@ -75,7 +79,7 @@ struct head_source {
     void *context;
 };
 
-/* Fills the parameters. COPY: scale from the final norm, A the identity and b zero, the MLP of the
+/* Fills the parameters; frozen ones always come from `source`. COPY: scale from the final norm, A the identity and b zero, the MLP of the
  * tap's layer, the output weight. RANDOM: normal(0, 0.02) matrices (down and b zero), scale ones.
  * RIDGE (affine only): as COPY; the caller then sets "a" and "b" from its regression. */
 int head_initialise(struct head *head, enum head_init init, uint64_t seed, const struct head_source *source,
@@ -100,8 +104,9 @@ struct vocab head_vocab(const struct head *head, const struct weight *tied);
 
 /* ---- files ---- */
 
-/* head.safetensors: one F32 tensor per parameter; metadata: offramp version, kind, output, tap, layers,
- * hidden, intermediate, vocab, norm_epsilon, and the model's fingerprint. */
+/* head.safetensors: one F32 tensor per parameter; metadata, all strings: "offramp" (version), "kind",
+ * "output", "tap", "layers", "hidden", "intermediate", "vocab", "norm_epsilon", and "model", its
+ * fingerprint. */
 int head_save(const struct head *head, struct queue *queue, const char *path, const char *fingerprint,
               struct error *error);
 /* Checks everything; fingerprint[17] receives the model's. */
