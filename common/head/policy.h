@@ -19,7 +19,7 @@ struct policy_exit {
     char output[8]; /* "tied" or "untied" */
     char file[256]; /* beside policy.json */
     char hash[17]; /* XXH3-64 of the file */
-    double threshold; /* confidence: the least top probability that lets a token leave */
+    double threshold; /* confidence: the least top probability that lets a token leave, 0 .. 1 */
 };
 
 struct policy_row {
@@ -31,19 +31,22 @@ struct policy_row {
 };
 
 struct policy {
+    char *folder; /* where policy.json and the head files lie; set by policy_read */
     char fingerprint[17];
     int layers;
     int exits;
-    struct policy_exit *exit; /* [exits], by tap */
+    struct policy_exit *exit; /* [exits], at least one, by tap; no two at one tap */
     double cost_head; /* of a head without its output product, in layers; mean over exits */
     double cost_output; /* of a vocabulary product, in layers */
     int rows;
-    struct policy_row *row; /* [rows], by threshold */
+    struct policy_row *row; /* [rows], by threshold, ascending */
 };
 
+/* hash of a head file as policy.json keeps it. */
+int policy_hash_file(const char *path, char hash[17], struct error *error);
 /* `path` is the folder or the file. Checks versions, ranges, order and the head files' hashes. */
 int policy_read(const char *path, struct policy *policy, struct error *error);
-/* Writes folder/policy.json; the head files are already there. */
+/* Writes folder/policy.json; the head files are already there. What policy_read would refuse is refused. */
 int policy_write(const char *folder, const struct policy *policy, struct error *error);
 void policy_free(struct policy *policy); /* a zeroed one is fine */
 

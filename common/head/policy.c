@@ -1,0 +1,337 @@
+#include "common/head/policy.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/file.h"
+#include "common/base/hash.h"
+#include "common/base/json.h"
+#include "common/base/memory.h"
+#include "common/head/head.h"
+
+enum { POLICY_VERSION = 1, LAYERS_MAX = 1 << 16, EXITS_MAX = 1024, ROWS_MAX = 1 << 16 };
+
+static const char file_name[] = "policy.json";
+
+int policy_hash_file(const char *path, char hash[17], struct error *error)
+{
+    struct file_map map;
+    if (file_map(path, &map, error) < 0)
+        return -1;
+    hash_print(hash_bytes(map.data, map.size, 0), hash);
+    file_unmap(&map);
+    return 0;
+}
+
+void policy_free(struct policy *policy)
+{
+    for (int r = 0; r < policy->rows; r++)
+        free(policy->row[r].exit_rate);
+    free(policy->row);
+    free(policy->exit);
+    free(policy->folder);
+    *policy = (struct policy){0};
+}
+
+/* ---- what every policy must be, whoever made it; `name` goes into errors ---- */
+
+static bool in_range(double value, double least, double most)
+{
+    return value >= least && value <= most; /* false for NaN */
+}
+
+static int check_exit(const char *name, const struct policy *policy, int place, struct error *error)
+{
+    const struct policy_exit *exit = &policy->exit[place];
+    enum head_output output;
+    char tap[TAP_NAME_SIZE], before[TAP_NAME_SIZE];
+    tap_name(exit->tap, policy->layers, tap);
+    if (!head_kind_find(exit->kind, error) || head_output_find(exit->output, &output, error) < 0)
+        return error_prefix(error, "%s: exit %s", name, tap);
+    if (!exit->file[0] || exit->file[0] == '.' || strchr(exit->file, '/'))
+        return error_set(error, "%s: exit %s: \"%s\" is no name of a file beside it", name, tap, exit->file);
+    if (strlen(exit->hash) != 16 || strspn(exit->hash, "0123456789abcdef") != 16)
+        return error_set(error, "%s: exit %s: \"%s\" is no hash of 16 digits", name, tap, exit->hash);
+    if (!in_range(exit->threshold, 0, 1))
+        return error_set(error, "%s: exit %s: the threshold %g is not in 0 .. 1", name, tap, exit->threshold);
+    if (place > 0 && tap_compare(exit[-1].tap, exit->tap) >= 0) {
+        tap_name(exit[-1].tap, policy->layers, before);
+        return error_set(error, "%s: exits must be in the order of their taps, one each, but %s follows %s",
+                         name, tap, before);
+    }
+    return 0;
+}
+
+static int check_row(const char *name, const struct policy *policy, int place, struct error *error)
+{
+    const struct policy_row *row = &policy->row[place];
+    double left = 0;
+    for (int e = 0; e < policy->exits; e++) {
+        if (!in_range(row->exit_rate[e], 0, 1))
+            return error_set(error, "%s: table row %d: exit rate %g is not in 0 .. 1", name, place + 1,
+                             row->exit_rate[e]);
+        left += row->exit_rate[e];
+    }
+    if (left > 1.001) /* rates are rounded when they are written */
+        return error_set(error, "%s: table row %d: exit rates sum to %g", name, place + 1, left);
+    if (!in_range(row->threshold, 0, 1) || !(isnan(row->agreement) || in_range(row->agreement, 0, 1)) ||
+        !in_range(row->depth, 0, policy->layers) || !in_range(row->speedup, 0, 1e9))
+        return error_set(error,
+                         "%s: table row %d is out of range: threshold %g, agreement %g, depth %g, speedup %g",
+                         name, place + 1, row->threshold, row->agreement, row->depth, row->speedup);
+    if (place > 0 && row[-1].threshold >= row->threshold)
+        return error_set(error, "%s: table rows must be in the order of their thresholds, but %g follows %g",
+                         name, row->threshold, row[-1].threshold);
+    return 0;
+}
+
+static int check_policy(const char *name, const struct policy *policy, struct error *error)
+{
+    if (strlen(policy->fingerprint) != 16 || strspn(policy->fingerprint, "0123456789abcdef") != 16)
+        return error_set(error, "%s: the model \"%s\" is no fingerprint of 16 digits", name,
+                         policy->fingerprint);
+    if (policy->exits < 1 || policy->exits > EXITS_MAX)
+        return error_set(error, "%s: has %d exits, not 1 .. %d", name, policy->exits, EXITS_MAX);
+    if (!in_range(policy->cost_head, 0, 1e9) || !in_range(policy->cost_output, 0, 1e9))
+        return error_set(error, "%s: the costs head %g and output %g are out of range", name, policy->cost_head,
+                         policy->cost_output);
+    for (int e = 0; e < policy->exits; e++) {
+        if (check_exit(name, policy, e, error) < 0)
+            return -1;
+    }
+    for (int r = 0; r < policy->rows; r++) {
+        if (check_row(name, policy, r, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- writing ---- */
+
+static json_t *exits_to_json(const struct policy *policy)
+{
+    json_t *array = json_array();
+    for (int e = 0; e < policy->exits; e++) {
+        const struct policy_exit *exit = &policy->exit[e];
+        char tap[TAP_NAME_SIZE];
+        tap_name(exit->tap, policy->layers, tap);
+        json_array_append_new(array, json_pack("{ss ss ss ss ss ss sf}", "tap", tap, "kind", exit->kind,
+                                               "output", exit->output, "file", exit->file, "hash", exit->hash,
+                                               "rule", "confidence", "threshold", exit->threshold));
+    }
+    return array;
+}
+
+static json_t *table_to_json(const struct policy *policy)
+{
+    json_t *array = json_array();
+    for (int r = 0; r < policy->rows; r++) {
+        const struct policy_row *row = &policy->row[r];
+        json_t *rates = json_array();
+        for (int e = 0; e < policy->exits; e++)
+            json_array_append_new(rates, json_real(row->exit_rate[e]));
+        json_array_append_new(array, json_pack("{sf so so sf sf}", "threshold", row->threshold, "exit_rates",
+                                               rates, "agreement",
+                                               isnan(row->agreement) ? json_null() : json_real(row->agreement),
+                                               "depth", row->depth, "speedup", row->speedup));
+    }
+    return array;
+}
+
+int policy_write(const char *folder, const struct policy *policy, struct error *error)
+{
+    char *path = path_join(folder, file_name, error);
+    int result = -1;
+    if (!path || check_policy(path, policy, error) < 0)
+        goto done;
+    json_t *object =
+        json_pack("{si ss si so s{sf sf sf} so}", "version", POLICY_VERSION, "model", policy->fingerprint,
+                  "layers", policy->layers, "exits", exits_to_json(policy), "costs", "layer", 1.0, "head",
+                  policy->cost_head, "output", policy->cost_output, "table", table_to_json(policy));
+    if (!object) {
+        error_set(error, "%s: out of memory", path);
+        goto done;
+    }
+    result = json_write(path, object, error);
+    json_decref(object);
+done:
+    free(path);
+    return result;
+}
+
+/* ---- reading ---- */
+
+/* A member that is text and fits. */
+static int read_text(const char *name, const json_t *object, const char *key, char *text, size_t size,
+                     struct error *error)
+{
+    const char *value;
+    if (json_get_string(name, object, key, &value, error) < 0)
+        return -1;
+    if (strlen(value) >= size)
+        return error_set(error, "%s: \"%s\" is longer than %zu bytes", name, key, size - 1);
+    memcpy(text, value, strlen(value) + 1);
+    return 0;
+}
+
+static int read_exit(const char *name, const json_t *object, struct policy *policy, struct policy_exit *exit,
+                     struct error *error)
+{
+    const char *tap, *rule;
+    if (json_get_string(name, object, "tap", &tap, error) < 0)
+        return -1;
+    if (tap_parse(tap, policy->layers, &exit->tap, error) < 0)
+        return error_prefix(error, "%s", name);
+    if (json_get_string(name, object, "rule", &rule, error) < 0)
+        return -1;
+    if (strcmp(rule, "confidence") != 0)
+        return error_set(error, "%s: the rule \"%.40s\" is unknown (this version knows: confidence)", name,
+                         rule);
+    if (read_text(name, object, "kind", exit->kind, sizeof exit->kind, error) < 0 ||
+        read_text(name, object, "output", exit->output, sizeof exit->output, error) < 0 ||
+        read_text(name, object, "file", exit->file, sizeof exit->file, error) < 0 ||
+        read_text(name, object, "hash", exit->hash, sizeof exit->hash, error) < 0)
+        return -1;
+    return json_get_number(name, object, "threshold", &exit->threshold, error);
+}
+
+static int read_exits(const char *path, const json_t *root, struct policy *policy, struct error *error)
+{
+    const json_t *array = json_object_get(root, "exits");
+    const size_t count = json_array_size(array);
+    if (count < 1 || count > EXITS_MAX)
+        return error_set(error, "%s: \"exits\" is not a list of 1 .. %d exits", path, EXITS_MAX);
+    if (array_alloc(&policy->exit, count, error) < 0)
+        return -1;
+    policy->exits = (int)count;
+    for (size_t e = 0; e < count; e++) {
+        if (read_exit("exit", json_array_get(array, e), policy, &policy->exit[e], error) < 0)
+            return error_prefix(error, "%s: exit %zu", path, e + 1);
+    }
+    return 0;
+}
+
+static int read_row(const char *name, const json_t *object, const struct policy *policy, struct policy_row *row,
+                    struct error *error)
+{
+    const json_t *rates = json_object_get(object, "exit_rates");
+    if (json_array_size(rates) != (size_t)policy->exits)
+        return error_set(error, "%s: \"exit_rates\" is not a list of %d numbers, one an exit", name,
+                         policy->exits);
+    for (int e = 0; e < policy->exits; e++) {
+        const json_t *rate = json_array_get(rates, (size_t)e);
+        row->exit_rate[e] = json_is_number(rate) ? json_number_value(rate) : NAN;
+    }
+    row->agreement = NAN;
+    if (!json_is_null(json_object_get(object, "agreement")) &&
+        json_get_number(name, object, "agreement", &row->agreement, error) < 0)
+        return -1;
+    if (json_get_number(name, object, "threshold", &row->threshold, error) < 0 ||
+        json_get_number(name, object, "depth", &row->depth, error) < 0)
+        return -1;
+    return json_get_number(name, object, "speedup", &row->speedup, error);
+}
+
+static int read_table(const char *path, const json_t *root, struct policy *policy, struct error *error)
+{
+    const json_t *array = json_object_get(root, "table");
+    const size_t count = json_array_size(array);
+    if (!json_is_array(array) || count > ROWS_MAX)
+        return error_set(error, "%s: \"table\" is not a list of at most %d rows", path, ROWS_MAX);
+    if (array_alloc(&policy->row, count, error) < 0)
+        return -1;
+    for (size_t r = 0; r < count; r++) {
+        struct policy_row *row = &policy->row[r];
+        if (array_alloc(&row->exit_rate, policy->exits, error) < 0)
+            return -1;
+        policy->rows = (int)r + 1;
+        char name[32];
+        snprintf(name, sizeof name, "table row %zu", r + 1);
+        if (read_row(name, json_array_get(array, r), policy, row, error) < 0)
+            return error_prefix(error, "%s", path);
+    }
+    return 0;
+}
+
+/* Head files are there and are the ones the policy was made with. */
+static int check_files(const char *path, const struct policy *policy, struct error *error)
+{
+    for (int e = 0; e < policy->exits; e++) {
+        const struct policy_exit *exit = &policy->exit[e];
+        char hash[17];
+        char *file = path_join(policy->folder, exit->file, error);
+        if (!file)
+            return -1;
+        int result = policy_hash_file(file, hash, error);
+        free(file);
+        if (result < 0)
+            return error_prefix(error, "%s: exit %d", path, e + 1);
+        if (strcmp(hash, exit->hash) != 0)
+            return error_set(
+                error, "%s: the head file %s has hash %s, but the policy was made with %s: write it again",
+                path, exit->file, hash, exit->hash);
+    }
+    return 0;
+}
+
+static int read_object(const char *path, const json_t *root, struct policy *policy, struct error *error)
+{
+    int64_t version, layers;
+    if (!json_is_object(root))
+        return error_set(error, "%s: is not a JSON object", path);
+    if (json_get_integer(path, root, "version", INT64_MIN, INT64_MAX, &version, error) < 0)
+        return -1;
+    if (version != POLICY_VERSION)
+        return error_set(error, "%s: is of version %lld, this program reads version %d", path,
+                         (long long)version, POLICY_VERSION);
+    if (read_text(path, root, "model", policy->fingerprint, sizeof policy->fingerprint, error) < 0 ||
+        json_get_integer(path, root, "layers", 1, LAYERS_MAX, &layers, error) < 0)
+        return -1;
+    policy->layers = (int)layers;
+    const json_t *costs = json_object_get(root, "costs");
+    if (!json_is_object(costs))
+        return error_set(error, "%s: \"costs\" is missing", path);
+    if (json_get_number(path, costs, "head", &policy->cost_head, error) < 0 ||
+        json_get_number(path, costs, "output", &policy->cost_output, error) < 0 ||
+        read_exits(path, root, policy, error) < 0 || read_table(path, root, policy, error) < 0)
+        return -1;
+    return check_policy(path, policy, error);
+}
+
+/* The folder of a path, freshly allocated. */
+static char *parent_of(const char *path, struct error *error)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return string_copy(".", error);
+    char *folder = string_copy(path, error);
+    if (folder)
+        folder[slash == path ? 1 : slash - path] = 0;
+    return folder;
+}
+
+int policy_read(const char *path, struct policy *policy, struct error *error)
+{
+    char *file = NULL;
+    json_t *root = NULL;
+    int result = -1;
+    *policy = (struct policy){0};
+    file = path_is_directory(path) ? path_join(path, file_name, error) : string_copy(path, error);
+    if (!file)
+        goto done;
+    policy->folder = parent_of(file, error);
+    if (!policy->folder)
+        goto done;
+    root = json_read(file, error);
+    if (!root || read_object(file, root, policy, error) < 0 || check_files(file, policy, error) < 0)
+        goto done;
+    result = 0;
+done:
+    if (result < 0)
+        policy_free(policy);
+    json_decref(root);
+    free(file);
+    return result;
+}
