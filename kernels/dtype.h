@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum dtype {
     DTYPE_F32,
@@ -39,9 +40,25 @@ bool dtype_row_bytes(enum dtype type, int64_t cols, size_t *bytes);
 /* Converts `count` values (whole blocks) to f32; exact up to one rounding in Q4_1. Weight types only. */
 void dtype_to_f32(enum dtype type, const void *source, int64_t count, float *values);
 
-/* Round to nearest even; NaN stays NaN. */
-uint16_t f32_to_bf16(float value);
-float bf16_to_f32(uint16_t bits);
+/* Round to nearest even; NaN stays NaN (and is made quiet). Inline, and without branches, so that
+ * loops over them are vectorised. */
+static inline uint16_t f32_to_bf16(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    uint32_t quiet = bits >> 16 | 0x40;
+    return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded);
+}
+
+static inline float bf16_to_f32(uint16_t bits)
+{
+    uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
 float f16_to_f32(uint16_t bits);
 uint16_t f32_to_f16(float value);
 
