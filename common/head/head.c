@@ -53,6 +53,33 @@ int head_output_find(const char *name, enum head_output *output, struct error *e
     return error_set(error, "\"%s\" is no output of a head (tied or untied)", name);
 }
 
+static const char *const init_names[] = {
+    [INIT_COPY] = "copy", [INIT_RANDOM] = "random", [INIT_RIDGE] = "ridge"};
+
+const char *head_init_name(enum head_init init)
+{
+    return init_names[init];
+}
+
+int head_init_find(const char *name, enum head_init *init, struct error *error)
+{
+    for (int i = INIT_COPY; i <= INIT_RIDGE; i++) {
+        if (!strcmp(init_names[i], name)) {
+            *init = (enum head_init)i;
+            return 0;
+        }
+    }
+    return error_set(error, "\"%s\" is no way to initialise a head (copy, random or ridge)", name);
+}
+
+int head_init_check(const struct head_kind *kind, enum head_init init, struct error *error)
+{
+    if (init == INIT_RIDGE && !kind->has_ridge)
+        return error_set(error, "a head of kind %s has no ridge initialisation (use copy or random)",
+                         kind->name);
+    return 0;
+}
+
 int64_t extent_size(enum extent extent, const struct head_shape *shape)
 {
     switch (extent) {

@@ -31,11 +31,16 @@ const char *head_output_name(enum head_output output);
 int head_output_find(const char *name, enum head_output *output, struct error *error);
 
 enum head_init { INIT_COPY, INIT_RANDOM, INIT_RIDGE };
+/* "copy", "random", "ridge" */
+const char *head_init_name(enum head_init init);
+int head_init_find(const char *name, enum head_init *init, struct error *error);
 
 struct head_kind; /* a row of the table */
 /* NULL with an error that lists the kinds. */
 const struct head_kind *head_kind_find(const char *name, struct error *error);
 const char *head_kind_name(const struct head_kind *kind);
+/* head_initialise can do that for the kind; the error says what it can do. */
+int head_init_check(const struct head_kind *kind, enum head_init init, struct error *error);
 
 struct head_spec {
     const struct head_kind *kind;

@@ -59,9 +59,8 @@ int head_initialise(struct head *head, enum head_init init, uint64_t seed, const
     struct queue *queue = NULL;
     float *values = NULL;
     int result = -1;
-    if (init == INIT_RIDGE && !head->spec.kind->has_ridge)
-        return error_set(error, "a head of kind %s has no ridge initialisation (use copy or random)",
-                         head->spec.kind->name);
+    if (head_init_check(head->spec.kind, init, error) < 0)
+        return -1;
     if (queue_create(head->backend, &queue, error) < 0)
         return -1;
     for (int i = 0; i < head->parameters; i++) {
