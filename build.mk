@@ -64,6 +64,9 @@ $(BUILD)/obj/kernels/cpu/loops/%.$(1).o: kernels/cpu/loops/%.c
 endef
 $(foreach set,$(LOOP_SETS),$(eval $(call loop_rule,$(set))))
 
+# Codecs are loops over bytes, worth vectorising; they stay one build for all machines.
+$(BUILD)/obj/common/codec/%.o: override CFLAGS += -O3
+
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<

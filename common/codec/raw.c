@@ -1,0 +1,98 @@
+/* raw:f32 and raw: the values themselves, row after row, little-endian. */
+#include <string.h>
+
+#include "common/codec/worker.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "payloads are written as they lie in memory");
+
+/* Anything behind the last value is as wrong as a value too few. */
+static int check_payload(const char *name, int64_t rows, int64_t cols, size_t size, size_t expected,
+                         struct error *error)
+{
+    if (codec_check(name, rows, cols, size, expected, error) < 0)
+        return -1;
+    if (size > expected)
+        return error_set(error, "%s payload has %zu bytes more than its shape", name, size - expected);
+    return 0;
+}
+
+static size_t raw_f32_bound(int64_t rows, int64_t cols)
+{
+    return codec_values(rows, cols) * sizeof(float);
+}
+
+static int raw_f32_encode(struct codec_worker *worker, const float *states, int64_t rows, int64_t cols,
+                          void *payload, size_t capacity, size_t *size, struct error *error)
+{
+    (void)worker;
+    *size = raw_f32_bound(rows, cols);
+    if (codec_check("raw:f32", rows, cols, capacity, *size, error) < 0)
+        return -1;
+    memcpy(payload, states, *size);
+    return 0;
+}
+
+static int raw_f32_decode(struct codec_worker *worker, const void *payload, size_t size, int64_t rows,
+                          int64_t cols, float *states, struct error *error)
+{
+    (void)worker;
+    if (check_payload("raw:f32", rows, cols, size, raw_f32_bound(rows, cols), error) < 0)
+        return -1;
+    memcpy(states, payload, size);
+    return 0;
+}
+
+static size_t raw_bound(int64_t rows, int64_t cols)
+{
+    return codec_values(rows, cols) * sizeof(uint16_t);
+}
+
+static int raw_encode(struct codec_worker *worker, const float *states, int64_t rows, int64_t cols,
+                      void *payload, size_t capacity, size_t *size, struct error *error)
+{
+    unsigned char *bytes = payload;
+    (void)worker;
+    *size = raw_bound(rows, cols);
+    if (codec_check("raw", rows, cols, capacity, *size, error) < 0)
+        return -1;
+    for (size_t i = 0; i < *size / 2; i++) {
+        uint16_t bits = f32_to_bf16(states[i]);
+        memcpy(bytes + 2 * i, &bits, sizeof bits);
+    }
+    return 0;
+}
+
+static int raw_decode(struct codec_worker *worker, const void *payload, size_t size, int64_t rows, int64_t cols,
+                      float *states, struct error *error)
+{
+    const unsigned char *bytes = payload;
+    (void)worker;
+    if (check_payload("raw", rows, cols, size, raw_bound(rows, cols), error) < 0)
+        return -1;
+    for (size_t i = 0; i < size / 2; i++) {
+        uint16_t bits;
+        memcpy(&bits, bytes + 2 * i, sizeof bits);
+        states[i] = bf16_to_f32(bits);
+    }
+    return 0;
+}
+
+const struct codec codec_raw_f32 = {
+    .name = "raw:f32",
+    .id = 1,
+    .type = DTYPE_F32,
+    .summary = "the values as they are, 32 bits each, exact",
+    .bound = raw_f32_bound,
+    .encode = raw_f32_encode,
+    .decode = raw_f32_decode,
+};
+
+const struct codec codec_raw = {
+    .name = "raw",
+    .id = 2,
+    .type = DTYPE_BF16,
+    .summary = "rounded to bf16, 16 bits each",
+    .bound = raw_bound,
+    .encode = raw_encode,
+    .decode = raw_decode,
+};

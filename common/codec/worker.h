@@ -1,0 +1,28 @@
+/* worker.h: what a codec finds in a codec_worker. Only common/codec includes this. */
+#ifndef OFFRAMP_CODEC_WORKER_H
+#define OFFRAMP_CODEC_WORKER_H
+
+#include <zstd.h>
+
+#include "common/codec/codec.h"
+
+struct codec_worker {
+    ZSTD_CCtx *compressor; /* Huffman coding only, see worker.c */
+    ZSTD_DCtx *decompressor;
+    unsigned char *plane; /* bytes between the transform and zstd */
+    size_t plane_capacity;
+    uint32_t *sums; /* per column */
+    size_t sums_capacity;
+};
+
+/* rows * cols; 0 when the shape is out of what any codec takes: sides of at least 1, at most 2^29
+ * values (their f32 form stays under LMDB's 4 GB limit of a value). */
+size_t codec_values(int64_t rows, int64_t cols);
+
+/* What encode and decode begin with: the shape is in range and `size`, a payload's or a capacity, is at
+ * least `least` bytes. */
+int codec_check(const char *name, int64_t rows, int64_t cols, size_t size, size_t least, struct error *error);
+
+extern const struct codec codec_raw_f32, codec_raw, codec_lossless;
+
+#endif
