@@ -1,0 +1,170 @@
+/* Sweep files: grids, defaults, names of trials, and what is said about a wrong one, with its line. */
+#include <stdlib.h>
+
+#include "tests/test.h"
+#include "train/sweep.h"
+
+static const struct head_shape shape = {
+    .layers = 30, .hidden = 8, .intermediate = 16, .vocab = 32, .norm_epsilon = 1e-5f};
+
+static int parse(const char *text, struct sweep *sweep, struct error *error)
+{
+    return sweep_parse("s.yaml", text, strlen(text), sweep, error);
+}
+
+/* The text is refused, and what is said contains `line` and `part`. */
+static void check_refused(const char *text, const char *line, const char *part)
+{
+    struct sweep sweep = {0};
+    struct error error = {""};
+    if (parse(text, &sweep, &error) == 0 && sweep_resolve(&sweep, &shape, &error) == 0)
+        test_fail(__FILE__, __LINE__, "accepted: %s", text);
+    CHECK_TEXT(error.text, "s.yaml: ");
+    CHECK_TEXT(error.text, line);
+    CHECK_TEXT(error.text, part);
+    sweep_free(&sweep);
+}
+
+TEST(sweep_grid_is_multiplied_out)
+{
+    struct error error = {""};
+    struct sweep sweep;
+    REQUIRE_OK(parse("seed: 7\n"
+                     "grid:\n"
+                     "  tap: [6, 12]\n"
+                     "  head: [affine]\n"
+                     "  init: [copy, ridge]\n"
+                     "  rate:\n"
+                     "    - 1e-3\n"
+                     "    - 0.0003\n"
+                     "    - 1e-4\n"
+                     "trials:\n"
+                     "  - {tap: 12.mid, head: mlp, loss: cross-entropy}\n"
+                     "  - tap: 30\n"
+                     "    head: norm\n"
+                     "    output: untied\n"
+                     "    warmup: 9\n",
+                     &sweep, &error));
+    REQUIRE(sweep.trials == 2 * 2 * 3 + 2);
+    REQUIRE_OK(sweep_resolve(&sweep, &shape, &error));
+    CHECK(!strcmp(sweep.trial[0].id, "6-affine-copy-distillation-0.001"));
+    CHECK(!strcmp(sweep.trial[1].id, "6-affine-copy-distillation-0.0003"));
+    CHECK(!strcmp(sweep.trial[3].id, "6-affine-ridge-distillation-0.001"));
+    CHECK(!strcmp(sweep.trial[11].id, "12-affine-ridge-distillation-0.0001"));
+    CHECK(!strcmp(sweep.trial[12].id, "12.mid-mlp-copy-cross-entropy-0.001"));
+    CHECK(!strcmp(sweep.trial[13].id, "final-norm-untied-copy-distillation-0.001-warmup9"));
+    CHECK(sweep.trial[12].spec.tap.layer == 12 && sweep.trial[12].spec.tap.mid);
+    CHECK(sweep.trial[3].init == INIT_RIDGE && sweep.trial[3].rate == 1e-3);
+    CHECK(sweep.seed == 7 && sweep.passes == 1 && sweep.steps == -1 && sweep.sequences == 4);
+    CHECK(sweep.evaluate == 0 && sweep.checkpoint == 50);
+    sweep_free(&sweep);
+}
+
+TEST(sweep_steps_from_passes)
+{
+    struct sweep sweep = {.passes = 2, .steps = -1, .sequences = 4};
+    CHECK(sweep_steps(&sweep, 64) == 32);
+    CHECK(sweep_steps(&sweep, 63) == 31);
+    CHECK(sweep_steps(&sweep, 1) == 1);
+    sweep.steps = 0;
+    CHECK(sweep_steps(&sweep, 64) == 0);
+    sweep.steps = 5;
+    CHECK(sweep_steps(&sweep, 64) == 5);
+}
+
+TEST(sweep_rate_warms_up_and_ends_at_a_tenth)
+{
+    struct trial_config config = {.rate = 2, .warmup = 4};
+    CHECK(trial_rate(&config, 1, 20) == 0.5);
+    CHECK(trial_rate(&config, 4, 20) == 2);
+    double middle = trial_rate(&config, 12, 20), last = trial_rate(&config, 20, 20);
+    CHECK(middle > 1.0999 && middle < 1.1001);
+    CHECK(last > 0.1999 && last < 0.2001);
+    config.warmup = 0;
+    CHECK(trial_rate(&config, 1, 1) > 0.1999 && trial_rate(&config, 1, 1) < 0.2001);
+}
+
+TEST(sweep_config_as_json)
+{
+    struct error error = {""};
+    struct sweep sweep;
+    REQUIRE_OK(parse("trials: [{tap: 6, head: affine, beta1: 0.8}]", &sweep, &error));
+    REQUIRE_OK(sweep_resolve(&sweep, &shape, &error));
+    json_t *object = trial_config_to_json(&sweep.trial[0], &error);
+    REQUIRE(object);
+    CHECK(!strcmp(json_string_value(json_object_get(object, "tap")), "6"));
+    CHECK(!strcmp(json_string_value(json_object_get(object, "output")), "tied"));
+    CHECK(json_number_value(json_object_get(object, "beta1")) == 0.8);
+    json_decref(object);
+    sweep_free(&sweep);
+}
+
+TEST(sweep_wrong_keys_have_their_line)
+{
+    check_refused("seed: 1\nsede: 2\ntrials: [{tap: 6, head: norm}]\n", "line 2", "unknown key \"sede\"");
+    check_refused("# sede: no\nseed: 1\n\n\nsede: 2\n", "line 5", "known here: seed, passes");
+    check_refused("trials:\n  - {tap: 6, head: norm}\n  - tap: 6\n    head: norm\n    rat: 1\n", "line 5",
+                  "unknown key \"rat\" in trials (known here: tap, head");
+    check_refused("grid:\n  tap: [6]\n  haed: [norm]\n", "line 3", "unknown key \"haed\" in grid");
+    check_refused("grid:\n  tap: [6]\n  sequences: 3\n", "line 3", "unknown key \"sequences\" in grid");
+    check_refused("trials:\n  - {head: norm, rate: 1}\n", "line 2", "\"tap\" is missing in trials");
+    check_refused("grid:\n  tap: [6]\n", "line 2", "\"head\" is missing in grid");
+    check_refused("seed: 1\npasses: 2\nseed: 1\n", "line 3", "\"seed\" is given twice");
+}
+
+TEST(sweep_wrong_structure_has_its_line)
+{
+    check_refused("seed: 1\ngrid:\n  tap: 6\n  head: [norm]\n", "line 3",
+                  "a list expected, not a single value");
+    check_refused("seed: [1, 2]\n", "line 1", "a single value expected, not a list");
+    check_refused("trials:\n  tap: 6\n", "line 2", "a list expected, not keys and values");
+    check_refused("trials:\n  - 6\n", "line 2", "keys and values expected, not a single value");
+    check_refused("seed: 1\ngrid: {tap: [}\n", "after line", "not YAML");
+    check_refused("grid:\n  tap: []\n  head: [norm]\n", "line 2", "entries");
+    check_refused("seed: &a 1\npasses: *a\n", "line 2", "aliases");
+    check_refused("seed: 1\n", "", "holds no trials");
+    check_refused("", "", "");
+}
+
+TEST(sweep_wrong_values_have_their_line)
+{
+    check_refused("seed: -1\ntrials: [{tap: 6, head: norm}]\n", "line 1: seed", "not in 0");
+    check_refused("trials: [{tap: 6, head: norm}]\npasses: 0\n", "line 2: passes", "not in 1");
+    check_refused("steps: 1.5\ntrials: [{tap: 6, head: norm}]\n", "line 1: steps", "not a whole number");
+    check_refused("sequences: 0\ntrials: [{tap: 6, head: norm}]\n", "line 1: sequences", "not in 1");
+    check_refused("evaluate: x\ntrials: [{tap: 6, head: norm}]\n", "line 1: evaluate", "not a whole number");
+    check_refused("checkpoint: 0\ntrials: [{tap: 6, head: norm}]\n", "line 1: checkpoint", "not in 1");
+    check_refused("steps: 3\npasses: 2\ntrials: [{tap: 6, head: norm}]\n", "line 1", "give one");
+    check_refused("trials:\n  - {tap: 6x, head: norm}\n", "line 2: tap", "\"6x\" is no tap");
+    check_refused("trials:\n  - {tap: 6, head: norm}\n  - {tap: 31, head: norm}\n", "line 3: tap", "31");
+    check_refused("trials:\n  - tap: 6\n    head: nrom\n", "line 3: head", "there are: norm");
+    check_refused("trials:\n  - {tap: 6, head: mlp}\n", "line 2: tap", "mlp");
+    check_refused("trials:\n  - tap: 6\n    head: norm\n    init: ridge\n", "line 4: init", "no ridge");
+    check_refused("trials:\n  - tap: 6\n    head: norm\n    output: shared\n", "line 4: output", "\"shared\"");
+    check_refused("trials:\n  - tap: 6\n    head: norm\n    loss: kl\n", "line 4: loss", "\"kl\" is no loss");
+    check_refused("trials:\n  - tap: 6\n    head: norm\n    init: zero\n", "line 4: init", "\"zero\"");
+    check_refused("grid:\n  tap: [6]\n  head: [norm]\n  rate: [1e-3,\n    'fast']\n", "line 5: rate",
+                  "not a number");
+    check_refused("grid:\n  tap: [6]\n  head: [norm]\n  rate: [nan]\n", "line 4: rate", "not in 0 .. 10");
+    for (int k = 6; k < TRIAL_KEYS; k++) { /* the numbers behind rate */
+        char text[128], line[64];
+        snprintf(text, sizeof text, "trials:\n  - tap: 6\n    head: norm\n    %s: -2\n", trial_keys[k].name);
+        snprintf(line, sizeof line, "line 4: %s", trial_keys[k].name);
+        check_refused(text, line, "\"-2\" is not in");
+    }
+    check_refused("grid: {tap: [6, 6], head: [norm]}\n", "", "given twice");
+}
+
+TEST(sweep_grid_is_bounded)
+{
+    char text[8192] = "grid:\n  head: [norm]\n  tap: [6";
+    for (int i = 0; i < 200; i++)
+        strcat(text, ",6");
+    strcat(text, "]\n  rate: [1");
+    for (int i = 0; i < 200; i++)
+        strcat(text, ",1");
+    strcat(text, "]\n");
+    check_refused(text, "line 1", "more than 10000 trials");
+}
+
+TEST_MAIN

@@ -1,0 +1,99 @@
+/* sweep.h: which trials a run trains, and the settings they share.
+ *
+ * A sweep file is YAML; pipelines/demo.yaml is an example of everything it may hold:
+ *     seed: 1                     # settings of the run (setting_keys)
+ *     passes: 1
+ *     grid:                       # lists, multiplied out (trial_keys)
+ *       tap: [6, 12]
+ *       head: [affine]
+ *       rate: [1e-3, 3e-4]
+ *     trials:                     # and single trials (trial_keys)
+ *       - {tap: 12.mid, head: mlp, loss: cross-entropy}
+ * A key that is not given has the default of its row in the table; the tables are also the flags of
+ * a run of one trial. A wrong key or value is an error that names the file and the line.
+ *
+ *     struct sweep sweep = {0};
+ *     if (sweep_read("demo.yaml", &sweep, error) < 0) ...
+ *     if (sweep_resolve(&sweep, &shape, error) < 0) ...        // taps of this model, names of trials
+ *     sweep_free(&sweep);
+ */
+#ifndef OFFRAMP_TRAIN_SWEEP_H
+#define OFFRAMP_TRAIN_SWEEP_H
+
+#include <jansson.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/head/head.h"
+
+enum trial_loss { LOSS_CROSS_ENTROPY, LOSS_DISTILLATION };
+
+#define TRIAL_ID_SIZE 160
+
+struct trial_config {
+    /* What the trial is, from its settings alone, so that it keeps its name in any sweep, for
+     * instance "12-affine-ridge-distillation-0.001". Set by sweep_resolve. */
+    char id[TRIAL_ID_SIZE];
+    char tap[TAP_NAME_SIZE]; /* as written; sweep_resolve gives it the one name the tap has */
+    struct head_spec spec; /* its tap is set by sweep_resolve */
+    enum head_init init;
+    enum trial_loss loss;
+    double rate; /* of the first step after the warm-up */
+    int64_t warmup; /* steps in which the rate grows from nothing */
+    double clip; /* largest norm of the gradient, 0: any */
+    double decay, beta1, beta2, epsilon; /* of Adam */
+};
+
+struct sweep {
+    const char *name; /* of the file, for errors; borrowed */
+    char *text; /* the file as it was given */
+    size_t size;
+    uint64_t seed; /* of the reading order and of random inits */
+    int passes; /* over the training split */
+    int64_t steps; /* instead of passes; -1: passes count */
+    int sequences; /* read per step */
+    int64_t evaluate; /* steps between evaluations, 0: only before the first and after the last step */
+    int64_t checkpoint; /* steps between checkpoints */
+    struct trial_config *trial; /* [trials] */
+    int trials;
+};
+
+/* ---- keys ---- */
+
+struct sweep_key {
+    const char *name;
+    const char *value; /* what the value is, for help and errors: "TAP", "STEPS" */
+    const char *help; /* one line */
+    const char *standard; /* the default, NULL: the key must be given */
+};
+
+enum { TRIAL_KEYS = 12, SETTING_KEYS = 6 };
+extern const struct sweep_key trial_keys[TRIAL_KEYS];
+extern const struct sweep_key setting_keys[SETTING_KEYS];
+
+/* ---- reading ---- */
+
+/* `path` must outlive the sweep (errors of sweep_resolve name it). */
+int sweep_read(const char *path, struct sweep *sweep, struct error *error);
+/* The same from memory; `text` is copied. */
+int sweep_parse(const char *name, const char *text, size_t size, struct sweep *sweep, struct error *error);
+void sweep_free(struct sweep *sweep); /* a zeroed one is fine */
+
+/* Finds every trial's tap in the model, checks each trial against it, names the trials and refuses
+ * two of the same name. */
+int sweep_resolve(struct sweep *sweep, const struct head_shape *shape, struct error *error);
+
+/* Steps of the run over a training split of `sequences` sequences; at least 1 unless `steps: 0`. */
+int64_t sweep_steps(const struct sweep *sweep, uint64_t sequences);
+
+/* The learning rate of a step (1 .. steps): a linear warm-up, then half a cosine from the full rate
+ * to a tenth of it (Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts). */
+double trial_rate(const struct trial_config *config, int64_t step, int64_t steps);
+
+/* The trial's settings by the names of their keys. NULL on error. */
+json_t *trial_config_to_json(const struct trial_config *config, struct error *error);
+
+const char *trial_loss_name(enum trial_loss loss);
+
+#endif
