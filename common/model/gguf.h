@@ -46,6 +46,8 @@ int gguf_get_numbers(const struct gguf *gguf, const char *key, double **values, 
                      struct error *error);
 
 size_t gguf_tensor_count(const struct gguf *gguf);
-const struct tensor *gguf_tensor(const struct gguf *gguf, size_t index);
+const struct tensor *gguf_tensor(const struct gguf *gguf, size_t index); /* in the file's order */
+/* NULL when there is none of that name. */
+const struct tensor *gguf_find_tensor(const struct gguf *gguf, const char *name);
 
 #endif
