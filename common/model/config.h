@@ -12,8 +12,11 @@
 enum rope_scaling {
     ROPE_SCALING_NONE,
     ROPE_SCALING_LINEAR, /* positions divided by factor */
-    ROPE_SCALING_LLAMA3 /* Llama 3.1's by wavelength */
+    ROPE_SCALING_LLAMA3, /* Llama 3.1's by wavelength */
+    ROPE_SCALING_TABLE /* a divisor for each frequency: how GGUF files carry Llama 3.1's */
 };
+
+#define HEAD_SIZE_MAX 512
 
 struct model_config {
     char family[32]; /* "llama", "mistral", "qwen2", "qwen3": a row of the family table */
@@ -24,6 +27,7 @@ struct model_config {
     int vocab; /* V */
     int context; /* positions the model was made for */
     int window; /* sliding attention window in tokens, 0: none */
+    int window_layer; /* the first layer, counted from 0, that has the window */
     float norm_epsilon;
     bool attention_bias; /* q, k, v have biases */
     bool output_bias; /* the attention's output projection has one too */
@@ -33,8 +37,10 @@ struct model_config {
     enum rope_pairs rope_pairs;
     double rope_theta;
     enum rope_scaling rope_scaling;
-    double rope_factor, rope_low, rope_high; /* LLAMA3: low and high frequency factors */
+    double rope_factor; /* LINEAR, LLAMA3 */
+    double rope_low, rope_high; /* LLAMA3: low and high frequency factors */
     int rope_original; /* LLAMA3: original context */
+    float rope_divisors[HEAD_SIZE_MAX / 2]; /* TABLE: [head_size / 2] */
     int bos, eos; /* token ids, -1: none */
 };
 
@@ -47,7 +53,18 @@ int config_from_json(const char *name, const json_t *object, struct model_config
 int config_check(const char *name, const struct model_config *config, struct error *error);
 
 /* cos and sin of every position: table [positions, head_size] f32 as op_rope wants it, from angles
- * computed in double. */
+ * computed in double. Llama 3.1's scaling is that of Meta's reference code (llama_models, apply_scaling). */
 void config_rope_table(const struct model_config *config, int positions, float *table);
+
+/* ---- from a model's files ---- */
+
+struct gguf;
+
+/* From the metadata of a GGUF file, and from which optional tensors it has. */
+int config_from_gguf(const struct gguf *gguf, struct model_config *config, struct error *error);
+
+/* From a Hugging Face config.json, parsed; `path` is the file's name. What is left out has the value that
+ * Hugging Face gives it. */
+int config_from_hf(const char *path, const json_t *object, struct model_config *config, struct error *error);
 
 #endif

@@ -39,6 +39,9 @@ enum tensor_role {
     ROLE_MLP_GATE,
     ROLE_MLP_UP, /* [I, H] */
     ROLE_MLP_DOWN, /* [H, I] */
+    ROLE_GATE_BIAS,
+    ROLE_UP_BIAS,
+    ROLE_DOWN_BIAS,
     ROLE_COUNT
 };
 
