@@ -1,0 +1,229 @@
+#include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+#include "common/base/json.h"
+#include "common/head/policy.h"
+#include "tests/test.h"
+
+enum { EXITS = 2, ROWS = 2 };
+
+/* A policy of two exits whose head files lie in `folder`. */
+static int make_policy(const char *folder, struct policy_exit exits[EXITS], struct policy_row rows[ROWS],
+                       double rates[ROWS][EXITS], struct policy *policy, struct error *error)
+{
+    const struct policy_exit made[EXITS] = {
+        {{2, false}, "affine", "tied", "2.safetensors", "", 0.75},
+        {{3, true}, "mlp", "untied", "3.mid.safetensors", "", 1},
+    };
+    const double made_rates[ROWS][EXITS] = {{0.5, 0.25}, {0, 0}};
+    memcpy(exits, made, sizeof made);
+    memcpy(rates, made_rates, sizeof made_rates);
+    rows[0] = (struct policy_row){0.5, rates[0], 0.875, 2.5, 1.25};
+    rows[1] = (struct policy_row){1, rates[1], NAN, 4, 0.9};
+    *policy = (struct policy){.fingerprint = "0123456789abcdef",
+                              .layers = 4,
+                              .exits = EXITS,
+                              .exit = exits,
+                              .cost_head = 0.125,
+                              .cost_output = 8,
+                              .rows = ROWS,
+                              .row = rows};
+    for (int e = 0; e < EXITS; e++) {
+        char *path = path_join(folder, exits[e].file, error);
+        if (!path)
+            return -1;
+        int result = file_write(path, path, 5, error);
+        if (result == 0)
+            result = policy_hash_file(path, exits[e].hash, error);
+        free(path);
+        if (result < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int write_policy(const char *folder, struct error *error)
+{
+    struct policy_exit exits[EXITS];
+    struct policy_row rows[ROWS];
+    double rates[ROWS][EXITS];
+    struct policy policy;
+    if (make_policy(folder, exits, rows, rates, &policy, error) < 0)
+        return -1;
+    return policy_write(folder, &policy, error);
+}
+
+static void check_made(const struct policy *policy, const char *folder)
+{
+    CHECK(!strcmp(policy->folder, folder));
+    CHECK(!strcmp(policy->fingerprint, "0123456789abcdef"));
+    CHECK(policy->layers == 4 && policy->cost_head == 0.125 && policy->cost_output == 8);
+    REQUIRE(policy->exits == EXITS && policy->rows == ROWS);
+    const struct policy_exit *exit = policy->exit;
+    CHECK(exit[0].tap.layer == 2 && !exit[0].tap.mid && exit[0].threshold == 0.75);
+    CHECK(!strcmp(exit[0].kind, "affine") && !strcmp(exit[0].output, "tied"));
+    CHECK(exit[1].tap.layer == 3 && exit[1].tap.mid && exit[1].threshold == 1);
+    CHECK(!strcmp(exit[1].kind, "mlp") && !strcmp(exit[1].output, "untied"));
+    CHECK(!strcmp(exit[1].file, "3.mid.safetensors") && strlen(exit[1].hash) == 16);
+    const struct policy_row *row = policy->row;
+    CHECK(row[0].threshold == 0.5 && row[0].exit_rate[0] == 0.5 && row[0].exit_rate[1] == 0.25);
+    CHECK(row[0].agreement == 0.875 && row[0].depth == 2.5 && row[0].speedup == 1.25);
+    CHECK(row[1].exit_rate[1] == 0 && isnan(row[1].agreement) && row[1].speedup == 0.9);
+}
+
+TEST(policy_round_trip)
+{
+    const char *folder = test_folder();
+    struct error error;
+    struct policy policy;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/policy.json", folder);
+    REQUIRE_OK(write_policy(folder, &error));
+    REQUIRE_OK(policy_read(folder, &policy, &error));
+    check_made(&policy, folder);
+    policy_free(&policy);
+    REQUIRE_OK(policy_read(path, &policy, &error)); /* the file instead of its folder */
+    check_made(&policy, folder);
+    policy_free(&policy);
+    REQUIRE(chdir(folder) == 0);
+    REQUIRE_OK(policy_read("policy.json", &policy, &error));
+    check_made(&policy, ".");
+    policy_free(&policy);
+    REQUIRE(chdir("/") == 0);
+}
+
+/* What reading would refuse is not written. */
+TEST(policy_write_checks)
+{
+    struct policy_exit exits[EXITS];
+    struct policy_row rows[ROWS];
+    double rates[ROWS][EXITS];
+    struct policy policy;
+    struct error error;
+    const char *folder = test_folder();
+    REQUIRE_OK(make_policy(folder, exits, rows, rates, &policy, &error));
+    exits[0].threshold = 1.5;
+    CHECK(policy_write(folder, &policy, &error) < 0);
+    CHECK_TEXT(error.text, "threshold 1.5");
+    exits[0].threshold = 0.5;
+    exits[0].tap = exits[1].tap;
+    CHECK(policy_write(folder, &policy, &error) < 0);
+    CHECK_TEXT(error.text, "3.mid follows 3.mid");
+    exits[0].tap.layer = 1;
+    strcpy(exits[0].file, "../x");
+    CHECK(policy_write(folder, &policy, &error) < 0);
+    CHECK_TEXT(error.text, "no name of a file");
+    strcpy(exits[0].file, "x");
+    CHECK(policy_write("/no/such/folder", &policy, &error) < 0);
+    CHECK_TEXT(error.text, "/no/such/folder");
+}
+
+/* Puts a JSON value at "a/0/b" of an object. */
+static void replace(json_t *root, const char *place, const char *text)
+{
+    char copy[64], *rest = copy;
+    snprintf(copy, sizeof copy, "%s", place);
+    for (char *name; (name = strsep(&rest, "/"));) {
+        json_t *value = rest ? NULL : json_loads(text, JSON_DECODE_ANY, NULL);
+        if (json_is_array(root)) {
+            const size_t index = (size_t)atoi(name);
+            if (value)
+                json_array_set_new(root, index, value);
+            root = json_array_get(root, index);
+        } else {
+            if (value)
+                json_object_set_new(root, name, value);
+            root = json_object_get(root, name);
+        }
+    }
+}
+
+TEST(policy_malformed)
+{
+    static const struct {
+        const char *place, *value, *reason;
+    } cases[] = {
+        {"version", "2", "of version 2"},
+        {"version", "\"1\"", "\"version\" is not an integer"},
+        {"model", "\"0123456789abcdeX\"", "no fingerprint"},
+        {"model", "\"0123456789abcdef0\"", "longer than 16"},
+        {"model", "null", "\"model\""},
+        {"layers", "0", "\"layers\" is 0"},
+        {"layers", "2", "exit 2"}, /* the tap 3.mid is not in a model of 2 layers */
+        {"exits", "[]", "\"exits\" is not a list"},
+        {"exits", "{}", "\"exits\" is not a list"},
+        {"exits/0", "7", "exit 1"},
+        {"exits/0/tap", "\"5\"", "exit 1"},
+        {"exits/0/tap", "\"3.mid\"", "3.mid follows 3.mid"},
+        {"exits/0/tap", "\"4\"", "3.mid follows final"},
+        {"exits/0/kind", "\"linear\"", "no kind of head"},
+        {"exits/0/output", "\"own\"", "tied or untied"},
+        {"exits/0/rule", "\"gate\"", "the rule \"gate\" is unknown"},
+        {"exits/0/file", "\"../2.safetensors\"", "no name of a file"},
+        {"exits/0/file", "\"\"", "no name of a file"},
+        {"exits/0/file", "\"gone.safetensors\"", "gone.safetensors"},
+        {"exits/0/file", "\"3.mid.safetensors\"", "has hash"},
+        {"exits/0/hash", "\"0123\"", "no hash"},
+        {"exits/0/hash", "\"0123456789abcdef\"", "made with 0123456789abcdef"},
+        {"exits/0/threshold", "-0.1", "threshold -0.1"},
+        {"exits/0/threshold", "1.01", "threshold 1.01"},
+        {"exits/0/threshold", "\"1\"", "\"threshold\" is not a number"},
+        {"costs", "[]", "\"costs\" is missing"},
+        {"costs/head", "-1", "the costs head -1"},
+        {"table", "{}", "\"table\" is not a list"},
+        {"table/0", "[]", "table row 1"},
+        {"table/0/exit_rates", "[0.5]", "list of 2 numbers"},
+        {"table/0/exit_rates", "[0.5, \"x\"]", "exit rate nan"},
+        {"table/0/exit_rates", "[0.9, 0.9]", "sum to 1.8"},
+        {"table/0/agreement", "1.2", "agreement 1.2"},
+        {"table/0/agreement", "false", "\"agreement\""},
+        {"table/0/depth", "5", "depth 5"},
+        {"table/0/speedup", "-1", "speedup -1"},
+        {"table/0/threshold", "1", "1 follows 1"},
+    };
+    const char *folder = test_folder();
+    struct error error;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/policy.json", folder);
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct policy policy;
+        REQUIRE_OK(write_policy(folder, &error));
+        json_t *root = json_read(path, &error);
+        REQUIRE(root);
+        replace(root, cases[c].place, cases[c].value);
+        REQUIRE_OK(json_write(path, root, &error));
+        json_decref(root);
+        if (policy_read(folder, &policy, &error) == 0) {
+            test_fail(__FILE__, __LINE__, "%s = %s is accepted", cases[c].place, cases[c].value);
+            policy_free(&policy);
+            continue;
+        }
+        CHECK_TEXT(error.text, cases[c].reason);
+        CHECK_TEXT(error.text, folder);
+    }
+}
+
+/* A policy cut anywhere is an error, never a crash. */
+TEST(policy_cut_short)
+{
+    const char *folder = test_folder();
+    struct error error;
+    struct policy policy;
+    char path[4096], *text;
+    size_t size;
+    snprintf(path, sizeof path, "%s/policy.json", folder);
+    CHECK(policy_read(folder, &policy, &error) < 0);
+    CHECK_TEXT(error.text, "policy.json");
+    REQUIRE_OK(write_policy(folder, &error));
+    REQUIRE_OK(file_read(path, &text, &size, &error));
+    for (size_t cut = 0; cut + 2 < size; cut += 37) {
+        REQUIRE_OK(file_write(path, text, cut, &error));
+        CHECK(policy_read(path, &policy, &error) < 0);
+        CHECK_TEXT(error.text, path);
+    }
+    free(text);
+}
+
+TEST_MAIN
