@@ -1,0 +1,99 @@
+#include "generate/decide.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "common/base/file.h"
+#include "common/base/memory.h"
+
+/* A head file says itself what it is: it must be what the policy and the model say. */
+static int check_head(const struct head *head, const struct policy_exit *expected, const char *found_model,
+                      const char *model, const struct model_config *config, struct error *error)
+{
+    const struct head_spec *spec = head_get_spec(head);
+    const struct head_shape *shape = head_get_shape(head);
+    char tap[TAP_NAME_SIZE];
+    if (strcmp(found_model, model) != 0)
+        return error_set(error, "was trained for the model %s, but this one is %s", found_model, model);
+    if (shape->layers != config->layers || shape->hidden != config->hidden ||
+        shape->intermediate != config->intermediate || shape->vocab != config->vocab)
+        return error_set(
+            error,
+            "is for %d layers, hidden %d, intermediate %d, vocabulary %d, but the model has %d, %d, "
+            "%d, %d",
+            shape->layers, shape->hidden, shape->intermediate, shape->vocab, config->layers, config->hidden,
+            config->intermediate, config->vocab);
+    if (strcmp(head_kind_name(spec->kind), expected->kind) != 0 ||
+        strcmp(head_output_name(spec->output), expected->output) != 0 ||
+        tap_compare(spec->tap, expected->tap) != 0) {
+        tap_name(spec->tap, config->layers, tap);
+        return error_set(error, "holds a head %s, output %s, at tap %s, but the policy says otherwise",
+                         head_kind_name(spec->kind), head_output_name(spec->output), tap);
+    }
+    return 0;
+}
+
+static int load_exit(const struct policy *policy, int place, const struct model_config *config,
+                     struct backend *backend, struct exit_point *exit, struct error *error)
+{
+    const struct policy_exit *expected = &policy->exit[place];
+    char model[17];
+    char *path = path_join(policy->folder, expected->file, error);
+    if (!path)
+        return -1;
+    int result = head_load(path, backend, &exit->head, model, error);
+    if (result == 0 && check_head(exit->head, expected, model, policy->fingerprint, config, error) < 0)
+        result = error_prefix(error, "%s", path);
+    if (result == 0)
+        result = head_scratch_create(exit->head, 1, false, &exit->scratch, error);
+    free(path);
+    exit->tap = expected->tap;
+    exit->threshold = expected->threshold;
+    return result;
+}
+
+int exits_load(const struct policy *policy, const char *fingerprint, const struct model_config *config,
+               struct backend *backend, double threshold, struct exits *exits, struct error *error)
+{
+    *exits = (struct exits){0};
+    if (strcmp(policy->fingerprint, fingerprint) != 0)
+        return error_set(
+            error,
+            "%s: the policy was made for the model %s, but this one is %s: use that model, or train "
+            "exits for this one",
+            policy->folder, policy->fingerprint, fingerprint);
+    if (array_alloc(&exits->exit, policy->exits, error) < 0)
+        return -1;
+    exits->count = policy->exits;
+    for (int e = 0; e < exits->count; e++) {
+        if (load_exit(policy, e, config, backend, &exits->exit[e], error) < 0) {
+            exits_free(exits);
+            return -1;
+        }
+        if (!isnan(threshold))
+            exits->exit[e].threshold = threshold;
+    }
+    return 0;
+}
+
+void exits_free(struct exits *exits)
+{
+    for (int e = 0; e < exits->count; e++) {
+        head_scratch_destroy(exits->exit[e].scratch);
+        head_destroy(exits->exit[e].head);
+    }
+    free(exits->exit);
+    *exits = (struct exits){0};
+}
+
+int exit_check(const struct exit_point *exit, const struct session *session, struct predictor *predictor,
+               struct prediction *prediction, bool *leaves, struct error *error)
+{
+    const struct vocab weight = head_vocab(exit->head, ends_output(session_ends(session)));
+    head_forward(exit->head, session_queue(session), exit->scratch, session_state(session),
+                 predictor_input(predictor));
+    if (predictor_run(predictor, &weight, prediction, error) < 0)
+        return -1;
+    *leaves = prediction->probability >= exit->threshold;
+    return 0;
+}
