@@ -26,4 +26,89 @@ extern "C" {
 #include "kernels/backend.h"
 }
 
+struct cuda_backend {
+    struct backend base;
+    int device;
+    cudaStream_t upload; /* weights and first contents of buffers */
+};
+
+struct cuda_queue {
+    struct queue base;
+    cudaStream_t stream;
+    cublasHandle_t blas;
+};
+
+/* Rows of a weight that share a format, as they lie in the file, on the device. */
+struct cuda_part {
+    enum dtype type;
+    int64_t rows;
+    void *data;
+};
+
+#define CUDA_PARTS_MAX 4
+
+struct cuda_weight {
+    struct weight base;
+    void *matrix; /* [N, K] in the compute type, for products of many rows; or NULL */
+    float *bias;  /* [N] or NULL */
+    int parts;    /* in the file's formats, for few rows; 0: none */
+    struct cuda_part part[CUDA_PARTS_MAX];
+};
+
+static inline cudaStream_t queue_stream(struct queue *queue)
+{
+    return ((struct cuda_queue *)queue)->stream;
+}
+
+static inline bool queue_is_bf16(const struct queue *queue)
+{
+    return queue->backend->options.math == MATH_BF16;
+}
+
+/* Remembers the first failure of the queue, with the op and its shapes in the text. */
+void cuda_fail(struct queue *queue, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* True when `status` is success; otherwise the queue fails with "op [rows, cols]: reason". */
+bool cuda_ok(struct queue *queue, const char *op, struct matrix shape, cudaError_t status);
+/* cuda_ok for what the last launch left behind. */
+bool launch_ok(struct queue *queue, const char *op, struct matrix shape);
+
+/* Working memory of one op, in the stream's order: given back by scratch_free without waiting.
+ * NULL, and the queue fails, when the device has none left. */
+void *scratch_take(struct queue *queue, const char *op, struct matrix shape, size_t bytes);
+void scratch_free(struct queue *queue, void *scratch);
+
+/* Blocks of `threads` that cover n, one value each. */
+static inline unsigned blocks_for(int64_t n, int threads)
+{
+    return (unsigned)((n + threads - 1) / threads);
+}
+
+/* ---- products (gemm.cu): operands in the compute type of the queue ---- */
+
+/* A device matrix in f32 or bf16: row r starts at data + r * stride values. */
+struct operand {
+    const void *data;
+    bool bf16;
+    int64_t stride;
+};
+
+/* c [M, N] f32 (ld c_stride) = (add: c +) op(a) [M, K] op(b) [K, N], `batch` times with the steps
+ * given in values; all row-major. */
+struct product {
+    const char *op; /* for errors */
+    int64_t rows, cols, inner;
+    struct operand a, b;
+    bool transpose_a, transpose_b;
+    float *c;
+    int64_t c_stride;
+    bool add;
+    bool exact; /* f32 operands: no TF32 */
+    int64_t batch, a_step, b_step, c_step;
+};
+void product_run(struct queue *queue, const struct product *product);
+
+/* x [rows, cols] f32 as an operand: as it is in f32 mode, or rounded to bf16 into *scratch (which the
+ * caller frees after use). False when the queue failed. */
+bool operand_make(struct queue *queue, const char *op, struct matrix x, struct operand *operand, void **scratch);
+
 #endif

@@ -154,7 +154,8 @@ void reserve_stacks(size_t count)
         return;
     if (now.stacks)
         munmap(now.stacks, now.stacks_count * STACK);
-    void *block = mmap(nullptr, count * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *block = mmap(nullptr, count * STACK, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (block == MAP_FAILED) {
         perror("emulator: stacks");
         abort();
@@ -167,20 +168,22 @@ void reserve_stacks(size_t count)
 
 void emulator_fail(const char *what)
 {
-    fprintf(stderr, "emulator: kernel %s, block (%u, %u, %u): %s\n", now.kernel, blockIdx.x, blockIdx.y, blockIdx.z, what);
+    fprintf(stderr, "emulator: kernel %s, block (%u, %u, %u): %s\n", now.kernel, blockIdx.x, blockIdx.y,
+            blockIdx.z, what);
     static const char *const names[] = {"ready", "at a block barrier", "at a warp exchange", "done"};
     for (size_t i = 0; i < now.fibers.size() && i < 64; i++)
         fprintf(stderr, "  thread %zu: %s, line %d\n", i, names[now.fibers[i].what], now.fibers[i].line);
     exit(70);
 }
 
-void emulator_launch(const char *kernel, dim3 grid, dim3 block, size_t shared, const std::function<void()> &body)
+void emulator_launch(const char *kernel, dim3 grid, dim3 block, size_t shared,
+                     const std::function<void()> &body)
 {
     size_t threads = (size_t)block.x * block.y * block.z;
     const char *seed = getenv("OFFRAMP_EMULATOR_SEED");
     now.kernel = kernel;
-    if (threads == 0 || threads > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 || grid.z > 65535 ||
-        shared > 227 * 1024)
+    if (threads == 0 || threads > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 ||
+        grid.z > 65535 || shared > 227 * 1024)
         emulator_fail("a launch that no device accepts");
     now.body = &body;
     now.random = seed ? strtoull(seed, nullptr, 10) : 1;
@@ -240,7 +243,9 @@ struct emulator_blas {
 
 const char *cudaGetErrorString(cudaError_t error)
 {
-    return error == cudaErrorMemoryAllocation ? "out of memory" : error == cudaSuccess ? "no error" : "invalid value";
+    return error == cudaErrorMemoryAllocation ? "out of memory"
+           : error == cudaSuccess             ? "no error"
+                                              : "invalid value";
 }
 cudaError_t cudaGetLastError(void)
 {
@@ -304,8 +309,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     memcpy(to, from, bytes);
     return cudaSuccess;
 }
-cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
-                              cudaMemcpyKind, cudaStream_t)
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                              size_t height, cudaMemcpyKind, cudaStream_t)
 {
     for (size_t row = 0; row < height; row++)
         memcpy((char *)to + row * to_pitch, (const char *)from + row * from_pitch, width);
@@ -410,30 +415,35 @@ cublasStatus_t cublasGetVersion(cublasHandle_t, int *version)
 
 static double element(const void *data, cudaDataType_t type, long long index)
 {
-    return type == CUDA_R_16BF ? __bfloat162float(((const __nv_bfloat16 *)data)[index]) : ((const float *)data)[index];
+    return type == CUDA_R_16BF ? __bfloat162float(((const __nv_bfloat16 *)data)[index])
+                               : ((const float *)data)[index];
 }
 
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t, cublasOperation_t transpose_a, cublasOperation_t transpose_b,
-                                          int m, int n, int k, const void *alpha, const void *a, cudaDataType_t a_type,
-                                          int lda, long long a_step, const void *b, cudaDataType_t b_type, int ldb,
-                                          long long b_step, const void *beta, void *c, cudaDataType_t c_type, int ldc,
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t, cublasOperation_t transpose_a,
+                                          cublasOperation_t transpose_b, int m, int n, int k, const void *alpha,
+                                          const void *a, cudaDataType_t a_type, int lda, long long a_step,
+                                          const void *b, cudaDataType_t b_type, int ldb, long long b_step,
+                                          const void *beta, void *c, cudaDataType_t c_type, int ldc,
                                           long long c_step, int batch, cublasComputeType_t, cublasGemmAlgo_t)
 {
-    if (lda < (transpose_a == CUBLAS_OP_N ? m : k) || ldb < (transpose_b == CUBLAS_OP_N ? k : n) || ldc < m || m < 0 ||
-        n < 0 || k < 0 || a_type != b_type)
+    if (lda < (transpose_a == CUBLAS_OP_N ? m : k) || ldb < (transpose_b == CUBLAS_OP_N ? k : n) || ldc < m ||
+        m < 0 || n < 0 || k < 0 || a_type != b_type)
         return CUBLAS_STATUS_INVALID_VALUE;
     for (int item = 0; item < batch; item++)
         for (int column = 0; column < n; column++)
             for (int row = 0; row < m; row++) {
                 double sum = 0;
                 for (int i = 0; i < k; i++) {
-                    long long at = transpose_a == CUBLAS_OP_N ? row + (long long)i * lda : i + (long long)row * lda;
-                    long long bt = transpose_b == CUBLAS_OP_N ? i + (long long)column * ldb : column + (long long)i * ldb;
+                    long long at =
+                        transpose_a == CUBLAS_OP_N ? row + (long long)i * lda : i + (long long)row * lda;
+                    long long bt =
+                        transpose_b == CUBLAS_OP_N ? i + (long long)column * ldb : column + (long long)i * ldb;
                     sum += element(a, a_type, item * a_step + at) * element(b, b_type, item * b_step + bt);
                 }
                 long long place = item * c_step + row + (long long)column * ldc;
                 double scale = *(const float *)beta;
-                double value = *(const float *)alpha * sum + (scale != 0 ? scale * element(c, c_type, place) : 0);
+                double value =
+                    *(const float *)alpha * sum + (scale != 0 ? scale * element(c, c_type, place) : 0);
                 if (c_type == CUDA_R_16BF)
                     ((__nv_bfloat16 *)c)[place] = __float2bfloat16_rn((float)value);
                 else

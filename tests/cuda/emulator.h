@@ -29,15 +29,17 @@
 #define __device__ static
 #define __host__
 #define __forceinline__ inline
-#define __shared__ static
-#define __constant__ static
+#define __shared__      static
+#define __constant__    static
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 
 struct dim3 {
     unsigned x, y, z;
-    dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+    dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c)
+    {
+    }
 };
 struct uint3 {
     unsigned x, y, z;
@@ -77,7 +79,8 @@ static const int warpSize = 32;
 
 /* ---- scheduling (emulator.cpp) ---- */
 
-void emulator_launch(const char *kernel, dim3 grid, dim3 block, size_t shared, const std::function<void()> &body);
+void emulator_launch(const char *kernel, dim3 grid, dim3 block, size_t shared,
+                     const std::function<void()> &body);
 void *emulator_dynamic_shared(void);
 /* Until every thread of the block is here, from the same line. */
 void emulator_block_barrier(int line);
@@ -123,7 +126,8 @@ template <typename T>
 static T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, int line = __builtin_LINE())
 {
     int lane = emulator_lane(), source = lane ^ bits;
-    return emulator_exchange(mask, value, (source & ~(width - 1)) <= (lane & ~(width - 1)) ? source : lane, 2, line);
+    return emulator_exchange(mask, value, (source & ~(width - 1)) <= (lane & ~(width - 1)) ? source : lane, 2,
+                             line);
 }
 template <typename T>
 static T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, int line = __builtin_LINE())
@@ -157,7 +161,8 @@ static inline __nv_bfloat16 __float2bfloat16_rn(float value)
 }
 static inline float __half2float(__half value)
 {
-    uint32_t sign = (uint32_t)(value.bits & 0x8000) << 16, exponent = value.bits >> 10 & 31, mantissa = value.bits & 1023;
+    uint32_t sign = (uint32_t)(value.bits & 0x8000) << 16, exponent = value.bits >> 10 & 31,
+             mantissa = value.bits & 1023;
     float result;
     if (exponent == 0) {
         result = ldexpf((float)mantissa, -24);
@@ -183,10 +188,7 @@ static inline float rsqrtf(float x)
 {
     return 1.0f / sqrtf(x);
 }
-static inline float __expf(float x)
-{
-    return expf(x);
-}
+#define __expf expf
 static inline float __fdividef(float x, float y)
 {
     return x / y;
@@ -208,7 +210,12 @@ template <typename T> static inline T max(T a, T b)
 
 typedef int cudaError_t;
 enum { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorNotReady = 600 };
-enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3, cudaMemcpyDefault = 4 };
+enum cudaMemcpyKind {
+    cudaMemcpyHostToDevice = 1,
+    cudaMemcpyDeviceToHost = 2,
+    cudaMemcpyDeviceToDevice = 3,
+    cudaMemcpyDefault = 4
+};
 typedef struct emulator_stream *cudaStream_t;
 typedef struct emulator_event *cudaEvent_t;
 typedef struct emulator_pool *cudaMemPool_t;
@@ -246,8 +253,8 @@ cudaError_t cudaFree(void *pointer);
 cudaError_t cudaFreeAsync(void *pointer, cudaStream_t stream);
 cudaError_t cudaFreeHost(void *pointer);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
-cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
-                              cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                              size_t height, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
@@ -287,8 +294,9 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
                                           cublasOperation_t transpose_b, int m, int n, int k, const void *alpha,
                                           const void *a, cudaDataType_t a_type, int lda, long long a_step,
                                           const void *b, cudaDataType_t b_type, int ldb, long long b_step,
-                                          const void *beta, void *c, cudaDataType_t c_type, int ldc, long long c_step,
-                                          int batch, cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
+                                          const void *beta, void *c, cudaDataType_t c_type, int ldc,
+                                          long long c_step, int batch, cublasComputeType_t compute,
+                                          cublasGemmAlgo_t algorithm);
 static inline cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transpose_a,
                                           cublasOperation_t transpose_b, int m, int n, int k, const void *alpha,
                                           const void *a, cudaDataType_t a_type, int lda, const void *b,
@@ -296,8 +304,8 @@ static inline cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation
                                           cudaDataType_t c_type, int ldc, cublasComputeType_t compute,
                                           cublasGemmAlgo_t algorithm)
 {
-    return cublasGemmStridedBatchedEx(handle, transpose_a, transpose_b, m, n, k, alpha, a, a_type, lda, 0, b, b_type, ldb,
-                                      0, beta, c, c_type, ldc, 0, 1, compute, algorithm);
+    return cublasGemmStridedBatchedEx(handle, transpose_a, transpose_b, m, n, k, alpha, a, a_type, lda, 0, b,
+                                      b_type, ldb, 0, beta, c, c_type, ldc, 0, 1, compute, algorithm);
 }
 
 #endif

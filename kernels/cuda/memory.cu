@@ -1,0 +1,217 @@
+/* memory.cu: opening a device, queues, buffers, copies and errors. */
+#include "kernels/cuda/device.cuh"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/table.cuh"
+
+static int fail(struct error *error, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    vsnprintf(error->text, sizeof error->text, format, list);
+    va_end(list);
+    return -1;
+}
+
+void cuda_fail(struct queue *queue, const char *format, ...)
+{
+    va_list list;
+    if (queue->failed)
+        return;
+    queue->failed = true;
+    va_start(list, format);
+    vsnprintf(queue->error.text, sizeof queue->error.text, format, list);
+    va_end(list);
+}
+
+bool cuda_ok(struct queue *queue, const char *op, struct matrix shape, cudaError_t status)
+{
+    if (status != cudaSuccess)
+        cuda_fail(queue, "%s [%lld, %lld]: cuda: %s", op, (long long)shape.rows, (long long)shape.cols,
+                  cudaGetErrorString(status));
+    return status == cudaSuccess;
+}
+
+bool launch_ok(struct queue *queue, const char *op, struct matrix shape)
+{
+    return cuda_ok(queue, op, shape, cudaGetLastError());
+}
+
+void *scratch_take(struct queue *queue, const char *op, struct matrix shape, size_t bytes)
+{
+    void *scratch = NULL;
+    if (cudaMallocAsync(&scratch, bytes ? bytes : 1, queue_stream(queue)) == cudaSuccess)
+        return scratch;
+    cudaGetLastError(); /* out of memory is not sticky: clear it */
+    cuda_fail(queue, "%s [%lld, %lld]: out of device memory: %zu bytes of working memory could not be had", op,
+              (long long)shape.rows, (long long)shape.cols, bytes);
+    return NULL;
+}
+
+void scratch_free(struct queue *queue, void *scratch)
+{
+    if (scratch)
+        cudaFreeAsync(scratch, queue_stream(queue));
+}
+
+/* ---- backend ---- */
+
+static int cuda_open(const struct backend_options *options, struct backend **result, struct error *error)
+{
+    struct cudaDeviceProp properties;
+    struct cuda_backend *backend;
+    cudaMemPool_t pool;
+    int count = 0, runtime = 0;
+    uint64_t keep = UINT64_MAX; /* the pool gives nothing back between ops */
+    cudaError_t status = cudaGetDeviceCount(&count);
+    if (status != cudaSuccess || count == 0)
+        return fail(error, "cuda: no device: %s; see nvidia-smi, or use --device cpu",
+                    status == cudaSuccess ? "none is visible" : cudaGetErrorString(status));
+    backend = (struct cuda_backend *)calloc(1, sizeof *backend);
+    if (!backend)
+        return fail(error, "cuda: out of memory");
+    if ((status = cudaSetDevice(0)) != cudaSuccess || (status = cudaGetDeviceProperties(&properties, 0)) != cudaSuccess ||
+        (status = cudaRuntimeGetVersion(&runtime)) != cudaSuccess ||
+        (status = cudaDeviceGetDefaultMemPool(&pool, 0)) != cudaSuccess ||
+        (status = cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep)) != cudaSuccess ||
+        (status = cudaStreamCreateWithFlags(&backend->upload, cudaStreamNonBlocking)) != cudaSuccess) {
+        free(backend);
+        return fail(error, "cuda: the device cannot be opened: %s", cudaGetErrorString(status));
+    }
+    backend->base.table = offramp_cuda_table();
+    backend->base.name = "cuda";
+    backend->base.options = *options;
+    snprintf(backend->base.identity, sizeof backend->base.identity, "cuda %.80s sm_%d%d %s cuda-%d.%d", properties.name,
+             properties.major, properties.minor, options->math == MATH_BF16 ? "bf16" : "f32", runtime / 1000,
+             runtime % 1000 / 10);
+    *result = &backend->base;
+    return 0;
+}
+
+static void cuda_close(struct backend *backend)
+{
+    cudaStreamDestroy(((struct cuda_backend *)backend)->upload);
+    free(backend);
+}
+
+static int cuda_queue_create(struct backend *backend, struct queue **result, struct error *error)
+{
+    struct cuda_queue *queue = (struct cuda_queue *)calloc(1, sizeof *queue);
+    cudaError_t status;
+    if (!queue)
+        return fail(error, "cuda: out of memory");
+    if ((status = cudaStreamCreateWithFlags(&queue->stream, cudaStreamNonBlocking)) != cudaSuccess) {
+        free(queue);
+        return fail(error, "cuda: a stream cannot be made: %s", cudaGetErrorString(status));
+    }
+    cublasStatus_t blas = cublasCreate(&queue->blas);
+    if (blas == CUBLAS_STATUS_SUCCESS)
+        blas = cublasSetStream(queue->blas, queue->stream);
+    if (blas != CUBLAS_STATUS_SUCCESS) {
+        cudaStreamDestroy(queue->stream);
+        free(queue);
+        return fail(error, "cuda: cuBLAS cannot start: %s", cublasGetStatusString(blas));
+    }
+    queue->base.backend = backend;
+    *result = &queue->base;
+    return 0;
+}
+
+static void cuda_queue_destroy(struct queue *queue)
+{
+    cudaStreamSynchronize(queue_stream(queue));
+    cublasDestroy(((struct cuda_queue *)queue)->blas);
+    cudaStreamDestroy(queue_stream(queue));
+    free(queue);
+}
+
+static int cuda_queue_wait(struct queue *queue, struct error *error)
+{
+    cudaError_t status = cudaStreamSynchronize(queue_stream(queue));
+    if (status != cudaSuccess)
+        cuda_fail(queue, "cuda: %s", cudaGetErrorString(status));
+    if (queue->failed)
+        *error = queue->error;
+    return queue->failed ? -1 : 0;
+}
+
+/* ---- buffers ---- */
+
+static int cuda_buffer_create(struct backend *backend, size_t bytes, struct buffer **result, struct error *error)
+{
+    cudaStream_t stream = ((struct cuda_backend *)backend)->upload;
+    struct buffer *buffer = (struct buffer *)calloc(1, sizeof *buffer);
+    size_t unused = 0, total = 0;
+    if (!buffer)
+        return fail(error, "cuda: out of memory");
+    if (cudaMalloc(&buffer->data, bytes ? bytes : 1) != cudaSuccess) {
+        cudaGetLastError();
+        cudaMemGetInfo(&unused, &total);
+        free(buffer);
+        return fail(error, "out of device memory: %zu bytes wanted, %zu of %zu free", bytes, unused, total);
+    }
+    cudaError_t status = cudaMemsetAsync(buffer->data, 0, bytes, stream);
+    if (status == cudaSuccess)
+        status = cudaStreamSynchronize(stream);
+    buffer->backend = backend;
+    buffer->bytes = bytes;
+    *result = buffer;
+    return status == cudaSuccess ? 0 : fail(error, "cuda: a new buffer: %s", cudaGetErrorString(status));
+}
+
+static void cuda_buffer_destroy(struct buffer *buffer)
+{
+    cudaFree(buffer->data);
+    free(buffer);
+}
+
+static size_t value_bytes(enum dtype type)
+{
+    return type == DTYPE_F64 ? 8 : 4;
+}
+
+static void *matrix_address(struct matrix matrix)
+{
+    return (char *)matrix.buffer->data + (size_t)matrix.offset * value_bytes(matrix.type);
+}
+
+static void cuda_write(struct queue *queue, struct matrix matrix, const void *source)
+{
+    size_t size = value_bytes(matrix.type), width = (size_t)matrix.cols * size;
+    cuda_ok(queue, "write", matrix,
+            cudaMemcpy2DAsync(matrix_address(matrix), (size_t)matrix.stride * size, source, width, width,
+                              (size_t)matrix.rows, cudaMemcpyHostToDevice, queue_stream(queue)));
+}
+
+static void cuda_read(struct queue *queue, struct matrix matrix, void *destination)
+{
+    size_t size = value_bytes(matrix.type), width = (size_t)matrix.cols * size;
+    cuda_ok(queue, "read", matrix,
+            cudaMemcpy2DAsync(destination, width, matrix_address(matrix), (size_t)matrix.stride * size, width,
+                              (size_t)matrix.rows, cudaMemcpyDeviceToHost, queue_stream(queue)));
+}
+
+static void cuda_copy(struct queue *queue, struct matrix x, struct matrix y)
+{
+    size_t size = value_bytes(x.type);
+    cuda_ok(queue, "copy", x,
+            cudaMemcpy2DAsync(matrix_address(y), (size_t)y.stride * size, matrix_address(x), (size_t)x.stride * size,
+                              (size_t)x.cols * size, (size_t)x.rows, cudaMemcpyDeviceToDevice, queue_stream(queue)));
+}
+
+const struct backend_table *offramp_cuda_table(void)
+{
+    static const struct backend_table table = {
+        cuda_open,       cuda_close,         cuda_queue_create,   cuda_queue_destroy,  cuda_queue_wait,
+        cuda_buffer_create, cuda_buffer_destroy, cuda_write,       cuda_read,           cuda_weight_prepare,
+        cuda_weight_destroy, cuda_matmul,    cuda_matmul_grad,    cuda_embed,          cuda_gemm,
+        cuda_gram,       cuda_copy,          cuda_axpy,           cuda_add_bias,       cuda_sum_rows,
+        cuda_sum_squares, cuda_mean_square,  cuda_norm,           cuda_norm_grad,      cuda_swiglu,
+        cuda_swiglu_grad, cuda_rope,         cuda_attention,      cuda_vocab_stats,    cuda_vocab_cross,
+        cuda_vocab_loss, cuda_adam};
+    return &table;
+}

@@ -1,0 +1,54 @@
+/* table.cuh: the functions behind the cuda backend's row of ops, one family a file. */
+#ifndef OFFRAMP_KERNELS_CUDA_TABLE_CUH
+#define OFFRAMP_KERNELS_CUDA_TABLE_CUH
+
+#include "kernels/cuda/device.cuh"
+
+/* What the library gives to the program that opens it. */
+extern "C" const struct backend_table *offramp_cuda_table(void);
+
+/* weight.cu */
+int cuda_weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,
+                        unsigned uses, struct weight **weight, struct error *error);
+void cuda_weight_destroy(struct weight *weight);
+void cuda_embed(struct queue *queue, const struct weight *weight, struct matrix ids, struct matrix y);
+/* y [M, N] of M <= MATMUL_FEW_ROWS rows, from the file's own format. */
+void cuda_matmul_few(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y,
+                     enum op_mode mode);
+/* gemm.cu */
+void cuda_matmul(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y, enum op_mode mode);
+void cuda_matmul_grad(struct queue *queue, struct matrix dy, const struct weight *weight, struct matrix dx,
+                      enum op_mode mode);
+void cuda_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b, struct matrix c,
+               enum op_mode mode);
+void cuda_gram(struct queue *queue, struct matrix x, struct matrix y, struct matrix w, struct matrix g);
+/* elementwise.cu */
+void cuda_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y);
+void cuda_add_bias(struct queue *queue, struct matrix b, struct matrix y);
+void cuda_sum_rows(struct queue *queue, struct matrix x, struct matrix s);
+void cuda_sum_squares(struct queue *queue, struct matrix x, struct matrix s);
+void cuda_mean_square(struct queue *queue, struct matrix x, struct matrix m);
+/* norm.cu */
+void cuda_norm(struct queue *queue, struct matrix x, struct matrix scale, float epsilon, struct matrix y);
+void cuda_norm_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix scale, float epsilon,
+                    struct matrix dx, enum op_mode mode, struct matrix dscale);
+/* activation.cu */
+void cuda_swiglu(struct queue *queue, struct matrix x, struct matrix y);
+void cuda_swiglu_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix dx);
+/* rope.cu */
+void cuda_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table, enum rope_pairs pairs);
+/* attention.cu */
+void cuda_attention(struct queue *queue, const struct attention *attention, struct matrix q, struct matrix k,
+                    struct matrix v, struct matrix out);
+/* vocab.cu */
+void cuda_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
+                      const struct vocab_stats *stats);
+void cuda_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix t,
+                      const struct vocab *teacher, struct matrix cross);
+void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab, const struct vocab_loss *target,
+                     struct matrix loss, struct matrix dh, struct matrix down);
+/* optimizer.cu */
+void cuda_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
+               struct matrix first, struct matrix second);
+
+#endif
