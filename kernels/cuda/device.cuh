@@ -102,10 +102,24 @@ struct product {
     float *c;
     int64_t c_stride;
     bool add;
-    bool exact; /* f32 operands: no TF32 */
     int64_t batch, a_step, b_step, c_step;
 };
 void product_run(struct queue *queue, const struct product *product);
+
+static inline struct operand operand_f32(struct matrix x)
+{
+    struct operand operand = {matrix_floats(x), false, x.stride};
+    return operand;
+}
+
+/* A shape for an error's text where there is no matrix. */
+static inline struct matrix matrix_shape(int64_t rows, int64_t cols)
+{
+    struct matrix shape = {};
+    shape.rows = rows;
+    shape.cols = cols;
+    return shape;
+}
 
 /* x [rows, cols] f32 as an operand: as it is in f32 mode, or rounded to bf16 into *scratch (which the
  * caller frees after use). False when the queue failed. */
