@@ -9,15 +9,6 @@
 #define SCORES_BYTES ((int64_t)256 << 20) /* working memory for a tile's scores */
 #define KEY_PIECE 128                     /* keys per block when decoding */
 
-__device__ inline void put(float *to, float value)
-{
-    *to = value;
-}
-__device__ inline void put(__nv_bfloat16 *to, float value)
-{
-    *to = __float2bfloat16_rn(value);
-}
-
 /* What the kernels need to know of the shapes. */
 struct layout {
     int64_t sequences, queries, keys; /* B, R, S */
@@ -45,7 +36,7 @@ __global__ void pack_heads(const float *x, int64_t stride, int64_t rows, int64_t
         return;
     int64_t d = index % size, j = index / size % per, row = index / (size * per) % rows;
     int64_t head = index / (size * per * rows) % kv_heads, sequence = index / (size * per * rows * kv_heads);
-    put(to + index, x[(sequence * rows + row) * stride + (head * per + j) * size + d]);
+    store_value(to + index, x[(sequence * rows + row) * stride + (head * per + j) * size + d]);
 }
 
 /* Its inverse for a tile of query rows: from [B, kv_heads, tile, per, D] -> out rows first .. first + tile. */
@@ -80,7 +71,7 @@ __global__ void softmax_rows(struct layout l, int64_t first, int64_t tile, int64
         sum += __expf((from[i] - most) * l.scale);
     float inverse = 1.0f / block_sum(sum, partial);
     for (int64_t i = threadIdx.x; i < keys; i += blockDim.x)
-        put(to + row * keys + i, i >= least && i <= place ? __expf((from[i] - most) * l.scale) * inverse : 0.0f);
+        store_value(to + row * keys + i, i >= least && i <= place ? __expf((from[i] - most) * l.scale) * inverse : 0.0f);
 }
 
 /* Working memory of a many-rows call. */

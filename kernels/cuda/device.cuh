@@ -9,7 +9,7 @@
 
 #ifdef OFFRAMP_CUDA_EMULATED
 #define LAUNCH(kernel, grid, block, shared, stream, ...) \
-    emulator_launch(#kernel, grid, block, shared, [&] { kernel(__VA_ARGS__); })
+    ((void)(stream), emulator_launch(#kernel, grid, block, shared, [&] { kernel(__VA_ARGS__); }))
 #define DYNAMIC_SHARED(type, name) type *name = (type *)emulator_dynamic_shared()
 #else
 #include <cublas_v2.h>
@@ -81,6 +81,16 @@ void scratch_free(struct queue *queue, void *scratch);
 static inline unsigned blocks_for(int64_t n, int threads)
 {
     return (unsigned)((n + threads - 1) / threads);
+}
+
+/* A result in the compute type. */
+__device__ inline void store_value(float *to, float value)
+{
+    *to = value;
+}
+__device__ inline void store_value(__nv_bfloat16 *to, float value)
+{
+    *to = __float2bfloat16_rn(value);
 }
 
 /* ---- products (gemm.cu): operands in the compute type of the queue ---- */

@@ -96,15 +96,6 @@ struct row_outputs {
     int64_t lse_stride, label_stride, top_stride, top_logit_stride, entropy_stride;
 };
 
-__device__ inline void put_probability(float *to, float value)
-{
-    *to = value;
-}
-__device__ inline void put_probability(__nv_bfloat16 *to, float value)
-{
-    *to = __float2bfloat16_rn(value);
-}
-
 /* One block a row of logits; read up to three times, mostly from the L2 cache: bound by memory.
  * probabilities (or NULL): the softmax, in the compute type. */
 template <typename T>
@@ -136,7 +127,7 @@ __global__ void describe_rows(const float *logits, int64_t size, const int32_t *
     }
     if (probabilities)
         for (int64_t i = threadIdx.x; i < size; i += blockDim.x)
-            put_probability(probabilities + blockIdx.x * size + i, __expf(row[i] - lse));
+            store_value(probabilities + blockIdx.x * size + i, __expf(row[i] - lse));
     if (threadIdx.x == 0) {
         int label = labels ? labels[blockIdx.x * labels_stride] : -1;
         if (out.lse)
@@ -313,7 +304,7 @@ template <typename T> __global__ void loss_gradients(const float *logits, int64_
             value -= __expf(t[i] - teacher_lse);
         else if (r.target == VOCAB_LABELS && i == label)
             value -= 1.0f;
-        put_probability(to + i, counts ? r.scale * value : 0.0f);
+        store_value(to + i, counts ? r.scale * value : 0.0f);
     }
     if (threadIdx.x == 0)
         r.loss[blockIdx.x * r.loss_stride] = counts ? lse - sum : 0.0f;

@@ -10,15 +10,6 @@
 
 /* ---- preparation ---- */
 
-__device__ inline void store_value(float *to, float value)
-{
-    *to = value;
-}
-__device__ inline void store_value(__nv_bfloat16 *to, float value)
-{
-    *to = __float2bfloat16_rn(value);
-}
-
 /* [rows, cols] of a part into the compute type. Reads the format's bytes, writes 2 or 4 a value: bound
  * by memory; one thread makes 8 values of a block format, or one of a plain one. */
 template <enum dtype TYPE, typename T>

@@ -26,7 +26,7 @@
 /* ---- language ---- */
 
 #define __global__ static
-#define __device__ static
+#define __device__ __attribute__((unused))
 #define __host__
 #define __forceinline__ inline
 #define __shared__      static
@@ -196,6 +196,12 @@ static inline float __fdividef(float x, float y)
 template <typename T> static inline T __ldg(const T *pointer)
 {
     return *pointer;
+}
+static inline int atomicMin(int *place, int value)
+{
+    int old = *place;
+    *place = value < old ? value : old;
+    return old;
 }
 template <typename T> static inline T min(T a, T b)
 {
