@@ -38,8 +38,22 @@ TEST_SOURCES := $(wildcard tests/unit/*.c tests/ops/*.c tests/golden/*.c tests/m
 TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
 FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
-programs: $(PROGRAMS:%=$(BUILD)/%)
-tests-build: programs $(TESTS)
+# The cuda backend is a library of its own, opened at run time: nothing else needs the toolkit. An
+# installed one is preferred to the one that pipelines/setup.sh cuda gets.
+NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc) \
+	$(wildcard $(CUDA_CACHE)/nvidia/cu13/bin/nvcc))
+CUDA_CACHE ?= $(if $(OFFRAMP_CACHE),$(OFFRAMP_CACHE),$(CURDIR)/.cache)/cuda
+CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUDA_LIBRARIES := $(firstword $(wildcard $(CUDA_HOME)/lib64) $(wildcard $(CUDA_HOME)/lib))
+CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
+CUDA_FLAGS := -std=c++17 -O3 -I. -Xcompiler -fPIC,-Wall,-Wextra -Werror all-warnings -Xptxas -warn-spills,-Werror \
+	-gencode arch=compute_80,code=sm_80 -gencode 'arch=compute_90,code=[sm_90,compute_90]'
+CUDA_LIBRARY := $(if $(SANITIZE),,$(if $(NVCC),$(BUILD)/libofframp_cuda.so))
+EMULATED_FLAGS := -std=c++17 -O2 -g -fPIC -I. -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function -Wno-clobbered \
+	-DOFFRAMP_CUDA_EMULATED $(if $(SANITIZE),-fsanitize=address -fno-omit-frame-pointer) $(EXTRA_CFLAGS)
+
+programs: $(PROGRAMS:%=$(BUILD)/%) $(CUDA_LIBRARY)
+tests-build: programs $(TESTS) $(BUILD)/libofframp_cuda_emulated.so
 .PHONY: programs tests-build
 
 define program_rule
@@ -66,6 +80,23 @@ $(foreach set,$(LOOP_SETS),$(eval $(call loop_rule,$(set))))
 
 # Codecs are loops over bytes, worth vectorising; they stay one build for all machines.
 $(BUILD)/obj/common/codec/%.o: override CFLAGS += -O3
+
+$(BUILD)/libofframp_cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
+	$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBRARIES) -l:libcublas.so.13 \
+		-Xlinker -rpath,'$$ORIGIN',-rpath,$(CUDA_LIBRARIES),-rpath,/usr/local/cuda/lib64
+$(BUILD)/obj/%.cuda.o: %.cu
+	@mkdir -p $(@D)
+	$(NVCC) $(CUDA_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+# The same sources on the processor, for tests (tests/cuda/emulator.h).
+$(BUILD)/libofframp_cuda_emulated.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.emulated.o) $(BUILD)/obj/tests/cuda/emulator.o
+	$(CXX) $(EMULATED_FLAGS) -shared -o $@ $^
+$(BUILD)/obj/%.emulated.o: %.cu
+	@mkdir -p $(@D)
+	$(CXX) $(EMULATED_FLAGS) -include tests/cuda/emulator.h -x c++ -MMD -MP -c -o $@ $<
+$(BUILD)/obj/tests/cuda/emulator.o: tests/cuda/emulator.cpp
+	@mkdir -p $(@D)
+	$(CXX) $(EMULATED_FLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)

