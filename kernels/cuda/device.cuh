@@ -122,6 +122,14 @@ static inline struct operand operand_f32(struct matrix x)
     return operand;
 }
 
+/* Rows [first, first + rows) of a view. */
+static inline struct matrix view_rows(struct matrix matrix, int64_t first, int64_t rows)
+{
+    matrix.offset += first * matrix.stride;
+    matrix.rows = rows;
+    return matrix;
+}
+
 /* A shape for an error's text where there is no matrix. */
 static inline struct matrix matrix_shape(int64_t rows, int64_t cols)
 {

@@ -44,7 +44,8 @@ static void make_logits(struct queue *queue, const char *op, struct matrix h, co
     void *scratch;
     if (vocab->tied && !((const struct cuda_weight *)vocab->tied)->matrix) {
         struct buffer buffer = {queue->backend, (size_t)(h.rows * size) * sizeof(float), logits};
-        cuda_matmul_few(queue, h, vocab->tied, matrix_f32(&buffer, h.rows, size), OP_STORE);
+        struct matrix to = {&buffer, DTYPE_F32, 0, h.rows, size, size};
+        cuda_matmul_few(queue, h, vocab->tied, to, OP_STORE);
         return;
     }
     if (!operand_make(queue, op, h, &product.a, &scratch))
@@ -210,10 +211,10 @@ void cuda_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *
     if (!queue->failed && vocab_operand(queue, "vocab_stats", vocab, &weight, &scratch))
         for (int64_t first = 0; first < h.rows && !queue->failed; first += chunk) {
             int64_t rows = h.rows - first < chunk ? h.rows - first : chunk;
-            make_logits(queue, "vocab_stats", matrix_rows(h, first, rows), vocab, weight, logits);
+            make_logits(queue, "vocab_stats", view_rows(h, first, rows), vocab, weight, logits);
             launch_describe(queue, rows, logits, size, labels, first, outputs_from(stats, first), probabilities);
             if (probabilities)
-                weigh_vocab(queue, "vocab_stats", rows, size, probabilities, weight, matrix_rows(stats->u, first, rows));
+                weigh_vocab(queue, "vocab_stats", rows, size, probabilities, weight, view_rows(stats->u, first, rows));
             launch_ok(queue, "vocab_stats", h);
         }
     scratch_free(queue, logits);
@@ -249,8 +250,8 @@ void cuda_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *
         vocab_operand(queue, "vocab_cross", teacher, &teacher_weight, &teacher_scratch))
         for (int64_t first = 0; first < h.rows && !queue->failed; first += chunk) {
             int64_t rows = h.rows - first < chunk ? h.rows - first : chunk;
-            make_logits(queue, "vocab_cross", matrix_rows(h, first, rows), vocab, weight, logits);
-            make_logits(queue, "vocab_cross", matrix_rows(t, first, rows), teacher, teacher_weight, logits + chunk * size);
+            make_logits(queue, "vocab_cross", view_rows(h, first, rows), vocab, weight, logits);
+            make_logits(queue, "vocab_cross", view_rows(t, first, rows), teacher, teacher_weight, logits + chunk * size);
             LAUNCH(cross_rows, dim3((unsigned)rows), dim3(THREADS), 0, queue_stream(queue), logits, logits + chunk * size,
                    size, rows_from(cross, first), cross.stride);
             launch_ok(queue, "vocab_cross", h);
@@ -359,7 +360,7 @@ static void loss_chunk(struct queue *queue, struct loss_work *work, struct matri
     rows.loss_stride = loss.stride;
     make_logits(queue, "vocab_loss", h, vocab, work->weight, work->logits);
     if (target->target == VOCAB_TEACHER) {
-        make_logits(queue, "vocab_loss", matrix_rows(target->teacher_state, first, h.rows), &target->teacher,
+        make_logits(queue, "vocab_loss", view_rows(target->teacher_state, first, h.rows), &target->teacher,
                     work->teacher_weight, work->teacher);
         rows.teacher = work->teacher;
     }
@@ -369,10 +370,10 @@ static void loss_chunk(struct queue *queue, struct loss_work *work, struct matri
     else
         LAUNCH(loss_gradients<float>, dim3((unsigned)h.rows), dim3(THREADS), 0, queue_stream(queue), work->logits,
                work->size, rows, (float *)work->gradient);
-    struct matrix to = matrix_rows(dh, first, h.rows);
+    struct matrix to = view_rows(dh, first, h.rows);
     weigh_vocab(queue, "vocab_loss", h.rows, work->size, work->gradient, work->weight, to);
     if (target->target == VOCAB_U)
-        cuda_axpy(queue, -target->scale, matrix_rows(target->u, first, h.rows), to);
+        cuda_axpy(queue, -target->scale, view_rows(target->u, first, h.rows), to);
     if (down.buffer)
         weight_gradient(queue, h.rows, work->size, work->gradient, h, down);
     launch_ok(queue, "vocab_loss", h);
@@ -397,7 +398,7 @@ void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *v
     if (!queue->failed && vocab_operand(queue, "vocab_loss", vocab, &work.weight, &work.scratch) &&
         (!teacher || vocab_operand(queue, "vocab_loss", &target->teacher, &work.teacher_weight, &work.teacher_scratch)))
         for (int64_t first = 0; first < h.rows && !queue->failed; first += chunk)
-            loss_chunk(queue, &work, matrix_rows(h, first, h.rows - first < chunk ? h.rows - first : chunk), vocab, target,
+            loss_chunk(queue, &work, view_rows(h, first, h.rows - first < chunk ? h.rows - first : chunk), vocab, target,
                        first, loss, dh, down);
     scratch_free(queue, work.logits);
     scratch_free(queue, work.gradient);
