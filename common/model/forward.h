@@ -44,7 +44,7 @@ int kv_create(const struct model_config *config, struct backend *backend, int ca
 void kv_destroy(struct kv *kv); /* a zeroed one is fine */
 
 /* Where the rows of a call stand. Without kv: `sequences` whole sequences of equal length, each from
- * position 0. With kv: one sequence, rows at positions first .. first + M - 1, whose keys and values
+ * position 0 (first is 0). With kv: one sequence, rows at positions first .. first + M - 1, whose keys and values
  * are written there; rows 0 .. first - 1 of kv are read. */
 struct place {
     int sequences;
@@ -52,7 +52,8 @@ struct place {
     int first;
 };
 
-/* x [M, H] in place: x + attention(norm(x)). */
+/* x [M, H] in place: x + attention(norm(x)). More rows, positions or keys than there is room for make
+ * the queue fail. A scratch belongs to one queue at a time. */
 void layer_attention(const struct layer *layer, struct queue *queue, struct forward_scratch *scratch,
                      const struct place *place, struct matrix x);
 /* x [M, H] in place: x + mlp(norm(x)). */
@@ -70,8 +71,9 @@ int ends_load(const struct model *model, struct backend *backend, bool with_outp
 void ends_destroy(struct ends *ends); /* NULL is fine */
 /* x [M, H] = embedding rows of ids [M, 1]. */
 void ends_embed(const struct ends *ends, struct queue *queue, struct matrix ids, struct matrix x);
-/* The final norm's scale [1, H], its epsilon from the config. */
+/* The final norm's scale [1, H]; its epsilon is the config's. */
 struct matrix ends_final_norm(const struct ends *ends);
+/* NULL when loaded without. */
 const struct weight *ends_output(const struct ends *ends);
 
 #endif

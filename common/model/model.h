@@ -62,7 +62,7 @@ const struct gguf *model_gguf(const struct model *model);
 /* layer 0 .. layers-1; ignored for roles that are once a model. NULL where the family has none. */
 const struct tensor *model_tensor(const struct model *model, int layer, enum tensor_role role);
 
-/* Identity: config and XXH3-64 of every tensor's bytes in role order, as 16 hexadecimal digits. Reads
+/* Identity: XXH3-64 of the config and of the bytes of every tensor with a role, as 16 hexadecimal digits. Reads
  * the whole file. */
 int model_fingerprint(const struct model *model, char fingerprint[17], struct error *error);
 
