@@ -15,7 +15,7 @@ ifneq ($(SANITIZE),)
 override CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 override LDFLAGS += -fsanitize=address,undefined
 endif
-LIBS := -ldnnl -llmdb -lzstd -lxxhash -lpcre2-8 -ljansson -lcyaml -llapacke -lgomp -lm -ldl
+LIBS := -ldnnl -llmdb -lzstd -lxxhash -lpcre2-8 -lutf8proc -ljansson -lcyaml -llapacke -lgomp -lm -ldl
 
 # Loops of the cpu backend are compiled once per instruction set and chosen at run time.
 LOOPS := $(wildcard kernels/cpu/loops/*.c)
@@ -36,6 +36,8 @@ SHARED_OBJECTS := $(filter-out %/main.o,$(foreach p,$(PROGRAMS),$(call PROGRAM_O
 
 TEST_SOURCES := $(wildcard tests/unit/*.c tests/ops/*.c tests/golden/*.c tests/malformed/*.c tests/faults/*.c tests/bench/*.c)
 TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+# What the comparisons with other software (tests/interop/*.py) run: programs of one file.
+INTEROP := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/interop/*.c))
 FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
 # The cuda backend is a library of its own, opened at run time: nothing else needs the toolkit. An
@@ -70,6 +72,10 @@ $(BUILD)/libprograms.a: $(SHARED_OBJECTS)
 $(TESTS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/obj/tests/test.o $(BUILD)/libprograms.a $(BUILD)/libofframp.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(TEST_LDFLAGS) -o $@ $^ $(LIBS)
+
+$(INTEROP): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/libofframp.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 define loop_rule
 $(BUILD)/obj/kernels/cpu/loops/%.$(1).o: kernels/cpu/loops/%.c

@@ -3,11 +3,17 @@
  * From GGUF metadata (tokenizer.ggml.*) or a Hugging Face tokenizer.json. A text is cut at added and
  * special tokens, then by the pre-tokenizer's pattern (PCRE2), and each piece is merged by rank
  * (Sennrich et al. 2016, over bytes as in GPT-2). Equal to Hugging Face `tokenizers`, token for
- * token; decoding gives the same bytes back.
+ * token; decoding gives the same bytes back, but for what the tokenizer itself changes or cannot
+ * say: normalization form C (Qwen2), a space put in front (add_prefix_space), white space that a
+ * token strips, and bytes the vocabulary has no token for (SmolLM2 lacks six control characters and
+ * two lead bytes of planes without characters), which are left out as Hugging Face leaves them out.
  *
  *     struct tokenizer *tokenizer;
- *     tokenizer_open(model, path, &tokenizer, error);
+ *     struct token_list ids = {0};
+ *     tokenizer_open(model_gguf(model), folder, &tokenizer, error);
  *     tokenizer_encode(tokenizer, text, size, TOKENIZER_SPECIAL, &ids, error);
+ *     free(ids.data);
+ *     tokenizer_close(tokenizer);
  */
 #ifndef OFFRAMP_TEXT_TOKENIZER_H
 #define OFFRAMP_TEXT_TOKENIZER_H
@@ -18,37 +24,46 @@
 
 #include "common/base/error.h"
 #include "common/model/gguf.h"
+#include "common/text/token_list.h"
 
 struct tokenizer;
 
-/* A list of ids that grows; free ids.data. */
-struct token_list {
-    int32_t *data;
-    size_t count, capacity;
-};
-
-/* From an open GGUF file, or a folder that holds tokenizer.json: one of the two is NULL. An unknown
- * tokenizer model or pre-tokenizer is an error that names it. */
+/* From an open GGUF file, which may be closed afterwards, or a folder that holds tokenizer.json (and
+ * config.json, generation_config.json and tokenizer_config.json, for the ids that end a text): one of
+ * the two is NULL. An unknown tokenizer model or pre-tokenizer is an error that names it. Of
+ * tokenizer.json the post-processor, truncation and padding are not used. */
 int tokenizer_open(const struct gguf *gguf, const char *folder, struct tokenizer **tokenizer,
                    struct error *error);
 void tokenizer_close(struct tokenizer *tokenizer); /* NULL is fine */
 
 enum {
-    TOKENIZER_PLAIN = 0, /* special tokens in the text are ordinary text */
+    TOKENIZER_PLAIN =
+        0, /* special tokens in the text are ordinary text (Hugging Face: encode_special_tokens) */
     TOKENIZER_SPECIAL = 1 /* special tokens in the text become their ids; as Hugging Face does it */
 };
 
-/* Appends the ids of `size` bytes of text to *ids (no bos or eos is added). Bytes that are not
- * UTF-8 are replaced by U+FFFD, as Hugging Face does. Safe from several threads at once. */
+/* Appends the ids of `size` bytes of text to *ids (no bos or eos is added). Bytes that are not UTF-8
+ * become U+FFFD, one for each longest beginning of a sequence (utf8_decode in unicode.h), as in
+ * Rust and Python. After an error *ids holds what it held before. Safe from several threads at once. */
 int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t size, int flags,
                      struct token_list *ids, struct error *error);
 
-/* The bytes of one token, borrowed; a text is its tokens' bytes one behind the other. id in range. */
+/* The bytes of one token, borrowed; a text is its tokens' bytes one behind the other. A character may
+ * be spread over several tokens. id in range; an id that no token has gives no bytes. */
 void tokenizer_decode(const struct tokenizer *tokenizer, int32_t id, const char **bytes, size_t *size);
 
 int tokenizer_size(const struct tokenizer *tokenizer); /* ids are 0 .. size-1 */
-int32_t tokenizer_end(const struct tokenizer *tokenizer); /* the end-of-text id put between documents; -1 */
+
+/* The end-of-text id put between documents; -1 when the model has none. It is the special token
+ * "<|endoftext|>", "<|end_of_text|>" or "</s>", the first that is there, since that is what stood between
+ * documents in pretraining; a chat model's eos often ends a turn instead (SmolLM2-Instruct: <|im_end|>).
+ * Without any of them it is the model's eos. */
+int32_t tokenizer_end(const struct tokenizer *tokenizer);
+
+/* True for tokenizer_end and for every eos the model names: generation stops there. */
+bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id);
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
+
 /* Identity: XXH3-64 of the vocabulary, merges, pattern and added tokens in a canonical form: equal for
  * GGUF and tokenizer.json of the same tokenizer is not promised. 16 hexadecimal digits. */
 void tokenizer_fingerprint(const struct tokenizer *tokenizer, char fingerprint[17]);

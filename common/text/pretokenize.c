@@ -1,0 +1,280 @@
+#include "common/text/pretokenize.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/hash.h"
+#include "common/base/memory.h"
+#include "common/text/pattern.h"
+#include "common/text/unicode.h"
+
+enum { STEP_LIMIT = 16 }; /* the longest known row has seven */
+
+struct step {
+    pcre2_code *code; /* NULL: the step puts a space in front */
+    enum split_behavior behavior;
+    bool invert;
+};
+
+struct pretokenizer {
+    struct step steps[STEP_LIMIT];
+    int count;
+    uint64_t hash; /* of what the steps were made from */
+};
+
+/* One call of pretokenizer_run. */
+struct run {
+    const struct pretokenizer *pretokenizer;
+    struct pretokenizer_work *work;
+    piece_function *emit;
+    void *context;
+    struct error *error;
+};
+
+/* A stretch of the text: a match, or what lies between matches. */
+struct stretch {
+    size_t begin, end;
+    bool match;
+};
+
+static const char gpt2_pattern[] =
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+int pretokenizer_create(struct pretokenizer **pretokenizer, struct error *error)
+{
+    *pretokenizer = memory_alloc(1, sizeof **pretokenizer, error);
+    return *pretokenizer ? 0 : -1;
+}
+
+void pretokenizer_destroy(struct pretokenizer *pretokenizer)
+{
+    if (!pretokenizer)
+        return;
+    for (int i = 0; i < pretokenizer->count; i++)
+        pcre2_code_free(pretokenizer->steps[i].code);
+    free(pretokenizer);
+}
+
+/* Puts a step at the end; takes the code, also when it fails. */
+static int add_step(struct pretokenizer *pretokenizer, struct step step, const char *pattern, size_t size,
+                    struct error *error)
+{
+    if (pretokenizer->count == STEP_LIMIT) {
+        pcre2_code_free(step.code);
+        return error_set(error, "a pre-tokenizer of more than %d steps", STEP_LIMIT);
+    }
+    pretokenizer->steps[pretokenizer->count++] = step;
+    unsigned char manner[] = {(unsigned char)step.behavior, step.invert, step.code != NULL};
+    pretokenizer->hash = hash_bytes(pattern, size, hash_bytes(manner, sizeof manner, pretokenizer->hash));
+    return 0;
+}
+
+int pretokenizer_add_split(struct pretokenizer *pretokenizer, const char *pattern, size_t size, bool literal,
+                           enum split_behavior behavior, bool invert, struct error *error)
+{
+    struct step step = {.behavior = behavior, .invert = invert};
+    int result = literal ? pattern_compile_literal(pattern, size, &step.code, error)
+                         : pattern_compile(pattern, size, &step.code, error);
+    return result < 0 ? -1 : add_step(pretokenizer, step, pattern, size, error);
+}
+
+int pretokenizer_add_digits(struct pretokenizer *pretokenizer, bool individual, struct error *error)
+{
+    return pretokenizer_add_split(pretokenizer, pattern_numeric, strlen(pattern_numeric), false,
+                                  individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS, false, error);
+}
+
+int pretokenizer_add_byte_level(struct pretokenizer *pretokenizer, bool prefix_space, bool use_regex,
+                                struct error *error)
+{
+    if (prefix_space && add_step(pretokenizer, (struct step){0}, "", 0, error) < 0)
+        return -1;
+    if (!use_regex)
+        return 0;
+    return pretokenizer_add_split(pretokenizer, gpt2_pattern, sizeof gpt2_pattern - 1, false, SPLIT_ISOLATED,
+                                  false, error);
+}
+
+/* Tokenizers by their GGUF names, as in the tokenizer.json of the models they stand for. */
+static const struct known {
+    const char *name;
+    bool digits; /* a Digits step, each digit on its own, comes first */
+    const char *pattern;
+    struct pretokenizer_traits traits;
+} known[] = {
+    {"gpt-2", false, gpt2_pattern, {0}}, /* GPT-2 */
+    {"smollm", true, gpt2_pattern, {0}}, /* SmolLM, SmolLM2 */
+    {"llama-bpe", /* Llama 3 */
+     false,
+     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     {.ignore_merges = true}},
+    {"qwen2", /* Qwen2, Qwen2.5, Qwen3 */
+     false,
+     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     {.compose = true}},
+    {"tekken", /* Mistral NeMo */
+     false,
+     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|"
+     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|"
+     "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     {.ignore_merges = true}},
+};
+
+int pretokenizer_by_name(const char *name, size_t size, struct pretokenizer **pretokenizer,
+                         struct pretokenizer_traits *traits, struct error *error)
+{
+    const struct known *found = NULL;
+    struct pretokenizer *new = NULL;
+    *pretokenizer = NULL;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strlen(known[i].name) == size && memcmp(known[i].name, name, size) == 0)
+            found = &known[i];
+    if (!found)
+        return error_set(error,
+                         "pre-tokenizer \"%.*s\" is not known (gpt-2, smollm, llama-bpe, qwen2 and tekken are)",
+                         (int)(size < 80 ? size : 80), name);
+    if (pretokenizer_create(&new, error) < 0 ||
+        (found->digits && pretokenizer_add_digits(new, true, error) < 0) ||
+        pretokenizer_add_split(new, found->pattern, strlen(found->pattern), false, SPLIT_ISOLATED, false,
+                               error) < 0) {
+        pretokenizer_destroy(new);
+        return -1;
+    }
+    *traits = found->traits;
+    *pretokenizer = new;
+    return 0;
+}
+
+static int run_step(struct run *run, int index, const char *text, size_t size);
+
+/* Whether `next` becomes part of the stretch before it. */
+static bool joins(enum split_behavior behavior, bool before, bool next)
+{
+    switch (behavior) {
+    case SPLIT_CONTIGUOUS: return before == next;
+    case SPLIT_MERGED_WITH_PREVIOUS: return next && !before;
+    case SPLIT_MERGED_WITH_NEXT: return before && !next;
+    case SPLIT_ISOLATED:
+    case SPLIT_REMOVED: break;
+    }
+    return false;
+}
+
+/* Hands a finished stretch to the next step. */
+static int hand_on(struct run *run, int index, const char *text, struct stretch stretch)
+{
+    bool removed = run->pretokenizer->steps[index].behavior == SPLIT_REMOVED && stretch.match;
+    if (removed || stretch.begin == stretch.end)
+        return 0;
+    return run_step(run, index + 1, text + stretch.begin, stretch.end - stretch.begin);
+}
+
+/* Joins the stretch to the one before, or hands that one on and keeps this. */
+static int take_stretch(struct run *run, int index, const char *text, struct stretch *kept, size_t begin,
+                        size_t end, bool match)
+{
+    const struct step *step = &run->pretokenizer->steps[index];
+    struct stretch next = {begin, end, match != step->invert};
+    if (kept->end > 0 && joins(step->behavior, kept->match, next.match))
+        next.begin = kept->begin;
+    else if (hand_on(run, index, text, *kept) < 0)
+        return -1;
+    *kept = next;
+    return 0;
+}
+
+/* The next match at or behind `from`: 1, or 0 when there is none. */
+static int find_match(struct run *run, const pcre2_code *code, const char *text, size_t size, size_t from)
+{
+    int result = pcre2_match(code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK, run->work->match, NULL);
+    if (result == PCRE2_ERROR_JIT_STACKLIMIT) /* the interpreter takes its stack from the heap */
+        result = pcre2_match(code, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+                             run->work->match, NULL);
+    if (result == PCRE2_ERROR_NOMATCH)
+        return 0;
+    if (result >= 0)
+        return 1;
+    char message[200] = "";
+    pcre2_get_error_message(result, (PCRE2_UCHAR *)message, sizeof message);
+    return error_set(run->error, "the pre-tokenizer's pattern failed at byte %zu of %zu: %s", from, size,
+                     message);
+}
+
+/* Matches one behind the other. An empty match is one too, unless it stands where the last one ended. */
+static int run_split(struct run *run, int index, const char *text, size_t size)
+{
+    struct stretch kept = {0};
+    const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(run->work->match);
+    size_t from = 0, done = 0, length; /* where to search, and up to where stretches were taken */
+    bool any = false;
+    while (from <= size) {
+        int found = find_match(run, run->pretokenizer->steps[index].code, text, size, from);
+        if (found < 0)
+            return -1;
+        if (!found)
+            break;
+        size_t begin = ends[0], end = ends[1];
+        if (begin == end && any && begin == done) {
+            if (from < size) {
+                utf8_decode(text + from, size - from, &length);
+                from += length;
+                continue;
+            }
+            break;
+        }
+        if (begin > done && take_stretch(run, index, text, &kept, done, begin, false) < 0)
+            return -1;
+        if (take_stretch(run, index, text, &kept, begin, end, true) < 0)
+            return -1;
+        from = done = end;
+        any = true;
+    }
+    if (done < size && take_stretch(run, index, text, &kept, done, size, false) < 0)
+        return -1;
+    return hand_on(run, index, text, kept);
+}
+
+static int run_prefix(struct run *run, int index, const char *text, size_t size)
+{
+    struct string *prefixed = &run->work->prefixed;
+    if (text[0] == ' ')
+        return run_step(run, index + 1, text, size);
+    prefixed->length = 0;
+    string_append(prefixed, " ", 1);
+    string_append(prefixed, text, size);
+    if (string_failed(prefixed, run->error))
+        return -1;
+    return run_step(run, index + 1, prefixed->data, prefixed->length);
+}
+
+static int run_step(struct run *run, int index, const char *text, size_t size)
+{
+    if (index == run->pretokenizer->count)
+        return run->emit(run->context, text, size, run->error);
+    if (!run->pretokenizer->steps[index].code)
+        return run_prefix(run, index, text, size);
+    return run_split(run, index, text, size);
+}
+
+int pretokenizer_run(const struct pretokenizer *pretokenizer, const char *text, size_t size,
+                     struct pretokenizer_work *work, piece_function *emit, void *context, struct error *error)
+{
+    struct run run = {pretokenizer, work, emit, context, error};
+    if (!work->match && !(work->match = pcre2_match_data_create(1, NULL)))
+        return error_set(error, "out of memory for a match");
+    return size ? run_step(&run, 0, text, size) : 0;
+}
+
+void pretokenizer_work_free(struct pretokenizer_work *work)
+{
+    pcre2_match_data_free(work->match);
+    string_free(&work->prefixed);
+    *work = (struct pretokenizer_work){0};
+}
+
+uint64_t pretokenizer_hash(const struct pretokenizer *pretokenizer, uint64_t seed)
+{
+    return hash_bytes(&pretokenizer->hash, sizeof pretokenizer->hash, seed);
+}

@@ -1,0 +1,74 @@
+/* pretokenize.h: cuts a text into the pieces that merges do not cross.
+ *
+ * A pretokenizer is a row of steps; each cuts what the one before left. The steps and their behaviours are
+ * those of Hugging Face `tokenizers` (Split, Digits, ByteLevel), cut for cut.
+ *
+ *     pretokenizer_create(&pretokenizer, error);
+ *     pretokenizer_add_digits(pretokenizer, true, error);
+ *     pretokenizer_add_byte_level(pretokenizer, false, true, error);
+ *     pretokenizer_run(pretokenizer, text, size, &work, emit, context, error);
+ */
+#ifndef OFFRAMP_TEXT_PRETOKENIZE_H
+#define OFFRAMP_TEXT_PRETOKENIZE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/base/string.h"
+
+struct pretokenizer;
+
+/* What becomes of the stretches that a pattern matches, and of those between them. */
+enum split_behavior {
+    SPLIT_ISOLATED, /* each is a piece */
+    SPLIT_REMOVED, /* matches are dropped */
+    SPLIT_CONTIGUOUS, /* matches in a row are one piece */
+    SPLIT_MERGED_WITH_PREVIOUS, /* a match belongs to the stretch before it */
+    SPLIT_MERGED_WITH_NEXT /* a match belongs to the stretch behind it */
+};
+
+/* Working memory of one thread, zeroed at first. */
+struct pretokenizer_work {
+    void *match; /* pcre2_match_data */
+    struct string prefixed;
+};
+
+/* Called for each piece, in order, never empty. A negative result ends the run. */
+typedef int piece_function(void *context, const char *piece, size_t size, struct error *error);
+
+/* No steps yet: the whole text is one piece. */
+int pretokenizer_create(struct pretokenizer **pretokenizer, struct error *error);
+void pretokenizer_destroy(struct pretokenizer *pretokenizer); /* NULL is fine */
+
+/* Cuts at a regular expression (pattern.h), or at a text that stands for itself when `literal`. `invert`
+ * exchanges matches and what lies between them. */
+int pretokenizer_add_split(struct pretokenizer *pretokenizer, const char *pattern, size_t size, bool literal,
+                           enum split_behavior behavior, bool invert, struct error *error);
+/* Cuts digits off, in the sense of \p{N}: each on its own, or those in a row together. */
+int pretokenizer_add_digits(struct pretokenizer *pretokenizer, bool individual, struct error *error);
+/* A space before what does not begin with one, when `prefix_space`; then GPT-2's pattern, when `use_regex`. */
+int pretokenizer_add_byte_level(struct pretokenizer *pretokenizer, bool prefix_space, bool use_regex,
+                                struct error *error);
+
+/* What else belongs to a tokenizer that is known by name. */
+struct pretokenizer_traits {
+    bool compose; /* text is brought to normalization form C first */
+    bool ignore_merges; /* bpe.h */
+};
+
+/* By the names that GGUF files use (tokenizer.ggml.pre): "gpt-2", "smollm", "llama-bpe", "qwen2", "tekken".
+ * An unknown name is an error that lists the known ones. */
+int pretokenizer_by_name(const char *name, size_t size, struct pretokenizer **pretokenizer,
+                         struct pretokenizer_traits *traits, struct error *error);
+
+/* Safe from several threads, each with its own work. The text is valid UTF-8. */
+int pretokenizer_run(const struct pretokenizer *pretokenizer, const char *text, size_t size,
+                     struct pretokenizer_work *work, piece_function *emit, void *context, struct error *error);
+void pretokenizer_work_free(struct pretokenizer_work *work);
+
+/* XXH3-64 of the steps, chained to `seed`. */
+uint64_t pretokenizer_hash(const struct pretokenizer *pretokenizer, uint64_t seed);
+
+#endif

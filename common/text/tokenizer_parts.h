@@ -1,0 +1,42 @@
+/* tokenizer_parts.h: what a tokenizer is made of: the two readers fill it, tokenizer.c works with it.
+ *
+ * Internal to common/text.
+ */
+#ifndef OFFRAMP_TEXT_TOKENIZER_PARTS_H
+#define OFFRAMP_TEXT_TOKENIZER_PARTS_H
+
+#include "common/model/gguf.h"
+#include "common/text/added.h"
+#include "common/text/bpe.h"
+#include "common/text/pretokenize.h"
+#include "common/text/vocab.h"
+
+enum { TOKENIZER_ENDS = 16 }; /* ids that end a text; the most known is 3 */
+
+struct tokenizer_parts {
+    struct vocab vocab;
+    struct bpe_rules rules;
+    struct pretokenizer *pretokenizer;
+    struct added added; /* found in the text as it comes */
+    struct added added_composed; /* found in normalized text */
+    bool compose; /* text is brought to normalization form C */
+    int32_t ends[TOKENIZER_ENDS]; /* the model's eos first */
+    int end_count;
+};
+
+/* Both: parts are zeroed at first, and to be freed whatever the result. */
+int parts_from_gguf(const struct gguf *gguf, struct tokenizer_parts *parts, struct error *error);
+int parts_from_folder(const char *folder, struct tokenizer_parts *parts, struct error *error);
+void parts_free(struct tokenizer_parts *parts);
+
+/* For both readers. Sets a token whose kind is not TOKEN_MODEL apart, to be found in texts. */
+int parts_add_token(struct tokenizer_parts *parts, int32_t id, bool composed, int flags, struct error *error);
+/* "a b" with one space, of two tokens whose names together are a third's. `rank` is for the error. */
+int parts_add_merge(struct tokenizer_parts *parts, size_t rank, const char *left, size_t left_size,
+                    const char *right, size_t right_size, struct error *error);
+int parts_split_merge(struct tokenizer_parts *parts, size_t rank, const char *pair, size_t size,
+                      struct error *error);
+/* Ignores an id that is in already; an error when it is not in the vocabulary. */
+int parts_add_end(struct tokenizer_parts *parts, int64_t id, struct error *error);
+
+#endif

@@ -1,0 +1,140 @@
+#include "common/text/unicode.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utf8proc.h>
+
+#include "common/base/memory.h"
+
+/* Length of the sequence that `lead` opens, and the range of its second byte (table 3-7 of the
+ * Unicode standard); 0 when no sequence begins so. */
+static size_t sequence_length(unsigned char lead, unsigned char *least, unsigned char *most)
+{
+    *least = 0x80, *most = 0xBF;
+    if (lead < 0x80)
+        return 1;
+    if (lead < 0xC2 || lead > 0xF4)
+        return 0;
+    if (lead < 0xE0)
+        return 2;
+    if (lead == 0xE0)
+        *least = 0xA0;
+    if (lead == 0xED)
+        *most = 0x9F;
+    if (lead == 0xF0)
+        *least = 0x90;
+    if (lead == 0xF4)
+        *most = 0x8F;
+    return lead < 0xF0 ? 3 : 4;
+}
+
+int32_t utf8_decode(const char *text, size_t size, size_t *length)
+{
+    const unsigned char *bytes = (const unsigned char *)text;
+    unsigned char least, most;
+    size_t wanted = sequence_length(bytes[0], &least, &most);
+    *length = 1;
+    if (wanted == 0)
+        return -1;
+    if (wanted == 1)
+        return bytes[0];
+    int32_t code_point = bytes[0] & (0x7F >> wanted);
+    for (; *length < wanted; ++*length) {
+        if (*length == size || bytes[*length] < least || bytes[*length] > most)
+            return -1;
+        code_point = code_point << 6 | (bytes[*length] & 0x3F);
+        least = 0x80, most = 0xBF;
+    }
+    return code_point;
+}
+
+size_t utf8_encode(int32_t code_point, char bytes[4])
+{
+    if (code_point < 0x80) {
+        bytes[0] = (char)code_point;
+        return 1;
+    }
+    size_t length = code_point < 0x800 ? 2 : code_point < 0x10000 ? 3 : 4;
+    static const unsigned char lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    for (size_t i = length - 1; i > 0; i--, code_point >>= 6)
+        bytes[i] = (char)(0x80 | (code_point & 0x3F));
+    bytes[0] = (char)(lead[length] | code_point);
+    return length;
+}
+
+/* Bytes from the start that are valid UTF-8; plain ASCII is passed over eight at a time. */
+static size_t valid_prefix(const char *text, size_t size)
+{
+    size_t i = 0, length;
+    while (i < size) {
+        uint64_t word;
+        if (size - i >= sizeof word) {
+            memcpy(&word, text + i, sizeof word);
+            if (!(word & UINT64_C(0x8080808080808080))) {
+                i += sizeof word;
+                continue;
+            }
+        }
+        if (utf8_decode(text + i, size - i, &length) < 0)
+            break;
+        i += length;
+    }
+    return i;
+}
+
+bool utf8_is_valid(const char *text, size_t size)
+{
+    return valid_prefix(text, size) == size;
+}
+
+int utf8_repair(const char **text, size_t *size, char **copy, struct error *error)
+{
+    *copy = NULL;
+    if (utf8_is_valid(*text, *size))
+        return 0;
+    char *out = memory_alloc(*size, 3, error); /* at worst every byte becomes U+FFFD: three bytes */
+    if (!out)
+        return -1;
+    size_t filled = 0;
+    for (size_t i = 0; i < *size;) {
+        size_t length = valid_prefix(*text + i, *size - i);
+        memcpy(out + filled, *text + i, length);
+        filled += length;
+        i += length;
+        if (i < *size) {
+            utf8_decode(*text + i, *size - i, &length);
+            filled += utf8_encode(0xFFFD, out + filled);
+            i += length;
+        }
+    }
+    *text = *copy = out;
+    *size = filled;
+    return 0;
+}
+
+bool unicode_is_space(int32_t c)
+{
+    return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+           c == 0x3000;
+}
+
+int unicode_compose(const char **text, size_t *size, char **copy, struct error *error)
+{
+    *copy = NULL;
+    /* Nothing below U+0300 (lead byte 0xCC) decomposes under form C, combines or changes places. */
+    size_t i = 0;
+    while (i < *size && (unsigned char)(*text)[i] < 0xCC)
+        i++;
+    if (i == *size)
+        return 0;
+    utf8proc_uint8_t *composed = NULL;
+    utf8proc_ssize_t length = utf8proc_map((const utf8proc_uint8_t *)*text, (utf8proc_ssize_t)*size, &composed,
+                                           UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    if (length < 0)
+        return error_set(error, "normalization of %zu bytes of text: %s", *size, utf8proc_errmsg(length));
+    *copy = (char *)composed;
+    *text = *copy;
+    *size = (size_t)length;
+    return 0;
+}
