@@ -58,7 +58,8 @@ struct backend_table {
                  struct matrix first, struct matrix second);
 };
 
-/* Every backend's objects begin with these; the backend's own fields follow. */
+/* Every backend's objects begin with these; the backend's own fields follow. A backend sets identity,
+ * data and a weight's bytes; the other fields are set for it when its function has returned. */
 struct backend {
     const struct backend_table *table;
     const char *name;
@@ -85,7 +86,7 @@ struct weight {
     size_t bytes; /* held by the backend */
 };
 
-/* Remembers the first failure: "op: reason". */
+/* Remembers the first failure: "op_embed: reason". */
 void queue_fail(struct queue *queue, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 extern const struct backend_table ref_table;

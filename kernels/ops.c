@@ -1,0 +1,613 @@
+/* ops.c: every call is checked against ops.h here, once for all backends, and handed to the table of
+ * the queue's backend. A refused call fails the queue with a message that shows all its operands. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "common/base/memory.h"
+#include "kernels/backend.h"
+
+/* ---- queues, buffers, weights ---- */
+
+int queue_create(struct backend *backend, struct queue **queue, struct error *error)
+{
+    if (backend->table->queue_create(backend, queue, error) < 0)
+        return error_prefix(error, "queue");
+    (*queue)->backend = backend;
+    return 0;
+}
+
+void queue_destroy(struct queue *queue)
+{
+    if (queue)
+        queue->backend->table->queue_destroy(queue);
+}
+
+int queue_wait(struct queue *queue, struct error *error)
+{
+    if (queue->backend->table->queue_wait(queue, error) < 0)
+        return -1;
+    if (!queue->failed)
+        return 0;
+    *error = queue->error;
+    return -1;
+}
+
+struct backend *queue_backend(const struct queue *queue)
+{
+    return queue->backend;
+}
+
+void queue_fail(struct queue *queue, const char *format, ...)
+{
+    va_list list;
+    if (queue->failed)
+        return;
+    queue->failed = true;
+    va_start(list, format);
+    vsnprintf(queue->error.text, sizeof queue->error.text, format, list);
+    va_end(list);
+}
+
+int buffer_create(struct backend *backend, size_t bytes, struct buffer **buffer, struct error *error)
+{
+    if (backend->table->buffer_create(backend, bytes, buffer, error) < 0)
+        return error_prefix(error, "buffer of %zu bytes", bytes);
+    (*buffer)->backend = backend;
+    (*buffer)->bytes = bytes;
+    return 0;
+}
+
+void buffer_destroy(struct buffer *buffer)
+{
+    if (buffer)
+        buffer->backend->table->buffer_destroy(buffer);
+}
+
+int weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,
+                   unsigned uses, struct weight **weight, struct error *error)
+{
+    const unsigned known = WEIGHT_FORWARD | WEIGHT_BACKWARD | WEIGHT_ROWS;
+    int64_t rows = 0;
+    size_t row_bytes, bytes;
+    if (count < 1 || !uses || uses & ~known)
+        return error_set(error, "weight: %d parts for the uses %#x make no weight", count, uses);
+    for (int p = 0; p < count; p++) {
+        const struct weight_part *part = &parts[p];
+        const bool is_weight = part->type >= 0 && part->type <= DTYPE_Q4_1;
+        if (!is_weight || part->rows < 1 || part->cols < 1 || part->cols != parts[0].cols ||
+            !dtype_row_bytes(part->type, part->cols, &row_bytes) ||
+            !size_multiply((size_t)part->rows, row_bytes, &bytes) ||
+            __builtin_add_overflow(rows, part->rows, &rows))
+            return error_set(error,
+                             "weight: part %d of %d, %s [%lld, %lld], does not fit a weight of %lld columns",
+                             p + 1, count, is_weight ? dtype_name(part->type) : "no weight's type",
+                             (long long)part->rows, (long long)part->cols, (long long)parts[0].cols);
+    }
+    if (backend->table->weight_prepare(backend, parts, count, bias, uses, weight, error) < 0)
+        return error_prefix(error, "weight [%lld, %lld]", (long long)rows, (long long)parts[0].cols);
+    (*weight)->backend = backend;
+    (*weight)->rows = rows;
+    (*weight)->cols = parts[0].cols;
+    (*weight)->uses = uses;
+    return 0;
+}
+
+void weight_destroy(struct weight *weight)
+{
+    if (weight)
+        weight->backend->table->weight_destroy(weight);
+}
+
+int64_t weight_rows(const struct weight *weight)
+{
+    return weight->rows;
+}
+
+int64_t weight_cols(const struct weight *weight)
+{
+    return weight->cols;
+}
+
+size_t weight_bytes(const struct weight *weight)
+{
+    return weight->bytes;
+}
+
+/* ---- views ---- */
+
+static struct matrix whole(struct buffer *buffer, enum dtype type, int64_t rows, int64_t cols)
+{
+    return (struct matrix){buffer, type, 0, rows, cols, cols};
+}
+
+struct matrix matrix_f32(struct buffer *buffer, int64_t rows, int64_t cols)
+{
+    return whole(buffer, DTYPE_F32, rows, cols);
+}
+
+struct matrix matrix_i32(struct buffer *buffer, int64_t rows, int64_t cols)
+{
+    return whole(buffer, DTYPE_I32, rows, cols);
+}
+
+struct matrix matrix_f64(struct buffer *buffer, int64_t rows, int64_t cols)
+{
+    return whole(buffer, DTYPE_F64, rows, cols);
+}
+
+struct matrix matrix_rows(struct matrix matrix, int64_t first, int64_t rows)
+{
+    matrix.offset += first * matrix.stride;
+    matrix.rows = rows;
+    return matrix;
+}
+
+struct matrix matrix_cols(struct matrix matrix, int64_t first, int64_t cols)
+{
+    matrix.offset += first;
+    matrix.cols = cols;
+    return matrix;
+}
+
+struct matrix matrix_none(void)
+{
+    return (struct matrix){0};
+}
+
+bool matrix_is_none(struct matrix matrix)
+{
+    return !matrix.buffer;
+}
+
+/* ---- checks ---- */
+
+enum {
+    OPERAND_OUTPUT = 1,
+    OPERAND_OPTIONAL = 2,
+    OPERAND_IN_PLACE = 4 /* an output that may be the very view of the call's first operand */
+};
+
+/* One operand of a call, and what it must be. A list of them ends with name NULL. */
+struct operand {
+    const char *name;
+    struct matrix matrix;
+    const struct weight *weight; /* instead of a matrix */
+    unsigned flags; /* OPERAND_*; of a weight: the WEIGHT_* it needs */
+    enum dtype type;
+    int64_t rows, cols;
+};
+
+static struct operand input(const char *name, struct matrix matrix, enum dtype type, int64_t rows, int64_t cols)
+{
+    return (struct operand){name, matrix, NULL, 0, type, rows, cols};
+}
+
+static struct operand output(const char *name, struct matrix matrix, enum dtype type, int64_t rows,
+                             int64_t cols)
+{
+    return (struct operand){name, matrix, NULL, OPERAND_OUTPUT, type, rows, cols};
+}
+
+static struct operand with(unsigned flags, struct operand operand)
+{
+    operand.flags |= flags;
+    return operand;
+}
+
+static struct operand prepared(const char *name, const struct weight *weight, unsigned uses, int64_t rows,
+                               int64_t cols)
+{
+    return (struct operand){name, matrix_none(), weight, uses, DTYPE_F32, rows, cols};
+}
+
+/* What a weight must be prepared for when it multiplies that many rows. */
+static unsigned forward_use(int64_t rows)
+{
+    return rows > MATMUL_FEW_ROWS ? WEIGHT_FORWARD : WEIGHT_ROWS;
+}
+
+static int64_t vocab_size(const struct vocab *vocab)
+{
+    return vocab->tied ? vocab->tied->rows : vocab->own.rows;
+}
+
+/* A vocabulary's weight for `states` rows [M, H]. */
+static struct operand vocabulary(const char *name, const struct vocab *vocab, int64_t size,
+                                 struct matrix states, bool combines_rows)
+{
+    if (!vocab->tied)
+        return input(name, vocab->own, DTYPE_F32, size, states.cols);
+    const unsigned uses = forward_use(states.rows) | (combines_rows ? WEIGHT_BACKWARD : 0);
+    return prepared(name, vocab->tied, uses, size, states.cols);
+}
+
+/* Bytes of a value, 0 for a type that no view has. */
+static int64_t value_size(enum dtype type)
+{
+    return type == DTYPE_F32 || type == DTYPE_I32 ? 4 : type == DTYPE_F64 ? 8 : 0;
+}
+
+static bool view_fits(struct matrix matrix)
+{
+    const int64_t size = value_size(matrix.type);
+    int64_t end;
+    return matrix.rows >= 1 && matrix.cols >= 1 && matrix.offset >= 0 && matrix.stride >= matrix.cols &&
+           !__builtin_mul_overflow(matrix.rows - 1, matrix.stride, &end) &&
+           !__builtin_add_overflow(end, matrix.offset, &end) &&
+           !__builtin_add_overflow(end, matrix.cols, &end) && !__builtin_mul_overflow(end, size, &end) &&
+           (uint64_t)end <= matrix.buffer->bytes;
+}
+
+/* Whether two views that fit share a byte. Exact for equal strides (two column ranges of one matrix
+ * do not overlap) and when one has a single row; otherwise by their whole extents. */
+static bool views_overlap(struct matrix a, struct matrix b)
+{
+    const int64_t a_size = value_size(a.type), a_first = a.offset * a_size, a_width = a.cols * a_size;
+    const int64_t b_size = value_size(b.type), b_first = b.offset * b_size, b_width = b.cols * b_size;
+    if (matrix_is_none(a) || matrix_is_none(b) || a.buffer != b.buffer)
+        return false;
+    const int64_t b_stride = b.rows > 1 ? b.stride * b_size : a.rows > 1 ? a.stride * a_size : 1;
+    const int64_t a_stride = a.rows > 1 ? a.stride * a_size : b_stride;
+    if (a_stride != b_stride)
+        return a_first < b_first + (b.rows - 1) * b_stride + b_width &&
+               b_first < a_first + (a.rows - 1) * a_stride + a_width;
+    /* Row i of a and row j of b overlap when -b_width < distance + (j - i) stride < a_width. The
+     * largest j - i that obeys the right side decides. */
+    const int64_t distance = b_first - a_first, room = a_width - 1 - distance;
+    int64_t shift = room >= 0 ? room / a_stride : -((-room + a_stride - 1) / a_stride);
+    if (shift > b.rows - 1)
+        shift = b.rows - 1;
+    return shift >= 1 - a.rows && distance + shift * a_stride > -b_width;
+}
+
+static bool same_view(struct matrix a, struct matrix b)
+{
+    return a.buffer == b.buffer && a.type == b.type && a.offset == b.offset && a.rows == b.rows &&
+           a.cols == b.cols && a.stride == b.stride;
+}
+
+/* Writes "x f32 [7, 32], weight [96, 32]" of all operands. */
+static void describe(const struct operand *operands, char *text, size_t size)
+{
+    size_t used = 0;
+    for (const struct operand *o = operands; o->name && used < size; o++) {
+        const struct matrix m = o->matrix;
+        const char *comma = o == operands ? "" : ", ";
+        int length;
+        if (o->weight)
+            length = snprintf(text + used, size - used, "%s%s [%lld, %lld]", comma, o->name,
+                              (long long)o->weight->rows, (long long)o->weight->cols);
+        else if (matrix_is_none(m))
+            length = snprintf(text + used, size - used, "%s%s none", comma, o->name);
+        else
+            length = snprintf(text + used, size - used, "%s%s %s [%lld, %lld]", comma, o->name,
+                              value_size(m.type) ? dtype_name(m.type) : "of no type", (long long)m.rows,
+                              (long long)m.cols);
+        used += (size_t)length;
+    }
+}
+
+/* Writes why an operand is not what it must be; false when it is. */
+static bool operand_wrong(const struct queue *queue, const struct operand *o, char *why, size_t size)
+{
+    const struct matrix m = o->matrix;
+    if (o->weight) {
+        const unsigned missing = o->flags & ~o->weight->uses;
+        if (o->weight->backend != queue->backend)
+            snprintf(why, size, "%s belongs to another backend", o->name);
+        else if (o->weight->rows != o->rows || o->weight->cols != o->cols)
+            snprintf(why, size, "%s must be [%lld, %lld]", o->name, (long long)o->rows, (long long)o->cols);
+        else if (missing)
+            snprintf(why, size, "%s was not prepared for%s%s%s", o->name,
+                     missing & WEIGHT_FORWARD ? " WEIGHT_FORWARD" : "",
+                     missing & WEIGHT_BACKWARD ? " WEIGHT_BACKWARD" : "",
+                     missing & WEIGHT_ROWS ? " WEIGHT_ROWS" : "");
+        else
+            return false;
+    } else if (matrix_is_none(m)) {
+        if (o->flags & OPERAND_OPTIONAL)
+            return false;
+        snprintf(why, size, "%s is missing", o->name);
+    } else if (m.buffer->backend != queue->backend) {
+        snprintf(why, size, "%s belongs to another backend", o->name);
+    } else if (!value_size(m.type)) {
+        snprintf(why, size, "%s must be f32, i32 or f64", o->name);
+    } else if (m.type != o->type) {
+        snprintf(why, size, "%s must be %s", o->name, dtype_name(o->type));
+    } else if (m.rows != o->rows || m.cols != o->cols) {
+        snprintf(why, size, "%s must be [%lld, %lld]", o->name, (long long)o->rows, (long long)o->cols);
+    } else if (!view_fits(m)) {
+        snprintf(why, size, "%s (offset %lld, stride %lld) is outside its buffer of %zu bytes", o->name,
+                 (long long)m.offset, (long long)m.stride, m.buffer->bytes);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* Writes which output overlaps what; false when none does. */
+static bool outputs_overlap(const struct operand *operands, char *why, size_t size)
+{
+    for (const struct operand *o = operands; o->name; o++)
+        for (const struct operand *other = operands; other->name; other++) {
+            const bool in_place =
+                o->flags & OPERAND_IN_PLACE && other == operands && same_view(o->matrix, other->matrix);
+            if (o->weight || other->weight || !(o->flags & OPERAND_OUTPUT) || o == other || in_place ||
+                !views_overlap(o->matrix, other->matrix))
+                continue;
+            snprintf(why, size, "%s overlaps %s", o->name, other->name);
+            return true;
+        }
+    return false;
+}
+
+/* True when the op may run. `wrong`: another reason why it may not, or NULL. */
+static bool accept(struct queue *queue, const char *op, const char *wrong, const struct operand *operands)
+{
+    char shapes[512] = "", why[256] = "";
+    bool bad = false;
+    if (queue->failed)
+        return false;
+    for (const struct operand *o = operands; o->name && !bad; o++)
+        bad = operand_wrong(queue, o, why, sizeof why);
+    if (!bad && wrong) {
+        snprintf(why, sizeof why, "%s", wrong);
+        bad = true;
+    }
+    if (!bad && !outputs_overlap(operands, why, sizeof why))
+        return true;
+    describe(operands, shapes, sizeof shapes);
+    queue_fail(queue, "%s(%s): %s", op, shapes, why);
+    return false;
+}
+
+/* The operands of a call. */
+#define CALL(...) ((const struct operand[]){__VA_ARGS__, {.name = NULL}})
+
+static const char *unless(bool right, const char *wrong)
+{
+    return right ? NULL : wrong;
+}
+
+static bool divides(int64_t part, int64_t total)
+{
+    return part > 0 && total % part == 0;
+}
+
+/* ---- ops ---- */
+
+void op_write(struct queue *queue, struct matrix matrix, const void *source)
+{
+    if (accept(queue, "op_write", NULL, CALL(output("matrix", matrix, matrix.type, matrix.rows, matrix.cols))))
+        queue->backend->table->write(queue, matrix, source);
+}
+
+void op_read(struct queue *queue, struct matrix matrix, void *destination)
+{
+    if (accept(queue, "op_read", NULL, CALL(input("matrix", matrix, matrix.type, matrix.rows, matrix.cols))))
+        queue->backend->table->read(queue, matrix, destination);
+}
+
+void op_matmul(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y,
+               enum op_mode mode)
+{
+    if (accept(queue, "op_matmul", NULL,
+               CALL(input("x", x, DTYPE_F32, x.rows, weight->cols),
+                    prepared("weight", weight, forward_use(x.rows), weight->rows, weight->cols),
+                    output("y", y, DTYPE_F32, x.rows, weight->rows))))
+        queue->backend->table->matmul(queue, x, weight, y, mode);
+}
+
+void op_matmul_grad(struct queue *queue, struct matrix dy, const struct weight *weight, struct matrix dx,
+                    enum op_mode mode)
+{
+    if (accept(queue, "op_matmul_grad", NULL,
+               CALL(input("dy", dy, DTYPE_F32, dy.rows, weight->rows),
+                    prepared("weight", weight, WEIGHT_BACKWARD, weight->rows, weight->cols),
+                    output("dx", dx, DTYPE_F32, dy.rows, weight->cols))))
+        queue->backend->table->matmul_grad(queue, dy, weight, dx, mode);
+}
+
+void op_embed(struct queue *queue, const struct weight *weight, struct matrix ids, struct matrix y)
+{
+    if (accept(queue, "op_embed", NULL,
+               CALL(prepared("weight", weight, WEIGHT_ROWS, weight->rows, weight->cols),
+                    input("ids", ids, DTYPE_I32, ids.rows, 1),
+                    output("y", y, DTYPE_F32, ids.rows, weight->cols))))
+        queue->backend->table->embed(queue, weight, ids, y);
+}
+
+void op_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
+             struct matrix c, enum op_mode mode)
+{
+    const int64_t m = transpose_a ? a.cols : a.rows, k = transpose_a ? a.rows : a.cols;
+    const int64_t n = transpose_b ? b.rows : b.cols;
+    if (accept(queue, "op_gemm", NULL,
+               CALL(input(transpose_a ? "a^T" : "a", a, DTYPE_F32, a.rows, a.cols),
+                    input(transpose_b ? "b^T" : "b", b, DTYPE_F32, transpose_b ? n : k, transpose_b ? k : n),
+                    output("c", c, DTYPE_F32, m, n))))
+        queue->backend->table->gemm(queue, a, transpose_a, b, transpose_b, c, mode);
+}
+
+void op_gram(struct queue *queue, struct matrix x, struct matrix y, struct matrix w, struct matrix g)
+{
+    if (accept(queue, "op_gram", NULL,
+               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), input("y", y, DTYPE_F32, x.rows, y.cols),
+                    input("w", w, DTYPE_F32, x.rows, 1), output("g", g, DTYPE_F64, x.cols, y.cols))))
+        queue->backend->table->gram(queue, x, y, w, g);
+}
+
+void op_copy(struct queue *queue, struct matrix x, struct matrix y)
+{
+    if (accept(queue, "op_copy", NULL,
+               CALL(input("x", x, x.type, x.rows, x.cols), output("y", y, x.type, x.rows, x.cols))))
+        queue->backend->table->copy(queue, x, y);
+}
+
+void op_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y)
+{
+    if (accept(queue, "op_axpy", NULL,
+               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), output("y", y, DTYPE_F32, x.rows, x.cols))))
+        queue->backend->table->axpy(queue, alpha, x, y);
+}
+
+void op_add_bias(struct queue *queue, struct matrix b, struct matrix y)
+{
+    if (accept(queue, "op_add_bias", NULL,
+               CALL(input("b", b, DTYPE_F32, 1, y.cols), output("y", y, DTYPE_F32, y.rows, y.cols))))
+        queue->backend->table->add_bias(queue, b, y);
+}
+
+void op_sum_rows(struct queue *queue, struct matrix x, struct matrix s)
+{
+    if (accept(queue, "op_sum_rows", NULL,
+               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), output("s", s, DTYPE_F32, 1, x.cols))))
+        queue->backend->table->sum_rows(queue, x, s);
+}
+
+void op_sum_squares(struct queue *queue, struct matrix x, struct matrix s)
+{
+    if (accept(queue, "op_sum_squares", NULL,
+               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), output("s", s, DTYPE_F64, 1, 1))))
+        queue->backend->table->sum_squares(queue, x, s);
+}
+
+void op_mean_square(struct queue *queue, struct matrix x, struct matrix m)
+{
+    if (accept(queue, "op_mean_square", NULL,
+               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), output("m", m, DTYPE_F32, x.rows, 1))))
+        queue->backend->table->mean_square(queue, x, m);
+}
+
+void op_norm(struct queue *queue, struct matrix x, struct matrix scale, float epsilon, struct matrix y)
+{
+    if (accept(queue, "op_norm", unless(divides(scale.cols, x.cols), "scale's columns must divide x's"),
+               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), input("scale", scale, DTYPE_F32, 1, scale.cols),
+                    with(OPERAND_IN_PLACE, output("y", y, DTYPE_F32, x.rows, x.cols)))))
+        queue->backend->table->norm(queue, x, scale, epsilon, y);
+}
+
+void op_norm_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix scale, float epsilon,
+                  struct matrix dx, enum op_mode mode, struct matrix dscale)
+{
+    if (accept(queue, "op_norm_grad", unless(divides(scale.cols, x.cols), "scale's columns must divide x's"),
+               CALL(input("dy", dy, DTYPE_F32, x.rows, x.cols), input("x", x, DTYPE_F32, x.rows, x.cols),
+                    input("scale", scale, DTYPE_F32, 1, scale.cols),
+                    output("dx", dx, DTYPE_F32, x.rows, x.cols),
+                    with(OPERAND_OPTIONAL, output("dscale", dscale, DTYPE_F32, 1, scale.cols)))))
+        queue->backend->table->norm_grad(queue, dy, x, scale, epsilon, dx, mode, dscale);
+}
+
+void op_swiglu(struct queue *queue, struct matrix x, struct matrix y)
+{
+    if (accept(queue, "op_swiglu", NULL,
+               CALL(input("x", x, DTYPE_F32, x.rows, 2 * y.cols), output("y", y, DTYPE_F32, x.rows, y.cols))))
+        queue->backend->table->swiglu(queue, x, y);
+}
+
+void op_swiglu_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix dx)
+{
+    if (accept(queue, "op_swiglu_grad", NULL,
+               CALL(input("dy", dy, DTYPE_F32, x.rows, dy.cols), input("x", x, DTYPE_F32, x.rows, 2 * dy.cols),
+                    output("dx", dx, DTYPE_F32, x.rows, 2 * dy.cols))))
+        queue->backend->table->swiglu_grad(queue, dy, x, dx);
+}
+
+void op_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
+             enum rope_pairs pairs)
+{
+    if (accept(queue, "op_rope",
+               unless(divides(table.cols, x.cols) && table.cols % 2 == 0,
+                      "table's columns, an even number, must divide x's"),
+               CALL(output("x", x, DTYPE_F32, x.rows, x.cols),
+                    input("positions", positions, DTYPE_I32, x.rows, 1),
+                    input("table", table, DTYPE_F32, table.rows, table.cols))))
+        queue->backend->table->rope(queue, x, positions, table, pairs);
+}
+
+void op_attention(struct queue *queue, const struct attention *attention, struct matrix q, struct matrix k,
+                  struct matrix v, struct matrix out)
+{
+    const int64_t size = attention->head_size;
+    const bool right = size > 0 && attention->window >= 0 && divides(attention->sequences, q.rows) &&
+                       divides(attention->sequences, k.rows) && k.rows >= q.rows &&
+                       divides(attention->kv_heads, attention->heads) && attention->heads > 0;
+    if (accept(
+            queue, "op_attention",
+            unless(right, "sequences must divide the rows, kv_heads the heads, and k have at least q's rows"),
+            CALL(input("q", q, DTYPE_F32, q.rows, attention->heads * size),
+                 input("k", k, DTYPE_F32, k.rows, attention->kv_heads * size),
+                 input("v", v, DTYPE_F32, k.rows, attention->kv_heads * size),
+                 output("out", out, DTYPE_F32, q.rows, attention->heads * size))))
+        queue->backend->table->attention(queue, attention, q, k, v, out);
+}
+
+void op_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
+                    const struct vocab_stats *stats)
+{
+    const unsigned optional = OPERAND_OPTIONAL;
+    if (accept(
+            queue, "op_vocab_stats",
+            unless(matrix_is_none(stats->label) || !matrix_is_none(labels), "the label's logit needs labels"),
+            CALL(input("h", h, DTYPE_F32, h.rows, h.cols),
+                 vocabulary("vocab", vocab, vocab_size(vocab), h, !matrix_is_none(stats->u)),
+                 with(optional, input("labels", labels, DTYPE_I32, h.rows, 1)),
+                 with(optional, output("lse", stats->lse, DTYPE_F32, h.rows, 1)),
+                 with(optional, output("label", stats->label, DTYPE_F32, h.rows, 1)),
+                 with(optional, output("top", stats->top, DTYPE_I32, h.rows, 1)),
+                 with(optional, output("top_logit", stats->top_logit, DTYPE_F32, h.rows, 1)),
+                 with(optional, output("entropy", stats->entropy, DTYPE_F32, h.rows, 1)),
+                 with(optional, output("u", stats->u, DTYPE_F32, h.rows, h.cols)))))
+        queue->backend->table->vocab_stats(queue, h, vocab, labels, stats);
+}
+
+void op_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix t,
+                    const struct vocab *teacher, struct matrix cross)
+{
+    if (accept(queue, "op_vocab_cross", NULL,
+               CALL(input("h", h, DTYPE_F32, h.rows, h.cols),
+                    vocabulary("vocab", vocab, vocab_size(vocab), h, false),
+                    input("t", t, DTYPE_F32, h.rows, t.cols),
+                    vocabulary("teacher", teacher, vocab_size(vocab), t, false),
+                    output("cross", cross, DTYPE_F32, h.rows, 1))))
+        queue->backend->table->vocab_cross(queue, h, vocab, t, teacher, cross);
+}
+
+void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab,
+                   const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down)
+{
+    const struct matrix state = target->teacher_state;
+    struct operand wanted[2] = {{0}}, end = {0};
+    const char *wrong = unless(!vocab->tied || matrix_is_none(down), "a tied weight has no gradient");
+    switch (target->target) {
+    case VOCAB_LABELS: wanted[0] = input("labels", target->labels, DTYPE_I32, h.rows, 1); break;
+    case VOCAB_U:
+        wanted[0] = input("u", target->u, DTYPE_F32, h.rows, h.cols);
+        if (!vocab->tied)
+            wrong = "VOCAB_U distills into a tied weight only";
+        break;
+    case VOCAB_TEACHER:
+        wanted[0] = input("teacher_state", state, DTYPE_F32, h.rows, state.cols);
+        wanted[1] = vocabulary("teacher", &target->teacher, vocab_size(vocab), state, false);
+        break;
+    }
+    if (accept(queue, "op_vocab_loss", wrong,
+               CALL(input("h", h, DTYPE_F32, h.rows, h.cols),
+                    vocabulary("vocab", vocab, vocab_size(vocab), h, true),
+                    output("loss", loss, DTYPE_F32, h.rows, 1), output("dh", dh, DTYPE_F32, h.rows, h.cols),
+                    with(OPERAND_OPTIONAL, output("down", down, DTYPE_F32, vocab_size(vocab), h.cols)),
+                    wanted[0], wanted[1], end)))
+        queue->backend->table->vocab_loss(queue, h, vocab, target, loss, dh, down);
+}
+
+void op_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
+             struct matrix first, struct matrix second)
+{
+    const int64_t rows = value.rows, cols = value.cols;
+    if (accept(queue, "op_adam", unless(adam->step >= 1, "steps count from 1"),
+               CALL(output("gradient", gradient, DTYPE_F32, rows, cols),
+                    output("value", value, DTYPE_F32, rows, cols),
+                    output("first", first, DTYPE_F32, rows, cols),
+                    output("second", second, DTYPE_F32, rows, cols))))
+        queue->backend->table->adam(queue, adam, gradient, value, first, second);
+}

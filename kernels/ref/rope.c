@@ -1,0 +1,26 @@
+/* rope.c: rotary position embedding. */
+#include "kernels/ref/ref.h"
+
+void ref_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
+              enum rope_pairs pairs)
+{
+    const int64_t size = table.cols, half = size / 2;
+    /* Pair i of a head is values i * step and i * step + distance. */
+    const int64_t step = pairs == ROPE_ADJACENT ? 2 : 1, distance = pairs == ROPE_ADJACENT ? 1 : half;
+    for (int64_t m = 0; m < x.rows; m++) {
+        const int32_t position = matrix_ints(positions)[m * positions.stride];
+        if (position < 0 || position >= table.rows) {
+            queue_fail(queue, "op_rope: position %d in row %lld is outside the table's 0 .. %lld", position,
+                       (long long)m, (long long)table.rows - 1);
+            return;
+        }
+        const float *cosine = matrix_floats(table) + position * table.stride, *sine = cosine + half;
+        for (int64_t first = 0; first < x.cols; first += size)
+            for (int64_t i = 0; i < half; i++) {
+                float *a = matrix_floats(x) + m * x.stride + first + i * step, *b = a + distance;
+                const double c = (double)cosine[i], s = (double)sine[i], old = (double)*a;
+                *a = (float)(old * c - (double)*b * s);
+                *b = (float)(old * s + (double)*b * c);
+            }
+    }
+}
