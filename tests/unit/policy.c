@@ -34,7 +34,7 @@ static int make_policy(const char *folder, struct policy_exit exits[EXITS], stru
         char *path = path_join(folder, exits[e].file, error);
         if (!path)
             return -1;
-        int result = file_write(path, path, 5, error);
+        int result = file_write(path, exits[e].file, strlen(exits[e].file), error);
         if (result == 0)
             result = policy_hash_file(path, exits[e].hash, error);
         free(path);
