@@ -1,0 +1,160 @@
+/* generate: text from a model, each token from the first exit that is sure enough. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/cli.h"
+#include "common/base/clock.h"
+#include "common/base/memory.h"
+#include "generate/prompt.h"
+#include "generate/show.h"
+#include "generate/stream.h"
+
+struct run {
+    struct model *model;
+    struct tokenizer *tokenizer;
+    struct backend *backend;
+    struct exits exits;
+    struct session *session;
+    struct sampler sampler;
+    struct generator *generator;
+    struct token_list prompt;
+    struct run_record record;
+};
+
+static int open_exits(struct run *run, const struct generate_options *options, struct error *error)
+{
+    struct policy policy;
+    char fingerprint[17];
+    if (!options->policy || options->exit_off)
+        return 0;
+    if (policy_read(options->policy, &policy, error) < 0)
+        return error_prefix(error, "--policy");
+    int result = model_fingerprint(run->model, fingerprint, error);
+    if (result == 0)
+        result = exits_load(&policy, fingerprint, model_config(run->model), run->backend, options->threshold,
+                            &run->exits, error);
+    policy_free(&policy);
+    return result;
+}
+
+/* Opens everything; returns how many tokens there is room for. */
+static int open_run(struct run *run, const struct generate_options *options, const struct string *text,
+                    struct error *error)
+{
+    if (model_open(options->model, &run->model, error) < 0)
+        return -1;
+    const struct model_config *config = model_config(run->model);
+    const struct gguf *gguf = model_gguf(run->model);
+    if (tokenizer_open(gguf, gguf ? NULL : options->model, &run->tokenizer, error) < 0 ||
+        prompt_encode(run->model, run->tokenizer, text, &run->prompt, error) < 0 ||
+        backend_open(options->device, &(struct backend_options){options->threads, options->math}, &run->backend,
+                     error) < 0 ||
+        open_exits(run, options, error) < 0)
+        return -1;
+    if (run->prompt.count >= (size_t)config->context)
+        return error_set(error, "the prompt has %zu tokens, but the model's context is %d: shorten it",
+                         run->prompt.count, config->context);
+    const int room = config->context - (int)run->prompt.count;
+    const int tokens = options->tokens < room ? options->tokens : room;
+    if (session_create(run->model, run->backend, (int)run->prompt.count + tokens, &run->session, error) < 0 ||
+        sampler_create(&run->sampler, options->temperature, options->top_k, options->top_p, options->seed,
+                       config->vocab, error) < 0 ||
+        generator_create(run->session, &run->exits, &run->sampler, config, &run->generator, error) < 0)
+        return -1;
+    run->record =
+        (struct run_record){.tokenizer = run->tokenizer, .exits = &run->exits, .session = run->session};
+    run->record.prompt = (int)run->prompt.count;
+    return array_alloc(&run->record.generated, tokens, error) < 0 ? -1 : tokens;
+}
+
+static void close_run(struct run *run)
+{
+    free(run->record.generated);
+    free(run->prompt.data);
+    generator_destroy(run->generator);
+    sampler_free(&run->sampler);
+    session_destroy(run->session);
+    exits_free(&run->exits);
+    backend_close(run->backend);
+    tokenizer_close(run->tokenizer);
+    model_close(run->model);
+}
+
+/* A model may know more tokens than its tokenizer: vocabularies are often padded. */
+static int check_token(const struct run *run, int32_t token, struct error *error)
+{
+    if (token < tokenizer_size(run->tokenizer))
+        return 0;
+    return error_set(error, "the model gave token %d, but its tokenizer knows 0 .. %d only", token,
+                     tokenizer_size(run->tokenizer) - 1);
+}
+
+/* stream: where the text goes as it comes, or NULL. */
+static int generate(struct run *run, int tokens, struct stream *stream, struct error *error)
+{
+    struct run_record *record = &run->record;
+    const int eos = model_config(run->model)->eos;
+    double started = clock_seconds();
+    if (generator_prompt(run->generator, run->prompt.data, (int)run->prompt.count, error) < 0)
+        return -1;
+    while (record->count < tokens && !record->ended && !cli_interrupted()) {
+        struct generated *generated = &record->generated[record->count];
+        const char *bytes;
+        size_t size;
+        if (generator_next(run->generator, generated, error) < 0 ||
+            check_token(run, generated->token, error) < 0)
+            return -1;
+        if (record->count++ == 0) {
+            record->prompt_seconds = clock_seconds() - started;
+            started = clock_seconds();
+        }
+        record->ended = generated->token == eos || generated->token == tokenizer_end(run->tokenizer);
+        tokenizer_decode(run->tokenizer, generated->token, &bytes, &size);
+        if (stream && !record->ended && stream_write(stream, bytes, size, error) < 0)
+            return -1;
+    }
+    record->seconds = clock_seconds() - started;
+    return stream ? stream_finish(stream, error) : 0;
+}
+
+static int print_results(const struct run *run, const struct generate_options *options, struct error *error)
+{
+    if (options->json && show_json(&run->record, stdout, error) < 0)
+        return -1;
+    if (!options->json)
+        fputc('\n', stdout);
+    if (options->show) {
+        fputc('\n', stdout);
+        show_table(&run->record, stdout);
+    }
+    if (cli_finish_output(error) < 0)
+        return -1;
+    show_summary(&run->record, stderr);
+    if (cli_interrupted())
+        return error_set(error, "interrupted after %d tokens", run->record.count);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct generate_options options;
+    struct stream stream = {.file = stdout};
+    struct run run = {0};
+    struct string text = {0};
+    struct error error;
+    int result, tokens = 0;
+    cli_start();
+    generate_options_parse(argc, argv, &options);
+    result = prompt_read(&options, &text, &error);
+    if (result == 0)
+        result = tokens = open_run(&run, &options, &text, &error);
+    if (result >= 0)
+        result = generate(&run, tokens, options.json ? NULL : &stream, &error);
+    if (result == 0)
+        result = print_results(&run, &options, &error);
+    if (result < 0)
+        fprintf(stderr, "generate: %s\n", error.text);
+    close_run(&run);
+    string_free(&text);
+    return result < 0 ? EXIT_FAILED : EXIT_DONE;
+}

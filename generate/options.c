@@ -1,0 +1,152 @@
+#include "generate/options.h"
+
+#include <argp.h>
+#include <math.h>
+#include <string.h>
+
+#include "common/base/cli.h"
+
+enum {
+    OPTION_MODEL = 256,
+    OPTION_POLICY,
+    OPTION_PROMPT,
+    OPTION_PROMPT_FILE,
+    OPTION_TOKENS,
+    OPTION_TEMPERATURE,
+    OPTION_TOP_K,
+    OPTION_TOP_P,
+    OPTION_SEED,
+    OPTION_EXIT,
+    OPTION_THRESHOLD,
+    OPTION_SHOW,
+    OPTION_JSON,
+    OPTION_DEVICE,
+    OPTION_MATH,
+    OPTION_THREADS
+};
+
+static const struct argp_option option_list[] = {
+    {"model", OPTION_MODEL, "PATH", 0, "A GGUF file, or a folder with config.json and safetensors", 1},
+    {"policy", OPTION_POLICY, "DIR", 0, "Exits and thresholds, as train writes them (RUN/policy)", 1},
+    {"prompt", OPTION_PROMPT, "TEXT", 0, "The text to go on from; default: standard input", 2},
+    {"prompt-file", OPTION_PROMPT_FILE, "FILE", 0, "The same, from a file", 2},
+    {"tokens", OPTION_TOKENS, "N", 0, "The most tokens to generate (128)", 2},
+    {"temperature", OPTION_TEMPERATURE, "T", 0, "Sample at this temperature; 0: always the likeliest token (0)",
+     3},
+    {"top-k", OPTION_TOP_K, "K", 0, "Sample among the K likeliest tokens only; 0: all (0)", 3},
+    {"top-p", OPTION_TOP_P, "P", 0, "Sample among the likeliest tokens that share P (1)", 3},
+    {"seed", OPTION_SEED, "N", 0, "Of the samples (0)", 3},
+    {"exit", OPTION_EXIT, "RULE", 0,
+     "off: the full model; confidence: leave where a head is sure (with --policy)", 4},
+    {"threshold", OPTION_THRESHOLD, "P", 0, "Leave at this probability, whatever the policy says", 4},
+    {"show", OPTION_SHOW, NULL, 0, "Print where each token left, as a table behind the text", 5},
+    {"json", OPTION_JSON, NULL, 0, "Print one JSON object instead of the text", 5},
+    {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (auto)", 6},
+    {"math", OPTION_MATH, "MODE", 0, "f32 or bf16 products (f32)", 6},
+    {"threads", OPTION_THREADS, "N", 0, "Threads of the cpu device (one a processor)", 6},
+    {0},
+};
+
+static int integer_option(struct argp_state *state, const char *name, const char *text, int64_t least,
+                          int64_t most)
+{
+    struct error error;
+    int64_t value = least;
+    if (parse_integer(text, least, most, &value, &error) < 0)
+        argp_error(state, "--%s: %s", name, error.text);
+    return (int)value;
+}
+
+static double number_option(struct argp_state *state, const char *name, const char *text, double least,
+                            double most)
+{
+    struct error error;
+    double value = least;
+    if (parse_number(text, least, most, &value, &error) < 0)
+        argp_error(state, "--%s: %s", name, error.text);
+    return value;
+}
+
+static uint64_t seed_option(struct argp_state *state, const char *text)
+{
+    struct error error;
+    int64_t value = 0;
+    if (parse_integer(text, 0, INT64_MAX, &value, &error) < 0)
+        argp_error(state, "--seed: %s", error.text);
+    return (uint64_t)value;
+}
+
+/* True for the first of two words, false for the second. */
+static bool choice_option(struct argp_state *state, const char *name, const char *text, const char *first,
+                          const char *second)
+{
+    const bool is_first = !strcmp(text, first);
+    if (!is_first && strcmp(text, second) != 0)
+        argp_error(state, "--%s: \"%s\" is neither %s nor %s", name, text, first, second);
+    return is_first;
+}
+
+static void check_options(struct argp_state *state, const struct generate_options *options)
+{
+    if (!options->model)
+        argp_error(state, "--model is missing");
+    if (options->prompt && options->prompt_file)
+        argp_error(state, "--prompt and --prompt-file: give one of them");
+    if (!options->policy && options->exit_given && !options->exit_off)
+        argp_error(state, "--exit confidence needs the exits of a --policy");
+    if (!isnan(options->threshold) && (!options->policy || options->exit_off))
+        argp_error(state, "--threshold needs the exits of a --policy, and --exit not off");
+    if (options->show && options->json)
+        argp_error(state, "--show and --json: give one of them, --json tells where each token left, too");
+}
+
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+    struct generate_options *options = state->input;
+    switch (key) {
+    case OPTION_MODEL: options->model = text; break;
+    case OPTION_POLICY: options->policy = text; break;
+    case OPTION_PROMPT: options->prompt = text; break;
+    case OPTION_PROMPT_FILE: options->prompt_file = text; break;
+    case OPTION_TOKENS: options->tokens = integer_option(state, "tokens", text, 1, 1 << 24); break;
+    case OPTION_TEMPERATURE: options->temperature = number_option(state, "temperature", text, 0, 1000); break;
+    case OPTION_TOP_K: options->top_k = integer_option(state, "top-k", text, 0, 1 << 28); break;
+    case OPTION_TOP_P: options->top_p = number_option(state, "top-p", text, 0, 1); break;
+    case OPTION_SEED: options->seed = seed_option(state, text); break;
+    case OPTION_EXIT:
+        options->exit_given = true;
+        options->exit_off = choice_option(state, "exit", text, "off", "confidence");
+        break;
+    case OPTION_THRESHOLD: options->threshold = number_option(state, "threshold", text, 0, 2); break;
+    case OPTION_SHOW: options->show = true; break;
+    case OPTION_JSON: options->json = true; break;
+    case OPTION_DEVICE: options->device = text; break;
+    case OPTION_MATH:
+        options->math = choice_option(state, "math", text, "bf16", "f32") ? MATH_BF16 : MATH_F32;
+        break;
+    case OPTION_THREADS: options->threads = integer_option(state, "threads", text, 1, 4096); break;
+    case ARGP_KEY_ARG: argp_error(state, "\"%s\" is too much: write the prompt as --prompt TEXT", text); break;
+    case ARGP_KEY_END: check_options(state, options); break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static const struct argp parser = {
+    .options = option_list,
+    .parser = parse_option,
+    .doc =
+        "Goes on from a text. With a policy, each token leaves the model at the first exit whose head is sure "
+        "enough of it; states that stopped there go on later, if a later token needs them.\v"
+        "The text goes to standard output, speed and depth to standard error. Special tokens in the prompt "
+        "(<|im_start|>) are taken as such, so a chat is written as the model was taught it; generation stops "
+        "at "
+        "the end-of-text token, after --tokens, or where the model's context is full.\n"
+        "--threshold 1.1 never leaves: the checks run, and the text is the full model's.",
+};
+
+void generate_options_parse(int argc, char **argv, struct generate_options *options)
+{
+    *options = (struct generate_options){.device = "auto", .tokens = 128, .top_p = 1, .threshold = NAN};
+    argp_parse(&parser, argc, argv, 0, NULL, options);
+}

@@ -1,0 +1,27 @@
+/* options.h: the command line of generate. */
+#ifndef OFFRAMP_GENERATE_OPTIONS_H
+#define OFFRAMP_GENERATE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/ops.h"
+
+struct generate_options {
+    const char *model;
+    const char *policy; /* NULL: the full model */
+    const char *prompt, *prompt_file; /* both NULL: standard input */
+    const char *device;
+    int tokens, top_k, threads;
+    double temperature, top_p;
+    double threshold; /* NaN: the policy's */
+    uint64_t seed;
+    enum math math;
+    bool exit_given, exit_off, show, json;
+};
+
+/* Ends the program with EXIT_WRONG_USAGE and a reason where the line is wrong, and for --help. The
+ * texts are argv's own. */
+void generate_options_parse(int argc, char **argv, struct generate_options *options);
+
+#endif

@@ -1,0 +1,67 @@
+#include "generate/prompt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+#include "common/base/memory.h"
+
+static int read_stream(FILE *file, struct string *text, struct error *error)
+{
+    char piece[4096];
+    size_t size;
+    if (isatty(fileno(file)))
+        fprintf(stderr, "generate: type the prompt, end it with Ctrl-D\n");
+    while ((size = fread(piece, 1, sizeof piece, file)) > 0)
+        string_append(text, piece, size);
+    if (ferror(file))
+        return error_system(error, "standard input");
+    return string_failed(text, error) ? -1 : 0;
+}
+
+int prompt_read(const struct generate_options *options, struct string *text, struct error *error)
+{
+    char *bytes;
+    size_t size;
+    if (options->prompt) {
+        string_append(text, options->prompt, strlen(options->prompt));
+        return string_failed(text, error) ? -1 : 0;
+    }
+    if (!options->prompt_file)
+        return read_stream(stdin, text, error);
+    if (file_read(options->prompt_file, &bytes, &size, error) < 0)
+        return error_prefix(error, "--prompt-file");
+    string_append(text, bytes, size);
+    free(bytes);
+    return string_failed(text, error) ? -1 : 0;
+}
+
+static int append_id(struct token_list *ids, int32_t id, struct error *error)
+{
+    if (array_grow(&ids->data, &ids->capacity, ids->count + 1, error) < 0)
+        return -1;
+    ids->data[ids->count++] = id;
+    return 0;
+}
+
+int prompt_encode(const struct model *model, const struct tokenizer *tokenizer, const struct string *text,
+                  struct token_list *ids, struct error *error)
+{
+    static const char key[] = "tokenizer.ggml.add_bos_token";
+    const struct gguf *gguf = model_gguf(model);
+    int64_t add = 0;
+    if (gguf && gguf_has(gguf, key) && gguf_get_integer(gguf, key, 0, 1, &add, error) < 0)
+        return -1;
+    if (add && model_config(model)->bos >= 0 && append_id(ids, model_config(model)->bos, error) < 0)
+        return -1;
+    if (text->length > 0 &&
+        tokenizer_encode(tokenizer, text->data, text->length, TOKENIZER_SPECIAL, ids, error) < 0)
+        return error_prefix(error, "the prompt");
+    if (ids->count > 0)
+        return 0;
+    if (tokenizer_end(tokenizer) < 0)
+        return error_set(error, "the prompt is empty, and the model has no end-of-text token to begin with");
+    return append_id(ids, tokenizer_end(tokenizer), error);
+}
