@@ -1,0 +1,110 @@
+/* make_policy MODEL FOLDER TAP:THRESHOLD...: a policy of untrained exits, for tests and benchmarks that need
+ * one at once: heads copied from the model, mlp at taps L.mid, norm elsewhere. Taps ascending. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cli.h"
+#include "common/base/file.h"
+#include "common/base/memory.h"
+#include "common/head/head.h"
+#include "common/head/policy.h"
+#include "common/model/model.h"
+
+/* The model's tensor of a name as stores have it: "final_norm", "12/mlp_gate". */
+static int get_tensor(void *context, const char *name, float **values, int64_t *rows, int64_t *cols,
+                      struct error *error)
+{
+    const char *slash = strchr(name, '/');
+    const int layer = slash ? atoi(name) - 1 : 0;
+    for (int role = 0; role < ROLE_COUNT; role++) {
+        const struct tensor *tensor = model_tensor(context, layer, (enum tensor_role)role);
+        if (!tensor || strcmp(role_name((enum tensor_role)role), slash ? slash + 1 : name) != 0)
+            continue;
+        *rows = tensor->dims == 2 ? tensor->shape[0] : 1;
+        *cols = tensor->shape[tensor->dims - 1];
+        if (array_alloc(values, *rows * *cols, error) < 0)
+            return -1;
+        dtype_to_f32(tensor->type, tensor->data, *rows * *cols, *values);
+        return 0;
+    }
+    return error_set(error, "the model has no %s", name);
+}
+
+static int save_exit(struct model *model, struct backend *backend, struct queue *queue, const char *folder,
+                     const char *fingerprint, struct policy_exit *exit, struct error *error)
+{
+    const struct model_config *config = model_config(model);
+    const struct head_source source = {get_tensor, model};
+    const struct head_shape shape = {config->layers, config->hidden, config->intermediate, config->vocab,
+                                     config->norm_epsilon};
+    struct head_spec spec = {head_kind_find(exit->tap.mid ? "mlp" : "norm", error), OUTPUT_TIED, exit->tap};
+    struct head *head = NULL;
+    char tap[TAP_NAME_SIZE], *path = NULL;
+    int result = -1;
+    tap_name(exit->tap, config->layers, tap);
+    snprintf(exit->kind, sizeof exit->kind, "%s", head_kind_name(spec.kind));
+    snprintf(exit->output, sizeof exit->output, "tied");
+    snprintf(exit->file, sizeof exit->file, "%s.safetensors", tap);
+    path = path_join(folder, exit->file, error);
+    if (path && head_create(&spec, &shape, backend, &head, error) == 0 &&
+        head_initialise(head, INIT_COPY, 0, &source, error) == 0 &&
+        head_save(head, queue, path, fingerprint, error) == 0)
+        result = policy_hash_file(path, exit->hash, error);
+    head_destroy(head);
+    free(path);
+    return result;
+}
+
+/* "12:0.9" */
+static int parse_exit(char *text, int layers, struct policy_exit *exit, struct error *error)
+{
+    char *colon = strchr(text, ':');
+    if (!colon)
+        return error_set(error, "\"%s\" is not TAP:THRESHOLD", text);
+    *colon = 0;
+    if (tap_parse(text, layers, &exit->tap, error) < 0)
+        return -1;
+    return parse_number(colon + 1, 0, 1, &exit->threshold, error);
+}
+
+static int make_policy(const char *path, const char *folder, char **texts, int count, struct error *error)
+{
+    struct model *model = NULL;
+    struct backend *backend = NULL;
+    struct queue *queue = NULL;
+    struct policy policy = {.exits = count};
+    int result = -1;
+    if (array_alloc(&policy.exit, count, error) < 0 || model_open(path, &model, error) < 0 ||
+        model_fingerprint(model, policy.fingerprint, error) < 0 || directory_create(folder, error) < 0 ||
+        backend_open("ref", &(struct backend_options){0}, &backend, error) < 0 ||
+        queue_create(backend, &queue, error) < 0)
+        goto done;
+    policy.layers = model_config(model)->layers;
+    for (int e = 0; e < count; e++) {
+        if (parse_exit(texts[e], policy.layers, &policy.exit[e], error) < 0 ||
+            save_exit(model, backend, queue, folder, policy.fingerprint, &policy.exit[e], error) < 0)
+            goto done;
+    }
+    result = policy_write(folder, &policy, error);
+done:
+    queue_destroy(queue);
+    backend_close(backend);
+    model_close(model);
+    policy_free(&policy);
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    struct error error;
+    if (argc < 4) {
+        fprintf(stderr, "usage: make_policy MODEL FOLDER TAP:THRESHOLD...\n");
+        return EXIT_WRONG_USAGE;
+    }
+    if (make_policy(argv[1], argv[2], argv + 3, argc - 3, &error) < 0) {
+        fprintf(stderr, "make_policy: %s\n", error.text);
+        return EXIT_FAILED;
+    }
+    return EXIT_DONE;
+}

@@ -1,0 +1,176 @@
+#!/usr/bin/env bash
+# generate.sh: the command line of generate: what it refuses, and what it prints with the demo model.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+generate=${BUILD:-build}/generate
+model=${OFFRAMP_TEST_MODEL:-}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0 skipped=0
+
+# run STATUS ARGUMENT...: its output goes to $work/out and $work/err
+run() {
+    local expected=$1 status
+    shift
+    "$generate" "$@" >"$work/out" 2>"$work/err" </dev/null
+    status=$?
+    [ "$status" = "$expected" ] && return 0
+    echo "    generate $* ended with $status, not $expected: $(head -c 300 "$work/err")"
+    return 1
+}
+
+# says FILE TEXT: the output has it
+says() {
+    grep -qF -- "$2" "$work/$1" && return 0
+    echo "    \"$2\" is not in the $1 of the last command: $(head -c 300 "$work/$1")"
+    return 1
+}
+
+check() {
+    if "$1"; then
+        passed=$((passed + 1))
+        echo "    ok $1"
+    else
+        failed=$((failed + 1))
+        echo "    FAILED $1"
+    fi
+}
+
+check_with_model() {
+    if [ -n "$model" ]; then
+        check "$1"
+    else
+        skipped=$((skipped + 1))
+        echo "    skipped: $1: no demo model"
+    fi
+}
+
+# A policy for a model that does not exist, with an empty head file (whose hash is XXH3's of nothing).
+write_policy() {
+    mkdir -p "$1"
+    : >"$1/12.safetensors"
+    cat >"$1/policy.json" <<EOF
+{"version": 1, "model": "00000000deadbeef", "layers": 30,
+ "exits": [{"tap": "12", "kind": "norm", "output": "tied", "file": "12.safetensors",
+            "hash": "2d06800538d394c2", "rule": "confidence", "threshold": 0.9}],
+ "costs": {"layer": 1, "head": 0.1, "output": 8}, "table": []}
+EOF
+}
+
+help_and_version() {
+    run 0 --help && says out --threshold && says out "--exit=RULE" && run 0 --version && says out "offramp generate"
+}
+
+wrong_usage() {
+    run 2 && says err "--model is missing" &&
+        run 2 --nonsense &&
+        run 2 --model m word && says err "\"word\" is too much" &&
+        run 2 --model m --tokens 0 && says err "--tokens: \"0\"" &&
+        run 2 --model m --tokens 5x && says err "--tokens: \"5x\" is not a whole number" &&
+        run 2 --model m --temperature -1 && says err --temperature &&
+        run 2 --model m --top-p 1.5 && says err --top-p &&
+        run 2 --model m --top-k -1 && says err --top-k &&
+        run 2 --model m --math f64 && says err "neither bf16 nor f32" &&
+        run 2 --model m --exit gate && says err "neither off nor confidence" &&
+        run 2 --model m --exit confidence && says err "needs the exits of a --policy" &&
+        run 2 --model m --threshold 0.5 && says err "needs the exits of a --policy" &&
+        run 2 --model m --policy p --exit off --threshold 0.5 && says err "--exit not off" &&
+        run 2 --model m --prompt a --prompt-file b && says err "give one of them" &&
+        run 2 --model m --show --json && says err "give one of them" &&
+        [ ! -s "$work/out" ]
+}
+
+missing_files() {
+    run 1 --model "$work/none.gguf" --prompt a && says err "none.gguf" && says err "No such file" &&
+        run 1 --model "$work/none.gguf" --prompt-file "$work/none.txt" && says err "--prompt-file" &&
+        says err none.txt
+}
+
+missing_device() {
+    run 1 --model "$model" --prompt a --device toaster && says err toaster
+}
+
+missing_policy() {
+    mkdir -p "$work/empty"
+    run 1 --model "$model" --prompt a --policy "$work/empty" && says err "policy.json" && says err "No such file"
+}
+
+# Both fingerprints are told.
+policy_of_another_model() {
+    write_policy "$work/other"
+    run 1 --model "$model" --prompt a --policy "$work/other" && says err 00000000deadbeef &&
+        says err "but this one is" && grep -qE 'but this one is [0-9a-f]{16}' "$work/err" &&
+        run 0 --model "$model" --prompt a --policy "$work/other" --exit off --tokens 1
+}
+
+plain_text() {
+    run 0 --model "$model" --prompt "The capital of France is" --tokens 8 && says out Paris &&
+        says err "8 tokens" && says err "depth" &&
+        cp "$work/out" "$work/first" &&
+        printf 'The capital of France is' >"$work/prompt" &&
+        run 0 --model "$model" --prompt-file "$work/prompt" --tokens 8 && cmp "$work/out" "$work/first" &&
+        run 0 --model "$model" --prompt-file "$work/prompt" --tokens 8 --threads 1 && cmp "$work/out" "$work/first" &&
+        "$generate" --model "$model" --tokens 8 <"$work/prompt" >"$work/out" 2>"$work/err" &&
+        cmp "$work/out" "$work/first"
+}
+
+early_exits() {
+    "$BUILD/tests/bench/make_policy" "$model" "$work/policy" 24:0.5 >"$work/log" 2>&1 ||
+        { cat "$work/log"; return 1; }
+    run 0 --model "$model" --policy "$work/policy" --prompt "The capital of France is" --tokens 12 --show &&
+        says out "left at" && says out "##" && says err "left at    24: " &&
+        [ "$(grep -c '#' "$work/out")" = 12 ] &&
+        run 0 --model "$model" --prompt "The capital of France is" --tokens 8 && cp "$work/out" "$work/first" &&
+        run 0 --model "$model" --policy "$work/policy" --prompt "The capital of France is" --tokens 8 \
+            --threshold 1.1 && cmp "$work/out" "$work/first" && says err "24: 0, top: 8"
+}
+
+json() {
+    run 0 --model "$model" --prompt "The capital of France is" --tokens 8 --json &&
+        says out '"prompt_tokens": 5' && says out '"left_at": "top"' && says out Paris
+}
+
+sampling() {
+    run 0 --model "$model" --prompt Once --tokens 12 --temperature 1 --top-p 0.9 --seed 5 && cp "$work/out" "$work/first" &&
+        run 0 --model "$model" --prompt Once --tokens 12 --temperature 1 --top-p 0.9 --seed 5 && cmp "$work/out" "$work/first" &&
+        run 0 --model "$model" --prompt Once --tokens 12 --temperature 1 --top-p 0.9 --seed 6 && ! cmp -s "$work/out" "$work/first" &&
+        run 0 --model "$model" --prompt Once --tokens 12 && cp "$work/out" "$work/first" &&
+        run 0 --model "$model" --prompt Once --tokens 12 --temperature 1 --top-k 1 --seed 6 && cmp "$work/out" "$work/first"
+}
+
+empty_prompt() {
+    run 0 --model "$model" --prompt "" --tokens 2
+}
+
+long_prompt() {
+    yes word | head -n 9000 >"$work/long"
+    run 1 --model "$model" --prompt-file "$work/long" && says err "shorten it"
+}
+
+# A reader that went away, and a disk that is full.
+closed_output() {
+    local status
+    "$generate" --model "$model" --prompt Once --tokens 4 2>"$work/err" >/dev/full </dev/null
+    status=$?
+    [ "$status" = 1 ] && says err "No space left" || return 1
+    { "$generate" --model "$model" --prompt Once --tokens 64 2>"$work/err" </dev/null; echo $? >"$work/status"; } | true
+    [ "$(cat "$work/status")" = 1 ] && says err "Broken pipe"
+    "$generate" --model "$model" --prompt Once --tokens 2 2>"$work/err" >&- </dev/null
+    [ $? = 1 ]
+}
+
+check help_and_version
+check wrong_usage
+check missing_files
+check_with_model missing_device
+check_with_model missing_policy
+check_with_model policy_of_another_model
+check_with_model plain_text
+check_with_model early_exits
+check_with_model json
+check_with_model sampling
+check_with_model empty_prompt
+check_with_model long_prompt
+check_with_model closed_output
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
