@@ -109,6 +109,13 @@ static int sync_parent(const char *path, struct error *error)
     return result;
 }
 
+int file_rename(const char *from, const char *to, struct error *error)
+{
+    if (rename(from, to) < 0)
+        return error_system(error, "%s: cannot be renamed to %s", from, to);
+    return sync_parent(to, error);
+}
+
 struct file_writer {
     char *path, *temporary;
     FILE *stream;
@@ -163,12 +170,10 @@ int file_writer_finish(struct file_writer *writer, struct error *error)
         result = error_system(error, "%s: cannot be synced", writer->temporary);
     if (fclose(writer->stream) != 0 && result == 0)
         result = error_system(error, "%s: cannot be closed", writer->temporary);
-    if (result == 0 && rename(writer->temporary, writer->path) < 0)
-        result = error_system(error, "%s: cannot be renamed to %s", writer->temporary, writer->path);
+    if (result == 0)
+        result = file_rename(writer->temporary, writer->path, error);
     if (result < 0)
         unlink(writer->temporary);
-    else
-        result = sync_parent(writer->path, error);
     writer_free(writer);
     return result;
 }
@@ -216,7 +221,9 @@ int directory_create(const char *path, struct error *error)
         slash += strcspn(slash, "/");
         char end = *slash;
         *slash = 0;
-        if (mkdir(copy, 0777) < 0 && !path_is_directory(copy))
+        if (mkdir(copy, 0777) == 0)
+            result = sync_parent(copy, error);
+        else if (!path_is_directory(copy))
             result = error_system(error, "%s: cannot be made", copy);
         *slash = end;
         if (!end)

@@ -38,11 +38,14 @@ int file_writer_finish(struct file_writer *writer, struct error *error);
 /* Removes the temporary file and frees the writer; NULL is fine. */
 void file_writer_abandon(struct file_writer *writer);
 
+/* rename(2), kept by a crash once it returns: fsyncs the folder. */
+int file_rename(const char *from, const char *to, struct error *error);
+
 /* True when something is at `path`. */
 bool file_exists(const char *path);
 bool path_is_directory(const char *path);
 
-/* mkdir -p. An existing folder is fine. */
+/* mkdir -p, each new folder fsynced into its parent. An existing folder is fine. */
 int directory_create(const char *path, struct error *error);
 
 /* Free bytes for an ordinary user on the file system that holds `path` (or its nearest existing parent). */
