@@ -1,19 +1,21 @@
 /* store.h: hidden states of a tokenized corpus in one LMDB environment.
  *
  * Named databases:
- *     meta      "manifest": JSON; "version": u32; "progress/TAP": per split u64 sequences stored;
- *               "tokens/N": per split u64 sequences; "sealed"
+ *     meta      "version": u32; "manifest": JSON; "state": sequences, progress, notes, sealed or not
  *     tokens    sequence key -> rows+1 ids, document starts
  *     tap/NAME  sequence key -> record
- *     source    name -> piece of a frozen tensor of the model (what heads copy)
- * A sequence key is 8 bytes big-endian: the split in the top bit, then the index in its split, so
- * that each split is numbered 0 .. N-1 with no gap.
+ *     source    name and piece -> part of a frozen tensor of the model (what heads copy)
+ * A sequence key is 8 bytes big-endian: the split in the top bit, then the index in its split.
  *
- * A record is a header and a payload; the header's XXH3-64 covers both, and nothing of a record is
- * used before it matches.
+ * A store is one of n shards (of 1, mostly). Each split is numbered 0 .. N-1 with no gap over all of
+ * them; shard i holds the sequences i, i + n, i + 2n, ...: an index is the same wherever it lies, and so
+ * is its record. set.h reads shards as one.
+ *
+ * Every value carries an XXH3-64 of itself and its place, and nothing is used before that matches.
  *
  * Writing is done by one thread: store_begin, puts, store_commit; a commit is synced to disk, and
  * the progress marks go with the data they count. What was committed survives kill -9 and power loss.
+ * A process opens a store once at a time (LMDB's locks are per process).
  *
  *     store_create(path, manifest, &store, error);              // or store_open(path, STORE_WRITE, ...)
  *     store_begin(store, error);
@@ -43,9 +45,12 @@
 
 enum split { SPLIT_TRAIN, SPLIT_HELD_OUT, SPLIT_COUNT };
 
+/* "train", "held-out"; "unknown" for what is not a split. */
+const char *split_name(enum split split);
+
 struct sequence {
     enum split split;
-    uint64_t index; /* in its split */
+    uint64_t index; /* in its split, over all shards */
 };
 
 /* ---- record format ---- */
@@ -82,10 +87,11 @@ int record_decode(struct codec_worker *worker, const struct codec *codec, struct
 struct store;
 enum store_mode { STORE_READ, STORE_WRITE };
 
-/* What the store was made for, parsed from the manifest (manifest.c documents its JSON). */
+/* What the store was made for, parsed from the manifest (manifest.h documents its JSON). */
 struct store_info {
     int layers, hidden, vocab; /* of the model */
     int rows; /* tokens per sequence, T */
+    int shard, shards; /* this is shard 0 .. shards-1 */
     int taps;
     struct tap *tap; /* [taps], ascending */
     const struct codec **codec; /* [taps] */
@@ -96,8 +102,9 @@ struct store_info {
  * what else it holds is kept as it is. ("model" is config_to_json's object with one member more,
  * "fingerprint", as model_fingerprint gives it.) */
 int store_create(const char *path, const json_t *manifest, struct store **store, struct error *error);
-/* STORE_READ opens without locks and never writes; STORE_WRITE takes a lock that refuses a second
- * writer by name. Size and meta pages are checked before anything is believed. */
+/* STORE_READ never writes: a sealed store is opened without locks, another with LMDB's reader lock
+ * where there is one to be had (environment.h). STORE_WRITE takes a lock that refuses a second writer.
+ * Size and meta pages are checked before anything is believed. */
 int store_open(const char *path, enum store_mode mode, struct store **store, struct error *error);
 void store_close(struct store *store); /* NULL is fine; an open transaction is dropped */
 bool store_exists(const char *path);
@@ -108,34 +115,47 @@ const json_t *store_manifest(const struct store *store); /* borrowed */
 /* The place of a tap in store_info, or -1 with an error that lists the taps there are. */
 int store_find_tap(const struct store *store, struct tap tap, struct error *error);
 
-/* Sequences of tokens stored so far. */
+/* Sequences of tokens in this store: when it was opened, or by now in the writer's, whose open
+ * transaction counts. */
 uint64_t store_sequences(const struct store *store, enum split split);
-/* Sequences whose record at tap (by place) is stored. */
+/* Of those, the first so many have their record at tap (by place). */
 uint64_t store_progress(const struct store *store, int tap, enum split split);
 /* All taps have all sequences, and store_seal was called. */
 bool store_is_sealed(const struct store *store);
 
+/* Disk pages of a tap (by place), of the tokens or of the model's tensors. */
+enum { STORE_TOKENS = -1, STORE_SOURCE = -2 };
+struct store_usage {
+    uint64_t values, bytes;
+};
+int store_measure(const struct store *store, int tap, struct store_usage *usage, struct error *error);
+
 /* ---- writing, one thread, inside a transaction ---- */
 
 int store_begin(struct store *store, struct error *error);
-/* A map that is full is grown and the transaction's puts done again: callers see nothing of it. The
- * value's bytes are copied. */
+/* The value's bytes are copied, and written by store_commit. The header must be this tap's and
+ * sequence's, and the sequence's tokens put before; records come in any order, ascending is best. A
+ * second record of a sequence replaces the first. */
 int store_put_record(struct store *store, int tap, struct sequence sequence, const void *record, size_t size,
                      struct error *error);
 /* ids [rows + 1]; starts: rows of the document starts among them (ascending). Appends the next
  * sequence of the split. */
 int store_put_tokens(struct store *store, enum split split, const int32_t *ids, const int32_t *starts,
                      int count, struct error *error);
-/* A small value of the writer's own under meta, such as a corpus position. */
+/* A small value (up to 1 MB) of the writer's own, such as a corpus position; written in every commit. */
 int store_put_note(struct store *store, const char *name, const void *value, size_t size, struct error *error);
 int store_set_progress(struct store *store, int tap, enum split split, uint64_t count, struct error *error);
 /* Bytes put since store_begin: commit when it passes 64 MB or so (a transaction lives in memory). */
 size_t store_pending(const struct store *store);
+/* All of it or nothing. (A map that is full is grown and the puts done again: callers see nothing of
+ * it.) After a failed commit the store must be closed and opened again. */
 int store_commit(struct store *store, struct error *error);
+/* Outside a transaction. Every tap must have every sequence; nothing can be put afterwards. */
 int store_seal(struct store *store, struct error *error);
 
 /* A frozen tensor of the model, kept in pieces of at most 16 MB, each hashed: name such as
- * "final_norm", "output", "12/mlp_gate" (role_name, layer 1-based before it). */
+ * "final_norm", "output", "12/mlp_gate" (role_name, layer 1-based before it). Commits and begins again
+ * whenever more than 64 MB wait, since a transaction lives in memory. */
 int store_put_source(struct store *store, const char *name, enum dtype type, int64_t rows, int64_t cols,
                      const void *data, struct error *error);
 

@@ -1,0 +1,37 @@
+/* environment.h: LMDB environments as stores use them. Only common/store includes this.
+ *
+ * Locks. There is one writer: it holds flock(2) on "writer.lock", whose text is its process number.
+ * LMDB's own lock file tells that writer which old pages somebody still reads. A sealed store (the file
+ * "sealed" says so) has no writer, is opened without LMDB's locks and so works on network and read-only
+ * file systems. A store that is not sealed is read with LMDB's locks; where those cannot be had it is
+ * read without them, unless its writer is at work.
+ *
+ * Map. LMDB maps the file at a fixed size, of which only what was written takes up anything but
+ * addresses: 1 TiB at first. Where addresses are limited (ulimit -v) the map starts at the file's size
+ * and a step, and is grown by the writer (store.c).
+ */
+#ifndef OFFRAMP_STORE_ENVIRONMENT_H
+#define OFFRAMP_STORE_ENVIRONMENT_H
+
+#include <lmdb.h>
+
+#include "common/store/store.h"
+
+#define DATA_FILE   "data.mdb"
+#define SEALED_FILE "sealed"
+#define MAP_STEP    ((size_t)256 << 20)
+
+/* Takes the writer's lock of the store in `folder`; *lock is a descriptor to close. A second writer is
+ * an error that names the first. */
+int writer_lock(const char *folder, int *lock, struct error *error);
+
+/* Opens the environment in `folder`, checking the file's head before. A writer has the lock already. */
+int environment_open(const char *folder, enum store_mode mode, MDB_env **env, struct error *error);
+/* A new file of its own at `path`, not a folder, for a store in the making. */
+int environment_create(const char *path, MDB_env **env, struct error *error);
+
+/* "FORMAT: what LMDB says", with what to do about it. Always returns -1. */
+int environment_error(struct error *error, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,64 @@
+/* format.h: what the values of a store look like inside. Only common/store includes this.
+ *
+ * Every value carries an XXH3-64 that covers its key or place too, so that a value found under another
+ * key is as wrong as a damaged one:
+ *     records    struct record_header (store.h)
+ *     tokens     struct tokens_header, then ids and document starts
+ *     source     struct source_header (source.c), then bytes of a tensor
+ *     meta       8 bytes of hash, then the value; only "version" is a bare u32
+ */
+#ifndef OFFRAMP_STORE_FORMAT_H
+#define OFFRAMP_STORE_FORMAT_H
+
+#include "common/base/string.h"
+#include "common/store/store.h"
+
+/* ---- keys ---- */
+
+#define SEQUENCE_KEY_SIZE 8
+
+/* Big-endian: the split in the top bit, then the index. */
+void sequence_key(struct sequence sequence, unsigned char key[SEQUENCE_KEY_SIZE]);
+struct sequence sequence_of_key(const unsigned char key[SEQUENCE_KEY_SIZE]);
+
+/* ---- records ---- */
+
+/* The checks of record_decode but the hash; *header receives the header. */
+int record_check_header(const struct codec *codec, struct tap tap, struct sequence sequence, const void *record,
+                        size_t size, int64_t rows, int64_t cols, struct record_header *header,
+                        struct error *error);
+
+/* ---- tokens ---- */
+
+/* Little-endian, 32 bytes; then i32 ids[rows + 1], i32 starts[count]. */
+struct tokens_header {
+    char magic[4]; /* "OFRT" */
+    uint16_t version; /* 1 */
+    uint8_t split;
+    uint8_t flags; /* 0; later: what else follows, such as a loss mask */
+    uint64_t index;
+    uint32_t rows, starts;
+    uint64_t hash; /* XXH3-64 of the header with this field 0, then what follows */
+};
+
+/* Appends the value to *value. ids below vocab; starts ascending in 0 .. rows. */
+int tokens_encode(const struct store_info *info, struct sequence sequence, const int32_t *ids,
+                  const int32_t *starts, int count, struct string *value, struct error *error);
+/* Checks everything; ids [rows + 1] may be NULL. */
+int tokens_decode(const struct store_info *info, struct sequence sequence, const void *value, size_t size,
+                  int32_t *ids, struct error *error);
+
+/* ---- source ---- */
+
+/* Checks one value of the source database under its key ("NAME#0"). */
+int source_verify(const void *key, size_t key_size, const void *value, size_t size, struct error *error);
+
+/* ---- meta ---- */
+
+/* Appends hash and value to *framed. */
+void meta_frame(const char *key, const void *value, size_t size, struct string *framed);
+/* *value points into `framed`. */
+int meta_unframe(const char *key, const void *framed, size_t framed_size, const void **value, size_t *size,
+                 struct error *error);
+
+#endif

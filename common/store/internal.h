@@ -1,0 +1,66 @@
+/* internal.h: the inside of a store, for the files of common/store (and tests that must reach it). */
+#ifndef OFFRAMP_STORE_INTERNAL_H
+#define OFFRAMP_STORE_INTERNAL_H
+
+#include <lmdb.h>
+#include <stdatomic.h>
+
+#include "common/store/state.h"
+#include "common/store/store.h"
+
+/* A put that waits for its commit: key, then value. */
+struct put {
+    MDB_dbi database;
+    size_t key_size, value_size;
+    unsigned char *bytes;
+};
+
+struct store {
+    char *path;
+    enum store_mode mode;
+    int lock; /* the writer's, or -1 */
+    MDB_env *env;
+    MDB_dbi meta, tokens, source, *tap; /* [taps] */
+    json_t *manifest;
+    struct store_info info;
+    struct state state; /* the open transaction's changes included */
+
+    /* Writing. Puts are kept in memory until store_commit, which hands all of them to one LMDB
+     * transaction: where the map turns out to be full, it is grown and the transaction done again. */
+    bool writing;
+    bool failed; /* a commit failed: what this process believes may not be on disk */
+    struct put *puts;
+    size_t put_count, put_capacity, pending; /* pending in bytes */
+
+    atomic_int readers; /* open ones: their pages lie in the map, which cannot move */
+};
+
+/* Index of the sequence among those of its split in this store; an error when it is another shard's. */
+int store_place(const struct store *store, struct sequence sequence, uint64_t *place, struct error *error);
+
+/* Keeps a put for the next commit; inside a transaction only. The value is made of two parts. */
+int store_put(struct store *store, MDB_dbi database, const void *key, size_t key_size, const void *first,
+              size_t first_size, const void *second, size_t second_size, struct error *error);
+int store_check_writing(const struct store *store, struct error *error);
+void store_drop_puts(struct store *store);
+
+/* Writes the file that lets readers do without locks. */
+int store_mark_sealed(const struct store *store, struct error *error);
+
+/* A read-only snapshot; end it with mdb_txn_abort. */
+int store_snapshot(const struct store *store, MDB_txn **snapshot, struct error *error);
+
+/* ---- state ---- */
+
+#define KEY_STATE "state" /* in meta */
+
+/* Appends the value of KEY_STATE. */
+int store_frame_state(const struct store *store, struct string *framed, struct error *error);
+
+#define STATE_SEQUENCES "sequences"
+#define STATE_SEALED    "sealed"
+#define STATE_NAME_SIZE (TAP_NAME_SIZE + 16)
+/* "progress/TAP" */
+void store_progress_name(const struct store *store, int tap, char name[STATE_NAME_SIZE]);
+
+#endif

@@ -1,0 +1,193 @@
+/* Frozen tensors of the model, in pieces. A piece is a value under "NAME#0", "NAME#1", ...: the header
+ * below, then up to PIECE_SIZE bytes of the tensor. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/hash.h"
+#include "common/base/memory.h"
+#include "common/store/environment.h"
+#include "common/store/format.h"
+#include "common/store/internal.h"
+
+#define SOURCE_VERSION 1
+#define NAME_MAX_SIZE  200
+
+/* Little-endian. */
+struct source_header {
+    char magic[4]; /* "OFRS" */
+    uint16_t version, type;
+    uint32_t piece, pieces;
+    int64_t rows, cols;
+    uint64_t bytes; /* of the tensor in this piece */
+    uint64_t hash; /* XXH3-64 of the name, the header with this field 0, the bytes */
+};
+
+/* LMDB puts 16 bytes before a large value and fills whole pages: 16 MB in all. */
+#define PIECE_SIZE    (((size_t)16 << 20) - 16 - sizeof(struct source_header))
+#define PENDING_LIMIT ((size_t)64 << 20)
+
+static const char source_magic[4] = {'O', 'F', 'R', 'S'};
+
+_Static_assert(sizeof(struct source_header) == 48, "the header is 48 bytes on every machine");
+
+static uint64_t source_hash(const char *name, struct source_header header, const void *bytes)
+{
+    header.hash = 0;
+    uint64_t hash = hash_bytes(name, strlen(name), 0);
+    return hash_bytes(bytes, header.bytes, hash_bytes(&header, sizeof header, hash));
+}
+
+/* Bytes of the whole tensor; false when the shape is out of range. */
+static bool source_bytes(unsigned type, int64_t rows, int64_t cols, size_t *bytes)
+{
+    size_t row;
+    return type < DTYPE_COUNT && rows > 0 && cols > 0 && dtype_row_bytes((enum dtype)type, cols, &row) &&
+           size_multiply(row, (size_t)rows, bytes) && *bytes / PIECE_SIZE < UINT32_MAX;
+}
+
+static size_t source_key(const char *name, uint32_t piece, char key[NAME_MAX_SIZE + 16])
+{
+    return (size_t)snprintf(key, NAME_MAX_SIZE + 16, "%s#%" PRIu32, name, piece);
+}
+
+static int put_piece(struct store *store, const char *name, struct source_header header, const void *bytes,
+                     struct error *error)
+{
+    char key[NAME_MAX_SIZE + 16];
+    size_t key_size = source_key(name, header.piece, key);
+    header.hash = source_hash(name, header, bytes);
+    if (store_put(store, store->source, key, key_size, &header, sizeof header, bytes, header.bytes, error) < 0)
+        return -1;
+    if (store_pending(store) < PENDING_LIMIT)
+        return 0;
+    return store_commit(store, error) < 0 ? -1 : store_begin(store, error);
+}
+
+int store_put_source(struct store *store, const char *name, enum dtype type, int64_t rows, int64_t cols,
+                     const void *data, struct error *error)
+{
+    size_t total;
+    if (!*name || strlen(name) > NAME_MAX_SIZE || strchr(name, '#'))
+        return error_set(error, "%s: \"%s\" cannot name a tensor", store->path, name);
+    if (!source_bytes(type, rows, cols, &total))
+        return error_set(error, "%s: %s has no shape [%" PRId64 ", %" PRId64 "]", store->path, name, rows,
+                         cols);
+    struct source_header header = {
+        .version = SOURCE_VERSION,
+        .type = (uint16_t)type,
+        .pieces = (uint32_t)((total + PIECE_SIZE - 1) / PIECE_SIZE),
+        .rows = rows,
+        .cols = cols,
+    };
+    memcpy(header.magic, source_magic, sizeof header.magic);
+    for (size_t done = 0; done < total; done += header.bytes, header.piece++) {
+        header.bytes = total - done < PIECE_SIZE ? total - done : PIECE_SIZE;
+        if (put_piece(store, name, header, (const unsigned char *)data + done, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int check_piece(const char *name, const void *value, size_t size, struct source_header *header,
+                       struct error *error)
+{
+    size_t total;
+    if (size < sizeof *header)
+        return error_set(error, "the piece is cut short");
+    memcpy(header, value, sizeof *header);
+    if (memcmp(header->magic, source_magic, sizeof source_magic) != 0)
+        return error_set(error, "this is not a piece of a tensor");
+    if (header->version != SOURCE_VERSION)
+        return error_set(error, "the piece has format version %u; this program reads %d: use a newer one",
+                         header->version, SOURCE_VERSION);
+    if (header->bytes != size - sizeof *header ||
+        source_hash(name, *header, (const unsigned char *)value + sizeof *header) != header->hash)
+        return error_set(error, "the piece is damaged: its bytes do not match their hash");
+    if (!source_bytes(header->type, header->rows, header->cols, &total) ||
+        header->pieces != (total + PIECE_SIZE - 1) / PIECE_SIZE || header->piece >= header->pieces ||
+        header->bytes != (header->piece + 1 < header->pieces ? PIECE_SIZE : total - header->piece * PIECE_SIZE))
+        return error_set(error, "the piece does not fit its tensor");
+    return 0;
+}
+
+int source_verify(const void *key, size_t key_size, const void *value, size_t size, struct error *error)
+{
+    char name[NAME_MAX_SIZE + 16], expected[NAME_MAX_SIZE + 16];
+    struct source_header header;
+    if (key_size >= sizeof name)
+        return error_set(error, "a tensor's name is %zu bytes long", key_size);
+    memcpy(name, key, key_size);
+    name[key_size] = 0;
+    size_t length = strcspn(name, "#");
+    if (length > NAME_MAX_SIZE)
+        return error_set(error, "a tensor's name is %zu bytes long", length);
+    name[length] = 0;
+    if (check_piece(name, value, size, &header, error) < 0)
+        return error_prefix(error, "%s", name);
+    if (source_key(name, header.piece, expected) != key_size || memcmp(expected, key, key_size) != 0)
+        return error_set(error, "%s: piece %" PRIu32 " is filed under another name", name, header.piece);
+    return 0;
+}
+
+static int get_piece(const struct store *store, MDB_txn *snapshot, const char *name, uint32_t piece,
+                     struct source_header *header, const void **bytes, struct error *error)
+{
+    char key_text[NAME_MAX_SIZE + 16];
+    MDB_val key = {source_key(name, piece, key_text), key_text}, value;
+    int code = mdb_get(snapshot, store->source, &key, &value);
+    if (code == MDB_NOTFOUND)
+        return error_set(error, "%s: the store has no %s%s", store->path, piece ? "whole " : "", name);
+    if (code)
+        return environment_error(error, code, "%s: %s", store->path, name);
+    if (check_piece(name, value.mv_data, value.mv_size, header, error) < 0)
+        return error_prefix(error, "%s: %s, piece %" PRIu32, store->path, name, piece);
+    *bytes = (const unsigned char *)value.mv_data + sizeof *header;
+    return 0;
+}
+
+static int get_pieces(const struct store *store, MDB_txn *snapshot, const char *name,
+                      struct source_header *first, unsigned char **data, struct error *error)
+{
+    const void *bytes;
+    size_t total, done = 0;
+    struct source_header header;
+    if (get_piece(store, snapshot, name, 0, first, &bytes, error) < 0)
+        return -1;
+    source_bytes(first->type, first->rows, first->cols, &total);
+    if (array_alloc(data, total, error) < 0)
+        return error_prefix(error, "%s: %s", store->path, name);
+    for (uint32_t piece = 0; piece < first->pieces; piece++, done += header.bytes) {
+        if (get_piece(store, snapshot, name, piece, &header, &bytes, error) < 0)
+            return -1;
+        if (header.piece != piece || header.type != first->type || header.rows != first->rows ||
+            header.cols != first->cols)
+            return error_set(error, "%s: %s, piece %" PRIu32 " is of another tensor", store->path, name, piece);
+        memcpy(*data + done, bytes, header.bytes);
+    }
+    return 0;
+}
+
+int store_get_source(struct store *store, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
+                     void **data, struct error *error)
+{
+    struct source_header header;
+    MDB_txn *snapshot;
+    unsigned char *bytes = NULL;
+    *data = NULL;
+    if (strlen(name) > NAME_MAX_SIZE)
+        return error_set(error, "%s: \"%s\" cannot name a tensor", store->path, name);
+    if (store_snapshot(store, &snapshot, error) < 0)
+        return -1;
+    int result = get_pieces(store, snapshot, name, &header, &bytes, error);
+    mdb_txn_abort(snapshot);
+    if (result < 0) {
+        free(bytes);
+        return -1;
+    }
+    *type = (enum dtype)header.type;
+    *rows = header.rows;
+    *cols = header.cols;
+    *data = bytes;
+    return 0;
+}

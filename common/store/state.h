@@ -1,0 +1,40 @@
+/* state.h: all that changes in a store besides its data, as one small dictionary.
+ *
+ *     "sequences"     u64 per split: tokens stored
+ *     "progress/TAP"  u64 per split: records stored
+ *     "sealed"        there once the store is finished
+ *     "note/NAME"     the writer's own
+ *
+ * It is one value under meta, written whole in every commit: marks and notes cannot disagree, and a
+ * missing one cannot pass for one that was never set. Entries this program does not know are kept.
+ */
+#ifndef OFFRAMP_STORE_STATE_H
+#define OFFRAMP_STORE_STATE_H
+
+#include <stddef.h>
+
+#include "common/base/error.h"
+#include "common/base/string.h"
+
+struct state_entry {
+    char *name;
+    void *value;
+    size_t size;
+};
+
+struct state {
+    struct state_entry *entries;
+    size_t count, capacity;
+};
+
+/* NULL when there is none of that name; borrowed until the next state_set. */
+const void *state_get(const struct state *state, const char *name, size_t *size);
+int state_set(struct state *state, const char *name, const void *value, size_t size, struct error *error);
+void state_free(struct state *state); /* a zeroed one is fine */
+
+/* Appends the dictionary's bytes. */
+void state_write(const struct state *state, struct string *bytes);
+/* Fills a zeroed state. */
+int state_read(const void *bytes, size_t size, struct state *state, struct error *error);
+
+#endif

@@ -1,0 +1,244 @@
+/* Writing: puts are gathered, then handed to LMDB in one synced transaction. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/file.h"
+#include "common/base/memory.h"
+#include "common/store/environment.h"
+#include "common/store/format.h"
+#include "common/store/internal.h"
+
+#define NOTE_MAX ((size_t)1 << 20)
+
+/* ---- gathering ---- */
+
+int store_check_writing(const struct store *store, struct error *error)
+{
+    return store->writing ? 0 : error_set(error, "%s: nothing can be put outside a transaction", store->path);
+}
+
+void store_drop_puts(struct store *store)
+{
+    for (size_t i = 0; i < store->put_count; i++)
+        free(store->puts[i].bytes);
+    store->put_count = 0;
+    store->pending = 0;
+    store->writing = false;
+}
+
+int store_put(struct store *store, MDB_dbi database, const void *key, size_t key_size, const void *first,
+              size_t first_size, const void *second, size_t second_size, struct error *error)
+{
+    size_t size = first_size + second_size;
+    if (store_check_writing(store, error) < 0)
+        return -1;
+    if (size > UINT32_MAX - 4096)
+        return error_set(error, "%s: a value of %zu bytes is more than LMDB keeps", store->path, size);
+    if (array_grow(&store->puts, &store->put_capacity, store->put_count + 1, error) < 0)
+        return -1;
+    unsigned char *bytes = malloc(key_size + size);
+    if (!bytes)
+        return error_set(error, "out of memory: %zu bytes could not be had", key_size + size);
+    memcpy(bytes, key, key_size);
+    memcpy(bytes + key_size, first, first_size);
+    if (second_size > 0)
+        memcpy(bytes + key_size + first_size, second, second_size);
+    store->puts[store->put_count++] = (struct put){database, key_size, size, bytes};
+    store->pending += size;
+    return 0;
+}
+
+int store_begin(struct store *store, struct error *error)
+{
+    if (store->mode != STORE_WRITE)
+        return error_set(error, "%s: is open for reading only", store->path);
+    if (store->failed)
+        return error_set(error, "%s: an earlier commit failed; open the store again", store->path);
+    if (store->writing)
+        return error_set(error, "%s: a transaction is open already", store->path);
+    if (store_is_sealed(store))
+        return error_set(error, "%s: the store is finished and sealed", store->path);
+    store->writing = true;
+    return 0;
+}
+
+size_t store_pending(const struct store *store)
+{
+    return store->pending;
+}
+
+int store_put_record(struct store *store, int tap, struct sequence sequence, const void *record, size_t size,
+                     struct error *error)
+{
+    const struct store_info *info = &store->info;
+    struct record_header header;
+    unsigned char key[SEQUENCE_KEY_SIZE];
+    uint64_t place;
+    if (store_check_writing(store, error) < 0 || store_place(store, sequence, &place, error) < 0)
+        return -1;
+    if (record_check_header(info->codec[tap], info->tap[tap], sequence, record, size, info->rows, info->hidden,
+                            &header, error) < 0)
+        return error_prefix(error, "%s", store->path);
+    if (place >= store_sequences(store, sequence.split))
+        return error_set(error, "%s: %s sequence %" PRIu64 " has no tokens yet", store->path,
+                         split_name(sequence.split), sequence.index);
+    sequence_key(sequence, key);
+    return store_put(store, store->tap[tap], key, sizeof key, record, size, NULL, 0, error);
+}
+
+int store_put_tokens(struct store *store, enum split split, const int32_t *ids, const int32_t *starts,
+                     int count, struct error *error)
+{
+    const struct store_info *info = &store->info;
+    uint64_t counts[SPLIT_COUNT];
+    struct string value = {0};
+    unsigned char key[SEQUENCE_KEY_SIZE];
+    for (enum split s = 0; s < SPLIT_COUNT; s++)
+        counts[s] = store_sequences(store, s);
+    const struct sequence sequence = {split, counts[split] * (uint64_t)info->shards + (uint64_t)info->shard};
+    int result = -1;
+    if (store_check_writing(store, error) < 0)
+        return -1;
+    if (tokens_encode(info, sequence, ids, starts, count, &value, error) < 0) {
+        error_prefix(error, "%s", store->path);
+        goto done;
+    }
+    sequence_key(sequence, key);
+    counts[split]++;
+    if (store_put(store, store->tokens, key, sizeof key, value.data, value.length, NULL, 0, error) < 0)
+        goto done;
+    result = state_set(&store->state, STATE_SEQUENCES, counts, sizeof counts, error);
+done:
+    string_free(&value);
+    return result;
+}
+
+int store_put_note(struct store *store, const char *name, const void *value, size_t size, struct error *error)
+{
+    char entry[256];
+    if (store_check_writing(store, error) < 0)
+        return -1;
+    if (size > NOTE_MAX || strlen(name) > 200)
+        return error_set(error, "%s: note \"%s\" of %zu bytes is larger than a note may be", store->path, name,
+                         size);
+    snprintf(entry, sizeof entry, "note/%s", name);
+    return state_set(&store->state, entry, value, size, error);
+}
+
+int store_set_progress(struct store *store, int tap, enum split split, uint64_t count, struct error *error)
+{
+    uint64_t counts[SPLIT_COUNT];
+    char name[STATE_NAME_SIZE];
+    if (store_check_writing(store, error) < 0)
+        return -1;
+    for (enum split s = 0; s < SPLIT_COUNT; s++)
+        counts[s] = store_progress(store, tap, s);
+    counts[split] = count;
+    store_progress_name(store, tap, name);
+    if (count > store_sequences(store, split))
+        return error_set(error, "%s: %s: %" PRIu64 " %s sequences, but only %" PRIu64 " have tokens",
+                         store->path, name, count, split_name(split), store_sequences(store, split));
+    return state_set(&store->state, name, counts, sizeof counts, error);
+}
+
+/* ---- committing ---- */
+
+/* Keys that ascend fill LMDB's pages to the brim; others (train after held-out) go where they belong. */
+static int put_pending(MDB_txn *transaction, const struct put *put)
+{
+    MDB_val key = {put->key_size, put->bytes}, value = {put->value_size, put->bytes + put->key_size};
+    int code = mdb_put(transaction, put->database, &key, &value, MDB_APPEND);
+    return code == MDB_KEYEXIST ? mdb_put(transaction, put->database, &key, &value, 0) : code;
+}
+
+/* All puts and the state in one LMDB transaction. Returns LMDB's code. */
+static int apply(struct store *store, struct string *state)
+{
+    MDB_txn *transaction;
+    MDB_val key = {strlen(KEY_STATE), (void *)(uintptr_t)KEY_STATE}, value = {state->length, state->data};
+    int code = mdb_txn_begin(store->env, NULL, 0, &transaction);
+    if (code)
+        return code;
+    for (size_t i = 0; code == 0 && i < store->put_count; i++)
+        code = put_pending(transaction, &store->puts[i]);
+    if (code == 0)
+        code = mdb_put(transaction, store->meta, &key, &value, 0);
+    if (code) {
+        mdb_txn_abort(transaction);
+        return code;
+    }
+    return mdb_txn_commit(transaction);
+}
+
+static int grow_map(struct store *store, struct error *error)
+{
+    MDB_envinfo info;
+    mdb_env_info(store->env, &info);
+    if (atomic_load(&store->readers) > 0)
+        return error_set(error, "%s: the map of %zu bytes is full and cannot grow under open readers",
+                         store->path, info.me_mapsize);
+    int code = mdb_env_set_mapsize(store->env, info.me_mapsize + MAP_STEP + 2 * store->pending);
+    return code ? environment_error(error, code, "%s: the map cannot grow beyond %zu bytes (see ulimit -v)",
+                                    store->path, info.me_mapsize)
+                : 0;
+}
+
+int store_commit(struct store *store, struct error *error)
+{
+    struct string state = {0};
+    if (store_check_writing(store, error) < 0)
+        return -1;
+    int result = store_frame_state(store, &state, error), code = 0;
+    while (result == 0 && (code = apply(store, &state)) == MDB_MAP_FULL)
+        result = grow_map(store, error);
+    if (result == 0 && code != 0)
+        result = environment_error(error, code, "%s: cannot be written", store->path);
+    string_free(&state);
+    store->failed = result < 0;
+    store_drop_puts(store);
+    return result;
+}
+
+/* ---- sealing ---- */
+
+int store_mark_sealed(const struct store *store, struct error *error)
+{
+    static const char text[] = "This store is finished: readers need no locks.\n";
+    char *marker = path_join(store->path, SEALED_FILE, error);
+    if (!marker)
+        return -1;
+    int result = file_exists(marker) ? 0 : file_write(marker, text, sizeof text - 1, error);
+    free(marker);
+    return result;
+}
+
+static int check_complete(const struct store *store, struct error *error)
+{
+    for (int tap = 0; tap < store->info.taps; tap++)
+        for (enum split split = 0; split < SPLIT_COUNT; split++)
+            if (store_progress(store, tap, split) != store_sequences(store, split)) {
+                char name[TAP_NAME_SIZE];
+                tap_name(store->info.tap[tap], store->info.layers, name);
+                return error_set(error,
+                                 "%s: cannot be sealed: tap %s has %" PRIu64 " of %" PRIu64 " %s sequences",
+                                 store->path, name, store_progress(store, tap, split),
+                                 store_sequences(store, split), split_name(split));
+            }
+    return 0;
+}
+
+int store_seal(struct store *store, struct error *error)
+{
+    if (!store_is_sealed(store)) {
+        if (store_begin(store, error) < 0)
+            return -1;
+        if (check_complete(store, error) < 0 || state_set(&store->state, STATE_SEALED, "", 0, error) < 0) {
+            store_drop_puts(store);
+            return -1;
+        }
+        if (store_commit(store, error) < 0)
+            return -1;
+    }
+    return store_mark_sealed(store, error);
+}
