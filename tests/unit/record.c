@@ -1,0 +1,165 @@
+/* Records: nothing of one is used before everything in it is as expected. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/hash.h"
+#include "common/store/store.h"
+#include "tests/test.h"
+
+enum { ROWS = 6, COLS = 10 };
+
+static const struct tap tap = {12, true};
+static const struct sequence sequence = {SPLIT_HELD_OUT, 77};
+
+struct fixture {
+    struct codec_worker *worker;
+    const struct codec *codec;
+    float states[ROWS * COLS];
+    unsigned char *record;
+    size_t capacity, size;
+};
+
+static int fixture_make(struct fixture *fixture, const char *codec, struct error *error)
+{
+    *fixture = (struct fixture){.codec = codec_find(codec, error)};
+    for (int i = 0; i < ROWS * COLS; i++)
+        fixture->states[i] = bf16_to_f32((uint16_t)(0x3f00 + i * 3));
+    if (codec_worker_create(&fixture->worker, error) < 0)
+        return -1;
+    return record_encode(fixture->worker, fixture->codec, tap, sequence, fixture->states, ROWS, COLS,
+                         &fixture->record, &fixture->capacity, &fixture->size, error);
+}
+
+static void fixture_free(struct fixture *fixture)
+{
+    codec_worker_destroy(fixture->worker);
+    free(fixture->record);
+}
+
+static int decode(struct fixture *fixture, const void *record, size_t size, float *states, struct error *error)
+{
+    return record_decode(fixture->worker, fixture->codec, tap, sequence, record, size, ROWS, COLS, states,
+                         error);
+}
+
+TEST(record_round_trip)
+{
+    struct error error;
+    for (int i = 0; codec_table()[i]; i++) {
+        struct fixture fixture;
+        float states[ROWS * COLS];
+        REQUIRE_OK(fixture_make(&fixture, codec_table()[i]->name, &error));
+        REQUIRE_OK(decode(&fixture, fixture.record, fixture.size, states, &error));
+        CHECK(memcmp(states, fixture.states, sizeof states) == 0);
+        REQUIRE_OK(decode(&fixture, fixture.record, fixture.size, NULL, &error));
+        fixture_free(&fixture);
+    }
+}
+
+TEST(record_encode_reuses_its_buffer)
+{
+    struct error error;
+    struct fixture fixture;
+    REQUIRE_OK(fixture_make(&fixture, "lossless", &error));
+    unsigned char *first = malloc(fixture.size);
+    size_t size = fixture.size;
+    memcpy(first, fixture.record, size);
+    REQUIRE_OK(record_encode(fixture.worker, fixture.codec, tap, sequence, fixture.states, ROWS, COLS,
+                             &fixture.record, &fixture.capacity, &fixture.size, &error));
+    CHECK(fixture.size == size && memcmp(first, fixture.record, size) == 0);
+    free(first);
+    fixture_free(&fixture);
+}
+
+/* Each field in turn says something else; the hash is made to fit, so that the field itself is checked. */
+TEST(record_of_another_place_is_refused)
+{
+    static const struct {
+        size_t offset;
+        const char *part;
+    } fields[] = {
+        {offsetof(struct record_header, magic), "not a record"},
+        {offsetof(struct record_header, version), "use a newer one"},
+        {offsetof(struct record_header, codec), "another one"},
+        {offsetof(struct record_header, parameters), "another one"},
+        {offsetof(struct record_header, type), "another one"},
+        {offsetof(struct record_header, mid), "tap 12, held-out sequence 77"},
+        {offsetof(struct record_header, split), "train sequence 77"},
+        {offsetof(struct record_header, layer), "tap 13.mid"},
+        {offsetof(struct record_header, index), "held-out sequence 76"},
+        {offsetof(struct record_header, rows), "[7, 10]"},
+        {offsetof(struct record_header, cols), "[6, 11]"},
+        {offsetof(struct record_header, payload), "payload"},
+        {offsetof(struct record_header, reserved), "another one"},
+    };
+    struct error error;
+    struct fixture fixture;
+    REQUIRE_OK(fixture_make(&fixture, "raw", &error));
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        unsigned char *changed = malloc(fixture.size);
+        struct record_header header;
+        memcpy(changed, fixture.record, fixture.size);
+        changed[fields[i].offset] ^= fields[i].offset == offsetof(struct record_header, version) ? 2 : 1;
+        memcpy(&header, changed, sizeof header);
+        header.hash = 0;
+        uint64_t payload = fixture.size - sizeof header;
+        header.hash = hash_bytes(changed + sizeof header, payload, hash_bytes(&header, sizeof header, 0));
+        memcpy(changed, &header, sizeof header);
+        CHECK(decode(&fixture, changed, fixture.size, NULL, &error) < 0);
+        CHECK_TEXT(error.text, fields[i].part);
+        CHECK_TEXT(error.text, "tap 12.mid, held-out sequence 77");
+        free(changed);
+    }
+    fixture_free(&fixture);
+}
+
+TEST(record_every_bit_and_length_counts)
+{
+    struct error error;
+    struct fixture fixture;
+    REQUIRE_OK(fixture_make(&fixture, "lossless", &error));
+    for (size_t bit = 0; bit < fixture.size * 8; bit++) {
+        fixture.record[bit / 8] ^= (unsigned char)(1 << bit % 8);
+        if (decode(&fixture, fixture.record, fixture.size, NULL, &error) == 0)
+            test_fail(__FILE__, __LINE__, "bit %zu is not covered", bit);
+        fixture.record[bit / 8] ^= (unsigned char)(1 << bit % 8);
+    }
+    for (size_t size = 0; size < fixture.size; size++) {
+        unsigned char *copy = malloc(size ? size : 1);
+        memcpy(copy, fixture.record, size);
+        CHECK(decode(&fixture, copy, size, NULL, &error) < 0);
+        free(copy);
+    }
+    fixture_free(&fixture);
+}
+
+TEST(tap_names)
+{
+    static const struct {
+        const char *text, *name;
+        struct tap tap;
+    } good[] = {{"0", "0", {0, false}},       {"12", "12", {12, false}},       {"12.mid", "12.mid", {12, true}},
+                {"30", "final", {30, false}}, {"final", "final", {30, false}}, {"30.mid", "30.mid", {30, true}},
+                {"1.mid", "1.mid", {1, true}}};
+    static const char *const bad[] = {"",    "x",     "31",   "31.mid",  "0.mid",    "-1",
+                                      "+1",  "01",    "1.mi", "1.midd",  ".mid",     "12 ",
+                                      " 12", "Final", "1e1",  "9999999", "final.mid"};
+    struct error error;
+    struct tap found;
+    char name[TAP_NAME_SIZE];
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        REQUIRE_OK(tap_parse(good[i].text, 30, &found, &error));
+        CHECK(tap_compare(found, good[i].tap) == 0);
+        tap_name(found, 30, name);
+        CHECK(strcmp(name, good[i].name) == 0);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CHECK(tap_parse(bad[i], 30, &found, &error) < 0);
+        CHECK_TEXT(error.text, bad[i]);
+    }
+    CHECK(tap_compare((struct tap){12, true}, (struct tap){12, false}) < 0);
+    CHECK(tap_compare((struct tap){12, false}, (struct tap){13, true}) < 0);
+    CHECK(tap_compare((struct tap){0, false}, (struct tap){1, true}) < 0);
+}
+
+TEST_MAIN
