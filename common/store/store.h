@@ -9,7 +9,7 @@
  *
  * A store is one of n shards (of 1, mostly). Each split is numbered 0 .. N-1 with no gap over all of
  * them; shard i holds the sequences i, i + n, i + 2n, ...: an index is the same wherever it lies, and so
- * is its record. set.h reads shards as one.
+ * is its record. shards.h reads shards as one.
  *
  * Every value carries an XXH3-64 of itself and its place, and nothing is used before that matches.
  *

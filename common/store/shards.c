@@ -1,0 +1,170 @@
+#include "common/store/shards.h"
+
+#include "common/base/memory.h"
+#include "common/store/manifest.h"
+
+struct shards {
+    int count;
+    struct store **store; /* [count], by shard */
+};
+
+struct shards_reader {
+    int count;
+    struct reader **reader; /* [count], by shard */
+};
+
+/* Puts the store in its shard's place. */
+static int add_store(struct shards *shards, struct store *store, struct error *error)
+{
+    const struct store_info *info = store_info(store);
+    if (info->shards != shards->count)
+        return error_set(error, "%s: is shard %d of %d: all %d are needed, and %d given", store_path(store),
+                         info->shard, info->shards, info->shards, shards->count);
+    if (shards->store[info->shard])
+        return error_set(error, "%s and %s are both shard %d", store_path(shards->store[info->shard]),
+                         store_path(store), info->shard);
+    shards->store[info->shard] = store;
+    return 0;
+}
+
+static int check_alike(const struct shards *shards, struct error *error)
+{
+    static const char *const own[] = {"shard", "command", NULL};
+    for (int i = 1; i < shards->count; i++)
+        if (manifest_compare(store_manifest(shards->store[0]), store_manifest(shards->store[i]), own, error) <
+            0)
+            return error_prefix(error, "%s and %s are not shards of one store", store_path(shards->store[0]),
+                                store_path(shards->store[i]));
+    return 0;
+}
+
+int shards_open(const char *const *paths, int count, struct shards **result, struct error *error)
+{
+    struct shards *shards;
+    *result = NULL;
+    if (array_alloc(&shards, 1, error) < 0)
+        return -1;
+    shards->count = count;
+    if (array_alloc(&shards->store, count, error) < 0)
+        goto failed;
+    for (int i = 0; i < count; i++) {
+        struct store *store;
+        if (store_open(paths[i], STORE_READ, &store, error) < 0)
+            goto failed;
+        if (add_store(shards, store, error) < 0) {
+            store_close(store);
+            goto failed;
+        }
+    }
+    if (check_alike(shards, error) < 0)
+        goto failed;
+    *result = shards;
+    return 0;
+failed:
+    shards_close(shards);
+    return -1;
+}
+
+void shards_close(struct shards *shards)
+{
+    if (!shards)
+        return;
+    for (int i = 0; shards->store && i < shards->count; i++)
+        store_close(shards->store[i]);
+    free(shards->store);
+    free(shards);
+}
+
+const struct store_info *shards_info(const struct shards *shards)
+{
+    return store_info(shards->store[0]);
+}
+
+const json_t *shards_manifest(const struct shards *shards)
+{
+    return store_manifest(shards->store[0]);
+}
+
+int shards_find_tap(const struct shards *shards, struct tap tap, struct error *error)
+{
+    return store_find_tap(shards->store[0], tap, error);
+}
+
+bool shards_is_sealed(const struct shards *shards)
+{
+    for (int i = 0; i < shards->count; i++)
+        if (!store_is_sealed(shards->store[i]))
+            return false;
+    return true;
+}
+
+/* Shard i has its first `stored` sequences i, i + n, ...: the first it lacks bounds the whole. */
+static uint64_t bound_by_shard(const struct shards *shards, int shard, uint64_t stored, uint64_t bound)
+{
+    uint64_t lacking = stored * (uint64_t)shards->count + (uint64_t)shard;
+    return lacking < bound ? lacking : bound;
+}
+
+uint64_t shards_sequences(const struct shards *shards, enum split split)
+{
+    uint64_t bound = UINT64_MAX;
+    for (int i = 0; i < shards->count; i++)
+        bound = bound_by_shard(shards, i, store_sequences(shards->store[i], split), bound);
+    return bound;
+}
+
+uint64_t shards_progress(const struct shards *shards, int tap, enum split split)
+{
+    uint64_t bound = UINT64_MAX;
+    for (int i = 0; i < shards->count; i++)
+        bound = bound_by_shard(shards, i, store_progress(shards->store[i], tap, split), bound);
+    return bound;
+}
+
+int shards_get_source(struct shards *shards, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
+                      void **data, struct error *error)
+{
+    return store_get_source(shards->store[0], name, type, rows, cols, data, error);
+}
+
+int shards_reader_open(struct shards *shards, struct shards_reader **result, struct error *error)
+{
+    struct shards_reader *reader;
+    *result = NULL;
+    if (array_alloc(&reader, 1, error) < 0)
+        return -1;
+    if (array_alloc(&reader->reader, shards->count, error) < 0) {
+        free(reader);
+        return -1;
+    }
+    for (; reader->count < shards->count; reader->count++)
+        if (reader_open(shards->store[reader->count], &reader->reader[reader->count], error) < 0) {
+            shards_reader_close(reader);
+            return -1;
+        }
+    *result = reader;
+    return 0;
+}
+
+void shards_reader_close(struct shards_reader *reader)
+{
+    if (!reader)
+        return;
+    for (int i = 0; i < reader->count; i++)
+        reader_close(reader->reader[i]);
+    free(reader->reader);
+    free(reader);
+}
+
+int shards_reader_tokens(struct shards_reader *reader, struct sequence sequence, int32_t *ids,
+                         struct error *error)
+{
+    return reader_tokens(reader->reader[sequence.index % (uint64_t)reader->count], sequence, ids, error);
+}
+
+int shards_reader_states(struct shards_reader *reader, int tap, struct sequence sequence, float *states,
+                         struct error *error)
+{
+    return reader_states(reader->reader[sequence.index % (uint64_t)reader->count], tap, sequence, states,
+                         error);
+}

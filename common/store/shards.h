@@ -1,0 +1,43 @@
+/* shards.h: all shards of an extraction read as the one store they are together; a store that is not a
+ * shard is a set of one.
+ *
+ *     shards_open(paths, count, &shards, error);
+ *     shards_reader_open(shards, &reader, error);                    // one for each thread
+ *     shards_reader_states(reader, tap, sequence, states, error);  // sequence in the global order
+ */
+#ifndef OFFRAMP_STORE_SHARDS_H
+#define OFFRAMP_STORE_SHARDS_H
+
+#include "common/store/store.h"
+
+struct shards;
+
+/* The paths in any order. Every shard must be there once, and all be made by one command but for the
+ * shard's number; the error names what is missing or differs. */
+int shards_open(const char *const *paths, int count, struct shards **shards, struct error *error);
+void shards_close(struct shards *shards); /* NULL is fine */
+
+/* Shard 0's, whose manifest differs from the others' in "shard" and "command" alone. */
+const struct store_info *shards_info(const struct shards *shards);
+const json_t *shards_manifest(const struct shards *shards);
+int shards_find_tap(const struct shards *shards, struct tap tap, struct error *error);
+bool shards_is_sealed(const struct shards *shards); /* every shard is */
+
+/* How many sequences are there from 0 on without a gap: tokens; records at a tap (by place). */
+uint64_t shards_sequences(const struct shards *shards, enum split split);
+uint64_t shards_progress(const struct shards *shards, int tap, enum split split);
+
+/* As store_get_source; shard 0 has them. */
+int shards_get_source(struct shards *shards, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
+                      void **data, struct error *error);
+
+/* One thread's view of all shards, as struct reader is of one. */
+struct shards_reader;
+int shards_reader_open(struct shards *shards, struct shards_reader **reader, struct error *error);
+void shards_reader_close(struct shards_reader *reader); /* NULL is fine */
+int shards_reader_tokens(struct shards_reader *reader, struct sequence sequence, int32_t *ids,
+                         struct error *error);
+int shards_reader_states(struct shards_reader *reader, int tap, struct sequence sequence, float *states,
+                         struct error *error);
+
+#endif
