@@ -1,0 +1,94 @@
+/* corpus.h: reads a corpus of any size from its beginning, or from a place kept earlier, document by
+ * document, and says which split each document belongs to.
+ *
+ * A document comes in one piece, or, past PIECE_BYTES, in several, so that no file has to fit in
+ * memory. A text is cut where tokens end whatever follows: behind a line feed that stands between
+ * two visible characters. Where pieces are cut depends on the document alone.
+ *
+ * Documents are numbered through the whole corpus, empty ones counted. With a held-out share, a
+ * document is held out when a hash of its number says so: the choice does not depend on what the
+ * document holds, on how many there are, or on where reading began.
+ *
+ *     corpus_open(&list, &rules, NULL, &corpus, error);
+ *     while (corpus_read(corpus, wanted, 4 << 20, &pieces, error) == 0 && pieces.count > 0) {
+ *         ...
+ *         piece_list_clear(&pieces);
+ *     }
+ *
+ * Errors name the file and the byte, line or token.
+ */
+#ifndef OFFRAMP_EXTRACT_CORPUS_H
+#define OFFRAMP_EXTRACT_CORPUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/store/store.h"
+#include "common/text/tokenizer.h"
+#include "extract/files.h"
+
+#define PIECE_BYTES (1 << 20)
+
+struct corpus_rules {
+    const char *field; /* of a JSON line: the member that is the text */
+    double held_out; /* share of the documents of files that are not held out whole */
+    int32_t end; /* ends a document in a token file; -1: none does */
+    int vocab; /* ids are 0 .. vocab-1 */
+};
+
+struct piece {
+    enum split split;
+    bool first, last; /* of its document */
+    char *text; /* `size` bytes of UTF-8, or NULL: from a token file */
+    size_t size;
+    struct token_list ids; /* from a token file, the end-of-text id left out; else filled by the caller */
+};
+
+struct piece_list {
+    struct piece *piece;
+    size_t count, capacity;
+    size_t bytes; /* read for them */
+};
+
+/* Frees what the pieces hold; the list may be filled again. */
+void piece_list_clear(struct piece_list *list);
+/* ... and the list itself. */
+void piece_list_free(struct piece_list *list);
+
+/* Where reading goes on: in file number `file` at byte `offset`, all numbers from 0. */
+struct corpus_place {
+    uint64_t file, offset;
+    uint64_t line; /* lines read of that file */
+    uint64_t document; /* documents ended, of all files */
+    uint64_t empty; /* of those, without any text */
+    bool inside; /* of a document, which belongs to `split` */
+    enum split split;
+};
+
+struct corpus;
+
+/* list and rules must outlive the corpus. place NULL: from the beginning. */
+int corpus_open(const struct corpus_list *list, const struct corpus_rules *rules,
+                const struct corpus_place *place, struct corpus **corpus, struct error *error);
+void corpus_close(struct corpus *corpus); /* NULL is fine */
+
+/* Appends pieces of the wanted splits until about `bytes` have been read for them; none is left when
+ * list->count stays 0. Documents of other splits are passed over. */
+int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t bytes, struct piece_list *list,
+                struct error *error);
+
+/* The place behind the last piece that corpus_read gave. */
+struct corpus_place corpus_tell(const struct corpus *corpus);
+
+/* Bytes of the corpus before that place. */
+uint64_t corpus_bytes_read(const struct corpus *corpus);
+
+/* The split of document `number` for a held-out share. */
+enum split document_split(uint64_t number, double held_out);
+
+/* Where to cut a text of more than `limit` bytes: 0 < result <= limit. */
+size_t text_cut(const char *text, size_t limit);
+
+#endif

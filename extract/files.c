@@ -1,0 +1,181 @@
+#include "extract/files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+#include "common/base/hash.h"
+#include "common/base/memory.h"
+
+#define SAMPLE       65536
+#define DEEPEST      32 /* folders below a folder; more is a loop of links */
+#define WHOLE_SAMPLE (3 * SAMPLE)
+
+static bool has_suffix(const char *path, const char *suffix)
+{
+    size_t length = strlen(path), wanted = strlen(suffix);
+    return length > wanted && strcmp(path + length - wanted, suffix) == 0;
+}
+
+static int choose_kind(struct corpus_file *file, int token_bytes, struct error *error)
+{
+    file->kind = CORPUS_TOKENS;
+    if (has_suffix(file->path, ".jsonl"))
+        file->kind = CORPUS_JSON_LINES;
+    else if (has_suffix(file->path, ".u16"))
+        file->token_bytes = 2;
+    else if (has_suffix(file->path, ".u32"))
+        file->token_bytes = 4;
+    else if (has_suffix(file->path, ".bin"))
+        file->token_bytes = token_bytes;
+    else
+        file->kind = CORPUS_TEXT;
+    if (file->kind != CORPUS_TOKENS)
+        return 0;
+    if (file->token_bytes == 0)
+        return error_set(error, "%s: is a token file: say with --token-type whether its ids are u16 or u32",
+                         file->path);
+    if (file->size % (uint64_t)file->token_bytes != 0)
+        return error_set(error, "%s: %llu bytes are no whole number of %d-byte token ids", file->path,
+                         (unsigned long long)file->size, file->token_bytes);
+    return 0;
+}
+
+static int add_file(struct corpus_list *list, const char *path, const struct stat *status, bool held_out,
+                    int token_bytes, struct error *error)
+{
+    struct corpus_file file = {.held_out = held_out, .size = (uint64_t)status->st_size};
+    if (array_grow(&list->file, &list->capacity, list->count + 1, error) < 0)
+        return -1;
+    file.path = string_copy(path, error);
+    if (!file.path)
+        return -1;
+    if (choose_kind(&file, token_bytes, error) < 0) {
+        free(file.path);
+        return -1;
+    }
+    list->file[list->count++] = file;
+    list->bytes += file.size;
+    return 0;
+}
+
+static int is_visible(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.';
+}
+
+static int compare_names(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int add_path(struct corpus_list *list, const char *path, bool held_out, int token_bytes, int depth,
+                    struct error *error)
+{
+    struct stat status;
+    if (stat(path, &status) < 0)
+        return error_system(error, "%s", path);
+    if (S_ISREG(status.st_mode))
+        return add_file(list, path, &status, held_out, token_bytes, error);
+    if (!S_ISDIR(status.st_mode))
+        return error_set(error, "%s: is neither a file nor a folder", path);
+    if (depth == DEEPEST)
+        return error_set(error, "%s: is %d folders deep: a loop of links?", path, DEEPEST);
+
+    struct dirent **entry = NULL;
+    int count = scandir(path, &entry, is_visible, compare_names), result = 0;
+    if (count < 0)
+        return error_system(error, "%s", path);
+    for (int i = 0; i < count; i++) {
+        char *below = result == 0 ? path_join(path, entry[i]->d_name, error) : NULL;
+        if (result == 0)
+            result = below ? add_path(list, below, held_out, token_bytes, depth + 1, error) : -1;
+        free(below);
+        free(entry[i]);
+    }
+    free(entry);
+    return result;
+}
+
+int corpus_list_add(struct corpus_list *list, const char *path, bool held_out, int token_bytes,
+                    struct error *error)
+{
+    size_t before = list->count;
+    if (add_path(list, path, held_out, token_bytes, 0, error) < 0)
+        return -1;
+    return list->count > before ? 0 : error_set(error, "%s: there are no files in this folder", path);
+}
+
+void corpus_list_free(struct corpus_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        free(list->file[i].path);
+    free(list->file);
+    *list = (struct corpus_list){0};
+}
+
+static int hash_sample(int descriptor, const struct corpus_file *file, uint64_t offset, size_t size,
+                       unsigned char *buffer, uint64_t *hash, struct error *error)
+{
+    size_t have = 0;
+    while (have < size) {
+        ssize_t got = pread(descriptor, buffer + have, size - have, (off_t)(offset + have));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return error_system(error, "%s: byte %llu", file->path, (unsigned long long)(offset + have));
+        if (got == 0)
+            return error_set(error, "%s: became shorter while it was read", file->path);
+        have += (size_t)got;
+    }
+    *hash = hash_bytes(buffer, size, *hash);
+    return 0;
+}
+
+static int hash_file(const struct corpus_file *file, unsigned char *buffer, uint64_t *hash, struct error *error)
+{
+    int result;
+    uint64_t facts[4] = {file->kind, (uint64_t)file->token_bytes, file->held_out, file->size};
+    int descriptor = open(file->path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return error_system(error, "%s", file->path);
+    *hash = hash_bytes(facts, sizeof facts, *hash);
+    if (file->size <= WHOLE_SAMPLE) {
+        result = hash_sample(descriptor, file, 0, (size_t)file->size, buffer, hash, error);
+    } else {
+        result = hash_sample(descriptor, file, 0, SAMPLE, buffer, hash, error);
+        if (result == 0)
+            result = hash_sample(descriptor, file, file->size / 2, SAMPLE, buffer, hash, error);
+        if (result == 0)
+            result = hash_sample(descriptor, file, file->size - SAMPLE, SAMPLE, buffer, hash, error);
+    }
+    close(descriptor);
+    return result;
+}
+
+int corpus_list_identify(struct corpus_list *list, struct error *error)
+{
+    unsigned char *buffer;
+    uint64_t hash = 0;
+    int result = 0;
+    if (array_alloc(&buffer, WHOLE_SAMPLE, error) < 0)
+        return -1;
+    for (size_t i = 0; i < list->count && result == 0; i++)
+        result = hash_file(&list->file[i], buffer, &hash, error);
+    hash_print(hash, list->fingerprint);
+    free(buffer);
+    return result;
+}
+
+bool corpus_list_has_text(const struct corpus_list *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->file[i].kind != CORPUS_TOKENS)
+            return true;
+    return false;
+}

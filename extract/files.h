@@ -1,0 +1,54 @@
+/* files.h: which files a corpus is made of, in which order, and whether they are still the same.
+ *
+ * A path is a file or a folder; a folder stands for the files below it, sorted by path, those whose
+ * names begin with a dot left out. What a file holds goes by its name:
+ *     *.jsonl              one JSON object a line
+ *     *.u16, *.u32, *.bin  token ids, little-endian, of 2 or 4 bytes (.bin: as --token-type says)
+ *     anything else        text, one document
+ *
+ *     struct corpus_list list = {0};
+ *     corpus_list_add(&list, "texts", false, 0, error);
+ *     corpus_list_identify(&list, error);
+ *     ...
+ *     corpus_list_free(&list);
+ */
+#ifndef OFFRAMP_EXTRACT_FILES_H
+#define OFFRAMP_EXTRACT_FILES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+
+enum corpus_kind { CORPUS_TEXT, CORPUS_JSON_LINES, CORPUS_TOKENS };
+
+struct corpus_file {
+    char *path;
+    enum corpus_kind kind;
+    int token_bytes; /* CORPUS_TOKENS: 2 or 4 */
+    bool held_out; /* every document belongs to the held-out split */
+    uint64_t size; /* bytes */
+};
+
+struct corpus_list {
+    struct corpus_file *file;
+    size_t count, capacity;
+    uint64_t bytes; /* of all files */
+    char fingerprint[17]; /* corpus_list_identify */
+};
+
+/* Adds what `path` stands for behind what is there. token_bytes: of *.bin files, 0 when not given. */
+int corpus_list_add(struct corpus_list *list, const char *path, bool held_out, int token_bytes,
+                    struct error *error);
+void corpus_list_free(struct corpus_list *list); /* a zeroed one is fine */
+
+/* Fills in the fingerprint: XXH3-64 over every file's kind, split, size and a sample of its bytes: all
+ * of a file of up to 192 kB, else 64 kB each of its beginning, middle and end. Names and folders do
+ * not count: a corpus may be moved. A change elsewhere that keeps a large file's size is not seen. */
+int corpus_list_identify(struct corpus_list *list, struct error *error);
+
+/* Some file holds text, so that a tokenizer is needed. */
+bool corpus_list_has_text(const struct corpus_list *list);
+
+#endif
