@@ -1,0 +1,174 @@
+#include "extract/pack.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/json.h"
+#include "common/base/memory.h"
+
+struct stream {
+    int32_t *ids; /* [rows + 1], the first `filled` are there */
+    int32_t *starts; /* [rows + 1], places in ids where documents start */
+    int filled, started;
+    bool begins; /* the next id is a document's first */
+    uint64_t sequences, documents;
+};
+
+struct pack {
+    struct pack_rules rules;
+    struct stream stream[SPLIT_COUNT];
+};
+
+int pack_create(const struct pack_rules *rules, struct pack **result, struct error *error)
+{
+    struct pack *pack = memory_alloc(1, sizeof *pack, error);
+    *result = NULL;
+    if (!pack)
+        return -1;
+    pack->rules = *rules;
+    for (int split = 0; split < SPLIT_COUNT; split++) {
+        struct stream *stream = &pack->stream[split];
+        if (array_alloc(&stream->ids, rules->rows + 1, error) < 0 ||
+            array_alloc(&stream->starts, rules->rows + 1, error) < 0) {
+            pack_destroy(pack);
+            return -1;
+        }
+    }
+    *result = pack;
+    return 0;
+}
+
+void pack_destroy(struct pack *pack)
+{
+    if (!pack)
+        return;
+    for (int split = 0; split < SPLIT_COUNT; split++) {
+        free(pack->stream[split].ids);
+        free(pack->stream[split].starts);
+    }
+    free(pack);
+}
+
+/* Gives the full sequence away and keeps its last id, the next one's first. */
+static int put_sequence(struct pack *pack, enum split split, struct error *error)
+{
+    struct stream *stream = &pack->stream[split];
+    const int rows = pack->rules.rows;
+    int count = stream->started;
+    if (count > 0 && stream->starts[count - 1] == rows)
+        count--; /* this start is row 0 of the next sequence */
+    if (pack->rules.put(pack->rules.context, split, stream->ids, stream->starts, count, error) < 0)
+        return -1;
+    stream->sequences++;
+    stream->ids[0] = stream->ids[rows];
+    stream->filled = 1;
+    stream->started -= count;
+    stream->starts[0] = 0;
+    return 0;
+}
+
+static int append_id(struct pack *pack, enum split split, int32_t id, struct error *error)
+{
+    struct stream *stream = &pack->stream[split];
+    if (stream->begins)
+        stream->starts[stream->started++] = stream->filled;
+    stream->begins = false;
+    stream->ids[stream->filled++] = id;
+    return stream->filled > pack->rules.rows ? put_sequence(pack, split, error) : 0;
+}
+
+int pack_append(struct pack *pack, enum split split, const int32_t *ids, size_t count, bool first, bool last,
+                struct error *error)
+{
+    struct stream *stream = &pack->stream[split];
+    if (first && pack_wants(pack, split)) {
+        stream->begins = true;
+        stream->documents++;
+    }
+    for (size_t i = 0; i < count && pack_wants(pack, split); i++)
+        if (append_id(pack, split, ids[i], error) < 0)
+            return -1;
+    return last && pack_wants(pack, split) ? append_id(pack, split, pack->rules.end, error) : 0;
+}
+
+bool pack_wants(const struct pack *pack, enum split split)
+{
+    return pack->stream[split].sequences < pack->rules.most[split];
+}
+
+uint64_t pack_sequences(const struct pack *pack, enum split split)
+{
+    return pack->stream[split].sequences;
+}
+
+uint64_t pack_documents(const struct pack *pack, enum split split)
+{
+    return pack->stream[split].documents;
+}
+
+/* ---- state ---- */
+
+static json_t *list_to_json(const int32_t *values, int count)
+{
+    json_t *array = json_array();
+    for (int i = 0; i < count; i++)
+        json_array_append_new(array, json_integer(values[i]));
+    return array;
+}
+
+static int list_from_json(const json_t *array, int most, int32_t least_value, int32_t *values, int *count)
+{
+    size_t size = json_array_size(array);
+    if (!json_is_array(array) || size > (size_t)most)
+        return -1;
+    for (size_t i = 0; i < size; i++) {
+        json_int_t value = json_integer_value(json_array_get(array, i));
+        if (value < least_value || value > INT32_MAX)
+            return -1;
+        values[i] = (int32_t)value;
+    }
+    *count = (int)size;
+    return 0;
+}
+
+json_t *pack_save(const struct pack *pack, struct error *error)
+{
+    json_t *splits = json_array();
+    for (int split = 0; split < SPLIT_COUNT; split++) {
+        const struct stream *stream = &pack->stream[split];
+        json_t *object = json_pack("{s:I, s:I, s:b, s:o, s:o}", "sequences", (json_int_t)stream->sequences,
+                                   "documents", (json_int_t)stream->documents, "begins", (int)stream->begins,
+                                   "ids", list_to_json(stream->ids, stream->filled), "starts",
+                                   list_to_json(stream->starts, stream->started));
+        if (json_array_append_new(splits, object) < 0) {
+            json_decref(splits);
+            error_set(error, "out of memory");
+            return NULL;
+        }
+    }
+    return splits;
+}
+
+int pack_restore(struct pack *pack, const json_t *state, struct error *error)
+{
+    for (int split = 0; split < SPLIT_COUNT; split++) {
+        struct stream *stream = &pack->stream[split];
+        const json_t *object = json_array_get(state, (size_t)split);
+        int64_t sequences, documents;
+        if (json_get_integer("packing", object, "sequences", 0, INT64_MAX, &sequences, error) < 0 ||
+            json_get_integer("packing", object, "documents", 0, INT64_MAX, &documents, error) < 0)
+            return -1;
+        if (list_from_json(json_object_get(object, "ids"), pack->rules.rows, 0, stream->ids, &stream->filled) <
+                0 ||
+            list_from_json(json_object_get(object, "starts"), pack->rules.rows, 0, stream->starts,
+                           &stream->started) < 0)
+            return error_set(error, "packing: the list of ids or of document starts is damaged");
+        for (int i = 0; i < stream->started; i++)
+            if (stream->starts[i] >= stream->filled || (i > 0 && stream->starts[i] <= stream->starts[i - 1]))
+                return error_set(error, "packing: the document starts are damaged");
+        stream->begins = json_is_true(json_object_get(object, "begins"));
+        stream->sequences = (uint64_t)sequences;
+        stream->documents = (uint64_t)documents;
+    }
+    return 0;
+}

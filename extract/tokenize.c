@@ -1,0 +1,259 @@
+#include "extract/tokenize.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cli.h"
+#include "common/base/clock.h"
+#include "common/base/json.h"
+#include "common/base/pool.h"
+#include "common/base/progress.h"
+#include "extract/pack.h"
+
+#define NOTE            "corpus"
+#define READ_BYTES      (4u << 20)
+#define READ_LEAST      (64u << 10)
+#define BYTES_PER_TOKEN 8 /* more than text has, so that one reading mostly suffices */
+#define COMMIT_BYTES    (64u << 20)
+#define COMMIT_SECONDS  2.0
+
+struct tokenize {
+    const struct tokenize_job *job;
+    struct corpus *corpus;
+    struct pack *pack;
+    struct pool *pool;
+    struct piece_list pieces;
+    bool complete;
+    double committed; /* clock_seconds */
+    struct progress progress;
+};
+
+/* ---- the note ---- */
+
+static int save_note(struct tokenize *state, struct error *error)
+{
+    struct corpus_place place = corpus_tell(state->corpus);
+    json_t *packing = pack_save(state->pack, error);
+    if (!packing)
+        return -1;
+    json_t *note =
+        json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:b, s:i, s:o}", "complete", (int)state->complete, "file",
+                  (json_int_t)place.file, "offset", (json_int_t)place.offset, "line", (json_int_t)place.line,
+                  "document", (json_int_t)place.document, "empty", (json_int_t)place.empty, "inside",
+                  (int)place.inside, "split", (int)place.split, "packing", packing);
+    char *text = note ? json_dumps(note, JSON_COMPACT) : NULL;
+    int result = text ? store_put_note(state->job->store, NOTE, text, strlen(text), error)
+                      : error_set(error, "out of memory");
+    free(text);
+    json_decref(note);
+    return result;
+}
+
+static int read_place(const json_t *note, struct corpus_place *place, struct error *error)
+{
+    static const char *const keys[] = {"file", "offset", "line", "document", "empty", "split"};
+    int64_t values[6];
+    for (int i = 0; i < 6; i++)
+        if (json_get_integer("the note of the corpus position", note, keys[i], 0,
+                             i == 5 ? SPLIT_COUNT - 1 : INT64_MAX, &values[i], error) < 0)
+            return -1;
+    *place = (struct corpus_place){.file = (uint64_t)values[0],
+                                   .offset = (uint64_t)values[1],
+                                   .line = (uint64_t)values[2],
+                                   .document = (uint64_t)values[3],
+                                   .empty = (uint64_t)values[4],
+                                   .inside = json_is_true(json_object_get(note, "inside")),
+                                   .split = (enum split)values[5]};
+    return 0;
+}
+
+/* Opens the corpus where the note says, or at its beginning when there is none. */
+static int restore(struct tokenize *state, struct error *error)
+{
+    const struct tokenize_job *job = state->job;
+    void *text = NULL;
+    size_t size;
+    struct corpus_place place;
+    if (store_get_note(job->store, NOTE, &text, &size, error) < 0)
+        return -1;
+    if (!text)
+        return corpus_open(job->list, &job->rules, NULL, &state->corpus, error);
+    json_t *note = json_parse("the note of the corpus position", text, size, error);
+    free(text);
+    if (!note)
+        return -1;
+    int result = read_place(note, &place, error);
+    if (result == 0)
+        result = pack_restore(state->pack, json_object_get(note, "packing"), error);
+    if (result == 0)
+        result = corpus_open(job->list, &job->rules, &place, &state->corpus, error);
+    state->complete = json_is_true(json_object_get(note, "complete"));
+    json_decref(note);
+    for (int split = 0; split < SPLIT_COUNT && result == 0; split++)
+        if (pack_sequences(state->pack, (enum split)split) != store_sequences(job->store, (enum split)split))
+            result = error_set(error, "%s: the position in the corpus does not belong to the tokens stored",
+                               store_path(job->store));
+    return result;
+}
+
+/* ---- encoding ---- */
+
+struct encoding {
+    const struct tokenizer *tokenizer;
+    struct piece_list *pieces;
+    pthread_mutex_t mutex;
+    int failed; /* the first piece that failed, or -1 */
+    struct error error;
+};
+
+static void encode_piece(void *context, int number, int worker)
+{
+    struct encoding *encoding = context;
+    struct piece *piece = &encoding->pieces->piece[number];
+    struct error error;
+    (void)worker;
+    if (!piece->text || tokenizer_encode(encoding->tokenizer, piece->text, piece->size, TOKENIZER_SPECIAL,
+                                         &piece->ids, &error) == 0)
+        return;
+    pthread_mutex_lock(&encoding->mutex);
+    if (encoding->failed < 0 || number < encoding->failed) {
+        encoding->failed = number;
+        encoding->error = error;
+    }
+    pthread_mutex_unlock(&encoding->mutex);
+}
+
+static int encode_pieces(struct tokenize *state, struct error *error)
+{
+    struct encoding encoding = {.tokenizer = state->job->tokenizer, .pieces = &state->pieces, .failed = -1};
+    pthread_mutex_init(&encoding.mutex, NULL);
+    pool_run(state->pool, (int)state->pieces.count, encode_piece, &encoding);
+    pthread_mutex_destroy(&encoding.mutex);
+    if (encoding.failed < 0)
+        return 0;
+    *error = encoding.error;
+    return -1;
+}
+
+/* ---- packing ---- */
+
+static int put_sequence(void *context, enum split split, const int32_t *ids, const int32_t *starts, int count,
+                        struct error *error)
+{
+    struct tokenize *state = context;
+    return store_put_tokens(state->job->store, split, ids, starts, count, error);
+}
+
+static int check_ids(const struct tokenize *state, const struct token_list *ids, struct error *error)
+{
+    for (size_t i = 0; i < ids->count; i++)
+        if (ids->data[i] < 0 || ids->data[i] >= state->job->rules.vocab)
+            return error_set(
+                error,
+                "the tokenizer has a token %d, the model a vocabulary of %d: they do not belong together",
+                ids->data[i], state->job->rules.vocab);
+    return 0;
+}
+
+static int pack_pieces(struct tokenize *state, struct error *error)
+{
+    for (size_t i = 0; i < state->pieces.count; i++) {
+        const struct piece *piece = &state->pieces.piece[i];
+        if (check_ids(state, &piece->ids, error) < 0 ||
+            pack_append(state->pack, piece->split, piece->ids.data, piece->ids.count, piece->first, piece->last,
+                        error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- the stage ---- */
+
+static int commit(struct tokenize *state, struct error *error)
+{
+    state->committed = clock_seconds();
+    return save_note(state, error) < 0 || store_commit(state->job->store, error) < 0 ? -1 : 0;
+}
+
+/* Bytes worth reading next: not much more than what is still wanted. */
+static size_t next_bytes(const struct tokenize *state)
+{
+    uint64_t wanted = 0;
+    for (int split = 0; split < SPLIT_COUNT; split++) {
+        uint64_t left = state->job->most[split] - pack_sequences(state->pack, (enum split)split);
+        wanted += left < READ_BYTES ? left : READ_BYTES;
+    }
+    wanted *= (uint64_t)store_info(state->job->store)->rows * BYTES_PER_TOKEN;
+    return wanted > READ_BYTES ? READ_BYTES : wanted < READ_LEAST ? READ_LEAST : (size_t)wanted;
+}
+
+/* Reads, encodes and packs one portion; sets `complete` when there is none. */
+static int advance(struct tokenize *state, struct error *error)
+{
+    bool wanted[SPLIT_COUNT] = {pack_wants(state->pack, SPLIT_TRAIN), pack_wants(state->pack, SPLIT_HELD_OUT)};
+    piece_list_clear(&state->pieces);
+    if (corpus_read(state->corpus, wanted, next_bytes(state), &state->pieces, error) < 0)
+        return -1;
+    if (state->pieces.count == 0) {
+        state->complete = true;
+        return 0;
+    }
+    return encode_pieces(state, error) < 0 || pack_pieces(state, error) < 0 ? -1 : 0;
+}
+
+static int run_stage(struct tokenize *state, struct error *error)
+{
+    struct store *store = state->job->store;
+    progress_start(&state->progress, "tokenize", "bytes", state->job->list->bytes);
+    state->progress.first = corpus_bytes_read(state->corpus);
+    if (store_begin(store, error) < 0)
+        return -1;
+    while (!state->complete) {
+        if (advance(state, error) < 0)
+            return -1;
+        bool stop = cli_interrupted() && !state->complete;
+        bool due = store_pending(store) >= COMMIT_BYTES || clock_seconds() - state->committed >= COMMIT_SECONDS;
+        if ((due || stop || state->complete) && commit(state, error) < 0)
+            return -1;
+        if (stop)
+            return error_set(error,
+                             "interrupted while the corpus was tokenized; what was done is kept: the same "
+                             "command goes on from there");
+        if (due && !state->complete && store_begin(store, error) < 0)
+            return -1;
+        progress_update(&state->progress, corpus_bytes_read(state->corpus));
+    }
+    return 0;
+}
+
+int corpus_tokenize(const struct tokenize_job *job, struct tokenize_result *result, struct error *error)
+{
+    double started = clock_seconds();
+    struct tokenize state = {.job = job, .committed = started};
+    struct pack_rules rules = {.rows = store_info(job->store)->rows,
+                               .end = job->rules.end,
+                               .most = {job->most[SPLIT_TRAIN], job->most[SPLIT_HELD_OUT]},
+                               .put = put_sequence,
+                               .context = &state};
+    int status = -1;
+    if (pack_create(&rules, &state.pack, error) < 0 || pool_create(job->threads, &state.pool, error) < 0 ||
+        restore(&state, error) < 0)
+        goto done;
+    if (!state.complete && run_stage(&state, error) < 0)
+        goto done;
+    *result = (struct tokenize_result){.empty = corpus_tell(state.corpus).empty,
+                                       .seconds = clock_seconds() - started};
+    for (int split = 0; split < SPLIT_COUNT; split++) {
+        result->sequences[split] = pack_sequences(state.pack, (enum split)split);
+        result->documents[split] = pack_documents(state.pack, (enum split)split);
+    }
+    status = 0;
+done:
+    progress_finish(&state.progress);
+    corpus_close(state.corpus);
+    pack_destroy(state.pack);
+    pool_destroy(state.pool);
+    piece_list_free(&state.pieces);
+    return status;
+}

@@ -1,0 +1,37 @@
+/* tokenize.h: the first stage: the whole corpus, tokenized and packed into sequences, goes into the
+ * store's `tokens`.
+ *
+ * What is stored depends on the corpus and the rules only. With every commit goes a note, "corpus",
+ * that says where reading and packing stand, so that after a kill the stage goes on from there.
+ */
+#ifndef OFFRAMP_EXTRACT_TOKENIZE_H
+#define OFFRAMP_EXTRACT_TOKENIZE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/store/store.h"
+#include "common/text/tokenizer.h"
+#include "extract/corpus.h"
+
+struct tokenize_job {
+    struct store *store;
+    const struct corpus_list *list;
+    struct corpus_rules rules; /* `end` is also put behind documents, so it may not be -1 */
+    const struct tokenizer *tokenizer; /* NULL when the corpus has no text */
+    uint64_t most[SPLIT_COUNT]; /* sequences wanted of each split */
+    int threads;
+};
+
+struct tokenize_result {
+    uint64_t sequences[SPLIT_COUNT], documents[SPLIT_COUNT];
+    uint64_t empty; /* documents without text, left out */
+    double seconds; /* of this run */
+};
+
+/* Returns at once when it was done before. Interrupted by a signal: an error that says so, with
+ * everything so far committed. */
+int corpus_tokenize(const struct tokenize_job *job, struct tokenize_result *result, struct error *error);
+
+#endif
