@@ -1,0 +1,41 @@
+/* options.h: the command line of extract. */
+#ifndef OFFRAMP_EXTRACT_OPTIONS_H
+#define OFFRAMP_EXTRACT_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/store/store.h"
+#include "kernels/ops.h"
+
+struct path_list {
+    char **path; /* [count], argv's own */
+    size_t count, capacity;
+};
+
+struct extract_options {
+    const char *model, *out;
+    struct path_list corpus, held_out_corpus;
+    const char *field;
+    int token_bytes; /* of *.bin files: 2, 4, or 0: not given */
+    int64_t end_of_text; /* -1: the tokenizer's or the model's own */
+    double held_out; /* share of the documents of `corpus` */
+    uint64_t tokens[SPLIT_COUNT]; /* the most of each split; UINT64_MAX: all */
+    const char *taps; /* NULL: four, evenly spaced */
+    const char *codec;
+    int rows; /* tokens per sequence */
+    int threads; /* 0: one per processor */
+    const char *device;
+    enum math math;
+    uint64_t memory; /* bytes, 0: what it takes */
+    bool force, json;
+    char *command; /* the command line */
+};
+
+/* Ends the program with EXIT_WRONG_USAGE and a reason where the line is wrong, and for --help. The
+ * texts are argv's own; free the rest with extract_options_free. */
+void extract_options_parse(int argc, char **argv, struct extract_options *options);
+void extract_options_free(struct extract_options *options);
+
+#endif
