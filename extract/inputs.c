@@ -1,0 +1,129 @@
+#include "extract/inputs.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/memory.h"
+#include "extract/write.h"
+
+#define AHEAD 3 /* calls in memory */
+
+struct inputs {
+    struct reader *reader;
+    uint64_t train, from, to;
+    int batch, rows;
+    struct input batches[AHEAD];
+    int32_t *sequence; /* [rows + 1] */
+    struct channel *unused, *filled;
+    pthread_t thread;
+    bool started;
+    struct stage stage;
+    bool failed; /* of the thread; read after it has ended */
+    struct error error;
+};
+
+static int fill_batch(struct inputs *inputs, struct input *batch, uint64_t index)
+{
+    batch->index = index;
+    batch->sequences = inputs->to - index < (uint64_t)inputs->batch ? (int)(inputs->to - index) : inputs->batch;
+    for (int i = 0; i < batch->sequences; i++) {
+        if (reader_tokens(inputs->reader, sequence_at(inputs->train, index + (uint64_t)i), inputs->sequence,
+                          &inputs->error) < 0)
+            return -1;
+        memcpy(batch->ids + (size_t)i * (size_t)inputs->rows, inputs->sequence,
+               (size_t)inputs->rows * sizeof *inputs->sequence);
+    }
+    return 0;
+}
+
+static void *inputs_run(void *context)
+{
+    struct inputs *inputs = context;
+    const double started = clock_seconds();
+    for (uint64_t index = inputs->from; index < inputs->to; index += (uint64_t)inputs->batch) {
+        struct input *batch = channel_receive(inputs->unused, &inputs->stage);
+        if (!batch)
+            break;
+        if (fill_batch(inputs, batch, index) < 0) {
+            inputs->failed = true;
+            break;
+        }
+        if (!channel_send(inputs->filled, batch, &inputs->stage))
+            break;
+    }
+    channel_close(inputs->filled);
+    inputs->stage.busy = clock_seconds() - started - inputs->stage.waiting;
+    return NULL;
+}
+
+int inputs_open(struct store *store, uint64_t from, uint64_t to, int batch, struct inputs **result,
+                struct error *error)
+{
+    struct error ignored;
+    struct inputs *inputs = memory_alloc(1, sizeof *inputs, error);
+    *result = NULL;
+    if (!inputs)
+        return -1;
+    inputs->train = store_sequences(store, SPLIT_TRAIN);
+    inputs->from = from;
+    inputs->to = to;
+    inputs->batch = batch;
+    inputs->rows = store_info(store)->rows;
+    if (channel_create(AHEAD, &inputs->unused, error) < 0 ||
+        channel_create(AHEAD, &inputs->filled, error) < 0 ||
+        array_alloc(&inputs->sequence, inputs->rows + 1, error) < 0 ||
+        reader_open(store, &inputs->reader, error) < 0)
+        goto fail;
+    for (int i = 0; i < AHEAD; i++) {
+        if (array_alloc(&inputs->batches[i].ids, (size_t)batch * (size_t)inputs->rows, error) < 0)
+            goto fail;
+        channel_send(inputs->unused, &inputs->batches[i], NULL);
+    }
+    if (pthread_create(&inputs->thread, NULL, inputs_run, inputs) != 0) {
+        error_set(error, "a thread could not be started");
+        goto fail;
+    }
+    inputs->started = true;
+    *result = inputs;
+    return 0;
+fail:
+    inputs_close(inputs, &(struct stage){0}, &ignored);
+    return -1;
+}
+
+struct input *inputs_next(struct inputs *inputs, struct stage *stage)
+{
+    return channel_receive(inputs->filled, stage);
+}
+
+void inputs_return(struct inputs *inputs, struct input *batch)
+{
+    channel_send(inputs->unused, batch, NULL);
+}
+
+int inputs_close(struct inputs *inputs, struct stage *report, struct error *error)
+{
+    if (!inputs)
+        return 0;
+    if (inputs->started) {
+        channel_cancel(inputs->unused, NULL);
+        channel_cancel(inputs->filled, NULL);
+        pthread_join(inputs->thread, NULL);
+    }
+    *report = inputs->stage;
+    report->name = "read";
+    const int result = inputs->failed ? -1 : 0;
+    if (result < 0)
+        *error = inputs->error;
+    for (int i = 0; i < AHEAD; i++)
+        free(inputs->batches[i].ids);
+    free(inputs->sequence);
+    reader_close(inputs->reader);
+    channel_destroy(inputs->unused);
+    channel_destroy(inputs->filled);
+    free(inputs);
+    return result;
+}

@@ -1,0 +1,40 @@
+/* inputs.h: the first thread of the second stage: reads the tokens of one call after another from the
+ * store, a few calls ahead.
+ *
+ *     inputs_open(store, from, to, batch, &inputs, error);
+ *     while ((ids = inputs_next(inputs, &stage))) {
+ *         ...
+ *         inputs_return(inputs, ids);
+ *     }
+ *     inputs_close(inputs, &report, error);
+ */
+#ifndef OFFRAMP_EXTRACT_INPUTS_H
+#define OFFRAMP_EXTRACT_INPUTS_H
+
+#include <stdint.h>
+
+#include "common/base/channel.h"
+#include "common/base/error.h"
+#include "common/store/store.h"
+
+/* The tokens of one call. */
+struct input {
+    uint64_t index; /* of the first sequence in store order */
+    int sequences;
+    int32_t *ids; /* [sequences * rows]: the rows only, no labels */
+};
+
+struct inputs;
+
+/* Sequences [from, to) in store order, `batch` to a call. */
+int inputs_open(struct store *store, uint64_t from, uint64_t to, int batch, struct inputs **inputs,
+                struct error *error);
+
+/* Borrowed until inputs_return; NULL at the end or after a failure. */
+struct input *inputs_next(struct inputs *inputs, struct stage *stage);
+void inputs_return(struct inputs *inputs, struct input *batch);
+
+/* Ends the thread, wherever it is, and frees the inputs; -1 when reading failed. NULL is fine. */
+int inputs_close(struct inputs *inputs, struct stage *report, struct error *error);
+
+#endif

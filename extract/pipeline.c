@@ -1,0 +1,261 @@
+#include "extract/pipeline.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/memory.h"
+
+struct encoder {
+    struct pipeline *pipeline;
+    pthread_t thread;
+    struct codec_worker *worker;
+    struct stage stage;
+};
+
+struct pipeline {
+    const struct store_info *info;
+    uint64_t train; /* sequences of that split: the store itself belongs to the writer's thread */
+    struct writer *writer;
+    struct job *jobs; /* [job_count] */
+    int job_count;
+    struct channel *unused, *filled, *coded; /* jobs */
+    struct encoder *encoders; /* [encoder_count], those whose thread has started */
+    int encoder_count;
+    bool writing; /* the writer's thread has started */
+    pthread_t write_thread;
+    struct stage write_stage;
+    pthread_mutex_t mutex; /* of what follows */
+    bool failed;
+    struct error error;
+    uint64_t written;
+};
+
+void pipeline_fail(struct pipeline *pipeline, const struct error *error)
+{
+    pthread_mutex_lock(&pipeline->mutex);
+    if (!pipeline->failed)
+        pipeline->error = *error;
+    pipeline->failed = true;
+    pthread_mutex_unlock(&pipeline->mutex);
+    channel_cancel(pipeline->unused, NULL);
+    channel_cancel(pipeline->filled, NULL);
+    channel_cancel(pipeline->coded, NULL);
+}
+
+uint64_t pipeline_written(struct pipeline *pipeline)
+{
+    pthread_mutex_lock(&pipeline->mutex);
+    uint64_t written = pipeline->written;
+    pthread_mutex_unlock(&pipeline->mutex);
+    return written;
+}
+
+/* ---- encoders ---- */
+
+/* A state that is infinite or no number would be stored without complaint and spoil every head. */
+static int check_finite(const struct job *job, const struct store_info *info, struct sequence sequence,
+                        struct error *error)
+{
+    const size_t count = (size_t)info->rows * (size_t)info->hidden;
+    uint32_t largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &job->states[i], sizeof bits);
+        bits &= 0x7fffffff;
+        largest = bits > largest ? bits : largest;
+    }
+    if (largest < 0x7f800000)
+        return 0;
+    char name[TAP_NAME_SIZE];
+    tap_name(info->tap[job->tap], info->layers, name);
+    return error_set(error,
+                     "tap %s, %s sequence %llu: a state is not a finite number: the model's weights are "
+                     "damaged, or --math is too coarse for it",
+                     name, split_name(sequence.split), (unsigned long long)sequence.index);
+}
+
+static int encode_job(struct encoder *encoder, struct job *job, struct error *error)
+{
+    const struct store_info *info = encoder->pipeline->info;
+    const struct sequence sequence = sequence_at(encoder->pipeline->train, job->index);
+    if (check_finite(job, info, sequence, error) < 0)
+        return -1;
+    return record_encode(encoder->worker, info->codec[job->tap], info->tap[job->tap], sequence, job->states,
+                         info->rows, info->hidden, &job->record, &job->capacity, &job->size, error);
+}
+
+static void *encoder_run(void *context)
+{
+    struct encoder *encoder = context;
+    struct pipeline *pipeline = encoder->pipeline;
+    const double started = clock_seconds();
+    struct error error;
+    struct job *job;
+    while ((job = channel_receive(pipeline->filled, &encoder->stage))) {
+        if (encode_job(encoder, job, &error) < 0) {
+            pipeline_fail(pipeline, &error);
+            break;
+        }
+        if (!channel_send(pipeline->coded, job, &encoder->stage))
+            break;
+    }
+    encoder->stage.busy = clock_seconds() - started - encoder->stage.waiting;
+    return NULL;
+}
+
+/* ---- writer ---- */
+
+static bool return_jobs(struct pipeline *pipeline, struct job *done)
+{
+    while (done) {
+        struct job *next = done->next;
+        pthread_mutex_lock(&pipeline->mutex);
+        pipeline->written++;
+        pthread_mutex_unlock(&pipeline->mutex);
+        if (!channel_send(pipeline->unused, done, NULL))
+            return false;
+        done = next;
+    }
+    return true;
+}
+
+static void *writer_run(void *context)
+{
+    struct pipeline *pipeline = context;
+    const double started = clock_seconds();
+    struct error error;
+    struct job *job;
+    while ((job = channel_receive(pipeline->coded, &pipeline->write_stage))) {
+        struct job *done = NULL;
+        if (writer_put(pipeline->writer, job, &done, &error) < 0) {
+            pipeline_fail(pipeline, &error);
+            break;
+        }
+        if (!return_jobs(pipeline, done))
+            break;
+    }
+    pthread_mutex_lock(&pipeline->mutex);
+    bool failed = pipeline->failed;
+    pthread_mutex_unlock(&pipeline->mutex);
+    if (!failed && writer_finish(pipeline->writer, &error) < 0)
+        pipeline_fail(pipeline, &error);
+    pipeline->write_stage.busy = clock_seconds() - started - pipeline->write_stage.waiting;
+    return NULL;
+}
+
+/* ---- life ---- */
+
+static int start_threads(struct pipeline *pipeline, int encoders, struct error *error)
+{
+    if (pthread_create(&pipeline->write_thread, NULL, writer_run, pipeline) != 0)
+        return error_set(error, "a thread could not be started");
+    pipeline->writing = true;
+    while (pipeline->encoder_count < encoders) {
+        struct encoder *encoder = &pipeline->encoders[pipeline->encoder_count];
+        encoder->pipeline = pipeline;
+        if (codec_worker_create(&encoder->worker, error) < 0)
+            return -1;
+        if (pthread_create(&encoder->thread, NULL, encoder_run, encoder) != 0) {
+            codec_worker_destroy(encoder->worker);
+            return error_set(error, "a thread could not be started");
+        }
+        pipeline->encoder_count++;
+    }
+    return 0;
+}
+
+static int make_jobs(struct pipeline *pipeline, int count, struct error *error)
+{
+    const struct store_info *info = pipeline->info;
+    if (array_alloc(&pipeline->jobs, count, error) < 0)
+        return -1;
+    for (; pipeline->job_count < count; pipeline->job_count++) {
+        struct job *job = &pipeline->jobs[pipeline->job_count];
+        if (array_alloc(&job->states, (size_t)info->rows * (size_t)info->hidden, error) < 0)
+            return -1;
+        channel_send(pipeline->unused, job, NULL);
+    }
+    return 0;
+}
+
+int pipeline_open(struct store *store, const struct plan *plan, struct pipeline **result, struct error *error)
+{
+    struct pipeline *pipeline = memory_alloc(1, sizeof *pipeline, error);
+    *result = NULL;
+    if (!pipeline)
+        return -1;
+    pthread_mutex_init(&pipeline->mutex, NULL);
+    pipeline->info = store_info(store);
+    pipeline->train = store_sequences(store, SPLIT_TRAIN);
+    const size_t jobs = (size_t)plan->jobs;
+    if (channel_create(jobs, &pipeline->unused, error) < 0 ||
+        channel_create(jobs, &pipeline->filled, error) < 0 ||
+        channel_create(jobs, &pipeline->coded, error) < 0 || make_jobs(pipeline, plan->jobs, error) < 0 ||
+        writer_create(store, &pipeline->writer, error) < 0 ||
+        array_alloc(&pipeline->encoders, plan->encoders, error) < 0 ||
+        start_threads(pipeline, plan->encoders, error) < 0) {
+        struct error ignored;
+        if (pipeline->unused && pipeline->filled && pipeline->coded)
+            pipeline_fail(pipeline, error);
+        pipeline_close(pipeline, &(struct pipeline_report){0}, &ignored);
+        return -1;
+    }
+    *result = pipeline;
+    return 0;
+}
+
+struct job *pipeline_job(struct pipeline *pipeline, struct stage *stage)
+{
+    return channel_receive(pipeline->unused, stage);
+}
+
+void pipeline_submit(struct pipeline *pipeline, struct job *job)
+{
+    channel_send(pipeline->filled, job, NULL);
+}
+
+static void join_threads(struct pipeline *pipeline, struct pipeline_report *report)
+{
+    *report = (struct pipeline_report){.encode.name = "encode"};
+    if (pipeline->filled)
+        channel_close(pipeline->filled);
+    for (int i = 0; i < pipeline->encoder_count; i++) {
+        struct encoder *encoder = &pipeline->encoders[i];
+        pthread_join(encoder->thread, NULL);
+        codec_worker_destroy(encoder->worker);
+        report->encode.busy += encoder->stage.busy;
+        report->encode.waiting += encoder->stage.waiting;
+    }
+    if (pipeline->coded)
+        channel_close(pipeline->coded);
+    if (pipeline->writing)
+        pthread_join(pipeline->write_thread, NULL);
+    report->write = pipeline->write_stage;
+    report->write.name = "write";
+    report->records = pipeline->written;
+}
+
+int pipeline_close(struct pipeline *pipeline, struct pipeline_report *report, struct error *error)
+{
+    if (!pipeline)
+        return 0;
+    join_threads(pipeline, report);
+    const int result = pipeline->failed ? -1 : 0;
+    if (result < 0)
+        *error = pipeline->error;
+    for (int i = 0; i < pipeline->job_count; i++) {
+        free(pipeline->jobs[i].states);
+        free(pipeline->jobs[i].record);
+    }
+    free(pipeline->jobs);
+    free(pipeline->encoders);
+    writer_destroy(pipeline->writer);
+    channel_destroy(pipeline->unused);
+    channel_destroy(pipeline->filled);
+    channel_destroy(pipeline->coded);
+    pthread_mutex_destroy(&pipeline->mutex);
+    free(pipeline);
+    return result;
+}

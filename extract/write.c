@@ -1,0 +1,149 @@
+#include "extract/write.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/memory.h"
+
+#define COMMIT_BYTES   (64u << 20)
+#define COMMIT_SECONDS 2.0
+#define NOTE           "bytes"
+
+struct writer {
+    struct store *store;
+    int taps;
+    uint64_t train; /* sequences of that split */
+    uint64_t *next; /* [taps] the place in store order that is stored next */
+    uint64_t *bytes; /* [taps] of records */
+    struct job *early; /* those whose predecessors have not come */
+    bool open; /* a transaction */
+    double began; /* clock_seconds of it */
+};
+
+/* ---- what is stored ---- */
+
+struct sequence sequence_at(uint64_t train, uint64_t index)
+{
+    return index < train ? (struct sequence){SPLIT_TRAIN, index}
+                         : (struct sequence){SPLIT_HELD_OUT, index - train};
+}
+
+uint64_t records_stored(const struct store *store, int tap)
+{
+    return store_progress(store, tap, SPLIT_TRAIN) + store_progress(store, tap, SPLIT_HELD_OUT);
+}
+
+int records_bytes(struct store *store, uint64_t *bytes, struct error *error)
+{
+    const size_t expected = (size_t)store_info(store)->taps * sizeof *bytes;
+    void *note;
+    size_t size;
+    memset(bytes, 0, expected);
+    if (store_get_note(store, NOTE, &note, &size, error) < 0)
+        return -1;
+    if (note && size == expected)
+        memcpy(bytes, note, expected);
+    free(note);
+    return 0;
+}
+
+/* ---- writing ---- */
+
+int writer_create(struct store *store, struct writer **result, struct error *error)
+{
+    struct writer *writer = memory_alloc(1, sizeof *writer, error);
+    *result = NULL;
+    if (!writer)
+        return -1;
+    writer->store = store;
+    writer->taps = store_info(store)->taps;
+    writer->train = store_sequences(store, SPLIT_TRAIN);
+    if (array_alloc(&writer->next, writer->taps, error) < 0 ||
+        array_alloc(&writer->bytes, writer->taps, error) < 0 ||
+        records_bytes(store, writer->bytes, error) < 0) {
+        writer_destroy(writer);
+        return -1;
+    }
+    for (int tap = 0; tap < writer->taps; tap++)
+        writer->next[tap] = records_stored(store, tap);
+    *result = writer;
+    return 0;
+}
+
+void writer_destroy(struct writer *writer)
+{
+    if (!writer)
+        return;
+    free(writer->next);
+    free(writer->bytes);
+    free(writer);
+}
+
+static int commit(struct writer *writer, struct error *error)
+{
+    struct store *store = writer->store;
+    const uint64_t train = writer->train;
+    for (int tap = 0; tap < writer->taps; tap++) {
+        const uint64_t next = writer->next[tap];
+        if (store_set_progress(store, tap, SPLIT_TRAIN, next < train ? next : train, error) < 0 ||
+            store_set_progress(store, tap, SPLIT_HELD_OUT, next < train ? 0 : next - train, error) < 0)
+            return -1;
+    }
+    if (store_put_note(store, NOTE, writer->bytes, (size_t)writer->taps * sizeof *writer->bytes, error) < 0)
+        return -1;
+    writer->open = false;
+    return store_commit(store, error);
+}
+
+static int put_record(struct writer *writer, const struct job *job, struct error *error)
+{
+    if (!writer->open) {
+        if (store_begin(writer->store, error) < 0)
+            return -1;
+        writer->open = true;
+        writer->began = clock_seconds();
+    }
+    if (store_put_record(writer->store, job->tap, sequence_at(writer->train, job->index), job->record,
+                         job->size, error) < 0)
+        return -1;
+    writer->next[job->tap]++;
+    writer->bytes[job->tap] += job->size;
+    return 0;
+}
+
+/* Takes out of the early jobs one whose turn it is, or returns NULL. */
+static struct job *take_next(struct writer *writer)
+{
+    for (struct job **link = &writer->early; *link; link = &(*link)->next) {
+        struct job *job = *link;
+        if (job->index == writer->next[job->tap]) {
+            *link = job->next;
+            return job;
+        }
+    }
+    return NULL;
+}
+
+int writer_put(struct writer *writer, struct job *job, struct job **done, struct error *error)
+{
+    job->next = writer->early;
+    writer->early = job;
+    while ((job = take_next(writer))) {
+        int result = put_record(writer, job, error);
+        job->next = *done;
+        *done = job;
+        if (result < 0)
+            return -1;
+    }
+    if (writer->open &&
+        (store_pending(writer->store) >= COMMIT_BYTES || clock_seconds() - writer->began >= COMMIT_SECONDS))
+        return commit(writer, error);
+    return 0;
+}
+
+int writer_finish(struct writer *writer, struct error *error)
+{
+    return writer->open ? commit(writer, error) : 0;
+}

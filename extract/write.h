@@ -1,0 +1,49 @@
+/* write.h: puts coded records into the store in order, with their progress, commit by commit.
+ *
+ * A commit is made every 64 MB or 2 seconds; the marks of progress go with the records they count,
+ * so whatever moment a kill finds, what is marked is there.
+ *
+ *     writer_create(store, &writer, error);
+ *     free_jobs = NULL;
+ *     writer_put(writer, job, &free_jobs, error);        // any number of times
+ *     writer_finish(writer, error);                      // commits the rest
+ */
+#ifndef OFFRAMP_EXTRACT_WRITE_H
+#define OFFRAMP_EXTRACT_WRITE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/store/store.h"
+
+/* One sequence at one tap, on its way from the model to the store. */
+struct job {
+    int tap; /* its place in store_info */
+    uint64_t index; /* of the sequence in store order: training, then held out */
+    float *states; /* [rows, hidden] */
+    unsigned char *record; /* `size` bytes of `capacity` */
+    size_t capacity, size;
+    struct job *next; /* in a list of jobs */
+};
+
+struct writer;
+
+int writer_create(struct store *store, struct writer **writer, struct error *error);
+void writer_destroy(struct writer *writer); /* NULL is fine; what is not committed is dropped */
+
+/* Takes a coded job: it may come before its predecessors of the same tap and is kept until they have
+ * come. Jobs that are stored, this one or earlier ones, are pushed onto *done. */
+int writer_put(struct writer *writer, struct job *job, struct job **done, struct error *error);
+int writer_finish(struct writer *writer, struct error *error);
+
+/* ---- what is stored ---- */
+
+/* The sequence at a place in store order, with `train` training sequences in the store. */
+struct sequence sequence_at(uint64_t train, uint64_t index);
+/* Sequences of all splits in store order that have their record at a tap. */
+uint64_t records_stored(const struct store *store, int tap);
+/* Bytes of a tap's records, all runs together: bytes [taps]. */
+int records_bytes(struct store *store, uint64_t *bytes, struct error *error);
+
+#endif
