@@ -1,0 +1,35 @@
+/* run.h: the second stage: runs the model over the stored sequences and stores its states at the taps.
+ *
+ * Layer by layer over a super-batch: each layer's weights take all its calls through before the next
+ * layer's turn. When all weights are resident a super-batch is one call, and this is the ordinary
+ * forward pass. Layers above the last tap are never loaded.
+ *
+ *     reader -> compute -> encoders -> writer
+ *
+ * The sequences go in store order, from the first that lacks a record. A record depends on its
+ * sequence only, not on the ones computed with it, so wherever a run was stopped the next one makes
+ * the same bytes.
+ */
+#ifndef OFFRAMP_EXTRACT_RUN_H
+#define OFFRAMP_EXTRACT_RUN_H
+
+#include "common/base/channel.h"
+#include "common/base/error.h"
+#include "common/model/model.h"
+#include "common/store/store.h"
+#include "extract/plan.h"
+#include "kernels/ops.h"
+
+struct run_report {
+    uint64_t tokens; /* computed in this run */
+    double seconds; /* loading the weights included */
+    double loading; /* of those, loading weights */
+    struct stage read, compute, encode, write;
+};
+
+/* Nothing is computed when every record is there. A signal ends it early: an error that says how to go
+ * on, with everything so far committed; the report is filled then too. */
+int run_model(const struct model *model, struct backend *backend, struct store *store, const struct plan *plan,
+              struct run_report *report, struct error *error);
+
+#endif

@@ -1,0 +1,60 @@
+#include "extract/source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NOTE "sources"
+
+static int put_tensor(const struct model *model, struct store *store, int layer, enum tensor_role role,
+                      struct error *error)
+{
+    const struct tensor *tensor = model_tensor(model, layer, role);
+    char name[64];
+    if (!tensor)
+        return 0; /* this family has none */
+    if (role >= ROLE_ATTENTION_NORM)
+        snprintf(name, sizeof name, "%d/%s", layer + 1, role_name(role));
+    else
+        snprintf(name, sizeof name, "%s", role_name(role));
+    const int64_t rows = tensor->dims == 1 ? 1 : tensor->shape[0];
+    const int64_t cols = tensor->dims == 1 ? tensor->shape[0] : tensor->shape[1];
+    /* One commit a tensor: what is not committed is held in memory. */
+    if (store_begin(store, error) < 0 ||
+        store_put_source(store, name, tensor->type, rows, cols, tensor->data, error) < 0)
+        return -1;
+    return store_commit(store, error);
+}
+
+static int put_all(const struct model *model, struct store *store, struct error *error)
+{
+    static const enum tensor_role roles[] = {ROLE_MLP_NORM, ROLE_MLP_GATE, ROLE_MLP_UP, ROLE_MLP_DOWN};
+    const struct store_info *info = store_info(store);
+    if (put_tensor(model, store, 0, ROLE_FINAL_NORM, error) < 0 ||
+        put_tensor(model, store, 0, ROLE_OUTPUT, error) < 0)
+        return -1;
+    for (int i = 0; i < info->taps; i++) {
+        const int layer = info->tap[i].layer;
+        if (layer == 0 || (i > 0 && info->tap[i - 1].layer == layer))
+            continue;
+        for (size_t r = 0; r < sizeof roles / sizeof *roles; r++)
+            if (put_tensor(model, store, layer - 1, roles[r], error) < 0)
+                return -1;
+    }
+    return 0;
+}
+
+int sources_store(const struct model *model, struct store *store, struct error *error)
+{
+    void *note = NULL;
+    size_t size;
+    if (store_get_note(store, NOTE, &note, &size, error) < 0)
+        return -1;
+    if (note) {
+        free(note);
+        return 0;
+    }
+    if (put_all(model, store, error) < 0 || store_begin(store, error) < 0 ||
+        store_put_note(store, NOTE, "complete", 8, error) < 0)
+        return -1;
+    return store_commit(store, error);
+}
