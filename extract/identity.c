@@ -1,0 +1,154 @@
+#include "extract/identity.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cli.h"
+#include "common/store/store.h"
+
+/* ---- making ---- */
+
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static json_t *cap_to_json(uint64_t tokens)
+{
+    return tokens > INT64_MAX ? json_null() : json_integer((json_int_t)tokens);
+}
+
+static json_t *paths_to_json(const struct extract_options *options)
+{
+    json_t *paths = json_array();
+    for (size_t i = 0; i < options->corpus.count; i++)
+        json_array_append_new(paths, json_string(options->corpus.path[i]));
+    for (size_t i = 0; i < options->held_out_corpus.count; i++)
+        json_array_append_new(paths, json_string(options->held_out_corpus.path[i]));
+    return paths;
+}
+
+static json_t *corpus_to_json(const struct identity *identity)
+{
+    const struct extract_options *options = identity->options;
+    return json_pack("{s:o, s:I, s:I, s:s, s:s, s:f, s:o, s:o, s:i}", "paths", paths_to_json(options), "files",
+                     (json_int_t)identity->list->count, "bytes", (json_int_t)identity->list->bytes,
+                     "fingerprint", identity->list->fingerprint, "field", options->field, "held_out",
+                     options->held_out, "tokens", cap_to_json(options->tokens[SPLIT_TRAIN]), "held_out_tokens",
+                     cap_to_json(options->tokens[SPLIT_HELD_OUT]), "end_of_text", (int)identity->end);
+}
+
+static json_t *taps_to_json(const struct identity *identity)
+{
+    json_t *taps = json_array();
+    for (int i = 0; i < identity->taps; i++) {
+        char name[TAP_NAME_SIZE];
+        tap_name(identity->tap[i], model_config(identity->model)->layers, name);
+        json_array_append_new(taps, json_pack("{s:s, s:s}", "name", name, "codec", identity->options->codec));
+    }
+    return taps;
+}
+
+static json_t *model_to_json(const struct identity *identity, struct error *error)
+{
+    char fingerprint[17];
+    if (model_fingerprint(identity->model, fingerprint, error) < 0)
+        return NULL;
+    json_t *object = config_to_json(model_config(identity->model), error);
+    if (!object)
+        return NULL;
+    json_object_set_new(object, "name", json_string(last_part(model_path(identity->model))));
+    json_object_set_new(object, "fingerprint", json_string(fingerprint));
+    return object;
+}
+
+json_t *identity_manifest(const struct identity *identity, struct error *error)
+{
+    char tokenizer[17];
+    json_t *model = model_to_json(identity, error);
+    if (!model)
+        return NULL;
+    if (identity->tokenizer)
+        tokenizer_fingerprint(identity->tokenizer, tokenizer);
+    json_t *manifest =
+        json_pack("{s:o, s:s?, s:o, s:i, s:o, s:s, s:s, s:s}", "model", model, "tokenizer",
+                  identity->tokenizer ? tokenizer : NULL, "corpus", corpus_to_json(identity), "rows",
+                  identity->options->rows, "taps", taps_to_json(identity), "numerics", identity->numerics,
+                  "command", identity->options->command, "version", OFFRAMP_VERSION);
+    if (!manifest)
+        error_set(error, "the manifest could not be written: a path is not UTF-8, or memory is out");
+    return manifest;
+}
+
+/* ---- comparing ---- */
+
+static const struct {
+    const char *option, *object, *member; /* object NULL: a member of the manifest itself */
+} fields[] = {
+    {"--model (name)", "model", "name"},
+    {"--model (fingerprint of the weights)", "model", "fingerprint"},
+    {"--model (fingerprint of the tokenizer)", NULL, "tokenizer"},
+    {"--corpus (number of files)", "corpus", "files"},
+    {"--corpus (bytes)", "corpus", "bytes"},
+    {"--corpus (fingerprint of the files)", "corpus", "fingerprint"},
+    {"--field", "corpus", "field"},
+    {"--held-out", "corpus", "held_out"},
+    {"--tokens", "corpus", "tokens"},
+    {"--held-out-tokens", "corpus", "held_out_tokens"},
+    {"--end-of-text", "corpus", "end_of_text"},
+    {"--seq-len", NULL, "rows"},
+    {"--taps or --codec", NULL, "taps"},
+    {"--device, --math or the libraries (numerics)", NULL, "numerics"},
+};
+
+/* "6 lossless, final lossless": taps are read more easily so than as JSON. */
+static char *print_taps(const json_t *taps)
+{
+    size_t index, size = 1;
+    json_t *tap;
+    json_array_foreach(taps, index, tap) size += json_string_length(json_object_get(tap, "name")) +
+                                                 json_string_length(json_object_get(tap, "codec")) + 3;
+    char *text = calloc(size, 1);
+    if (!text)
+        return NULL;
+    json_array_foreach(taps, index, tap)
+    {
+        const char *name = json_string_value(json_object_get(tap, "name"));
+        const char *codec = json_string_value(json_object_get(tap, "codec"));
+        strcat(text, index > 0 ? ", " : "");
+        strcat(text, name ? name : "?");
+        strcat(text, " ");
+        strcat(text, codec ? codec : "?");
+    }
+    return text;
+}
+
+static char *print_value(const json_t *value)
+{
+    if (json_is_array(value))
+        return print_taps(value);
+    if (!value || json_is_null(value))
+        return strdup("none");
+    return json_is_string(value) ? strdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY);
+}
+
+int identity_compare(const char *store, const json_t *there, const json_t *wanted, struct error *error)
+{
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        const char *object = fields[i].object;
+        const json_t *old = json_object_get(object ? json_object_get(there, object) : there, fields[i].member);
+        const json_t *new =
+            json_object_get(object ? json_object_get(wanted, object) : wanted, fields[i].member);
+        if (json_equal(old, new) || (!old && !new))
+            continue;
+        char *before = print_value(old), *now = print_value(new);
+        error_set(error,
+                  "%s: was made with another %s: %s; this command has %s: give the same, or another --out",
+                  store, fields[i].option, before ? before : "?", now ? now : "?");
+        free(before);
+        free(now);
+        return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,44 @@
+/* identity.h: the manifest of a store, and the check that a later command means the same store.
+ *
+ * The manifest:
+ *     model      config_to_json's members, "name" (of the file or folder), "fingerprint"
+ *     tokenizer  its fingerprint; null when the corpus is token files only
+ *     corpus     "paths", "files", "bytes", "fingerprint", "field", "held_out" (share), "tokens" and
+ *                "held_out_tokens" (caps, null: none), "end_of_text" (id)
+ *     rows       tokens per sequence
+ *     taps       [{"name", "codec"}], ascending
+ *     numerics   backend_identity
+ *     command, version
+ */
+#ifndef OFFRAMP_EXTRACT_IDENTITY_H
+#define OFFRAMP_EXTRACT_IDENTITY_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/model/model.h"
+#include "common/store/tap.h"
+#include "common/text/tokenizer.h"
+#include "extract/files.h"
+#include "extract/options.h"
+
+struct identity {
+    const struct extract_options *options;
+    const struct model *model;
+    const struct tokenizer *tokenizer; /* or NULL */
+    const struct corpus_list *list; /* identified */
+    const struct tap *tap; /* [taps], ascending */
+    int taps;
+    int32_t end;
+    const char *numerics;
+};
+
+/* A new object; NULL on error. Reads the whole model for its fingerprint. */
+json_t *identity_manifest(const struct identity *identity, struct error *error);
+
+/* 0 when a store with manifest `there` may be gone on with under `wanted`; else an error that names
+ * the option and both values. */
+int identity_compare(const char *store, const json_t *there, const json_t *wanted, struct error *error);
+
+#endif

@@ -1,0 +1,264 @@
+/* extract: runs a model once over a corpus and stores its hidden states. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cli.h"
+#include "common/base/memory.h"
+#include "common/base/pool.h"
+#include "extract/identity.h"
+#include "extract/options.h"
+#include "extract/plan.h"
+#include "extract/run.h"
+#include "extract/source.h"
+#include "extract/summary.h"
+#include "extract/tokenize.h"
+
+struct extraction {
+    const struct extract_options *options;
+    struct model *model;
+    struct tokenizer *tokenizer; /* NULL: the corpus is token files, and the model's is not known */
+    struct corpus_list list;
+    struct tap *tap; /* [taps], ascending */
+    int taps;
+    int32_t end; /* the end-of-text id */
+    int threads;
+    struct backend *backend;
+    struct store *store;
+};
+
+/* ---- what the command line means for this model ---- */
+
+static int compare_taps(const void *a, const void *b)
+{
+    return tap_compare(*(const struct tap *)a, *(const struct tap *)b);
+}
+
+static int parse_taps(struct extraction *extraction, struct error *error)
+{
+    const int layers = model_config(extraction->model)->layers;
+    char **names, name[TAP_NAME_SIZE];
+    if (parse_list(extraction->options->taps, &names, &extraction->taps, error) < 0)
+        return error_prefix(error, "--taps");
+    int result = array_alloc(&extraction->tap, extraction->taps, error);
+    for (int i = 0; i < extraction->taps && result == 0; i++)
+        if ((result = tap_parse(names[i], layers, &extraction->tap[i], error)) < 0)
+            error_prefix(error, "--taps");
+    cli_list_free(names, extraction->taps);
+    if (result < 0)
+        return -1;
+    qsort(extraction->tap, (size_t)extraction->taps, sizeof *extraction->tap, compare_taps);
+    for (int i = 1; i < extraction->taps; i++) {
+        if (tap_compare(extraction->tap[i - 1], extraction->tap[i]) == 0) {
+            tap_name(extraction->tap[i], layers, name);
+            return error_set(error, "--taps: %s is named twice", name);
+        }
+    }
+    return 0;
+}
+
+/* Four, evenly spaced, the last of them final. */
+static int choose_taps(struct extraction *extraction, struct error *error)
+{
+    const int layers = model_config(extraction->model)->layers;
+    if (array_alloc(&extraction->tap, 4, error) < 0)
+        return -1;
+    for (int i = 1; i <= 4; i++)
+        if (layers * i / 4 > layers * (i - 1) / 4)
+            extraction->tap[extraction->taps++].layer = layers * i / 4;
+    return 0;
+}
+
+static int open_corpus(struct extraction *extraction, struct error *error)
+{
+    const struct extract_options *options = extraction->options;
+    for (size_t i = 0; i < options->corpus.count; i++)
+        if (corpus_list_add(&extraction->list, options->corpus.path[i], false, options->token_bytes, error) < 0)
+            return error_prefix(error, "--corpus");
+    for (size_t i = 0; i < options->held_out_corpus.count; i++)
+        if (corpus_list_add(&extraction->list, options->held_out_corpus.path[i], true, options->token_bytes,
+                            error) < 0)
+            return error_prefix(error, "--held-out-corpus");
+    return corpus_list_identify(&extraction->list, error);
+}
+
+/* A corpus of token files does without a tokenizer; if the model's can be had, it knows the end of text. */
+static int open_tokenizer(struct extraction *extraction, struct error *error)
+{
+    struct error reason;
+    const struct gguf *gguf = model_gguf(extraction->model);
+    const bool needed = corpus_list_has_text(&extraction->list);
+    if (!needed && extraction->options->end_of_text >= 0)
+        return 0;
+    if (tokenizer_open(gguf, gguf ? NULL : model_path(extraction->model), &extraction->tokenizer, &reason) ==
+            0 ||
+        !needed)
+        return 0;
+    return error_set(error,
+                     "%s: a text needs the model's tokenizer, but a corpus of token ids does not: tokenize "
+                     "it elsewhere and give raw little-endian ids (*.u16 or *.u32)",
+                     reason.text);
+}
+
+static int choose_end(struct extraction *extraction, struct error *error)
+{
+    const struct model_config *config = model_config(extraction->model);
+    int64_t end = extraction->options->end_of_text;
+    if (end < 0 && extraction->tokenizer)
+        end = tokenizer_end(extraction->tokenizer);
+    if (end < 0)
+        end = config->eos;
+    if (end < 0)
+        return error_set(error, "%s: does not say which token ends a text: give it with --end-of-text",
+                         model_path(extraction->model));
+    if (end >= config->vocab)
+        return error_set(error, "the end-of-text id %" PRId64 " is outside the model's vocabulary of %d", end,
+                         config->vocab);
+    extraction->end = (int32_t)end;
+    return 0;
+}
+
+static int check_length(const struct extraction *extraction, struct error *error)
+{
+    const int rows = extraction->options->rows, context = model_config(extraction->model)->context;
+    return rows <= context
+               ? 0
+               : error_set(error, "--seq-len: %d is more than the %d positions the model was made for", rows,
+                           context);
+}
+
+static int open_inputs(struct extraction *extraction, struct error *error)
+{
+    const struct extract_options *options = extraction->options;
+    const struct backend_options wanted = {.threads = options->threads, .math = options->math};
+    extraction->threads = options->threads > 0 ? options->threads : processor_count();
+    if (open_corpus(extraction, error) < 0)
+        return -1;
+    if (model_open(options->model, &extraction->model, error) < 0)
+        return error_prefix(error, "--model");
+    if (check_length(extraction, error) < 0 ||
+        (options->taps ? parse_taps(extraction, error) : choose_taps(extraction, error)) < 0 ||
+        open_tokenizer(extraction, error) < 0 || choose_end(extraction, error) < 0)
+        return -1;
+    return backend_open(options->device, &wanted, &extraction->backend, error);
+}
+
+/* ---- the store ---- */
+
+/* A new store, or the one that an earlier run of the same command began. */
+static int open_store(struct extraction *extraction, struct error *error)
+{
+    const char *path = extraction->options->out;
+    const struct identity identity = {.options = extraction->options,
+                                      .model = extraction->model,
+                                      .tokenizer = extraction->tokenizer,
+                                      .list = &extraction->list,
+                                      .tap = extraction->tap,
+                                      .taps = extraction->taps,
+                                      .end = extraction->end,
+                                      .numerics = backend_identity(extraction->backend)};
+    json_t *manifest = identity_manifest(&identity, error);
+    if (!manifest)
+        return -1;
+    int result;
+    if (!store_exists(path)) {
+        result = store_create(path, manifest, &extraction->store, error);
+    } else {
+        result = store_open(path, STORE_WRITE, &extraction->store, error);
+        if (result == 0)
+            result = identity_compare(path, store_manifest(extraction->store), manifest, error);
+    }
+    json_decref(manifest);
+    return result;
+}
+
+/* ---- the two stages ---- */
+
+static uint64_t most_sequences(const struct extract_options *options, enum split split)
+{
+    const uint64_t tokens = options->tokens[split];
+    return tokens == UINT64_MAX ? tokens : tokens / (uint64_t)options->rows;
+}
+
+static int tokenize(struct extraction *extraction, struct tokenize_result *result, struct error *error)
+{
+    const struct extract_options *options = extraction->options;
+    const struct tokenize_job job = {
+        .store = extraction->store,
+        .list = &extraction->list,
+        .rules = {.field = options->field,
+                  .held_out = options->held_out,
+                  .end = extraction->end,
+                  .vocab = model_config(extraction->model)->vocab},
+        .tokenizer = extraction->tokenizer,
+        .most = {most_sequences(options, SPLIT_TRAIN), most_sequences(options, SPLIT_HELD_OUT)},
+        .threads = extraction->threads};
+    if (corpus_tokenize(&job, result, error) < 0)
+        return -1;
+    if (result->sequences[SPLIT_TRAIN] == 0)
+        return error_set(error,
+                         "the training documents do not fill one sequence of %d tokens: give more text, or a "
+                         "smaller --seq-len (and another --out)",
+                         options->rows);
+    if (result->sequences[SPLIT_HELD_OUT] == 0)
+        fprintf(stderr,
+                "extract: warning: no held-out sequence: of %" PRIu64 " documents too few were chosen; "
+                "--held-out-corpus names some, --held-out a larger share\n",
+                result->documents[SPLIT_TRAIN] + result->documents[SPLIT_HELD_OUT]);
+    if (result->empty > 0)
+        fprintf(stderr, "extract: %" PRIu64 " empty documents were left out\n", result->empty);
+    return 0;
+}
+
+static int run(struct extraction *extraction, struct error *error)
+{
+    const struct extract_options *options = extraction->options;
+    struct tokenize_result tokens = {0};
+    struct run_report report;
+    struct plan plan;
+    const struct summary summary = {.store = extraction->store,
+                                    .plan = &plan,
+                                    .tokens = &tokens,
+                                    .run = &report,
+                                    .numerics = backend_identity(extraction->backend)};
+    if (plan_make(model_config(extraction->model), store_info(extraction->store), options->math,
+                  extraction->threads, options->memory, &plan, error) < 0 ||
+        sources_store(extraction->model, extraction->store, error) < 0 ||
+        tokenize(extraction, &tokens, error) < 0 ||
+        plan_check_disk(extraction->store, options->force, error) < 0 ||
+        run_model(extraction->model, extraction->backend, extraction->store, &plan, &report, error) < 0)
+        return -1;
+    if (!store_is_sealed(extraction->store) && store_seal(extraction->store, error) < 0)
+        return -1;
+    return summary_print(&summary, options->json, error);
+}
+
+static void close_extraction(struct extraction *extraction)
+{
+    store_close(extraction->store);
+    backend_close(extraction->backend);
+    tokenizer_close(extraction->tokenizer);
+    model_close(extraction->model);
+    corpus_list_free(&extraction->list);
+    free(extraction->tap);
+}
+
+int main(int argc, char **argv)
+{
+    struct extract_options options;
+    struct extraction extraction = {.options = &options};
+    struct error error;
+    cli_start();
+    extract_options_parse(argc, argv, &options);
+    int result = open_inputs(&extraction, &error);
+    if (result == 0)
+        result = open_store(&extraction, &error);
+    if (result == 0)
+        result = run(&extraction, &error);
+    if (result < 0)
+        fprintf(stderr, "extract: %s\n", error.text);
+    close_extraction(&extraction);
+    extract_options_free(&options);
+    return result < 0 ? EXIT_FAILED : EXIT_DONE;
+}

@@ -1,0 +1,276 @@
+#include "extract/options.h"
+
+#include <argp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cli.h"
+#include "common/base/memory.h"
+#include "common/base/string.h"
+
+#define HELD_OUT_SHARE 0.05
+#define ROWS           512
+#define LEAST_ROWS     16 /* more than MATMUL_FEW_ROWS: rows do not depend on each other then */
+#define MOST_ROWS      (1 << 20)
+#define MOST_THREADS   1024
+
+_Static_assert(LEAST_ROWS > MATMUL_FEW_ROWS, "a call of one sequence must run the kernels of many rows");
+
+enum {
+    OPTION_MODEL = 256,
+    OPTION_CORPUS,
+    OPTION_HELD_OUT_CORPUS,
+    OPTION_HELD_OUT,
+    OPTION_TOKENS,
+    OPTION_HELD_OUT_TOKENS,
+    OPTION_FIELD,
+    OPTION_TOKEN_TYPE,
+    OPTION_END_OF_TEXT,
+    OPTION_TAPS,
+    OPTION_CODEC,
+    OPTION_OUT,
+    OPTION_SEQ_LEN,
+    OPTION_DEVICE,
+    OPTION_MATH,
+    OPTION_THREADS,
+    OPTION_MEMORY,
+    OPTION_FORCE,
+    OPTION_JSON
+};
+
+static const struct argp_option option_list[] = {
+    {"model", OPTION_MODEL, "PATH", 0, "A GGUF file, or a folder with config.json and safetensors", 1},
+    {"out", OPTION_OUT, "STORE", 0, "The folder that gets the states", 1},
+    {"corpus", OPTION_CORPUS, "PATH...", 0,
+     "Files or folders: texts, *.jsonl, token files (*.u16, *.u32, *.bin)", 2},
+    {"held-out-corpus", OPTION_HELD_OUT_CORPUS, "PATH...", 0, "The same, for evaluation only", 2},
+    {"held-out", OPTION_HELD_OUT, "SHARE", 0,
+     "Share of the documents of --corpus kept for evaluation (0.05; with --held-out-corpus 0)", 2},
+    {"tokens", OPTION_TOKENS, "N", 0, "At most so many training tokens (all)", 2},
+    {"held-out-tokens", OPTION_HELD_OUT_TOKENS, "N", 0, "At most so many held-out tokens (all)", 2},
+    {"field", OPTION_FIELD, "NAME", 0, "The member of a JSON line that holds the text (text)", 2},
+    {"token-type", OPTION_TOKEN_TYPE, "TYPE", 0, "u16 or u32: the ids of *.bin files, little-endian", 2},
+    {"end-of-text", OPTION_END_OF_TEXT, "ID", 0, "The token between documents (the model's own)", 2},
+    {"seq-len", OPTION_SEQ_LEN, "T", 0, "Tokens per sequence (512)", 3},
+    {"taps", OPTION_TAPS, "LIST", 0,
+     "Where to read: 12: after layer 12, 12.mid: between its attention and its MLP, final; such as "
+     "6,12.mid,final "
+     "(four, evenly spaced)",
+     3},
+    {"codec", OPTION_CODEC, "NAME", 0, "How states are stored: raw:f32, raw (bf16), lossless (bf16) (lossless)",
+     3},
+    {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (auto)", 4},
+    {"math", OPTION_MATH, "MODE", 0, "f32, or bf16 with f32 sums (f32)", 4},
+    {"threads", OPTION_THREADS, "N", 0, "Threads that compute (one per processor)", 4},
+    {"memory", OPTION_MEMORY, "SIZE", 0,
+     "Stay within SIZE, such as 8G: weights are loaded layer by layer if need be", 4},
+    {"force", OPTION_FORCE, NULL, 0, "Start although the disk may become full", 5},
+    {"json", OPTION_JSON, NULL, 0, "Print the summary as JSON", 5},
+    {0}};
+
+struct parse {
+    struct extract_options *options;
+    struct path_list *paths; /* what a bare argument is added to; NULL: nothing */
+    bool held_out_given;
+};
+
+static void add_path(struct path_list *list, char *path, struct argp_state *state)
+{
+    struct error error;
+    if (array_grow(&list->path, &list->capacity, list->count + 1, &error) < 0)
+        argp_failure(state, EXIT_FAILED, 0, "%s", error.text);
+    list->path[list->count++] = path;
+}
+
+/* The place of `text` among `names`, which NULL ends. */
+static int choose(const char *option, const char *text, const char *const *names, struct argp_state *state)
+{
+    for (int i = 0; names[i]; i++)
+        if (strcmp(text, names[i]) == 0)
+            return i;
+    argp_error(state, "--%s: \"%s\" is not known", option, text);
+    return -1;
+}
+
+static int64_t read_integer(const char *option, const char *text, int64_t least, int64_t most,
+                            struct argp_state *state)
+{
+    int64_t value = 0;
+    struct error error;
+    if (parse_integer(text, least, most, &value, &error) < 0)
+        argp_error(state, "--%s: %s", option, error.text);
+    return value;
+}
+
+static uint64_t read_size(const char *option, const char *text, bool binary, struct argp_state *state)
+{
+    uint64_t value = 0;
+    struct error error;
+    if (parse_size(text, binary, &value, &error) < 0)
+        argp_error(state, "--%s: %s", option, error.text);
+    return value;
+}
+
+static double read_share(const char *text, struct argp_state *state)
+{
+    double value = 0;
+    struct error error;
+    if (parse_number(text, 0, 0.999, &value, &error) < 0)
+        argp_error(state, "--held-out: %s", error.text);
+    return value;
+}
+
+static void check_codec(const char *name, struct argp_state *state)
+{
+    struct error error;
+    if (!codec_find(name, &error))
+        argp_error(state, "--codec: %s", error.text);
+}
+
+/* What can only be checked once every option is there. */
+static void check_all(struct parse *parse, struct argp_state *state)
+{
+    struct extract_options *options = parse->options;
+    if (!options->model || !options->out || options->corpus.count == 0)
+        argp_error(state, "--model, --corpus and --out are wanted");
+    if (options->held_out_corpus.count > 0 && parse->held_out_given)
+        argp_error(state, "--held-out and --held-out-corpus are two ways to choose what is held out: give one");
+    if (!parse->held_out_given)
+        options->held_out = options->held_out_corpus.count > 0 ? 0 : HELD_OUT_SHARE;
+    for (int split = 0; split < SPLIT_COUNT; split++)
+        if (options->tokens[split] < (uint64_t)options->rows)
+            argp_error(state, "--%s: is less than one sequence of %d tokens",
+                       split == SPLIT_TRAIN ? "tokens" : "held-out-tokens", options->rows);
+}
+
+static error_t parse_corpus_option(int key, char *text, struct parse *parse, struct argp_state *state)
+{
+    static const char *const token_types[] = {"u16", "u32", NULL};
+    struct extract_options *options = parse->options;
+    switch (key) {
+    case OPTION_CORPUS:
+    case OPTION_HELD_OUT_CORPUS:
+        parse->paths = key == OPTION_CORPUS ? &options->corpus : &options->held_out_corpus;
+        add_path(parse->paths, text, state);
+        break;
+    case OPTION_HELD_OUT:
+        options->held_out = read_share(text, state);
+        parse->held_out_given = true;
+        break;
+    case OPTION_TOKENS: options->tokens[SPLIT_TRAIN] = read_size("tokens", text, false, state); break;
+    case OPTION_HELD_OUT_TOKENS:
+        options->tokens[SPLIT_HELD_OUT] = read_size("held-out-tokens", text, false, state);
+        break;
+    case OPTION_FIELD: options->field = text; break;
+    case OPTION_TOKEN_TYPE:
+        options->token_bytes = choose("token-type", text, token_types, state) == 0 ? 2 : 4;
+        break;
+    case OPTION_END_OF_TEXT:
+        options->end_of_text = read_integer("end-of-text", text, 0, INT32_MAX, state);
+        break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static error_t parse_run_option(int key, char *text, struct parse *parse, struct argp_state *state)
+{
+    static const char *const devices[] = {"auto", "cpu", "cuda", "ref", NULL}, *const maths[] = {"f32", "bf16",
+                                                                                                 NULL};
+    struct extract_options *options = parse->options;
+    switch (key) {
+    case OPTION_MODEL: options->model = text; break;
+    case OPTION_OUT: options->out = text; break;
+    case OPTION_SEQ_LEN:
+        options->rows = (int)read_integer("seq-len", text, LEAST_ROWS, MOST_ROWS, state);
+        break;
+    case OPTION_TAPS: options->taps = text; break;
+    case OPTION_CODEC:
+        check_codec(text, state);
+        options->codec = text;
+        break;
+    case OPTION_DEVICE: options->device = devices[choose("device", text, devices, state)]; break;
+    case OPTION_MATH: options->math = choose("math", text, maths, state) == 0 ? MATH_F32 : MATH_BF16; break;
+    case OPTION_THREADS: options->threads = (int)read_integer("threads", text, 1, MOST_THREADS, state); break;
+    case OPTION_MEMORY: options->memory = read_size("memory", text, true, state); break;
+    case OPTION_FORCE: options->force = true; break;
+    case OPTION_JSON: options->json = true; break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+    struct parse *parse = state->input;
+    if (key == ARGP_KEY_ARG) {
+        if (!parse->paths)
+            argp_error(state, "unexpected argument \"%s\"", text);
+        add_path(parse->paths, text, state);
+        return 0;
+    }
+    if (key == ARGP_KEY_END) {
+        check_all(parse, state);
+        return 0;
+    }
+    if (key >= OPTION_MODEL)
+        parse->paths = NULL;
+    error_t result = parse_corpus_option(key, text, parse, state);
+    return result == ARGP_ERR_UNKNOWN ? parse_run_option(key, text, parse, state) : result;
+}
+
+/* The line as a shell would take it. */
+static char *join_arguments(int argc, char **argv)
+{
+    struct string line = {0};
+    struct error error;
+    for (int i = 0; i < argc; i++) {
+        bool plain = argv[i][0] && !strpbrk(argv[i], " \t\n'\"\\$`*?[]{}()<>|&;#~!");
+        string_print(&line, "%s", i > 0 ? " " : "");
+        if (!plain)
+            string_print(&line, "'");
+        for (const char *c = argv[i]; *c; c++) {
+            if (*c == '\'')
+                string_print(&line, "'\\'");
+            string_append(&line, c, 1);
+        }
+        if (!plain)
+            string_print(&line, "'");
+    }
+    if (!string_failed(&line, &error))
+        return line.data;
+    string_free(&line);
+    return NULL;
+}
+
+void extract_options_parse(int argc, char **argv, struct extract_options *options)
+{
+    static const struct argp argp = {
+        option_list,
+        parse_option,
+        NULL,
+        "Run a model over a corpus and store its hidden states at chosen places."
+        "\vTexts are tokenized with the model's own tokenizer; each file is a document, or each line of a "
+        "*.jsonl. Token files hold raw token ids and need no tokenizer; documents in them end at the "
+        "end-of-text "
+        "id. The same command again goes on where a run was stopped.",
+        NULL,
+        NULL,
+        NULL};
+    struct parse parse = {.options = options};
+    *options = (struct extract_options){.field = "text",
+                                        .end_of_text = -1,
+                                        .tokens = {UINT64_MAX, UINT64_MAX},
+                                        .codec = "lossless",
+                                        .rows = ROWS,
+                                        .device = "auto"};
+    argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &parse);
+    options->command = join_arguments(argc, argv);
+}
+
+void extract_options_free(struct extract_options *options)
+{
+    free(options->corpus.path);
+    free(options->held_out_corpus.path);
+    free(options->command);
+}

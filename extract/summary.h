@@ -1,0 +1,25 @@
+/* summary.h: what extract has done, on stdout, for people or as JSON. */
+#ifndef OFFRAMP_EXTRACT_SUMMARY_H
+#define OFFRAMP_EXTRACT_SUMMARY_H
+
+#include <stdbool.h>
+
+#include "common/base/error.h"
+#include "common/store/store.h"
+#include "extract/plan.h"
+#include "extract/run.h"
+#include "extract/tokenize.h"
+
+struct summary {
+    struct store *store;
+    const struct plan *plan;
+    const struct tokenize_result *tokens;
+    const struct run_report *run;
+    const char *numerics;
+};
+
+/* Bytes and bits per value of each tap, all runs together; times of this run; each stage's busy and
+ * waiting seconds; the peak of memory. */
+int summary_print(const struct summary *summary, bool json, struct error *error);
+
+#endif
