@@ -22,7 +22,8 @@ void string_append(struct string *string, const char *bytes, size_t size)
 {
     if (!reserve(string, size))
         return;
-    memcpy(string->data + string->length, bytes, size);
+    if (size > 0) /* bytes may be NULL then, which memcpy may not see */
+        memcpy(string->data + string->length, bytes, size);
     string->length += size;
     string->data[string->length] = 0;
 }
