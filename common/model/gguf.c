@@ -429,7 +429,9 @@ static int read_file_parts(struct gguf *gguf, struct error *error)
     struct cursor cursor = {.gguf = gguf, .error = error};
     uint64_t version, tensors, entries;
     if (gguf->map.size < 4 || memcmp(gguf->map.data, "GGUF", 4) != 0)
-        return fail_at(&cursor, 0, "not a GGUF file (it does not begin with \"GGUF\")");
+        return fail_at(
+            &cursor, 0,
+            "not a GGUF file (it does not begin with \"GGUF\"; a Hugging Face model is named by its folder)");
     cursor.at = 4;
     if (read_number(&cursor, 4, "the header", &version) < 0 || check_version(&cursor, version) < 0 ||
         read_number(&cursor, 8, "the header", &tensors) < 0 ||
