@@ -1,0 +1,254 @@
+/* Tiny random models of every family against the states that Hugging Face transformers gives them
+ * (make_golden.py), on every backend of the host, as whole sequences and through the key-value cache. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/base/memory.h"
+#include "common/model/forward.h"
+#include "common/model/safetensors.h"
+#include "tests/test.h"
+
+#define FOLDER "tests/golden/"
+
+/* Both sides compute in f32, in different orders; an error in a formula is some percent of the RMS. */
+#define TOLERANCE 1e-4
+/* The same model and kernels twice, over different numbers of rows. */
+#define CACHE_TOLERANCE 1e-5
+
+enum { LAYERS = 2, TAPS = 2 * LAYERS + 1, LOGITS = TAPS };
+static const char *const tap_names[TAPS + 1] = {"0", "1.mid", "1", "2.mid", "2", "logits"};
+
+/* A model on a backend, and what it gives for the golden tokens: [B T, H], the last [B T, V]. */
+struct run {
+    struct model *model;
+    struct safetensors *golden;
+    const struct model_config *config;
+    int sequences, length; /* B, T */
+    struct backend *backend;
+    struct queue *queue;
+    struct ends *ends;
+    struct layer *layer[LAYERS];
+    struct forward_scratch *scratch;
+    struct kv kv[LAYERS];
+    struct buffer *ids, *x, *logits;
+    float *taps[TAPS + 1];
+};
+
+static int run_open(struct run *run, const char *model, const char *golden, const char *device,
+                    struct error *error)
+{
+    *run = (struct run){0};
+    if (model_open(model, &run->model, error) < 0 || safetensors_open(golden, &run->golden, error) < 0 ||
+        backend_open(device, &(struct backend_options){.threads = 2}, &run->backend, error) < 0 ||
+        queue_create(run->backend, &run->queue, error) < 0)
+        return -1;
+    const struct model_config *config = run->config = model_config(run->model);
+    const struct tensor *tokens = safetensors_find(run->golden, "tokens");
+    if (!tokens || tokens->type != DTYPE_I32 || tokens->dims != 2 || config->layers != LAYERS)
+        return error_set(error, "%s: not what make_golden.py writes", golden);
+    run->sequences = (int)tokens->shape[0];
+    run->length = (int)tokens->shape[1];
+    int rows = run->sequences * run->length;
+    unsigned uses = WEIGHT_FORWARD | WEIGHT_ROWS;
+    if (ends_load(run->model, run->backend, true, uses, &run->ends, error) < 0 ||
+        scratch_create(config, run->backend, rows, run->length + 2, &run->scratch, error) < 0 ||
+        buffer_create(run->backend, (size_t)rows * sizeof(int32_t), &run->ids, error) < 0 ||
+        buffer_create(run->backend, (size_t)rows * (size_t)config->hidden * sizeof(float), &run->x, error) <
+            0 ||
+        buffer_create(run->backend, (size_t)rows * (size_t)config->vocab * sizeof(float), &run->logits, error) <
+            0)
+        return -1;
+    for (int i = 0; i < LAYERS; i++)
+        if (layer_load(run->model, i, run->backend, uses, &run->layer[i], error) < 0 ||
+            kv_create(config, run->backend, run->length, &run->kv[i], error) < 0)
+            return -1;
+    for (int i = 0; i <= TAPS; i++)
+        if (array_alloc(&run->taps[i], rows * (i == LOGITS ? config->vocab : config->hidden), error) < 0)
+            return -1;
+    op_write(run->queue, matrix_i32(run->ids, rows, 1), tokens->data);
+    return 0;
+}
+
+static void run_close(struct run *run)
+{
+    for (int i = 0; i <= TAPS; i++)
+        free(run->taps[i]);
+    for (int i = 0; i < LAYERS; i++) {
+        layer_destroy(run->layer[i]);
+        kv_destroy(&run->kv[i]);
+    }
+    buffer_destroy(run->ids);
+    buffer_destroy(run->x);
+    buffer_destroy(run->logits);
+    scratch_destroy(run->scratch);
+    ends_destroy(run->ends);
+    queue_destroy(run->queue);
+    backend_close(run->backend);
+    safetensors_close(run->golden);
+    model_close(run->model);
+}
+
+/* Runs rows [from, from + rows) of the tokens; with `cached`, they are rows of one sequence that begins at
+ * row `start`. */
+static void run_rows(struct run *run, int from, int rows, bool cached, int start)
+{
+    int hidden = run->config->hidden, vocab = run->config->vocab, total = run->sequences * run->length;
+    struct queue *queue = run->queue;
+    struct matrix x = matrix_rows(matrix_f32(run->x, total, hidden), from, rows);
+    struct matrix logits = matrix_f32(run->logits, rows, vocab);
+    size_t at = (size_t)from * (size_t)hidden;
+    ends_embed(run->ends, queue, matrix_rows(matrix_i32(run->ids, total, 1), from, rows), x);
+    op_read(queue, x, run->taps[0] + at);
+    for (int i = 0; i < LAYERS; i++) {
+        struct place place = {.sequences = cached ? 1 : rows / run->length,
+                              .kv = cached ? &run->kv[i] : NULL,
+                              .first = cached ? from - start : 0};
+        layer_attention(run->layer[i], queue, run->scratch, &place, x);
+        op_read(queue, x, run->taps[2 * i + 1] + at);
+        layer_mlp(run->layer[i], queue, run->scratch, x);
+        op_read(queue, x, run->taps[2 * i + 2] + at);
+    }
+    op_norm(queue, x, ends_final_norm(run->ends), run->config->norm_epsilon, x);
+    op_matmul(queue, x, ends_output(run->ends), logits, OP_STORE);
+    op_read(queue, logits, run->taps[LOGITS] + (size_t)from * (size_t)vocab);
+}
+
+/* The largest difference of any tap as a share of that tap's RMS, checked and shown when it is too large. */
+static void check_taps(const struct run *run, const float *const *expected, double tolerance, const char *name,
+                       const char *device, const char *way)
+{
+    for (int i = 0; i <= TAPS; i++) {
+        size_t count = (size_t)run->sequences * (size_t)run->length *
+                       (size_t)(i == LOGITS ? run->config->vocab : run->config->hidden);
+        double largest = 0, squares = 0;
+        for (size_t j = 0; j < count; j++) {
+            double difference = fabs((double)run->taps[i][j] - (double)expected[i][j]);
+            largest = difference > largest || isnan(difference) ? difference : largest;
+            squares += (double)expected[i][j] * (double)expected[i][j];
+        }
+        double rms = sqrt(squares / (double)count);
+        if (!(largest <= tolerance * rms) || rms == 0)
+            test_fail(__FILE__, __LINE__, "%s on %s, %s: tap %s is off by %.2g of its RMS", name, device, way,
+                      tap_names[i], largest / rms);
+    }
+}
+
+static int check_cached(struct run *run, const float *const *expected, const char *name, const char *device,
+                        const int *pieces, const char *way, struct error *error)
+{
+    for (int s = 0; s < run->sequences; s++) {
+        int start = s * run->length, done = 0;
+        for (int i = 0; done < run->length; i++) {
+            int rows = pieces[i % 4] < run->length - done ? pieces[i % 4] : run->length - done;
+            run_rows(run, start + done, rows, true, start);
+            done += rows;
+        }
+    }
+    if (queue_wait(run->queue, error) < 0)
+        return -1;
+    check_taps(run, expected, CACHE_TOLERANCE, name, device, way);
+    return 0;
+}
+
+static int check_run(struct run *run, const char *name, const char *device, struct error *error)
+{
+    static const int single[4] = {1, 1, 1, 1}, uneven[4] = {5, 1, 9, 2};
+    const float *golden[TAPS + 1], *whole[TAPS + 1];
+    float *own[TAPS + 1];
+    int result = -1;
+    for (int i = 0; i <= TAPS; i++) {
+        const struct tensor *tensor = safetensors_find(run->golden, tap_names[i]);
+        if (!tensor || tensor->type != DTYPE_F32 ||
+            tensor->shape[1] != (i == LOGITS ? run->config->vocab : run->config->hidden))
+            return error_set(error, "tap %s of %s is missing", tap_names[i], name);
+        golden[i] = tensor->data;
+    }
+    run_rows(run, 0, run->sequences * run->length, false, 0);
+    if (queue_wait(run->queue, error) < 0)
+        return -1;
+    check_taps(run, golden, TOLERANCE, name, device, "all sequences at once");
+    for (int i = 0; i <= TAPS; i++) { /* keep these, and let the next run fill others */
+        whole[i] = own[i] = run->taps[i];
+        run->taps[i] = NULL;
+    }
+    for (int i = 0; i <= TAPS; i++)
+        if (array_alloc(&run->taps[i],
+                        run->sequences * run->length * (i == LOGITS ? run->config->vocab : run->config->hidden),
+                        error) < 0)
+            goto done;
+    for (int s = 0; s < run->sequences; s++)
+        run_rows(run, s * run->length, run->length, false, 0);
+    if (queue_wait(run->queue, error) < 0)
+        goto done;
+    check_taps(run, whole, CACHE_TOLERANCE, name, device, "one sequence at a time");
+    if (check_cached(run, whole, name, device, single, "token by token", error) < 0 ||
+        check_cached(run, whole, name, device, uneven, "in uneven pieces", error) < 0)
+        goto done;
+    result = 0;
+done:
+    for (int i = 0; i <= TAPS; i++)
+        free(own[i]);
+    return result;
+}
+
+static void check_model(const char *name, const char *model, const char *golden)
+{
+    static const char *const devices[] = {"ref", "cpu"};
+    for (int i = 0; i < 2; i++) {
+        struct error error;
+        struct run run;
+        if (run_open(&run, model, golden, devices[i], &error) < 0 ||
+            check_run(&run, name, devices[i], &error) < 0)
+            test_fail(__FILE__, __LINE__, "%s on %s: %s", name, devices[i], error.text);
+        run_close(&run);
+    }
+}
+
+TEST(golden_llama)
+{
+    check_model("llama", FOLDER "llama", FOLDER "llama/states.safetensors");
+}
+
+TEST(golden_bias)
+{
+    check_model("bias", FOLDER "bias", FOLDER "bias/states.safetensors");
+}
+
+TEST(golden_mistral)
+{
+    check_model("mistral", FOLDER "mistral", FOLDER "mistral/states.safetensors");
+}
+
+TEST(golden_qwen2)
+{
+    check_model("qwen2", FOLDER "qwen2", FOLDER "qwen2/states.safetensors");
+}
+
+TEST(golden_qwen3)
+{
+    check_model("qwen3", FOLDER "qwen3", FOLDER "qwen3/states.safetensors");
+}
+
+TEST(golden_gguf)
+{
+    check_model("gguf", FOLDER "gguf.gguf", FOLDER "gguf.states.safetensors");
+}
+
+/* What does not fit makes the queue fail; nothing is written outside. */
+TEST(golden_room)
+{
+    struct error error;
+    struct run run;
+    for (int i = 0; i < 3; i++) {
+        REQUIRE_OK(run_open(&run, FOLDER "llama", FOLDER "llama/states.safetensors", "ref", &error));
+        struct place place = {.sequences = 1, .kv = i ? &run.kv[0] : NULL, .first = i == 2 ? run.length : 0};
+        /* longer than the rope table, longer than the cache, behind the cache's end */
+        int rows = i == 0 ? run.length + 3 : i == 1 ? run.length + 1 : 1;
+        layer_attention(run.layer[0], run.queue, run.scratch, &place,
+                        matrix_rows(matrix_f32(run.x, rows, run.config->hidden), 0, rows));
+        CHECK(queue_wait(run.queue, &error) < 0);
+        run_close(&run);
+    }
+}
+
+TEST_MAIN
