@@ -1,0 +1,435 @@
+#include "common/model/model.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/base/file.h"
+#include "common/base/json.h"
+#include "common/model/safetensors.h"
+#include "tests/make_gguf.h"
+#include "tests/test.h"
+
+static const char *gguf_path_new(void)
+{
+    static char path[4200];
+    snprintf(path, sizeof path, "%s/test.gguf", test_folder());
+    return path;
+}
+
+/* Opens the maker's file and expects it to be refused with `expected`. */
+static void check_refused(struct gguf_maker *maker, const char *expected)
+{
+    struct error error;
+    struct model *model;
+    const char *path = gguf_path_new();
+    maker_write(maker, path);
+    if (model_open(path, &model, &error) == 0) {
+        test_fail(__FILE__, __LINE__, "accepted, where \"%s\" is expected", expected);
+        model_close(model);
+        return;
+    }
+    CHECK_TEXT(error.text, expected);
+    CHECK_TEXT(error.text, path);
+}
+
+static int open_maker(struct gguf_maker *maker, struct model **model, struct error *error)
+{
+    const char *path = gguf_path_new();
+    maker_write(maker, path);
+    return model_open(path, model, error);
+}
+
+TEST(model_gguf)
+{
+    struct gguf_maker maker;
+    struct error error;
+    struct model *model;
+    maker_llama(&maker);
+    REQUIRE_OK(open_maker(&maker, &model, &error));
+    const struct model_config *config = model_config(model);
+    CHECK(strcmp(config->family, "llama") == 0 && config->layers == 1 && config->hidden == 32);
+    CHECK(config->heads == 4 && config->kv_heads == 2 && config->head_size == 8 && config->intermediate == 32);
+    CHECK(config->vocab == 16 && config->context == 64 && config->window == 0 && config->tied);
+    CHECK(config->rope_pairs == ROPE_ADJACENT && config->rope_theta == 10000 && config->norm_epsilon == 1e-5f);
+    CHECK(config->bos == 1 && config->eos == 2 && !config->attention_bias && !config->head_norms);
+    CHECK(config->rope_scaling == ROPE_SCALING_NONE);
+    CHECK(model_gguf(model) != NULL);
+    const struct tensor *gate = model_tensor(model, 0, ROLE_MLP_GATE);
+    CHECK(gate && strcmp(gate->name, "blk.0.ffn_gate.weight") == 0 && gate->type == DTYPE_Q8_0);
+    CHECK(model_tensor(model, 0, ROLE_OUTPUT) == model_tensor(model, 0, ROLE_EMBEDDING));
+    CHECK(!model_tensor(model, 0, ROLE_Q_BIAS) && !model_tensor(model, 0, ROLE_Q_NORM));
+    model_close(model);
+}
+
+/* Roles a file may have beside the usual ones. */
+TEST(model_gguf_options)
+{
+    struct gguf_maker maker;
+    struct error error;
+    struct model *model;
+    maker_llama(&maker);
+    maker_tensor(&maker, "output.weight", GGML_F16, 2, (uint64_t[]){32, 16}, NULL, 1024);
+    maker_tensor(&maker, "blk.0.attn_q.bias", GGML_F32, 1, (uint64_t[]){32}, NULL, 128);
+    maker_tensor(&maker, "blk.0.attn_k.bias", GGML_F32, 1, (uint64_t[]){16}, NULL, 64);
+    maker_tensor(&maker, "blk.0.attn_v.bias", GGML_F32, 1, (uint64_t[]){16}, NULL, 64);
+    maker_u32(&maker, "llama.attention.sliding_window", 7);
+    maker_string(&maker, "llama.rope.scaling.type", "linear");
+    maker_f32(&maker, "llama.rope.scaling.factor", 4);
+    REQUIRE_OK(open_maker(&maker, &model, &error));
+    const struct model_config *config = model_config(model);
+    CHECK(!config->tied && config->attention_bias && config->window == 7 && config->window_layer == 0);
+    CHECK(config->rope_scaling == ROPE_SCALING_LINEAR && config->rope_factor == 4);
+    CHECK(strcmp(model_tensor(model, 0, ROLE_OUTPUT)->name, "output.weight") == 0);
+    CHECK(strcmp(model_tensor(model, 0, ROLE_K_BIAS)->name, "blk.0.attn_k.bias") == 0);
+    model_close(model);
+
+    maker_llama(&maker);
+    maker_tensor(&maker, "blk.0.attn_q.bias", GGML_F32, 1, (uint64_t[]){32}, NULL, 128);
+    check_refused(&maker, "tensor \"blk.0.attn_k.bias\" (k_bias of layer 1, [16]) is missing");
+}
+
+/* Llama 3 in GGUF: the divisors come from a tensor, and its name is only an extra when it was read. */
+TEST(model_rope_freqs)
+{
+    static const float divisors[4] = {1, 1.5f, 4, 8};
+    struct gguf_maker maker;
+    struct error error;
+    struct model *model;
+    maker_llama(&maker);
+    maker_tensor(&maker, "rope_freqs.weight", GGML_F32, 1, (uint64_t[]){4}, divisors, sizeof divisors);
+    maker_f32(&maker, "llama.rope.scale_linear", 2);
+    REQUIRE_OK(open_maker(&maker, &model, &error));
+    const struct model_config *config = model_config(model);
+    CHECK(config->rope_scaling == ROPE_SCALING_TABLE);
+    for (int i = 0; i < 4; i++)
+        CHECK(config->rope_divisors[i] == 2 * divisors[i]);
+    float table[2 * 8];
+    config_rope_table(config, 2, table);
+    for (int i = 0; i < 4; i++) {
+        double angle = pow(10000, -i / 4.0) / (2 * (double)divisors[i]);
+        CHECK(fabs((double)table[8 + i] - cos(angle)) < 1e-7 &&
+              fabs((double)table[12 + i] - sin(angle)) < 1e-7);
+        CHECK(table[i] == 1 && table[4 + i] == 0);
+    }
+    model_close(model);
+    maker_llama(&maker);
+    maker_tensor(&maker, "rope_freqs.weight", GGML_F32, 1, (uint64_t[]){5}, NULL, 20);
+    check_refused(&maker, "tensor \"rope_freqs.weight\" is f32 with 5 values, f32 with 4 expected");
+}
+
+TEST(model_refuses_tensors)
+{
+    struct gguf_maker maker;
+    maker_llama(&maker);
+    maker_drop_tensor(&maker, "blk.0.ffn_up.weight");
+    check_refused(&maker, "tensor \"blk.0.ffn_up.weight\" (mlp_up of layer 1, [32, 32]) is missing");
+    maker_llama(&maker);
+    maker_tensor(&maker, "blk.0.attn_rel.weight", GGML_F32, 1, (uint64_t[]){3}, NULL, 12);
+    check_refused(&maker, "tensor \"blk.0.attn_rel.weight\" [3] has no place in a llama model");
+    maker_llama(&maker);
+    maker_tensor(&maker, "blk.1.attn_norm.weight", GGML_F32, 1, (uint64_t[]){32}, NULL, 128);
+    check_refused(&maker, "tensor \"blk.1.attn_norm.weight\" [32] has no place");
+    maker_llama(&maker);
+    maker_tensor(&maker, "blk.0.attn_k.weight", GGML_F16, 2, (uint64_t[]){32, 32}, NULL, 2048);
+    check_refused(&maker,
+                  "tensor \"blk.0.attn_k.weight\" (k of layer 1) has shape [32, 32], [16, 32] expected");
+    maker_llama(&maker);
+    maker_tensor(&maker, "output_norm.weight", GGML_Q8_0, 1, (uint64_t[]){32}, NULL, 34);
+    check_refused(&maker, "(final_norm) is of type q8_0; f32, f16 or bf16 expected");
+    maker_llama(&maker);
+    maker_string(&maker, "general.architecture", "qwen3");
+    check_refused(&maker, "key \"qwen3.block_count\" is missing");
+    maker_llama(&maker);
+    maker_string(&maker, "general.architecture", "gpt2");
+    check_refused(&maker, "architecture \"gpt2\" is not supported (known are llama, qwen2, qwen3)");
+}
+
+/* The identity follows the weights and the config, and nothing else. */
+TEST(model_fingerprint)
+{
+    static float norm[32];
+    char first[17], second[17], third[17], fourth[17];
+    struct gguf_maker maker;
+    struct error error;
+    struct model *model;
+    maker_llama(&maker);
+    REQUIRE_OK(open_maker(&maker, &model, &error));
+    REQUIRE_OK(model_fingerprint(model, first, &error));
+    model_close(model);
+    maker_llama(&maker);
+    maker_string(&maker, "general.name", "another");
+    REQUIRE_OK(open_maker(&maker, &model, &error));
+    REQUIRE_OK(model_fingerprint(model, second, &error));
+    model_close(model);
+    maker_llama(&maker);
+    maker_f32(&maker, "llama.rope.freq_base", 10001);
+    REQUIRE_OK(open_maker(&maker, &model, &error));
+    REQUIRE_OK(model_fingerprint(model, third, &error));
+    model_close(model);
+    maker_llama(&maker);
+    maker_tensor(&maker, "blk.0.ffn_norm.weight", GGML_F32, 1, (uint64_t[]){32}, norm, sizeof norm);
+    REQUIRE_OK(open_maker(&maker, &model, &error));
+    REQUIRE_OK(model_fingerprint(model, fourth, &error));
+    model_close(model);
+    CHECK(strlen(first) == 16 && strcmp(first, second) == 0);
+    CHECK(strcmp(first, third) != 0 && strcmp(first, fourth) != 0 && strcmp(third, fourth) != 0);
+}
+
+/* ---- config.json ---- */
+
+static const char base[] = "{\"model_type\": \"llama\", \"hidden_size\": 64, \"intermediate_size\": 96, "
+                           "\"num_hidden_layers\": 4, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+                           "\"vocab_size\": 100, \"max_position_embeddings\": 2048}";
+
+/* The base with the members of `change` put over it. */
+static int config_changed(const char *change, struct model_config *config, struct error *error)
+{
+    json_t *object = json_parse("base", base, strlen(base), error);
+    json_t *over = json_parse("change", change, strlen(change), error);
+    int result = object && over && json_object_update(object, over) == 0
+                     ? config_from_hf("config.json", object, config, error)
+                     : -1;
+    json_decref(object);
+    json_decref(over);
+    return result;
+}
+
+TEST(config_hf_defaults)
+{
+    struct model_config config;
+    struct error error;
+    REQUIRE_OK(config_changed("{}", &config, &error));
+    CHECK(config.head_size == 16 && config.norm_epsilon == 1e-6f && config.rope_theta == 10000);
+    CHECK(!config.tied && config.window == 0 && config.rope_pairs == ROPE_HALVES && config.bos == -1);
+    REQUIRE_OK(config_changed("{\"num_key_value_heads\": null, \"head_dim\": null, \"rope_scaling\": null, "
+                              "\"eos_token_id\": [5, 6], \"sliding_window\": 9}",
+                              &config, &error));
+    CHECK(config.kv_heads == 4 && config.head_size == 16 && config.eos == 5 && config.window == 0);
+    REQUIRE_OK(config_changed("{\"attention_bias\": true, \"mlp_bias\": true, \"tie_word_embeddings\": true, "
+                              "\"head_dim\": 24}",
+                              &config, &error));
+    CHECK(config.attention_bias && config.output_bias && config.mlp_bias && config.tied &&
+          config.head_size == 24);
+    REQUIRE_OK(config_changed("{\"model_type\": \"qwen3\"}", &config, &error));
+    CHECK(config.head_size == 128 && config.head_norms && !config.attention_bias);
+    REQUIRE_OK(config_changed("{\"model_type\": \"qwen2\", \"attention_bias\": false}", &config, &error));
+    CHECK(config.head_size == 16 && config.attention_bias && !config.output_bias);
+}
+
+TEST(config_hf_rope)
+{
+    static const char llama3[] = "{\"rope_theta\": 500000.0, \"rope_scaling\": {\"rope_type\": \"llama3\", "
+                                 "\"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
+                                 "\"original_max_position_embeddings\": 8192}}";
+    struct model_config config;
+    struct error error;
+    REQUIRE_OK(config_changed(llama3, &config, &error));
+    CHECK(config.rope_scaling == ROPE_SCALING_LLAMA3 && config.rope_theta == 500000 && config.rope_factor == 8);
+    CHECK(config.rope_low == 1 && config.rope_high == 4 && config.rope_original == 8192);
+    REQUIRE_OK(config_changed("{\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 7}}", &config,
+                              &error));
+    CHECK(config.rope_scaling == ROPE_SCALING_NONE && config.rope_theta == 7);
+    REQUIRE_OK(config_changed("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}", &config, &error));
+    CHECK(config.rope_scaling == ROPE_SCALING_LINEAR && config.rope_factor == 2 && config.rope_theta == 10000);
+    float table[4 * 16];
+    config_rope_table(&config, 4, table);
+    CHECK(fabs((double)table[3 * 16] - cos(1.5)) < 1e-7 && fabs((double)table[3 * 16 + 8] - sin(1.5)) < 1e-7);
+    CHECK(fabs((double)table[2 * 16 + 9] - sin(pow(10000, -1.0 / 8))) < 1e-7);
+}
+
+TEST(config_hf_window)
+{
+    struct model_config config;
+    struct error error;
+    REQUIRE_OK(config_changed("{\"model_type\": \"mistral\"}", &config, &error));
+    CHECK(config.window == 4096 && config.window_layer == 0);
+    REQUIRE_OK(config_changed("{\"model_type\": \"mistral\", \"sliding_window\": null}", &config, &error));
+    CHECK(config.window == 0);
+    REQUIRE_OK(config_changed("{\"model_type\": \"qwen2\", \"sliding_window\": 8}", &config, &error));
+    CHECK(config.window == 0);
+    REQUIRE_OK(
+        config_changed("{\"model_type\": \"qwen2\", \"sliding_window\": 8, \"use_sliding_window\": true, "
+                       "\"max_window_layers\": 3}",
+                       &config, &error));
+    CHECK(config.window == 8 && config.window_layer == 3);
+    REQUIRE_OK(
+        config_changed("{\"model_type\": \"qwen3\", \"sliding_window\": 8, \"use_sliding_window\": true, "
+                       "\"max_window_layers\": 4}",
+                       &config, &error));
+    CHECK(config.window == 0 && config.window_layer == 0);
+    REQUIRE_OK(
+        config_changed("{\"model_type\": \"qwen3\", \"sliding_window\": 8, \"use_sliding_window\": true, "
+                       "\"layer_types\": [\"full_attention\", \"sliding_attention\", \"sliding_attention\", "
+                       "\"sliding_attention\"]}",
+                       &config, &error));
+    CHECK(config.window == 8 && config.window_layer == 1);
+}
+
+TEST(config_hf_refuses)
+{
+    static const struct {
+        const char *change, *expected;
+    } cases[] = {
+        {"{\"model_type\": \"gemma2\"}",
+         "\"gemma2\" is not supported (known are llama, mistral, qwen2, qwen3)"},
+        {"{\"model_type\": 3}", "\"model_type\" is not a string"},
+        {"{\"hidden_act\": \"gelu\"}", "\"hidden_act\" is \"gelu\"; only silu is supported"},
+        {"{\"quantization_config\": {}}", "a quantised model"},
+        {"{\"hidden_size\": null}", "\"hidden_size\" is not an integer"},
+        {"{\"hidden_size\": 0}", "hidden is 0, not in 1 .. "},
+        {"{\"hidden_size\": -1}", "\"hidden_size\" is -1"},
+        {"{\"hidden_size\": 4294967296}", "\"hidden_size\" is 4294967296"},
+        {"{\"num_attention_heads\": 0}", "\"num_attention_heads\" is 0"},
+        {"{\"num_attention_heads\": 3, \"head_dim\": 16}", "3 heads cannot share 2 key heads evenly"},
+        {"{\"num_key_value_heads\": 0}", "kv_heads is 0"},
+        {"{\"head_dim\": 15}", "head_size is 15, which is odd"},
+        {"{\"head_dim\": 100000}", "head_size is 100000"},
+        {"{\"num_hidden_layers\": 2000000000}", "layers is 2e+09"},
+        {"{\"rms_norm_eps\": \"nan\"}", "\"rms_norm_eps\" is not a number"},
+        {"{\"rms_norm_eps\": -1e-5}", "norm_epsilon is -1e-05"},
+        {"{\"rope_theta\": 0}", "rope_theta is 0"},
+        {"{\"rope_theta\": 1e300}", "rope_theta is 1e+300"},
+        {"{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}}",
+         "rope scaling \"yarn\" is not supported"},
+        {"{\"rope_scaling\": {\"type\": \"dynamic\"}}", "rope scaling \"dynamic\" is not supported"},
+        {"{\"rope_parameters\": {\"rope_type\": \"longrope\"}}", "rope scaling \"longrope\" is not supported"},
+        {"{\"rope_scaling\": {\"factor\": 4}}", "\"rope_scaling\" has no \"rope_type\""},
+        {"{\"rope_scaling\": []}", "\"rope_scaling\" is not an object"},
+        {"{\"rope_scaling\": {\"type\": \"linear\"}}", "\"factor\" is missing"},
+        {"{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0}}", "linear rope scaling by 0"},
+        {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}}", "\"low_freq_factor\" is missing"},
+        {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, "
+         "\"high_freq_factor\": 1, \"original_max_position_embeddings\": 8192}}",
+         "low below high"},
+        {"{\"partial_rotary_factor\": 0.5}", "only whole heads can be rotated"},
+        {"{\"tie_word_embeddings\": \"yes\"}", "\"tie_word_embeddings\" is not true or false"},
+        {"{\"eos_token_id\": 100}", "special token 100 is outside the vocabulary of 100"},
+        {"{\"eos_token_id\": \"x\"}", "\"eos_token_id\" is not a token id"},
+        {"{\"model_type\": \"qwen2\", \"layer_types\": [\"full_attention\"]}", "not a list of 4 names"},
+        {"{\"model_type\": \"qwen2\", \"layer_types\": [\"linear\", \"linear\", \"linear\", \"linear\"]}",
+         "holds \"linear\""},
+        {"{\"model_type\": \"qwen2\", \"layer_types\": [\"sliding_attention\", \"full_attention\", "
+         "\"sliding_attention\", \"full_attention\"]}",
+         "layer 2 has full attention behind layers with a sliding window"},
+    };
+    struct model_config config;
+    struct error error;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (config_changed(cases[i].change, &config, &error) == 0) {
+            test_fail(__FILE__, __LINE__, "%s was accepted", cases[i].change);
+            continue;
+        }
+        CHECK_TEXT(error.text, cases[i].expected);
+        CHECK_TEXT(error.text, "config.json");
+    }
+}
+
+/* Every field survives, and every field is checked. */
+TEST(config_json)
+{
+    struct model_config config, again;
+    struct error error;
+    REQUIRE_OK(
+        config_changed("{\"attention_bias\": true, \"bos_token_id\": 3, \"rms_norm_eps\": 1.1e-5, "
+                       "\"rope_theta\": 123456.7, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 3}}",
+                       &config, &error));
+    json_t *object = config_to_json(&config, &error);
+    REQUIRE(object);
+    REQUIRE_OK(config_from_json("manifest", object, &again, &error));
+    json_t *copy = config_to_json(&again, &error);
+    CHECK(json_equal(object, copy));
+    json_decref(copy);
+    CHECK(again.rope_theta == 123456.7 && again.norm_epsilon == 1.1e-5f && again.bos == 3);
+    json_object_set_new(object, "kv_heads", json_integer(3));
+    CHECK(config_from_json("manifest", object, &again, &error) < 0);
+    CHECK_TEXT(error.text, "manifest: 4 heads cannot share 3 key heads");
+    json_object_del(object, "eos");
+    CHECK(config_from_json("manifest", object, &again, &error) < 0);
+    CHECK_TEXT(error.text, "\"eos\" is missing");
+    json_decref(object);
+
+    config.rope_scaling = ROPE_SCALING_TABLE;
+    for (int i = 0; i < config.head_size / 2; i++)
+        config.rope_divisors[i] = 1 + (float)i / 3;
+    object = config_to_json(&config, &error);
+    REQUIRE(object);
+    REQUIRE_OK(config_from_json("manifest", object, &again, &error));
+    CHECK(memcmp(config.rope_divisors, again.rope_divisors, sizeof config.rope_divisors) == 0);
+    json_decref(object);
+    config.rope_divisors[1] = NAN;
+    CHECK(config_check("x", &config, &error) < 0);
+    CHECK_TEXT(error.text, "rope divisor 1 is nan");
+    config.rope_theta = NAN;
+    CHECK(config_check("x", &config, &error) < 0);
+    CHECK_TEXT(error.text, "rope_theta is nan");
+    CHECK(!config_to_json(&config, &error));
+}
+
+/* A Hugging Face folder: shards, and tensors that older exports carry along. */
+TEST(model_folder)
+{
+    struct error error;
+    struct model *model;
+    REQUIRE_OK(model_open("tests/golden/mistral", &model, &error));
+    CHECK(model_config(model)->window == 7 && model_config(model)->tied && !model_gguf(model));
+    CHECK(strcmp(model_tensor(model, 1, ROLE_MLP_NORM)->name,
+                 "model.layers.1.post_attention_layernorm.weight") == 0);
+    CHECK(model_tensor(model, 0, ROLE_OUTPUT) == model_tensor(model, 0, ROLE_EMBEDDING));
+    model_close(model);
+    CHECK(model_open(test_folder(), &model, &error) < 0);
+    CHECK_TEXT(error.text, "config.json: No such file");
+    CHECK(model_open("tests/golden/llama/config.json", &model, &error) < 0);
+    CHECK_TEXT(error.text, "not a GGUF file");
+}
+
+/* Writes the golden Mistral model as one file with the tensors `extra` more; they hold zeros. */
+static int write_with_extras(const char *folder, const struct tensor *extra, size_t count, struct error *error)
+{
+    struct tensor tensors[64];
+    struct safetensors *from;
+    struct safetensors_writer *writer = NULL;
+    char path[4400], *config;
+    size_t total = 0, size;
+    if (safetensors_open("tests/golden/mistral", &from, error) < 0)
+        return -1;
+    for (size_t i = 0; i < safetensors_count(from); i++)
+        tensors[total++] = *safetensors_tensor(from, i);
+    for (size_t i = 0; i < count; i++)
+        tensors[total++] = extra[i];
+    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    int result = safetensors_create(path, tensors, total, NULL, &writer, error);
+    for (size_t i = 0; i < total && result == 0; i++)
+        result = safetensors_write(writer, tensors[i].data, tensors[i].bytes, error);
+    result = result == 0 ? safetensors_finish(writer, error) : -1;
+    safetensors_close(from);
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    if (result < 0 || file_read("tests/golden/mistral/config.json", &config, &size, error) < 0)
+        return -1;
+    result = file_write(path, config, size, error);
+    free(config);
+    return result;
+}
+
+TEST(model_folder_extras)
+{
+    static const float zeros[64 * 32];
+    static char inverse[] = "model.layers.1.self_attn.rotary_emb.inv_freq", output[] = "lm_head.weight",
+                other[] = "model.layers.1.self_attn.rotary_emb.inv_freqs";
+    struct tensor extra[] = {
+        {.name = inverse, .type = DTYPE_F32, .dims = 1, .shape = {8}, .data = zeros, .bytes = 32},
+        {.name = output, .type = DTYPE_BF16, .dims = 2, .shape = {64, 32}, .data = zeros, .bytes = 4096},
+        {.name = other, .type = DTYPE_F32, .dims = 1, .shape = {8}, .data = zeros, .bytes = 32},
+    };
+    struct error error;
+    struct model *model;
+    const char *folder = test_folder();
+    REQUIRE_OK(write_with_extras(folder, extra, 2, &error));
+    REQUIRE_OK(model_open(folder, &model, &error));
+    CHECK(model_tensor(model, 0, ROLE_OUTPUT) == model_tensor(model, 0, ROLE_EMBEDDING));
+    model_close(model);
+    REQUIRE_OK(write_with_extras(folder, extra, 3, &error));
+    CHECK(model_open(folder, &model, &error) < 0);
+    CHECK_TEXT(error.text, "inv_freqs\" [8] has no place in a mistral model");
+}
+
+TEST_MAIN
