@@ -451,7 +451,8 @@ static bool is_wanted(const struct corpus *corpus, const bool wanted[SPLIT_COUNT
 int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t bytes, struct piece_list *list,
                 struct error *error)
 {
-    while (list->bytes < bytes && corpus->place.file < corpus->list->count) {
+    const size_t before = list->count;
+    while ((list->count == before || list->bytes < bytes) && corpus->place.file < corpus->list->count) {
         int result = 0;
         if (!is_wanted(corpus, wanted))
             next_file(corpus);

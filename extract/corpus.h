@@ -74,8 +74,8 @@ int corpus_open(const struct corpus_list *list, const struct corpus_rules *rules
                 const struct corpus_place *place, struct corpus **corpus, struct error *error);
 void corpus_close(struct corpus *corpus); /* NULL is fine */
 
-/* Appends pieces of the wanted splits until about `bytes` have been read for them; none is left when
- * list->count stays 0. Documents of other splits are passed over. */
+/* Appends pieces of the wanted splits until about `bytes` have been read for them, one at least: where
+ * none is appended, none is left. Documents of other splits are passed over. */
 int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t bytes, struct piece_list *list,
                 struct error *error);
 

@@ -1,0 +1,490 @@
+/* corpus.c: reading corpora of every format, where documents are cut, which are held out, what is refused. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+#include "common/base/memory.h"
+#include "common/base/random.h"
+#include "common/base/string.h"
+#include "extract/corpus.h"
+#include "tests/test.h"
+
+static struct error error;
+static const bool both[SPLIT_COUNT] = {true, true};
+static const struct corpus_rules rules = {.field = "text", .end = 0, .vocab = 1000};
+
+/* One folder for all tests: what one writes another may write over. */
+static const char *folder(void)
+{
+    static const char *path;
+    if (!path)
+        path = test_folder();
+    return path;
+}
+
+static const char *write_bytes(const char *name, const void *data, size_t size)
+{
+    static char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder(), name);
+    if (file_write(path, data, size, &error) < 0)
+        test_fail(__FILE__, __LINE__, "%s", error.text);
+    return path;
+}
+
+static const char *write_text(const char *name, const char *text)
+{
+    return write_bytes(name, text, strlen(text));
+}
+
+/* All pieces of a file, read `bytes` at a time. */
+static int read_all(const struct corpus_list *list, const struct corpus_rules *how, size_t bytes,
+                    struct piece_list *pieces)
+{
+    struct corpus *corpus;
+    if (corpus_open(list, how, NULL, &corpus, &error) < 0)
+        return -1;
+    int result = 0;
+    for (size_t before = SIZE_MAX; result == 0 && before != pieces->count;) {
+        before = pieces->count;
+        pieces->bytes = 0;
+        result = corpus_read(corpus, both, bytes, pieces, &error);
+    }
+    corpus_close(corpus);
+    return result;
+}
+
+static int read_file(const char *path, const struct corpus_rules *how, struct piece_list *pieces)
+{
+    struct corpus_list list = {0};
+    int result = corpus_list_add(&list, path, false, 0, &error);
+    if (result == 0)
+        result = read_all(&list, how, 1, pieces);
+    corpus_list_free(&list);
+    return result;
+}
+
+static bool piece_is(const struct piece *piece, const char *text)
+{
+    return piece->text && piece->size == strlen(text) && memcmp(piece->text, text, piece->size) == 0;
+}
+
+/* The file is refused for this reason. */
+static void check_refused(const char *path, const char *reason)
+{
+    struct piece_list pieces = {0};
+    CHECK(read_file(path, &rules, &pieces) < 0);
+    CHECK_TEXT(error.text, reason);
+    CHECK_TEXT(error.text, path);
+    piece_list_free(&pieces);
+}
+
+TEST(corpus_folder_is_sorted_and_hidden_files_are_left_out)
+{
+    struct corpus_list list = {0};
+    char path[512];
+    snprintf(path, sizeof path, "%s/f/b", folder());
+    REQUIRE_OK(directory_create(path, &error));
+    write_text("f/c.txt", "c");
+    write_text("f/a.jsonl", "{\"text\": \"a\"}");
+    write_text("f/b/b", "b");
+    write_text("f/.hidden", "h");
+    write_bytes("f/d.u32", "\1\0\0\0", 4);
+    snprintf(path, sizeof path, "%s/f", folder());
+    REQUIRE_OK(corpus_list_add(&list, path, false, 0, &error));
+    REQUIRE(list.count == 4);
+    CHECK_TEXT(list.file[0].path, "/f/a.jsonl");
+    CHECK(list.file[0].kind == CORPUS_JSON_LINES);
+    CHECK_TEXT(list.file[1].path, "/f/b/b");
+    CHECK_TEXT(list.file[2].path, "/f/c.txt");
+    CHECK(list.file[2].kind == CORPUS_TEXT);
+    CHECK(list.file[3].kind == CORPUS_TOKENS && list.file[3].token_bytes == 4);
+    CHECK(list.bytes == 1 + 13 + 1 + 4);
+    corpus_list_free(&list);
+}
+
+TEST(corpus_missing_and_unfit_paths_are_named)
+{
+    struct corpus_list list = {0};
+    char path[512];
+    snprintf(path, sizeof path, "%s/none", folder());
+    CHECK(corpus_list_add(&list, path, false, 0, &error) < 0);
+    CHECK_TEXT(error.text, "/none: No such file");
+    CHECK(corpus_list_add(&list, "/dev/null", false, 0, &error) < 0);
+    CHECK_TEXT(error.text, "neither a file nor a folder");
+    CHECK(corpus_list_add(&list, write_bytes("x.bin", "\1\0", 2), false, 0, &error) < 0);
+    CHECK_TEXT(error.text, "--token-type");
+    CHECK(corpus_list_add(&list, write_bytes("x.u16", "\1\0\1", 3), false, 0, &error) < 0);
+    CHECK_TEXT(error.text, "3 bytes are no whole number of 2-byte token ids");
+    snprintf(path, sizeof path, "%s/empty", folder());
+    REQUIRE_OK(directory_create(path, &error));
+    CHECK(corpus_list_add(&list, path, false, 0, &error) < 0);
+    CHECK_TEXT(error.text, "no files");
+    snprintf(path, sizeof path, "%s/loop", folder());
+    REQUIRE_OK(directory_create(path, &error));
+    snprintf(path, sizeof path, "%s/loop/again", folder());
+    REQUIRE(symlink(".", path) == 0);
+    snprintf(path, sizeof path, "%s/loop", folder());
+    CHECK(corpus_list_add(&list, path, false, 0, &error) < 0);
+    CHECK_TEXT(error.text, "loop");
+    corpus_list_free(&list);
+}
+
+static void identify(const char *path, char fingerprint[17])
+{
+    struct corpus_list list = {0};
+    REQUIRE_OK(corpus_list_add(&list, path, false, 2, &error));
+    REQUIRE_OK(corpus_list_identify(&list, &error));
+    memcpy(fingerprint, list.fingerprint, 17);
+    corpus_list_free(&list);
+}
+
+TEST(corpus_fingerprint_sees_changes_but_no_names)
+{
+    static char large[1 << 20];
+    char a[17], b[17];
+    identify(write_text("one", "some text"), a);
+    identify(write_text("other", "some text"), b);
+    CHECK(strcmp(a, b) == 0);
+    identify(write_text("one", "some Text"), b);
+    CHECK(strcmp(a, b) != 0);
+    identify(write_text("one.bin", "some text2"), b);
+    identify(write_text("one.txt", "some text2"), a);
+    CHECK(strcmp(a, b) != 0);
+    memset(large, 'x', sizeof large);
+    identify(write_bytes("large", large, sizeof large), a);
+    large[sizeof large / 2 + 5] = 'y';
+    identify(write_bytes("large", large, sizeof large), b);
+    CHECK(strcmp(a, b) != 0);
+    large[sizeof large - 1] = 'y';
+    identify(write_bytes("large", large, sizeof large), a);
+    CHECK(strcmp(a, b) != 0);
+}
+
+TEST(corpus_text_is_one_document)
+{
+    struct piece_list pieces = {0};
+    REQUIRE_OK(read_file(write_text("text", "Zwei\nZeilen \xc3\xa4\n"), &rules, &pieces));
+    REQUIRE(pieces.count == 1);
+    CHECK(piece_is(&pieces.piece[0], "Zwei\nZeilen \xc3\xa4\n"));
+    CHECK(pieces.piece[0].first && pieces.piece[0].last);
+    piece_list_free(&pieces);
+}
+
+TEST(corpus_text_must_be_utf8)
+{
+    check_refused(write_text("bad", "good\xffthen bad"), "byte 4: is not UTF-8");
+    check_refused(write_text("cut", "ends early \xc3"), "byte 11");
+}
+
+/* The pieces of one document of any kind, put together again. */
+static bool joins_to(const struct piece_list *pieces, const char *text, size_t size)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < pieces->count; i++) {
+        const struct piece *piece = &pieces->piece[i];
+        if (piece->first != (i == 0) || piece->last != (i + 1 == pieces->count) || piece->size > PIECE_BYTES ||
+            at + piece->size > size || memcmp(text + at, piece->text, piece->size) != 0)
+            return false;
+        at += piece->size;
+    }
+    return at == size;
+}
+
+TEST(corpus_long_text_is_cut_behind_lines)
+{
+    struct piece_list pieces = {0};
+    struct string text = {0};
+    for (int i = 0; text.length < 5 * (PIECE_BYTES / 2); i++)
+        string_print(&text, "line %d\xe2\x82\xac\n%s%s", i, i % 3 ? "\n" : "", i % 5 ? "  indented\n" : "");
+    REQUIRE_OK(read_file(write_bytes("long", text.data, text.length), &rules, &pieces));
+    CHECK(pieces.count == 3);
+    CHECK(joins_to(&pieces, text.data, text.length));
+    for (size_t i = 1; i < pieces.count; i++) {
+        const struct piece *before = &pieces.piece[i - 1];
+        CHECK(before->text[before->size - 1] == '\n');
+        CHECK(before->text[before->size - 2] != '\n');
+        CHECK(!strchr(" \n", pieces.piece[i].text[0]));
+    }
+    piece_list_free(&pieces);
+    string_free(&text);
+}
+
+/* Sizes next to a piece's: nothing may be lost, given twice, or left without its end. */
+TEST(corpus_sizes_around_a_piece)
+{
+    for (int more = -1; more <= 2; more++) {
+        size_t size = (size_t)(PIECE_BYTES + more);
+        struct piece_list pieces = {0};
+        char *text;
+        REQUIRE_OK(array_alloc(&text, size, &error));
+        memset(text, 'x', size);
+        REQUIRE_OK(read_file(write_bytes("sized", text, size), &rules, &pieces));
+        CHECK(joins_to(&pieces, text, size));
+        CHECK(pieces.count == (more > 0 ? 2 : 1));
+        piece_list_free(&pieces);
+        free(text);
+    }
+}
+
+TEST(corpus_text_without_lines_is_cut_between_characters)
+{
+    static char text[2 * PIECE_BYTES];
+    for (size_t shift = 0; shift < 3; shift++) {
+        for (size_t i = 0; i < sizeof text; i++)
+            text[i] = i < shift ? 'x' : "\xe2\x82\xac"[(i - shift) % 3];
+        size_t cut = text_cut(text, PIECE_BYTES);
+        CHECK(cut <= PIECE_BYTES && cut > PIECE_BYTES - 4 && (cut - shift) % 3 == 0);
+    }
+}
+
+TEST(corpus_no_cut_before_an_added_token_or_beside_a_space)
+{
+    char text[64];
+    memset(text, 'x', sizeof text);
+    memcpy(text + 40, "a\nb", 3);
+    memcpy(text + 44, "a\n<", 3);
+    memcpy(text + 48, "a\n\xc2\xa0", 4);
+    memcpy(text + 54, "\n\nb", 3);
+    CHECK(text_cut(text, 63) == 42);
+    memcpy(text + 54, "\xe2\x82\xac\nb", 5); /* after a euro sign */
+    CHECK(text_cut(text, 63) == 58);
+    memcpy(text + 54, "\xe3\x80\x80\nb", 5); /* after an ideographic space */
+    CHECK(text_cut(text, 63) == 42);
+}
+
+TEST(corpus_json_lines)
+{
+    struct piece_list pieces = {0};
+    const char *path = write_text("lines.jsonl", "{\"text\": \"one\\nline\", \"more\": [1]}\r\n"
+                                                 "\n"
+                                                 "  \t\n"
+                                                 "{\"text\": \"\"}\n"
+                                                 "{\"id\": 2, \"text\": \"tw\\u00f6\\u0000\"}");
+    REQUIRE_OK(read_file(path, &rules, &pieces));
+    REQUIRE(pieces.count == 2);
+    CHECK(piece_is(&pieces.piece[0], "one\nline"));
+    CHECK(pieces.piece[1].size == 5 && memcmp(pieces.piece[1].text, "tw\xc3\xb6", 5) == 0);
+    piece_list_free(&pieces);
+    struct corpus_rules other = rules;
+    other.field = "body";
+    path = write_text("body.jsonl", "{\"body\": \"b\"}\n");
+    REQUIRE_OK(read_file(path, &other, &pieces));
+    CHECK(pieces.count == 1 && piece_is(&pieces.piece[0], "b"));
+    piece_list_free(&pieces);
+}
+
+TEST(corpus_bad_json_lines_are_named)
+{
+    check_refused(write_text("a.jsonl", "{\"text\": \"a\"}\n\n{\"text\": }\n"), "line 3: column 10");
+    check_refused(write_text("a.jsonl", "{\"text\": \"a\"}\n{\"body\": \"b\"}\n"), "line 2: has no \"text\"");
+    check_refused(write_text("a.jsonl", "{\"text\": 5}"), "line 1: \"text\" is not a string");
+    check_refused(write_text("a.jsonl", "[\"text\"]"), "line 1: is not a JSON object");
+    check_refused(write_text("a.jsonl", "{\"text\": \"\xff\"}"), "line 1");
+    check_refused(write_text("a.jsonl", "{\"text\": \"open"), "line 1");
+}
+
+TEST(corpus_long_json_line)
+{
+    struct piece_list pieces = {0};
+    struct string text = {0}, line = {0};
+    while (text.length < 3 * PIECE_BYTES)
+        string_print(&text, "word %zu\n", text.length);
+    string_print(&line, "{\"text\": \"short\"}\n{\"text\": \"");
+    for (size_t i = 0; i < text.length; i++)
+        string_append(&line, text.data[i] == '\n' ? "\\n" : &text.data[i], text.data[i] == '\n' ? 2 : 1);
+    string_print(&line, "\"}\n{\"text\": \"after\"}\n");
+    REQUIRE_OK(read_file(write_bytes("long.jsonl", line.data, line.length), &rules, &pieces));
+    REQUIRE(pieces.count > 4);
+    CHECK(piece_is(&pieces.piece[0], "short"));
+    CHECK(piece_is(&pieces.piece[pieces.count - 1], "after"));
+    struct piece_list middle = {.piece = pieces.piece + 1, .count = pieces.count - 2};
+    CHECK(joins_to(&middle, text.data, text.length));
+    piece_list_free(&pieces);
+    string_free(&text);
+    string_free(&line);
+}
+
+TEST(corpus_token_file_is_cut_at_the_end_of_text)
+{
+    static const unsigned char ids[] = {5, 0, 6, 0, 0, 0, 0, 0, 231, 3, 0, 0, 7, 0};
+    struct piece_list pieces = {0};
+    REQUIRE_OK(read_file(write_bytes("t.u16", ids, sizeof ids), &rules, &pieces));
+    REQUIRE(pieces.count == 3);
+    CHECK(pieces.piece[0].ids.count == 2 && pieces.piece[0].ids.data[0] == 5 &&
+          pieces.piece[0].ids.data[1] == 6);
+    CHECK(pieces.piece[1].ids.count == 1 && pieces.piece[1].ids.data[0] == 999);
+    CHECK(pieces.piece[2].ids.count == 1 && pieces.piece[2].ids.data[0] == 7);
+    for (size_t i = 0; i < pieces.count; i++)
+        CHECK(!pieces.piece[i].text && pieces.piece[i].first && pieces.piece[i].last);
+    piece_list_free(&pieces);
+
+    static const unsigned char wide[] = {5, 0, 0, 0, 0, 0, 0, 0, 231, 3, 0, 0};
+    REQUIRE_OK(read_file(write_bytes("t.u32", wide, sizeof wide), &rules, &pieces));
+    REQUIRE(pieces.count == 2);
+    CHECK(pieces.piece[1].ids.count == 1 && pieces.piece[1].ids.data[0] == 999);
+    piece_list_free(&pieces);
+}
+
+TEST(corpus_token_outside_the_vocabulary)
+{
+    static const unsigned char ids[] = {5, 0, 6, 0, 232, 3};
+    check_refused(write_bytes("t.u16", ids, sizeof ids),
+                  "byte 4: token id 1000 is outside the model's vocabulary");
+    static const unsigned char wide[] = {5, 0, 0, 0, 255, 255, 255, 255};
+    check_refused(write_bytes("t.u32", wide, sizeof wide), "byte 4: token id 4294967295");
+}
+
+/* Documents that end before, at and behind the edge of a piece, and the file with them. */
+TEST(corpus_long_token_documents)
+{
+    for (int more = -2; more <= 2; more++) {
+        for (int tail = 0; tail <= 2; tail++) { /* nothing, an end, an end and one token */
+            size_t length = (size_t)(PIECE_BYTES / 2 + more), count = length + (size_t)tail, got = 0, ends = 0;
+            struct piece_list pieces = {0};
+            uint16_t *ids;
+            REQUIRE_OK(array_alloc(&ids, count, &error));
+            for (size_t i = 0; i < length; i++)
+                ids[i] = (uint16_t)(1 + i % 999);
+            if (tail == 2)
+                ids[count - 1] = 7;
+            REQUIRE_OK(read_file(write_bytes("edge.u16", ids, count * 2), &rules, &pieces));
+            for (size_t i = 0; i < pieces.count; i++) {
+                for (size_t k = 0; k < pieces.piece[i].ids.count; k++, got++)
+                    CHECK(pieces.piece[i].ids.data[k] == ids[got + (got >= length)]);
+                CHECK(pieces.piece[i].first == (i == 0 || pieces.piece[i - 1].last));
+                ends += pieces.piece[i].last;
+            }
+            CHECK(got == length + (tail == 2));
+            CHECK(ends == (tail == 2 ? 2u : 1u));
+            piece_list_free(&pieces);
+            free(ids);
+        }
+    }
+}
+
+TEST(corpus_held_out_share_is_stable)
+{
+    int held_out = 0;
+    for (uint64_t n = 0; n < 10000; n++) {
+        enum split split = document_split(n, 0.05);
+        held_out += split == SPLIT_HELD_OUT;
+        /* A larger share keeps what a smaller one has chosen. */
+        CHECK(split == SPLIT_TRAIN || document_split(n, 0.1) == SPLIT_HELD_OUT);
+        CHECK(document_split(n, 0) == SPLIT_TRAIN);
+    }
+    CHECK(held_out > 420 && held_out < 580); /* 500 expected, deviation 22 */
+    /* These very numbers are part of what a store is made of. */
+    uint64_t first = 0;
+    while (document_split(first, 0.05) == SPLIT_TRAIN)
+        first++;
+    CHECK(first == 10);
+}
+
+/* Three files of all kinds, read in one go and with a stop after every piece. */
+TEST(corpus_goes_on_from_every_place)
+{
+    struct corpus_list list = {0};
+    struct corpus_rules half = rules;
+    struct string text = {0}, lines = {0};
+    uint16_t ids[3000];
+    half.held_out = 0.5;
+    while (text.length < 3 * PIECE_BYTES / 2)
+        string_print(&text, "word %zu\n", text.length);
+    for (int i = 0; i < 40; i++)
+        string_print(&lines, "{\"text\": \"document %d\"}\n%s", i, i % 7 ? "" : "\n{\"text\": \"\"}\n");
+    for (int i = 0; i < 3000; i++)
+        ids[i] = (uint16_t)(i % 97 % 53);
+    REQUIRE_OK(corpus_list_add(&list, write_bytes("a.jsonl", lines.data, lines.length), false, 0, &error));
+    REQUIRE_OK(corpus_list_add(&list, write_bytes("b.txt", text.data, text.length), false, 0, &error));
+    REQUIRE_OK(corpus_list_add(&list, write_bytes("c.u16", ids, sizeof ids), false, 0, &error));
+    REQUIRE_OK(corpus_list_add(&list, write_text("d.txt", "held out"), true, 0, &error));
+
+    struct piece_list whole = {0}, pieces = {0};
+    REQUIRE_OK(read_all(&list, &half, 1u << 30, &whole));
+    struct corpus_place place = {0};
+    size_t at = 0;
+    for (bool more = true; more;) {
+        struct corpus *corpus;
+        REQUIRE_OK(corpus_open(&list, &half, &place, &corpus, &error));
+        REQUIRE_OK(corpus_read(corpus, both, 1, &pieces, &error));
+        more = pieces.count > 0;
+        for (size_t i = 0; i < pieces.count; i++, at++) {
+            const struct piece *a = &whole.piece[at], *b = &pieces.piece[i];
+            REQUIRE(at < whole.count);
+            CHECK(a->split == b->split && a->first == b->first && a->last == b->last && a->size == b->size);
+            CHECK(!a->text || (b->text && memcmp(a->text, b->text, a->size) == 0));
+            CHECK(a->ids.count == b->ids.count);
+        }
+        place = corpus_tell(corpus);
+        if (!more)
+            CHECK(corpus_bytes_read(corpus) == list.bytes);
+        corpus_close(corpus);
+        piece_list_clear(&pieces);
+    }
+    CHECK(at == whole.count);
+    CHECK(place.empty >= 6); /* the JSON lines' and between the tokens' ends */
+    CHECK(whole.piece[whole.count - 1].split == SPLIT_HELD_OUT);
+    piece_list_free(&whole);
+    piece_list_free(&pieces);
+    corpus_list_free(&list);
+    string_free(&text);
+    string_free(&lines);
+}
+
+TEST(corpus_unwanted_splits_are_passed_over)
+{
+    static const bool held_out_only[SPLIT_COUNT] = {false, true};
+    struct corpus_list list = {0};
+    struct corpus_rules half = rules;
+    struct string lines = {0};
+    struct corpus *corpus;
+    struct piece_list all = {0}, some = {0};
+    half.held_out = 0.5;
+    for (int i = 0; i < 40; i++)
+        string_print(&lines, "{\"text\": \"document %d\"}\n", i);
+    REQUIRE_OK(corpus_list_add(&list, write_bytes("a.jsonl", lines.data, lines.length), false, 0, &error));
+    REQUIRE_OK(corpus_list_add(&list, write_text("b", "b"), false, 0, &error));
+    REQUIRE_OK(read_all(&list, &half, 1u << 30, &all));
+    REQUIRE_OK(corpus_open(&list, &half, NULL, &corpus, &error));
+    REQUIRE_OK(corpus_read(corpus, held_out_only, 1u << 30, &some, &error));
+    CHECK(corpus_tell(corpus).document == 41);
+    size_t at = 0;
+    for (size_t i = 0; i < all.count; i++)
+        if (all.piece[i].split == SPLIT_HELD_OUT && at < some.count)
+            CHECK(piece_is(&some.piece[at++], all.piece[i].text));
+    CHECK(at == some.count && at > 5 && at < 35);
+    corpus_close(corpus);
+    piece_list_free(&all);
+    piece_list_free(&some);
+    corpus_list_free(&list);
+    string_free(&lines);
+}
+
+TEST(corpus_place_outside_is_refused)
+{
+    struct corpus_list list = {0};
+    struct corpus *corpus;
+    REQUIRE_OK(corpus_list_add(&list, write_text("a", "text"), false, 0, &error));
+    CHECK(corpus_open(&list, &rules, &(struct corpus_place){.file = 2}, &corpus, &error) < 0);
+    CHECK(corpus_open(&list, &rules, &(struct corpus_place){.offset = 5}, &corpus, &error) < 0);
+    CHECK(corpus_open(&list, &rules, &(struct corpus_place){.file = 1, .inside = true}, &corpus, &error) < 0);
+    CHECK_TEXT(error.text, "no file 1");
+    corpus_list_free(&list);
+}
+
+TEST(corpus_file_that_changes_is_noticed)
+{
+    struct corpus_list list = {0};
+    struct piece_list pieces = {0};
+    REQUIRE_OK(corpus_list_add(&list, write_text("a", "text"), false, 0, &error));
+    write_text("a", "longer text");
+    CHECK(read_all(&list, &rules, 1, &pieces) < 0);
+    CHECK_TEXT(error.text, "changed while it was read");
+    write_text("a", "tex");
+    CHECK(read_all(&list, &rules, 1, &pieces) < 0);
+    CHECK_TEXT(error.text, "changed while it was read");
+    piece_list_free(&pieces);
+    corpus_list_free(&list);
+}
+
+TEST_MAIN
