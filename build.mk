@@ -80,7 +80,7 @@ $(INTEROP): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/libofframp.a
 define loop_rule
 $(BUILD)/obj/kernels/cpu/loops/%.$(1).o: kernels/cpu/loops/%.c
 	@mkdir -p $$(@D)
-	$$(CC) $$(CFLAGS) -O3 -ffp-contract=fast $$(LOOP_FLAGS_$(1)) -DLOOP_SET=$(1) -MMD -MP -c -o $$@ $$<
+	$$(CC) $$(CFLAGS) -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math $$(LOOP_FLAGS_$(1)) -DLOOP_SET=$(1) -MMD -MP -c -o $$@ $$<
 endef
 $(foreach set,$(LOOP_SETS),$(eval $(call loop_rule,$(set))))
 

@@ -1,0 +1,40 @@
+/* embed.c: rows of a weight in its file's own format. */
+#include "kernels/cpu/weight.h"
+
+struct embed_job {
+    const struct cpu_weight *weight;
+    struct matrix ids, y;
+    int64_t per_piece;
+};
+
+static void embed_piece(void *context, int piece, int worker)
+{
+    const struct embed_job *job = context;
+    int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->y.rows);
+    (void)worker;
+    for (int64_t r = first; r < end; r++) {
+        const struct weight_part *part = job->weight->parts;
+        int64_t id = matrix_ints(job->ids)[r * job->ids.stride];
+        size_t row_bytes = 0;
+        for (; id >= part->rows; part++)
+            id -= part->rows;
+        dtype_row_bytes(part->type, part->cols, &row_bytes);
+        dtype_to_f32(part->type, (const char *)part->data + (size_t)id * row_bytes, part->cols,
+                     matrix_floats(job->y) + r * job->y.stride);
+    }
+}
+
+void cpu_embed(struct queue *queue, const struct weight *base, struct matrix ids, struct matrix y)
+{
+    const struct cpu_weight *weight = (const struct cpu_weight *)base;
+    struct embed_job job = {.weight = weight, .ids = ids, .y = y, .per_piece = rows_per_piece(y.cols)};
+    for (int64_t r = 0; r < ids.rows; r++) {
+        int64_t id = matrix_ints(ids)[r * ids.stride];
+        if (id < 0 || id >= weight->base.rows) {
+            queue_fail(queue, "embed: id %lld of row %lld is outside the %lld rows of the weight",
+                       (long long)id, (long long)r, (long long)weight->base.rows);
+            return;
+        }
+    }
+    cpu_run(queue, piece_count(y.rows, job.per_piece), embed_piece, &job);
+}

@@ -1,0 +1,296 @@
+/* gemm.c: matrix products in tiles of TILE_ROWS rows. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/few_rows.h"
+#include "kernels/cpu/stage.h"
+
+/* ---- x times a packed weight ---- */
+
+enum { GROUP_TILES = 8 }; /* forward tiles per piece: rows of x are staged once for them */
+
+struct pack_job {
+    struct queue *queue;
+    const struct cpu_loops *loops;
+    const struct pack *pack;
+    struct matrix x, y;
+    const float *bias; /* or NULL */
+    enum op_mode mode;
+    int64_t groups; /* of tiles */
+    const struct product *product[2][2][2]; /* [fewer rows][last tile][add] */
+    char *left; /* per worker [TILE_ROWS, tile_inner] */
+    float *result; /* per worker [TILE_ROWS, tile_cols] */
+};
+
+static int64_t tile_rows_padded(int64_t rows)
+{
+    return round_up(min_int64(rows, TILE_ROWS), ROW_STEP);
+}
+
+/* Finds the products that the tiles of this job need. */
+static bool find_products(struct pack_job *job)
+{
+    const struct pack *pack = job->pack;
+    int64_t rows[2] = {TILE_ROWS, tile_rows_padded(job->x.rows % TILE_ROWS)};
+    bool wanted[2] = {job->x.rows >= TILE_ROWS, job->x.rows % TILE_ROWS > 0};
+    for (int fewer = 0; fewer < 2; fewer++)
+        for (int last = 0; last < 2; last++)
+            for (int add = 0; add < (pack->backward && pack->tiles > 1 ? 2 : 1); add++) {
+                struct product_shape shape = {
+                    .rows = rows[fewer], .bf16 = pack->bf16, .packed = true, .add = add > 0};
+                if (!wanted[fewer])
+                    continue;
+                pack_tile_shape(pack, last ? pack->tiles - 1 : 0, &shape.inner, &shape.cols);
+                if (!(job->product[fewer][last][add] = cpu_product_find(job->queue, shape)))
+                    return false;
+            }
+    return true;
+}
+
+/* Adds the bias to a tile of results, and the tile to y unless it is there already. */
+static void store_tile(const struct pack_job *job, float *result, int64_t row, int64_t rows, int64_t col,
+                       int64_t cols, bool in_place)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        float *from = result + r * cols, *y = matrix_floats(job->y) + (row + r) * job->y.stride + col;
+        if (job->bias)
+            job->loops->axpy(1.0f, job->bias + col, cols, from);
+        if (in_place)
+            continue;
+        if (job->mode == OP_ADD)
+            job->loops->axpy(1.0f, from, cols, y);
+        else
+            memcpy(y, from, (size_t)cols * sizeof *y);
+    }
+}
+
+static void forward_tiles(const struct pack_job *job, int64_t row, int64_t rows, int64_t group, int worker)
+{
+    const struct pack *pack = job->pack;
+    int64_t padded = tile_rows_padded(rows), end = min_int64((group + 1) * GROUP_TILES, pack->tiles);
+    char *space = job->left + (size_t)(worker * TILE_ROWS * pack->tile_inner) * operand_size(pack->bf16);
+    const void *left = stage_left(job->loops, pack->bf16, job->x, row, rows, padded, space);
+    bool in_place = pack->tiles == 1 && job->mode == OP_STORE && rows == padded && job->y.stride == job->y.cols;
+    float *result = in_place ? matrix_floats(job->y) + row * job->y.stride
+                             : job->result + worker * TILE_ROWS * pack->tile_cols;
+    for (int64_t t = group * GROUP_TILES; t < end; t++) {
+        int64_t inner, cols;
+        pack_tile_shape(pack, t, &inner, &cols);
+        cpu_product(job->queue, job->product[rows < TILE_ROWS][t == pack->tiles - 1][0], worker, left,
+                    &pack->tile[t], result);
+        store_tile(job, result, row, rows, t * pack->tile_cols, cols, in_place);
+    }
+}
+
+static void backward_tiles(const struct pack_job *job, int64_t row, int64_t rows, int worker)
+{
+    const struct pack *pack = job->pack;
+    int64_t padded = tile_rows_padded(rows);
+    char *space = job->left + (size_t)(worker * TILE_ROWS * pack->tile_inner) * operand_size(pack->bf16);
+    bool in_place = job->mode == OP_STORE && rows == padded && job->y.stride == job->y.cols;
+    float *result =
+        in_place ? matrix_floats(job->y) + row * job->y.stride : job->result + worker * TILE_ROWS * pack->cols;
+    for (int64_t t = 0; t < pack->tiles; t++) {
+        int64_t inner, cols;
+        pack_tile_shape(pack, t, &inner, &cols);
+        struct matrix part = matrix_cols(job->x, t * pack->tile_inner, inner);
+        const void *left = stage_left(job->loops, pack->bf16, part, row, rows, padded, space);
+        cpu_product(job->queue, job->product[rows < TILE_ROWS][t == pack->tiles - 1][t > 0], worker, left,
+                    &pack->tile[t], result);
+    }
+    store_tile(job, result, row, rows, 0, pack->cols, in_place);
+}
+
+static void pack_rows_piece(void *context, int piece, int worker)
+{
+    const struct pack_job *job = context;
+    int64_t row = piece / job->groups * TILE_ROWS, rows = min_int64(TILE_ROWS, job->x.rows - row);
+    if (job->pack->backward)
+        backward_tiles(job, row, rows, worker);
+    else
+        forward_tiles(job, row, rows, piece % job->groups, worker);
+}
+
+static void multiply_pack(struct queue *queue, struct matrix x, const struct pack *pack, const float *bias,
+                          struct matrix y, enum op_mode mode)
+{
+    struct cpu_backend *backend = queue_cpu(queue);
+    int64_t threads = pool_threads(backend->pool);
+    struct pack_job job = {.queue = queue,
+                           .loops = backend->loops,
+                           .pack = pack,
+                           .x = x,
+                           .y = y,
+                           .bias = bias,
+                           .mode = mode,
+                           .groups = pack->backward ? 1 : piece_count(pack->tiles, GROUP_TILES)};
+    job.left =
+        scratch_get(queue, SCRATCH_LEFT, threads * TILE_ROWS * pack->tile_inner, operand_size(pack->bf16));
+    job.result = scratch_get(queue, SCRATCH_RESULT, threads * TILE_ROWS * pack->tile_cols, sizeof(float));
+    if (find_products(&job))
+        cpu_run(queue, piece_count(x.rows, TILE_ROWS) * job.groups, pack_rows_piece, &job);
+}
+
+void cpu_matmul(struct queue *queue, struct matrix x, const struct weight *base, struct matrix y,
+                enum op_mode mode)
+{
+    const struct cpu_weight *weight = (const struct cpu_weight *)base;
+    if (x.rows <= MATMUL_FEW_ROWS)
+        few_rows_matmul(queue, x, weight, y, mode);
+    else
+        multiply_pack(queue, x, weight->forward, weight->bias, y, mode);
+}
+
+void cpu_matmul_grad(struct queue *queue, struct matrix dy, const struct weight *base, struct matrix dx,
+                     enum op_mode mode)
+{
+    multiply_pack(queue, dy, ((const struct cpu_weight *)base)->backward, NULL, dx, mode);
+}
+
+/* ---- products of buffers ---- */
+
+/* Rows of a transposed left side (tokens) that one product sums over. */
+enum { SUM_PIECE = 512 };
+
+struct gemm_job {
+    struct queue *queue;
+    const struct cpu_loops *loops;
+    struct matrix a, c, weights; /* weights: gram's, else none */
+    bool bf16, transpose_a, add;
+    int64_t rows, inner, cols; /* of the product */
+    struct product_right right;
+    const struct product *product[2][2][2]; /* [fewer rows][last piece][add] */
+    int64_t sum_piece; /* of inner */
+    float *left; /* per worker [TILE_ROWS, sum_piece], for both types */
+    uint16_t *left_bf16;
+    float *result; /* per worker [TILE_ROWS, cols] */
+};
+
+static bool find_gemm_products(struct gemm_job *job)
+{
+    int64_t rows[2] = {TILE_ROWS, tile_rows_padded(job->rows % TILE_ROWS)};
+    int64_t inner[2] = {job->sum_piece, job->inner % job->sum_piece};
+    bool row_wanted[2] = {job->rows >= TILE_ROWS, job->rows % TILE_ROWS > 0};
+    bool inner_wanted[2] = {job->inner >= job->sum_piece, inner[1] > 0};
+    for (int fewer = 0; fewer < 2; fewer++)
+        for (int last = 0; last < 2; last++)
+            for (int add = 0; add < 2; add++) {
+                struct product_shape shape = {.rows = rows[fewer],
+                                              .inner = inner[last],
+                                              .cols = job->cols,
+                                              .bf16 = job->bf16,
+                                              .add = add > 0};
+                if (!row_wanted[fewer] || !inner_wanted[last])
+                    continue;
+                if (!(job->product[fewer][last][add] = cpu_product_find(job->queue, shape)))
+                    return false;
+            }
+    return true;
+}
+
+/* The left side of rows [row, row + rows) and the piece of `inner` that starts at `at`. */
+static const void *gemm_left(const struct gemm_job *job, int64_t row, int64_t rows, int64_t at, int64_t count,
+                             int worker)
+{
+    float *space = job->left + worker * TILE_ROWS * job->sum_piece;
+    uint16_t *space_bf16 = job->bf16 ? job->left_bf16 + worker * TILE_ROWS * job->sum_piece : NULL;
+    float weights[SUM_PIECE];
+    bool weighted = !matrix_is_none(job->weights);
+    if (!job->transpose_a)
+        return stage_left(job->loops, job->bf16, job->a, row, rows, tile_rows_padded(rows),
+                          job->bf16 ? (void *)space_bf16 : space);
+    for (int64_t k = 0; weighted && k < count; k++)
+        weights[k] = matrix_floats(job->weights)[(at + k) * job->weights.stride];
+    return stage_transposed(job->loops, job->a, at, count, row, rows, tile_rows_padded(rows),
+                            weighted ? weights : NULL, space, space_bf16);
+}
+
+static struct product_right right_from(const struct gemm_job *job, int64_t at)
+{
+    return (struct product_right){.plain = (const char *)job->right.plain +
+                                           (size_t)(at * job->cols) * operand_size(job->bf16)};
+}
+
+static void gemm_piece(void *context, int piece, int worker)
+{
+    const struct gemm_job *job = context;
+    int64_t row = (int64_t)piece * TILE_ROWS, rows = min_int64(TILE_ROWS, job->rows - row);
+    float *c = matrix_floats(job->c) + row * job->c.stride;
+    bool in_place = rows == tile_rows_padded(rows) && job->c.stride == job->cols;
+    float *result = in_place ? c : job->result + worker * TILE_ROWS * job->cols;
+    size_t row_bytes = (size_t)job->cols * sizeof *c;
+    for (int64_t r = 0; !in_place && job->add && r < rows; r++)
+        memcpy(result + r * job->cols, c + r * job->c.stride, row_bytes);
+    for (int64_t at = 0; at < job->inner; at += job->sum_piece) {
+        int64_t count = min_int64(job->sum_piece, job->inner - at);
+        const void *left = gemm_left(job, row, rows, at, count, worker);
+        struct product_right right = right_from(job, at);
+        cpu_product(job->queue, job->product[rows < TILE_ROWS][count < job->sum_piece][job->add || at > 0],
+                    worker, left, &right, result);
+    }
+    for (int64_t r = 0; !in_place && r < rows; r++)
+        memcpy(c + r * job->c.stride, result + r * job->cols, row_bytes);
+}
+
+/* g += the products of one piece of tokens after the other, in double. */
+static void gram_piece(void *context, int piece, int worker)
+{
+    const struct gemm_job *job = context;
+    int64_t row = (int64_t)piece * TILE_ROWS, rows = min_int64(TILE_ROWS, job->rows - row);
+    float *result = job->result + worker * TILE_ROWS * job->cols;
+    for (int64_t at = 0; at < job->inner; at += job->sum_piece) {
+        int64_t count = min_int64(job->sum_piece, job->inner - at);
+        const void *left = gemm_left(job, row, rows, at, count, worker);
+        struct product_right right = right_from(job, at);
+        cpu_product(job->queue, job->product[rows < TILE_ROWS][count < job->sum_piece][0], worker, left, &right,
+                    result);
+        for (int64_t r = 0; r < rows; r++)
+            job->loops->add_double(result + r * job->cols, job->cols,
+                                   matrix_doubles(job->c) + (row + r) * job->c.stride);
+    }
+}
+
+static void gemm_run(struct gemm_job *job, struct matrix b, bool transpose_b, pool_function *piece)
+{
+    int64_t values = (int64_t)pool_threads(queue_cpu(job->queue)->pool) * TILE_ROWS;
+    job->sum_piece = job->transpose_a ? SUM_PIECE : max_int64(job->inner, 1);
+    job->right = stage_right(job->queue, job->bf16, b, transpose_b);
+    job->left = scratch_get(job->queue, SCRATCH_LEFT, values * job->sum_piece, sizeof(float));
+    if (job->bf16)
+        job->left_bf16 = scratch_get(job->queue, SCRATCH_LEFT_BF16, values * job->sum_piece, sizeof(uint16_t));
+    job->result = scratch_get(job->queue, SCRATCH_RESULT, values * job->cols, sizeof(float));
+    if (find_gemm_products(job))
+        cpu_run(job->queue, piece_count(job->rows, TILE_ROWS), piece, job);
+}
+
+void cpu_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
+              struct matrix c, enum op_mode mode)
+{
+    struct cpu_backend *backend = queue_cpu(queue);
+    struct gemm_job job = {.queue = queue,
+                           .loops = backend->loops,
+                           .a = a,
+                           .c = c,
+                           .weights = matrix_none(),
+                           .bf16 = backend->bf16,
+                           .transpose_a = transpose_a,
+                           .add = mode == OP_ADD,
+                           .rows = c.rows,
+                           .inner = transpose_a ? a.rows : a.cols,
+                           .cols = c.cols};
+    gemm_run(&job, b, transpose_b, gemm_piece);
+}
+
+void cpu_gram(struct queue *queue, struct matrix x, struct matrix y, struct matrix w, struct matrix g)
+{
+    struct gemm_job job = {.queue = queue,
+                           .loops = queue_cpu(queue)->loops,
+                           .a = x,
+                           .c = g,
+                           .weights = w,
+                           .transpose_a = true,
+                           .rows = x.cols,
+                           .inner = x.rows,
+                           .cols = y.cols};
+    gemm_run(&job, y, false, gram_piece);
+}

@@ -1,0 +1,35 @@
+/* rope.c: rotary embedding, in place. */
+#include "kernels/cpu/cpu.h"
+
+struct rope_job {
+    struct matrix x, positions, table;
+    void (*rotate)(float *x, const float *cosine, const float *sine, int64_t half);
+    int64_t per_piece;
+};
+
+static void rope_piece(void *context, int piece, int worker)
+{
+    const struct rope_job *job = context;
+    int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->x.rows);
+    int64_t head_size = job->table.cols;
+    (void)worker;
+    for (int64_t r = first; r < end; r++) {
+        float *row = matrix_floats(job->x) + r * job->x.stride;
+        int64_t position = matrix_ints(job->positions)[r * job->positions.stride];
+        const float *cosine = matrix_floats(job->table) + position * job->table.stride;
+        for (int64_t c = 0; c < job->x.cols; c += head_size)
+            job->rotate(row + c, cosine, cosine + head_size / 2, head_size / 2);
+    }
+}
+
+void cpu_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
+              enum rope_pairs pairs)
+{
+    const struct cpu_loops *loops = queue_cpu(queue)->loops;
+    struct rope_job job = {.x = x,
+                           .positions = positions,
+                           .table = table,
+                           .rotate = pairs == ROPE_HALVES ? loops->rope_halves : loops->rope_adjacent,
+                           .per_piece = rows_per_piece(x.cols)};
+    cpu_run(queue, piece_count(x.rows, job.per_piece), rope_piece, &job);
+}

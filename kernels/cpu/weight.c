@@ -1,0 +1,235 @@
+/* weight.c: dequantises a weight once and packs it for products. */
+#include "kernels/cpu/weight.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/memory.h"
+
+/* ---- packs ---- */
+
+enum { PACK_ALIGN = 4096 };
+
+static struct pack pack_shape(int64_t rows, int64_t cols, bool backward, bool bf16)
+{
+    int64_t tile = weight_tile(rows);
+    struct pack pack = {.bf16 = bf16, .backward = backward, .tiles = piece_count(rows, tile)};
+    pack.inner = backward ? rows : cols;
+    pack.cols = backward ? cols : rows;
+    pack.tile_inner = backward ? tile : cols;
+    pack.tile_cols = backward ? cols : tile;
+    return pack;
+}
+
+void pack_tile_shape(const struct pack *pack, int64_t t, int64_t *inner, int64_t *cols)
+{
+    *inner = pack->tile_inner;
+    *cols = pack->tile_cols;
+    if (pack->backward)
+        *inner = min_int64(pack->tile_inner, pack->inner - t * pack->tile_inner);
+    else
+        *cols = min_int64(pack->tile_cols, pack->cols - t * pack->tile_cols);
+}
+
+/* Bytes of one full tile, rounded up so that every tile starts aligned; and of all. */
+static int tile_bytes(struct product_cache *cache, const struct pack *pack, size_t *tile, size_t *all,
+                      struct error *error)
+{
+    if (right_bytes(cache, pack->tile_inner, pack->tile_cols, pack->bf16, tile, error) < 0)
+        return -1;
+    *tile = (*tile + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
+    if (!size_multiply(*tile, (size_t)pack->tiles, all))
+        return error_set(error, "a packed weight of [%lld, %lld] cannot be addressed", (long long)pack->inner,
+                         (long long)pack->cols);
+    return 0;
+}
+
+int pack_bytes(struct product_cache *cache, int64_t rows, int64_t cols, bool backward, bool bf16, size_t *bytes,
+               struct error *error)
+{
+    struct pack pack = pack_shape(rows, cols, backward, bf16);
+    size_t tile;
+    return tile_bytes(cache, &pack, &tile, bytes, error);
+}
+
+int pack_create(struct product_cache *cache, int64_t rows, int64_t cols, bool backward, bool bf16, void *data,
+                struct pack **result, struct error *error)
+{
+    struct pack *pack = memory_alloc(1, sizeof *pack, error);
+    size_t step;
+    *result = NULL;
+    if (!pack)
+        return -1;
+    *pack = pack_shape(rows, cols, backward, bf16);
+    pack->data = data;
+    pack->lent = data != NULL;
+    if (tile_bytes(cache, pack, &step, &pack->bytes, error) < 0 ||
+        array_alloc(&pack->tile, pack->tiles, error) < 0)
+        goto fail;
+    if (!pack->lent && posix_memalign(&pack->data, PACK_ALIGN, pack->bytes) != 0) {
+        error_set(error, "out of memory: %zu bytes for a packed weight could not be had", pack->bytes);
+        goto fail;
+    }
+    for (int64_t t = 0; t < pack->tiles; t++) {
+        int64_t inner, tile_cols;
+        pack_tile_shape(pack, t, &inner, &tile_cols);
+        if (right_create(cache, inner, tile_cols, bf16, (char *)pack->data + (size_t)t * step, &pack->tile[t],
+                         error) < 0)
+            goto fail;
+    }
+    *result = pack;
+    return 0;
+fail:
+    pack_destroy(pack);
+    return -1;
+}
+
+void pack_destroy(struct pack *pack)
+{
+    if (!pack)
+        return;
+    for (int64_t t = 0; pack->tile && t < pack->tiles; t++)
+        right_destroy(&pack->tile[t]);
+    free(pack->tile);
+    if (!pack->lent)
+        free(pack->data);
+    free(pack);
+}
+
+int pack_fill(struct product_cache *cache, const struct pack *pack, int64_t t, int worker, const float *rows,
+              int64_t stride)
+{
+    bool backward = pack->backward;
+    return right_pack(cache, &pack->tile[t], worker, rows, backward ? stride : 1, backward ? 1 : stride);
+}
+
+/* ---- weights ---- */
+
+/* A group of tiles is widened to f32, then packed. */
+struct prepare_job {
+    const struct cpu_weight *weight;
+    struct product_cache *products;
+    const struct weight_part *parts;
+    int64_t first, rows; /* of the group */
+    float *values; /* [rows, cols] */
+    atomic_bool failed;
+};
+
+enum { WIDEN_ROWS = 64 };
+
+/* Rows [first, first + count) of the stacked parts. */
+static void widen_rows(const struct weight_part *parts, int64_t first, int64_t count, float *values)
+{
+    for (const struct weight_part *part = parts; count > 0; first -= part->rows, part++) {
+        size_t row_bytes = 0;
+        if (first >= part->rows)
+            continue;
+        int64_t here = min_int64(count, part->rows - first);
+        dtype_row_bytes(part->type, part->cols, &row_bytes);
+        dtype_to_f32(part->type, (const char *)part->data + (size_t)first * row_bytes, here * part->cols,
+                     values);
+        values += here * part->cols;
+        count -= here;
+        first += here;
+    }
+}
+
+static void widen_piece(void *context, int piece, int worker)
+{
+    struct prepare_job *job = context;
+    int64_t at = (int64_t)piece * WIDEN_ROWS, count = min_int64(WIDEN_ROWS, job->rows - at);
+    (void)worker;
+    widen_rows(job->parts, job->first + at, count, job->values + at * job->parts->cols);
+}
+
+/* Pieces 0, 2, .. are forward tiles, 1, 3, .. backward ones. */
+static void pack_piece(void *context, int piece, int worker)
+{
+    struct prepare_job *job = context;
+    const struct pack *pack = piece % 2 ? job->weight->backward : job->weight->forward;
+    int64_t tile_rows = weight_tile(job->weight->base.rows), cols = job->parts->cols;
+    if (!pack)
+        return;
+    if (pack_fill(job->products, pack, job->first / tile_rows + piece / 2, worker,
+                  job->values + piece / 2 * tile_rows * cols, cols) < 0)
+        atomic_store(&job->failed, true);
+}
+
+static int fill_packs(struct cpu_backend *backend, const struct cpu_weight *weight,
+                      const struct weight_part *parts, struct error *error)
+{
+    int64_t tile = weight_tile(weight->base.rows), cols = weight->base.cols;
+    int64_t group = min_int64(weight->base.rows, tile * pool_threads(backend->pool));
+    struct prepare_job job = {.weight = weight, .products = backend->products, .parts = parts};
+    if (array_alloc(&job.values, group * cols, error) < 0)
+        return -1;
+    for (job.first = 0; job.first < weight->base.rows; job.first += group) {
+        job.rows = min_int64(group, weight->base.rows - job.first);
+        pool_run(backend->pool, (int)piece_count(job.rows, WIDEN_ROWS), widen_piece, &job);
+        pool_run(backend->pool, (int)piece_count(job.rows, tile) * 2, pack_piece, &job);
+    }
+    free(job.values);
+    return atomic_load(&job.failed)
+               ? error_set(error, "oneDNN failed to pack it; the machine may be out of memory")
+               : 0;
+}
+
+void cpu_weight_destroy(struct weight *base)
+{
+    struct cpu_weight *weight = (struct cpu_weight *)base;
+    if (!weight)
+        return;
+    pack_destroy(weight->forward);
+    pack_destroy(weight->backward);
+    free(weight->parts);
+    free(weight->bias);
+    free(weight);
+}
+
+static int copy_parts(struct cpu_weight *weight, const struct weight_part *parts, int count, const float *bias,
+                      struct error *error)
+{
+    if (array_alloc(&weight->parts, count, error) < 0)
+        return -1;
+    memcpy(weight->parts, parts, (size_t)count * sizeof *parts);
+    weight->part_count = count;
+    if (!bias)
+        return 0;
+    if (array_alloc(&weight->bias, weight->base.rows, error) < 0)
+        return -1;
+    memcpy(weight->bias, bias, (size_t)weight->base.rows * sizeof *bias);
+    weight->base.bytes += (size_t)weight->base.rows * sizeof *bias;
+    return 0;
+}
+
+int cpu_weight_prepare(struct backend *base, const struct weight_part *parts, int count, const float *bias,
+                       unsigned uses, struct weight **result, struct error *error)
+{
+    struct cpu_backend *backend = (struct cpu_backend *)base;
+    struct cpu_weight *weight = memory_alloc(1, sizeof *weight, error);
+    *result = NULL;
+    if (!weight)
+        return -1;
+    weight->base = (struct weight){.backend = base, .cols = parts->cols, .uses = uses};
+    for (int p = 0; p < count; p++)
+        weight->base.rows += parts[p].rows;
+    if (copy_parts(weight, parts, count, bias, error) < 0)
+        goto fail;
+    for (int backward = 0; backward < 2; backward++) {
+        struct pack **pack = backward ? &weight->backward : &weight->forward;
+        if (!(uses & (backward ? WEIGHT_BACKWARD : WEIGHT_FORWARD)))
+            continue;
+        if (pack_create(backend->products, weight->base.rows, weight->base.cols, backward, backend->bf16, NULL,
+                        pack, error) < 0)
+            goto fail;
+        weight->base.bytes += (*pack)->bytes;
+    }
+    if ((weight->forward || weight->backward) && fill_packs(backend, weight, parts, error) < 0)
+        goto fail;
+    *result = &weight->base;
+    return 0;
+fail:
+    cpu_weight_destroy(&weight->base);
+    return -1;
+}

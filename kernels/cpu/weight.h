@@ -1,0 +1,49 @@
+/* weight.h: prepared weights, and right sides packed as a grid of tiles. */
+#ifndef OFFRAMP_KERNELS_CPU_WEIGHT_H
+#define OFFRAMP_KERNELS_CPU_WEIGHT_H
+
+#include "kernels/cpu/cpu.h"
+
+/* A right side [inner, cols] cut into tiles of tile_inner x tile_cols, each packed for products. One
+ * of the two ways is cut at most. A weight W [N, K] has two: forward W^T [K, N], cut along N, and
+ * backward W [N, K], cut along N too, so that tile t of both holds the same rows of W. */
+struct pack {
+    int64_t inner, cols, tile_inner, tile_cols;
+    int64_t tiles;
+    bool bf16, backward;
+    struct product_right *tile; /* [tiles] */
+    void *data; /* owned unless it was lent */
+    bool lent;
+    size_t bytes;
+};
+
+struct cpu_weight {
+    struct weight base;
+    struct weight_part *parts; /* WEIGHT_ROWS */
+    int part_count;
+    float *bias; /* or NULL */
+    struct pack *forward, *backward; /* NULL when not asked for */
+};
+
+/* Rows of a weight that make a tile: all of them, or WEIGHT_TILE of a tall one's (a vocabulary's). */
+enum { WEIGHT_TILE = 512, WEIGHT_WHOLE = 4096 };
+static inline int64_t weight_tile(int64_t rows)
+{
+    return rows <= WEIGHT_WHOLE ? rows : WEIGHT_TILE;
+}
+
+/* Bytes that weight_pack needs for a weight [rows, cols]. */
+int pack_bytes(struct product_cache *cache, int64_t rows, int64_t cols, bool backward, bool bf16, size_t *bytes,
+               struct error *error);
+/* An empty pack of a weight [rows, cols]; `data` [pack_bytes] is lent, or NULL: allocated. */
+int pack_create(struct product_cache *cache, int64_t rows, int64_t cols, bool backward, bool bf16, void *data,
+                struct pack **pack, struct error *error);
+void pack_destroy(struct pack *pack); /* NULL is fine */
+/* Fills tile t from its rows of the weight, `stride` apart. */
+int pack_fill(struct product_cache *cache, const struct pack *pack, int64_t t, int worker, const float *rows,
+              int64_t stride);
+
+/* [inner, cols] of tile t. */
+void pack_tile_shape(const struct pack *pack, int64_t t, int64_t *inner, int64_t *cols);
+
+#endif
