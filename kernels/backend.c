@@ -7,9 +7,9 @@
 static const struct {
     const char *name;
     const struct backend_table *table;
-} backends[] = {{"ref", &ref_table}};
+} backends[] = {{"cpu", &cpu_table}, {"ref", &ref_table}};
 
-static const char automatic[] = "ref";
+static const char automatic[] = "cpu";
 
 int backend_open(const char *device, const struct backend_options *options, struct backend **backend,
                  struct error *error)
