@@ -11,7 +11,7 @@
 #define HELD_OUT_SHARE 0.05
 #define ROWS           512
 #define LEAST_ROWS     16 /* more than MATMUL_FEW_ROWS: rows do not depend on each other then */
-#define MOST_ROWS      (1 << 20)
+#define MOST_ROWS      32768
 #define MOST_THREADS   1024
 
 _Static_assert(LEAST_ROWS > MATMUL_FEW_ROWS, "a call of one sequence must run the kernels of many rows");

@@ -18,11 +18,7 @@ static int put_tensor(const struct model *model, struct store *store, int layer,
         snprintf(name, sizeof name, "%s", role_name(role));
     const int64_t rows = tensor->dims == 1 ? 1 : tensor->shape[0];
     const int64_t cols = tensor->dims == 1 ? tensor->shape[0] : tensor->shape[1];
-    /* One commit a tensor: what is not committed is held in memory. */
-    if (store_begin(store, error) < 0 ||
-        store_put_source(store, name, tensor->type, rows, cols, tensor->data, error) < 0)
-        return -1;
-    return store_commit(store, error);
+    return store_put_source(store, name, tensor->type, rows, cols, tensor->data, error);
 }
 
 static int put_all(const struct model *model, struct store *store, struct error *error)
@@ -53,7 +49,7 @@ int sources_store(const struct model *model, struct store *store, struct error *
         free(note);
         return 0;
     }
-    if (put_all(model, store, error) < 0 || store_begin(store, error) < 0 ||
+    if (store_begin(store, error) < 0 || put_all(model, store, error) < 0 ||
         store_put_note(store, NOTE, "complete", 8, error) < 0)
         return -1;
     return store_commit(store, error);

@@ -9,7 +9,7 @@
 #include "common/base/json.h"
 #include "common/base/pool.h"
 #include "common/base/progress.h"
-#include "extract/pack.h"
+#include "extract/packing.h"
 
 #define NOTE            "corpus"
 #define READ_BYTES      (4u << 20)
@@ -21,7 +21,7 @@
 struct tokenize {
     const struct tokenize_job *job;
     struct corpus *corpus;
-    struct pack *pack;
+    struct packing *packing;
     struct pool *pool;
     struct piece_list pieces;
     bool complete;
@@ -34,7 +34,7 @@ struct tokenize {
 static int save_note(struct tokenize *state, struct error *error)
 {
     struct corpus_place place = corpus_tell(state->corpus);
-    json_t *packing = pack_save(state->pack, error);
+    json_t *packing = packing_save(state->packing, error);
     if (!packing)
         return -1;
     json_t *note =
@@ -85,13 +85,14 @@ static int restore(struct tokenize *state, struct error *error)
         return -1;
     int result = read_place(note, &place, error);
     if (result == 0)
-        result = pack_restore(state->pack, json_object_get(note, "packing"), error);
+        result = packing_restore(state->packing, json_object_get(note, "packing"), error);
     if (result == 0)
         result = corpus_open(job->list, &job->rules, &place, &state->corpus, error);
     state->complete = json_is_true(json_object_get(note, "complete"));
     json_decref(note);
     for (int split = 0; split < SPLIT_COUNT && result == 0; split++)
-        if (pack_sequences(state->pack, (enum split)split) != store_sequences(job->store, (enum split)split))
+        if (packing_sequences(state->packing, (enum split)split) !=
+            store_sequences(job->store, (enum split)split))
             result = error_set(error, "%s: the position in the corpus does not belong to the tokens stored",
                                store_path(job->store));
     return result;
@@ -161,8 +162,8 @@ static int pack_pieces(struct tokenize *state, struct error *error)
     for (size_t i = 0; i < state->pieces.count; i++) {
         const struct piece *piece = &state->pieces.piece[i];
         if (check_ids(state, &piece->ids, error) < 0 ||
-            pack_append(state->pack, piece->split, piece->ids.data, piece->ids.count, piece->first, piece->last,
-                        error) < 0)
+            packing_append(state->packing, piece->split, piece->ids.data, piece->ids.count, piece->first,
+                           piece->last, error) < 0)
             return -1;
     }
     return 0;
@@ -181,7 +182,7 @@ static size_t next_bytes(const struct tokenize *state)
 {
     uint64_t wanted = 0;
     for (int split = 0; split < SPLIT_COUNT; split++) {
-        uint64_t left = state->job->most[split] - pack_sequences(state->pack, (enum split)split);
+        uint64_t left = state->job->most[split] - packing_sequences(state->packing, (enum split)split);
         wanted += left < READ_BYTES ? left : READ_BYTES;
     }
     wanted *= (uint64_t)store_info(state->job->store)->rows * BYTES_PER_TOKEN;
@@ -191,12 +192,14 @@ static size_t next_bytes(const struct tokenize *state)
 /* Reads, encodes and packs one portion; sets `complete` when there is none. */
 static int advance(struct tokenize *state, struct error *error)
 {
-    bool wanted[SPLIT_COUNT] = {pack_wants(state->pack, SPLIT_TRAIN), pack_wants(state->pack, SPLIT_HELD_OUT)};
+    bool wanted[SPLIT_COUNT] = {packing_wants(state->packing, SPLIT_TRAIN),
+                                packing_wants(state->packing, SPLIT_HELD_OUT)};
     piece_list_clear(&state->pieces);
     if (corpus_read(state->corpus, wanted, next_bytes(state), &state->pieces, error) < 0)
         return -1;
     if (state->pieces.count == 0) {
         state->complete = true;
+        packing_finish(state->packing);
         return 0;
     }
     return encode_pieces(state, error) < 0 || pack_pieces(state, error) < 0 ? -1 : 0;
@@ -231,28 +234,28 @@ int corpus_tokenize(const struct tokenize_job *job, struct tokenize_result *resu
 {
     double started = clock_seconds();
     struct tokenize state = {.job = job, .committed = started};
-    struct pack_rules rules = {.rows = store_info(job->store)->rows,
-                               .end = job->rules.end,
-                               .most = {job->most[SPLIT_TRAIN], job->most[SPLIT_HELD_OUT]},
-                               .put = put_sequence,
-                               .context = &state};
+    struct packing_rules rules = {.rows = store_info(job->store)->rows,
+                                  .end = job->rules.end,
+                                  .most = {job->most[SPLIT_TRAIN], job->most[SPLIT_HELD_OUT]},
+                                  .put = put_sequence,
+                                  .context = &state};
     int status = -1;
-    if (pack_create(&rules, &state.pack, error) < 0 || pool_create(job->threads, &state.pool, error) < 0 ||
-        restore(&state, error) < 0)
+    if (packing_create(&rules, &state.packing, error) < 0 ||
+        pool_create(job->threads, &state.pool, error) < 0 || restore(&state, error) < 0)
         goto done;
     if (!state.complete && run_stage(&state, error) < 0)
         goto done;
     *result = (struct tokenize_result){.empty = corpus_tell(state.corpus).empty,
                                        .seconds = clock_seconds() - started};
     for (int split = 0; split < SPLIT_COUNT; split++) {
-        result->sequences[split] = pack_sequences(state.pack, (enum split)split);
-        result->documents[split] = pack_documents(state.pack, (enum split)split);
+        result->sequences[split] = packing_sequences(state.packing, (enum split)split);
+        result->documents[split] = packing_documents(state.packing, (enum split)split);
     }
     status = 0;
 done:
     progress_finish(&state.progress);
     corpus_close(state.corpus);
-    pack_destroy(state.pack);
+    packing_destroy(state.packing);
     pool_destroy(state.pool);
     piece_list_free(&state.pieces);
     return status;

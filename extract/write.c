@@ -8,7 +8,7 @@
 #include "common/base/memory.h"
 
 #define COMMIT_BYTES   (64u << 20)
-#define COMMIT_SECONDS 2.0
+#define COMMIT_SECONDS 0.25
 #define NOTE           "bytes"
 
 struct writer {

@@ -1,6 +1,6 @@
 /* write.h: puts coded records into the store in order, with their progress, commit by commit.
  *
- * A commit is made every 64 MB or 2 seconds; the marks of progress go with the records they count,
+ * A commit is made every 64 MB or a quarter of a second; the marks of progress go with the records they count,
  * so whatever moment a kill finds, what is marked is there.
  *
  *     writer_create(store, &writer, error);

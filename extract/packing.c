@@ -1,4 +1,4 @@
-#include "extract/pack.h"
+#include "extract/packing.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,50 +14,50 @@ struct stream {
     uint64_t sequences, documents;
 };
 
-struct pack {
-    struct pack_rules rules;
+struct packing {
+    struct packing_rules rules;
     struct stream stream[SPLIT_COUNT];
 };
 
-int pack_create(const struct pack_rules *rules, struct pack **result, struct error *error)
+int packing_create(const struct packing_rules *rules, struct packing **result, struct error *error)
 {
-    struct pack *pack = memory_alloc(1, sizeof *pack, error);
+    struct packing *packing = memory_alloc(1, sizeof *packing, error);
     *result = NULL;
-    if (!pack)
+    if (!packing)
         return -1;
-    pack->rules = *rules;
+    packing->rules = *rules;
     for (int split = 0; split < SPLIT_COUNT; split++) {
-        struct stream *stream = &pack->stream[split];
+        struct stream *stream = &packing->stream[split];
         if (array_alloc(&stream->ids, rules->rows + 1, error) < 0 ||
             array_alloc(&stream->starts, rules->rows + 1, error) < 0) {
-            pack_destroy(pack);
+            packing_destroy(packing);
             return -1;
         }
     }
-    *result = pack;
+    *result = packing;
     return 0;
 }
 
-void pack_destroy(struct pack *pack)
+void packing_destroy(struct packing *packing)
 {
-    if (!pack)
+    if (!packing)
         return;
     for (int split = 0; split < SPLIT_COUNT; split++) {
-        free(pack->stream[split].ids);
-        free(pack->stream[split].starts);
+        free(packing->stream[split].ids);
+        free(packing->stream[split].starts);
     }
-    free(pack);
+    free(packing);
 }
 
 /* Gives the full sequence away and keeps its last id, the next one's first. */
-static int put_sequence(struct pack *pack, enum split split, struct error *error)
+static int put_sequence(struct packing *packing, enum split split, struct error *error)
 {
-    struct stream *stream = &pack->stream[split];
-    const int rows = pack->rules.rows;
+    struct stream *stream = &packing->stream[split];
+    const int rows = packing->rules.rows;
     int count = stream->started;
     if (count > 0 && stream->starts[count - 1] == rows)
         count--; /* this start is row 0 of the next sequence */
-    if (pack->rules.put(pack->rules.context, split, stream->ids, stream->starts, count, error) < 0)
+    if (packing->rules.put(packing->rules.context, split, stream->ids, stream->starts, count, error) < 0)
         return -1;
     stream->sequences++;
     stream->ids[0] = stream->ids[rows];
@@ -67,43 +67,49 @@ static int put_sequence(struct pack *pack, enum split split, struct error *error
     return 0;
 }
 
-static int append_id(struct pack *pack, enum split split, int32_t id, struct error *error)
+static int append_id(struct packing *packing, enum split split, int32_t id, struct error *error)
 {
-    struct stream *stream = &pack->stream[split];
+    struct stream *stream = &packing->stream[split];
     if (stream->begins)
         stream->starts[stream->started++] = stream->filled;
     stream->begins = false;
     stream->ids[stream->filled++] = id;
-    return stream->filled > pack->rules.rows ? put_sequence(pack, split, error) : 0;
+    return stream->filled > packing->rules.rows ? put_sequence(packing, split, error) : 0;
 }
 
-int pack_append(struct pack *pack, enum split split, const int32_t *ids, size_t count, bool first, bool last,
-                struct error *error)
+int packing_append(struct packing *packing, enum split split, const int32_t *ids, size_t count, bool first,
+                   bool last, struct error *error)
 {
-    struct stream *stream = &pack->stream[split];
-    if (first && pack_wants(pack, split)) {
+    struct stream *stream = &packing->stream[split];
+    if (first && packing_wants(packing, split)) {
         stream->begins = true;
         stream->documents++;
     }
-    for (size_t i = 0; i < count && pack_wants(pack, split); i++)
-        if (append_id(pack, split, ids[i], error) < 0)
+    for (size_t i = 0; i < count && packing_wants(packing, split); i++)
+        if (append_id(packing, split, ids[i], error) < 0)
             return -1;
-    return last && pack_wants(pack, split) ? append_id(pack, split, pack->rules.end, error) : 0;
+    return last && packing_wants(packing, split) ? append_id(packing, split, packing->rules.end, error) : 0;
 }
 
-bool pack_wants(const struct pack *pack, enum split split)
+void packing_finish(struct packing *packing)
 {
-    return pack->stream[split].sequences < pack->rules.most[split];
+    for (int split = 0; split < SPLIT_COUNT; split++)
+        packing->stream[split].filled = packing->stream[split].started = 0;
 }
 
-uint64_t pack_sequences(const struct pack *pack, enum split split)
+bool packing_wants(const struct packing *packing, enum split split)
 {
-    return pack->stream[split].sequences;
+    return packing->stream[split].sequences < packing->rules.most[split];
 }
 
-uint64_t pack_documents(const struct pack *pack, enum split split)
+uint64_t packing_sequences(const struct packing *packing, enum split split)
 {
-    return pack->stream[split].documents;
+    return packing->stream[split].sequences;
+}
+
+uint64_t packing_documents(const struct packing *packing, enum split split)
+{
+    return packing->stream[split].documents;
 }
 
 /* ---- state ---- */
@@ -131,11 +137,11 @@ static int list_from_json(const json_t *array, int most, int32_t least_value, in
     return 0;
 }
 
-json_t *pack_save(const struct pack *pack, struct error *error)
+json_t *packing_save(const struct packing *packing, struct error *error)
 {
     json_t *splits = json_array();
     for (int split = 0; split < SPLIT_COUNT; split++) {
-        const struct stream *stream = &pack->stream[split];
+        const struct stream *stream = &packing->stream[split];
         json_t *object = json_pack("{s:I, s:I, s:b, s:o, s:o}", "sequences", (json_int_t)stream->sequences,
                                    "documents", (json_int_t)stream->documents, "begins", (int)stream->begins,
                                    "ids", list_to_json(stream->ids, stream->filled), "starts",
@@ -149,18 +155,18 @@ json_t *pack_save(const struct pack *pack, struct error *error)
     return splits;
 }
 
-int pack_restore(struct pack *pack, const json_t *state, struct error *error)
+int packing_restore(struct packing *packing, const json_t *state, struct error *error)
 {
     for (int split = 0; split < SPLIT_COUNT; split++) {
-        struct stream *stream = &pack->stream[split];
+        struct stream *stream = &packing->stream[split];
         const json_t *object = json_array_get(state, (size_t)split);
         int64_t sequences, documents;
         if (json_get_integer("packing", object, "sequences", 0, INT64_MAX, &sequences, error) < 0 ||
             json_get_integer("packing", object, "documents", 0, INT64_MAX, &documents, error) < 0)
             return -1;
-        if (list_from_json(json_object_get(object, "ids"), pack->rules.rows, 0, stream->ids, &stream->filled) <
-                0 ||
-            list_from_json(json_object_get(object, "starts"), pack->rules.rows, 0, stream->starts,
+        if (list_from_json(json_object_get(object, "ids"), packing->rules.rows, 0, stream->ids,
+                           &stream->filled) < 0 ||
+            list_from_json(json_object_get(object, "starts"), packing->rules.rows, 0, stream->starts,
                            &stream->started) < 0)
             return error_set(error, "packing: the list of ids or of document starts is damaged");
         for (int i = 0; i < stream->started; i++)

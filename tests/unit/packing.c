@@ -1,16 +1,16 @@
-/* pack.c: sequences against their definition: [i T, i T + T] of the stream of documents and ends. */
+/* packing.c: sequences against their definition: [i T, i T + T] of the stream of documents and ends. */
 #include <stdlib.h>
 
 #include "common/base/memory.h"
 #include "common/base/random.h"
-#include "extract/pack.h"
+#include "extract/packing.h"
 #include "tests/test.h"
 
 enum { ROWS = 16, END = 7, MOST = 4096 };
 
 static struct error error;
 
-/* What pack gave away. */
+/* What packing gave away. */
 struct taken {
     int32_t ids[SPLIT_COUNT][MOST][ROWS + 1], starts[SPLIT_COUNT][MOST][ROWS];
     int count[SPLIT_COUNT][MOST];
@@ -29,9 +29,10 @@ static int take(void *context, enum split split, const int32_t *ids, const int32
     return 0;
 }
 
-static struct pack_rules make_rules(struct taken *taken, uint64_t most)
+static struct packing_rules make_rules(struct taken *taken, uint64_t most)
 {
-    return (struct pack_rules){.rows = ROWS, .end = END, .most = {most, most}, .put = take, .context = taken};
+    return (struct packing_rules){
+        .rows = ROWS, .end = END, .most = {most, most}, .put = take, .context = taken};
 }
 
 /* The documents of the tests: their lengths vary, 0 and several times T among them. */
@@ -53,7 +54,7 @@ static int32_t document_id(int number, int place)
 }
 
 /* Appends document `number` in pieces, and to the stream as it should come out. */
-static void append_document(struct pack *pack, enum split split, int number, struct stream *stream)
+static void append_document(struct packing *packing, enum split split, int number, struct stream *stream)
 {
     int32_t ids[128];
     int length = document_length(number), at = 0;
@@ -63,7 +64,8 @@ static void append_document(struct pack *pack, enum split split, int number, str
     stream->ids[stream->count++] = END;
     do {
         int part = number % 3 == 0 ? length : (length - at + 1) / 2;
-        REQUIRE_OK(pack_append(pack, split, ids + at, (size_t)part, at == 0, at + part == length, &error));
+        REQUIRE_OK(
+            packing_append(packing, split, ids + at, (size_t)part, at == 0, at + part == length, &error));
         at += part;
     } while (at < length);
 }
@@ -82,88 +84,88 @@ static void check_split(const struct taken *taken, enum split split, const struc
     }
 }
 
-TEST(pack_sequences_are_the_stream)
+TEST(packing_sequences_are_the_stream)
 {
     struct taken *taken;
     struct stream *streams;
-    struct pack *pack;
+    struct packing *packing;
     REQUIRE_OK(array_alloc(&taken, 1, &error));
     REQUIRE_OK(array_alloc(&streams, SPLIT_COUNT, &error));
-    const struct pack_rules rules = make_rules(taken, UINT64_MAX);
-    REQUIRE_OK(pack_create(&rules, &pack, &error));
+    const struct packing_rules rules = make_rules(taken, UINT64_MAX);
+    REQUIRE_OK(packing_create(&rules, &packing, &error));
     for (int number = 0; number < 300; number++) {
         enum split split = number % 4 == 1 ? SPLIT_HELD_OUT : SPLIT_TRAIN;
-        append_document(pack, split, number, &streams[split]);
+        append_document(packing, split, number, &streams[split]);
     }
     check_split(taken, SPLIT_TRAIN, &streams[SPLIT_TRAIN]);
     check_split(taken, SPLIT_HELD_OUT, &streams[SPLIT_HELD_OUT]);
-    CHECK(pack_documents(pack, SPLIT_TRAIN) == 225 && pack_documents(pack, SPLIT_HELD_OUT) == 75);
-    CHECK(pack_sequences(pack, SPLIT_TRAIN) == (uint64_t)taken->sequences[SPLIT_TRAIN]);
-    pack_destroy(pack);
+    CHECK(packing_documents(packing, SPLIT_TRAIN) == 225 && packing_documents(packing, SPLIT_HELD_OUT) == 75);
+    CHECK(packing_sequences(packing, SPLIT_TRAIN) == (uint64_t)taken->sequences[SPLIT_TRAIN]);
+    packing_destroy(packing);
     free(taken);
     free(streams);
 }
 
-TEST(pack_stops_at_the_most)
+TEST(packing_stops_at_the_most)
 {
     static const int32_t ids[100] = {1, 2, 3};
     struct taken *taken;
-    struct pack *pack;
+    struct packing *packing;
     REQUIRE_OK(array_alloc(&taken, 1, &error));
-    const struct pack_rules rules = make_rules(taken, 3);
-    REQUIRE_OK(pack_create(&rules, &pack, &error));
-    CHECK(pack_wants(pack, SPLIT_TRAIN));
-    REQUIRE_OK(pack_append(pack, SPLIT_TRAIN, ids, 100, true, false, &error));
+    const struct packing_rules rules = make_rules(taken, 3);
+    REQUIRE_OK(packing_create(&rules, &packing, &error));
+    CHECK(packing_wants(packing, SPLIT_TRAIN));
+    REQUIRE_OK(packing_append(packing, SPLIT_TRAIN, ids, 100, true, false, &error));
     CHECK(taken->sequences[SPLIT_TRAIN] == 3);
-    CHECK(!pack_wants(pack, SPLIT_TRAIN) && pack_wants(pack, SPLIT_HELD_OUT));
-    REQUIRE_OK(pack_append(pack, SPLIT_TRAIN, ids, 100, false, true, &error));
-    REQUIRE_OK(pack_append(pack, SPLIT_TRAIN, ids, 100, true, true, &error));
-    CHECK(taken->sequences[SPLIT_TRAIN] == 3 && pack_documents(pack, SPLIT_TRAIN) == 1);
-    pack_destroy(pack);
+    CHECK(!packing_wants(packing, SPLIT_TRAIN) && packing_wants(packing, SPLIT_HELD_OUT));
+    REQUIRE_OK(packing_append(packing, SPLIT_TRAIN, ids, 100, false, true, &error));
+    REQUIRE_OK(packing_append(packing, SPLIT_TRAIN, ids, 100, true, true, &error));
+    CHECK(taken->sequences[SPLIT_TRAIN] == 3 && packing_documents(packing, SPLIT_TRAIN) == 1);
+    packing_destroy(packing);
     free(taken);
 }
 
 /* Saved and restored after every document, as if each were another run. */
-TEST(pack_goes_on_from_its_state)
+TEST(packing_goes_on_from_its_state)
 {
     struct taken *taken;
     struct stream *stream;
-    struct pack *pack, *next;
+    struct packing *packing, *next;
     REQUIRE_OK(array_alloc(&taken, 1, &error));
     REQUIRE_OK(array_alloc(&stream, 1, &error));
-    const struct pack_rules rules = make_rules(taken, UINT64_MAX);
-    REQUIRE_OK(pack_create(&rules, &pack, &error));
+    const struct packing_rules rules = make_rules(taken, UINT64_MAX);
+    REQUIRE_OK(packing_create(&rules, &packing, &error));
     for (int number = 0; number < 50; number++) {
-        append_document(pack, SPLIT_HELD_OUT, number, stream);
-        json_t *state = pack_save(pack, &error);
+        append_document(packing, SPLIT_HELD_OUT, number, stream);
+        json_t *state = packing_save(packing, &error);
         REQUIRE(state);
-        REQUIRE_OK(pack_create(&rules, &next, &error));
-        REQUIRE_OK(pack_restore(next, state, &error));
+        REQUIRE_OK(packing_create(&rules, &next, &error));
+        REQUIRE_OK(packing_restore(next, state, &error));
         json_decref(state);
-        pack_destroy(pack);
-        pack = next;
+        packing_destroy(packing);
+        packing = next;
     }
     check_split(taken, SPLIT_HELD_OUT, stream);
-    CHECK(pack_documents(pack, SPLIT_HELD_OUT) == 50);
-    pack_destroy(pack);
+    CHECK(packing_documents(packing, SPLIT_HELD_OUT) == 50);
+    packing_destroy(packing);
     free(taken);
     free(stream);
 }
 
 static void check_state_refused(const char *text, const char *reason)
 {
-    const struct pack_rules rules = make_rules(NULL, UINT64_MAX);
-    struct pack *pack;
+    const struct packing_rules rules = make_rules(NULL, UINT64_MAX);
+    struct packing *packing;
     json_t *state = json_loads(text, 0, NULL);
     REQUIRE(state);
-    REQUIRE_OK(pack_create(&rules, &pack, &error));
-    CHECK(pack_restore(pack, state, &error) < 0);
+    REQUIRE_OK(packing_create(&rules, &packing, &error));
+    CHECK(packing_restore(packing, state, &error) < 0);
     CHECK_TEXT(error.text, reason);
-    pack_destroy(pack);
+    packing_destroy(packing);
     json_decref(state);
 }
 
-TEST(pack_damaged_state_is_refused)
+TEST(packing_damaged_state_is_refused)
 {
     check_state_refused("[]", "\"sequences\" is missing");
     check_state_refused("[{\"sequences\": -1, \"documents\": 0}]", "\"sequences\" is -1");

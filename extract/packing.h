@@ -1,0 +1,55 @@
+/* packing.h: packs documents into sequences of equal length.
+ *
+ * Each split is one long stream of ids: document, end-of-text, document, end-of-text, ... Sequence i
+ * of a split holds the ids [i T, i T + T] of its stream: T rows and, behind them, the label of the
+ * last one, which is the next sequence's first row. What is left at the end and fills no sequence is
+ * not stored.
+ *
+ *     packing_create(&rules, &packing, error);
+ *     packing_append(packing, SPLIT_TRAIN, ids, count, true, true, error);      // a whole document
+ *
+ * Its state is kept as JSON, so that packing goes on after a stop as if there had been none.
+ */
+#ifndef OFFRAMP_EXTRACT_PACKING_H
+#define OFFRAMP_EXTRACT_PACKING_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/store/store.h"
+
+struct packing_rules {
+    int rows; /* T */
+    int32_t end; /* the end-of-text id */
+    uint64_t most[SPLIT_COUNT]; /* sequences of each split */
+    /* Takes a full sequence: ids [rows + 1], the rows at which documents start, ascending. */
+    int (*put)(void *context, enum split split, const int32_t *ids, const int32_t *starts, int count,
+               struct error *error);
+    void *context;
+};
+
+struct packing;
+
+int packing_create(const struct packing_rules *rules, struct packing **packing, struct error *error);
+void packing_destroy(struct packing *packing); /* NULL is fine */
+
+/* The next `count` ids of a split's document, which begins with them (first) or ends behind them
+ * (last). Ids that are not wanted any more are dropped. */
+int packing_append(struct packing *packing, enum split split, const int32_t *ids, size_t count, bool first,
+                   bool last, struct error *error);
+
+/* No more documents come: drops what fills no sequence. */
+void packing_finish(struct packing *packing);
+
+bool packing_wants(const struct packing *packing, enum split split);
+uint64_t packing_sequences(const struct packing *packing, enum split split);
+uint64_t packing_documents(const struct packing *packing, enum split split); /* begun */
+
+/* The state as a new JSON object, or NULL; and back, checked, into a fresh packing of the same rules. */
+json_t *packing_save(const struct packing *packing, struct error *error);
+int packing_restore(struct packing *packing, const json_t *state, struct error *error);
+
+#endif
