@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# extract.sh: the command line of extract: what it refuses, what it prints, and that the same command
+# goes on while a changed one does not.
+. "$(dirname "$0")/lib.sh"
+tiny=tests/golden/gguf.gguf # 2 layers, 64 tokens, no tokenizer
+ids=$work/ids.u16
+perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 4000)' >"$ids"
+small=(--model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 200 --seq-len 16 --taps 1,1.mid,final)
+
+help_and_version() {
+    run 0 extract --help && says out "--corpus=PATH..." && says out "The same command again goes on" &&
+        run 0 extract --version && says out "offramp extract"
+}
+
+wrong_usage() {
+    local required=(--model m --out o --corpus c)
+    run 2 extract && says err "--model, --corpus and --out are wanted" &&
+        run 2 extract --nonsense &&
+        run 2 extract "${required[@]}" --force word && says err 'unexpected argument "word"' &&
+        run 2 extract "${required[@]}" --tokens 5x && says err "--tokens: \"5x\" is not a size" &&
+        run 2 extract "${required[@]}" --tokens 100 && says err "less than one sequence of 512 tokens" &&
+        run 2 extract "${required[@]}" --held-out-tokens 100 && says err "--held-out-tokens: is less" &&
+        run 2 extract "${required[@]}" --seq-len 8 && says err "--seq-len: \"8\" is not in 16" &&
+        run 2 extract "${required[@]}" --held-out 1 && says err "--held-out: \"1\" is not in" &&
+        run 2 extract "${required[@]}" --held-out 0.1 --held-out-corpus d && says err "give one" &&
+        run 2 extract "${required[@]}" --codec zip && says err "--codec" && says err lossless &&
+        run 2 extract "${required[@]}" --token-type i8 && says err '"i8" is not known' &&
+        run 2 extract "${required[@]}" --math f64 && says err '--math: "f64" is not known' &&
+        run 2 extract "${required[@]}" --device toaster && says err '--device: "toaster" is not known' &&
+        run 2 extract "${required[@]}" --threads 0 && says err --threads &&
+        run 2 extract "${required[@]}" --memory much && says err --memory &&
+        [ ! -s "$work/out" ]
+}
+
+missing_files() {
+    run 1 extract --model "$tiny" --corpus "$work/none" --out "$work/s" && says err "--corpus: $work/none: No such file" &&
+        run 1 extract --model "$work/none.gguf" --corpus "$ids" --out "$work/s" && says err "--model" &&
+        says err "none.gguf" && [ ! -e "$work/s" ]
+}
+
+unfit_for_the_model() {
+    run 1 extract "${small[@]}" --out "$work/s" --taps 3 && says err "--taps" &&
+        run 1 extract "${small[@]}" --out "$work/s" --taps 1,2,final && says err "final is named twice" &&
+        run 1 extract "${small[@]}" --out "$work/s" --taps 1,,2 && says err "--taps" &&
+        run 1 extract "${small[@]}" --out "$work/s" --held-out-tokens 4096 --seq-len 4096 && says err "positions the model was made for" &&
+        run 1 extract "${small[@]}" --out "$work/s" --end-of-text 64 && says err "outside the model's vocabulary of 64" &&
+        [ ! -e "$work/s" ]
+}
+
+# A text needs a tokenizer; the error says what does not.
+no_tokenizer() {
+    echo "some text" >"$work/text"
+    run 1 extract --model "$tiny" --corpus "$work/text" --seq-len 32 --out "$work/s" && says err "tokenizer" && says err "*.u16"
+}
+
+token_outside_the_vocabulary() {
+    perl -e 'print pack("v*", 1, 2, 99)' >"$work/bad.u16"
+    run 1 extract --model "$tiny" --corpus "$work/bad.u16" --seq-len 32 --out "$work/bad" && says err "bad.u16: byte 4: token id 99"
+}
+
+too_little_text() {
+    head -c 20 "$ids" >"$work/short.u16"
+    run 1 extract --model "$tiny" --corpus "$work/short.u16" --held-out 0 --seq-len 32 --out "$work/short" &&
+        says err "do not fill one sequence of 32 tokens"
+}
+
+summary() {
+    run 0 extract "${small[@]}" --out "$work/store" && says out "training and 12 held-out sequences of 16 tokens" &&
+        says out "1.mid" && says out "final" && says out "tokens/s" && says out "encode" && says out "peak memory" &&
+        [ ! -s "$work/err" ]
+}
+
+# The finished store's command again: nothing is computed, the summary is the same.
+same_command_again() {
+    run 0 extract "${small[@]}" --out "$work/store" --json && says out '"computed_tokens": 0' &&
+        says out '"held_out": 12' && says out '"name": "1.mid"'
+}
+
+# refused TEXT OPTION...: the store of `summary` with other options
+refused() {
+    local text=$1
+    shift
+    run 1 extract "${small[@]}" --out "$work/store" "$@" && says err "$work/store: was made with another $text"
+}
+
+changed_options() {
+    head -c 3000 "$ids" >"$work/other.u16"
+    refused "--seq-len: 16; this command has 32" --seq-len 32 &&
+        refused "--taps or --codec: 1.mid lossless, 1 lossless, final lossless; this command has 1 lossless" --taps 1 &&
+        refused "--taps or --codec" --codec raw && says err "this command has 1.mid raw" &&
+        refused "--tokens: none; this command has 320" --tokens 320 &&
+        refused "--held-out-tokens: 200; this command has 300" --held-out-tokens 300 &&
+        refused "--end-of-text" --end-of-text 5 &&
+        refused "--corpus (number of files): 2; this command has 3" --corpus "$work/other.u16" &&
+        refused "--device, --math or the libraries (numerics)" --device ref && says err "this command has ref" &&
+        refused "--model (name): gguf.gguf; this command has llama" --model tests/golden/llama &&
+        run 0 extract "${small[@]}" --out "$work/store" --threads 1 --memory 4G --force
+}
+
+changed_file_of_the_same_size() {
+    cp "$ids" "$work/edited.u16"
+    run 0 extract --model "$tiny" --corpus "$work/edited.u16" --held-out 0 --seq-len 16 --taps 1 --out "$work/edit" &&
+        printf x | dd of="$work/edited.u16" bs=1 seek=4000 conv=notrunc status=none &&
+        run 1 extract --model "$tiny" --corpus "$work/edited.u16" --held-out 0 --seq-len 16 --taps 1 --out "$work/edit" &&
+        says err "--corpus (fingerprint of the files)"
+}
+
+full_output() {
+    "$build/extract" "${small[@]}" --out "$work/store" >/dev/full 2>"$work/err" </dev/null
+    [ $? = 1 ] && says err "No space left"
+}
+
+# Texts of every kind with the demo model; the default taps.
+texts() {
+    mkdir -p "$work/texts"
+    for i in 1 2 3 4; do seq "$i" 7 2000 | sed 's/^/The number is /' >"$work/texts/$i.txt"; done
+    perl -e 'print "{\"body\": \"Document $_ has words, caf\\u00e9s and lines\\nof its own.\"}\n" for 1 .. 60' >"$work/lines.jsonl"
+    run 0 extract --model "$model" --corpus "$work/texts" "$work/lines.jsonl" --field body --held-out 0.2 \
+        --seq-len 64 --tokens 256 --held-out-tokens 64 --out "$work/texts.store" &&
+        says out "4 training and 1 held-out sequences of 64 tokens" && says out "  7 " && says out "  22 " &&
+        says out final &&
+        printf '{"body": 1}\n' >>"$work/lines.jsonl" &&
+        run 1 extract --model "$model" --corpus "$work/lines.jsonl" --field body --held-out 0 --seq-len 16 \
+            --taps 1 --out "$work/bad.store" && says err "lines.jsonl: line 61: \"body\" is not a string" &&
+        printf 'caf\351\n' >"$work/latin.txt" &&
+        run 1 extract --model "$model" --corpus "$work/latin.txt" --taps 1 --out "$work/latin.store" &&
+        says err "latin.txt: byte 3: is not UTF-8"
+}
+
+check help_and_version
+check wrong_usage
+check missing_files
+check unfit_for_the_model
+check no_tokenizer
+check token_outside_the_vocabulary
+check too_little_text
+check summary
+check same_command_again
+check changed_options
+check changed_file_of_the_same_size
+check full_output
+check_with_model texts
+finish

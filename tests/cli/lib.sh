@@ -1,0 +1,59 @@
+# lib.sh: what the scripts of tests/cli share. A script sources it, defines functions that return 0
+# when all is well, and gives each to check:
+#
+#     . "$(dirname "$0")/lib.sh"
+#     wrong_usage() { run 2 extract --nonsense && says err unrecognized; }
+#     check wrong_usage
+#     finish
+#
+# It changes to the repository's root. $work is an empty folder, $model the demo model or empty.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+build=${BUILD:-build}
+model=${OFFRAMP_TEST_MODEL:-}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0 skipped=0
+
+# run STATUS PROGRAM ARGUMENT...: its output goes to $work/out and $work/err
+run() {
+    local expected=$1 program=$2 status
+    shift 2
+    "$build/$program" "$@" >"$work/out" 2>"$work/err" </dev/null
+    status=$?
+    [ "$status" = "$expected" ] && return 0
+    echo "    $program $* ended with $status, not $expected: $(head -c 400 "$work/err")"
+    return 1
+}
+
+# says FILE TEXT: the last command's out or err has it
+says() {
+    grep -qF -- "$2" "$work/$1" && return 0
+    echo "    \"$2\" is not in the $1 of the last command: $(head -c 400 "$work/$1")"
+    return 1
+}
+
+check() {
+    if "$1"; then
+        passed=$((passed + 1))
+        echo "    ok $1"
+    else
+        failed=$((failed + 1))
+        echo "    FAILED $1"
+    fi
+}
+
+check_with_model() {
+    if [ -n "$model" ]; then
+        check "$1"
+    else
+        skipped=$((skipped + 1))
+        echo "    skipped: $1: no demo model"
+    fi
+}
+
+finish() {
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" = 0 ]
+    exit
+}
