@@ -2,6 +2,7 @@
 
 #include <argp.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/cli.h"
@@ -76,14 +77,20 @@ static uint64_t seed_option(struct argp_state *state, const char *text)
     return (uint64_t)value;
 }
 
-/* True for the first of two words, false for the second. */
-static bool choice_option(struct argp_state *state, const char *name, const char *text, const char *first,
-                          const char *second)
+/* The place of a word in a list ended by NULL. */
+static int word_option(struct argp_state *state, const char *name, const char *text, const char *const *words)
 {
-    const bool is_first = !strcmp(text, first);
-    if (!is_first && strcmp(text, second) != 0)
-        argp_error(state, "--%s: \"%s\" is neither %s nor %s", name, text, first, second);
-    return is_first;
+    int place = 0;
+    while (words[place] && strcmp(text, words[place]) != 0)
+        place++;
+    if (!words[place]) {
+        fprintf(state->err_stream, "%s: --%s: \"%s\" is none of:", state->name, name, text);
+        for (const char *const *word = words; *word; word++)
+            fprintf(state->err_stream, " %s", *word);
+        fputc('\n', state->err_stream);
+        argp_state_help(state, state->err_stream, ARGP_HELP_STD_ERR);
+    }
+    return place;
 }
 
 static void check_options(struct argp_state *state, const struct generate_options *options)
@@ -102,6 +109,8 @@ static void check_options(struct argp_state *state, const struct generate_option
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
+    static const char *const rules[] = {"off", "confidence", NULL}, *const maths[] = {"f32", "bf16", NULL};
+    static const char *const devices[] = {"auto", "cpu", "cuda", "ref", NULL};
     struct generate_options *options = state->input;
     switch (key) {
     case OPTION_MODEL: options->model = text; break;
@@ -115,14 +124,14 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case OPTION_SEED: options->seed = seed_option(state, text); break;
     case OPTION_EXIT:
         options->exit_given = true;
-        options->exit_off = choice_option(state, "exit", text, "off", "confidence");
+        options->exit_off = word_option(state, "exit", text, rules) == 0;
         break;
     case OPTION_THRESHOLD: options->threshold = number_option(state, "threshold", text, 0, 2); break;
     case OPTION_SHOW: options->show = true; break;
     case OPTION_JSON: options->json = true; break;
-    case OPTION_DEVICE: options->device = text; break;
+    case OPTION_DEVICE: options->device = devices[word_option(state, "device", text, devices)]; break;
     case OPTION_MATH:
-        options->math = choice_option(state, "math", text, "bf16", "f32") ? MATH_BF16 : MATH_F32;
+        options->math = word_option(state, "math", text, maths) == 0 ? MATH_F32 : MATH_BF16;
         break;
     case OPTION_THREADS: options->threads = integer_option(state, "threads", text, 1, 4096); break;
     case ARGP_KEY_ARG: argp_error(state, "\"%s\" is too much: write the prompt as --prompt TEXT", text); break;

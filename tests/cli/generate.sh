@@ -70,8 +70,9 @@ wrong_usage() {
         run 2 --model m --temperature -1 && says err --temperature &&
         run 2 --model m --top-p 1.5 && says err --top-p &&
         run 2 --model m --top-k -1 && says err --top-k &&
-        run 2 --model m --math f64 && says err "neither bf16 nor f32" &&
-        run 2 --model m --exit gate && says err "neither off nor confidence" &&
+        run 2 --model m --math f64 && says err "\"f64\" is none of: f32 bf16" &&
+        run 2 --model m --device toaster && says err "none of: auto cpu cuda ref" &&
+        run 2 --model m --exit gate && says err "none of: off confidence" &&
         run 2 --model m --exit confidence && says err "needs the exits of a --policy" &&
         run 2 --model m --threshold 0.5 && says err "needs the exits of a --policy" &&
         run 2 --model m --policy p --exit off --threshold 0.5 && says err "--exit not off" &&
@@ -84,10 +85,6 @@ missing_files() {
     run 1 --model "$work/none.gguf" --prompt a && says err "none.gguf" && says err "No such file" &&
         run 1 --model "$work/none.gguf" --prompt-file "$work/none.txt" && says err "--prompt-file" &&
         says err none.txt
-}
-
-missing_device() {
-    run 1 --model "$model" --prompt a --device toaster && says err toaster
 }
 
 missing_policy() {
@@ -162,7 +159,6 @@ closed_output() {
 check help_and_version
 check wrong_usage
 check missing_files
-check_with_model missing_device
 check_with_model missing_policy
 check_with_model policy_of_another_model
 check_with_model plain_text
