@@ -1,8 +1,8 @@
 # build.mk: how the sources become programs and tests. BUILD, CC and SANITIZE may be set.
 #
 # kernels/ and common/ go into libofframp.a; a program is its folder's sources and that library; a
-# test program is one file under tests/ with the harness, the library and the programs' sources
-# without their main.c.
+# test program is one file in a folder of tests/ with the harness (tests/*.c), the library and the
+# programs' sources without their main.c.
 SANITIZE ?=
 BUILD ?= build$(if $(SANITIZE),-sanitize)
 PREFIX ?= /usr/local
@@ -36,6 +36,7 @@ SHARED_OBJECTS := $(filter-out %/main.o,$(foreach p,$(PROGRAMS),$(call PROGRAM_O
 
 TEST_SOURCES := $(wildcard tests/unit/*.c tests/ops/*.c tests/golden/*.c tests/malformed/*.c tests/faults/*.c tests/bench/*.c)
 TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+HARNESS := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/*.c))
 # What the comparisons with other software (tests/interop/*.py) run: programs of one file.
 INTEROP := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/interop/*.c))
 FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
@@ -69,7 +70,7 @@ $(BUILD)/libofframp.a: $(LIBRARY_OBJECTS)
 $(BUILD)/libprograms.a: $(SHARED_OBJECTS)
 	rm -f $@ && $(AR) rcs $@ $^
 
-$(TESTS): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/obj/tests/test.o $(BUILD)/libprograms.a $(BUILD)/libofframp.a
+$(TESTS): $(BUILD)/%: $(BUILD)/obj/%.o $(HARNESS) $(BUILD)/libprograms.a $(BUILD)/libofframp.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) $(TEST_LDFLAGS) -o $@ $^ $(LIBS)
 

@@ -567,7 +567,7 @@ void op_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vo
     if (accept(queue, "op_vocab_cross", NULL,
                CALL(input("h", h, DTYPE_F32, h.rows, h.cols),
                     vocabulary("vocab", vocab, vocab_size(vocab), h, false),
-                    input("t", t, DTYPE_F32, h.rows, t.cols),
+                    input("t", t, DTYPE_F32, h.rows, h.cols),
                     vocabulary("teacher", teacher, vocab_size(vocab), t, false),
                     output("cross", cross, DTYPE_F32, h.rows, 1))))
         queue->backend->table->vocab_cross(queue, h, vocab, t, teacher, cross);
@@ -587,7 +587,7 @@ void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *voc
             wrong = "VOCAB_U distills into a tied weight only";
         break;
     case VOCAB_TEACHER:
-        wanted[0] = input("teacher_state", state, DTYPE_F32, h.rows, state.cols);
+        wanted[0] = input("teacher_state", state, DTYPE_F32, h.rows, h.cols);
         wanted[1] = vocabulary("teacher", &target->teacher, vocab_size(vocab), state, false);
         break;
     }

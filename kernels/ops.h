@@ -230,8 +230,8 @@ struct vocab_stats {
 void op_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
                     const struct vocab_stats *stats);
 
-/* cross [M, 1] = sum_v q_v z_v, q the softmax of teacher logits t W_t^T, z the logits h W^T: with
- * lse and the teacher's entropy this is KL(q || p) for an output weight of one's own. */
+/* cross [M, 1] = sum_v q_v z_v, q the softmax of teacher logits t W_t^T, t [M, H], z the logits h W^T:
+ * with lse and the teacher's entropy this is KL(q || p) for an output weight of one's own. */
 void op_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix t,
                     const struct vocab *teacher, struct matrix cross);
 

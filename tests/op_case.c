@@ -1,0 +1,477 @@
+#include "tests/op_case.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/base/random.h"
+#include "kernels/backend.h"
+
+/* ---- operands ---- */
+
+static void *must_alloc(size_t bytes)
+{
+    void *block = calloc(1, bytes ? bytes : 1);
+    if (!block) {
+        perror("op_case");
+        exit(1);
+    }
+    return block;
+}
+
+static size_t value_size(enum dtype type)
+{
+    size_t bytes = 0;
+    dtype_row_bytes(type, 1, &bytes);
+    return bytes;
+}
+
+/* The generator of one row of one operand. */
+static struct random row_random(int operand, int64_t identity)
+{
+    struct random random = {(uint64_t)operand << 32 ^ (uint64_t)identity * 0x9e3779b97f4a7c15u};
+    random_next(&random);
+    return random;
+}
+
+struct operand_kind {
+    enum dtype type;
+    bool is_output, is_per_row;
+    double deviation; /* of normal values; their absolute values when negative */
+    int32_t low, high; /* of integers */
+};
+
+/* Fills a buffer: bytes outside the view are 0x7b (1.3e36 as f32), row r of the view is random. */
+static void fill_operand(const struct op_run *run, const struct op_operand *operand, int number,
+                         const struct operand_kind *kind)
+{
+    const struct matrix view = operand->view;
+    memset(operand->before, 0x7b, operand->bytes);
+    for (int64_t row = 0; row < view.rows; row++) {
+        int64_t identity = row;
+        if (operand->is_per_row) {
+            const int64_t group = view.rows / run->batch, unit = row / group;
+            identity = (run->identities ? run->identities[unit] : unit) * 4096 + row % group;
+        }
+        struct random random = row_random(number, identity);
+        const int64_t first = view.offset + row * view.stride;
+        for (int64_t i = first; i < first + view.cols; i++)
+            if (view.type == DTYPE_I32)
+                ((int32_t *)operand->before)[i] =
+                    kind->low + (int32_t)(random_next(&random) % (uint64_t)(kind->high - kind->low + 1));
+            else if (view.type == DTYPE_F64)
+                ((double *)operand->before)[i] = random_normal(&random);
+            else if (kind->deviation < 0)
+                ((float *)operand->before)[i] = (float)fabs(kind->deviation * random_normal(&random));
+            else
+                ((float *)operand->before)[i] = (float)(kind->deviation * random_normal(&random));
+    }
+}
+
+static struct matrix add_operand(struct op_run *run, struct operand_kind kind, int64_t rows, int64_t cols)
+{
+    struct error error;
+    struct buffer *buffer;
+    const int64_t stride = cols + run->gap, values = run->gap + rows * stride;
+    const int number = run->count;
+    if (number == OP_OPERANDS) {
+        fprintf(stderr, "op_case: raise OP_OPERANDS\n");
+        exit(1);
+    }
+    struct op_operand *operand = &run->operand[run->count++];
+    operand->bytes = (size_t)values * value_size(kind.type);
+    operand->is_output = kind.is_output;
+    operand->is_per_row = kind.is_per_row;
+    operand->before = must_alloc(operand->bytes);
+    operand->after = must_alloc(operand->bytes);
+    if (buffer_create(run->backend, operand->bytes, &buffer, &error) < 0) {
+        fprintf(stderr, "op_case: %s\n", error.text);
+        exit(1);
+    }
+    operand->view = (struct matrix){buffer, kind.type, run->gap, rows, cols, stride};
+    fill_operand(run, operand, number, &kind);
+    op_write(run->queue, (struct matrix){buffer, kind.type, 0, 1, values, values}, operand->before);
+    return operand->view;
+}
+
+struct matrix row_input(struct op_run *run, int64_t rows, int64_t cols)
+{
+    return add_operand(run, (struct operand_kind){DTYPE_F32, false, true, 1, 0, 0}, rows, cols);
+}
+
+struct matrix row_integers(struct op_run *run, int64_t rows, int32_t low, int32_t high)
+{
+    return add_operand(run, (struct operand_kind){DTYPE_I32, false, true, 0, low, high}, rows, 1);
+}
+
+struct matrix row_output(struct op_run *run, enum dtype type, int64_t rows, int64_t cols)
+{
+    return add_operand(run, (struct operand_kind){type, true, true, 1, 0, 99}, rows, cols);
+}
+
+struct matrix row_moment(struct op_run *run, int64_t rows, int64_t cols)
+{
+    return add_operand(run, (struct operand_kind){DTYPE_F32, true, true, -1, 0, 0}, rows, cols);
+}
+
+struct matrix shared_input(struct op_run *run, int64_t rows, int64_t cols, double deviation)
+{
+    return add_operand(run, (struct operand_kind){DTYPE_F32, false, false, deviation, 0, 0}, rows, cols);
+}
+
+struct matrix shared_output(struct op_run *run, enum dtype type, int64_t rows, int64_t cols)
+{
+    return add_operand(run, (struct operand_kind){type, true, false, 1, 0, 99}, rows, cols);
+}
+
+/* A random row of a weight, values of about 1 / sqrt(cols). */
+static void fill_weight_row(enum dtype type, int64_t cols, struct random *random, uint8_t *row)
+{
+    const double deviation = 1 / sqrt((double)cols);
+    if (dtype_block(type) == 1) {
+        for (int64_t i = 0; i < cols; i++) {
+            const float value = (float)(deviation * random_normal(random));
+            const uint16_t half = type == DTYPE_F16 ? f32_to_f16(value) : f32_to_bf16(value);
+            if (type == DTYPE_F32)
+                memcpy(row + 4 * i, &value, sizeof value);
+            else
+                memcpy(row + 2 * i, &half, sizeof half);
+        }
+        return;
+    }
+    const bool bytes = type == DTYPE_Q8_0;
+    const size_t header = type == DTYPE_Q4_1 ? 4 : 2, size = header + (bytes ? 32 : 16);
+    for (int64_t block = 0; block < cols / 32; block++, row += size) {
+        const double step = deviation * (0.5 + random_uniform(random)) / (bytes ? 64 : 4);
+        const uint16_t scale = f32_to_f16((float)step), minimum = f32_to_f16((float)(-8 * step));
+        memcpy(row, &scale, sizeof scale);
+        memcpy(row + header - sizeof minimum, header == 4 ? &minimum : &scale, sizeof minimum);
+        for (size_t i = header; i < size; i++)
+            row[i] = (uint8_t)random_next(random);
+    }
+}
+
+const struct weight *shared_weight(struct op_run *run, enum dtype type, int64_t rows, int64_t cols, bool bias,
+                                   unsigned uses)
+{
+    struct error error;
+    struct random random = row_random(OP_OPERANDS + run->weights, rows);
+    size_t row_bytes = 0;
+    if (!dtype_row_bytes(type, cols, &row_bytes)) {
+        fprintf(stderr, "op_case: a weight of %lld columns cannot be %s\n", (long long)cols, dtype_name(type));
+        exit(1);
+    }
+    uint8_t *data = must_alloc((size_t)rows * row_bytes);
+    float *values = must_alloc((size_t)rows * sizeof *values);
+    for (int64_t row = 0; row < rows; row++) {
+        fill_weight_row(type, cols, &random, data + (size_t)row * row_bytes);
+        values[row] = (float)random_normal(&random);
+    }
+    const int64_t half = rows / 3;
+    const struct weight_part parts[2] = {{type, rows - half, cols, data},
+                                         {type, half, cols, data + (size_t)(rows - half) * row_bytes}};
+    struct weight **weight = &run->weight[run->weights];
+    if (weight_prepare(run->backend, parts, half ? 2 : 1, bias ? values : NULL, uses, weight, &error) < 0) {
+        fprintf(stderr, "op_case: %s\n", error.text);
+        exit(1);
+    }
+    run->weight_data[run->weights++] = data;
+    free(values);
+    return *weight;
+}
+
+/* ---- runs ---- */
+
+/* A case on one backend, with one batch. */
+struct setting {
+    const struct op_case *test;
+    struct backend *backend;
+    int64_t batch, gap;
+    const int64_t *identities;
+};
+
+/* "matmul {96, 32, 0, 0, 0, 0} of 7 rows with gaps of 3 on cpu": borrowed until the next call. */
+static const char *setting_name(const struct setting *setting)
+{
+    static char text[320];
+    int used = snprintf(text, sizeof text, "%s {", setting->test->op);
+    for (int i = 0; i < OP_DIMENSIONS; i++)
+        used += snprintf(text + used, sizeof text - (size_t)used, "%s%lld", i ? ", " : "",
+                         (long long)setting->test->shape[i]);
+    snprintf(text + used, sizeof text - (size_t)used, "} of %lld rows with gaps of %lld on %s",
+             (long long)setting->batch, (long long)setting->gap, backend_identity(setting->backend));
+    return text;
+}
+
+static void run_destroy(struct op_run *run)
+{
+    for (int i = 0; i < run->count; i++) {
+        buffer_destroy(run->operand[i].view.buffer);
+        free(run->operand[i].before);
+        free(run->operand[i].after);
+    }
+    for (int i = 0; i < run->weights; i++) {
+        weight_destroy(run->weight[i]);
+        free(run->weight_data[i]);
+    }
+    queue_destroy(run->queue);
+}
+
+/* True when bytes outside outputs have changed. */
+static bool memory_spoiled(const struct op_operand *operand)
+{
+    const struct matrix view = operand->view;
+    const size_t size = value_size(view.type);
+    const char *before = operand->before, *after = operand->after;
+    size_t place = 0; /* of the next byte that must not have changed */
+    for (int64_t row = 0; row < view.rows && operand->is_output; row++) {
+        const size_t first = (size_t)(view.offset + row * view.stride) * size;
+        if (memcmp(before + place, after + place, first - place) != 0)
+            return true;
+        place = first + (size_t)view.cols * size;
+    }
+    return memcmp(before + place, after + place, operand->bytes - place) != 0;
+}
+
+/* False with the test failed. run_destroy either way. */
+static bool setting_run(const struct setting *setting, struct op_run *run)
+{
+    struct error error = {""};
+    *run = (struct op_run){.backend = setting->backend,
+                           .gap = setting->gap,
+                           .batch = setting->batch,
+                           .identities = setting->identities};
+    if (queue_create(setting->backend, &run->queue, &error) < 0) {
+        fprintf(stderr, "op_case: %s\n", error.text);
+        exit(1);
+    }
+    setting->test->run(run, setting->test->shape);
+    for (int i = 0; i < run->count; i++) {
+        const struct op_operand *operand = &run->operand[i];
+        const int64_t values = (int64_t)(operand->bytes / value_size(operand->view.type));
+        op_read(run->queue, (struct matrix){operand->view.buffer, operand->view.type, 0, 1, values, values},
+                operand->after);
+    }
+    if (queue_wait(run->queue, &error) < 0) {
+        test_fail(__FILE__, __LINE__, "%s: %s", setting_name(setting), error.text);
+        return false;
+    }
+    for (int i = 0; i < run->count; i++)
+        if (memory_spoiled(&run->operand[i]))
+            test_fail(__FILE__, __LINE__, "%s: operand %d is changed where it must not", setting_name(setting),
+                      i);
+    return true;
+}
+
+/* Runs two settings; false when one failed. Both runs are to be destroyed either way. */
+static bool pair_run(const struct setting *a, struct op_run *a_run, const struct setting *b,
+                     struct op_run *b_run)
+{
+    const bool a_ran = setting_run(a, a_run), b_ran = setting_run(b, b_run);
+    return a_ran && b_ran;
+}
+
+/* Every backend other than ref, in every math mode. */
+static const struct {
+    const char *device;
+    enum math math;
+} kinds[] = {{"cpu", MATH_F32}, {"cpu", MATH_BF16}};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+/* Entry k is NULL, and the reason shown, where the machine has no bf16 products. */
+static void open_backends(int threads, struct backend *backend[KINDS])
+{
+    for (int k = 0; k < KINDS; k++) {
+        struct error error;
+        const struct backend_options options = {threads, kinds[k].math};
+        if (backend_open(kinds[k].device, &options, &backend[k], &error) == 0)
+            continue;
+        backend[k] = NULL;
+        printf("  without %s: %s\n", kinds[k].device, error.text);
+        if (kinds[k].math == MATH_F32)
+            test_fail(__FILE__, __LINE__, "%s does not open", kinds[k].device);
+    }
+}
+
+static void close_backends(struct backend *backend[KINDS])
+{
+    for (int k = 0; k < KINDS; k++)
+        backend_close(backend[k]);
+}
+
+/* Batch i of a case, 0 behind the last. */
+static int64_t case_batch(const struct op_case *test, int i)
+{
+    static const int64_t usual[OP_BATCHES] = {1, 7, 9, 70};
+    return i == OP_BATCHES ? 0 : test->batches[0] ? test->batches[i] : usual[i];
+}
+
+/* ---- against ref ---- */
+
+static double value_at(const struct op_operand *operand, int64_t row, int64_t col)
+{
+    const int64_t place = operand->view.offset + row * operand->view.stride + col;
+    switch (operand->view.type) {
+    case DTYPE_I32: return ((int32_t *)operand->after)[place];
+    case DTYPE_F64: return ((double *)operand->after)[place];
+    default: return (double)((float *)operand->after)[place];
+    }
+}
+
+static double root_mean_square(const struct op_operand *operand)
+{
+    double squares = 0;
+    for (int64_t row = 0; row < operand->view.rows; row++)
+        for (int64_t col = 0; col < operand->view.cols; col++)
+            squares += value_at(operand, row, col) * value_at(operand, row, col);
+    return sqrt(squares / (double)(operand->view.rows * operand->view.cols));
+}
+
+/* Largest difference of an output from ref's, relative to the value and the output's rms together.
+ * Infinite when one is not finite, or when integers differ. */
+static double relative_error(const struct op_operand *operand, const struct op_operand *ref)
+{
+    const double rms = root_mean_square(ref);
+    double largest = 0;
+    for (int64_t row = 0; row < ref->view.rows; row++)
+        for (int64_t col = 0; col < ref->view.cols; col++) {
+            const double expected = value_at(ref, row, col),
+                         difference = value_at(operand, row, col) - expected;
+            if (!isfinite(difference) || (ref->view.type == DTYPE_I32 && difference != 0))
+                return INFINITY;
+            if (difference != 0)
+                largest = fmax(largest, fabs(difference) / (rms + fabs(expected)));
+        }
+    return largest;
+}
+
+static void compare_with_ref(const struct setting *setting, const struct op_run *expected)
+{
+    struct op_run run;
+    const bool rough = setting->backend->options.math == MATH_BF16 && setting->test->bf16_tolerance > 0;
+    const double tolerance = rough ? setting->test->bf16_tolerance : setting->test->tolerance;
+    const bool ran = setting_run(setting, &run);
+    for (int i = 0; ran && i < run.count; i++) {
+        const double error = relative_error(&run.operand[i], &expected->operand[i]);
+        if (rough && run.operand[i].view.type == DTYPE_I32)
+            continue; /* the top token of nearly equal logits */
+        if (!(error <= tolerance))
+            test_fail(__FILE__, __LINE__, "%s: operand %d is off by %.2g, more than %.2g",
+                      setting_name(setting), i, error, tolerance);
+    }
+    run_destroy(&run);
+}
+
+void check_against_ref(const struct op_case *cases, size_t count)
+{
+    struct error error;
+    struct backend *ref, *backend[KINDS];
+    REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &ref, &error));
+    open_backends(2, backend);
+    for (size_t i = 0; i < count; i++)
+        for (int b = 0; case_batch(&cases[i], b); b++)
+            for (int64_t gap = 0; gap <= 3; gap += 3) {
+                struct setting setting = {&cases[i], ref, case_batch(&cases[i], b), gap, NULL};
+                struct op_run expected;
+                const bool ran = setting_run(&setting, &expected);
+                for (int k = 0; ran && k < KINDS; k++) {
+                    setting.backend = backend[k];
+                    if (backend[k])
+                        compare_with_ref(&setting, &expected);
+                }
+                run_destroy(&expected);
+            }
+    close_backends(backend);
+    backend_close(ref);
+}
+
+/* ---- same bytes ---- */
+
+static void compare_bytes(const struct setting *a, const struct setting *b)
+{
+    struct op_run a_run, b_run;
+    const bool ran = pair_run(a, &a_run, b, &b_run);
+    for (int k = 0; ran && k < a_run.count; k++)
+        if (memcmp(a_run.operand[k].after, b_run.operand[k].after, a_run.operand[k].bytes) != 0)
+            test_fail(__FILE__, __LINE__, "%s: operand %d depends on the threads", setting_name(a), k);
+    run_destroy(&a_run);
+    run_destroy(&b_run);
+}
+
+void check_threads(const struct op_case *cases, size_t count)
+{
+    struct backend *one[KINDS], *two[KINDS];
+    open_backends(1, one);
+    open_backends(2, two);
+    for (size_t i = 0; i < count; i++)
+        for (int b = 0; case_batch(&cases[i], b); b++)
+            for (int k = 0; k < KINDS; k++) {
+                const struct setting with_one = {&cases[i], one[k], case_batch(&cases[i], b), 0, NULL};
+                const struct setting with_two = {&cases[i], two[k], case_batch(&cases[i], b), 0, NULL};
+                if (one[k] && two[k])
+                    compare_bytes(&with_one, &with_two);
+            }
+    close_backends(one);
+    close_backends(two);
+}
+
+/* Unit r of operand a, one of a_batch, is the same bytes as unit s of operand b. */
+static bool same_unit(const struct op_operand *a, int64_t a_batch, int64_t r, const struct op_operand *b,
+                      int64_t s)
+{
+    const size_t size = value_size(a->view.type);
+    const int64_t group = a->view.rows / a_batch;
+    for (int64_t row = 0; row < group; row++) {
+        const int64_t a_first = a->view.offset + (r * group + row) * a->view.stride;
+        const int64_t b_first = b->view.offset + (s * group + row) * b->view.stride;
+        if (memcmp((char *)a->after + (size_t)a_first * size, (char *)b->after + (size_t)b_first * size,
+                   (size_t)a->view.cols * size) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* Runs both batches and compares the outputs of the rows that are in both. */
+static void compare_batches(const struct setting *a, const struct setting *b)
+{
+    struct op_run a_run, b_run;
+    const bool ran = pair_run(a, &a_run, b, &b_run);
+    for (int64_t r = 0; ran && r < a->batch; r++)
+        for (int64_t s = 0; s < b->batch; s++)
+            for (int k = 0; k < a_run.count && a->identities[r] == b->identities[s]; k++) {
+                const struct op_operand *x = &a_run.operand[k], *y = &b_run.operand[k];
+                if (x->is_output && x->is_per_row && !same_unit(x, a->batch, r, y, s))
+                    test_fail(__FILE__, __LINE__,
+                              "%s: operand %d of row %lld is not what it is among %lld rows", setting_name(a),
+                              k, (long long)r, (long long)b->batch);
+            }
+    run_destroy(&a_run);
+    run_destroy(&b_run);
+}
+
+void check_row_independence(const struct op_case *cases, size_t count)
+{
+    enum { ALONE, FIVE, EIGHT, NINE, MANY, BATCHES };
+    static const int64_t sizes[BATCHES] = {1, 5, 8, 9, 70};
+    static const int64_t places[BATCHES][2] = {{0, 0}, {1, 4}, {7, 3}, {0, 8}, {66, 37}};
+    int64_t identities[BATCHES][70];
+    for (int b = 0; b < BATCHES; b++) { /* 3 and 7 are in all, but for the first, which is 7 alone */
+        for (int64_t i = 0; i < sizes[b]; i++)
+            identities[b][i] = 100 + 1000 * b + i;
+        identities[b][places[b][0]] = 3;
+        identities[b][places[b][1]] = 7;
+    }
+    struct backend *backend[KINDS];
+    open_backends(2, backend);
+    for (size_t i = 0; i < count; i++)
+        for (int k = 0; k < KINDS; k++) {
+            struct setting batch[BATCHES];
+            for (int b = 0; b < BATCHES; b++)
+                batch[b] = (struct setting){&cases[i], backend[k], sizes[b], 0, identities[b]};
+            if (!backend[k] || cases[i].mixes_rows)
+                continue;
+            compare_batches(&batch[ALONE], &batch[FIVE]);
+            compare_batches(&batch[FIVE], &batch[EIGHT]);
+            compare_batches(&batch[NINE], &batch[MANY]);
+        }
+    close_backends(backend);
+}
