@@ -26,6 +26,7 @@ static const char *advice(int code)
     switch (code) {
     case ENOSPC:
     case EDQUOT: return "; free some space and run the same command again";
+    case EIO: return "; is the disk full or failing, or the file limited (ulimit -f)?";
     case EFBIG: return "; the file may not grow: see ulimit -f and the file system's limit";
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
@@ -172,8 +173,30 @@ static int open_for_reading(const char *folder, const char *data, MDB_env **env,
     return code ? environment_error(error, code, "%s: cannot be opened", folder) : 0;
 }
 
+static void keep_first(void *context, const char *problem)
+{
+    struct error *first = context;
+    if (!*first->text)
+        error_set(first, "%s", problem);
+}
+
+/* A writer that believed a damaged list of free pages would write over live ones. */
+static int check_structure(const char *data, struct error *error)
+{
+    struct error first = {""};
+    int problems;
+    if (pages_check(data, 0, keep_first, &first, &problems, error) < 0)
+        return -1;
+    if (problems > 0)
+        return error_set(error, "%s: the structure is damaged (%s): `cache verify` says what can be read", data,
+                         first.text);
+    return 0;
+}
+
 static int open_for_writing(const char *folder, const char *data, MDB_env **env, struct error *error)
 {
+    if (check_structure(data, error) < 0)
+        return -1;
     int code = open_environment(folder, data, 0, env);
     if (code)
         return environment_error(error, code, "%s: cannot be opened for writing", folder);

@@ -96,13 +96,13 @@ static int decode_tokens(const struct store_info *info, struct sequence sequence
         return error_set(error,
                          "the token list has format version %u.%u; this program reads %d.0: use a newer one",
                          header.version, header.flags, TOKENS_VERSION);
-    if (tokens_hash(header, body, size - sizeof header) != header.hash)
+    if (size - sizeof header - id_bytes != header.starts * sizeof(int32_t) ||
+        tokens_hash(header, body, size - sizeof header) != header.hash)
         return error_set(error, "the tokens are damaged: their bytes do not match their hash");
     if (header.split != sequence.split || header.index != sequence.index)
         return error_set(error, "these are the tokens of %s sequence %" PRIu64, split_name(header.split),
                          header.index);
-    if (header.version != TOKENS_VERSION || header.rows != (uint32_t)info->rows ||
-        size - sizeof header - id_bytes != header.starts * sizeof(int32_t))
+    if (header.version != TOKENS_VERSION || header.rows != (uint32_t)info->rows)
         return error_set(error, "%" PRIu32 " tokens where %d were expected", header.rows, info->rows);
     if (ids)
         memcpy(ids, body, id_bytes);

@@ -50,8 +50,16 @@ int tokens_decode(const struct store_info *info, struct sequence sequence, const
 
 /* ---- source ---- */
 
-/* Checks one value of the source database under its key ("NAME#0"). */
-int source_verify(const void *key, size_t key_size, const void *value, size_t size, struct error *error);
+#define SOURCE_NAME_SIZE 200
+
+struct source_piece {
+    char name[SOURCE_NAME_SIZE]; /* of the tensor */
+    uint32_t pieces; /* of the tensor; 0 when the value is damaged */
+};
+
+/* Checks one value of the source database under its key ("NAME#0"). The pieces of a tensor lie together. */
+int source_verify(const void *key, size_t key_size, const void *value, size_t size, struct source_piece *piece,
+                  struct error *error);
 
 /* ---- meta ---- */
 

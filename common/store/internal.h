@@ -50,6 +50,18 @@ int store_mark_sealed(const struct store *store, struct error *error);
 /* A read-only snapshot; end it with mdb_txn_abort. */
 int store_snapshot(const struct store *store, MDB_txn **snapshot, struct error *error);
 
+/* ---- reading ---- */
+
+struct reader {
+    struct store *store;
+    MDB_txn *snapshot;
+    struct codec_worker *worker;
+};
+
+/* All checks of what reader_record gave, a record decoded to `states`. */
+int reader_check(struct reader *reader, int tap, struct sequence sequence, const void *value, size_t size,
+                 float *states, struct error *error);
+
 /* ---- state ---- */
 
 #define KEY_STATE "state" /* in meta */

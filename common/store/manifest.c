@@ -6,8 +6,6 @@
 #include "common/base/json.h"
 #include "common/base/memory.h"
 
-#define TAPS_MAX 1000
-
 static int parse_tap(const char *name, const json_t *object, struct store_info *info, struct error *error)
 {
     const char *text, *codec_name;
@@ -39,8 +37,8 @@ static int parse_taps(const char *name, const json_t *manifest, struct store_inf
 {
     const json_t *taps = json_object_get(manifest, "taps");
     size_t count = json_array_size(taps);
-    if (count < 1 || count > TAPS_MAX)
-        return error_set(error, "%s: \"taps\" must be a list of 1 to %d taps", name, TAPS_MAX);
+    if (count < 1 || count > MANIFEST_TAPS_MAX)
+        return error_set(error, "%s: \"taps\" must be a list of 1 to %d taps", name, MANIFEST_TAPS_MAX);
     if (array_alloc(&info->tap, count, error) < 0 || array_alloc(&info->codec, count, error) < 0)
         return -1;
     for (size_t i = 0; i < count; i++)

@@ -14,6 +14,8 @@
 
 #include "common/store/store.h"
 
+#define MANIFEST_TAPS_MAX 1000
+
 /* Fills a zeroed info; taps come out in ascending order. `name` goes into errors. */
 int manifest_parse(const char *name, const json_t *manifest, struct store_info *info, struct error *error);
 void manifest_free(struct store_info *info); /* a zeroed one is fine */

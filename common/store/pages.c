@@ -2,15 +2,27 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "common/base/file.h"
+#include "common/base/memory.h"
+
 #define LMDB_MAGIC        0xBEEFC0DE
 #define LMDB_DATA_VERSION 1
-#define PAGE_META         0x08
+#define NO_PAGE           UINT64_MAX /* the root of an empty tree */
+#define PROBLEMS_MAX      100
+
+/* Flags of pages, of trees, of nodes. */
+enum { PAGE_BRANCH = 0x01, PAGE_LEAF = 0x02, PAGE_OVERFLOW = 0x04, PAGE_META = 0x08 };
+enum { TREE_INTEGER_KEYS = 0x08, TREE_SINGLE_FILE = 0x4000 };
+enum { NODE_LARGE = 0x01, NODE_TREE = 0x02 };
 
 struct page_header {
     uint64_t number;
@@ -30,6 +42,13 @@ struct meta_page {
     uint64_t address, map_size;
     struct tree free, main; /* of freed pages; of named databases */
     uint64_t last_page, transaction;
+};
+
+/* Followed by the key, then in a leaf by the value: itself, a page number (NODE_LARGE) or a struct tree
+ * (NODE_TREE). In a branch the first three fields are the child's page number, lowest bits first. */
+struct node {
+    uint16_t low, high; /* of the value's size */
+    uint16_t flags, key_size;
 };
 
 _Static_assert(sizeof(struct page_header) == 16 && sizeof(struct tree) == 48 && sizeof(struct meta_page) == 152,
@@ -53,8 +72,9 @@ static int read_meta(int file, const char *path, uint64_t offset, uint64_t numbe
     return 0;
 }
 
-/* The meta page that counts. */
-static int read_head(int file, const char *path, struct meta_page *head, struct error *error)
+/* The meta page that counts: of `transaction`, or of the last when that is 0. */
+static int read_head(int file, const char *path, uint64_t transaction, struct meta_page *head,
+                     struct error *error)
 {
     struct meta_page pages[2];
     struct stat status;
@@ -68,7 +88,10 @@ static int read_head(int file, const char *path, struct meta_page *head, struct 
                          "%s: the meta pages disagree (transactions %" PRIu64 " and %" PRIu64
                          "): the file is damaged",
                          path, even, odd);
-    *head = pages[odd > even];
+    *head = pages[transaction ? transaction % 2 : odd > even];
+    if (transaction && head->transaction != transaction)
+        return error_set(error, "%s: transaction %" PRIu64 " is gone: the store was written meanwhile", path,
+                         transaction);
 
     /* The size is asked for after the meta page was read: a writer writes them the other way round. */
     if (fstat(file, &status) < 0)
@@ -82,9 +105,8 @@ static int read_head(int file, const char *path, struct meta_page *head, struct 
     return 0;
 }
 
-int pages_check_head(const char *path, struct error *error)
+static int open_head(const char *path, uint64_t transaction, struct meta_page *head, struct error *error)
 {
-    struct meta_page head;
     int file = open(path, O_RDONLY | O_CLOEXEC), result = -1;
     if (file < 0)
         return error_system(error, "%s", path);
@@ -93,8 +115,348 @@ int pages_check_head(const char *path, struct error *error)
         const struct timespec pause = {.tv_nsec = 20000000};
         if (attempt > 0)
             nanosleep(&pause, NULL);
-        result = read_head(file, path, &head, error);
+        result = read_head(file, path, transaction, head, error);
     }
     close(file);
+    return result;
+}
+
+int pages_check_head(const char *path, struct error *error)
+{
+    struct meta_page head;
+    return open_head(path, 0, &head, error);
+}
+
+/* ---- large values ---- */
+
+static uint64_t pages_of_value(size_t page_size, size_t size)
+{
+    return (sizeof(struct page_header) - 1 + size) / page_size + 1;
+}
+
+uintptr_t pages_origin(const void *address, size_t page_size)
+{
+    struct page_header header;
+    const unsigned char *page = (const unsigned char *)address - (uintptr_t)address % page_size;
+    memcpy(&header, page, sizeof header);
+    return (uintptr_t)page - header.number * page_size;
+}
+
+bool pages_value_is_right(const void *value, size_t size, size_t page_size, uintptr_t origin)
+{
+    struct page_header header;
+    if ((uintptr_t)value % page_size != sizeof header)
+        return true;
+    memcpy(&header, (const unsigned char *)value - sizeof header, sizeof header);
+    return header.flags == PAGE_OVERFLOW && pages_origin(value, page_size) == origin &&
+           (header.lower | (uint32_t)header.upper << 16) == pages_of_value(page_size, size);
+}
+
+/* ---- walking ---- */
+
+struct bytes {
+    const unsigned char *data; /* NULL: no bound */
+    size_t size;
+};
+
+enum tree_kind {
+    TREE_OF_VALUES,
+    TREE_OF_TREES, /* LMDB's main tree: the named databases */
+    TREE_OF_FREED /* lists of freed pages by transaction */
+};
+
+struct walk {
+    const unsigned char *file;
+    size_t page_size;
+    uint64_t last; /* page */
+    unsigned char *used; /* a bit for each page */
+    const char *tree; /* name of the tree being walked, for problems */
+    enum tree_kind kind;
+    struct tree found; /* its counts */
+    pages_report *report;
+    void *context;
+    int problems;
+};
+
+__attribute__((format(printf, 2, 3))) static void problem(struct walk *walk, const char *format, ...)
+{
+    char what[256], line[400];
+    va_list list;
+    if (walk->problems >= PROBLEMS_MAX)
+        return;
+    va_start(list, format);
+    vsnprintf(what, sizeof what, format, list);
+    va_end(list);
+    snprintf(line, sizeof line, "%s: %s", walk->tree, what);
+    walk->report(walk->context, line);
+    walk->problems++;
+}
+
+/* Takes pages for the tree; false when they are out of range or taken. */
+static bool take_pages(struct walk *walk, uint64_t first, uint64_t count)
+{
+    if (first < 2 || first > walk->last || count > walk->last - first + 1) {
+        problem(walk, "page %" PRIu64 " (%" PRIu64 " pages) is outside the file", first, count);
+        return false;
+    }
+    for (uint64_t page = first; page < first + count; page++) {
+        if (walk->used[page / 8] & (1 << page % 8)) {
+            problem(walk, "page %" PRIu64 " is used twice", page);
+            return false;
+        }
+        walk->used[page / 8] |= (unsigned char)(1 << page % 8);
+    }
+    return true;
+}
+
+static const unsigned char *page_at(const struct walk *walk, uint64_t number, struct page_header *header)
+{
+    const unsigned char *page = walk->file + number * walk->page_size;
+    memcpy(header, page, sizeof *header);
+    return page;
+}
+
+/* < 0, 0, > 0 as LMDB orders keys: by bytes, or by number in the tree of freed pages. */
+static int compare_keys(enum tree_kind kind, struct bytes a, struct bytes b)
+{
+    uint64_t x, y;
+    if (kind == TREE_OF_FREED && a.size == sizeof x && b.size == sizeof y) {
+        memcpy(&x, a.data, sizeof x);
+        memcpy(&y, b.data, sizeof y);
+        return x < y ? -1 : x > y;
+    }
+    int order = memcmp(a.data, b.data, a.size < b.size ? a.size : b.size);
+    return order ? order : (a.size > b.size) - (a.size < b.size);
+}
+
+/* The pages of a large value. Its bytes are asked for where it is a list of freed pages; others are left
+ * unread (that they begin as they should is for whoever reads them to see): NULL. */
+static const unsigned char *take_value(struct walk *walk, uint64_t number, size_t size)
+{
+    uint64_t count = pages_of_value(walk->page_size, size);
+    if (!take_pages(walk, number, count))
+        return NULL;
+    walk->found.overflow_pages += count;
+    if (walk->kind != TREE_OF_FREED)
+        return NULL;
+    const unsigned char *value = walk->file + number * walk->page_size + sizeof(struct page_header);
+    if (!pages_value_is_right(value, size, walk->page_size, (uintptr_t)walk->file)) {
+        problem(walk, "page %" PRIu64 " does not begin a value of %zu bytes", number, size);
+        return NULL;
+    }
+    return value;
+}
+
+/* A list of freed pages: how many, then their numbers. */
+static void take_freed(struct walk *walk, const unsigned char *value, size_t size)
+{
+    uint64_t count = 0, number;
+    if (size >= sizeof count)
+        memcpy(&count, value, sizeof count);
+    if (size % sizeof number != 0 || size / sizeof number != count + 1) {
+        problem(walk, "a list of %zu bytes is damaged", size);
+        return;
+    }
+    for (uint64_t i = 1; i <= count; i++) {
+        memcpy(&number, value + i * sizeof number, sizeof number);
+        take_pages(walk, number, 1);
+    }
+}
+
+static void walk_tree(struct walk *walk, const char *name, enum tree_kind kind, const struct tree *tree);
+
+/* An entry of the main tree: a database. */
+static void walk_database(struct walk *walk, struct bytes key, const unsigned char *value, size_t size)
+{
+    struct tree tree;
+    char name[64];
+    if (size != sizeof tree) {
+        problem(walk, "a database has a description of %zu bytes", size);
+        return;
+    }
+    memcpy(&tree, value, sizeof tree);
+    snprintf(name, sizeof name, "database %.*s", (int)(key.size < 40 ? key.size : 40), (const char *)key.data);
+    for (char *at = name; *at; at++)
+        if (*at < ' ' || *at > '~')
+            *at = '?';
+    walk_tree(walk, name, TREE_OF_VALUES, &tree);
+}
+
+static void walk_leaf_node(struct walk *walk, struct node node, struct bytes key, const unsigned char *value)
+{
+    size_t size = (size_t)node.low | (size_t)node.high << 16;
+    walk->found.entries++;
+    if (node.flags != (walk->kind == TREE_OF_TREES ? NODE_TREE : node.flags & NODE_LARGE)) {
+        problem(walk, "a value has flags %u", node.flags);
+        return;
+    }
+    if (node.flags == NODE_LARGE) {
+        uint64_t number;
+        memcpy(&number, value, sizeof number);
+        value = take_value(walk, number, size);
+    }
+    if (walk->kind == TREE_OF_TREES)
+        walk_database(walk, key, value, size);
+    else if (walk->kind == TREE_OF_FREED && value)
+        take_freed(walk, value, size);
+}
+
+/* The node of an entry, checked to lie inside the page. Its bytes in the page, 0 when it does not. */
+static size_t node_at(const struct walk *walk, const unsigned char *page, unsigned entry, bool branch,
+                      struct node *node, struct bytes *key, const unsigned char **value)
+{
+    uint16_t offset;
+    memcpy(&offset, page + sizeof(struct page_header) + entry * sizeof offset, sizeof offset);
+    if (offset % 2 != 0 || offset > walk->page_size - sizeof *node)
+        return 0;
+    memcpy(node, page + offset, sizeof *node);
+    size_t size = (size_t)node->low | (size_t)node->high << 16;
+    size_t inside = branch ? 0 : node->flags & NODE_LARGE ? sizeof(uint64_t) : size;
+    size_t whole = sizeof *node + node->key_size + inside;
+    if (whole > walk->page_size - offset)
+        return 0;
+    *key = (struct bytes){page + offset + sizeof *node, node->key_size};
+    *value = key->data + key->size;
+    return whole + whole % 2;
+}
+
+static void walk_page(struct walk *walk, uint64_t number, unsigned depth, struct bytes low, struct bytes high);
+
+/* Keys ascend from `low`, which the first may equal, to below `high`. */
+static bool key_in_order(struct walk *walk, uint64_t page, unsigned entry, struct bytes key, struct bytes low,
+                         bool first, struct bytes high)
+{
+    if ((!low.data || compare_keys(walk->kind, key, low) >= (first ? 0 : 1)) &&
+        (!high.data || compare_keys(walk->kind, key, high) < 0))
+        return true;
+    problem(walk, "page %" PRIu64 ": key %u is out of order", page, entry);
+    return false;
+}
+
+/* The entries of a page, and in a branch page their children, each with the keys that bound it. Entries
+ * fill the page from `upper` to its end without a gap. */
+static void walk_entries(struct walk *walk, const unsigned char *page, struct page_header header,
+                         unsigned depth, struct bytes low, struct bytes high)
+{
+    const bool branch = depth > 1;
+    const unsigned entries = (unsigned)(header.lower - sizeof header) / 2;
+    size_t filled = 0;
+    uint64_t child = 0; /* of the entry before, whose keys end where this entry's begin */
+    for (unsigned i = 0; i < entries; i++) {
+        struct node node;
+        struct bytes key;
+        const unsigned char *value;
+        size_t size = node_at(walk, page, i, branch, &node, &key, &value);
+        if (size == 0) {
+            problem(walk, "page %" PRIu64 ": entry %u is outside the page", header.number, i);
+            return;
+        }
+        filled += size;
+        if (!branch || i > 0) { /* the first key of a branch page says nothing */
+            if (!key_in_order(walk, header.number, i, key, low, i == (branch ? 1 : 0), high))
+                return;
+            if (branch)
+                walk_page(walk, child, depth - 1, low, key);
+            else
+                walk_leaf_node(walk, node, key, value);
+            low = key;
+        }
+        child = node.low | (uint64_t)node.high << 16 | (uint64_t)node.flags << 32;
+    }
+    if (branch)
+        walk_page(walk, child, depth - 1, low, high);
+    if (filled != walk->page_size - header.upper)
+        problem(walk, "page %" PRIu64 ": %zu bytes of entries where %zu belong", header.number, filled,
+                walk->page_size - header.upper);
+}
+
+static void walk_page(struct walk *walk, uint64_t number, unsigned depth, struct bytes low, struct bytes high)
+{
+    struct page_header header;
+    if (walk->problems >= PROBLEMS_MAX || !take_pages(walk, number, 1))
+        return;
+    const unsigned char *page = page_at(walk, number, &header);
+    if (header.number != number || header.flags != (depth > 1 ? PAGE_BRANCH : PAGE_LEAF) ||
+        header.lower < sizeof header + 2 || header.lower % 2 != 0 || header.upper < header.lower ||
+        header.upper > walk->page_size) {
+        problem(walk, "page %" PRIu64 " is not the %s page it should be", number,
+                depth > 1 ? "branch" : "leaf");
+        return;
+    }
+    if (depth > 1)
+        walk->found.branch_pages++;
+    else
+        walk->found.leaf_pages++;
+    walk_entries(walk, page, header, depth, low, high);
+}
+
+static bool has_counts(const struct tree *found, const struct tree *tree)
+{
+    return found->branch_pages == tree->branch_pages && found->leaf_pages == tree->leaf_pages &&
+           found->overflow_pages == tree->overflow_pages && found->entries == tree->entries;
+}
+
+/* Flags that should not be there, or lack. The tree of freed pages keeps the environment's, too, of which
+ * this one (the file was made under a name of its own) means nothing any more. */
+static unsigned tree_flags(enum tree_kind kind, const struct tree *tree)
+{
+    return kind == TREE_OF_FREED ? (tree->flags & ~TREE_SINGLE_FILE) ^ TREE_INTEGER_KEYS : tree->flags;
+}
+
+static void walk_tree(struct walk *walk, const char *name, enum tree_kind kind, const struct tree *tree)
+{
+    const struct bytes unbound = {NULL, 0};
+    const struct walk outer = *walk;
+    walk->tree = name;
+    walk->kind = kind;
+    walk->found = (struct tree){0};
+    if (tree_flags(kind, tree) != 0 || tree->depth > 32 || (tree->root == NO_PAGE) != (tree->depth == 0))
+        problem(walk, "its description is damaged");
+    else if (tree->depth > 0)
+        walk_page(walk, tree->root, tree->depth, unbound, unbound);
+    if (walk->problems == outer.problems && !has_counts(&walk->found, tree))
+        problem(walk,
+                "it has %" PRIu64 " entries and %" PRIu64 " pages of large values, and says %" PRIu64
+                " and %" PRIu64,
+                walk->found.entries, walk->found.overflow_pages, tree->entries, tree->overflow_pages);
+    walk->tree = outer.tree;
+    walk->kind = outer.kind;
+    walk->found = outer.found;
+}
+
+static void count_unused(struct walk *walk)
+{
+    uint64_t unused = 0;
+    for (uint64_t page = 2; page <= walk->last; page++)
+        unused += !(walk->used[page / 8] & (1 << page % 8));
+    walk->tree = "pages";
+    if (unused > 0 && walk->problems == 0)
+        problem(walk, "%" PRIu64 " belong to nothing", unused);
+}
+
+int pages_check(const char *path, uint64_t transaction, pages_report *report, void *context, int *problems,
+                struct error *error)
+{
+    struct meta_page head;
+    struct file_map map = {0};
+    *problems = 0;
+    if (open_head(path, transaction, &head, error) < 0 || file_map(path, &map, error) < 0)
+        return -1;
+    struct walk walk = {
+        .file = map.data,
+        .page_size = head.free.page_size,
+        .last = head.last_page,
+        .report = report,
+        .context = context,
+    };
+    int result = array_alloc(&walk.used, head.last_page / 8 + 1, error);
+    if (result == 0) {
+        walk_tree(&walk, "main", TREE_OF_TREES, &head.main);
+        walk_tree(&walk, "free pages", TREE_OF_FREED, &head.free);
+        count_unused(&walk);
+        *problems = walk.problems;
+        free(walk.used);
+    }
+    file_unmap(&map);
     return result;
 }

@@ -11,7 +11,6 @@
 #include "common/store/internal.h"
 
 #define SOURCE_VERSION 1
-#define NAME_MAX_SIZE  200
 
 /* Little-endian. */
 struct source_header {
@@ -46,15 +45,15 @@ static bool source_bytes(unsigned type, int64_t rows, int64_t cols, size_t *byte
            size_multiply(row, (size_t)rows, bytes) && *bytes / PIECE_SIZE < UINT32_MAX;
 }
 
-static size_t source_key(const char *name, uint32_t piece, char key[NAME_MAX_SIZE + 16])
+static size_t source_key(const char *name, uint32_t piece, char key[SOURCE_NAME_SIZE + 16])
 {
-    return (size_t)snprintf(key, NAME_MAX_SIZE + 16, "%s#%" PRIu32, name, piece);
+    return (size_t)snprintf(key, SOURCE_NAME_SIZE + 16, "%s#%" PRIu32, name, piece);
 }
 
 static int put_piece(struct store *store, const char *name, struct source_header header, const void *bytes,
                      struct error *error)
 {
-    char key[NAME_MAX_SIZE + 16];
+    char key[SOURCE_NAME_SIZE + 16];
     size_t key_size = source_key(name, header.piece, key);
     header.hash = source_hash(name, header, bytes);
     if (store_put(store, store->source, key, key_size, &header, sizeof header, bytes, header.bytes, error) < 0)
@@ -68,7 +67,7 @@ int store_put_source(struct store *store, const char *name, enum dtype type, int
                      const void *data, struct error *error)
 {
     size_t total;
-    if (!*name || strlen(name) > NAME_MAX_SIZE || strchr(name, '#'))
+    if (!*name || strlen(name) >= SOURCE_NAME_SIZE || strchr(name, '#'))
         return error_set(error, "%s: \"%s\" cannot name a tensor", store->path, name);
     if (!source_bytes(type, rows, cols, &total))
         return error_set(error, "%s: %s has no shape [%" PRId64 ", %" PRId64 "]", store->path, name, rows,
@@ -111,29 +110,29 @@ static int check_piece(const char *name, const void *value, size_t size, struct 
     return 0;
 }
 
-int source_verify(const void *key, size_t key_size, const void *value, size_t size, struct error *error)
+int source_verify(const void *key, size_t key_size, const void *value, size_t size, struct source_piece *piece,
+                  struct error *error)
 {
-    char name[NAME_MAX_SIZE + 16], expected[NAME_MAX_SIZE + 16];
+    char expected[SOURCE_NAME_SIZE + 16];
     struct source_header header;
-    if (key_size >= sizeof name)
-        return error_set(error, "a tensor's name is %zu bytes long", key_size);
-    memcpy(name, key, key_size);
-    name[key_size] = 0;
-    size_t length = strcspn(name, "#");
-    if (length > NAME_MAX_SIZE)
+    const char *mark = memchr(key, '#', key_size);
+    size_t length = mark ? (size_t)(mark - (const char *)key) : key_size;
+    *piece = (struct source_piece){0};
+    if (length >= SOURCE_NAME_SIZE)
         return error_set(error, "a tensor's name is %zu bytes long", length);
-    name[length] = 0;
-    if (check_piece(name, value, size, &header, error) < 0)
-        return error_prefix(error, "%s", name);
-    if (source_key(name, header.piece, expected) != key_size || memcmp(expected, key, key_size) != 0)
-        return error_set(error, "%s: piece %" PRIu32 " is filed under another name", name, header.piece);
+    memcpy(piece->name, key, length);
+    if (check_piece(piece->name, value, size, &header, error) < 0)
+        return error_prefix(error, "%s", piece->name);
+    piece->pieces = header.pieces;
+    if (source_key(piece->name, header.piece, expected) != key_size || memcmp(expected, key, key_size) != 0)
+        return error_set(error, "%s: piece %" PRIu32 " is filed under another name", piece->name, header.piece);
     return 0;
 }
 
 static int get_piece(const struct store *store, MDB_txn *snapshot, const char *name, uint32_t piece,
                      struct source_header *header, const void **bytes, struct error *error)
 {
-    char key_text[NAME_MAX_SIZE + 16];
+    char key_text[SOURCE_NAME_SIZE + 16];
     MDB_val key = {source_key(name, piece, key_text), key_text}, value;
     int code = mdb_get(snapshot, store->source, &key, &value);
     if (code == MDB_NOTFOUND)
@@ -175,7 +174,7 @@ int store_get_source(struct store *store, const char *name, enum dtype *type, in
     MDB_txn *snapshot;
     unsigned char *bytes = NULL;
     *data = NULL;
-    if (strlen(name) > NAME_MAX_SIZE)
+    if (strlen(name) >= SOURCE_NAME_SIZE)
         return error_set(error, "%s: \"%s\" cannot name a tensor", store->path, name);
     if (store_snapshot(store, &snapshot, error) < 0)
         return -1;

@@ -175,7 +175,8 @@ void reader_close(struct reader *reader); /* NULL is fine */
 
 /* ids [rows + 1]. */
 int reader_tokens(struct reader *reader, struct sequence sequence, int32_t *ids, struct error *error);
-/* The record's bytes in the map, valid until the reader is closed; not checked. */
+/* The record's bytes in the map (with STORE_TOKENS those of the token list), valid until the reader is
+ * closed; not checked. */
 int reader_record(struct reader *reader, int tap, struct sequence sequence, const void **record, size_t *size,
                   struct error *error);
 /* Checked and decoded: states [rows, cols] f32. */
