@@ -78,6 +78,9 @@ $(INTEROP): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/libofframp.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# Faults are injected where a function of the library is called.
+$(BUILD)/tests/faults/store: TEST_LDFLAGS := -Wl,--wrap=hash_bytes
+
 define loop_rule
 $(BUILD)/obj/kernels/cpu/loops/%.$(1).o: kernels/cpu/loops/%.c
 	@mkdir -p $$(@D)

@@ -8,7 +8,7 @@
 
 #include "common/store/store.h"
 
-enum { FIXTURE_ROWS = 8, FIXTURE_HIDDEN = 48, FIXTURE_TAPS = 3 };
+enum { FIXTURE_ROWS = 8, FIXTURE_HIDDEN = 640, FIXTURE_TAPS = 3 };
 
 static inline json_t *fixture_manifest(int shard, int shards)
 {

@@ -539,11 +539,11 @@ TEST(store_manifest_compare)
     CHECK_TEXT(error.text, "\"command\" differs");
     json_object_set_new(json_object_get(wanted, "model"), "hidden", json_integer(64));
     CHECK(manifest_compare(stored, wanted, ignored, &error) < 0);
-    CHECK_TEXT(error.text, "\"model.hidden\" differs: the store has 48, this command wants 64");
+    CHECK_TEXT(error.text, "\"model.hidden\" differs: the store has 640, this command wants 64");
     json_object_del(json_object_get(wanted, "model"), "hidden");
     CHECK(manifest_compare(stored, wanted, ignored, &error) < 0);
     CHECK_TEXT(error.text, "wants none");
-    json_object_set_new(json_object_get(wanted, "model"), "hidden", json_integer(48));
+    json_object_set_new(json_object_get(wanted, "model"), "hidden", json_integer(FIXTURE_HIDDEN));
     json_object_set_new(wanted, "seed", json_integer(1));
     CHECK(manifest_compare(stored, wanted, ignored, &error) < 0);
     CHECK_TEXT(error.text, "\"seed\" differs: the store has none, this command wants 1");
