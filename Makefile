@@ -15,6 +15,10 @@ bench: tests-build ## print speed, as ratios to what bounds it
 	tests/bench/run.sh
 soak: tests-build ## the long campaigns: kills, flips, fuzzing
 	tests/soak.sh
+fuzz: ## run every libFuzzer target for SECONDS (default 60)
+	tests/fuzz.sh $(or $(SECONDS),60)
+bundle: ## one relocatable archive of programs, libraries and tests
+	pipelines/bundle.sh
 format: ## rewrite the sources in the project's format
 	clang-format -i $(FORMATTED)
 install: programs ## install the programs as offramp-NAME under PREFIX
@@ -22,4 +26,4 @@ install: programs ## install the programs as offramp-NAME under PREFIX
 	for p in $(PROGRAMS); do install -m 755 $(BUILD)/$$p $(DESTDIR)$(PREFIX)/bin/offramp-$$p || exit 1; done
 clean: ## remove what was built
 	rm -rf build build-*
-.PHONY: all help demo test check bench soak format install clean
+.PHONY: all help demo test check bench soak fuzz bundle format install clean

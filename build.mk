@@ -112,4 +112,12 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# libFuzzer targets, with the whole library under AddressSanitizer: make fuzz builds in build-fuzz.
+FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c))
+$(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/lib/file.o $(BUILD)/libofframp.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fsanitize=fuzzer,address -o $@ $^ $(LIBS)
+fuzz-build: $(FUZZERS)
+.PHONY: fuzz-build
+
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

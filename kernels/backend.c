@@ -3,36 +3,52 @@
 #include <string.h>
 
 #include "common/base/pool.h"
+#include "kernels/cuda_library.h"
 
-static const struct {
-    const char *name;
-    const struct backend_table *table;
-} backends[] = {{"cpu", &cpu_table}, {"ref", &ref_table}};
+/* The devices there are, the one that "auto" prefers first. */
+enum device { DEVICE_CUDA, DEVICE_CPU, DEVICE_REF, DEVICE_COUNT };
+static const char *const names[DEVICE_COUNT] = {"cuda", "cpu", "ref"};
 
-static const char automatic[] = "cpu";
+static const struct backend_table *find_table(enum device device, struct error *error)
+{
+    switch (device) {
+    case DEVICE_CUDA: return cuda_library_table(error);
+    case DEVICE_CPU: return &cpu_table;
+    default: return &ref_table;
+    }
+}
+
+static int open_device(enum device device, const struct backend_options *options, struct backend **backend,
+                       struct error *error)
+{
+    struct backend_options resolved = *options;
+    if (options->threads < 0)
+        return error_set(error, "device %s: %d threads make no sense", names[device], options->threads);
+    if (options->threads == 0)
+        resolved.threads = processor_count();
+    if (options->math == MATH_DEFAULT)
+        resolved.math = device == DEVICE_CUDA ? MATH_BF16 : MATH_F32;
+    if (resolved.math == MATH_TF32 && device != DEVICE_CUDA)
+        return error_set(error, "device %s: has no tf32; use --math f32 or bf16", names[device]);
+    const struct backend_table *table = find_table(device, error);
+    if (!table || table->open(&resolved, backend, error) < 0)
+        return error_prefix(error, "device %s", names[device]);
+    (*backend)->table = table;
+    (*backend)->name = names[device];
+    (*backend)->options = resolved;
+    return 0;
+}
 
 int backend_open(const char *device, const struct backend_options *options, struct backend **backend,
                  struct error *error)
 {
-    struct backend_options resolved = *options;
-    const char *name = strcmp(device, "auto") == 0 ? automatic : device;
-    if (options->threads < 0)
-        return error_set(error, "device %s: %d threads make no sense", device, options->threads);
-    if (options->threads == 0)
-        resolved.threads = processor_count();
-    if (strcmp(name, "cuda") == 0)
-        return error_set(error, "device cuda: this build of offramp has no CUDA backend yet; "
-                                "use --device cpu");
-    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
-        if (strcmp(name, backends[i].name) != 0)
-            continue;
-        if (backends[i].table->open(&resolved, backend, error) < 0)
-            return error_prefix(error, "device %s", name);
-        (*backend)->table = backends[i].table;
-        (*backend)->name = backends[i].name;
-        (*backend)->options = resolved;
-        return 0;
-    }
+    if (strcmp(device, "auto") == 0)
+        return open_device(DEVICE_CUDA, options, backend, error) == 0
+                   ? 0
+                   : open_device(DEVICE_CPU, options, backend, error);
+    for (enum device d = 0; d < DEVICE_COUNT; d++)
+        if (strcmp(device, names[d]) == 0)
+            return open_device(d, options, backend, error);
     return error_set(error, "device %s: there is no such device; known are auto, cpu, cuda and ref", device);
 }
 
@@ -50,4 +66,20 @@ const char *backend_name(const struct backend *backend)
 const char *backend_identity(const struct backend *backend)
 {
     return backend->identity;
+}
+
+enum math backend_math(const struct backend *backend)
+{
+    return backend->options.math;
+}
+
+int math_find(const char *name, enum math *math, struct error *error)
+{
+    static const char *const known[] = {[MATH_F32] = "f32", [MATH_TF32] = "tf32", [MATH_BF16] = "bf16"};
+    for (enum math m = MATH_F32; m <= MATH_BF16; m++)
+        if (strcmp(name, known[m]) == 0) {
+            *math = m;
+            return 0;
+        }
+    return error_set(error, "\"%s\" is none of f32, tf32 and bf16", name);
 }

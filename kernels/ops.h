@@ -46,7 +46,12 @@ struct queue;
 struct buffer;
 struct weight;
 
-enum math { MATH_F32, MATH_BF16 };
+enum math {
+    MATH_DEFAULT, /* f32 on cpu and ref, bf16 on cuda */
+    MATH_F32,
+    MATH_TF32, /* f32 operands, products by tensor cores; cuda only */
+    MATH_BF16
+};
 
 struct backend_options {
     int threads; /* 0: one per processor this process may use */
@@ -60,6 +65,9 @@ int backend_open(const char *device, const struct backend_options *options, stru
 void backend_close(struct backend *backend); /* NULL is fine; buffers, weights, queues first */
 
 const char *backend_name(const struct backend *backend);
+enum math backend_math(const struct backend *backend); /* never MATH_DEFAULT */
+/* "f32", "tf32", "bf16" into *math; -1 with an error that lists them. */
+int math_find(const char *name, enum math *math, struct error *error);
 
 /* What the bytes of a result depend on: backend, instruction set, math mode, library versions, for
  * instance "cpu avx512 f32 onednn-2.6.3". Lives as long as the backend. */

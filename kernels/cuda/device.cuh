@@ -36,7 +36,11 @@ struct cuda_queue {
     struct queue base;
     cudaStream_t stream;
     cublasHandle_t blas;
+    int *fault; /* enum fault, on the device: what a kernel found wrong in its inputs */
 };
+
+/* Inputs that only a kernel can check; the queue fails at its next wait. */
+enum fault { FAULT_NONE, FAULT_TOKEN, FAULT_POSITION };
 
 /* Rows of a weight that share a format, as they lie in the file, on the device. */
 struct cuda_part {
@@ -58,6 +62,11 @@ struct cuda_weight {
 static inline cudaStream_t queue_stream(struct queue *queue)
 {
     return ((struct cuda_queue *)queue)->stream;
+}
+
+static inline int *queue_fault(struct queue *queue)
+{
+    return ((struct cuda_queue *)queue)->fault;
 }
 
 static inline bool queue_is_bf16(const struct queue *queue)

@@ -60,6 +60,8 @@ void scratch_free(struct queue *queue, void *scratch)
 
 /* ---- backend ---- */
 
+static const char *const math_names[] = {"", "f32", "tf32", "bf16"}; /* by enum math */
+
 static int cuda_open(const struct backend_options *options, struct backend **result, struct error *error)
 {
     struct cudaDeviceProp properties;
@@ -86,7 +88,7 @@ static int cuda_open(const struct backend_options *options, struct backend **res
     backend->base.name = "cuda";
     backend->base.options = *options;
     snprintf(backend->base.identity, sizeof backend->base.identity, "cuda %.80s sm_%d%d %s cuda-%d.%d", properties.name,
-             properties.major, properties.minor, options->math == MATH_BF16 ? "bf16" : "f32", runtime / 1000,
+             properties.major, properties.minor, math_names[options->math], runtime / 1000,
              runtime % 1000 / 10);
     *result = &backend->base;
     return 0;
@@ -111,10 +113,13 @@ static int cuda_queue_create(struct backend *backend, struct queue **result, str
     cublasStatus_t blas = cublasCreate(&queue->blas);
     if (blas == CUBLAS_STATUS_SUCCESS)
         blas = cublasSetStream(queue->blas, queue->stream);
-    if (blas != CUBLAS_STATUS_SUCCESS) {
+    if (blas != CUBLAS_STATUS_SUCCESS || (status = cudaMalloc(&queue->fault, sizeof *queue->fault)) != cudaSuccess ||
+        (status = cudaMemsetAsync(queue->fault, 0, sizeof *queue->fault, queue->stream)) != cudaSuccess) {
+        cublasDestroy(queue->blas);
         cudaStreamDestroy(queue->stream);
         free(queue);
-        return fail(error, "cuda: cuBLAS cannot start: %s", cublasGetStatusString(blas));
+        return fail(error, "cuda: a queue cannot be made: %s",
+                    blas != CUBLAS_STATUS_SUCCESS ? cublasGetStatusString(blas) : cudaGetErrorString(status));
     }
     queue->base.backend = backend;
     *result = &queue->base;
@@ -125,15 +130,24 @@ static void cuda_queue_destroy(struct queue *queue)
 {
     cudaStreamSynchronize(queue_stream(queue));
     cublasDestroy(((struct cuda_queue *)queue)->blas);
+    cudaFree(queue_fault(queue));
     cudaStreamDestroy(queue_stream(queue));
     free(queue);
 }
 
 static int cuda_queue_wait(struct queue *queue, struct error *error)
 {
-    cudaError_t status = cudaStreamSynchronize(queue_stream(queue));
+    int fault = FAULT_NONE;
+    cudaError_t status =
+        cudaMemcpyAsync(&fault, queue_fault(queue), sizeof fault, cudaMemcpyDeviceToHost, queue_stream(queue));
+    if (status == cudaSuccess)
+        status = cudaStreamSynchronize(queue_stream(queue));
     if (status != cudaSuccess)
         cuda_fail(queue, "cuda: %s", cudaGetErrorString(status));
+    else if (fault == FAULT_TOKEN)
+        cuda_fail(queue, "op_embed: a token id is outside the vocabulary");
+    else if (fault == FAULT_POSITION)
+        cuda_fail(queue, "op_rope: a position is outside the table");
     if (queue->failed)
         *error = queue->error;
     return queue->failed ? -1 : 0;

@@ -145,13 +145,15 @@ void cuda_weight_destroy(struct weight *base)
 
 /* ---- embedding ---- */
 
-/* y [M, K] = rows ids of one part; ids outside it are another part's. Bound by memory: the format's
- * bytes in, 4 out a value. One block a row. */
+/* y [M, K] = rows ids of one part; ids outside it are another part's, or, in the last part, wrong.
+ * Bound by memory: the format's bytes in, 4 out a value. One block a row. */
 template <enum dtype TYPE>
 __global__ void embed_rows(const unsigned char *data, size_t row_bytes, int64_t first, int64_t rows, int64_t cols,
-                           const int32_t *ids, int64_t ids_stride, float *y, int64_t y_stride)
+                           const int32_t *ids, int64_t ids_stride, float *y, int64_t y_stride, bool last, int *fault)
 {
     int64_t id = ids[blockIdx.x * ids_stride] - first;
+    if ((id + first < 0 || (last && id >= rows)) && threadIdx.x == 0)
+        *fault = FAULT_TOKEN;
     if (id < 0 || id >= rows)
         return;
     const unsigned char *row = data + id * row_bytes;
@@ -173,12 +175,14 @@ struct embed_action {
     const struct cuda_part *part;
     int64_t first, cols;
     struct matrix ids, y;
-    cudaStream_t stream;
+    bool last;
+    struct queue *queue;
 
     template <enum dtype TYPE> void run() const
     {
-        LAUNCH(embed_rows<TYPE>, dim3((unsigned)y.rows), dim3(128), 0, stream, (const unsigned char *)part->data,
-               part_row_bytes(TYPE, cols), first, part->rows, cols, matrix_ints(ids), ids.stride, matrix_floats(y), y.stride);
+        LAUNCH(embed_rows<TYPE>, dim3((unsigned)y.rows), dim3(128), 0, queue_stream(queue),
+               (const unsigned char *)part->data, part_row_bytes(TYPE, cols), first, part->rows, cols, matrix_ints(ids),
+               ids.stride, matrix_floats(y), y.stride, last, queue_fault(queue));
     }
 };
 
@@ -188,7 +192,7 @@ void cuda_embed(struct queue *queue, const struct weight *base, struct matrix id
     int64_t first = 0;
     for (int i = 0; i < weight->parts && y.rows > 0; i++) {
         with_format(weight->part[i].type,
-                    embed_action{&weight->part[i], first, base->cols, ids, y, queue_stream(queue)});
+                    embed_action{&weight->part[i], first, base->cols, ids, y, i + 1 == weight->parts, queue});
         first += weight->part[i].rows;
     }
     launch_ok(queue, "embed", y);

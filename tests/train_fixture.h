@@ -1,0 +1,267 @@
+/* train_fixture.h: small stores to train on, made without a model.
+ *
+ * Tokens follow a rule nine times out of ten (the next one is 5 v + 1 mod V). The final state points at
+ * the output row of the token the rule gives, with noise; a tap's state is a fixed linear map of the
+ * final one, with more noise the earlier the tap. So heads have something to learn, and a ridge
+ * regression from a tap to the final state finds most of it.
+ */
+#ifndef OFFRAMP_TESTS_TRAIN_FIXTURE_H
+#define OFFRAMP_TESTS_TRAIN_FIXTURE_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/memory.h"
+#include "common/base/random.h"
+#include "common/model/config.h"
+#include "common/store/store.h"
+
+struct train_fixture {
+    int layers, hidden, intermediate, vocab, rows;
+    int train, held_out; /* sequences */
+    const char *taps; /* "1,2.mid,final" */
+    const char *codec;
+    uint64_t seed;
+    int shard, shards; /* 0 of 0: not sharded */
+    float scale; /* of the states, 0: 1 */
+};
+
+static const struct train_fixture small_fixture = {
+    .layers = 4,
+    .hidden = 24,
+    .intermediate = 40,
+    .vocab = 61,
+    .rows = 16,
+    .train = 40,
+    .held_out = 6,
+    .taps = "1,2,2.mid,3,final",
+    .codec = "lossless",
+    .seed = 3,
+};
+
+static inline json_t *train_fixture_manifest(const struct train_fixture *fixture, struct error *error)
+{
+    const struct model_config config = {
+        .family = "llama",
+        .layers = fixture->layers,
+        .hidden = fixture->hidden,
+        .heads = 2,
+        .kv_heads = 1,
+        .head_size = fixture->hidden / 2,
+        .intermediate = fixture->intermediate,
+        .vocab = fixture->vocab,
+        .context = fixture->rows,
+        .norm_epsilon = 1e-5f,
+        .rope_theta = 10000,
+        .rope_factor = 1,
+        .bos = -1,
+        .eos = -1,
+    };
+    json_t *model = config_to_json(&config, error), *taps = json_array();
+    char list[256], *rest = NULL;
+    if (!model || !taps)
+        return NULL;
+    json_object_set_new(model, "fingerprint", json_sprintf("%016llx", (unsigned long long)fixture->seed));
+    snprintf(list, sizeof list, "%s", fixture->taps);
+    for (char *name = strtok_r(list, ",", &rest); name; name = strtok_r(NULL, ",", &rest))
+        json_array_append_new(taps, json_pack("{ss ss}", "name", name, "codec", fixture->codec));
+    json_t *manifest = json_pack("{so si so}", "model", model, "rows", fixture->rows, "taps", taps);
+    if (manifest && fixture->shards > 0)
+        json_object_set_new(manifest, "shard",
+                            json_pack("{si si}", "index", fixture->shard, "count", fixture->shards));
+    return manifest;
+}
+
+/* [rows, cols] of normal numbers; the same for the same seed and name. */
+static inline float *train_fixture_matrix(const struct train_fixture *fixture, uint64_t name, int rows,
+                                          int cols, float mean, float deviation, struct error *error)
+{
+    struct random random = {fixture->seed * 1000 + name};
+    float *values;
+    if (array_alloc(&values, (size_t)rows * (size_t)cols, error) < 0)
+        return NULL;
+    for (int i = 0; i < rows * cols; i++)
+        values[i] = mean + deviation * (float)random_normal(&random);
+    return values;
+}
+
+static inline float *train_fixture_output(const struct train_fixture *fixture, struct error *error)
+{
+    return train_fixture_matrix(fixture, 1, fixture->vocab, fixture->hidden, 0, 0.5f, error);
+}
+
+static inline int train_fixture_put(struct store *store, const char *name, float *values, int rows, int cols,
+                                    struct error *error)
+{
+    int result = values ? store_put_source(store, name, DTYPE_F32, rows, cols, values, error) : -1;
+    free(values);
+    return result;
+}
+
+static inline int train_fixture_sources(const struct train_fixture *fixture, struct store *store,
+                                        struct error *error)
+{
+    const int hidden = fixture->hidden, width = fixture->intermediate;
+    int result =
+        train_fixture_put(store, "output", train_fixture_output(fixture, error), fixture->vocab, hidden, error);
+    if (result == 0)
+        result = train_fixture_put(
+            store, "final_norm", train_fixture_matrix(fixture, 2, 1, hidden, 1, 0.1f, error), 1, hidden, error);
+    for (int layer = 1; layer <= fixture->layers && result == 0; layer++) {
+        static const char *const names[] = {"mlp_norm", "mlp_gate", "mlp_up", "mlp_down"};
+        for (int i = 0; i < 4 && result == 0; i++) {
+            char name[64];
+            const int rows = i == 0 ? 1 : i == 3 ? hidden : width, cols = i == 3 ? width : hidden;
+            snprintf(name, sizeof name, "%d/%s", layer, names[i]);
+            result = train_fixture_put(store, name,
+                                       train_fixture_matrix(fixture, (uint64_t)(10 * layer + i), rows, cols,
+                                                            i == 0 ? 1 : 0, 0.1f, error),
+                                       rows, cols, error);
+        }
+    }
+    return result;
+}
+
+struct train_fixture_writer {
+    const struct train_fixture *fixture;
+    struct store *store;
+    struct codec_worker *worker;
+    float *output; /* [V, H] */
+    float **map; /* [taps][H, H], NULL for the final tap */
+    float *final, *states; /* [T, H] */
+    int32_t *ids; /* [T + 1] */
+    unsigned char *record;
+    size_t capacity;
+};
+
+static inline void train_fixture_final(const struct train_fixture_writer *writer, struct random *random)
+{
+    const struct train_fixture *fixture = writer->fixture;
+    const float scale = fixture->scale > 0 ? fixture->scale : 1;
+    writer->ids[0] = (int32_t)(random_next(random) % (uint64_t)fixture->vocab);
+    for (int r = 0; r < fixture->rows; r++) {
+        const int32_t next = (int32_t)((5 * (int64_t)writer->ids[r] + 1) % fixture->vocab);
+        const float *row = writer->output + (int64_t)next * fixture->hidden;
+        writer->ids[r + 1] =
+            random_uniform(random) < 0.9 ? next : (int32_t)(random_next(random) % (uint64_t)fixture->vocab);
+        for (int c = 0; c < fixture->hidden; c++)
+            writer->final[r * fixture->hidden + c] = scale * (row[c] + 0.2f * (float)random_normal(random));
+    }
+}
+
+static inline void train_fixture_states(const struct train_fixture_writer *writer, int tap,
+                                        struct random *random)
+{
+    const struct train_fixture *fixture = writer->fixture;
+    const struct tap place = store_info(writer->store)->tap[tap];
+    const int hidden = fixture->hidden;
+    const float noise = 0.4f * (float)(fixture->layers - place.layer) / (float)fixture->layers;
+    for (int r = 0; r < fixture->rows; r++) {
+        const float *from = writer->final + r * hidden;
+        float *to = writer->states + r * hidden;
+        for (int c = 0; c < hidden; c++)
+            to[c] = 0.5f * from[c] + noise * (float)random_normal(random);
+        for (int k = 0; k < hidden; k++) {
+            const float *row = writer->map[tap] + k * hidden;
+            for (int c = 0; c < hidden; c++)
+                to[c] += from[k] * row[c];
+        }
+    }
+}
+
+static inline int train_fixture_sequence(struct train_fixture_writer *writer, struct sequence sequence,
+                                         struct error *error)
+{
+    const struct store_info *info = store_info(writer->store);
+    struct random random = {writer->fixture->seed + 77 * sequence.index + 7 * (uint64_t)sequence.split + 1};
+    size_t size;
+    random_next(&random);
+    train_fixture_final(writer, &random);
+    if (store_put_tokens(writer->store, sequence.split, writer->ids, NULL, 0, error) < 0)
+        return -1;
+    for (int t = 0; t < info->taps; t++) {
+        if (writer->map[t])
+            train_fixture_states(writer, t, &random);
+        if (record_encode(writer->worker, info->codec[t], info->tap[t], sequence,
+                          writer->map[t] ? writer->states : writer->final, info->rows, info->hidden,
+                          &writer->record, &writer->capacity, &size, error) < 0 ||
+            store_put_record(writer->store, t, sequence, writer->record, size, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static inline int train_fixture_split(struct train_fixture_writer *writer, enum split split,
+                                      struct error *error)
+{
+    const struct store_info *info = store_info(writer->store);
+    const int count = split == SPLIT_TRAIN ? writer->fixture->train : writer->fixture->held_out;
+    uint64_t put = 0;
+    for (int i = info->shard; i < count; i += info->shards, put++) {
+        if (train_fixture_sequence(writer, (struct sequence){split, (uint64_t)i}, error) < 0)
+            return -1;
+    }
+    for (int t = 0; t < info->taps; t++) {
+        if (store_set_progress(writer->store, t, split, put, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static inline int train_fixture_maps(struct train_fixture_writer *writer, struct error *error)
+{
+    const struct store_info *info = store_info(writer->store);
+    if (array_alloc(&writer->map, info->taps, error) < 0)
+        return -1;
+    for (int t = 0; t < info->taps; t++) {
+        const struct tap tap = info->tap[t];
+        if (tap.layer == info->layers && !tap.mid)
+            continue;
+        writer->map[t] = train_fixture_matrix(writer->fixture, (uint64_t)(1000 + 2 * tap.layer + tap.mid),
+                                              info->hidden, info->hidden, 0, 0.7f / (float)info->hidden, error);
+        if (!writer->map[t])
+            return -1;
+    }
+    return 0;
+}
+
+static inline int train_fixture_fill(struct train_fixture_writer *writer, struct error *error)
+{
+    const struct train_fixture *fixture = writer->fixture;
+    const size_t values = (size_t)fixture->rows * (size_t)fixture->hidden;
+    writer->output = train_fixture_output(fixture, error);
+    if (!writer->output || codec_worker_create(&writer->worker, error) < 0 ||
+        array_alloc(&writer->final, values, error) < 0 || array_alloc(&writer->states, values, error) < 0 ||
+        array_alloc(&writer->ids, fixture->rows + 1, error) < 0 || train_fixture_maps(writer, error) < 0 ||
+        store_begin(writer->store, error) < 0 || train_fixture_sources(fixture, writer->store, error) < 0 ||
+        train_fixture_split(writer, SPLIT_TRAIN, error) < 0 ||
+        train_fixture_split(writer, SPLIT_HELD_OUT, error) < 0 || store_commit(writer->store, error) < 0)
+        return -1;
+    return store_seal(writer->store, error);
+}
+
+/* A finished store at `path`. */
+static inline int train_fixture_create(const struct train_fixture *fixture, const char *path,
+                                       struct error *error)
+{
+    struct train_fixture_writer writer = {.fixture = fixture};
+    json_t *manifest = train_fixture_manifest(fixture, error);
+    int result = manifest ? store_create(path, manifest, &writer.store, error) : -1;
+    json_decref(manifest);
+    if (result == 0)
+        result = train_fixture_fill(&writer, error);
+    for (int t = 0; writer.map && t < store_info(writer.store)->taps; t++)
+        free(writer.map[t]);
+    free(writer.map);
+    free(writer.output);
+    free(writer.final);
+    free(writer.states);
+    free(writer.ids);
+    free(writer.record);
+    codec_worker_destroy(writer.worker);
+    store_close(writer.store);
+    return result;
+}
+
+#endif

@@ -1,0 +1,480 @@
+/* Trials: every kind of head with every output and loss: its gradient against finite differences of its
+ * loss, and that training lowers the loss; the optimizer's arithmetic; trials that fail; evaluation. */
+#include "tests/train_fixture.h"
+
+#include <math.h>
+
+#include "tests/test.h"
+#include "train/checkpoint.h"
+#include "train/evaluate.h"
+#include "train/trial.h"
+
+static const struct {
+    const char *kind;
+    struct tap tap;
+} kinds[] = {{"norm", {1, false}}, {"affine", {1, false}}, {"mlp", {2, true}}};
+
+enum { KINDS = sizeof kinds / sizeof kinds[0], SEQUENCES = 4 };
+
+/* Everything a trial needs, on the ref backend. */
+struct bench {
+    const char *folder;
+    struct stores stores;
+    struct backend *backend;
+    struct shared *shared;
+    struct workspace *workspace;
+    struct feed *feed;
+};
+
+static int bench_open(struct bench *bench, struct error *error)
+{
+    char path[4096];
+    struct tap taps[KINDS];
+    *bench = (struct bench){0};
+    for (int k = 0; k < KINDS; k++)
+        taps[k] = kinds[k].tap;
+    bench->folder = test_folder();
+    snprintf(path, sizeof path, "%s/store", bench->folder);
+    if (train_fixture_create(&small_fixture, path, error) < 0 ||
+        stores_open((const char *[]){path}, 1, &bench->stores, error) < 0 ||
+        backend_open("ref", &(struct backend_options){.threads = 1}, &bench->backend, error) < 0)
+        return -1;
+    const int64_t rows = SEQUENCES * (int64_t)bench->stores.rows;
+    if (shared_create(&bench->stores, bench->backend, taps, KINDS, rows, &bench->shared, error) < 0 ||
+        workspace_create(bench->backend, rows, bench->stores.config.hidden, &bench->workspace, error) < 0)
+        return -1;
+    const struct feed_plan plan = {.split = SPLIT_TRAIN,
+                                   .shuffled = true,
+                                   .tap = bench->shared->tap,
+                                   .taps = bench->shared->taps,
+                                   .sequences = SEQUENCES,
+                                   .end = UINT64_MAX};
+    return feed_open(&bench->stores, &plan, 1, &bench->feed, error);
+}
+
+static void bench_close(struct bench *bench)
+{
+    feed_close(bench->feed);
+    workspace_destroy(bench->workspace);
+    shared_destroy(bench->shared);
+    backend_close(bench->backend);
+    stores_close(&bench->stores);
+}
+
+static int bench_load(struct bench *bench, struct error *error)
+{
+    const struct feed_batch *batch;
+    if (feed_next(bench->feed, &batch, error) < 0)
+        return -1;
+    return shared_load(bench->shared, batch, TEACH_U, error);
+}
+
+static struct trial_config make_config(int kind, enum head_output output, enum trial_loss loss)
+{
+    struct error error;
+    struct trial_config config = {
+        .spec = {head_kind_find(kinds[kind].kind, &error), output, kinds[kind].tap},
+        .loss = loss,
+        .rate = 3e-3,
+        .warmup = 2,
+        .clip = 1,
+        .beta1 = 0.9,
+        .beta2 = 0.95,
+        .epsilon = 1e-5,
+    };
+    snprintf(config.id, sizeof config.id, "%s-%s-%s", kinds[kind].kind, head_output_name(output),
+             trial_loss_name(loss));
+    return config;
+}
+
+static int bench_trial(struct bench *bench, const struct trial_config *config, enum head_init init,
+                       struct trial **trial, struct error *error)
+{
+    const struct head_shape shape = stores_head_shape(&bench->stores);
+    const struct head_source source = stores_head_source(&bench->stores);
+    if (trial_create(config, &shape, bench->backend, bench->workspace, trial, error) < 0)
+        return -1;
+    return head_initialise((*trial)->head, init, 5, &source, error);
+}
+
+/* The loss of the loaded batch as the trial stands: a step whose learning rate is 0 changes no parameter. */
+static double loss_now(struct bench *bench, struct trial *trial)
+{
+    struct trial_result result = {0};
+    struct error error = {""};
+    if (trial_step(trial, bench->workspace, bench->shared, 10, &result, &error) < 0)
+        test_fail(__FILE__, __LINE__, "%s", error.text);
+    return result.loss;
+}
+
+static double loss_at(struct bench *bench, struct trial *trial, struct matrix value, float *values,
+                      int64_t place, float moved)
+{
+    const float kept = values[place];
+    values[place] = moved;
+    op_write(trial->queue, value, values);
+    const double loss = loss_now(bench, trial);
+    values[place] = kept;
+    op_write(trial->queue, value, values);
+    return loss;
+}
+
+/* Compares some of a parameter's gradient with central differences; returns the largest error, in units
+ * of the largest gradient. */
+static double gradient_error(struct bench *bench, struct trial *trial, int parameter, const float *gradient)
+{
+    const struct matrix value = head_parameter(trial->head, parameter)->value;
+    const int64_t count = value.rows * value.cols, stride = count > 40 ? count / 40 : 1;
+    const float step = 4e-3f;
+    struct error error;
+    double worst = 0, largest = 0;
+    float *values;
+    if (array_alloc(&values, count, &error) < 0)
+        return INFINITY;
+    op_read(trial->queue, value, values);
+    for (int64_t i = 0; i < count; i++)
+        largest = fmax(largest, fabs(gradient[i]));
+    for (int64_t i = 0; i < count; i += stride) {
+        const float up = values[i] + step, down = values[i] - step;
+        const double difference =
+            (loss_at(bench, trial, value, values, i, up) - loss_at(bench, trial, value, values, i, down)) /
+            ((double)up - down);
+        worst = fmax(worst, fabs(difference - gradient[i]));
+    }
+    free(values);
+    return worst / largest;
+}
+
+static void check_gradient(struct bench *bench, int kind, enum head_output output, enum trial_loss loss)
+{
+    struct error error = {""};
+    struct trial_config config = make_config(kind, output, loss);
+    struct trial *trial;
+    config.rate = 0;
+    config.clip = 0;
+    config.beta1 = 0.5; /* after one step the first moment is half the gradient */
+    REQUIRE_OK(bench_trial(bench, &config, kind == 1 ? INIT_RANDOM : INIT_COPY, &trial, &error));
+    loss_now(bench, trial);
+    float *gradients[HEAD_PARAMETERS_MAX] = {NULL};
+    for (int i = 0; i < head_parameter_count(trial->head); i++) {
+        const struct matrix moment = trial_first_moment(trial, i);
+        if (matrix_is_none(moment))
+            continue;
+        REQUIRE_OK(array_alloc(&gradients[i], moment.rows * moment.cols, &error));
+        op_read(trial->queue, moment, gradients[i]);
+        REQUIRE_OK(queue_wait(trial->queue, &error));
+        for (int64_t v = 0; v < moment.rows * moment.cols; v++)
+            gradients[i][v] *= 2;
+    }
+    for (int i = 0; i < head_parameter_count(trial->head); i++) {
+        /* Losses are means of 64 f32 values near 4, exact to 3e-8; over 8e-3 that is 4e-6, against
+         * gradients whose largest is 1e-3 or more; the curvature adds as much. */
+        const double worst = gradients[i] ? gradient_error(bench, trial, i, gradients[i]) : 0;
+        if (!(worst < 0.02))
+            test_fail(__FILE__, __LINE__, "%s: the gradient of %s is off by %g", config.id,
+                      head_parameter(trial->head, i)->name, worst);
+        free(gradients[i]);
+    }
+    trial_destroy(trial);
+}
+
+TEST(trial_gradients)
+{
+    struct error error = {""};
+    struct bench bench;
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    for (int kind = 0; kind < KINDS; kind++) {
+        for (int output = OUTPUT_TIED; output <= OUTPUT_UNTIED; output++) {
+            check_gradient(&bench, kind, (enum head_output)output, LOSS_CROSS_ENTROPY);
+            check_gradient(&bench, kind, (enum head_output)output, LOSS_DISTILLATION);
+        }
+    }
+    bench_close(&bench);
+}
+
+TEST(trial_loss_goes_down)
+{
+    struct error error = {""};
+    struct bench bench;
+    struct trial_result result;
+    REQUIRE_OK(bench_open(&bench, &error));
+    for (int i = 0; i < KINDS * 4; i++) {
+        const struct trial_config config =
+            make_config(i / 4, (enum head_output)(i / 2 % 2), (enum trial_loss)(i % 2));
+        struct trial *trial;
+        double first = 0, last = 0;
+        REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
+        for (int step = 1; step <= 30; step++) {
+            REQUIRE_OK(bench_load(&bench, &error));
+            REQUIRE_OK(trial_step(trial, bench.workspace, bench.shared, 30, &result, &error));
+            first += step <= 5 ? result.loss / 5 : 0;
+            last += step > 25 ? result.loss / 5 : 0;
+        }
+        CHECK(trial->step == 30);
+        if (!(last < first - 0.005))
+            test_fail(__FILE__, __LINE__, "%s: loss %g, later %g", config.id, first, last);
+        trial_destroy(trial);
+    }
+    bench_close(&bench);
+}
+
+/* The first Adam step moves every value by the rate against the sign of its gradient, however large,
+ * while epsilon is small beside it. */
+TEST(trial_first_step_is_the_rate)
+{
+    struct error error = {""};
+    struct bench bench;
+    struct trial_config config = make_config(0, OUTPUT_TIED, LOSS_CROSS_ENTROPY);
+    struct trial *trial;
+    struct trial_result result;
+    float before[24], after[24];
+    config.epsilon = 1e-12;
+    config.warmup = 3;
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
+    op_read(trial->queue, head_parameter(trial->head, 0)->value, before);
+    REQUIRE_OK(trial_step(trial, bench.workspace, bench.shared, 30, &result, &error));
+    op_read(trial->queue, head_parameter(trial->head, 0)->value, after);
+    REQUIRE_OK(queue_wait(trial->queue, &error));
+    CHECK(fabs(result.rate - 1e-3) < 1e-12); /* a third of 3e-3 */
+    for (int i = 0; i < 24; i++)
+        CHECK(fabs(fabs(after[i] - before[i]) - 1e-3) < 1e-6);
+    trial_destroy(trial);
+    bench_close(&bench);
+}
+
+/* Clipping scales the gradient: Adam's first moment shows it. */
+TEST(trial_clips_the_norm)
+{
+    struct error error = {""};
+    struct bench bench;
+    struct trial_config config = make_config(0, OUTPUT_TIED, LOSS_CROSS_ENTROPY);
+    struct trial *trial;
+    struct trial_result result;
+    float moment[24];
+    double squares = 0;
+    config.clip = 1e-3;
+    config.beta1 = 0;
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
+    REQUIRE_OK(trial_step(trial, bench.workspace, bench.shared, 30, &result, &error));
+    CHECK(result.norm > 1e-3);
+    op_read(trial->queue, trial_first_moment(trial, 0), moment);
+    REQUIRE_OK(queue_wait(trial->queue, &error));
+    for (int i = 0; i < 24; i++)
+        squares += (double)moment[i] * moment[i];
+    CHECK(fabs(sqrt(squares) / 1e-3 - 1) < 1e-4);
+    trial_destroy(trial);
+    bench_close(&bench);
+}
+
+static void read_scale(struct trial *trial, float scale[24])
+{
+    op_read(trial->queue, head_parameter(trial->head, head_parameter_count(trial->head) - 1)->value, scale);
+}
+
+TEST(trial_that_fails_leaves_the_others_alone)
+{
+    struct error error = {""};
+    struct bench bench;
+    const struct trial_config good = make_config(1, OUTPUT_TIED, LOSS_CROSS_ENTROPY);
+    const struct trial_config bad = make_config(2, OUTPUT_TIED, LOSS_DISTILLATION);
+    struct trial *alone, *beside, *broken;
+    struct trial_result result;
+    float nothing[24], expected[24], found[24];
+    for (int i = 0; i < 24; i++)
+        nothing[i] = NAN;
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    REQUIRE_OK(bench_trial(&bench, &good, INIT_COPY, &alone, &error));
+    REQUIRE_OK(bench_trial(&bench, &good, INIT_COPY, &beside, &error));
+    REQUIRE_OK(bench_trial(&bench, &bad, INIT_COPY, &broken, &error));
+    REQUIRE_OK(trial_step(alone, bench.workspace, bench.shared, 30, &result, &error));
+    op_write(broken->queue, head_parameter(broken->head, 3)->value, nothing);
+    CHECK(trial_step(broken, bench.workspace, bench.shared, 30, &result, &error) < 0);
+    CHECK_TEXT(error.text, "the loss of step 1 is not a number");
+    CHECK(broken->step == 0);
+    REQUIRE_OK(trial_step(beside, bench.workspace, bench.shared, 30, &result, &error));
+    read_scale(alone, expected);
+    read_scale(beside, found);
+    CHECK(!memcmp(expected, found, sizeof found));
+    trial_destroy(alone);
+    trial_destroy(beside);
+    trial_destroy(broken);
+    bench_close(&bench);
+}
+
+TEST(trial_goes_on_from_a_checkpoint)
+{
+    struct error error = {""};
+    struct bench bench;
+    struct trial_config config = make_config(2, OUTPUT_UNTIED, LOSS_DISTILLATION), other;
+    struct trial *first, *second;
+    struct trial_result result;
+    char path[4200];
+    float expected[24], found[24];
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    snprintf(path, sizeof path, "%s/last.ckpt", bench.folder);
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &first, &error));
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_RANDOM, &second, &error));
+    for (int i = 0; i < 2; i++)
+        REQUIRE_OK(trial_step(first, bench.workspace, bench.shared, 30, &result, &error));
+    REQUIRE_OK(checkpoint_write(first, path, "0123456789abcdef", &error));
+    REQUIRE_OK(trial_step(first, bench.workspace, bench.shared, 30, &result, &error));
+    REQUIRE_OK(checkpoint_read(second, path, "0123456789abcdef", &error));
+    CHECK(second->step == 2);
+    REQUIRE_OK(trial_step(second, bench.workspace, bench.shared, 30, &result, &error));
+    for (int i = 0; i < head_parameter_count(first->head); i++) {
+        const struct matrix value = head_parameter(first->head, i)->value;
+        if (value.cols != 24 || value.rows != 1)
+            continue;
+        op_read(first->queue, value, expected);
+        op_read(second->queue, head_parameter(second->head, i)->value, found);
+        CHECK(!memcmp(expected, found, sizeof found));
+    }
+
+    CHECK(checkpoint_read(second, path, "fedcba9876543210", &error) < 0);
+    CHECK_TEXT(error.text, "of model 0123456789abcdef");
+    trial_destroy(second);
+    other = config;
+    strcpy(other.id, "other");
+    REQUIRE_OK(bench_trial(&bench, &other, INIT_COPY, &second, &error));
+    CHECK(checkpoint_read(second, path, "0123456789abcdef", &error) < 0);
+    CHECK_TEXT(error.text, "is of trial mlp-untied-distillation, not of other");
+
+    FILE *file = fopen(path, "r+b");
+    REQUIRE(file);
+    fseek(file, -100, SEEK_END);
+    const int byte = fgetc(file);
+    fseek(file, -100, SEEK_END);
+    fputc(byte ^ 4, file);
+    fclose(file);
+    CHECK(checkpoint_read(first, path, "0123456789abcdef", &error) < 0);
+    CHECK_TEXT(error.text, "damaged");
+    CHECK(first->step == 3);
+    trial_destroy(first);
+    trial_destroy(second);
+    bench_close(&bench);
+}
+
+/* KL, agreement and loss as evaluate.h defines them, row by row and plainly. */
+static struct evaluation evaluate_plainly(struct bench *bench, struct trial *trial, struct error *error)
+{
+    const int hidden = small_fixture.hidden, vocab = small_fixture.vocab, rows = small_fixture.rows;
+    struct evaluation sum = {0};
+    float *output = train_fixture_output(&small_fixture, error), *h = NULL, *teacher = NULL, *own = NULL;
+    const struct feed_plan plan = {.split = SPLIT_HELD_OUT,
+                                   .tap = bench->shared->tap,
+                                   .taps = bench->shared->taps,
+                                   .sequences = 1,
+                                   .end = 6};
+    const struct feed_batch *batch;
+    struct feed *feed;
+    const int own_place = head_parameter_count(trial->head) - 1;
+    if (array_alloc(&h, rows * hidden, error) < 0 || array_alloc(&teacher, rows * hidden, error) < 0 ||
+        array_alloc(&own, vocab * hidden, error) < 0 || feed_open(&bench->stores, &plan, 1, &feed, error) < 0)
+        return sum;
+    memcpy(own, output, (size_t)(vocab * hidden) * sizeof *own);
+    if (trial->config.spec.output == OUTPUT_UNTIED)
+        op_read(trial->queue, head_parameter(trial->head, own_place)->value, own);
+    while (feed_next(feed, &batch, error) == 0 && batch) {
+        if (shared_load(bench->shared, batch, TEACH_NOTHING, error) < 0)
+            break;
+        op_read(trial->queue, trial_forward(trial, bench->workspace, bench->shared), h);
+        op_read(trial->queue, bench->shared->teacher, teacher);
+        for (int r = 0; r < rows; r++) {
+            double z[64], t[64], z_sum = 0, t_sum = 0, z_top = -INFINITY, t_top = -INFINITY;
+            int z_best = 0, t_best = 0;
+            for (int v = 0; v < vocab; v++) {
+                z[v] = t[v] = 0;
+                for (int c = 0; c < hidden; c++) {
+                    z[v] += (double)h[r * hidden + c] * own[v * hidden + c];
+                    t[v] += (double)teacher[r * hidden + c] * output[v * hidden + c];
+                }
+                z_sum += exp(z[v]);
+                t_sum += exp(t[v]);
+                if (z[v] > z_top)
+                    z_top = z[z_best = v];
+                if (t[v] > t_top)
+                    t_top = t[t_best = v];
+            }
+            sum.loss += (log(z_sum) - z[batch->labels[r]]) / (6 * rows);
+            sum.agreement += (z_best == t_best) / (6.0 * rows);
+            for (int v = 0; v < vocab; v++)
+                sum.kl += exp(t[v]) / t_sum * (t[v] - log(t_sum) - z[v] + log(z_sum)) / (6 * rows);
+        }
+    }
+    feed_close(feed);
+    free(output);
+    free(own);
+    free(h);
+    free(teacher);
+    return sum;
+}
+
+TEST(trial_evaluation)
+{
+    struct error error = {""};
+    struct bench bench;
+    struct trial *trials[3];
+    struct evaluation results[3], full;
+    struct outcome *outcomes[3];
+    bool complete;
+    const int64_t tokens = small_fixture.held_out * small_fixture.rows;
+    REQUIRE_OK(bench_open(&bench, &error));
+    for (int i = 0; i < 3; i++) {
+        const struct trial_config config =
+            make_config(i, i == 1 ? OUTPUT_UNTIED : OUTPUT_TIED, LOSS_DISTILLATION);
+        REQUIRE_OK(bench_trial(&bench, &config, i == 2 ? INIT_COPY : INIT_RANDOM, &trials[i], &error));
+        REQUIRE_OK(array_alloc(&outcomes[i], tokens, &error));
+    }
+    const struct evaluation_setting setting = {&bench.stores, bench.shared, bench.workspace, SEQUENCES, 2};
+    REQUIRE_OK(evaluate_trials(&setting, trials, 3, results, &full, outcomes, &complete, &error));
+    CHECK(complete && full.agreement == 1 && full.kl == 0);
+    CHECK(full.loss > 0.4 && full.loss < 4);
+    for (int i = 0; i < 3; i++) {
+        const struct evaluation expected = evaluate_plainly(&bench, trials[i], &error);
+        double agreeing = 0;
+        /* Sums of f32 values near 4: 3e-7 each. */
+        CHECK(fabs(results[i].loss - expected.loss) < 1e-5);
+        CHECK(fabs(results[i].kl - expected.kl) < 1e-5);
+        CHECK(fabs(results[i].agreement - expected.agreement) < 1e-9);
+        for (int64_t t = 0; t < tokens; t++) {
+            agreeing += outcomes[i][t].agrees;
+            CHECK(outcomes[i][t].confidence > 1.f / 61 && outcomes[i][t].confidence < 1.00001f);
+        }
+        CHECK(fabs(agreeing / (double)tokens - expected.agreement) < 1e-9);
+        free(outcomes[i]);
+        trial_destroy(trials[i]);
+    }
+    bench_close(&bench);
+}
+
+/* A head that computes what the full model does is found to, and has nothing to learn from it. */
+TEST(trial_evaluation_of_the_full_model_itself)
+{
+    struct error error = {""};
+    struct bench bench;
+    struct trial_config config = make_config(0, OUTPUT_TIED, LOSS_DISTILLATION);
+    struct trial *trial;
+    struct evaluation result, full;
+    bool complete;
+    config.spec.tap = (struct tap){.layer = 4};
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
+    const struct evaluation_setting setting = {&bench.stores, bench.shared, bench.workspace, SEQUENCES, 1};
+    REQUIRE_OK(evaluate_trials(&setting, &trial, 1, &result, &full, NULL, &complete, &error));
+    CHECK(fabs(result.kl) < 1e-6 && result.agreement == 1 && fabs(result.loss - full.loss) < 1e-6);
+    struct trial_result step;
+    REQUIRE_OK(bench_load(&bench, &error));
+    REQUIRE_OK(trial_step(trial, bench.workspace, bench.shared, 10, &step, &error));
+    CHECK(step.norm < 1e-5); /* against 0.1 and more for other heads */
+    trial_destroy(trial);
+    bench_close(&bench);
+}
+
+TEST_MAIN

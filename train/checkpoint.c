@@ -1,0 +1,184 @@
+#include "train/checkpoint.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cli.h"
+#include "common/base/hash.h"
+#include "common/base/json.h"
+#include "common/base/memory.h"
+#include "common/model/safetensors.h"
+
+#define NAME_SIZE 64
+#define MATRICES  (3 * HEAD_PARAMETERS_MAX)
+
+/* The matrices of a trial in the order of the file. */
+struct contents {
+    int count;
+    struct matrix matrix[MATRICES];
+    char name[MATRICES][NAME_SIZE];
+    size_t bytes[MATRICES], largest;
+};
+
+static void add_matrix(struct contents *contents, const char *role, const char *parameter, struct matrix matrix)
+{
+    const int i = contents->count;
+    if (matrix_is_none(matrix))
+        return;
+    snprintf(contents->name[i], NAME_SIZE, "%s.%s", role, parameter);
+    contents->matrix[i] = matrix;
+    contents->bytes[i] = (size_t)(matrix.rows * matrix.cols) * sizeof(float);
+    if (contents->bytes[i] > contents->largest)
+        contents->largest = contents->bytes[i];
+    contents->count++;
+}
+
+static struct contents list_contents(const struct trial *trial)
+{
+    struct contents contents = {0};
+    for (int i = 0; i < head_parameter_count(trial->head); i++) {
+        const struct head_parameter *parameter = head_parameter(trial->head, i);
+        add_matrix(&contents, "value", parameter->name, parameter->value);
+        add_matrix(&contents, "first", parameter->name, trial_first_moment(trial, i));
+        add_matrix(&contents, "second", parameter->name, trial_second_moment(trial, i));
+    }
+    return contents;
+}
+
+/* ---- writing ---- */
+
+static int fetch(const struct trial *trial, const struct contents *contents, int i, void *block,
+                 struct error *error)
+{
+    op_read(trial->queue, contents->matrix[i], block);
+    return queue_wait(trial->queue, error);
+}
+
+static json_t *make_metadata(const struct trial *trial, const struct contents *contents,
+                             const char *fingerprint, void *block, struct error *error)
+{
+    char step[32], text[17];
+    uint64_t hash = 0;
+    for (int i = 0; i < contents->count; i++) {
+        if (fetch(trial, contents, i, block, error) < 0)
+            return NULL;
+        hash = hash_bytes(block, contents->bytes[i], hash);
+    }
+    hash_print(hash, text);
+    snprintf(step, sizeof step, "%" PRId64, trial->step);
+    json_t *metadata = json_pack("{ss ss ss ss ss}", "offramp", OFFRAMP_VERSION, "trial", trial->config.id,
+                                 "model", fingerprint, "step", step, "hash", text);
+    if (!metadata)
+        error_set(error, "trial %s: out of memory", trial->config.id);
+    return metadata;
+}
+
+static int write_contents(const struct trial *trial, struct contents *contents, const char *path,
+                          const json_t *metadata, void *block, struct error *error)
+{
+    struct tensor tensors[MATRICES] = {0};
+    struct safetensors_writer *writer;
+    for (int i = 0; i < contents->count; i++) {
+        tensors[i] = (struct tensor){
+            .name = contents->name[i],
+            .type = DTYPE_F32,
+            .dims = 2,
+            .shape = {contents->matrix[i].rows, contents->matrix[i].cols},
+            .bytes = contents->bytes[i],
+        };
+    }
+    if (safetensors_create(path, tensors, (size_t)contents->count, metadata, &writer, error) < 0)
+        return -1;
+    for (int i = 0; i < contents->count; i++) {
+        if (fetch(trial, contents, i, block, error) < 0 ||
+            safetensors_write(writer, block, contents->bytes[i], error) < 0) {
+            safetensors_abandon(writer);
+            return -1;
+        }
+    }
+    return safetensors_finish(writer, error);
+}
+
+int checkpoint_write(const struct trial *trial, const char *path, const char *fingerprint, struct error *error)
+{
+    struct contents contents = list_contents(trial);
+    int result = -1;
+    void *block = memory_alloc(contents.largest, 1, error);
+    json_t *metadata = block ? make_metadata(trial, &contents, fingerprint, block, error) : NULL;
+    if (metadata)
+        result = write_contents(trial, &contents, path, metadata, block, error);
+    json_decref(metadata);
+    free(block);
+    return result;
+}
+
+/* ---- reading ---- */
+
+static int check_metadata(const struct trial *trial, const char *path, const json_t *metadata,
+                          const char *fingerprint, int64_t *step, const char **hash, struct error *error)
+{
+    const char *id, *model, *text;
+    if (!metadata)
+        return error_set(error, "%s: is not a checkpoint: it has no metadata", path);
+    if (json_get_string(path, metadata, "trial", &id, error) < 0 ||
+        json_get_string(path, metadata, "model", &model, error) < 0 ||
+        json_get_string(path, metadata, "step", &text, error) < 0 ||
+        json_get_string(path, metadata, "hash", hash, error) < 0)
+        return -1;
+    if (strcmp(id, trial->config.id) != 0)
+        return error_set(error, "%s: is of trial %s, not of %s", path, id, trial->config.id);
+    if (strcmp(model, fingerprint) != 0)
+        return error_set(error, "%s: is of model %s, but the store is of %s", path, model, fingerprint);
+    if (parse_integer(text, 0, INT64_MAX, step, error) < 0)
+        return error_prefix(error, "%s: step", path);
+    return 0;
+}
+
+static int check_tensors(const struct contents *contents, const char *path, const struct safetensors *file,
+                         const struct tensor **tensors, const char *expected, struct error *error)
+{
+    char text[17];
+    uint64_t hash = 0;
+    for (int i = 0; i < contents->count; i++) {
+        const struct matrix matrix = contents->matrix[i];
+        const struct tensor *tensor = tensors[i] = safetensors_find(file, contents->name[i]);
+        if (!tensor)
+            return error_set(error, "%s: tensor %s is missing", path, contents->name[i]);
+        if (tensor->type != DTYPE_F32 || tensor->dims != 2 || tensor->shape[0] != matrix.rows ||
+            tensor->shape[1] != matrix.cols)
+            return error_set(error, "%s: tensor %s is not f32 [%" PRId64 ", %" PRId64 "]", path,
+                             contents->name[i], matrix.rows, matrix.cols);
+        hash = hash_bytes(tensor->data, tensor->bytes, hash);
+    }
+    hash_print(hash, text);
+    if (strcmp(text, expected) != 0)
+        return error_set(error, "%s: is damaged (hash %s, not %s); remove it to train this trial anew", path,
+                         text, expected);
+    return 0;
+}
+
+int checkpoint_read(struct trial *trial, const char *path, const char *fingerprint, struct error *error)
+{
+    const struct contents contents = list_contents(trial);
+    const struct tensor *tensors[MATRICES];
+    struct safetensors *file;
+    const char *hash;
+    int64_t step;
+    int result = -1;
+    if (safetensors_open(path, &file, error) < 0)
+        return -1;
+    if (check_metadata(trial, path, safetensors_metadata(file), fingerprint, &step, &hash, error) < 0 ||
+        check_tensors(&contents, path, file, tensors, hash, error) < 0)
+        goto done;
+    for (int i = 0; i < contents.count; i++)
+        op_write(trial->queue, contents.matrix[i], tensors[i]->data);
+    result = queue_wait(trial->queue, error);
+    if (result == 0)
+        trial->step = step;
+done:
+    safetensors_close(file);
+    return result;
+}

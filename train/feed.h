@@ -1,0 +1,55 @@
+/* feed.h: one read of the stores for all trials: sequences in a seeded order, decoded ahead.
+ *
+ * A stream is an endless line of places; place p of the training split is a sequence that depends on
+ * (seed, p) only, every pass over the split another shuffle. A batch is `sequences` neighbouring
+ * places. One thread fills batches ahead of the reader, decoding in a pool of its own; what is in a
+ * batch does not depend on the threads.
+ *
+ *     feed_open(&stores, &plan, threads, &feed, error);
+ *     while (feed_next(feed, &batch, error) == 0 && batch) ...   // states of all taps, labels
+ *     feed_close(feed);
+ */
+#ifndef OFFRAMP_TRAIN_FEED_H
+#define OFFRAMP_TRAIN_FEED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/channel.h"
+#include "common/base/error.h"
+#include "train/stores.h"
+
+struct feed_plan {
+    enum split split;
+    bool shuffled; /* else in the order of the split */
+    uint64_t seed;
+    const struct tap *tap; /* [taps]; read by feed_open only */
+    int taps;
+    int sequences; /* in a batch; the last one may hold less */
+    uint64_t first, end; /* places to read: [first, end) */
+};
+
+struct feed_batch {
+    uint64_t first; /* place of its first sequence */
+    int sequences;
+    int64_t rows; /* sequences * rows of a sequence: M */
+    int32_t *labels; /* [M] the next token of every row */
+    float **states; /* [taps][M, H] in the plan's order of taps */
+};
+
+struct feed;
+
+/* The number, in its split of `count` sequences, of the sequence at a place. */
+uint64_t feed_sequence(const struct feed_plan *plan, uint64_t count, uint64_t place);
+
+/* Starts reading with `threads` decoders. Memory: three batches. */
+int feed_open(const struct stores *stores, const struct feed_plan *plan, int threads, struct feed **feed,
+              struct error *error);
+/* The next batch, valid until the next call; *batch NULL behind the last one. A record that cannot be
+ * read is an error that names its tap and sequence. */
+int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *error);
+/* Seconds that feed_next has waited for batches. */
+double feed_waiting(const struct feed *feed);
+void feed_close(struct feed *feed); /* at any time; NULL is fine */
+
+#endif

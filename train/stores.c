@@ -1,0 +1,86 @@
+#include "train/stores.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/json.h"
+#include "common/base/memory.h"
+
+static int read_model(struct stores *stores, const char *path, struct error *error)
+{
+    const json_t *model = json_object_get(shards_manifest(stores->shards), "model");
+    const char *fingerprint;
+    if (config_from_json(path, model, &stores->config, error) < 0 ||
+        json_get_string(path, model, "fingerprint", &fingerprint, error) < 0)
+        return -1;
+    if (strlen(fingerprint) != sizeof stores->fingerprint - 1)
+        return error_set(error, "%s: the model's fingerprint \"%.40s\" is not 16 digits", path, fingerprint);
+    strcpy(stores->fingerprint, fingerprint);
+    return 0;
+}
+
+int stores_open(const char *const *paths, int count, struct stores *stores, struct error *error)
+{
+    *stores = (struct stores){0};
+    if (shards_open(paths, count, &stores->shards, error) < 0)
+        return -1;
+    stores->rows = shards_info(stores->shards)->rows;
+    for (int split = 0; split < SPLIT_COUNT; split++)
+        stores->sequences[split] = shards_sequences(stores->shards, (enum split)split);
+    if (!shards_is_sealed(stores->shards)) {
+        error_set(error, "%s: is not finished; give its extract command again", paths[0]);
+        goto fail;
+    }
+    if (!stores->sequences[SPLIT_TRAIN] || !stores->sequences[SPLIT_HELD_OUT]) {
+        error_set(error, "%s: holds no %s sequences; extract more text", paths[0],
+                  stores->sequences[SPLIT_TRAIN] ? "held-out" : "training");
+        goto fail;
+    }
+    if (read_model(stores, paths[0], error) < 0)
+        goto fail;
+    return 0;
+fail:
+    stores_close(stores);
+    return -1;
+}
+
+void stores_close(struct stores *stores)
+{
+    shards_close(stores->shards);
+    *stores = (struct stores){0};
+}
+
+static int get_floats(void *context, const char *name, float **values, int64_t *rows, int64_t *cols,
+                      struct error *error)
+{
+    enum dtype type;
+    void *data = NULL;
+    size_t row_bytes;
+    *values = NULL;
+    if (shards_get_source(context, name, &type, rows, cols, &data, error) < 0)
+        return -1;
+    if (!dtype_row_bytes(type, *cols, &row_bytes))
+        error_set(error, "%s: rows of %" PRId64 " values are not whole blocks of %s", name, *cols,
+                  dtype_name(type));
+    else if (array_alloc(values, *rows * *cols, error) == 0)
+        dtype_to_f32(type, data, *rows * *cols, *values);
+    free(data);
+    return *values ? 0 : -1;
+}
+
+struct head_source stores_head_source(const struct stores *stores)
+{
+    return (struct head_source){get_floats, stores->shards};
+}
+
+struct head_shape stores_head_shape(const struct stores *stores)
+{
+    return (struct head_shape){
+        .layers = stores->config.layers,
+        .hidden = stores->config.hidden,
+        .intermediate = stores->config.intermediate,
+        .vocab = stores->config.vocab,
+        .norm_epsilon = stores->config.norm_epsilon,
+    };
+}
