@@ -31,5 +31,13 @@ void cpu_rope(struct queue *queue, struct matrix x, struct matrix positions, str
                            .table = table,
                            .rotate = pairs == ROPE_HALVES ? loops->rope_halves : loops->rope_adjacent,
                            .per_piece = rows_per_piece(x.cols)};
+    for (int64_t r = 0; r < positions.rows; r++) {
+        int64_t position = matrix_ints(positions)[r * positions.stride];
+        if (position < 0 || position >= table.rows) {
+            queue_fail(queue, "op_rope: position %lld in row %lld is outside the table's 0 .. %lld",
+                       (long long)position, (long long)r, (long long)table.rows - 1);
+            return;
+        }
+    }
     cpu_run(queue, piece_count(x.rows, job.per_piece), rope_piece, &job);
 }

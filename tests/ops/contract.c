@@ -1,0 +1,440 @@
+/* contract.c: calls that break the contract of ops.h fail the queue, with a message that names the op
+ * and its shapes, and touch nothing. */
+#include <stdlib.h>
+
+#include "common/base/random.h"
+#include "kernels/ops.h"
+#include "tests/test.h"
+
+enum { VALUES = 4096 };
+
+struct desk {
+    struct backend *backend, *other;
+    struct buffer *a, *b, *c, *d, *foreign; /* VALUES f32 each */
+    struct weight *forward, *rows; /* [48, 32], for one use each */
+    float data[48 * 32];
+};
+
+static void desk_open(struct desk *desk)
+{
+    struct error error;
+    const struct weight_part part = {DTYPE_F32, 48, 32, desk->data};
+    const struct backend_options options = {.threads = 1};
+    struct buffer **buffers[] = {&desk->a, &desk->b, &desk->c, &desk->d};
+    memset(desk->data, 0, sizeof desk->data);
+    if (backend_open("ref", &options, &desk->backend, &error) < 0 ||
+        backend_open("ref", &options, &desk->other, &error) < 0 ||
+        buffer_create(desk->other, VALUES * sizeof(float), &desk->foreign, &error) < 0 ||
+        weight_prepare(desk->backend, &part, 1, NULL, WEIGHT_FORWARD, &desk->forward, &error) < 0 ||
+        weight_prepare(desk->backend, &part, 1, NULL, WEIGHT_ROWS, &desk->rows, &error) < 0) {
+        fprintf(stderr, "contract: %s\n", error.text);
+        exit(1);
+    }
+    for (int i = 0; i < 4; i++)
+        if (buffer_create(desk->backend, VALUES * sizeof(float), buffers[i], &error) < 0)
+            exit(1);
+}
+
+static void desk_close(struct desk *desk)
+{
+    buffer_destroy(desk->a);
+    buffer_destroy(desk->b);
+    buffer_destroy(desk->c);
+    buffer_destroy(desk->d);
+    buffer_destroy(desk->foreign);
+    weight_destroy(desk->forward);
+    weight_destroy(desk->rows);
+    backend_close(desk->backend);
+    backend_close(desk->other);
+}
+
+static struct queue *new_queue(struct backend *backend)
+{
+    struct error error;
+    struct queue *queue;
+    if (queue_create(backend, &queue, &error) == 0)
+        return queue;
+    fprintf(stderr, "contract: %s\n", error.text);
+    exit(1);
+}
+
+/* Waits for the queue, destroys it, and gives its error: "" when it has not failed. */
+static const char *queue_end(struct queue *queue)
+{
+    static struct error error;
+    error.text[0] = 0;
+    if (queue_wait(queue, &error) == 0)
+        error.text[0] = 0;
+    queue_destroy(queue);
+    return error.text;
+}
+
+/* `call` works on a `queue` of its own, which must fail with both texts in its message. */
+#define REFUSED(call, operands, reason)                                                                        \
+    do {                                                                                                       \
+        struct queue *queue = new_queue(desk.backend);                                                         \
+        call;                                                                                                  \
+        const char *text = queue_end(queue);                                                                   \
+        CHECK_TEXT(text, operands);                                                                            \
+        CHECK_TEXT(text, reason);                                                                              \
+    } while (0)
+
+#define ACCEPTED(call)                                                                                         \
+    do {                                                                                                       \
+        struct queue *queue = new_queue(desk.backend);                                                         \
+        call;                                                                                                  \
+        const char *text = queue_end(queue);                                                                   \
+        if (*text)                                                                                             \
+            test_fail(__FILE__, __LINE__, "%s: %s", #call, text);                                              \
+    } while (0)
+
+TEST(wrong_shapes)
+{
+    struct desk desk;
+    desk_open(&desk);
+    const struct matrix x = matrix_f32(desk.a, 9, 32), y = matrix_f32(desk.b, 9, 48), none = matrix_none();
+    const struct matrix narrow = matrix_f32(desk.c, 9, 31), scale = matrix_f32(desk.d, 1, 32);
+    const struct attention attention = {2, 4, 2, 8, 0, 1};
+    const struct adam adam = {.step = 0};
+    REFUSED(op_matmul(queue, narrow, desk.forward, y, OP_STORE),
+            "op_matmul(x f32 [9, 31], weight [48, 32], y f32 [9, 48])", "x must be [9, 32]");
+    REFUSED(op_matmul(queue, x, desk.forward, matrix_rows(y, 0, 8), OP_STORE), "y f32 [8, 48]",
+            "y must be [9, 48]");
+    REFUSED(op_matmul_grad(queue, x, desk.forward, y, OP_STORE), "op_matmul_grad(", "dy must be [9, 48]");
+    REFUSED(op_embed(queue, desk.rows, matrix_i32(desk.c, 9, 2), x), "op_embed(", "ids must be [9, 1]");
+    REFUSED(op_gemm(queue, x, true, y, false, matrix_f32(desk.c, 48, 32), OP_ADD),
+            "op_gemm(a^T f32 [9, 32], b f32 [9, 48]", "c must be [32, 48]");
+    REFUSED(op_gemm(queue, x, false, y, false, narrow, OP_ADD), "op_gemm(a f32 [9, 32], b ",
+            "b must be [32, 48]");
+    REFUSED(op_gram(queue, x, y, matrix_f32(desk.c, 8, 1), matrix_f64(desk.d, 32, 48)), "op_gram(",
+            "w must be [9, 1]");
+    REFUSED(op_axpy(queue, 1, x, narrow), "op_axpy(x f32 [9, 32], y f32 [9, 31])", "y must be [9, 32]");
+    REFUSED(op_copy(queue, x, narrow), "op_copy(", "y must be [9, 32]");
+    REFUSED(op_add_bias(queue, matrix_f32(desk.c, 9, 32), x), "op_add_bias(", "b must be [1, 32]");
+    REFUSED(op_sum_rows(queue, x, y), "op_sum_rows(", "s must be [1, 32]");
+    REFUSED(op_sum_squares(queue, x, matrix_f64(desk.c, 9, 1)), "op_sum_squares(", "s must be [1, 1]");
+    REFUSED(op_mean_square(queue, x, scale), "op_mean_square(", "m must be [9, 1]");
+    REFUSED(op_norm(queue, x, matrix_f32(desk.d, 1, 5), 0, matrix_f32(desk.c, 9, 32)), "scale f32 [1, 5]",
+            "scale's columns must divide x's");
+    REFUSED(op_norm(queue, x, matrix_f32(desk.d, 1, 0), 0, matrix_f32(desk.c, 9, 32)), "op_norm(", "scale");
+    REFUSED(op_norm_grad(queue, matrix_f32(desk.b, 9, 32), x, scale, 0, matrix_f32(desk.c, 9, 32), OP_STORE,
+                         matrix_f32(desk.c, 1, 31)),
+            "op_norm_grad(", "dscale must be [1, 32]");
+    REFUSED(op_swiglu(queue, x, y), "op_swiglu(x f32 [9, 32], y f32 [9, 48])", "x must be [9, 96]");
+    REFUSED(op_swiglu_grad(queue, matrix_f32(desk.b, 9, 16), x, y), "op_swiglu_grad(", "dx must be [9, 32]");
+    REFUSED(op_rope(queue, x, matrix_i32(desk.b, 9, 1), matrix_f32(desk.c, 7, 5), ROPE_HALVES),
+            "table f32 [7, 5]", "must divide x's");
+    REFUSED(op_attention(queue, &attention, matrix_f32(desk.a, 9, 32), matrix_f32(desk.b, 10, 16),
+                         matrix_f32(desk.c, 10, 16), matrix_f32(desk.d, 9, 32)),
+            "op_attention(q f32 [9, 32], k f32 [10, 16]", "sequences must divide the rows");
+    REFUSED(op_attention(queue, &attention, matrix_f32(desk.a, 8, 32), matrix_f32(desk.b, 6, 16),
+                         matrix_f32(desk.c, 6, 16), matrix_f32(desk.d, 8, 32)),
+            "k f32 [6, 16]", "k have at least q's rows");
+    REFUSED(op_adam(queue, &adam, x, y, y, y), "op_adam(", "gradient must be [9, 48]");
+    REFUSED(op_adam(queue, &adam, x, matrix_f32(desk.b, 9, 32), matrix_f32(desk.c, 9, 32),
+                    matrix_f32(desk.d, 9, 32)),
+            "op_adam(", "steps count from 1");
+    REFUSED(op_norm(queue, none, scale, 0, x), "op_norm(x none, ", "x is missing");
+    desk_close(&desk);
+}
+
+TEST(wrong_vocabularies)
+{
+    struct desk desk;
+    desk_open(&desk);
+    const struct matrix h = matrix_f32(desk.a, 9, 32), none = matrix_none(), column = matrix_f32(desk.b, 9, 1);
+    const struct vocab tied = {desk.forward, none}, own = {NULL, matrix_f32(desk.c, 48, 32)},
+                       nothing = {NULL, none};
+    struct vocab_loss loss = {.target = VOCAB_LABELS, .labels = matrix_i32(desk.d, 9, 1)};
+    REFUSED(op_vocab_stats(queue, h, &nothing, none, &(struct vocab_stats){.lse = column}), "vocab none",
+            "vocab is missing");
+    REFUSED(op_vocab_stats(queue, matrix_f32(desk.a, 9, 31), &tied, none, &(struct vocab_stats){.lse = column}),
+            "op_vocab_stats(h f32 [9, 31], vocab [48, 32], labels none, lse f32 [9, 1]",
+            "vocab must be [48, 31]");
+    REFUSED(op_vocab_stats(queue, h, &tied, none, &(struct vocab_stats){.label = column}), "label f32 [9, 1]",
+            "the label's logit needs labels");
+    REFUSED(op_vocab_stats(queue, h, &tied, none, &(struct vocab_stats){.u = matrix_f32(desk.b, 9, 32)}),
+            "u f32 [9, 32]", "vocab was not prepared for WEIGHT_BACKWARD");
+    REFUSED(op_vocab_stats(queue, h, &tied, none, &(struct vocab_stats){.top = column}), "op_vocab_stats(",
+            "top must be i32");
+    REFUSED(op_vocab_cross(queue, h, &own, matrix_f32(desk.d, 9, 32),
+                           &(struct vocab){NULL, matrix_f32(desk.c, 47, 32)}, column),
+            "teacher f32 [47, 32]", "teacher must be [48, 32]");
+    REFUSED(op_vocab_loss(queue, h, &tied, &loss, column, matrix_f32(desk.c, 9, 32), none), "op_vocab_loss(",
+            "vocab was not prepared for WEIGHT_BACKWARD");
+    loss.target = VOCAB_U;
+    REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_f32(desk.d, 9, 32), none), "u none",
+            "u is missing");
+    loss.u = matrix_f32(desk.d, 9, 32);
+    REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_rows(matrix_f32(desk.d, 18, 32), 9, 9), none),
+            "op_vocab_loss(", "VOCAB_U distills into a tied weight only");
+    loss.target = VOCAB_TEACHER;
+    loss.teacher = own;
+    loss.teacher_state = matrix_f32(desk.d, 9, 16);
+    REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_f32(desk.d, 9, 32), none),
+            "teacher_state f32 [9, 16]", "teacher_state must be [9, 32]");
+    desk_close(&desk);
+}
+
+TEST(unprepared_weights_and_foreign_objects)
+{
+    struct desk desk;
+    desk_open(&desk);
+    const struct matrix x = matrix_f32(desk.a, 9, 32), y = matrix_f32(desk.b, 9, 48);
+    ACCEPTED(op_matmul(queue, x, desk.forward, y, OP_STORE));
+    ACCEPTED(op_matmul(queue, matrix_rows(x, 0, 8), desk.rows, matrix_rows(y, 0, 8), OP_STORE));
+    REFUSED(op_matmul(queue, x, desk.rows, y, OP_STORE), "op_matmul(",
+            "weight was not prepared for WEIGHT_FORWARD");
+    REFUSED(op_matmul(queue, matrix_rows(x, 0, 8), desk.forward, matrix_rows(y, 0, 8), OP_STORE),
+            "x f32 [8, 32]", "weight was not prepared for WEIGHT_ROWS");
+    REFUSED(op_matmul_grad(queue, y, desk.forward, x, OP_STORE), "op_matmul_grad(",
+            "not prepared for WEIGHT_BACKWARD");
+    REFUSED(op_embed(queue, desk.forward, matrix_i32(desk.c, 9, 1), x), "op_embed(",
+            "not prepared for WEIGHT_ROWS");
+    REFUSED(op_axpy(queue, 1, x, matrix_f32(desk.foreign, 9, 32)), "op_axpy(", "y belongs to another backend");
+    struct queue *queue = new_queue(desk.other);
+    op_matmul(queue, matrix_f32(desk.foreign, 9, 32), desk.forward,
+              matrix_rows(matrix_f32(desk.foreign, 18, 48), 9, 9), OP_STORE);
+    CHECK_TEXT(queue_end(queue), "weight belongs to another backend");
+    desk_close(&desk);
+}
+
+TEST(wrong_types)
+{
+    struct desk desk;
+    desk_open(&desk);
+    const struct matrix x = matrix_f32(desk.a, 9, 32), y = matrix_f32(desk.b, 9, 32);
+    struct matrix half = y;
+    half.type = DTYPE_F16;
+    REFUSED(op_axpy(queue, 1, x, matrix_i32(desk.b, 9, 32)), "op_axpy(x f32 [9, 32], y i32 [9, 32])",
+            "y must be f32");
+    REFUSED(op_copy(queue, matrix_i32(desk.c, 9, 32), y), "op_copy(", "y must be i32");
+    REFUSED(op_copy(queue, half, x), "x of no type [9, 32]", "x must be f32, i32 or f64");
+    REFUSED(op_embed(queue, desk.rows, matrix_f32(desk.c, 9, 1), x), "op_embed(", "ids must be i32");
+    REFUSED(op_rope(queue, x, matrix_f32(desk.b, 9, 1), matrix_f32(desk.c, 7, 8), ROPE_HALVES), "op_rope(",
+            "positions must be i32");
+    REFUSED(op_sum_squares(queue, x, matrix_f32(desk.b, 1, 1)), "op_sum_squares(", "s must be f64");
+    REFUSED(op_write(queue, half, desk.data), "op_write(", "matrix must be f32, i32 or f64");
+    desk_close(&desk);
+}
+
+TEST(views_outside_their_buffer)
+{
+    struct desk desk;
+    desk_open(&desk);
+    float values[8] = {0};
+    struct matrix view = matrix_f32(desk.a, 2, 4);
+    ACCEPTED(op_read(queue, matrix_rows(matrix_f32(desk.a, VALUES / 4, 4), VALUES / 4 - 2, 2), values));
+    REFUSED(op_read(queue, matrix_rows(matrix_f32(desk.a, VALUES / 4, 4), VALUES / 4 - 1, 2), values),
+            "op_read(matrix f32 [2, 4])", "(offset 4092, stride 4) is outside its buffer of 16384 bytes");
+    ACCEPTED(op_read(queue, matrix_f64(desk.a, VALUES / 2, 1), (double[VALUES / 2]){0}));
+    REFUSED(op_read(queue, matrix_f64(desk.a, VALUES / 2 + 1, 1), values), "matrix f64 [2049, 1]",
+            "is outside its buffer");
+    REFUSED(op_read(queue, matrix_rows(view, -1, 2), values), "op_read(", "(offset -4, stride 4) is outside");
+    REFUSED(op_read(queue, matrix_f32(desk.a, 0, 4), values), "op_read(matrix f32 [0, 4])", "is outside");
+    REFUSED(op_read(queue, matrix_f32(desk.a, 4, 0), values), "op_read(", "is outside");
+    REFUSED(op_read(queue, matrix_f32(desk.a, INT64_MAX, 4), values), "op_read(", "is outside");
+    REFUSED(op_read(queue, matrix_f32(desk.a, 2, INT64_MAX / 4), values), "op_read(", "is outside");
+    REFUSED(op_read(queue, matrix_f32(desk.a, INT64_MAX / 8 + 2, 8), values), "op_read(", "is outside");
+    view.stride = 3;
+    REFUSED(op_read(queue, view, values), "op_read(", "stride 3) is outside");
+    view.stride = INT64_MAX;
+    REFUSED(op_read(queue, view, values), "op_read(", "is outside");
+    view.stride = 4;
+    view.offset = INT64_MAX;
+    REFUSED(op_read(queue, view, values), "op_read(", "is outside");
+    desk_close(&desk);
+}
+
+TEST(overlapping_operands)
+{
+    struct desk desk;
+    desk_open(&desk);
+    const struct matrix x = matrix_f32(desk.a, 9, 32), scale = matrix_f32(desk.b, 1, 32),
+                        y = matrix_f32(desk.c, 9, 32);
+    const struct matrix wide = matrix_f32(desk.a, 9, 64);
+    REFUSED(op_axpy(queue, 1, x, x), "op_axpy(", "y overlaps x");
+    ACCEPTED(op_axpy(queue, 1, matrix_cols(wide, 0, 32), matrix_cols(wide, 32, 32)));
+    REFUSED(op_axpy(queue, 1, matrix_cols(wide, 0, 32), matrix_cols(wide, 31, 32)), "op_axpy(", "y overlaps x");
+    ACCEPTED(op_norm(queue, x, scale, 1, x));
+    REFUSED(op_norm(queue, x, scale, 1, matrix_rows(matrix_f32(desk.a, 10, 32), 1, 9)), "op_norm(",
+            "y overlaps x");
+    REFUSED(op_norm(queue, x, matrix_f32(desk.a, 1, 32), 1, x), "op_norm(", "y overlaps scale");
+    REFUSED(op_swiglu(queue, x, matrix_f32(desk.a, 9, 16)), "op_swiglu(", "y overlaps x");
+    REFUSED(op_norm_grad(queue, y, x, scale, 1, y, OP_STORE, matrix_none()), "op_norm_grad(", "dx overlaps dy");
+    REFUSED(op_norm_grad(queue, y, x, scale, 1, matrix_f32(desk.d, 9, 32), OP_STORE, matrix_f32(desk.d, 1, 32)),
+            "op_norm_grad(", "dx overlaps dscale");
+    ACCEPTED(op_gemm(queue, x, true, x, false, matrix_f32(desk.b, 32, 32), OP_STORE));
+    REFUSED(op_adam(queue, &(struct adam){.step = 1}, x, y, y, matrix_f32(desk.b, 9, 32)), "op_adam(",
+            "value overlaps first");
+    desk_close(&desk);
+}
+
+/* The first reason stays, ops behind it do not run, and another queue is not concerned. */
+TEST(a_failed_queue_stays_failed)
+{
+    struct desk desk;
+    struct error error;
+    float before[4] = {1, 2, 3, 4}, after[4] = {0};
+    desk_open(&desk);
+    const struct matrix x = matrix_f32(desk.a, 1, 4);
+    struct queue *queue = new_queue(desk.backend), *sound = new_queue(desk.backend);
+    op_write(queue, x, before);
+    op_axpy(queue, 1, x, matrix_f32(desk.b, 4, 1));
+    op_write(queue, x, after);
+    op_norm(queue, matrix_none(), x, 1, x);
+    op_read(queue, x, after);
+    CHECK(queue_wait(queue, &error) < 0);
+    CHECK_TEXT(error.text, "op_axpy(x f32 [1, 4], y f32 [4, 1]): y must be [1, 4]");
+    CHECK(queue_wait(queue, &error) < 0);
+    CHECK_TEXT(error.text, "op_axpy(");
+    CHECK(after[0] == 0);
+    op_read(sound, x, after);
+    REQUIRE_OK(queue_wait(sound, &error));
+    CHECK(memcmp(before, after, sizeof after) == 0);
+    queue_destroy(queue);
+    queue_destroy(sound);
+    desk_close(&desk);
+}
+
+static void mark_view(struct matrix view, unsigned char *bytes)
+{
+    const int64_t size = view.type == DTYPE_F64 ? 8 : 4;
+    for (int64_t row = 0; row < view.rows; row++)
+        memset(bytes + (view.offset + row * view.stride) * size, 1, (size_t)(view.cols * size));
+}
+
+static struct matrix random_view(struct random *random, struct buffer *buffer, int64_t stride)
+{
+    const int64_t rows = 1 + (int64_t)(random_next(random) % 4),
+                  cols = 1 + (int64_t)(random_next(random) % (uint64_t)stride);
+    return (struct matrix){buffer, DTYPE_F32, (int64_t)(random_next(random) % 60), rows, cols, stride};
+}
+
+/* Random pairs of small views against their bytes, counted. Two views of several rows and different
+ * strides may be refused though they do not meet; all else is exact. */
+TEST(overlap_is_exact_where_it_can_be)
+{
+    struct desk desk;
+    struct random random = {3};
+    int overlapping = 0, apart = 0;
+    desk_open(&desk);
+    for (int i = 0; i < 20000; i++) {
+        unsigned char a_bytes[1024] = {0}, b_bytes[1024] = {0};
+        const int64_t stride = 1 + (int64_t)(random_next(&random) % 12);
+        const struct matrix a = random_view(&random, desk.a, stride);
+        struct matrix b =
+            random_view(&random, desk.a, i % 3 ? stride : 1 + (int64_t)(random_next(&random) % 12));
+        if (i % 2) { /* one value of f64 beside f32: sum_squares(a) into b */
+            b = (struct matrix){desk.a, DTYPE_F64, b.offset / 2, 1, 1, b.stride};
+        } else {
+            b.rows = a.rows;
+            b.cols = a.cols <= b.stride ? a.cols : b.stride;
+        }
+        mark_view(a, a_bytes);
+        mark_view(b, b_bytes);
+        bool meet = false;
+        for (int k = 0; k < 1024; k++)
+            meet = meet || (a_bytes[k] && b_bytes[k]);
+        struct queue *queue = new_queue(desk.backend);
+        if (i % 2)
+            op_sum_squares(queue, a, b);
+        else
+            op_copy(queue, matrix_cols(a, 0, b.cols), b);
+        if (a.cols != b.cols && !(i % 2)) {
+            queue_end(queue);
+            continue;
+        }
+        const bool refused = strstr(queue_end(queue), "overlaps") != NULL;
+        if (meet)
+            CHECK(refused);
+        else if (a.rows == 1 || b.rows == 1 || a.stride == b.stride)
+            CHECK(!refused);
+        overlapping += meet;
+        apart += !meet;
+    }
+    CHECK(overlapping > 1000 && apart > 1000);
+    desk_close(&desk);
+}
+
+/* Values that only the device sees. */
+TEST(ids_and_positions_out_of_range)
+{
+    static const char *const devices[] = {"ref", "cpu"};
+    static const int32_t bad[] = {-1, 48};
+    for (int i = 0; i < 4; i++) {
+        struct error error;
+        struct backend *backend;
+        struct weight *weight;
+        struct buffer *ids, *x, *table;
+        static float data[48 * 32];
+        const struct weight_part part = {DTYPE_F32, 48, 32, data};
+        const int32_t values[3] = {0, 47, bad[i / 2]};
+        REQUIRE_OK(backend_open(devices[i % 2], &(struct backend_options){.threads = 1}, &backend, &error));
+        REQUIRE_OK(weight_prepare(backend, &part, 1, NULL, WEIGHT_ROWS, &weight, &error));
+        REQUIRE_OK(buffer_create(backend, sizeof values, &ids, &error));
+        REQUIRE_OK(buffer_create(backend, 3 * 32 * sizeof(float), &x, &error));
+        REQUIRE_OK(buffer_create(backend, sizeof data, &table, &error));
+        struct queue *queue = new_queue(backend);
+        op_write(queue, matrix_i32(ids, 3, 1), values);
+        op_embed(queue, weight, matrix_i32(ids, 2, 1), matrix_f32(x, 2, 32));
+        REQUIRE_OK(queue_wait(queue, &error));
+        op_embed(queue, weight, matrix_i32(ids, 3, 1), matrix_f32(x, 3, 32));
+        const char *text = queue_end(queue);
+        CHECK_TEXT(text, "op_embed");
+        CHECK_TEXT(text, i / 2 ? "48" : "-1");
+        queue = new_queue(backend);
+        op_rope(queue, matrix_f32(x, 2, 32), matrix_i32(ids, 2, 1), matrix_f32(table, 48, 32), ROPE_HALVES);
+        REQUIRE_OK(queue_wait(queue, &error));
+        op_rope(queue, matrix_f32(x, 3, 32), matrix_i32(ids, 3, 1), matrix_f32(table, 48, 32), ROPE_HALVES);
+        text = queue_end(queue);
+        CHECK_TEXT(text, "op_rope");
+        CHECK_TEXT(text, i / 2 ? "48" : "-1");
+        buffer_destroy(ids);
+        buffer_destroy(x);
+        buffer_destroy(table);
+        weight_destroy(weight);
+        backend_close(backend);
+    }
+}
+
+TEST(weights_that_cannot_be)
+{
+    struct desk desk;
+    struct error error;
+    struct weight *weight;
+    desk_open(&desk);
+    struct weight_part parts[2] = {{DTYPE_F32, 4, 32, desk.data}, {DTYPE_F32, 4, 31, desk.data}};
+    CHECK(weight_prepare(desk.backend, parts, 2, NULL, WEIGHT_ROWS, &weight, &error) < 0);
+    CHECK_TEXT(error.text, "part 2 of 2, f32 [4, 31], does not fit a weight of 32 columns");
+    CHECK(weight_prepare(desk.backend, parts, 0, NULL, WEIGHT_ROWS, &weight, &error) < 0);
+    CHECK(weight_prepare(desk.backend, parts, 1, NULL, 0, &weight, &error) < 0);
+    CHECK(weight_prepare(desk.backend, parts, 1, NULL, 8, &weight, &error) < 0);
+    parts[0] = (struct weight_part){DTYPE_Q8_0, 4, 48, desk.data};
+    CHECK(weight_prepare(desk.backend, parts, 1, NULL, WEIGHT_ROWS, &weight, &error) < 0);
+    CHECK_TEXT(error.text, "q8_0 [4, 48]");
+    parts[0] = (struct weight_part){DTYPE_F64, 4, 32, desk.data};
+    CHECK(weight_prepare(desk.backend, parts, 1, NULL, WEIGHT_ROWS, &weight, &error) < 0);
+    parts[0] = (struct weight_part){DTYPE_F32, INT64_MAX, 32, desk.data};
+    CHECK(weight_prepare(desk.backend, parts, 1, NULL, WEIGHT_ROWS, &weight, &error) < 0);
+    parts[0].rows = 0;
+    CHECK(weight_prepare(desk.backend, parts, 1, NULL, WEIGHT_ROWS, &weight, &error) < 0);
+    desk_close(&desk);
+}
+
+TEST(devices)
+{
+    struct error error;
+    struct backend *backend;
+    const struct backend_options one = {.threads = 1}, all = {0}, negative = {.threads = -1};
+    CHECK(backend_open("gpu", &one, &backend, &error) < 0);
+    CHECK_TEXT(error.text, "device gpu: there is no such device; known are auto, cpu, cuda and ref");
+    CHECK(backend_open("ref", &negative, &backend, &error) < 0);
+    CHECK_TEXT(error.text, "-1 threads");
+    REQUIRE_OK(backend_open("auto", &all, &backend, &error));
+    CHECK_TEXT(backend_identity(backend), backend_name(backend));
+    backend_close(backend);
+    backend_close(NULL);
+}
+
+TEST_MAIN
