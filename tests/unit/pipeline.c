@@ -1,0 +1,188 @@
+/* pipeline.c: states through encoders and writer: the order in the store, what survives a failure, and
+ * whose failure is reported. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "extract/pipeline.h"
+#include "tests/store_fixture.h"
+#include "tests/test.h"
+
+enum { TRAIN = 40, HELD_OUT = 9, ALL = TRAIN + HELD_OUT };
+
+static struct error error;
+static const struct plan plan = {.jobs = 7, .encoders = 3};
+
+/* A store with tokens and no states. */
+static struct store *make_store(void)
+{
+    struct store *store = NULL;
+    char path[512];
+    json_t *manifest = fixture_manifest(0, 1);
+    snprintf(path, sizeof path, "%s/store", test_folder());
+    if (store_create(path, manifest, &store, &error) < 0 || store_begin(store, &error) < 0)
+        test_fail(__FILE__, __LINE__, "%s", error.text);
+    json_decref(manifest);
+    for (uint64_t i = 0; store && i < ALL; i++)
+        if (fixture_put_tokens(store, sequence_at(TRAIN, i), &error) < 0)
+            test_fail(__FILE__, __LINE__, "%s", error.text);
+    if (store && store_commit(store, &error) < 0)
+        test_fail(__FILE__, __LINE__, "%s", error.text);
+    return store;
+}
+
+static void submit(struct pipeline *pipeline, int tap, uint64_t index)
+{
+    struct job *job = pipeline_job(pipeline, NULL);
+    REQUIRE(job);
+    job->tap = tap;
+    job->index = index;
+    fixture_states(tap, sequence_at(TRAIN, index), job->states);
+    pipeline_submit(pipeline, job);
+}
+
+static void check_records(struct store *store, int tap, uint64_t count)
+{
+    struct reader *reader;
+    float states[FIXTURE_ROWS * FIXTURE_HIDDEN], expected[FIXTURE_ROWS * FIXTURE_HIDDEN];
+    CHECK(records_stored(store, tap) == count);
+    REQUIRE_OK(reader_open(store, &reader, &error));
+    for (uint64_t i = 0; i < count; i++) {
+        fixture_states(tap, sequence_at(TRAIN, i), expected);
+        REQUIRE_OK(reader_states(reader, tap, sequence_at(TRAIN, i), states, &error));
+        CHECK(memcmp(states, expected, sizeof states) == 0);
+    }
+    reader_close(reader);
+}
+
+TEST(pipeline_stores_everything)
+{
+    struct store *store = make_store();
+    struct pipeline *pipeline;
+    struct pipeline_report report;
+    uint64_t bytes[FIXTURE_TAPS];
+    REQUIRE(store);
+    REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+    for (uint64_t i = 0; i < ALL; i++)
+        for (int tap = 0; tap < FIXTURE_TAPS; tap++)
+            submit(pipeline, tap, i);
+    REQUIRE_OK(pipeline_close(pipeline, &report, &error));
+    CHECK(report.records == ALL * FIXTURE_TAPS);
+    CHECK(strcmp(report.encode.name, "encode") == 0 && strcmp(report.write.name, "write") == 0);
+    REQUIRE_OK(records_bytes(store, bytes, &error));
+    for (int tap = 0; tap < FIXTURE_TAPS; tap++) {
+        check_records(store, tap, ALL);
+        CHECK(store_progress(store, tap, SPLIT_TRAIN) == TRAIN);
+        CHECK(bytes[tap] > ALL * sizeof(struct record_header));
+    }
+    store_close(store);
+}
+
+/* Taps far apart in progress, as a super-batch has them, and a second run that goes on. */
+TEST(pipeline_goes_on_where_each_tap_is)
+{
+    struct store *store = make_store();
+    struct pipeline *pipeline;
+    struct pipeline_report report;
+    uint64_t bytes[FIXTURE_TAPS], more[FIXTURE_TAPS];
+    REQUIRE(store);
+    REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+    for (uint64_t i = 0; i < TRAIN + 3; i++)
+        submit(pipeline, 0, i);
+    for (uint64_t i = 0; i < 2; i++)
+        submit(pipeline, 1, i);
+    REQUIRE_OK(pipeline_close(pipeline, &report, &error));
+    check_records(store, 0, TRAIN + 3);
+    check_records(store, 1, 2);
+    check_records(store, 2, 0);
+    REQUIRE_OK(records_bytes(store, bytes, &error));
+    REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+    for (uint64_t i = 2; i < ALL; i++)
+        submit(pipeline, 1, i);
+    REQUIRE_OK(pipeline_close(pipeline, &report, &error));
+    check_records(store, 1, ALL);
+    REQUIRE_OK(records_bytes(store, more, &error));
+    CHECK(more[0] == bytes[0] && more[1] > bytes[1]);
+    store_close(store);
+}
+
+TEST(pipeline_refuses_states_that_are_no_numbers)
+{
+    static const float bad[] = {INFINITY, -INFINITY, NAN, -NAN};
+    for (int i = 0; i < 4; i++) {
+        struct store *store = make_store();
+        struct pipeline *pipeline;
+        struct pipeline_report report;
+        struct job *job;
+        REQUIRE(store);
+        REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+        for (uint64_t index = 0; index < ALL && (job = pipeline_job(pipeline, NULL)); index++) {
+            job->tap = 1;
+            job->index = index;
+            fixture_states(1, sequence_at(TRAIN, index), job->states);
+            if (index == TRAIN + 2)
+                job->states[FIXTURE_ROWS * FIXTURE_HIDDEN - 1] = bad[i];
+            pipeline_submit(pipeline, job);
+        }
+        CHECK(pipeline_close(pipeline, &report, &error) < 0);
+        CHECK_TEXT(error.text, "tap 2, held-out sequence 2: a state is not a finite number");
+        store_close(store);
+    }
+}
+
+/* The first reason is kept; who waits for a job is woken. */
+TEST(pipeline_failure_of_another_stage)
+{
+    struct store *store = make_store();
+    struct pipeline *pipeline;
+    struct pipeline_report report;
+    struct error reason;
+    REQUIRE(store);
+    REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+    submit(pipeline, 0, 0);
+    error_set(&reason, "first reason");
+    pipeline_fail(pipeline, &reason);
+    error_set(&reason, "second reason");
+    pipeline_fail(pipeline, &reason);
+    CHECK(!pipeline_job(pipeline, NULL));
+    CHECK(pipeline_close(pipeline, &report, &error) < 0);
+    CHECK_TEXT(error.text, "first reason");
+    store_close(store);
+}
+
+/* The writer alone: jobs in any order come out in theirs. */
+TEST(writer_puts_in_order)
+{
+    struct store *store = make_store();
+    struct writer *writer;
+    struct codec_worker *worker;
+    static struct job jobs[ALL];
+    int given_back = 0;
+    REQUIRE(store);
+    REQUIRE_OK(codec_worker_create(&worker, &error));
+    REQUIRE_OK(writer_create(store, &writer, &error));
+    for (uint64_t k = 0; k < ALL; k++) {
+        struct job *job = &jobs[k], *done = NULL;
+        const uint64_t index = k ^ 3; /* fours, backwards; the last one alone */
+        float states[FIXTURE_ROWS * FIXTURE_HIDDEN];
+        job->tap = 2;
+        job->index = index < ALL ? index : k;
+        fixture_states(2, sequence_at(TRAIN, job->index), states);
+        REQUIRE_OK(record_encode(worker, store_info(store)->codec[2], store_info(store)->tap[2],
+                                 sequence_at(TRAIN, job->index), states, FIXTURE_ROWS, FIXTURE_HIDDEN,
+                                 &job->record, &job->capacity, &job->size, &error));
+        REQUIRE_OK(writer_put(writer, job, &done, &error));
+        CHECK((done != NULL) == (k % 4 == 3 || k == ALL - 1));
+        for (; done; done = done->next)
+            given_back++;
+    }
+    CHECK(given_back == ALL);
+    REQUIRE_OK(writer_finish(writer, &error));
+    check_records(store, 2, ALL);
+    writer_destroy(writer);
+    codec_worker_destroy(worker);
+    for (int k = 0; k < ALL; k++)
+        free(jobs[k].record);
+    store_close(store);
+}
+
+TEST_MAIN

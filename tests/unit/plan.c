@@ -1,0 +1,153 @@
+/* plan.c: how much extract computes at a time, and what it says about memory and disk. */
+#include <stdlib.h>
+
+#include "common/base/memory.h"
+#include "extract/plan.h"
+#include "tests/store_fixture.h"
+#include "tests/test.h"
+
+static struct error error;
+
+/* SmolLM2-135M, and Llama-3-70B. */
+static const struct model_config small = {.layers = 30,
+                                          .hidden = 576,
+                                          .heads = 9,
+                                          .kv_heads = 3,
+                                          .head_size = 64,
+                                          .intermediate = 1536,
+                                          .vocab = 49152};
+static const struct model_config large = {.layers = 80,
+                                          .hidden = 8192,
+                                          .heads = 64,
+                                          .kv_heads = 8,
+                                          .head_size = 128,
+                                          .intermediate = 28672,
+                                          .vocab = 128256};
+
+static struct store_info make_info(const struct model_config *config, int rows, struct tap *taps, int count)
+{
+    return (struct store_info){
+        .layers = config->layers, .hidden = config->hidden, .rows = rows, .tap = taps, .taps = count};
+}
+
+TEST(plan_small_model)
+{
+    struct tap taps[] = {{6, false}, {12, true}, {30, false}};
+    const struct store_info info = make_info(&small, 512, taps, 3);
+    struct plan plan;
+    REQUIRE_OK(plan_make(&small, &info, MATH_F32, 2, 0, &plan, &error));
+    CHECK(plan.resident && plan.group == 1 && plan.layers == 30 && !plan.half);
+    CHECK(plan.batch * 512 >= 1024 && plan.batch * 512 <= 4096);
+    CHECK(plan.weights == 30ull * 4 * 3538944); /* 106 M values */
+    CHECK(plan.peak <= plan.weights + 1000000000);
+    CHECK(plan.jobs >= 2 * 3 && plan.encoders == 2);
+    REQUIRE_OK(plan_make(&small, &info, MATH_BF16, 2, 0, &plan, &error));
+    CHECK(plan.weights == 30ull * 2 * 3538944);
+}
+
+TEST(plan_stops_at_the_last_tap)
+{
+    struct tap taps[] = {{0, false}, {12, true}};
+    const struct store_info info = make_info(&small, 512, taps, 2);
+    struct plan plan;
+    REQUIRE_OK(plan_make(&small, &info, MATH_F32, 2, 0, &plan, &error));
+    CHECK(plan.layers == 12 && plan.half);
+    CHECK(plan.weights == 12ull * 4 * 3538944);
+}
+
+TEST(plan_every_size_stays_within_a_gigabyte_of_the_weights)
+{
+    static const int rows[] = {16, 512, 2048, 4096};
+    struct tap taps[] = {{6, false}, {12, true}, {30, false}};
+    for (int i = 0; i < 4; i++) {
+        for (int big = 0; big < 2; big++) {
+            const struct model_config *config = big ? &large : &small;
+            const struct store_info info = make_info(config, rows[i], taps, 3);
+            struct plan plan;
+            REQUIRE_OK(plan_make(config, &info, MATH_F32, 4, 0, &plan, &error));
+            CHECK(plan.batch >= 1 && plan.jobs >= plan.encoders + 2);
+            if (!big || rows[i] <= 512)
+                CHECK(plan.peak - plan.weights <= 1000000000);
+        }
+    }
+}
+
+TEST(plan_little_memory)
+{
+    struct tap taps[] = {{80, false}};
+    const struct store_info info = make_info(&large, 512, taps, 1);
+    const uint64_t memory = (uint64_t)16 << 30;
+    struct plan plan, more;
+    REQUIRE_OK(plan_make(&large, &info, MATH_BF16, 8, memory, &plan, &error));
+    CHECK(!plan.resident && plan.group > 1 && plan.peak <= memory && plan.weights > memory);
+    REQUIRE_OK(plan_make(&large, &info, MATH_BF16, 8, 2 * memory, &more, &error));
+    CHECK(more.group > plan.group && more.peak <= 2 * memory);
+    REQUIRE_OK(plan_make(&large, &info, MATH_BF16, 8, (uint64_t)1 << 40, &more, &error));
+    CHECK(more.resident && more.group == 1);
+    CHECK(plan_make(&large, &info, MATH_BF16, 8, 1 << 30, &plan, &error) < 0);
+    CHECK_TEXT(error.text, "--memory: this model needs at least ");
+}
+
+/* The prediction must not be less than what LMDB takes. */
+TEST(plan_tap_bytes_are_an_upper_bound)
+{
+    enum { SEQUENCES = 300 };
+    struct store *store;
+    struct codec_worker *worker;
+    char path[512];
+    json_t *manifest = fixture_manifest(0, 1);
+    snprintf(path, sizeof path, "%s/store", test_folder());
+    REQUIRE_OK(store_create(path, manifest, &store, &error));
+    json_decref(manifest);
+    REQUIRE_OK(codec_worker_create(&worker, &error));
+    REQUIRE_OK(store_begin(store, &error));
+    for (uint64_t i = 0; i < SEQUENCES; i++) {
+        const struct sequence sequence = {SPLIT_TRAIN, i};
+        REQUIRE_OK(fixture_put_tokens(store, sequence, &error));
+        for (int tap = 0; tap < FIXTURE_TAPS; tap++)
+            REQUIRE_OK(fixture_put_record(store, worker, tap, sequence, &error));
+    }
+    REQUIRE_OK(store_commit(store, &error));
+    for (int tap = 0; tap < FIXTURE_TAPS; tap++) {
+        struct store_usage usage;
+        REQUIRE_OK(store_measure(store, tap, &usage, &error));
+        CHECK(usage.values == SEQUENCES);
+        CHECK(usage.bytes <= plan_tap_bytes(store_info(store), tap, SEQUENCES));
+    }
+    codec_worker_destroy(worker);
+    store_close(store);
+}
+
+/* One sequence of a model so wide, at so many taps, that no disk holds its states. */
+TEST(plan_full_disk)
+{
+    enum { LAYERS = 60, ROWS = 4096, HIDDEN = 65536 };
+    struct store *store;
+    char path[512], name[16];
+    int32_t *ids;
+    json_t *taps = json_array();
+    for (int i = 0; i < LAYERS; i++) {
+        snprintf(name, sizeof name, "%d", i);
+        json_array_append_new(taps, json_pack("{s:s, s:s}", "name", name, "codec", "raw:f32"));
+    }
+    json_t *manifest =
+        json_pack("{s:{s:i, s:i, s:i, s:s}, s:i, s:o}", "model", "layers", LAYERS, "hidden", HIDDEN, "vocab",
+                  1000, "fingerprint", "0123456789abcdef", "rows", ROWS, "taps", taps);
+    snprintf(path, sizeof path, "%s/store", test_folder());
+    REQUIRE_OK(store_create(path, manifest, &store, &error));
+    json_decref(manifest);
+    REQUIRE_OK(array_alloc(&ids, ROWS + 1, &error));
+    REQUIRE_OK(plan_check_disk(store, false, &error));
+    REQUIRE_OK(store_begin(store, &error));
+    for (int i = 0; i < 1000; i++)
+        REQUIRE_OK(store_put_tokens(store, SPLIT_TRAIN, ids, NULL, 0, &error));
+    REQUIRE_OK(store_commit(store, &error));
+    CHECK(plan_check_disk(store, false, &error) < 0);
+    CHECK_TEXT(error.text, "--force");
+    CHECK_TEXT(error.text, "6442"); /* .. GB: 1000 sequences x 60 taps x 4096 x 65536 x 4 bytes */
+    REQUIRE_OK(plan_check_disk(store, true, &error));
+    free(ids);
+    store_close(store);
+}
+
+TEST_MAIN
