@@ -144,7 +144,7 @@ TEST(plan_full_disk)
     REQUIRE_OK(store_commit(store, &error));
     CHECK(plan_check_disk(store, false, &error) < 0);
     CHECK_TEXT(error.text, "--force");
-    CHECK_TEXT(error.text, "6442"); /* .. GB: 1000 sequences x 60 taps x 4096 x 65536 x 4 bytes */
+    CHECK_TEXT(error.text, "64.4 TB"); /* 1000 sequences x 60 taps x 4096 x 65536 x 4 bytes */
     REQUIRE_OK(plan_check_disk(store, true, &error));
     free(ids);
     store_close(store);
