@@ -2,7 +2,7 @@
 # extract.sh: the command line of extract: what it refuses, what it prints, and that the same command
 # goes on while a changed one does not.
 . "$(dirname "$0")/lib.sh"
-tiny=tests/golden/gguf.gguf # 2 layers, 64 tokens, no tokenizer
+tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens, no tokenizer
 ids=$work/ids.u16
 perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 4000)' >"$ids"
 small=(--model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 200 --seq-len 16 --taps 1,1.mid,final)
@@ -93,7 +93,7 @@ changed_options() {
         refused "--end-of-text" --end-of-text 5 &&
         refused "--corpus (number of files): 2; this command has 3" --corpus "$work/other.u16" &&
         refused "--device, --math or the libraries (numerics)" --device ref && says err "this command has ref" &&
-        refused "--model (name): gguf.gguf; this command has llama" --model tests/golden/llama &&
+        refused "--model (name): gguf-llama.gguf; this command has llama" --model tests/golden/llama &&
         run 0 extract "${small[@]}" --out "$work/store" --threads 1 --memory 4G --force
 }
 

@@ -154,7 +154,7 @@ TEST(extract_golden_bias)
 
 TEST(extract_golden_gguf)
 {
-    check_model(FOLDER "gguf.gguf", FOLDER "gguf.states.safetensors");
+    check_model(FOLDER "gguf-llama.gguf", FOLDER "gguf-llama.states.safetensors");
 }
 
 TEST_MAIN

@@ -13,7 +13,8 @@ bias     biases everywhere, linear scaling, as many key heads as heads; f16
 mistral  a sliding window shorter than the sequences, two shards, tied; bf16
 qwen2    biases of q, k and v, a window from layer 2 on; bf16
 qwen3    a norm per head, tied; f16
-gguf     the llama model in GGUF's order of rows, its scaling as rope_freqs.weight, in every type that is read
+gguf-*   GGUF files with tensors of every type that is read: llama with its scaling as rope_freqs.weight and the
+         rows of q and k in GGUF's order, qwen2, qwen3
 """
 import json
 import math
@@ -118,53 +119,55 @@ def to_halves(rows, heads):
 
 
 GGUF_NAMES = {
-    'self_attn.q_proj.weight': ('attn_q.weight', Type.Q8_0), 'self_attn.k_proj.weight': ('attn_k.weight', Type.Q4_1),
-    'self_attn.v_proj.weight': ('attn_v.weight', Type.Q4_0), 'self_attn.o_proj.weight': ('attn_output.weight', Type.F16),
-    'mlp.gate_proj.weight': ('ffn_gate.weight', Type.BF16), 'mlp.up_proj.weight': ('ffn_up.weight', Type.F32),
-    'mlp.down_proj.weight': ('ffn_down.weight', Type.Q8_0), 'input_layernorm.weight': ('attn_norm.weight', Type.F32),
-    'post_attention_layernorm.weight': ('ffn_norm.weight', Type.F32),
+    'self_attn.q_proj': ('attn_q', Type.Q8_0), 'self_attn.k_proj': ('attn_k', Type.Q4_1),
+    'self_attn.v_proj': ('attn_v', Type.Q4_0), 'self_attn.o_proj': ('attn_output', Type.F16),
+    'self_attn.q_norm': ('attn_q_norm', Type.F32), 'self_attn.k_norm': ('attn_k_norm', Type.F32),
+    'mlp.gate_proj': ('ffn_gate', Type.BF16), 'mlp.up_proj': ('ffn_up', Type.F32),
+    'mlp.down_proj': ('ffn_down', Type.Q8_0), 'input_layernorm': ('attn_norm', Type.F32),
+    'post_attention_layernorm': ('ffn_norm', Type.F32), 'embed_tokens': ('token_embd', Type.Q8_0),
+    'norm': ('output_norm', Type.F32), 'lm_head': ('output', Type.F16),
 }
 
 
 def gguf_entry(key):
-    if key == 'model.embed_tokens.weight':
-        return 'token_embd.weight', Type.Q8_0
-    if key == 'model.norm.weight':
-        return 'output_norm.weight', Type.F32
-    if key == 'lm_head.weight':
-        return 'output.weight', Type.F16
-    layer, rest = key.removeprefix('model.layers.').split('.', 1)
-    name, kind = GGUF_NAMES[rest]
-    return f'blk.{layer}.{name}', kind
+    """The GGUF name of a Hugging Face tensor, and the type it gets here."""
+    stem, kind = key.removeprefix('model.').rsplit('.', 1)
+    prefix = ''
+    if stem.startswith('layers.'):
+        _, layer, stem = stem.split('.', 2)
+        prefix = f'blk.{layer}.'
+    name, stored = GGUF_NAMES[stem]
+    return f'{prefix}{name}.{kind}', Type.F32 if kind == 'bias' else stored
 
 
-def save_gguf(path, model, theta, scaling, seed):
+def save_gguf(name, architecture, model, seed, scaling=None):
     """Writes the file, puts what it holds after rounding back into the model, and saves that model's states."""
-    config = model.config
-    writer = gguf.GGUFWriter(path, 'llama')
+    config, path = model.config, f'{HERE}/{name}.gguf'
+    theta, head_size = 10000.0, model.model.layers[0].self_attn.head_dim
+    writer = gguf.GGUFWriter(path, architecture)
     for add, value in (('block_count', config.num_hidden_layers), ('context_length', config.max_position_embeddings),
                        ('embedding_length', config.hidden_size), ('feed_forward_length', config.intermediate_size),
                        ('head_count', config.num_attention_heads), ('head_count_kv', config.num_key_value_heads),
-                       ('key_length', config.head_dim), ('value_length', config.head_dim),
-                       ('rope_dimension_count', config.head_dim), ('rope_freq_base', theta),
-                       ('layer_norm_rms_eps', config.rms_norm_eps), ('vocab_size', config.vocab_size),
-                       ('bos_token_id', 1), ('eos_token_id', 2)):
+                       ('key_length', head_size), ('value_length', head_size), ('rope_freq_base', theta),
+                       ('layer_norm_rms_eps', config.rms_norm_eps), ('bos_token_id', 1), ('eos_token_id', 2)):
         getattr(writer, 'add_' + add)(value)
-    writer.add_tensor('rope_freqs.weight', rope_freqs(config.head_dim, theta, scaling))
+    if scaling:
+        writer.add_tensor('rope_freqs.weight', rope_freqs(head_size, theta, scaling))
     for key, value in model.named_parameters():
-        heads = {'q': config.num_attention_heads, 'k': config.num_key_value_heads}.get(key.split('.')[-2][0])
-        permuted = key.endswith(('q_proj.weight', 'k_proj.weight'))
+        heads = {'q_proj': config.num_attention_heads, 'k_proj': config.num_key_value_heads}.get(key.split('.')[-2])
+        permuted = heads and architecture == 'llama'
         rows = value.detach().numpy()
-        name, kind = gguf_entry(key)
+        tensor, kind = gguf_entry(key)
         data = gguf.quantize(to_adjacent(rows, heads) if permuted else rows, kind)
-        writer.add_tensor(name, data, raw_dtype=kind)
+        writer.add_tensor(tensor, data, raw_dtype=kind)
         rounded = gguf.dequantize(data, kind).astype(np.float32).reshape(rows.shape)
         value.data = torch.from_numpy((to_halves(rounded, heads) if permuted else rounded).copy())
+    model.tie_weights()
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    save_file(states(model, seed), path.replace('.gguf', '.states.safetensors'))
+    save_file(states(model, seed), f'{HERE}/{name}.states.safetensors')
 
 
 def main():
@@ -183,7 +186,10 @@ def main():
                                    max_window_layers=1), torch.bfloat16, 4), torch.bfloat16, 4)
     save('qwen3', make(Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True),
                        torch.float16, 5), torch.float16, 5)
-    save_gguf(f'{HERE}/gguf.gguf', llama, 10000.0, LLAMA3, 6)
+    save_gguf('gguf-llama', 'llama', llama, 6, LLAMA3)
+    save_gguf('gguf-qwen2', 'qwen2', make(Qwen2Config(**SIZES, num_key_value_heads=2), torch.float32, 7), 7)
+    save_gguf('gguf-qwen3', 'qwen3', make(Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=16,
+                                                      tie_word_embeddings=True), torch.float32, 8), 8)
 
 
 if __name__ == '__main__':
