@@ -1,0 +1,15 @@
+/* commands.h: the subcommands of `cache`, one file each. argv[0] is the command's full name ("cache info"). */
+#ifndef OFFRAMP_CACHE_COMMANDS_H
+#define OFFRAMP_CACHE_COMMANDS_H
+
+#include "common/base/error.h"
+
+/* Each parses its own options and returns an exit code (common/base/cli.h). */
+int cache_info(int argc, char **argv);
+int cache_verify(int argc, char **argv);
+int cache_export(int argc, char **argv);
+
+/* Ends a command: flushes stdout; "NAME: reason" on stderr when that or `result` failed. */
+int cache_finish(const char *name, int result, struct error *error);
+
+#endif

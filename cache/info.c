@@ -1,0 +1,220 @@
+/* cache info: a page about a store that a person can read. */
+#include <argp.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cache/commands.h"
+#include "common/base/cli.h"
+#include "common/base/clock.h"
+#include "common/base/memory.h"
+#include "common/store/store.h"
+
+struct info_command {
+    const char *path;
+    bool json;
+};
+
+/* What is measured, beside what the store tells by itself. */
+struct measures {
+    struct store_usage *tap; /* [taps] */
+    struct store_usage tokens, source;
+    uint64_t total; /* bytes */
+};
+
+enum { OPTION_JSON = 256 };
+
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+    struct info_command *command = state->input;
+    switch (key) {
+    case OPTION_JSON: command->json = true; return 0;
+    case ARGP_KEY_ARG:
+        if (command->path)
+            argp_error(state, "one store at a time");
+        command->path = text;
+        return 0;
+    case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static int measure(struct store *store, struct measures *measures, struct error *error)
+{
+    const int taps = store_info(store)->taps;
+    if (array_alloc(&measures->tap, taps, error) < 0 ||
+        store_measure(store, STORE_TOKENS, &measures->tokens, error) < 0 ||
+        store_measure(store, STORE_SOURCE, &measures->source, error) < 0)
+        return -1;
+    measures->total = measures->tokens.bytes + measures->source.bytes;
+    for (int tap = 0; tap < taps; tap++) {
+        if (store_measure(store, tap, &measures->tap[tap], error) < 0)
+            return -1;
+        measures->total += measures->tap[tap].bytes;
+    }
+    return 0;
+}
+
+/* On disk, LMDB's pages included; 0 while there are no records. */
+static double bits_per_value(const struct store_info *info, const struct store_usage *usage)
+{
+    double values = (double)usage->values * info->rows * info->hidden;
+    return values > 0 ? (double)usage->bytes * 8 / values : 0;
+}
+
+/* ---- JSON ---- */
+
+static json_t *tap_to_json(struct store *store, const struct measures *measures, int tap)
+{
+    const struct store_info *info = store_info(store);
+    char name[TAP_NAME_SIZE];
+    tap_name(info->tap[tap], info->layers, name);
+    double bits = bits_per_value(info, &measures->tap[tap]);
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "name", name, "codec", info->codec[tap]->name,
+                     "train", (json_int_t)store_progress(store, tap, SPLIT_TRAIN), "held_out",
+                     (json_int_t)store_progress(store, tap, SPLIT_HELD_OUT), "bytes",
+                     (json_int_t)measures->tap[tap].bytes, "bits_per_value", bits, "ratio",
+                     bits > 0 ? 16 / bits : 0.0);
+}
+
+/* The manifest, with what is stored beside what was asked for. */
+static json_t *to_json(struct store *store, const struct measures *measures)
+{
+    json_t *object = json_deep_copy(store_manifest(store)), *taps = json_array();
+    json_t *stored = json_pack("{s:s, s:i, s:b, s:I, s:I, s:I, s:I, s:I}", "path", store_path(store), "format",
+                               STORE_VERSION, "sealed", store_is_sealed(store), "train_sequences",
+                               (json_int_t)store_sequences(store, SPLIT_TRAIN), "held_out_sequences",
+                               (json_int_t)store_sequences(store, SPLIT_HELD_OUT), "token_bytes",
+                               (json_int_t)measures->tokens.bytes, "source_bytes",
+                               (json_int_t)measures->source.bytes, "bytes", (json_int_t)measures->total);
+    for (int tap = 0; tap < store_info(store)->taps; tap++)
+        json_array_append_new(taps, tap_to_json(store, measures, tap));
+    json_object_set_new(object, "taps", taps);
+    json_object_set_new(object, "store", stored);
+    return object;
+}
+
+static int print_json(struct store *store, const struct measures *measures, struct error *error)
+{
+    json_t *object = to_json(store, measures);
+    int result = object ? json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
+    json_decref(object);
+    printf("\n");
+    return result < 0 ? error_set(error, "the page could not be printed") : 0;
+}
+
+/* ---- for people ---- */
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_string(value) ? json_string_value(value) : NULL;
+}
+
+static void print_model(const struct store *store)
+{
+    const struct store_info *info = store_info(store);
+    const json_t *manifest = store_manifest(store), *model = json_object_get(manifest, "model");
+    const char *name = text_of(model, "name"), *family = text_of(model, "family");
+    const char *fingerprint = text_of(model, "fingerprint");
+    printf("model       %s%s%s%s%d layers, hidden size %d, vocabulary %d\n", name ? name : "", name ? ": " : "",
+           family ? family : "", family ? ", " : "", info->layers, info->hidden, info->vocab);
+    if (fingerprint)
+        printf("            fingerprint %s\n", fingerprint);
+    if (info->shards > 1)
+        printf("shard       %d of %d (counted from 0)\n", info->shard, info->shards);
+}
+
+static void print_sequences(const struct store *store)
+{
+    const int rows = store_info(store)->rows;
+    uint64_t train = store_sequences(store, SPLIT_TRAIN), held_out = store_sequences(store, SPLIT_HELD_OUT);
+    printf("sequences   %" PRIu64 " train and %" PRIu64 " held-out of %d tokens: %" PRIu64 " and %" PRIu64
+           " tokens\n",
+           train, held_out, rows, train * (uint64_t)rows, held_out * (uint64_t)rows);
+}
+
+static void print_usage(const char *name, const struct store_usage *usage, const char *what)
+{
+    char bytes[32];
+    format_bytes((double)usage->bytes, bytes, sizeof bytes);
+    printf("%-11s %-9s %10s  %s\n", name, "", bytes, what);
+}
+
+static void print_taps(struct store *store, const struct measures *measures)
+{
+    const struct store_info *info = store_info(store);
+    printf("\n%-11s %-9s %10s %11s %9s %19s\n", "tap", "codec", "size", "bits/value", "of bf16",
+           "train, held-out");
+    for (int tap = 0; tap < info->taps; tap++) {
+        char name[TAP_NAME_SIZE], bytes[32];
+        double bits = bits_per_value(info, &measures->tap[tap]);
+        tap_name(info->tap[tap], info->layers, name);
+        format_bytes((double)measures->tap[tap].bytes, bytes, sizeof bytes);
+        printf("%-11s %-9s %10s", name, info->codec[tap]->name, bytes);
+        if (bits > 0)
+            printf(" %11.2f %8.2fx", bits, 16 / bits);
+        else
+            printf(" %11s %9s", "-", "-");
+        printf(" %11" PRIu64 ", %6" PRIu64 "\n", store_progress(store, tap, SPLIT_TRAIN),
+               store_progress(store, tap, SPLIT_HELD_OUT));
+    }
+    print_usage("tokens", &measures->tokens, "");
+    print_usage("tensors", &measures->source, "of the model, for heads to copy");
+    char total[32];
+    format_bytes((double)measures->total, total, sizeof total);
+    printf("%-11s %-9s %10s\n", "all", "", total);
+}
+
+static void print_state(const struct store *store)
+{
+    const char *command = text_of(store_manifest(store), "command");
+    if (store_is_sealed(store))
+        printf("\nfinished: sealed, read without locks\n");
+    else
+        printf("\nnot finished: the command that made it, given again, goes on\n");
+    if (command)
+        printf("made by     %s\n", command);
+}
+
+static int print_page(struct store *store, const struct measures *measures)
+{
+    printf("store       %s (format %d)\n", store_path(store), STORE_VERSION);
+    print_model(store);
+    print_sequences(store);
+    print_taps(store, measures);
+    print_state(store);
+    return 0;
+}
+
+static int run(const struct info_command *command, struct error *error)
+{
+    struct store *store;
+    struct measures measures = {0};
+    if (store_open(command->path, STORE_READ, &store, error) < 0)
+        return -1;
+    int result = measure(store, &measures, error);
+    if (result == 0)
+        result = command->json ? print_json(store, &measures, error) : print_page(store, &measures);
+    free(measures.tap);
+    store_close(store);
+    return result;
+}
+
+int cache_info(int argc, char **argv)
+{
+    static const struct argp_option options[] = {{"json", OPTION_JSON, NULL, 0, "Print the page as JSON", 0},
+                                                 {0}};
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse_option,
+        .args_doc = "STORE",
+        .doc = "Say what a store holds: model, taps, sizes, how far it has come, the command that made it."
+               "\vSizes are what the file uses on disk. The store may be in the making.",
+    };
+    struct info_command command = {0};
+    struct error error;
+    argp_parse(&argp, argc, argv, 0, NULL, &command);
+    return cache_finish(argv[0], run(&command, &error), &error);
+}

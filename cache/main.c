@@ -1,0 +1,65 @@
+/* cache: looks after stores. The first word of the command line is the subcommand. */
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/commands.h"
+#include "common/base/cli.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} commands[] = {{"info", cache_info}, {"verify", cache_verify}, {"export", cache_export}};
+
+struct call {
+    int code; /* what the subcommand returned */
+};
+
+static int run_command(int index, struct argp_state *state)
+{
+    char *name;
+    if (asprintf(&name, "%s %s", state->name, commands[index].name) < 0)
+        argp_failure(state, EXIT_FAILED, 0, "out of memory");
+    char **argv = state->argv + state->next - 1, *word = argv[0];
+    argv[0] = name;
+    int code = commands[index].run(state->argc - state->next + 1, argv);
+    argv[0] = word;
+    free(name);
+    return code;
+}
+
+static error_t parse(int key, char *text, struct argp_state *state)
+{
+    struct call *call = state->input;
+    switch (key) {
+    case ARGP_KEY_ARG:
+        for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+            if (strcmp(text, commands[i].name) == 0) {
+                call->code = run_command((int)i, state);
+                state->next = state->argc; /* the rest was the subcommand's */
+                return 0;
+            }
+        argp_error(state, "there is no command \"%s\"", text);
+        return EINVAL;
+    case ARGP_KEY_NO_ARGS: argp_error(state, "a command is missing"); return EINVAL;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .parser = parse,
+        .args_doc = "COMMAND [OPTION...] STORE...",
+        .doc = "Look after the stores that extract writes.\n\n"
+               "  info      what a store holds, how large it is, how far it has come\n"
+               "  verify    read everything in it and name what is damaged\n"
+               "  export    write the tokens and states of a tap to a file for other programs"
+               "\v`cache COMMAND --help` says more.",
+    };
+    struct call call = {EXIT_DONE};
+    cli_start();
+    argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &call);
+    return call.code;
+}
