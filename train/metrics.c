@@ -1,0 +1,169 @@
+#include "train/metrics.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/file.h"
+#include "common/base/json.h"
+#include "common/base/memory.h"
+
+/* ---- reading ---- */
+
+/* The point of a step: the last one, or a new one behind it. */
+static struct metrics_point *point_at(struct metrics *metrics, int64_t step, struct error *error)
+{
+    if (metrics->count > 0 && metrics->point[metrics->count - 1].step == step)
+        return &metrics->point[metrics->count - 1];
+    if (array_grow(&metrics->point, &metrics->capacity, metrics->count + 1, error) < 0)
+        return NULL;
+    metrics->point[metrics->count] = (struct metrics_point){.step = step};
+    return &metrics->point[metrics->count++];
+}
+
+static int read_line(const char *name, const json_t *line, struct metrics *metrics, struct error *error)
+{
+    int64_t step;
+    const char *reason;
+    const int64_t last = metrics->count > 0 ? metrics->point[metrics->count - 1].step : 0;
+    if (json_get_integer(name, line, "step", last, INT64_MAX, &step, error) < 0)
+        return -1;
+    if (json_object_get(line, "failed")) {
+        if (json_get_string(name, line, "failed", &reason, error) < 0)
+            return -1;
+        snprintf(metrics->failed, sizeof metrics->failed, "%s", reason);
+        return 0;
+    }
+    struct metrics_point *point = point_at(metrics, step, error);
+    if (!point || json_get_integer(name, line, "tokens", 0, INT64_MAX, &point->tokens, error) < 0)
+        return -1;
+    if (json_object_get(line, "kl")) {
+        point->evaluated = true;
+        if (json_get_number(name, line, "held_out_loss", &point->held_out.loss, error) < 0 ||
+            json_get_number(name, line, "kl", &point->held_out.kl, error) < 0 ||
+            json_get_number(name, line, "agreement", &point->held_out.agreement, error) < 0)
+            return -1;
+        return 0;
+    }
+    point->trained = true;
+    if (json_get_number(name, line, "loss", &point->training.loss, error) < 0 ||
+        json_get_number(name, line, "rate", &point->training.rate, error) < 0 ||
+        json_get_number(name, line, "norm", &point->training.norm, error) < 0)
+        return -1;
+    return 0;
+}
+
+int metrics_read(const char *path, struct metrics *metrics, struct error *error)
+{
+    char *text, name[4096];
+    size_t size;
+    int result = 0, number = 1;
+    *metrics = (struct metrics){0};
+    if (!file_exists(path))
+        return 0;
+    if (file_read(path, &text, &size, error) < 0)
+        return -1;
+    const char *end;
+    for (const char *from = text; result == 0 && (end = memchr(from, '\n', size - (size_t)(from - text)));
+         from = end + 1, number++) {
+        snprintf(name, sizeof name, "%s: line %d", path, number);
+        json_t *line = json_parse(name, from, (size_t)(end - from), error);
+        result = line ? read_line(name, line, metrics, error) : -1;
+        json_decref(line);
+    }
+    free(text);
+    if (result < 0)
+        metrics_free(metrics);
+    return result;
+}
+
+void metrics_free(struct metrics *metrics)
+{
+    free(metrics->point);
+    *metrics = (struct metrics){0};
+}
+
+const struct metrics_point *metrics_last_evaluation(const struct metrics *metrics)
+{
+    for (size_t i = metrics->count; i > 0; i--) {
+        if (metrics->point[i - 1].evaluated)
+            return &metrics->point[i - 1];
+    }
+    return NULL;
+}
+
+/* ---- writing ---- */
+
+/* How many bytes of the text are lines up to `step`. */
+static size_t lines_until(const char *text, size_t size, int64_t step)
+{
+    size_t kept = 0;
+    const char *end;
+    while ((end = memchr(text + kept, '\n', size - kept))) {
+        struct error ignored;
+        int64_t found;
+        json_t *line = json_parse("", text + kept, (size_t)(end - text) - kept, &ignored);
+        const bool good = line && json_get_integer("", line, "step", 0, step, &found, &ignored) == 0;
+        json_decref(line);
+        if (!good)
+            break;
+        kept = (size_t)(end - text) + 1;
+    }
+    return kept;
+}
+
+int metrics_continue(const char *path, int64_t step, FILE **file, struct error *error)
+{
+    char *text;
+    size_t size;
+    *file = NULL;
+    if (file_exists(path)) {
+        if (file_read(path, &text, &size, error) < 0)
+            return -1;
+        const size_t kept = lines_until(text, size, step);
+        int result = kept < size ? file_write(path, text, kept, error) : 0;
+        free(text);
+        if (result < 0)
+            return -1;
+    }
+    *file = fopen(path, "ae");
+    return *file ? 0 : error_system(error, "%s", path);
+}
+
+static int write_line(FILE *file, json_t *line, struct error *error)
+{
+    char *text = line ? json_dumps(line, JSON_REAL_PRECISION(9)) : NULL;
+    int result = 0;
+    if (!text)
+        result = error_set(error, "out of memory: a line of metrics");
+    else if (fprintf(file, "%s\n", text) < 0 || fflush(file) != 0)
+        result = error_system(error, "metrics.jsonl cannot be written");
+    free(text);
+    json_decref(line);
+    return result;
+}
+
+int metrics_write_step(FILE *file, int64_t step, int64_t tokens, const struct trial_result *result,
+                       double tokens_per_second, double stall_seconds, struct error *error)
+{
+    return write_line(file,
+                      json_pack("{sI sI sf sf sf sf sf}", "step", (json_int_t)step, "tokens",
+                                (json_int_t)tokens, "loss", result->loss, "rate", result->rate, "norm",
+                                result->norm, "tokens_per_second", tokens_per_second, "stall_seconds",
+                                stall_seconds),
+                      error);
+}
+
+int metrics_write_evaluation(FILE *file, int64_t step, int64_t tokens, const struct evaluation *held_out,
+                             struct error *error)
+{
+    return write_line(file,
+                      json_pack("{sI sI sf sf sf}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
+                                "held_out_loss", held_out->loss, "kl", held_out->kl, "agreement",
+                                held_out->agreement),
+                      error);
+}
+
+int metrics_write_failure(FILE *file, int64_t step, const char *reason, struct error *error)
+{
+    return write_line(file, json_pack("{sI ss}", "step", (json_int_t)step, "failed", reason), error);
+}

@@ -1,0 +1,53 @@
+/* metrics.h: metrics.jsonl, what a trial did: one JSON object a line.
+ *
+ *     {"step": 8, "tokens": 16384, "loss": 4.1, "rate": 0.001, "norm": 0.7,
+ *      "tokens_per_second": 2100, "stall_seconds": 0.2}              after every step
+ *     {"step": 8, "tokens": 16384, "held_out_loss": 4.0, "kl": 1.3, "agreement": 0.55}   evaluations
+ *     {"step": 8, "failed": "..."}                                   the trial's last line
+ *
+ * A line counts once it is complete; a run that goes on from a checkpoint cuts the lines behind it.
+ */
+#ifndef OFFRAMP_TRAIN_METRICS_H
+#define OFFRAMP_TRAIN_METRICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "common/base/error.h"
+#include "train/evaluate.h"
+#include "train/trial.h"
+
+/* One step of a trial: what is known of it. */
+struct metrics_point {
+    int64_t step, tokens;
+    bool trained; /* loss, rate and norm are known */
+    struct trial_result training;
+    bool evaluated; /* held_out is known */
+    struct evaluation held_out;
+};
+
+struct metrics {
+    struct metrics_point *point; /* [count], ascending steps, each once */
+    size_t count, capacity;
+    char failed[512]; /* the reason; empty: it has not failed */
+};
+
+/* A missing file gives no points. A line that is not one of the above is an error, but for an
+ * incomplete last one. */
+int metrics_read(const char *path, struct metrics *metrics, struct error *error);
+void metrics_free(struct metrics *metrics); /* a zeroed one is fine */
+
+/* The last evaluation, or NULL. */
+const struct metrics_point *metrics_last_evaluation(const struct metrics *metrics);
+
+/* Leaves the lines up to `step`, and opens the file for more; close it with fclose. */
+int metrics_continue(const char *path, int64_t step, FILE **file, struct error *error);
+
+int metrics_write_step(FILE *file, int64_t step, int64_t tokens, const struct trial_result *result,
+                       double tokens_per_second, double stall_seconds, struct error *error);
+int metrics_write_evaluation(FILE *file, int64_t step, int64_t tokens, const struct evaluation *held_out,
+                             struct error *error);
+int metrics_write_failure(FILE *file, int64_t step, const char *reason, struct error *error);
+
+#endif

@@ -1,0 +1,137 @@
+#include "train/run_folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+#include "common/base/json.h"
+#include "common/base/memory.h"
+
+static bool folder_is_empty(const char *path)
+{
+    DIR *folder = opendir(path);
+    bool empty = true;
+    for (struct dirent *entry; folder && empty && (entry = readdir(folder));)
+        empty = !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..");
+    if (folder)
+        closedir(folder);
+    return empty;
+}
+
+static int take_lock(struct run_folder *run, struct error *error)
+{
+    run->lock = open(run->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (run->lock < 0)
+        return error_system(error, "%s", run->path);
+    if (flock(run->lock, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    if (errno == EWOULDBLOCK)
+        return error_set(error, "%s: another train is at work there", run->path);
+    return errno == ENOLCK || errno == EOPNOTSUPP ? 0 : error_system(error, "%s: cannot be locked", run->path);
+}
+
+static int read_facts(struct run_folder *run, struct error *error)
+{
+    char *path = run_folder_path(run, error, "run.json");
+    int result = -1;
+    if (!path)
+        return -1;
+    if (file_exists(path)) {
+        run->facts = json_read(path, error);
+        result =
+            !run->facts ? -1 : (json_is_object(run->facts) ? 0 : error_set(error, "%s: is no object", path));
+    } else if (!folder_is_empty(run->path)) {
+        error_set(error, "%s: is neither empty nor a run of train; name another folder", run->path);
+    } else {
+        run->facts = json_object();
+        result = run->facts ? 0 : error_set(error, "out of memory");
+    }
+    free(path);
+    return result;
+}
+
+int run_folder_open(const char *path, struct run_folder *run, struct error *error)
+{
+    *run = (struct run_folder){.lock = -1};
+    if (!(run->path = string_copy(path, error)) || directory_create(path, error) < 0 ||
+        take_lock(run, error) < 0 || read_facts(run, error) < 0) {
+        run_folder_close(run);
+        return -1;
+    }
+    remove_leftovers(path);
+    return 0;
+}
+
+void run_folder_close(struct run_folder *run)
+{
+    if (run->path && run->lock >= 0)
+        close(run->lock);
+    json_decref(run->facts);
+    free(run->path);
+    *run = (struct run_folder){.lock = -1};
+}
+
+char *run_folder_path(const struct run_folder *run, struct error *error, const char *format, ...)
+{
+    char *name, *path;
+    va_list list;
+    va_start(list, format);
+    const int length = vasprintf(&name, format, list);
+    va_end(list);
+    if (length < 0) {
+        error_set(error, "%s: out of memory", run->path);
+        return NULL;
+    }
+    path = path_join(run->path, name, error);
+    free(name);
+    return path;
+}
+
+int run_folder_note(struct run_folder *run, const char *name, json_t *value, struct error *error)
+{
+    if (!value || json_object_set_new(run->facts, name, value) < 0)
+        return error_set(error, "%s: out of memory", run->path);
+    return 0;
+}
+
+int run_folder_fix(struct run_folder *run, const char *name, json_t *value, struct error *error)
+{
+    const json_t *before = json_object_get(run->facts, name);
+    if (!before || !value || json_equal(before, value))
+        return run_folder_note(run, name, value, error);
+    char *was = json_dumps(before, JSON_ENCODE_ANY | JSON_COMPACT),
+         *is = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    error_set(error, "%s: was begun with %s %s, not %s; name another folder, or give what it was begun with",
+              run->path, name, was ? was : "?", is ? is : "?");
+    free(was);
+    free(is);
+    json_decref(value);
+    return -1;
+}
+
+int run_folder_save(const struct run_folder *run, struct error *error)
+{
+    char *path = run_folder_path(run, error, "run.json");
+    int result = path ? json_write(path, run->facts, error) : -1;
+    free(path);
+    return result;
+}
+
+void remove_leftovers(const char *path)
+{
+    DIR *folder = opendir(path);
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        const char *mark = strstr(entry->d_name, ".tmp");
+        if (mark && mark[4] && !mark[4 + strspn(mark + 4, "0123456789")])
+            unlinkat(dirfd(folder), entry->d_name, 0);
+    }
+    if (folder)
+        closedir(folder);
+}

@@ -1,0 +1,42 @@
+/* run_folder.h: RUN/, where a run keeps everything (design, section 6).
+ *
+ *     sweep.yaml                  as given
+ *     run.json                    what the run is made of, and its result: the "facts"
+ *     trials/ID/                  config.json, metrics.jsonl, last.ckpt, head.safetensors
+ *     leaderboard.tsv, report.html, policy/
+ *
+ * One process works in it at a time. Facts are compared when a run goes on, so that a changed option is
+ * refused by its name.
+ */
+#ifndef OFFRAMP_TRAIN_RUN_FOLDER_H
+#define OFFRAMP_TRAIN_RUN_FOLDER_H
+
+#include <jansson.h>
+
+#include "common/base/error.h"
+
+struct run_folder {
+    char *path;
+    int lock; /* of the folder, held until it is closed */
+    json_t *facts; /* run.json */
+};
+
+/* Makes the folder if it is missing and takes its lock; refuses a folder that holds something else. */
+int run_folder_open(const char *path, struct run_folder *run, struct error *error);
+void run_folder_close(struct run_folder *run); /* a zeroed one is fine */
+
+/* A path inside, freshly allocated; free() it. NULL with `error` set. */
+char *run_folder_path(const struct run_folder *run, struct error *error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Sets a fact that must not change while the run lives; takes the reference. */
+int run_folder_fix(struct run_folder *run, const char *name, json_t *value, struct error *error);
+/* Sets a fact that may. Takes the reference. */
+int run_folder_note(struct run_folder *run, const char *name, json_t *value, struct error *error);
+/* Writes run.json. */
+int run_folder_save(const struct run_folder *run, struct error *error);
+
+/* Removes what a killed process left of half-written files in a folder. */
+void remove_leftovers(const char *folder);
+
+#endif
