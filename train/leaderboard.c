@@ -1,0 +1,158 @@
+#include "train/leaderboard.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/file.h"
+#include "common/base/json.h"
+#include "common/base/memory.h"
+#include "common/base/string.h"
+
+/* ---- reading ---- */
+
+static int read_row(const struct run_folder *run, const struct trial_config *config, int64_t steps,
+                    struct leaderboard_row *row, struct error *error)
+{
+    json_t *kept = NULL;
+    int result = -1;
+    char *metrics_path = run_folder_path(run, error, "trials/%s/metrics.jsonl", config->id);
+    char *config_path = run_folder_path(run, error, "trials/%s/config.json", config->id);
+    *row = (struct leaderboard_row){.config = config};
+    if (!metrics_path || !config_path || metrics_read(metrics_path, &row->metrics, error) < 0 ||
+        !(kept = json_read(config_path, error)) ||
+        json_get_integer(config_path, kept, "trained", 0, INT64_MAX, &row->trained, error) < 0)
+        goto done;
+    row->last = metrics_last_evaluation(&row->metrics);
+    row->step = row->metrics.count > 0 ? row->metrics.point[row->metrics.count - 1].step : 0;
+    row->finished = !row->metrics.failed[0] && row->last && row->last->step == steps;
+    row->status = row->metrics.failed[0] ? "failed" : row->finished ? "done" : "stopped";
+    result = 0;
+done:
+    json_decref(kept);
+    free(metrics_path);
+    free(config_path);
+    return result;
+}
+
+static int compare_rows(const void *left, const void *right)
+{
+    const struct leaderboard_row *a = left, *b = right;
+    if (a->finished != b->finished)
+        return a->finished ? -1 : 1;
+    if (a->finished && a->last->held_out.kl != b->last->held_out.kl)
+        return a->last->held_out.kl < b->last->held_out.kl ? -1 : 1;
+    return strcmp(a->config->id, b->config->id);
+}
+
+int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, struct leaderboard *board,
+                     struct error *error)
+{
+    *board = (struct leaderboard){0};
+    if (json_get_integer("run.json", run->facts, "steps", 0, INT64_MAX, &board->steps, error) < 0 ||
+        json_get_number("run.json", run->facts, "full_loss", &board->full_loss, error) < 0)
+        return error_prefix(error, "%s", run->path);
+    if (array_alloc(&board->row, sweep->trials, error) < 0)
+        return -1;
+    for (; board->count < sweep->trials; board->count++) {
+        if (read_row(run, &sweep->trial[board->count], board->steps, &board->row[board->count], error) < 0) {
+            leaderboard_free(board);
+            return -1;
+        }
+    }
+    qsort(board->row, (size_t)board->count, sizeof *board->row, compare_rows);
+    return 0;
+}
+
+void leaderboard_free(struct leaderboard *board)
+{
+    for (int i = 0; i < board->count; i++)
+        metrics_free(&board->row[i].metrics);
+    free(board->row);
+    *board = (struct leaderboard){0};
+}
+
+/* ---- writing ---- */
+
+int leaderboard_write(const struct run_folder *run, const struct leaderboard *board, struct error *error)
+{
+    struct string text = {0};
+    int result = -1;
+    string_print(&text, "rank\ttrial\ttap\thead\toutput\tinit\tloss\trate\ttrained\tstatus\tstep\theld_out_loss"
+                        "\tkl\tagreement\n");
+    for (int i = 0; i < board->count; i++) {
+        const struct leaderboard_row *row = &board->row[i];
+        const struct trial_config *config = row->config;
+        string_print(&text, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%g\t%" PRId64 "\t%s\t%" PRId64, i + 1, config->id,
+                     config->tap, head_kind_name(config->spec.kind), head_output_name(config->spec.output),
+                     head_init_name(config->init), trial_loss_name(config->loss), config->rate, row->trained,
+                     row->status, row->step);
+        if (row->last)
+            string_print(&text, "\t%.6f\t%.6f\t%.6f\n", row->last->held_out.loss, row->last->held_out.kl,
+                         row->last->held_out.agreement);
+        else
+            string_print(&text, "\t\t\t\n");
+    }
+    char *path = run_folder_path(run, error, "leaderboard.tsv");
+    if (path && !string_failed(&text, error))
+        result = file_write(path, text.data, text.length, error);
+    free(path);
+    string_free(&text);
+    return result;
+}
+
+void leaderboard_print(const struct leaderboard *board, FILE *stream)
+{
+    int width = 12;
+    for (int i = 0; i < board->count; i++) {
+        const int length = (int)strlen(board->row[i].config->id);
+        width = length > width ? length : width;
+    }
+    fprintf(stream, "rank  %-*s  held-out loss  KL to full  agreement\n", width, "trial");
+    for (int i = 0; i < board->count; i++) {
+        const struct leaderboard_row *row = &board->row[i];
+        fprintf(stream, "%4d  %-*s", i + 1, width, row->config->id);
+        if (row->finished)
+            fprintf(stream, "  %13.4f  %10.4f  %7.1f %%\n", row->last->held_out.loss, row->last->held_out.kl,
+                    100 * row->last->held_out.agreement);
+        else if (row->metrics.failed[0])
+            fprintf(stream, "  failed after step %" PRId64 ": %s\n", row->step, row->metrics.failed);
+        else
+            fprintf(stream, "  stopped after step %" PRId64 "\n", row->step);
+    }
+    fprintf(stream, "   -  %-*s  %13.4f  %10.4f  %7.1f %%\n", width, "full model", board->full_loss, 0.0,
+            100.0);
+}
+
+static json_t *row_to_json(const struct leaderboard_row *row, int rank)
+{
+    struct error ignored;
+    json_t *object = trial_config_to_json(row->config, &ignored);
+    if (!object)
+        return NULL;
+    json_object_set_new(object, "rank", json_integer(rank));
+    json_object_set_new(object, "status", json_string(row->status));
+    json_object_set_new(object, "step", json_integer(row->step));
+    json_object_set_new(object, "trained", json_integer(row->trained));
+    if (row->metrics.failed[0])
+        json_object_set_new(object, "failed", json_string(row->metrics.failed));
+    if (row->last) {
+        json_object_set_new(object, "held_out_loss", json_real(row->last->held_out.loss));
+        json_object_set_new(object, "kl", json_real(row->last->held_out.kl));
+        json_object_set_new(object, "agreement", json_real(row->last->held_out.agreement));
+    }
+    return object;
+}
+
+json_t *leaderboard_to_json(const struct leaderboard *board)
+{
+    json_t *array = json_array();
+    for (int i = 0; array && i < board->count; i++) {
+        if (json_array_append_new(array, row_to_json(&board->row[i], i + 1)) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}

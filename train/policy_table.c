@@ -1,0 +1,239 @@
+#include "train/policy_table.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/file.h"
+#include "common/base/memory.h"
+
+static const double thresholds[] = {0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99};
+enum { THRESHOLDS = sizeof thresholds / sizeof thresholds[0] };
+
+/* The policy's own threshold is the lowest one of the table that agrees so often. */
+static const double wanted_agreement = 0.95;
+
+/* ---- costs ---- */
+
+static double attention_parameters(const struct model_config *config)
+{
+    const double query = (double)config->heads * config->head_size,
+                 key = (double)config->kv_heads * config->head_size;
+    return config->hidden * (2 * query + 2 * key);
+}
+
+double layer_parameters(const struct model_config *config)
+{
+    return attention_parameters(config) + 3.0 * config->hidden * config->intermediate;
+}
+
+double tap_depth(const struct model_config *config, struct tap tap)
+{
+    if (!tap.mid)
+        return tap.layer;
+    return tap.layer - 1 + attention_parameters(config) / layer_parameters(config);
+}
+
+static double head_parameters(const struct head *head)
+{
+    double count = 0;
+    for (int i = 0; i < head_parameter_count(head); i++) {
+        const struct head_parameter *parameter = head_parameter(head, i);
+        if (strcmp(parameter->name, "output") != 0)
+            count += (double)parameter->value.rows * (double)parameter->value.cols;
+    }
+    return count;
+}
+
+/* ---- counting ---- */
+
+void policy_count(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
+                  double threshold, struct policy_row *row)
+{
+    double agreeing = 0, leaving = 0, depth = 0, cost = 0;
+    row->threshold = threshold;
+    for (int e = 0; e < costs->exits; e++)
+        row->exit_rate[e] = 0;
+    for (uint64_t t = 0; t < tokens; t++) {
+        int e = 0;
+        while (e < costs->exits && outcomes[e][t].confidence < threshold) {
+            cost += costs->exit[e].head + costs->output;
+            e++;
+        }
+        if (e < costs->exits) {
+            row->exit_rate[e]++;
+            leaving++;
+            agreeing += outcomes[e][t].agrees;
+            depth += costs->exit[e].depth;
+            cost += costs->exit[e].depth + costs->exit[e].head + costs->output;
+        } else {
+            depth += costs->layers;
+            cost += costs->layers + costs->output;
+        }
+    }
+    for (int e = 0; e < costs->exits; e++)
+        row->exit_rate[e] /= (double)tokens;
+    row->agreement = leaving > 0 ? agreeing / leaving : NAN;
+    row->depth = depth / (double)tokens;
+    row->speedup = (double)tokens * (costs->layers + costs->output) / cost;
+}
+
+int policy_choose(struct trial *const *trials, int count, int layers, struct trial **best)
+{
+    int chosen = 0;
+    for (int i = 0; i < count; i++) {
+        const struct tap tap = trials[i]->config.spec.tap;
+        int place = 0;
+        if (trials[i]->failed || tap_compare(tap, (struct tap){.layer = layers}) == 0)
+            continue;
+        while (place < chosen && tap_compare(best[place]->config.spec.tap, tap) < 0)
+            place++;
+        if (place == chosen || tap_compare(best[place]->config.spec.tap, tap) != 0) {
+            memmove(best + place + 1, best + place, (size_t)(chosen - place) * sizeof *best);
+            best[place] = trials[i];
+            chosen++;
+        } else if (trials[i]->kl < best[place]->kl) {
+            best[place] = trials[i];
+        }
+    }
+    return chosen;
+}
+
+/* ---- the table ---- */
+
+static int count_table(const struct evaluation_setting *setting, struct trial *const *best,
+                       struct outcome *const *outcomes, struct policy *policy, struct error *error)
+{
+    const struct model_config *config = &setting->stores->config;
+    const double layer = layer_parameters(config);
+    const uint64_t tokens = setting->stores->sequences[SPLIT_HELD_OUT] * (uint64_t)setting->stores->rows;
+    struct policy_costs costs = {.layers = config->layers,
+                                 .output = (double)config->vocab * config->hidden / layer,
+                                 .exits = policy->exits};
+    int result = -1;
+    if (array_alloc(&costs.exit, policy->exits, error) < 0 || array_alloc(&policy->row, THRESHOLDS, error) < 0)
+        goto done;
+    for (int e = 0; e < policy->exits; e++) {
+        costs.exit[e].depth = tap_depth(config, best[e]->config.spec.tap);
+        costs.exit[e].head = head_parameters(best[e]->head) / layer;
+        policy->cost_head += costs.exit[e].head / policy->exits;
+    }
+    policy->cost_output = costs.output;
+    for (; policy->rows < THRESHOLDS; policy->rows++) {
+        struct policy_row *row = &policy->row[policy->rows];
+        if (array_alloc(&row->exit_rate, policy->exits, error) < 0)
+            goto done;
+        policy_count(&costs, outcomes, tokens, thresholds[policy->rows], row);
+    }
+    result = 0;
+done:
+    free(costs.exit);
+    return result;
+}
+
+static double choose_threshold(const struct policy *policy)
+{
+    for (int i = 0; i < policy->rows; i++) {
+        if (policy->row[i].agreement >= wanted_agreement)
+            return policy->row[i].threshold;
+    }
+    return policy->row[policy->rows - 1].threshold;
+}
+
+static int save_exit(const struct trial *trial, const char *folder, const struct stores *stores,
+                     struct policy_exit *exit, struct error *error)
+{
+    snprintf(exit->kind, sizeof exit->kind, "%s", head_kind_name(trial->config.spec.kind));
+    snprintf(exit->output, sizeof exit->output, "%s", head_output_name(trial->config.spec.output));
+    snprintf(exit->file, sizeof exit->file, "%s.safetensors", trial->config.tap);
+    exit->tap = trial->config.spec.tap;
+    char *path = path_join(folder, exit->file, error);
+    int result = path ? head_save(trial->head, trial->queue, path, stores->fingerprint, error) : -1;
+    if (result == 0)
+        result = policy_hash_file(path, exit->hash, error);
+    free(path);
+    return result;
+}
+
+static int write_policy(const struct evaluation_setting *setting, struct trial *const *best,
+                        struct outcome *const *outcomes, struct policy *policy, const char *folder,
+                        struct error *error)
+{
+    if (count_table(setting, best, outcomes, policy, error) < 0 || directory_create(folder, error) < 0)
+        return -1;
+    for (int e = 0; e < policy->exits; e++) {
+        policy->exit[e].threshold = choose_threshold(policy);
+        if (save_exit(best[e], folder, setting->stores, &policy->exit[e], error) < 0)
+            return -1;
+    }
+    return policy_write(folder, policy, error);
+}
+
+int policy_table_write(const struct evaluation_setting *setting, struct trial *const *best, int count,
+                       const char *folder, bool *complete, struct error *error)
+{
+    const uint64_t tokens = setting->stores->sequences[SPLIT_HELD_OUT] * (uint64_t)setting->stores->rows;
+    struct policy policy = {.layers = setting->stores->config.layers, .exits = count};
+    struct outcome **outcomes = NULL;
+    struct evaluation *results = NULL, full;
+    int result = -1;
+    strcpy(policy.fingerprint, setting->stores->fingerprint);
+    if (array_alloc(&outcomes, count, error) < 0 || array_alloc(&results, count, error) < 0 ||
+        array_alloc(&policy.exit, count, error) < 0)
+        goto done;
+    for (int e = 0; e < count; e++) {
+        if (array_alloc(&outcomes[e], tokens, error) < 0)
+            goto done;
+    }
+    result = evaluate_trials(setting, best, count, results, &full, outcomes, complete, error);
+    for (int e = 0; e < count && result == 0; e++) {
+        if (best[e]->failed)
+            result = error_set(error, "trial %s: %s", best[e]->config.id, best[e]->reason.text);
+    }
+    if (result == 0 && *complete)
+        result = write_policy(setting, best, outcomes, &policy, folder, error);
+done:
+    for (int e = 0; outcomes && e < count; e++)
+        free(outcomes[e]);
+    free(outcomes);
+    free(results);
+    policy_free(&policy);
+    return result;
+}
+
+/* ---- for people ---- */
+
+void policy_table_print(const struct policy *policy, FILE *stream)
+{
+    char name[TAP_NAME_SIZE];
+    double fastest = 0;
+    fprintf(stream, "threshold");
+    for (int e = 0; e < policy->exits; e++) {
+        tap_name(policy->exit[e].tap, policy->layers, name);
+        fprintf(stream, "  exit %-6s", name);
+    }
+    fprintf(stream, "  agreement  mean depth  predicted speed-up\n");
+    for (int i = 0; i < policy->rows; i++) {
+        const struct policy_row *row = &policy->row[i];
+        fprintf(stream, "%9.2f", row->threshold);
+        for (int e = 0; e < policy->exits; e++)
+            fprintf(stream, "  %9.1f %%", 100 * row->exit_rate[e]);
+        if (isnan(row->agreement))
+            fprintf(stream, "          -");
+        else
+            fprintf(stream, "  %7.1f %%", 100 * row->agreement);
+        fprintf(stream, "  %10.2f  %17.2fx\n", row->depth, row->speedup);
+        fastest = row->speedup > fastest ? row->speedup : fastest;
+    }
+    fprintf(
+        stream,
+        "Costs are predicted from parameter counts, decoding one token at a time: a check costs %.2f layers "
+        "(%.2f the head, %.2f the output product).\n",
+        policy->cost_head + policy->cost_output, policy->cost_head, policy->cost_output);
+    if (fastest <= 1)
+        fprintf(
+            stream,
+            "At every threshold these exits are predicted to be slower than the full model (at best %.2fx): "
+            "the checks cost more than the layers they save.\n",
+            fastest);
+}
