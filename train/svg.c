@@ -1,0 +1,223 @@
+#include "train/svg.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Room around the plot for labels. */
+#define LEFT   56.0
+#define RIGHT  14.0
+#define TOP    34.0
+#define BOTTOM 46.0
+
+void html_escape(struct string *out, const char *text)
+{
+    for (; *text; text++) {
+        switch (*text) {
+        case '&': string_print(out, "&amp;"); break;
+        case '<': string_print(out, "&lt;"); break;
+        case '>': string_print(out, "&gt;"); break;
+        case '"': string_print(out, "&quot;"); break;
+        default: string_append(out, text, 1);
+        }
+    }
+}
+
+/* ---- scales ---- */
+
+/* Where a value lies between the ends of its axis, 0 .. 1; NaN when it has no place. */
+static double axis_share(const struct svg_axis *axis, double value)
+{
+    if (axis->log)
+        return value > 0 ? log(value / axis->least) / log(axis->most / axis->least) : NAN;
+    return (value - axis->least) / (axis->most - axis->least);
+}
+
+static double place_x(const struct svg_chart *chart, double x)
+{
+    return LEFT + axis_share(&chart->x, x) * (chart->width - LEFT - RIGHT);
+}
+
+static double place_y(const struct svg_chart *chart, double y)
+{
+    return chart->height - BOTTOM - axis_share(&chart->y, y) * (chart->height - TOP - BOTTOM);
+}
+
+/* The least of 1, 2, 5 times a power of ten that cuts a span into at most `most` pieces. */
+static double round_step(double span, int most)
+{
+    const double power = pow(10, floor(log10(span / most)));
+    static const double factors[] = {1, 2, 5, 10};
+    for (int i = 0; i < 3; i++) {
+        if (span / (power * factors[i]) <= most)
+            return power * factors[i];
+    }
+    return power * factors[3];
+}
+
+static void widen(struct svg_axis *axis)
+{
+    if (!(axis->most > axis->least)) {
+        axis->most = axis->least + (axis->log ? axis->least : 1);
+        if (!(axis->most > axis->least))
+            *axis = (struct svg_axis){axis->label, axis->log ? 0.1 : 0, 1, axis->log, axis->percent};
+    }
+    if (axis->log) {
+        axis->least /= 1.1;
+        axis->most *= 1.1;
+        return;
+    }
+    const double step = round_step(axis->most - axis->least, 6);
+    axis->least = floor(axis->least / step + 1e-9) * step;
+    axis->most = ceil(axis->most / step - 1e-9) * step;
+}
+
+/* ---- axes ---- */
+
+static void draw_tick(struct svg_chart *chart, enum svg_direction direction, double value)
+{
+    const struct svg_axis *axis = direction == SVG_DOWN ? &chart->x : &chart->y;
+    const double x = direction == SVG_DOWN ? place_x(chart, value) : LEFT;
+    const double y = direction == SVG_DOWN ? chart->height - BOTTOM : place_y(chart, value);
+    char text[32];
+    if (axis->percent)
+        snprintf(text, sizeof text, "%g %%", 100 * value);
+    else
+        snprintf(text, sizeof text, "%g", fabs(value) < 1e-12 ? 0 : value);
+    if (direction == SVG_DOWN)
+        string_print(chart->out,
+                     "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
+                     "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n",
+                     x, x, TOP, y, x, y + 16, text);
+    else
+        string_print(chart->out,
+                     "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
+                     "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
+                     x, chart->width - RIGHT, y, y, x - 7, y + 4, text);
+}
+
+static void draw_axis(struct svg_chart *chart, enum svg_direction direction)
+{
+    const struct svg_axis *axis = direction == SVG_DOWN ? &chart->x : &chart->y;
+    if (!axis->log) {
+        const double step = round_step(axis->most - axis->least, direction == SVG_DOWN ? 8 : 6);
+        for (double value = axis->least; value <= axis->most + step / 2; value += step)
+            draw_tick(chart, direction, value);
+        return;
+    }
+    /* Few ticks over many decades: powers of ten alone. */
+    static const double fine[] = {1, 2, 5};
+    const int count = axis->most / axis->least > 300 ? 1 : 3;
+    for (double power = pow(10, floor(log10(axis->least))); power <= axis->most; power *= 10) {
+        for (int i = 0; i < count; i++) {
+            if (power * fine[i] >= axis->least && power * fine[i] <= axis->most)
+                draw_tick(chart, direction, power * fine[i]);
+        }
+    }
+}
+
+void svg_begin(struct svg_chart *chart, const char *title)
+{
+    struct string *out = chart->out;
+    const double middle = (TOP + chart->height - BOTTOM) / 2;
+    widen(&chart->x);
+    widen(&chart->y);
+    chart->rule_top = TOP + 12;
+    string_print(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"", chart->width, chart->height);
+    html_escape(out, title);
+    string_print(out, "\">\n<text class=\"title\" x=\"%g\" y=\"18\">", LEFT);
+    html_escape(out, title);
+    string_print(out, "</text>\n");
+    draw_axis(chart, SVG_DOWN);
+    draw_axis(chart, SVG_ACROSS);
+    string_print(out, "<text class=\"label\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">",
+                 (LEFT + chart->width - RIGHT) / 2, chart->height - 8);
+    html_escape(out, chart->x.label);
+    string_print(out,
+                 "</text>\n<text class=\"label\" transform=\"translate(13 %.1f) rotate(-90)\" "
+                 "text-anchor=\"middle\">",
+                 middle);
+    html_escape(out, chart->y.label);
+    string_print(out, "</text>\n");
+}
+
+void svg_end(struct svg_chart *chart)
+{
+    string_print(chart->out, "</svg>\n");
+}
+
+/* ---- what is drawn on them ---- */
+
+void svg_line(struct svg_chart *chart, const struct svg_point *points, size_t count, const char *colour,
+              const char *dash)
+{
+    bool begun = false;
+    for (size_t i = 0; i < count; i++) {
+        const double x = place_x(chart, points[i].x), y = place_y(chart, points[i].y);
+        if (!isfinite(x) || !isfinite(y))
+            continue;
+        if (!begun)
+            string_print(chart->out, "<polyline class=\"line\" stroke=\"%s\"%s%s%s points=\"", colour,
+                         dash ? " stroke-dasharray=\"" : "", dash ? dash : "", dash ? "\"" : "");
+        string_print(chart->out, "%s%.1f,%.1f", begun ? " " : "", x, y);
+        begun = true;
+    }
+    if (begun)
+        string_print(chart->out, "\"/>\n");
+}
+
+void svg_mark(struct svg_chart *chart, struct svg_point point, enum svg_shape shape, const char *colour,
+              const char *hint)
+{
+    const double x = place_x(chart, point.x), y = place_y(chart, point.y);
+    if (!isfinite(x) || !isfinite(y))
+        return;
+    switch (shape) {
+    case SVG_CIRCLE:
+        string_print(chart->out, "<circle class=\"mark\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\" fill=\"%s\">", x, y,
+                     colour);
+        break;
+    case SVG_SQUARE:
+        string_print(chart->out,
+                     "<rect class=\"mark\" x=\"%.1f\" y=\"%.1f\" width=\"8\" height=\"8\" fill=\"%s\">", x - 4,
+                     y - 4, colour);
+        break;
+    case SVG_DIAMOND:
+        string_print(chart->out,
+                     "<rect class=\"mark\" x=\"%.1f\" y=\"%.1f\" width=\"8\" height=\"8\" fill=\"%s\" "
+                     "transform=\"rotate(45 %.1f %.1f)\">",
+                     x - 4, y - 4, colour, x, y);
+        break;
+    }
+    string_print(chart->out, "<title>");
+    html_escape(chart->out, hint);
+    string_print(chart->out, "</title></%s>\n", shape == SVG_CIRCLE ? "circle" : "rect");
+}
+
+void svg_note(struct svg_chart *chart, struct svg_point point, const char *text)
+{
+    const double x = place_x(chart, point.x), y = place_y(chart, point.y);
+    if (!isfinite(x) || !isfinite(y))
+        return;
+    string_print(chart->out, "<text class=\"note\" x=\"%.1f\" y=\"%.1f\">", x + 7, y - 6);
+    html_escape(chart->out, text);
+    string_print(chart->out, "</text>\n");
+}
+
+void svg_rule(struct svg_chart *chart, enum svg_direction direction, double value, const char *label)
+{
+    const bool down = direction == SVG_DOWN;
+    const double share = axis_share(down ? &chart->x : &chart->y, value);
+    if (!(share >= 0 && share <= 1))
+        return;
+    const double x = down ? place_x(chart, value) : LEFT, y = down ? TOP : place_y(chart, value);
+    const double x2 = down ? x : chart->width - RIGHT, y2 = down ? chart->height - BOTTOM : y;
+    string_print(chart->out, "<line class=\"rule\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>", x, y, x2,
+                 y2);
+    string_print(chart->out, "<text class=\"note\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">",
+                 down ? x - 5 : x2 - 4, down ? chart->rule_top : y - 5);
+    html_escape(chart->out, label);
+    string_print(chart->out, "</text>\n");
+    if (down)
+        chart->rule_top += 14;
+}

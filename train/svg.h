@@ -1,0 +1,61 @@
+/* svg.h: line charts as inline SVG: axes with round ticks, lines, marks, reference rules.
+ *
+ *     struct svg_chart chart = {
+ *         .out = &text, .width = 560, .height = 320,
+ *         .x = {.label = "step", .least = 0, .most = 100},
+ *         .y = {.label = "loss", .least = 1, .most = 9, .log = true},
+ *     };
+ *     svg_begin(&chart, "Training loss");
+ *     svg_line(&chart, points, count, "#3b6fb6", NULL);
+ *     svg_rule(&chart, SVG_ACROSS, 2.72, "full model");
+ *     svg_end(&chart);
+ *
+ * Texts are escaped; out-of-memory stays in the string (string_failed). Points that are not finite, or
+ * not positive on a logarithmic axis, are left out.
+ */
+#ifndef OFFRAMP_TRAIN_SVG_H
+#define OFFRAMP_TRAIN_SVG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/base/string.h"
+
+struct svg_axis {
+    const char *label;
+    double least, most; /* of what will be drawn; svg_begin widens them to round numbers */
+    bool log;
+    bool percent; /* values are shares */
+};
+
+struct svg_chart {
+    struct string *out;
+    double width, height; /* of the whole, in units of the view box */
+    struct svg_axis x, y;
+    double rule_top; /* where the next label of a rule down goes */
+};
+
+struct svg_point {
+    double x, y;
+};
+
+enum svg_shape { SVG_CIRCLE, SVG_SQUARE, SVG_DIAMOND };
+enum svg_direction { SVG_ACROSS, SVG_DOWN };
+
+void svg_begin(struct svg_chart *chart, const char *title);
+/* dash: as stroke-dasharray, or NULL. */
+void svg_line(struct svg_chart *chart, const struct svg_point *points, size_t count, const char *colour,
+              const char *dash);
+/* hint: shown where the pointer rests. */
+void svg_mark(struct svg_chart *chart, struct svg_point point, enum svg_shape shape, const char *colour,
+              const char *hint);
+/* Small text beside a point. */
+void svg_note(struct svg_chart *chart, struct svg_point point, const char *text);
+/* A dashed line at a value of the other axis, with its name. */
+void svg_rule(struct svg_chart *chart, enum svg_direction direction, double value, const char *label);
+void svg_end(struct svg_chart *chart);
+
+/* Text with the characters that mean something in HTML written out. */
+void html_escape(struct string *out, const char *text);
+
+#endif
