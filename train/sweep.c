@@ -139,6 +139,8 @@ static int set_setting(struct sweep *sweep, enum setting_key key, const char *te
 /* Puts file, line and key before what is wrong with a value. */
 static int blame_value(const struct sweep *sweep, const char *key, const char *value, struct error *error)
 {
+    if (!sweep->name)
+        return error_prefix(error, "--%s", key);
     return error_prefix(error, "%s: line %d: %s", sweep->name, sweep_line(sweep->text, key, value, 1), key);
 }
 
@@ -150,8 +152,8 @@ static int read_settings(struct sweep *sweep, const struct sweep_document *docum
             return blame_value(sweep, setting_keys[k].name, given, error);
     }
     if (document->setting[KEY_PASSES] && document->setting[KEY_STEPS])
-        return error_set(error, "%s: line %d: passes and steps are two ways to say one thing; give one",
-                         sweep->name, sweep_line(sweep->text, "steps", NULL, 1));
+        return error_set(error, "passes and steps are two ways to say one thing; give one"),
+               blame_value(sweep, "steps", NULL, error);
     return 0;
 }
 
@@ -224,7 +226,7 @@ int sweep_parse(const char *name, const char *text, size_t size, struct sweep *s
     if (!(sweep->text = memory_alloc(size + 1, 1, error)))
         return -1;
     memcpy(sweep->text, text, size);
-    int result = sweep_document_load(name, sweep->text, size, &document, error);
+    int result = sweep_document_load(name ? name : "the flags", sweep->text, size, &document, error);
     if (result == 0)
         result = read_settings(sweep, document, error);
     if (result == 0)

@@ -46,7 +46,7 @@ struct trial_config {
 };
 
 struct sweep {
-    const char *name; /* of the file, for errors; borrowed */
+    const char *name; /* of the file, for errors; borrowed; NULL: made from flags, which errors name */
     char *text; /* the file as it was given */
     size_t size;
     uint64_t seed; /* of the reading order and of random inits */

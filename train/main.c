@@ -1,0 +1,237 @@
+/* train: fits exit heads to cached hidden states; see --help. */
+#include <argp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cli.h"
+#include "common/base/memory.h"
+#include "common/base/string.h"
+#include "train/results.h"
+#include "train/training.h"
+
+enum {
+    OPTION_SWEEP = 256,
+    OPTION_OUT,
+    OPTION_STORE,
+    OPTION_DEVICE,
+    OPTION_MATH,
+    OPTION_THREADS,
+    OPTION_JSON,
+    OPTION_TRIAL = 512,
+    OPTION_SETTING = 768
+};
+
+struct arguments {
+    struct training_options options;
+    const char **store; /* [options.stores] */
+    size_t capacity;
+    const char *sweep; /* file, or NULL: one trial by flags */
+    const char *trial[TRIAL_KEYS], *setting[SETTING_KEYS]; /* flags, NULL: not given */
+    bool json;
+};
+
+static const char description[] =
+    "Fits exit heads to the hidden states of a store that extract made: all trials of a sweep from one read "
+    "of the store. Writes heads, metrics, a leaderboard, a report and an exit policy into RUN. The same "
+    "command again goes on where it stopped; a finished run is only shown."
+    "\vA sweep file is YAML: settings of the run, `grid` (lists, multiplied out) and `trials` (single ones), "
+    "with "
+    "the names of the flags above as keys; pipelines/demo.yaml is an example. Without --sweep the flags "
+    "describe "
+    "one trial:\n\n"
+    "  train --store STORE --out RUN --tap 12 --head affine --init ridge\n";
+
+static const struct argp_option common_options[] = {
+    {"store", OPTION_STORE, "STORE", 0, "a finished store; again for more shards of it", 1},
+    {"out", OPTION_OUT, "RUN", 0, "folder of the run", 1},
+    {"sweep", OPTION_SWEEP, "FILE", 0, "the trials, and the run's settings", 1},
+    {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (default: auto)", 2},
+    {"math", OPTION_MATH, "MODE", 0, "f32 or bf16 inputs of products (default: f32)", 2},
+    {"threads", OPTION_THREADS, "N", 0, "threads (default: one per processor)", 2},
+    {"json", OPTION_JSON, NULL, 0, "print the result as JSON", 2},
+};
+enum { COMMON_OPTIONS = sizeof common_options / sizeof common_options[0] };
+
+static int add_store(struct arguments *arguments, const char *path)
+{
+    struct error ignored;
+    if (array_grow(&arguments->store, &arguments->capacity, (size_t)arguments->options.stores + 1, &ignored) <
+        0)
+        return ENOMEM;
+    arguments->store[arguments->options.stores++] = path;
+    return 0;
+}
+
+static void check_arguments(const struct arguments *arguments, struct argp_state *state)
+{
+    if (arguments->options.stores == 0)
+        argp_error(state, "--store is missing: a store that extract made");
+    if (!arguments->options.out)
+        argp_error(state, "--out is missing: a folder for the run");
+    for (int k = 0; arguments->sweep && k < TRIAL_KEYS; k++) {
+        if (arguments->trial[k])
+            argp_error(state, "--%s belongs into %s when --sweep is given", trial_keys[k].name,
+                       arguments->sweep);
+    }
+    for (int k = 0; arguments->sweep && k < SETTING_KEYS; k++) {
+        if (arguments->setting[k])
+            argp_error(state, "--%s belongs into %s when --sweep is given", setting_keys[k].name,
+                       arguments->sweep);
+    }
+    for (int k = 0; !arguments->sweep && k < TRIAL_KEYS; k++) {
+        if (!trial_keys[k].standard && !arguments->trial[k])
+            argp_error(state, "--sweep is missing, or --%s for a single trial", trial_keys[k].name);
+    }
+}
+
+static error_t parse_option(int key, char *value, struct argp_state *state)
+{
+    struct arguments *arguments = state->input;
+    struct error error;
+    int64_t number;
+    if (key >= OPTION_TRIAL && key < OPTION_TRIAL + TRIAL_KEYS) {
+        arguments->trial[key - OPTION_TRIAL] = value;
+        return 0;
+    }
+    if (key >= OPTION_SETTING && key < OPTION_SETTING + SETTING_KEYS) {
+        arguments->setting[key - OPTION_SETTING] = value;
+        return 0;
+    }
+    switch (key) {
+    case OPTION_STORE: return add_store(arguments, value);
+    case OPTION_OUT: arguments->options.out = value; return 0;
+    case OPTION_SWEEP: arguments->sweep = value; return 0;
+    case OPTION_DEVICE: arguments->options.device = value; return 0;
+    case OPTION_JSON: arguments->json = true; return 0;
+    case OPTION_MATH:
+        if (strcmp(value, "f32") != 0 && strcmp(value, "bf16") != 0)
+            argp_error(state, "--math: \"%s\" is neither f32 nor bf16", value);
+        arguments->options.math = strcmp(value, "bf16") ? MATH_F32 : MATH_BF16;
+        return 0;
+    case OPTION_THREADS:
+        if (parse_integer(value, 1, 4096, &number, &error) < 0)
+            argp_error(state, "--threads: %s", error.text);
+        arguments->options.threads = (int)number;
+        return 0;
+    case ARGP_KEY_ARG: argp_error(state, "\"%s\" is too much: stores are named by --store", value); return 0;
+    case ARGP_KEY_END: check_arguments(arguments, state); return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* argp's table: the common options, and one for each key of a sweep file. */
+struct option_table {
+    struct argp_option option[COMMON_OPTIONS + TRIAL_KEYS + SETTING_KEYS + 3];
+    char help[TRIAL_KEYS + SETTING_KEYS][160];
+    int options, helps;
+};
+
+static void add_keys(struct option_table *table, const char *title, const struct sweep_key *keys, int count,
+                     int first, int group)
+{
+    table->option[table->options++] = (struct argp_option){.doc = title, .group = group};
+    for (int k = 0; k < count; k++) {
+        const char *standard = keys[k].standard;
+        char *help = table->help[table->helps++];
+        snprintf(help, sizeof table->help[0], "%s%s%s%s", keys[k].help,
+                 standard && *standard ? " (default: " : "", standard ? standard : "",
+                 standard && *standard ? ")" : "");
+        table->option[table->options++] = (struct argp_option){
+            .name = keys[k].name, .key = first + k, .arg = keys[k].value, .doc = help, .group = group};
+    }
+}
+
+static void list_options(struct option_table *table)
+{
+    for (int i = 0; i < COMMON_OPTIONS; i++)
+        table->option[table->options++] = common_options[i];
+    add_keys(table, "One trial, without --sweep:", trial_keys, TRIAL_KEYS, OPTION_TRIAL, 3);
+    add_keys(table, "Its run:", setting_keys, SETTING_KEYS, OPTION_SETTING, 4);
+}
+
+static int write_flag(struct string *text, const char *before, const char *key, const char *value,
+                      struct error *error)
+{
+    json_t *string = json_string(value);
+    char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL; /* YAML quotes as JSON does */
+    if (quoted)
+        string_print(text, "%s%s: %s\n", before, key, quoted);
+    else
+        error_set(error, "--%s: is not UTF-8", key);
+    free(quoted);
+    json_decref(string);
+    return quoted ? 0 : -1;
+}
+
+/* What the flags say, as the sweep file that says the same. */
+static int write_flags(const struct arguments *arguments, struct string *text, struct error *error)
+{
+    const char *before = "  - ";
+    for (int k = 0; k < SETTING_KEYS; k++) {
+        const char *value = arguments->setting[k];
+        if (value && write_flag(text, "", setting_keys[k].name, value, error) < 0)
+            return -1;
+    }
+    string_print(text, "trials:\n");
+    for (int k = 0; k < TRIAL_KEYS; k++) {
+        const char *value = arguments->trial[k];
+        if (!value)
+            continue;
+        if (write_flag(text, before, trial_keys[k].name, value, error) < 0)
+            return -1;
+        before = "    ";
+    }
+    return string_failed(text, error) ? -1 : 0;
+}
+
+static int read_sweep(const struct arguments *arguments, struct sweep *sweep, struct error *error)
+{
+    struct string text = {0};
+    if (arguments->sweep)
+        return sweep_read(arguments->sweep, sweep, error);
+    int result = write_flags(arguments, &text, error);
+    if (result == 0)
+        result = sweep_parse(NULL, text.data, text.length, sweep, error);
+    string_free(&text);
+    return result;
+}
+
+static int run(const struct arguments *arguments, struct sweep *sweep, struct error *error)
+{
+    struct training *training;
+    if (training_open(&arguments->options, sweep, &training, error) < 0)
+        return -1;
+    int result = 0;
+    if (training->finished)
+        fprintf(stderr, "train: the run in %s is finished; nothing is left to do\n", arguments->options.out);
+    else if ((result = training_train(training, error)) == 0)
+        result = results_write(training, error);
+    if (result == 0)
+        result = results_print(training, arguments->json, error);
+    training_close(training);
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments = {.options = {.device = "auto", .math = MATH_F32}};
+    struct option_table table = {0};
+    const struct argp argp = {table.option, parse_option, NULL, description, NULL, NULL, NULL};
+    struct sweep sweep = {0};
+    struct error error = {""};
+    int status = EXIT_DONE;
+    list_options(&table);
+    cli_start();
+    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    arguments.options.store = arguments.store;
+    if (read_sweep(&arguments, &sweep, &error) < 0)
+        status = EXIT_WRONG_USAGE;
+    else if (run(&arguments, &sweep, &error) < 0 || cli_finish_output(&error) < 0)
+        status = EXIT_FAILED;
+    if (status != EXIT_DONE)
+        fprintf(stderr, "train: %s\n", error.text);
+    sweep_free(&sweep);
+    free(arguments.store);
+    return status;
+}

@@ -1,0 +1,282 @@
+#include "train/members.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/cli.h"
+#include "common/base/file.h"
+#include "common/base/json.h"
+#include "common/base/memory.h"
+#include "common/base/progress.h"
+#include "train/checkpoint.h"
+#include "train/metrics.h"
+#include "train/ridge.h"
+
+/* ---- failures and checkpoints ---- */
+
+int member_fail(struct training *training, int index, const struct error *reason, struct error *error)
+{
+    struct member *member = &training->member[index];
+    const int64_t step = member->trial ? member->trial->step : 0;
+    fprintf(stderr, "train: %s: failed: %s; the other trials go on\n", training->sweep->trial[index].id,
+            reason->text);
+    int result = metrics_write_failure(member->metrics, step, reason->text, error);
+    trial_destroy(member->trial);
+    member->trial = NULL;
+    return result;
+}
+
+int members_save(struct training *training, struct error *error)
+{
+    for (int i = 0; i < training->sweep->trials; i++) {
+        struct member *member = &training->member[i];
+        if (!member->trial || member->trial->failed || member->saved == member->trial->step)
+            continue;
+        /* Lines first: a checkpoint must not count a step whose line could be lost. */
+        if (fsync(fileno(member->metrics)) < 0)
+            return error_system(error, "%s: cannot be synced", member->metrics_path);
+        if (checkpoint_write(member->trial, member->checkpoint, training->stores.fingerprint, error) < 0)
+            return -1;
+        member->saved = member->trial->step;
+    }
+    return 0;
+}
+
+/* ---- from disk ---- */
+
+/* config.json, written once; a trial of the same name with other settings is refused. */
+static int keep_config(const struct training *training, int index, const char *folder, struct error *error)
+{
+    const struct trial_config *config = &training->sweep->trial[index];
+    const struct trial *trial = training->member[index].trial;
+    char *path = path_join(folder, "config.json", error);
+    json_t *wanted = path ? trial_config_to_json(config, error) : NULL, *kept = NULL;
+    int result = -1;
+    if (!wanted || json_object_set_new(wanted, "trained", json_integer(trial ? trial->trained : 0)) < 0)
+        goto done;
+    if (!file_exists(path)) {
+        result = json_write(path, wanted, error);
+        goto done;
+    }
+    if (!(kept = json_read(path, error)))
+        goto done;
+    result = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach(wanted, key, value)
+    {
+        const json_t *before = json_object_get(kept, key);
+        const bool same = json_is_number(value) ? json_number_value(before) == json_number_value(value)
+                                                : json_equal(before, value);
+        if (!same && strcmp(key, "trained") != 0)
+            result =
+                error_set(error, "%s: \"%s\" differs from the sweep's; name another folder for RUN", path, key);
+    }
+done:
+    json_decref(wanted);
+    json_decref(kept);
+    free(path);
+    return result;
+}
+
+static int find_paths(struct member *member, const char *folder, struct error *error)
+{
+    member->saved = -1;
+    member->checkpoint = path_join(folder, "last.ckpt", error);
+    member->metrics_path = path_join(folder, "metrics.jsonl", error);
+    member->head = path_join(folder, "head.safetensors", error);
+    return member->checkpoint && member->metrics_path && member->head ? 0 : -1;
+}
+
+/* The trial from its checkpoint, if there is one, and its metrics up to there. */
+static int resume(struct training *training, struct member *member, struct error *error)
+{
+    struct metrics metrics;
+    struct trial *trial = member->trial;
+    if (trial && file_exists(member->checkpoint)) {
+        if (checkpoint_read(trial, member->checkpoint, training->stores.fingerprint, error) < 0)
+            return -1;
+        if (trial->step > training->steps)
+            return error_set(error, "%s: is of step %" PRId64 ", but the run has %" PRId64, member->checkpoint,
+                             trial->step, training->steps);
+        member->saved = trial->step;
+    }
+    /* Without a checkpoint not even the evaluation before the first step is kept. */
+    if (metrics_continue(member->metrics_path, member->saved, &member->metrics, error) < 0 ||
+        metrics_read(member->metrics_path, &metrics, error) < 0)
+        return -1;
+    const struct metrics_point *last = metrics_last_evaluation(&metrics);
+    if (trial && last) {
+        trial->evaluated = last->step;
+        trial->kl = last->held_out.kl;
+    }
+    metrics_free(&metrics);
+    return 0;
+}
+
+/* True when an earlier process saw the trial fail. */
+static int has_failed(const struct member *member, bool *failed, struct error *error)
+{
+    struct metrics metrics;
+    if (metrics_read(member->metrics_path, &metrics, error) < 0)
+        return -1;
+    *failed = metrics.failed[0] != 0;
+    metrics_free(&metrics);
+    return 0;
+}
+
+static int prepare_member(struct training *training, int index, struct error *error)
+{
+    struct member *member = &training->member[index];
+    const struct trial_config *config = &training->sweep->trial[index];
+    const struct head_shape shape = stores_head_shape(&training->stores);
+    struct error reason;
+    bool failed = false;
+    char *folder = run_folder_path(&training->run, error, "trials/%s", config->id);
+    int result = -1;
+    if (!folder || directory_create(folder, error) < 0 || find_paths(member, folder, error) < 0)
+        goto done;
+    remove_leftovers(folder);
+    if (has_failed(member, &failed, error) < 0)
+        goto done;
+    if (failed) {
+        fprintf(stderr, "train: %s failed before and is left out; remove %s to try it again\n", config->id,
+                folder);
+        result = 0;
+        goto done;
+    }
+    const bool created =
+        trial_create(config, &shape, training->backend, training->workspace, &member->trial, &reason) == 0;
+    if (keep_config(training, index, folder, error) == 0 && resume(training, member, error) == 0)
+        result = created ? 0 : member_fail(training, index, &reason, error);
+done:
+    free(folder);
+    return result;
+}
+
+/* ---- from the beginning ---- */
+
+/* The trials without a checkpoint whose head begins with a regression. */
+static bool needs_ridge(const struct training *training, int index)
+{
+    const struct member *member = &training->member[index];
+    return member->trial && member->saved < 0 && training->sweep->trial[index].init == INIT_RIDGE;
+}
+
+static int initialise(struct training *training, struct error *error)
+{
+    const struct head_source source = stores_head_source(&training->stores);
+    for (int i = 0; i < training->sweep->trials; i++) {
+        const struct member *member = &training->member[i];
+        const struct trial_config *config = &training->sweep->trial[i];
+        if (!member->trial || member->saved >= 0)
+            continue;
+        if (head_initialise(member->trial->head, config->init, training->sweep->seed, &source, error) < 0)
+            return error_prefix(error, "trial %s", config->id);
+    }
+    return 0;
+}
+
+/* One read of the training split, a sequence a call. */
+static int fit(struct training *training, struct ridge *ridge, const struct tap *taps, int count,
+               struct error *error)
+{
+    const uint64_t sequences = training->stores.sequences[SPLIT_TRAIN];
+    const struct feed_plan plan = {
+        .split = SPLIT_TRAIN, .tap = taps, .taps = count + 1, .sequences = 1, .end = sequences};
+    const struct feed_batch *batch;
+    struct progress progress;
+    struct feed *feed;
+    int result;
+    if (feed_open(&training->stores, &plan, training->threads, &feed, error) < 0)
+        return -1;
+    progress_start(&progress, "ridge", "sequences", sequences);
+    while ((result = feed_next(feed, &batch, error)) == 0 && batch) {
+        if (cli_interrupted()) {
+            result = error_set(error, "stopped before the first step; the same command begins again");
+            break;
+        }
+        if ((result = ridge_add(ridge, batch->states, batch->rows, error)) < 0)
+            break;
+        progress_update(&progress, batch->first + 1);
+    }
+    progress_finish(&progress);
+    feed_close(feed);
+    return result;
+}
+
+/* Puts a tap's regression into the trials that begin with it. */
+static int use_solution(struct training *training, struct ridge *ridge, int place, struct tap tap,
+                        struct error *error)
+{
+    const int64_t hidden = training->stores.config.hidden;
+    float *a = NULL, *b = NULL;
+    struct error reason;
+    int result = -1;
+    if (array_alloc(&a, hidden * hidden, error) < 0 || array_alloc(&b, hidden, error) < 0)
+        goto done;
+    const bool solved = ridge_solve(ridge, place, a, b, &reason) == 0;
+    result = 0;
+    for (int i = 0; i < training->sweep->trials && result == 0; i++) {
+        struct trial *trial = training->member[i].trial;
+        if (!needs_ridge(training, i) || tap_compare(training->sweep->trial[i].spec.tap, tap) != 0)
+            continue;
+        if (!solved) {
+            result = member_fail(training, i, &reason, error);
+            continue;
+        }
+        for (int p = 0; p < head_parameter_count(trial->head); p++) {
+            const struct head_parameter *parameter = head_parameter(trial->head, p);
+            if (!strcmp(parameter->name, "a"))
+                op_write(trial->queue, parameter->value, a);
+            if (!strcmp(parameter->name, "b"))
+                op_write(trial->queue, parameter->value, b);
+        }
+        result = queue_wait(trial->queue, error);
+    }
+done:
+    free(a);
+    free(b);
+    return result;
+}
+
+static int initialise_ridge(struct training *training, struct error *error)
+{
+    struct tap *taps;
+    struct ridge *ridge = NULL;
+    int count = 0, result = 0;
+    if (array_alloc(&taps, training->sweep->trials + 1, error) < 0)
+        return -1;
+    for (int i = 0; i < training->sweep->trials; i++) {
+        const struct tap tap = training->sweep->trial[i].spec.tap;
+        int place = 0;
+        while (place < count && tap_compare(taps[place], tap) != 0)
+            place++;
+        if (needs_ridge(training, i) && place == count)
+            taps[count++] = tap;
+    }
+    taps[count] = (struct tap){.layer = training->stores.config.layers};
+    if (count > 0)
+        result = ridge_create(training->backend, training->stores.config.hidden, count, training->stores.rows,
+                              &ridge, error);
+    if (count > 0 && result == 0)
+        result = fit(training, ridge, taps, count, error);
+    for (int t = 0; t < count && result == 0; t++)
+        result = use_solution(training, ridge, t, taps[t], error);
+    ridge_destroy(ridge);
+    free(taps);
+    return result;
+}
+
+int members_prepare(struct training *training, struct error *error)
+{
+    for (int i = 0; i < training->sweep->trials; i++) {
+        if (prepare_member(training, i, error) < 0)
+            return -1;
+    }
+    if (initialise(training, error) < 0 || initialise_ridge(training, error) < 0)
+        return -1;
+    return members_save(training, error);
+}

@@ -1,0 +1,17 @@
+/* members.h: brings the trials of a run to where they were, or to their start. */
+#ifndef OFFRAMP_TRAIN_MEMBERS_H
+#define OFFRAMP_TRAIN_MEMBERS_H
+
+#include "train/training.h"
+
+/* Makes every trial with its folder, from its checkpoint or its initial values; the ridge regressions
+ * that are needed are fitted in one read of the training split. */
+int members_prepare(struct training *training, struct error *error);
+
+/* Marks a trial failed for good, on disk too. */
+int member_fail(struct training *training, int index, const struct error *reason, struct error *error);
+
+/* Checkpoints of the trials that have changed since their last one. */
+int members_save(struct training *training, struct error *error);
+
+#endif

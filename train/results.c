@@ -1,0 +1,149 @@
+#include "train/results.h"
+
+#include <stdlib.h>
+
+#include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/base/memory.h"
+#include "common/head/policy.h"
+#include "train/html_report.h"
+#include "train/leaderboard.h"
+#include "train/policy_table.h"
+
+static int save_heads(const struct training *training, struct error *error)
+{
+    for (int i = 0; i < training->sweep->trials; i++) {
+        const struct member *member = &training->member[i];
+        if (!member->trial || file_exists(member->head))
+            continue;
+        if (head_save(member->trial->head, member->trial->queue, member->head, training->stores.fingerprint,
+                      error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* RUN/policy, when there is an exit for one. */
+static int write_policy_folder(struct training *training, struct error *error)
+{
+    const struct evaluation_setting setting = training_evaluation(training);
+    struct trial **active = NULL, **best = NULL;
+    bool complete = true;
+    int result = -1;
+    char *folder = run_folder_path(&training->run, error, "policy");
+    if (!folder || array_alloc(&active, training->sweep->trials, error) < 0 ||
+        array_alloc(&best, training->sweep->trials, error) < 0)
+        goto done;
+    remove_leftovers(folder);
+    const int count = training_active(training, active);
+    const int exits = policy_choose(active, count, training->stores.config.layers, best);
+    result = exits > 0 ? policy_table_write(&setting, best, exits, folder, &complete, error) : 0;
+    if (result == 0 && !complete)
+        result = error_set(error, "stopped before the policy was written; the same command goes on from there");
+done:
+    free(folder);
+    free(active);
+    free(best);
+    return result;
+}
+
+/* *policy is left zeroed when the run has none. */
+static int read_policy_folder(const struct training *training, struct policy *policy, struct error *error)
+{
+    *policy = (struct policy){0};
+    char *folder = run_folder_path(&training->run, error, "policy");
+    if (!folder)
+        return -1;
+    int result = file_exists(folder) ? policy_read(folder, policy, error) : 0;
+    free(folder);
+    return result;
+}
+
+/* run.json's "result": that the run is over, and with which trials. */
+static int note_result(struct training *training, struct error *error)
+{
+    json_t *trials = json_array();
+    for (int i = 0; trials && i < training->sweep->trials; i++)
+        json_array_append_new(trials, json_string(training->sweep->trial[i].id));
+    if (run_folder_note(&training->run, "result", json_pack("{so}", "trials", trials), error) < 0)
+        return -1;
+    return run_folder_save(&training->run, error);
+}
+
+int results_write(struct training *training, struct error *error)
+{
+    struct leaderboard board = {0};
+    struct policy policy = {0};
+    int result = -1;
+    if (save_heads(training, error) < 0 || write_policy_folder(training, error) < 0 ||
+        training_note_cost(training, error) < 0 ||
+        leaderboard_read(&training->run, training->sweep, &board, error) < 0 ||
+        read_policy_folder(training, &policy, error) < 0 ||
+        leaderboard_write(&training->run, &board, error) < 0 ||
+        html_report_write(&training->run, &training->stores, &board, policy.exits > 0 ? &policy : NULL, error) <
+            0)
+        goto done;
+    result = note_result(training, error);
+done:
+    leaderboard_free(&board);
+    policy_free(&policy);
+    return result;
+}
+
+/* ---- printing ---- */
+
+static void print_text(const struct training *training, const struct leaderboard *board,
+                       const struct policy *policy)
+{
+    const struct run_folder *run = &training->run;
+    char time[32], stall[32], memory[32];
+    leaderboard_print(board, stdout);
+    if (policy->exits > 0) {
+        printf("\n");
+        policy_table_print(policy, stdout);
+    }
+    printf(
+        "\nTime %s, of that %s waiting for the store; peak memory %s.\nReport: %s/report.html\n",
+        format_duration(json_number_value(json_object_get(run->facts, "seconds")), time, sizeof time),
+        format_duration(json_number_value(json_object_get(run->facts, "stall_seconds")), stall, sizeof stall),
+        format_bytes(json_number_value(json_object_get(run->facts, "peak_memory")), memory, sizeof memory),
+        run->path);
+}
+
+static int print_json(const struct training *training, const struct leaderboard *board, struct error *error)
+{
+    json_t *object = json_copy(training->run.facts);
+    if (!object || json_object_set_new(object, "trials", leaderboard_to_json(board)) < 0 ||
+        json_object_del(object, "result") < 0) {
+        json_decref(object);
+        return error_set(error, "out of memory");
+    }
+    json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    printf("\n");
+    json_decref(object);
+    return 0;
+}
+
+int results_print(const struct training *training, bool json, struct error *error)
+{
+    struct leaderboard board = {0};
+    struct policy policy = {0};
+    int result = -1;
+    if (leaderboard_read(&training->run, training->sweep, &board, error) < 0 ||
+        read_policy_folder(training, &policy, error) < 0)
+        goto done;
+    result = 0;
+    if (json)
+        result = print_json(training, &board, error);
+    else
+        print_text(training, &board, &policy);
+    int failed = 0;
+    for (int i = 0; i < board.count; i++)
+        failed += board.row[i].metrics.failed[0] != 0;
+    if (result == 0 && failed == board.count)
+        result = error_set(error, "every trial has failed");
+done:
+    leaderboard_free(&board);
+    policy_free(&policy);
+    return result;
+}

@@ -1,0 +1,204 @@
+#include "train/training.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "common/base/cli.h"
+#include "common/base/clock.h"
+#include "common/base/memory.h"
+#include "common/base/progress.h"
+#include "train/members.h"
+#include "train/metrics.h"
+
+static int64_t tokens_after(const struct training *training, int64_t step)
+{
+    return step * training->sweep->sequences * training->stores.rows;
+}
+
+/* Steps that every trial has done; -1 when none is left. */
+static int64_t common_step(const struct training *training)
+{
+    int64_t least = -1;
+    for (int i = 0; i < training->sweep->trials; i++) {
+        const struct trial *trial = training->member[i].trial;
+        if (trial && (least < 0 || trial->step < least))
+            least = trial->step;
+    }
+    return least;
+}
+
+/* ---- evaluation ---- */
+
+static bool evaluation_is_due(const struct training *training, const struct trial *trial, int64_t step)
+{
+    const int64_t every = training->sweep->evaluate;
+    const bool wanted = step == 0 || step == training->steps || (every > 0 && step % every == 0);
+    return wanted && trial && trial->step == step && trial->evaluated < step;
+}
+
+static int keep_evaluation(struct training *training, int index, const struct evaluation *result,
+                           struct error *error)
+{
+    struct member *member = &training->member[index];
+    struct trial *trial = member->trial;
+    if (trial->failed) {
+        const struct error reason = trial->reason;
+        return member_fail(training, index, &reason, error);
+    }
+    trial->evaluated = trial->step;
+    trial->kl = result->kl;
+    return metrics_write_evaluation(member->metrics, trial->step, tokens_after(training, trial->step), result,
+                                    error);
+}
+
+/* Evaluates the trials whose turn it is after `step`; an evaluation that is interrupted is none. */
+static int evaluate_due(struct training *training, int64_t step, struct error *error)
+{
+    const int trials = training->sweep->trials;
+    const struct evaluation_setting setting = training_evaluation(training);
+    struct trial **due = NULL;
+    struct evaluation *results = NULL, full;
+    int *index = NULL, count = 0, result = -1;
+    bool complete;
+    if (array_alloc(&due, trials, error) < 0 || array_alloc(&results, trials, error) < 0 ||
+        array_alloc(&index, trials, error) < 0)
+        goto done;
+    for (int i = 0; i < trials; i++) {
+        if (evaluation_is_due(training, training->member[i].trial, step)) {
+            index[count] = i;
+            due[count++] = training->member[i].trial;
+        }
+    }
+    result = count > 0 ? evaluate_trials(&setting, due, count, results, &full, NULL, &complete, error) : 0;
+    if (result == 0 && count > 0 && complete) {
+        result = run_folder_note(&training->run, "full_loss", json_real(full.loss), error);
+        for (int i = 0; i < count && result == 0; i++)
+            result = keep_evaluation(training, index[i], &results[i], error);
+        if (result == 0)
+            result = run_folder_save(&training->run, error);
+    }
+done:
+    free(due);
+    free(results);
+    free(index);
+    return result;
+}
+
+/* ---- steps ---- */
+
+static void close_feed(struct training *training)
+{
+    if (training->feed)
+        training->stalled += feed_waiting(training->feed);
+    feed_close(training->feed);
+    training->feed = NULL;
+}
+
+/* The batch of a step. The feed goes on by itself, but for when the trials that were behind have failed. */
+static int next_batch(struct training *training, int64_t step, const struct feed_batch **batch,
+                      struct error *error)
+{
+    const uint64_t sequences = (uint64_t)training->sweep->sequences;
+    const struct feed_plan plan = {
+        .split = SPLIT_TRAIN,
+        .shuffled = true,
+        .seed = training->sweep->seed,
+        .tap = training->shared->tap,
+        .taps = training->shared->taps,
+        .sequences = training->sweep->sequences,
+        .first = (uint64_t)step * sequences,
+        .end = (uint64_t)training->steps * sequences,
+    };
+    if (training->feed && training->feed_step != step)
+        close_feed(training);
+    if (!training->feed) {
+        if (feed_open(&training->stores, &plan, training->threads, &training->feed, error) < 0)
+            return -1;
+        training->feed_step = step;
+    }
+    training->feed_step++;
+    return feed_next(training->feed, batch, error);
+}
+
+static int step_member(struct training *training, int index, double started, struct error *error)
+{
+    struct member *member = &training->member[index];
+    struct trial *trial = member->trial;
+    struct trial_result result;
+    struct error reason;
+    if (trial_step(trial, training->workspace, training->shared, training->steps, &result, &reason) < 0)
+        return member_fail(training, index, &reason, error);
+    const double seconds = clock_seconds() - started;
+    return metrics_write_step(member->metrics, trial->step, tokens_after(training, trial->step), &result,
+                              (double)tokens_after(training, 1) / (seconds > 0 ? seconds : 1e-9),
+                              training->stalled + feed_waiting(training->feed), error);
+}
+
+/* Step `step` + 1 of the trials that have done `step`. */
+static int take_step(struct training *training, int64_t step, struct error *error)
+{
+    const double started = clock_seconds();
+    const struct feed_batch *batch;
+    unsigned teach = TEACH_NOTHING;
+    for (int i = 0; i < training->sweep->trials; i++) {
+        const struct trial *trial = training->member[i].trial;
+        if (trial && trial->step == step)
+            teach |= trial_teaching(trial);
+    }
+    if (next_batch(training, step, &batch, error) < 0 || shared_load(training->shared, batch, teach, error) < 0)
+        return -1;
+    for (int i = 0; i < training->sweep->trials; i++) {
+        const struct trial *trial = training->member[i].trial;
+        if (trial && trial->step == step && step_member(training, i, started, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int stop(struct training *training, int64_t step, struct error *error)
+{
+    if (members_save(training, error) < 0)
+        return -1;
+    return error_set(error,
+                     "stopped after step %" PRId64 " of %" PRId64 "; the same command goes on from there", step,
+                     training->steps);
+}
+
+static int train_steps(struct training *training, struct progress *progress, struct error *error)
+{
+    for (;;) {
+        const int64_t step = common_step(training);
+        if (step < 0)
+            return 0; /* every trial has failed: results say so */
+        if (evaluate_due(training, step, error) < 0)
+            return -1;
+        if (cli_interrupted())
+            return stop(training, step, error);
+        if (step == training->steps)
+            return 0;
+        if (take_step(training, step, error) < 0)
+            return -1;
+        if ((step + 1) % training->sweep->checkpoint == 0 || step + 1 == training->steps) {
+            if (members_save(training, error) < 0)
+                return -1;
+        }
+        progress_update(progress, (uint64_t)tokens_after(training, step + 1));
+    }
+}
+
+int training_train(struct training *training, struct error *error)
+{
+    struct progress progress;
+    struct error ignored;
+    if (members_prepare(training, error) < 0)
+        return -1;
+    progress_start(&progress, "train", "tokens", (uint64_t)tokens_after(training, training->steps));
+    const int64_t first = common_step(training);
+    progress.first = first > 0 ? (uint64_t)tokens_after(training, first) : 0;
+    int result = train_steps(training, &progress, error);
+    progress_finish(&progress);
+    close_feed(training);
+    if (result < 0)
+        training_note_cost(training, &ignored); /* the first failure is what is told */
+    return result;
+}

@@ -1,0 +1,234 @@
+/* training_open.c: what a run is made of, and whether it may go on. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/base/hash.h"
+#include "common/base/memory.h"
+#include "common/base/pool.h"
+#include "train/training.h"
+
+/* ---- facts ---- */
+
+/* The stores by what their manifest says. */
+static json_t *store_identity(const struct stores *stores)
+{
+    char text[17] = "";
+    char *dump = json_dumps(shards_manifest(stores->shards), JSON_SORT_KEYS | JSON_COMPACT);
+    if (dump)
+        hash_print(hash_bytes(dump, strlen(dump), 0), text);
+    free(dump);
+    return json_string(text);
+}
+
+static int fix_facts(struct training *training, struct error *error)
+{
+    struct run_folder *run = &training->run;
+    const struct sweep *sweep = training->sweep;
+    const struct stores *stores = &training->stores;
+    const bool bf16 = training->options->math == MATH_BF16;
+    const struct {
+        const char *name;
+        json_t *value;
+    } facts[] = {
+        {"version", json_integer(1)},
+        {"model", json_string(stores->fingerprint)},
+        {"store", store_identity(stores)},
+        {"training_sequences", json_integer((json_int_t)stores->sequences[SPLIT_TRAIN])},
+        {"held_out_sequences", json_integer((json_int_t)stores->sequences[SPLIT_HELD_OUT])},
+        {"rows", json_integer(stores->rows)},
+        {"seed", json_integer((json_int_t)sweep->seed)},
+        {"steps", json_integer(training->steps)},
+        {"sequences", json_integer(sweep->sequences)},
+        {"math", json_string(bf16 ? "bf16" : "f32")},
+    };
+    int result = 0;
+    for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
+        if (result == 0)
+            result = run_folder_fix(run, facts[i].name, facts[i].value, error);
+        else
+            json_decref(facts[i].value);
+    }
+    return result;
+}
+
+/* The backends the run has used so far; more than one may mean other bytes than an uninterrupted run's. */
+static int note_numerics(struct training *training, struct error *error)
+{
+    const char *identity = backend_identity(training->backend);
+    json_t *list = json_object_get(training->run.facts, "numerics");
+    if (!json_is_array(list)) {
+        list = json_array();
+        if (run_folder_note(&training->run, "numerics", list, error) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *before = json_string_value(json_array_get(list, i));
+        if (before && !strcmp(before, identity))
+            return 0;
+    }
+    if (json_array_size(list) > 0)
+        fprintf(
+            stderr,
+            "train: warning: the run was begun on \"%s\" and goes on on \"%s\": its heads may differ in the "
+            "last digits from those of one uninterrupted run\n",
+            json_string_value(json_array_get(list, 0)), identity);
+    return json_array_append_new(list, json_string(identity)) < 0 ? error_set(error, "out of memory") : 0;
+}
+
+/* The run ended with just these trials, and what it made is still there. */
+static bool run_is_finished(const struct training *training)
+{
+    static const char *const results[] = {"leaderboard.tsv", "report.html"};
+    const json_t *trials = json_object_get(json_object_get(training->run.facts, "result"), "trials");
+    const struct sweep *sweep = training->sweep;
+    struct error ignored;
+    if (json_array_size(trials) != (size_t)sweep->trials)
+        return false;
+    for (int i = 0; i < sweep->trials; i++) {
+        const char *id = json_string_value(json_array_get(trials, (size_t)i));
+        if (!id || strcmp(id, sweep->trial[i].id) != 0)
+            return false;
+    }
+    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
+        char *path = run_folder_path(&training->run, &ignored, "%s", results[i]);
+        const bool there = path && file_exists(path);
+        free(path);
+        if (!there)
+            return false;
+    }
+    return true;
+}
+
+static int write_sweep(const struct training *training, struct error *error)
+{
+    char *path = run_folder_path(&training->run, error, "sweep.yaml");
+    int result = path ? file_write(path, training->sweep->text, training->sweep->size, error) : -1;
+    free(path);
+    return result;
+}
+
+/* ---- life ---- */
+
+static int open_device(struct training *training, struct error *error)
+{
+    const struct sweep *sweep = training->sweep;
+    const struct stores *stores = &training->stores;
+    const struct backend_options options = {.threads = training->options->threads,
+                                            .math = training->options->math};
+    const int64_t rows = (int64_t)sweep->sequences * stores->rows;
+    struct tap *taps;
+    if (backend_open(training->options->device, &options, &training->backend, error) < 0 ||
+        note_numerics(training, error) < 0 || array_alloc(&taps, sweep->trials, error) < 0)
+        return -1;
+    for (int i = 0; i < sweep->trials; i++)
+        taps[i] = sweep->trial[i].spec.tap;
+    int result = shared_create(stores, training->backend, taps, sweep->trials, rows, &training->shared, error);
+    free(taps);
+    if (result < 0)
+        return -1;
+    return workspace_create(training->backend, rows, stores->config.hidden, &training->workspace, error);
+}
+
+static int open_run(struct training *training, struct error *error)
+{
+    const struct training_options *options = training->options;
+    if (stores_open(options->store, options->stores, &training->stores, error) < 0)
+        return -1;
+    const struct head_shape shape = stores_head_shape(&training->stores);
+    if (sweep_resolve(training->sweep, &shape, error) < 0 ||
+        run_folder_open(options->out, &training->run, error) < 0)
+        return -1;
+    training->steps = sweep_steps(training->sweep, training->stores.sequences[SPLIT_TRAIN]);
+    if (fix_facts(training, error) < 0)
+        return -1;
+    training->finished = run_is_finished(training);
+    if (training->finished)
+        return 0;
+    json_object_del(training->run.facts, "result");
+    if (open_device(training, error) < 0 || array_alloc(&training->member, training->sweep->trials, error) < 0)
+        return -1;
+    return run_folder_save(&training->run, error) < 0 ? -1 : write_sweep(training, error);
+}
+
+int training_open(const struct training_options *options, struct sweep *sweep, struct training **training,
+                  struct error *error)
+{
+    struct training *opened;
+    *training = NULL;
+    if (array_alloc(&opened, 1, error) < 0)
+        return -1;
+    opened->options = options;
+    opened->sweep = sweep;
+    opened->run.lock = -1;
+    opened->started = clock_seconds();
+    opened->threads = options->threads > 0 ? options->threads : processor_count();
+    if (open_run(opened, error) < 0) {
+        training_close(opened);
+        return -1;
+    }
+    *training = opened;
+    return 0;
+}
+
+void training_close(struct training *training)
+{
+    if (!training)
+        return;
+    feed_close(training->feed);
+    for (int i = 0; training->member && i < training->sweep->trials; i++) {
+        struct member *member = &training->member[i];
+        trial_destroy(member->trial);
+        if (member->metrics)
+            fclose(member->metrics);
+        free(member->checkpoint);
+        free(member->metrics_path);
+        free(member->head);
+    }
+    free(training->member);
+    workspace_destroy(training->workspace);
+    shared_destroy(training->shared);
+    backend_close(training->backend);
+    stores_close(&training->stores);
+    run_folder_close(&training->run);
+    free(training);
+}
+
+int training_active(const struct training *training, struct trial **active)
+{
+    int count = 0;
+    for (int i = 0; i < training->sweep->trials; i++) {
+        struct trial *trial = training->member[i].trial;
+        if (trial && !trial->failed)
+            active[count++] = trial;
+    }
+    return count;
+}
+
+struct evaluation_setting training_evaluation(const struct training *training)
+{
+    return (struct evaluation_setting){
+        .stores = &training->stores,
+        .shared = training->shared,
+        .workspace = training->workspace,
+        .sequences = training->sweep->sequences,
+        .threads = training->threads,
+    };
+}
+
+int training_note_cost(struct training *training, struct error *error)
+{
+    struct run_folder *run = &training->run;
+    const double seconds = json_number_value(json_object_get(run->facts, "seconds"));
+    const double stalled = json_number_value(json_object_get(run->facts, "stall_seconds"));
+    const double peak = json_number_value(json_object_get(run->facts, "peak_memory"));
+    const double now = clock_seconds(), used = (double)memory_peak();
+    if (run_folder_note(run, "seconds", json_real(seconds + now - training->started), error) < 0 ||
+        run_folder_note(run, "stall_seconds", json_real(stalled + training->stalled), error) < 0 ||
+        run_folder_note(run, "peak_memory", json_real(used > peak ? used : peak), error) < 0)
+        return -1;
+    training->started = now;
+    training->stalled = 0;
+    return run_folder_save(run, error);
+}
