@@ -1,0 +1,292 @@
+#!/usr/bin/env bash
+# train.sh: train end to end on small made stores: what it refuses, what it leaves, and that its heads are
+# the same bytes alone and among others, on one thread and two, stopped and resumed.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+build=${BUILD:-build}
+train=$build/train
+make_store=$build/tests/bench/make_store
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+
+# run STATUS ARGUMENT...: its output goes to $work/out and $work/err
+run() {
+    local expected=$1 status
+    shift
+    "$train" "$@" >"$work/out" 2>"$work/err" </dev/null
+    status=$?
+    [ "$status" = "$expected" ] && return 0
+    echo "    train $* ended with $status, not $expected: $(head -c 300 "$work/err")"
+    return 1
+}
+
+# says FILE TEXT: the output has it
+says() {
+    grep -qF -- "$2" "$work/$1" && return 0
+    echo "    \"$2\" is not in the $1 of the last command: $(head -c 300 "$work/$1")"
+    return 1
+}
+
+check() {
+    if "$1"; then
+        passed=$((passed + 1))
+        echo "    ok $1"
+    else
+        failed=$((failed + 1))
+        echo "    FAILED $1"
+    fi
+}
+
+# same RUN OTHER ID: both runs ended with the same head
+same() {
+    cmp "$1/trials/$3/head.safetensors" "$2/trials/$3/head.safetensors"
+}
+
+store=$work/store
+"$make_store" "$store" || exit 1
+cat >"$work/eight.yaml" <<'END'
+seed: 4
+passes: 2
+evaluate: 7
+grid:
+  tap: [1, 3]
+  head: [affine]
+  init: [ridge]
+  loss: [distillation, cross-entropy]
+trials:
+  - {tap: 2, head: norm, loss: cross-entropy}
+  - {tap: 2.mid, head: mlp}
+  - {tap: 2, head: affine, output: untied, rate: 3e-3}
+  - {tap: 2, head: affine, init: random, output: untied, loss: cross-entropy}
+END
+one=(--seed 4 --passes 2 --evaluate 7)
+
+help_and_version() {
+    run 0 --help && says out --sweep && says out "--rate=RATE" && run 0 --version && says out "offramp train"
+}
+
+wrong_usage() {
+    run 2 && says err "--store is missing" &&
+        run 2 --store s && says err "--out is missing" &&
+        run 2 --store s --out r && says err "--sweep is missing, or --tap" &&
+        run 2 --store s --out r --tap 2 && says err "or --head" &&
+        run 2 --nonsense &&
+        run 2 --store s --out r word && says err "\"word\" is too much" &&
+        run 2 --store s --out r --threads 0 --tap 2 --head norm && says err "--threads" &&
+        run 2 --store s --out r --math f64 --tap 2 --head norm && says err "neither f32 nor bf16" &&
+        run 2 --store s --out r --tap 2 --head nrom && says err "--head: \"nrom\"" &&
+        run 2 --store s --out r --tap x --head norm && says err "--tap: \"x\" is no tap" &&
+        run 2 --store s --out r --tap 2 --head norm --rate -1 && says err "--rate" &&
+        run 2 --store s --out r --tap 2 --head norm --steps 1 --passes 1 && says err "give one" &&
+        run 2 --store s --out r --sweep "$work/eight.yaml" --tap 2 && says err "--tap belongs into" &&
+        run 2 --store s --out r --sweep "$work/eight.yaml" --seed 2 && says err "--seed belongs into" &&
+        [ ! -e r ] && [ ! -s "$work/out" ]
+}
+
+wrong_sweep() {
+    printf 'seed: 1\ntrials:\n  - {tap: 2, haed: norm}\n' >"$work/wrong.yaml"
+    run 2 --store "$store" --out "$work/wrong" --sweep "$work/wrong.yaml" &&
+        says err "wrong.yaml: line 3: unknown key \"haed\"" &&
+        run 2 --store "$store" --out "$work/wrong" --sweep "$work/missing.yaml" && says err "No such file" &&
+        printf 'trials:\n  - {tap: 9, head: norm}\n' >"$work/wrong.yaml" &&
+        run 1 --store "$store" --out "$work/wrong" --sweep "$work/wrong.yaml" && says err "line 2: tap" &&
+        printf 'trials:\n  - {tap: 1.mid, head: mlp}\n' >"$work/wrong.yaml" &&
+        run 1 --store "$store" --out "$work/wrong" --sweep "$work/wrong.yaml" && says err "no tap 1.mid"
+}
+
+wrong_store_and_folder() {
+    run 1 --store "$work/none" --out "$work/wrong" --tap 2 --head norm && says err "$work/none" || return 1
+    mkdir -p "$work/taken" && : >"$work/taken/thesis.txt"
+    run 1 --store "$store" --out "$work/taken" --tap 2 --head norm && says err "neither empty nor a run"
+}
+
+inits_only() {
+    run 0 --store "$store" --out "$work/inits" --tap 3 --head affine --init ridge --steps 0 &&
+        says out "full model" && says out "3-affine-ridge-distillation-0.001" &&
+        [ "$(wc -l <"$work/inits/trials/3-affine-ridge-distillation-0.001/metrics.jsonl")" = 1 ]
+}
+
+sweep_of_eight() {
+    run 0 --store "$store" --out "$work/eight" --sweep "$work/eight.yaml" --threads 2 &&
+        says out "predicted speed-up" && says out "$work/eight/report.html" &&
+        cmp "$work/eight.yaml" "$work/eight/sweep.yaml" &&
+        [ "$(wc -l <"$work/eight/leaderboard.tsv")" = 9 ] &&
+        [ "$(cut -f 1,10 "$work/eight/leaderboard.tsv" | sed -n 9p)" = "$(printf '8\tdone')" ] &&
+        [ "$(cut -f 13 "$work/eight/leaderboard.tsv" | tail -n +2)" = \
+            "$(cut -f 13 "$work/eight/leaderboard.tsv" | tail -n +2 | sort -g)" ] &&
+        [ "$(ls "$work/eight/policy")" = "$(printf '1.safetensors\n2.mid.safetensors\n2.safetensors\n3.safetensors\npolicy.json')" ] &&
+        grep -q '<svg' "$work/eight/report.html" && ! grep -qE 'https?://' "$work/eight/report.html" &&
+        ls "$work"/eight/trials/*/ | grep -c head.safetensors | grep -qx 8
+}
+
+# Evaluations before the first step, every seventh, and after the last: 0, 7, 14, 20.
+metrics_lines() {
+    local file=$work/eight/trials/2-norm-copy-cross-entropy-0.001/metrics.jsonl
+    [ "$(grep -c '"loss"' "$file")" = 20 ] && [ "$(grep -c '"kl"' "$file")" = 4 ] &&
+        [ "$(tail -n 1 "$file" | grep -c '"step": 20, .*"kl"')" = 1 ]
+}
+
+same_alone() {
+    run 0 --store "$store" --out "$work/alone1" "${one[@]}" --tap 1 --head affine --init ridge --threads 2 &&
+        same "$work/eight" "$work/alone1" 1-affine-ridge-distillation-0.001 &&
+        run 0 --store "$store" --out "$work/alone2" "${one[@]}" --tap 2.mid --head mlp --threads 2 &&
+        same "$work/eight" "$work/alone2" 2.mid-mlp-copy-distillation-0.001 &&
+        run 0 --store "$store" --out "$work/alone3" "${one[@]}" --tap 2 --head affine --output untied --rate 3e-3 &&
+        same "$work/eight" "$work/alone3" 2-affine-untied-copy-distillation-0.003 &&
+        run 0 --store "$store" --out "$work/alone4" "${one[@]}" --tap 2 --head affine --output untied --init random \
+            --loss cross-entropy &&
+        same "$work/eight" "$work/alone4" 2-affine-untied-random-cross-entropy-0.001
+}
+
+same_on_one_thread() {
+    run 0 --store "$store" --out "$work/thread" --sweep "$work/eight.yaml" --threads 1 || return 1
+    for trial in "$work"/eight/trials/*; do
+        same "$work/eight" "$work/thread" "$(basename "$trial")" || return 1
+    done
+}
+
+same_from_shards() {
+    for i in 0 1 2; do
+        "$make_store" "$work/shard$i" shard=$i shards=3 || return 1
+    done
+    run 0 --store "$work/shard1" --store "$work/shard2" --store "$work/shard0" --out "$work/shards" "${one[@]}" --tap 1 \
+        --head affine --init ridge &&
+        same "$work/eight" "$work/shards" 1-affine-ridge-distillation-0.001 &&
+        run 1 --store "$work/shard1" --store "$work/shard2" --out "$work/wrong" --tap 1 --head norm &&
+        run 1 --store "$work/shard1" --store "$store" --out "$work/wrong" --tap 1 --head norm
+}
+
+finished_run_again() {
+    local before after
+    before=$(find "$work/eight" -printf '%p %T@\n' | sort)
+    run 0 --store "$store" --out "$work/eight" --sweep "$work/eight.yaml" && says err "is finished" &&
+        says out "2.mid-mlp-copy-distillation-0.001" || return 1
+    after=$(find "$work/eight" -printf '%p %T@\n' | sort)
+    [ "$before" = "$after" ] || { echo "    something was written"; return 1; }
+    cp "$work/out" "$work/before"
+    rm "$work/eight/report.html"
+    run 0 --store "$store" --out "$work/eight" --sweep "$work/eight.yaml" && [ -s "$work/eight/report.html" ]
+}
+
+json() {
+    run 0 --store "$store" --out "$work/eight" --sweep "$work/eight.yaml" --json && says out '"rank": 8' &&
+        says out '"full_loss"' && [ "$(grep -c '"kl"' "$work/out")" = 8 ]
+}
+
+changed_options_are_refused() {
+    run 1 --store "$store" --out "$work/alone1" --seed 5 --passes 2 --evaluate 7 --tap 1 --head affine --init ridge &&
+        says err "seed 4, not 5" &&
+        run 1 --store "$store" --out "$work/alone1" --seed 4 --passes 3 --tap 1 --head affine --init ridge &&
+        says err "steps 20, not 30" &&
+        run 1 --store "$store" --out "$work/alone1" "${one[@]}" --sequences 8 --tap 1 --head affine --init ridge &&
+        "$make_store" "$work/other" train=36 &&
+        run 1 --store "$work/other" --out "$work/alone1" --seed 4 --steps 20 --tap 1 --head affine --init ridge &&
+        says err "was begun with"
+}
+
+# Two more trials: the one that is there waits, and the new ones end as if they had been there.
+trials_can_be_added() {
+    cat >"$work/more.yaml" <<'END'
+seed: 4
+passes: 2
+evaluate: 7
+trials:
+  - {tap: 2, head: norm, loss: cross-entropy}
+  - {tap: 1, head: affine, init: ridge}
+  - {tap: 2.mid, head: mlp}
+END
+    cp -r "$work/alone1" "$work/more"
+    run 0 --store "$store" --out "$work/more" --sweep "$work/more.yaml" &&
+        same "$work/eight" "$work/more" 2-norm-copy-cross-entropy-0.001 &&
+        same "$work/eight" "$work/more" 2.mid-mlp-copy-distillation-0.001 &&
+        same "$work/eight" "$work/more" 1-affine-ridge-distillation-0.001
+}
+
+long=(--seed 4 --steps 4000 --checkpoint 100 --tap 2 --head affine --init ridge)
+long_id=2-affine-ridge-distillation-0.001
+
+# begin RUN: starts the long run, and returns once it has made some steps
+begin() {
+    "$train" --store "$store" --out "$1" "${long[@]}" >"$work/out" 2>"$work/err" </dev/null &
+    pid=$!
+    until [ "$(wc -l 2>/dev/null <"$1/trials/$long_id/metrics.jsonl" || echo 0)" -gt 20 ]; do
+        kill -0 $pid 2>/dev/null || return 1
+        sleep 0.01
+    done
+}
+
+stopped_and_resumed() {
+    run 0 --store "$store" --out "$work/whole" "${long[@]}" || return 1
+    for signal in TERM INT; do
+        begin "$work/stopped" || return 1
+        if [ $signal = TERM ]; then # meanwhile nobody else may
+            "$train" --store "$store" --out "$work/stopped" "${long[@]}" >/dev/null 2>"$work/second" </dev/null
+            [ $? = 1 ] && grep -q "another train is at work" "$work/second" || return 1
+        fi
+        kill -$signal $pid
+        wait $pid
+        [ $? = 1 ] || return 1
+        says err "the same command goes on from there" || return 1
+    done
+    run 0 --store "$store" --out "$work/stopped" "${long[@]}" && same "$work/whole" "$work/stopped" $long_id &&
+        [ "$(grep -c '"loss"' "$work/stopped/trials/$long_id/metrics.jsonl")" = 4000 ] &&
+        cmp <(sed 's/, "tokens_per_second.*//' "$work/whole/trials/$long_id/metrics.jsonl") \
+            <(sed 's/, "tokens_per_second.*//' "$work/stopped/trials/$long_id/metrics.jsonl")
+}
+
+# A NaN at one tap: that trial is marked, the others end as they would have.
+failed_trial() {
+    "$make_store" "$work/broken" broken=2.mid || return 1
+    run 0 --store "$work/broken" --out "$work/nan" --sweep "$work/eight.yaml" &&
+        says err "2.mid-mlp-copy-distillation-0.001: failed: the loss of step" &&
+        says out "failed after step" && grep -q '"failed"' "$work/nan/trials/2.mid-mlp-copy-distillation-0.001/metrics.jsonl" &&
+        [ ! -e "$work/nan/trials/2.mid-mlp-copy-distillation-0.001/head.safetensors" ] &&
+        [ "$(ls "$work/nan/policy" | wc -l)" = 4 ] &&
+        same "$work/eight" "$work/nan" 2-norm-copy-cross-entropy-0.001 &&
+        same "$work/eight" "$work/nan" 3-affine-ridge-distillation-0.001 || return 1
+    run 1 --store "$work/broken" --out "$work/nan2" "${one[@]}" --tap 2.mid --head mlp && says err "every trial has failed" &&
+        run 1 --store "$work/broken" --out "$work/nan2" "${one[@]}" --tap 2.mid --head mlp || return 1
+    "$make_store" "$work/broken1" broken=1 || return 1
+    run 1 --store "$work/broken1" --out "$work/nan4" "${one[@]}" --tap 1 --head affine --init ridge &&
+        says err "not a number"
+}
+
+# A checkpoint that is not what was written, and a record that is not.
+damage() {
+    cp -r "$work/alone1" "$work/damaged"
+    local trial=$work/damaged/trials/1-affine-ridge-distillation-0.001
+    rm "$work/damaged/report.html"
+    printf x | dd of="$trial/last.ckpt" bs=1 seek=$(($(stat -c %s "$trial/last.ckpt") - 50)) conv=notrunc status=none
+    run 1 --store "$store" --out "$work/damaged" "${one[@]}" --tap 1 --head affine --init ridge && says err "last.ckpt: is damaged" ||
+        return 1
+    rm -r "$trial"
+    run 0 --store "$store" --out "$work/damaged" "${one[@]}" --tap 1 --head affine --init ridge &&
+        same "$work/alone1" "$work/damaged" 1-affine-ridge-distillation-0.001
+}
+
+no_room_for_output() {
+    "$train" --store "$store" --out "$work/eight" --sweep "$work/eight.yaml" >/dev/full 2>"$work/err" </dev/null
+    [ $? = 1 ] && says err "No space left"
+}
+
+check help_and_version
+check wrong_usage
+check wrong_sweep
+check wrong_store_and_folder
+check inits_only
+check sweep_of_eight
+check metrics_lines
+check same_alone
+check same_on_one_thread
+check same_from_shards
+check finished_run_again
+check json
+check changed_options_are_refused
+check trials_can_be_added
+check stopped_and_resumed
+check failed_trial
+check damage
+check no_room_for_output
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ]
