@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/base/memory.h"
+#include "common/base/string.h"
 
 /* A signal handler can reach nothing but a global: the one exception to having none. */
 static volatile sig_atomic_t interrupted;
@@ -85,6 +86,23 @@ int parse_size(const char *text, bool binary, uint64_t *value, struct error *err
         return error_set(error, "\"%s\" is too large", text);
     *value = (uint64_t)number;
     return 0;
+}
+
+int parse_word(const char *text, const char *const *words, int *place, struct error *error)
+{
+    struct string list = {0};
+    for (int i = 0; words[i]; i++) {
+        if (!strcmp(text, words[i])) {
+            string_free(&list);
+            *place = i;
+            return 0;
+        }
+        string_print(&list, " %s", words[i]);
+    }
+    if (!string_failed(&list, error))
+        error_set(error, "\"%s\" is none of:%s", text, list.data);
+    string_free(&list);
+    return -1;
 }
 
 int parse_list(const char *text, char ***items, int *count, struct error *error)

@@ -200,6 +200,10 @@ TEST(command_line_values_are_checked_whole)
     cli_list_free(items, count);
     CHECK(parse_list("6,,7", &items, &count, &error) == -1);
     CHECK(parse_list("", &items, &count, &error) == -1);
+    REQUIRE_OK(parse_word("bf16", (const char *const[]){"f32", "bf16", NULL}, &count, &error));
+    CHECK(count == 1);
+    CHECK(parse_word("f64", (const char *const[]){"f32", "bf16", NULL}, &count, &error) == -1);
+    CHECK_TEXT(error.text, "\"f64\" is none of: f32 bf16");
 }
 
 TEST(durations_and_bytes_read_well)
