@@ -85,8 +85,19 @@ static void check_arguments(const struct arguments *arguments, struct argp_state
     }
 }
 
+static int word_option(struct argp_state *state, const char *name, const char *text, const char *const *words)
+{
+    struct error error;
+    int place = 0;
+    if (parse_word(text, words, &place, &error) < 0)
+        argp_error(state, "--%s: %s", name, error.text);
+    return place;
+}
+
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
+    static const char *const devices[] = {"auto", "cpu", "cuda", "ref", NULL}, *const maths[] = {"f32", "bf16",
+                                                                                                 NULL};
     struct arguments *arguments = state->input;
     struct error error;
     int64_t number;
@@ -102,12 +113,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case OPTION_STORE: return add_store(arguments, value);
     case OPTION_OUT: arguments->options.out = value; return 0;
     case OPTION_SWEEP: arguments->sweep = value; return 0;
-    case OPTION_DEVICE: arguments->options.device = value; return 0;
+    case OPTION_DEVICE:
+        arguments->options.device = devices[word_option(state, "device", value, devices)];
+        return 0;
     case OPTION_JSON: arguments->json = true; return 0;
     case OPTION_MATH:
-        if (strcmp(value, "f32") != 0 && strcmp(value, "bf16") != 0)
-            argp_error(state, "--math: \"%s\" is neither f32 nor bf16", value);
-        arguments->options.math = strcmp(value, "bf16") ? MATH_F32 : MATH_BF16;
+        arguments->options.math = word_option(state, "math", value, maths) ? MATH_BF16 : MATH_F32;
         return 0;
     case OPTION_THREADS:
         if (parse_integer(value, 1, 4096, &number, &error) < 0)
