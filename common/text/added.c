@@ -84,11 +84,11 @@ static const struct added_token *longest(const struct added *added, const char *
 }
 
 /* Where the white space before `at` begins. */
-static size_t strip_left(const char *text, size_t least, size_t at)
+static size_t strip_left(const char *text, size_t at)
 {
-    while (at > least) {
+    while (at > 0) {
         size_t begin = at - 1, length;
-        while (begin > least && ((unsigned char)text[begin] & 0xC0) == 0x80)
+        while (begin > 0 && ((unsigned char)text[begin] & 0xC0) == 0x80)
             begin--;
         if (!unicode_is_space(utf8_decode(text + begin, at - begin, &length)))
             break;
@@ -106,12 +106,12 @@ static size_t strip_right(const char *text, size_t size, size_t at)
     return at;
 }
 
-bool added_find(const struct added *added, const char *text, size_t size, bool skip_special,
-                struct added_place *place, struct added_match *match)
+bool added_find(const struct added *added, const char *text, size_t size, bool skip_special, size_t *search,
+                struct added_match *match)
 {
     if (added->count == 0)
         return false;
-    for (size_t at = place->search; at < size; at++) {
+    for (size_t at = *search; at < size; at++) {
         if (!added->begins[(unsigned char)text[at]])
             continue;
         const struct added_token *token = longest(added, text + at, size - at);
@@ -123,10 +123,9 @@ bool added_find(const struct added *added, const char *text, size_t size, bool s
             continue;
         }
         match->id = token->id;
-        match->begin = token->flags & ADDED_STRIP_LEFT ? strip_left(text, place->taken, at) : at;
+        match->begin = token->flags & ADDED_STRIP_LEFT ? strip_left(text, at) : at;
         match->end = token->flags & ADDED_STRIP_RIGHT ? strip_right(text, size, end) : end;
-        place->search = end;
-        place->taken = match->end;
+        *search = end;
         return true;
     }
     return false;

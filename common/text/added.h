@@ -3,10 +3,11 @@
  * Of the tokens that begin at one place the longest counts, and of two that overlap the one that begins
  * first: Hugging Face's rule (leftmost longest).
  *
- *     added_put(&added, "<|im_end|>", 10, 2, 0, error);
- *     added_sort(&added);
- *     while (added_find(&added, text, size, &at, false, &found))
- *         ...     // text between the last match and found.begin, then found.id
+ *     added_put(&added, "<|im_end|>", 10, 2, ADDED_SPECIAL, error);
+ *     added_sort(&added, error);
+ *     size_t search = 0;
+ *     while (added_find(&added, text, size, false, &search, &match))
+ *         ...     // text between the last match and match.begin, then match.id
  */
 #ifndef OFFRAMP_TEXT_ADDED_H
 #define OFFRAMP_TEXT_ADDED_H
@@ -48,13 +49,9 @@ int added_put(struct added *added, const char *content, size_t size, int32_t id,
 /* Once, when all are put in and before the first search. An error names a token that is there twice. */
 int added_sort(struct added *added, struct error *error);
 
-/* A search through a text: zeroed at first. */
-struct added_place {
-    size_t search, taken; /* from where to search; up to where matches have taken the text */
-};
-
-/* The next match. False when there is none. */
-bool added_find(const struct added *added, const char *text, size_t size, bool skip_special,
-                struct added_place *place, struct added_match *match);
+/* The next match from *search on, which is 0 at first and moved on behind the token. False when there is
+ * none. Where both tokens take white space a match can begin before the last one's end. */
+bool added_find(const struct added *added, const char *text, size_t size, bool skip_special, size_t *search,
+                struct added_match *match);
 
 #endif

@@ -51,7 +51,7 @@ struct translation {
 
 static int refuse(const struct translation *translation, const char *what, size_t size, struct error *error)
 {
-    size_t left = (size_t)(translation->end - translation->at);
+    size_t left = (size_t)(translation->end - what);
     return error_set(error, "\"%.*s\" in the pattern is not supported", (int)(size < left ? size : left), what);
 }
 

@@ -202,13 +202,13 @@ static int find_match(struct run *run, const pcre2_code *code, const char *text,
                      message);
 }
 
-/* Matches one behind the other. An empty match is one too, unless it stands where the last one ended. */
+/* Matches one behind the other. An empty match is one too, unless it stands at the start or where the last one
+ * ended. */
 static int run_split(struct run *run, int index, const char *text, size_t size)
 {
     struct stretch kept = {0};
     const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(run->work->match);
     size_t from = 0, done = 0, length; /* where to search, and up to where stretches were taken */
-    bool any = false;
     while (from <= size) {
         int found = find_match(run, run->pretokenizer->steps[index].code, text, size, from);
         if (found < 0)
@@ -216,20 +216,18 @@ static int run_split(struct run *run, int index, const char *text, size_t size)
         if (!found)
             break;
         size_t begin = ends[0], end = ends[1];
-        if (begin == end && any && begin == done) {
-            if (from < size) {
-                utf8_decode(text + from, size - from, &length);
-                from += length;
-                continue;
-            }
-            break;
+        if (begin == end && begin == done) {
+            if (from == size)
+                break;
+            utf8_decode(text + from, size - from, &length);
+            from += length;
+            continue;
         }
         if (begin > done && take_stretch(run, index, text, &kept, done, begin, false) < 0)
             return -1;
         if (take_stretch(run, index, text, &kept, begin, end, true) < 0)
             return -1;
         from = done = end;
-        any = true;
     }
     if (done < size && take_stretch(run, index, text, &kept, done, size, false) < 0)
         return -1;

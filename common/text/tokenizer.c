@@ -75,7 +75,6 @@ int tokenizer_open(const struct gguf *gguf, const char *folder, struct tokenizer
         return -1;
     struct tokenizer_parts *parts = &new->parts;
     if ((gguf ? parts_from_gguf(gguf, parts, error) : parts_from_folder(folder, parts, error)) < 0 ||
-        added_sort(&parts->added, error) < 0 || added_sort(&parts->added_composed, error) < 0 ||
         choose_end(new, error) < 0 || bpe_create(&parts->vocab, &parts->rules, &new->bpe, error) < 0) {
         tokenizer_close(new);
         return -1;
@@ -112,10 +111,9 @@ static int encode_plain(struct encoding *encoding, const char *text, size_t size
 static int encode_added(struct encoding *encoding, const struct added *added, const char *text, size_t size,
                         int (*between)(struct encoding *encoding, const char *text, size_t size))
 {
-    struct added_place place = {0};
     struct added_match match;
-    size_t done = 0;
-    while (added_find(added, text, size, encoding->skip_special, &place, &match)) {
+    size_t search = 0, done = 0;
+    while (added_find(added, text, size, encoding->skip_special, &search, &match)) {
         if (match.begin > done && between(encoding, text + done, match.begin - done) < 0)
             return -1;
         if (token_list_append(encoding->ids, match.id, encoding->error) < 0)

@@ -60,6 +60,8 @@ static int read_tokens(const struct gguf *gguf, struct tokenizer_parts *parts, s
         result = vocab_create(&parts->vocab, count, error);
     for (size_t i = 0; i < count && result == 0; i++)
         result = set_token(parts, i, names[i], types[i], error);
+    if (result == 0)
+        result = added_sort(&parts->added, error);
     if (result < 0)
         error_prefix(error, "%s", gguf_path(gguf));
 done:

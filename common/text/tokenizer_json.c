@@ -274,6 +274,8 @@ static int read_tokenizer(const json_t *root, struct tokenizer_parts *parts, str
     for (size_t i = 0; i < json_array_size(added); i++)
         if (read_added_token(json_array_get(added, i), parts, error) < 0)
             return -1;
+    if (added_sort(&parts->added, error) < 0 || added_sort(&parts->added_composed, error) < 0)
+        return -1;
     return read_rules(model, parts, error);
 }
 

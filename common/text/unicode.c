@@ -5,6 +5,7 @@
 #include <utf8proc.h>
 
 #include "common/base/memory.h"
+#include "common/base/string.h"
 
 /* Length of the sequence that `lead` opens, and the range of its second byte (table 3-7 of the
  * Unicode standard); 0 when no sequence begins so. */
@@ -119,22 +120,82 @@ bool unicode_is_space(int32_t c)
            c == 0x3000;
 }
 
+/* What Unicode 10 to 15 gave a combining class or a composition: first and last of each range. */
+static const int32_t newer[][2] = {
+    {0x7FD, 0x7FD},     {0x898, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},     {0xC3C, 0xC3C},
+    {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0x1715, 0x1715},   {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},
+    {0xA82C, 0xA82C},   {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF}, {0x10F46, 0x10F50},
+    {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E}, {0x11839, 0x1183A},
+    {0x11930, 0x11930}, {0x1193D, 0x1193E}, {0x11943, 0x11943}, {0x119E0, 0x119E0}, {0x11A34, 0x11A34},
+    {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42}, {0x11D44, 0x11D45}, {0x11D97, 0x11D97},
+    {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE},
+    {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
+};
+
+static bool is_newer(int32_t code_point)
+{
+    size_t low = 0, high = sizeof newer / sizeof *newer;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (code_point > newer[middle][1])
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < sizeof newer / sizeof *newer && code_point >= newer[low][0];
+}
+
+/* Bytes from the start up to the first newer character. */
+static size_t older_prefix(const char *text, size_t size)
+{
+    size_t i = 0, length;
+    for (; i < size; i += length)
+        if (is_newer(utf8_decode(text + i, size - i, &length)))
+            break;
+    return i;
+}
+
+static int append_composed(struct string *out, const char *text, size_t size, struct error *error)
+{
+    utf8proc_uint8_t *composed = NULL;
+    if (size == 0)
+        return 0;
+    utf8proc_ssize_t length = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size, &composed,
+                                           UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    if (length < 0)
+        return error_set(error, "normalization of %zu bytes of text: %s", size, utf8proc_errmsg(length));
+    string_append(out, (const char *)composed, (size_t)length);
+    free(composed);
+    return string_failed(out, error) ? -1 : 0;
+}
+
 int unicode_compose(const char **text, size_t *size, char **copy, struct error *error)
 {
-    *copy = NULL;
-    /* Nothing below U+0300 (lead byte 0xCC) decomposes under form C, combines or changes places. */
+    struct string out = {0};
     size_t i = 0;
+    *copy = NULL;
+    /* Nothing below U+0300 (lead byte 0xCC) combines, changes places, or is written otherwise in form C. */
     while (i < *size && (unsigned char)(*text)[i] < 0xCC)
         i++;
     if (i == *size)
         return 0;
-    utf8proc_uint8_t *composed = NULL;
-    utf8proc_ssize_t length = utf8proc_map((const utf8proc_uint8_t *)*text, (utf8proc_ssize_t)*size, &composed,
-                                           UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (length < 0)
-        return error_set(error, "normalization of %zu bytes of text: %s", *size, utf8proc_errmsg(length));
-    *copy = (char *)composed;
-    *text = *copy;
-    *size = (size_t)length;
+    for (i = 0; i < *size;) { /* a newer character keeps apart what is before and behind it */
+        size_t length = older_prefix(*text + i, *size - i);
+        if (append_composed(&out, *text + i, length, error) < 0)
+            goto fail;
+        i += length;
+        if (i < *size) {
+            utf8_decode(*text + i, *size - i, &length);
+            string_append(&out, *text + i, length);
+            i += length;
+        }
+    }
+    if (string_failed(&out, error))
+        goto fail;
+    *text = *copy = out.data;
+    *size = out.length;
     return 0;
+fail:
+    string_free(&out);
+    return -1;
 }

@@ -32,9 +32,9 @@ int utf8_repair(const char **text, size_t *size, char **copy, struct error *erro
 /* The White_Space property: what \s means in Oniguruma and in Rust. */
 bool unicode_is_space(int32_t code_point);
 
-/* Normalization form C of valid UTF-8, in the same manner as utf8_repair: *copy is NULL where
- * nothing had to change. Unicode 15 by utf8proc; Hugging Face's tables are those of Unicode 10, so
- * its order differs for 108 newer combining marks that stand in a row out of canonical order. */
+/* Normalization form C of valid UTF-8, in the same manner as utf8_repair: *copy is NULL where nothing can
+ * change. As Hugging Face does it, whose tables are those of Unicode 9: to what came later they assign no
+ * place among combining marks, so that such characters stay where they are. */
 int unicode_compose(const char **text, size_t *size, char **copy, struct error *error);
 
 #endif
