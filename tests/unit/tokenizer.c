@@ -1,0 +1,404 @@
+#include <stdlib.h>
+
+#include "common/base/file.h"
+#include "common/base/pool.h"
+#include "common/base/string.h"
+#include "common/text/tokenizer.h"
+#include "tests/make_gguf.h"
+#include "tests/test.h"
+
+#define VOCAB                                                                                                  \
+    "{\"a\": 0, \"b\": 1, \"c\": 2, \"\xC4\xA0\": 3, \"\xC3\x83\": 4, \"\xC2\xA9\": 5, \"ab\": 6, \"\xC4\xA0"  \
+    "ab\": 7}"
+#define MODEL      "\"type\": \"BPE\", \"vocab\": " VOCAB ", \"merges\": [\"a b\", [\"\xC4\xA0\", \"ab\"]]"
+#define BYTE_LEVEL "{\"type\": \"ByteLevel\", \"add_prefix_space\": false}"
+
+/* Pieces of a tokenizer.json; NULL: as in the plainest one. */
+struct parts {
+    const char *model, *pre_tokenizer, *normalizer, *added;
+};
+
+static int open_json(struct parts parts, const char *config, struct tokenizer **tokenizer, struct error *error)
+{
+    const char *folder = test_folder();
+    char *path = path_join(folder, "tokenizer.json", error),
+         *config_path = path_join(folder, "config.json", error);
+    struct string text = {0};
+    string_print(&text,
+                 "{\"version\": \"1.0\", \"normalizer\": %s, \"pre_tokenizer\": %s, \"added_tokens\": %s, "
+                 "\"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {%s}}",
+                 parts.normalizer ? parts.normalizer : "null",
+                 parts.pre_tokenizer ? parts.pre_tokenizer : BYTE_LEVEL, parts.added ? parts.added : "[]",
+                 parts.model ? parts.model : MODEL);
+    make_file(path, text.data, text.length);
+    if (config)
+        make_file(config_path, config, strlen(config));
+    string_free(&text);
+    free(path);
+    free(config_path);
+    return tokenizer_open(NULL, folder, tokenizer, error);
+}
+
+static void check_ids(const struct tokenizer *tokenizer, const char *text, size_t size, int flags,
+                      const char *expected)
+{
+    struct error error = {""};
+    struct token_list ids = {0};
+    struct string joined = {0};
+    if (tokenizer_encode(tokenizer, text, size, flags, &ids, &error) < 0)
+        test_fail(__FILE__, __LINE__, "%s", error.text);
+    for (size_t i = 0; i < ids.count; i++)
+        string_print(&joined, i ? " %d" : "%d", ids.data[i]);
+    if (strcmp(joined.data ? joined.data : "", expected) != 0)
+        test_fail(__FILE__, __LINE__, "\"%s\" became %s, not %s", text, joined.data, expected);
+    string_free(&joined);
+    free(ids.data);
+}
+#define CHECK_IDS(tokenizer, text, expected)                                                                   \
+    check_ids(tokenizer, text, sizeof(text) - 1, TOKENIZER_SPECIAL, expected)
+
+TEST(tokenizer_encodes_and_decodes)
+{
+    struct tokenizer *tokenizer;
+    struct error error = {""};
+    REQUIRE_OK(open_json((struct parts){0}, NULL, &tokenizer, &error));
+    CHECK(tokenizer_size(tokenizer) == 8);
+    CHECK(tokenizer_end(tokenizer) == -1);
+    CHECK(!tokenizer_is_end(tokenizer, 0));
+    CHECK_IDS(tokenizer, "", "");
+    CHECK_IDS(tokenizer, "abc ab  ab", "6 2 7 3 7");
+    CHECK_IDS(tokenizer, "a\u00E9b", "0 4 5 1"); /* the two bytes of a letter are two tokens */
+    CHECK_IDS(tokenizer, "a\xC3", "0"); /* U+FFFD, whose bytes this vocabulary lacks */
+    const char *bytes;
+    size_t size;
+    tokenizer_decode(tokenizer, 7, &bytes, &size);
+    CHECK(size == 3 && memcmp(bytes, " ab", 3) == 0);
+    tokenizer_decode(tokenizer, 4, &bytes, &size);
+    CHECK(size == 1 && memcmp(bytes, "\xC3", 1) == 0);
+    tokenizer_close(tokenizer);
+}
+
+TEST(tokenizer_appends_and_leaves_the_list_alone_after_an_error)
+{
+    struct tokenizer *tokenizer;
+    struct token_list ids = {0};
+    struct error error = {""};
+    struct parts runaway = {
+        .pre_tokenizer =
+            "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", "
+            "\"pattern\": {\"Regex\": \"c|(a+)+[bc]\"}, \"behavior\": \"Isolated\"}, " BYTE_LEVEL "]}"};
+    REQUIRE_OK(open_json(runaway, NULL, &tokenizer, &error));
+    REQUIRE_OK(tokenizer_encode(tokenizer, "ab", 2, TOKENIZER_PLAIN, &ids, &error));
+    REQUIRE_OK(tokenizer_encode(tokenizer, "c", 1, TOKENIZER_PLAIN, &ids, &error));
+    CHECK(ids.count == 2 && ids.data[1] == 2);
+    const char *text = "cccaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    CHECK(tokenizer_encode(tokenizer, text, strlen(text), TOKENIZER_PLAIN, &ids, &error) == -1);
+    CHECK_TEXT(error.text, "match limit exceeded");
+    CHECK(ids.count == 2);
+    free(ids.data);
+    tokenizer_close(tokenizer);
+}
+
+#define TOKEN(id, content, more) "{\"id\": " #id ", \"content\": \"" content "\"" more "}"
+
+TEST(tokenizer_added_tokens)
+{
+    struct tokenizer *tokenizer;
+    struct error error = {""};
+    struct parts parts = {.added = "[" TOKEN(8, "<a>", ", \"special\": true, \"normalized\": false") ", " TOKEN(
+                              9, "<a>b",
+                              ", \"normalized\": false") ", " TOKEN(10, "a><",
+                                                                    ", \"special\": true, \"normalized\": "
+                                                                    "false") ", " TOKEN(6, "ab",
+                                                                                        ", \"normalized\": "
+                                                                                        "false") ", " TOKEN(11,
+                                                                                                            "<l"
+                                                                                                            ">",
+                                                                                                            ", "
+                                                                                                            "\""
+                                                                                                            "no"
+                                                                                                            "rm"
+                                                                                                            "al"
+                                                                                                            "iz"
+                                                                                                            "ed"
+                                                                                                            "\""
+                                                                                                            ": "
+                                                                                                            "fa"
+                                                                                                            "ls"
+                                                                                                            "e,"
+                                                                                                            " "
+                                                                                                            "\""
+                                                                                                            "ls"
+                                                                                                            "tr"
+                                                                                                            "ip"
+                                                                                                            "\""
+                                                                                                            ": "
+                                                                                                            "tr"
+                                                                                                            "u"
+                                                                                                            "e") ", " TOKEN(12,
+                                                                                                                            "<r>",
+                                                                                                                            ", \"normalized\": false, \"rstrip\": true") "]"};
+    REQUIRE_OK(open_json(parts, NULL, &tokenizer, &error));
+    CHECK_IDS(tokenizer, "c<a>bc", "2 9 2"); /* the longest */
+    CHECK_IDS(tokenizer, "<a><a>c", "8 8 2"); /* the first of those that overlap */
+    CHECK_IDS(tokenizer, "ca><", "2 10");
+    CHECK_IDS(tokenizer, "cab ab", "2 6 3 6"); /* no " ab" across a token that is cut out */
+    CHECK_IDS(tokenizer, "a \u3000<l> a", "0 11 3 0");
+    CHECK_IDS(tokenizer, "a <r> \n <l>b", "0 3 12 11 1"); /* white space is taken once */
+    CHECK_IDS(tokenizer, "<r", "");
+    check_ids(tokenizer, "c<a>bc", 6, TOKENIZER_PLAIN, "2 9 2");
+    check_ids(tokenizer, "c<a>c", 5, TOKENIZER_PLAIN, "2 0 2");
+    CHECK(tokenizer_is_special(tokenizer, 8) && !tokenizer_is_special(tokenizer, 9));
+    tokenizer_close(tokenizer);
+}
+
+TEST(tokenizer_normalizes_between_tokens)
+{
+    struct tokenizer *tokenizer;
+    struct error error = {""};
+    struct parts parts = {.normalizer = "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}]}",
+                          .added = "[" TOKEN(8, "e\u0301", ", \"normalized\": false") ", " TOKEN(
+                              9, "e\u0301a", ", \"normalized\": true") "]"};
+    REQUIRE_OK(open_json(parts, NULL, &tokenizer, &error));
+    CHECK_IDS(tokenizer, "e\u0301", "8"); /* before form C is made of it */
+    CHECK_IDS(tokenizer, "\u00E9", "4 5");
+    CHECK_IDS(tokenizer, "\u00E9a", "9"); /* the token, in form C */
+    CHECK_IDS(tokenizer, "e\u0301a", "8 0");
+    tokenizer_close(tokenizer);
+}
+
+TEST(tokenizer_prefix_space)
+{
+    struct tokenizer *tokenizer;
+    struct error error = {""};
+    struct parts parts = {.pre_tokenizer = "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}",
+                          .added = "[" TOKEN(8, "<a>", "") "]"};
+    REQUIRE_OK(open_json(parts, NULL, &tokenizer, &error));
+    CHECK_IDS(tokenizer, "ab<a>ab", "7 8 7"); /* behind every added token anew */
+    CHECK_IDS(tokenizer, " ab", "7");
+    tokenizer_close(tokenizer);
+}
+
+TEST(tokenizer_ends)
+{
+    static const struct {
+        const char *added, *config;
+        int end, also, not ;
+    } cases[] = {
+        {"[]", NULL, -1, -1, 0},
+        {"[]", "{\"eos_token_id\": 2}", 2, -1, 0},
+        {"[]", "{\"eos_token_id\": [1, 2]}", 1, 2, 0},
+        {"[]", "{\"eos_token\": \"b\"}", 1, -1, 0},
+        {"[]", "{\"eos_token\": {\"content\": \"b\"}}", 1, -1, 0},
+        {"[" TOKEN(8, "</s>", ", \"special\": true") "]", "{\"eos_token_id\": 2}", 8, 2, 0},
+        {"[" TOKEN(8, "</s>", ", \"special\": true") ", " TOKEN(9, "<|endoftext|>", ", \"special\": true") "]",
+         "{\"eos_token_id\": null}", 9, -1, 8},
+        {"[" TOKEN(8, "</s>", "") "]", "{\"eos_token_id\": 2}", 2, -1, 8}, /* not special: text */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tokenizer *tokenizer;
+        struct error error = {""};
+        REQUIRE_OK(open_json((struct parts){.added = cases[i].added}, cases[i].config, &tokenizer, &error));
+        CHECK(tokenizer_end(tokenizer) == cases[i].end);
+        CHECK(cases[i].end < 0 || tokenizer_is_end(tokenizer, cases[i].end));
+        CHECK(cases[i].also < 0 || tokenizer_is_end(tokenizer, cases[i].also));
+        CHECK(!tokenizer_is_end(tokenizer, cases[i].not ));
+        tokenizer_close(tokenizer);
+    }
+}
+
+TEST(tokenizer_ids_need_not_be_in_a_row)
+{
+    struct tokenizer *tokenizer;
+    struct error error = {""};
+    const char *bytes;
+    size_t size;
+    REQUIRE_OK(open_json((struct parts){.added = "[" TOKEN(100, "<a>", "") "]"}, NULL, &tokenizer, &error));
+    CHECK(tokenizer_size(tokenizer) == 101);
+    tokenizer_decode(tokenizer, 50, &bytes, &size);
+    CHECK(size == 0);
+    CHECK_IDS(tokenizer, "a<a>", "0 100");
+    tokenizer_close(tokenizer);
+}
+
+/* The plainest tokenizer above as a GGUF file, with a special and an added token. */
+static void make_tokenizer(struct gguf_maker *maker)
+{
+    static const char *const names[] = {"a",      "b",  "c",        "\u0120",        "\u00C3",
+                                        "\u00A9", "ab", "\u0120ab", "<|endoftext|>", "<a>"};
+    static const uint32_t types[] = {1, 1, 1, 1, 1, 1, 1, 1, 3, 4};
+    *maker = (struct gguf_maker){.version = 3, .alignment = 32};
+    maker_string(maker, "tokenizer.ggml.model", "gpt2");
+    maker_string(maker, "tokenizer.ggml.pre", "gpt-2");
+    struct string *array = maker_array(maker, "tokenizer.ggml.tokens", GGUF_STRING, 10);
+    for (int i = 0; i < 10; i++)
+        maker_string_bytes(array, names[i]);
+    array = maker_array(maker, "tokenizer.ggml.token_type", GGUF_I32, 10);
+    for (int i = 0; i < 10; i++)
+        maker_u32_bytes(array, types[i]);
+    array = maker_array(maker, "tokenizer.ggml.merges", GGUF_STRING, 2);
+    maker_string_bytes(array, "a b");
+    maker_string_bytes(array, "\u0120 ab");
+    maker_u32(maker, "tokenizer.ggml.eos_token_id", 2);
+}
+
+static int open_gguf(struct gguf_maker *maker, struct tokenizer **tokenizer, struct error *error)
+{
+    struct gguf *gguf = NULL;
+    char *path = path_join(test_folder(), "model.gguf", error);
+    *tokenizer = NULL;
+    maker_write(maker, path);
+    int result = gguf_open(path, &gguf, error);
+    if (result == 0)
+        result = tokenizer_open(gguf, NULL, tokenizer, error);
+    gguf_close(gguf);
+    free(path);
+    return result;
+}
+
+TEST(tokenizer_from_gguf)
+{
+    struct gguf_maker maker;
+    struct tokenizer *tokenizer;
+    struct error error = {""};
+    make_tokenizer(&maker);
+    REQUIRE_OK(open_gguf(&maker, &tokenizer, &error));
+    CHECK_IDS(tokenizer, "abc ab<|endoftext|>\u00E9<a>", "6 2 7 8 4 5 9");
+    check_ids(tokenizer, "c<|endoftext|><a>", 17, TOKENIZER_PLAIN, "2 9");
+    CHECK(tokenizer_end(tokenizer) == 8);
+    CHECK(tokenizer_is_end(tokenizer, 2) && tokenizer_is_end(tokenizer, 8) && !tokenizer_is_end(tokenizer, 9));
+    CHECK(tokenizer_is_special(tokenizer, 8) && !tokenizer_is_special(tokenizer, 9));
+    tokenizer_close(tokenizer);
+}
+
+/* One thing wrong each time; the error names it. */
+TEST(tokenizer_gguf_errors)
+{
+    static const char *const texts[] = {
+        "is \"llama\"; only byte-level BPE",
+        "tokenizer.ggml.pre is missing",
+        "tokenizer.ggml.pre: pre-tokenizer \"llama-spm\" is not known",
+        "1 entries in tokenizer.ggml.token_type for 10 tokens",
+        "merge 0 is \"ab\", not two tokens",
+        "merge 0 refers to \"x\", which is not in the vocabulary",
+        "merge 0 refers to \"bc\"",
+        "tokenizer.ggml.eos_token_id: the end-of-text id 10 is not in the vocabulary",
+        "tokens 0 and 1 are both \"a\"",
+        "token_type of token 0 is 6, not 1 .. 5",
+        "added token 0 is empty or not UTF-8",
+        "merge 0 is \"a b c\", not two tokens"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        static const char *const merges[] = {[4] = "ab", [5] = "x b", [6] = "b c", [11] = "a b c"};
+        struct gguf_maker maker;
+        struct tokenizer *tokenizer;
+        struct error error = {""};
+        struct string *array;
+        make_tokenizer(&maker);
+        if (i == 0)
+            maker_string(&maker, "tokenizer.ggml.model", "llama");
+        else if (i == 1)
+            maker_drop_key(&maker, "tokenizer.ggml.pre");
+        else if (i == 2)
+            maker_string(&maker, "tokenizer.ggml.pre", "llama-spm");
+        else if (i == 3 || i == 9)
+            maker_u32_bytes(maker_array(&maker, "tokenizer.ggml.token_type", GGUF_I32, 1), 6);
+        else if (i < 7 || i == 11)
+            maker_string_bytes(maker_array(&maker, "tokenizer.ggml.merges", GGUF_STRING, 1), merges[i]);
+        else if (i == 7)
+            maker_u32(&maker, "tokenizer.ggml.eos_token_id", 10);
+        if (i == 8) {
+            array = maker_array(&maker, "tokenizer.ggml.tokens", GGUF_STRING, 2);
+            maker_string_bytes(array, "a");
+            maker_string_bytes(array, "a");
+            array = maker_array(&maker, "tokenizer.ggml.token_type", GGUF_I32, 2);
+            maker_u32_bytes(array, 1);
+            maker_u32_bytes(array, 1);
+        }
+        if (i == 9 || i == 10)
+            maker_string_bytes(maker_array(&maker, "tokenizer.ggml.tokens", GGUF_STRING, 1),
+                               i == 9 ? "a" : "\xFF");
+        if (i == 10)
+            maker_u32_bytes(maker_array(&maker, "tokenizer.ggml.token_type", GGUF_I32, 1), 4);
+        CHECK(open_gguf(&maker, &tokenizer, &error) == -1);
+        CHECK(tokenizer == NULL);
+        CHECK_TEXT(error.text, texts[i]);
+        CHECK_TEXT(error.text, "model.gguf: ");
+    }
+}
+
+TEST(tokenizer_fingerprint_knows_what_changes_ids)
+{
+    static const struct parts variants[] = {
+        {0},
+        {.normalizer = "{\"type\": \"NFC\"}"},
+        {.pre_tokenizer = "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}"},
+        {.pre_tokenizer = "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": false}"},
+        {.pre_tokenizer =
+             "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\"}, " BYTE_LEVEL "]}"},
+        {.pre_tokenizer =
+             "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", \"individual_digits\": "
+             "true}, " BYTE_LEVEL "]}"},
+        {.added = "[" TOKEN(8, "<a>", "") "]"},
+        {.added = "[" TOKEN(8, "<a>", ", \"special\": true") "]"},
+        {.added = "[" TOKEN(8, "<a>", ", \"lstrip\": true") "]"},
+        {.model = MODEL ", \"ignore_merges\": true"},
+        {.model = MODEL ", \"unk_token\": \"a\""},
+        {.model = "\"vocab\": " VOCAB ", \"merges\": []"},
+        {.model = "\"vocab\": {\"a\": 1, \"b\": 0}, \"merges\": []"},
+    };
+    enum { COUNT = sizeof variants / sizeof *variants };
+    char fingerprints[COUNT][17];
+    for (int i = 0; i < COUNT; i++) {
+        struct tokenizer *tokenizer;
+        struct error error = {""};
+        REQUIRE_OK(open_json(variants[i], NULL, &tokenizer, &error));
+        tokenizer_fingerprint(tokenizer, fingerprints[i]);
+        tokenizer_close(tokenizer);
+        for (int j = 0; j < i; j++)
+            if (strcmp(fingerprints[i], fingerprints[j]) == 0)
+                test_fail(__FILE__, __LINE__, "variants %d and %d have the same fingerprint", j, i);
+    }
+}
+
+/* Several threads encode at once with one tokenizer; each gets what one alone gets. */
+enum { THREADS = 4, PIECES = 64 };
+struct shared {
+    const struct tokenizer *tokenizer;
+    size_t counts[PIECES];
+    int64_t sums[PIECES];
+};
+
+static void encode_piece(void *context, int piece, int worker)
+{
+    struct shared *shared = context;
+    struct token_list ids = {0};
+    struct error error = {""};
+    char text[2048];
+    (void)worker;
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = "aab bc"[(i * (size_t)(piece % 8 + 1) + i / 7) % 6];
+    if (tokenizer_encode(shared->tokenizer, text, sizeof text, TOKENIZER_SPECIAL, &ids, &error) < 0)
+        return;
+    shared->counts[piece] = ids.count;
+    for (size_t i = 0; i < ids.count; i++)
+        shared->sums[piece] += ids.data[i] * (int64_t)(i + 1);
+    free(ids.data);
+}
+
+TEST(tokenizer_is_shared_by_threads)
+{
+    struct tokenizer *tokenizer;
+    struct pool *pool;
+    struct error error = {""};
+    REQUIRE_OK(open_json((struct parts){0}, NULL, &tokenizer, &error));
+    REQUIRE_OK(pool_create(THREADS, &pool, &error));
+    struct shared shared = {.tokenizer = tokenizer};
+    pool_run(pool, PIECES, encode_piece, &shared);
+    for (int i = 0; i < PIECES; i++)
+        CHECK(shared.counts[i] > 0 && shared.counts[i] == shared.counts[i % 8] &&
+              shared.sums[i] == shared.sums[i % 8]);
+    pool_destroy(pool);
+    tokenizer_close(tokenizer);
+}
+
+TEST_MAIN
