@@ -1,4 +1,4 @@
-/* Prints the token ids of texts, for tests/interop/tokenizers.py.
+/* Prints the token ids of texts, for tests/interop/tokenizer.py.
  *
  *     tokenize MODEL.gguf|FOLDER encode [plain] < records      one line of ids a record
  *     tokenize MODEL.gguf|FOLDER bytes                         one line of hexadecimal bytes a token
