@@ -207,29 +207,35 @@ END
 long=(--seed 4 --steps 4000 --checkpoint 100 --tap 2 --head affine --init ridge)
 long_id=2-affine-ridge-distillation-0.001
 
-# begin RUN: starts the long run, and returns once it has made some steps
-begin() {
-    "$train" --store "$store" --out "$1" "${long[@]}" >"$work/out" 2>"$work/err" </dev/null &
-    pid=$!
-    until [ "$(wc -l 2>/dev/null <"$1/trials/$long_id/metrics.jsonl" || echo 0)" -gt 20 ]; do
-        kill -0 $pid 2>/dev/null || return 1
-        sleep 0.01
+lines() {
+    wc -l 2>/dev/null <"$1/trials/$long_id/metrics.jsonl" || echo 0
+}
+
+# stop_with SIGNAL RUN: begins the long run or goes on with it, and stops it after some steps. A run that was
+# over before the signal came begins anew.
+stop_with() {
+    local before status
+    for attempt in 1 2 3 4 5; do
+        before=$(lines "$2")
+        "$train" --store "$store" --out "$2" "${long[@]}" >"$work/out" 2>"$work/err" </dev/null &
+        pid=$!
+        while kill -0 $pid 2>/dev/null && [ "$(lines "$2")" -lt $((before + 20)) ]; do sleep 0.01; done
+        # Meanwhile nobody else may.
+        kill -STOP $pid 2>/dev/null
+        "$train" --store "$store" --out "$2" "${long[@]}" >/dev/null 2>"$work/second" </dev/null
+        kill -$1 $pid 2>/dev/null
+        kill -CONT $pid 2>/dev/null
+        wait $pid
+        status=$?
+        [ $status = 0 ] || break
+        rm -r "$2"
     done
+    [ $status = 1 ] && says err "the same command goes on from there" && says second "another train is at work"
 }
 
 stopped_and_resumed() {
     run 0 --store "$store" --out "$work/whole" "${long[@]}" || return 1
-    for signal in TERM INT; do
-        begin "$work/stopped" || return 1
-        if [ $signal = TERM ]; then # meanwhile nobody else may
-            "$train" --store "$store" --out "$work/stopped" "${long[@]}" >/dev/null 2>"$work/second" </dev/null
-            [ $? = 1 ] && grep -q "another train is at work" "$work/second" || return 1
-        fi
-        kill -$signal $pid
-        wait $pid
-        [ $? = 1 ] || return 1
-        says err "the same command goes on from there" || return 1
-    done
+    stop_with TERM "$work/stopped" && stop_with INT "$work/stopped" || return 1
     run 0 --store "$store" --out "$work/stopped" "${long[@]}" && same "$work/whole" "$work/stopped" $long_id &&
         [ "$(grep -c '"loss"' "$work/stopped/trials/$long_id/metrics.jsonl")" = 4000 ] &&
         cmp <(sed 's/, "tokens_per_second.*//' "$work/whole/trials/$long_id/metrics.jsonl") \
