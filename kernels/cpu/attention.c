@@ -1,9 +1,10 @@
 /* attention.c: causal softmax attention.
  *
  * Many rows: queries go in tiles of TILE positions, keys and values in blocks of as many, both counted
- * from position 0, so that a query's sums do not depend on which other queries are in the call. Per
- * tile and head: scores of every block that the tile sees (oneDNN), softmax per row, and the product
- * with the values, SPAN keys at a time (oneDNN).
+ * from position 0, so that a query's sums do not depend on which other queries are in the call. The
+ * tiles of up to STACK_MOST heads that share a key head stand one below the other. Per such stack: scores
+ * of every block that the tile sees (oneDNN), softmax per row, and the product with the values,
+ * SPAN_BLOCKS blocks at a time (oneDNN).
  * Few rows (decoding): each query alone, in one loop over its keys.
  */
 #include <math.h>
@@ -14,8 +15,8 @@
 
 enum {
     TILE = TILE_ROWS,
-    SPAN_BLOCKS = 8,
-    SPAN = SPAN_BLOCKS * TILE /* keys whose weighted values one product sums */
+    STACK_MOST = 4, /* heads */
+    SPAN_BLOCKS = 8 /* blocks of keys whose weighted values one product sums */
 };
 
 struct attention_job {
@@ -28,12 +29,13 @@ struct attention_job {
     bool bf16;
     int64_t blocks; /* of keys, per sequence */
     int64_t first_tile, tiles; /* of queries */
+    int64_t stack, rows; /* heads in a stack; rows: stack * TILE */
     char *staged_keys; /* [sequence, kv head, block] of [head_size, TILE] */
     char *staged_values; /* [sequence, kv head, block] of [TILE, head_size] */
-    const struct product *score; /* [TILE, head_size] [head_size, TILE] */
-    const struct product *weigh[SPAN_BLOCKS][2]; /* [TILE, (1 + i) TILE] [.., head_size]; [1]: added */
-    float *workers; /* each tile_space floats */
-    int64_t tile_space;
+    const struct product *score; /* [rows, head_size] [head_size, TILE] */
+    const struct product *weigh[SPAN_BLOCKS][2]; /* [rows, (1 + i) TILE] [.., head_size]; [1]: added */
+    float *workers; /* each `space` floats */
+    int64_t space;
     /* few rows */
     float *scores; /* per worker [keys] */
 };
@@ -84,7 +86,7 @@ static void stage_block(void *context, int piece, int worker)
     int64_t count = min_int64(TILE, job->keys - block * TILE), row = sequence * job->keys + block * TILE;
     char *keys = job->staged_keys + (size_t)(piece * values) * operand_size(job->bf16);
     char *staged_values = job->staged_values + (size_t)(piece * values) * operand_size(job->bf16);
-    float *transposed = job->bf16 ? job->workers + worker * job->tile_space : (float *)keys;
+    float *transposed = job->bf16 ? job->workers + worker * job->space : (float *)keys;
     struct matrix value_rows = matrix_cols(job->v, head * size, size);
     if (count < TILE)
         memset(transposed, 0, (size_t)values * sizeof *transposed);
@@ -96,110 +98,128 @@ static void stage_block(void *context, int piece, int worker)
         memcpy(staged_values, staged, (size_t)values * sizeof(float));
 }
 
-/* Where a tile's work lies in a worker's space. */
-struct tile {
-    int64_t number, first_block, blocks; /* of keys it sees */
-    float *query; /* [TILE, head_size], times scale; bf16 behind it when the job's are */
-    float *scores; /* [blocks, TILE, TILE] */
-    void *weights; /* per span [TILE, its keys], in the compute type */
-    float *result; /* [TILE, head_size] */
+/* Where a stack's work lies in a worker's space. Row i is query i % TILE of the tile, of head i / TILE. */
+struct stack {
+    int64_t sequence, head; /* the first one */
+    int64_t tile, first_block, blocks; /* of keys it sees */
+    float *query; /* [rows, head_size], times scale; bf16 behind it when the job's are */
+    float *scores; /* [blocks, rows, TILE] */
+    void *weights; /* per span [rows, its keys], in the compute type */
+    float *result; /* [rows, head_size] */
 };
 
-/* Scaled queries of the tile; rows that are not in the call are zeros. Returns the left side. */
-static const void *stage_queries(const struct attention_job *job, const struct tile *tile, int64_t sequence,
-                                 int64_t head)
+/* The query of a stack's row, counted in its sequence; -1 for a position that is not in the call. */
+static int64_t stack_query(const struct attention_job *job, const struct stack *stack, int64_t i)
 {
-    int64_t size = job->shape.head_size, first = job->keys - job->queries;
-    uint16_t *halves = (uint16_t *)(tile->query + TILE * size);
-    for (int64_t r = 0; r < TILE; r++) {
-        int64_t query = tile->number * TILE + r - first;
-        float *row = tile->query + r * size;
-        if (query < 0 || query >= job->queries)
+    int64_t query = stack->tile * TILE + i % TILE - (job->keys - job->queries);
+    return query >= 0 && query < job->queries ? query : -1;
+}
+
+/* Scaled queries; rows that are not in the call are zeros. Returns the left side. */
+static const void *stage_queries(const struct attention_job *job, const struct stack *stack)
+{
+    int64_t size = job->shape.head_size;
+    uint16_t *halves = (uint16_t *)(stack->query + job->rows * size);
+    for (int64_t i = 0; i < job->rows; i++) {
+        int64_t query = stack_query(job, stack, i);
+        float *row = stack->query + i * size;
+        if (query < 0)
             memset(row, 0, (size_t)size * sizeof *row);
         else
-            job->loops->scale(job->shape.scale, head_row(job->q, sequence * job->queries + query, head, size),
-                              size, row);
+            job->loops->scale(
+                job->shape.scale,
+                head_row(job->q, stack->sequence * job->queries + query, stack->head + i / TILE, size), size,
+                row);
     }
     if (!job->bf16)
-        return tile->query;
-    job->loops->round_bf16(tile->query, TILE * size, halves);
+        return stack->query;
+    job->loops->round_bf16(stack->query, job->rows * size, halves);
     return halves;
 }
 
-static void mask_row(const struct attention_job *job, const struct tile *tile, int64_t r)
+/* Scores of keys that row i may not see become -infinity. */
+static void mask_row(const struct attention_job *job, const struct stack *stack, int64_t i)
 {
-    int64_t position = tile->number * TILE + r, seen = first_key(&job->shape, position);
-    for (int64_t b = 0; b < tile->blocks; b++) {
-        float *row = tile->scores + (b * TILE + r) * TILE;
-        int64_t key = (tile->first_block + b) * TILE;
-        if (key >= seen && key + TILE - 1 <= position)
-            continue;
-        for (int64_t c = 0; c < TILE; c++)
-            if (key + c > position || key + c < seen)
-                row[c] = -INFINITY;
+    int64_t position = stack->tile * TILE + i % TILE, seen = first_key(&job->shape, position);
+    float *row = stack->scores + i * TILE;
+    for (int64_t b = 0; b < stack->blocks; b++, row += job->rows * TILE) {
+        int64_t key = (stack->first_block + b) * TILE;
+        for (int64_t c = 0; c < min_int64(seen - key, TILE); c++)
+            row[c] = -INFINITY;
+        for (int64_t c = max_int64(position + 1 - key, 0); c < TILE; c++)
+            row[c] = -INFINITY;
     }
 }
 
-/* Softmax of row r of the scores into the weights, not yet divided by the sum, which is returned. */
-static float weigh_row(const struct attention_job *job, const struct tile *tile, int64_t r)
+/* Softmax of row i of the scores into the weights, not yet divided by the sum, which is returned. */
+static float weigh_row(const struct attention_job *job, const struct stack *stack, int64_t i)
 {
-    const float *row = tile->scores + r * TILE;
-    mask_row(job, tile, r);
-    float largest = job->loops->blocks_largest(row, TILE * TILE, tile->blocks, TILE), sum = 0;
-    for (int64_t b = 0; b < tile->blocks; b += SPAN_BLOCKS) {
-        int64_t blocks = min_int64(SPAN_BLOCKS, tile->blocks - b);
-        int64_t at = b * TILE * TILE + r * blocks * TILE;
-        sum += job->loops->blocks_exp(row + b * TILE * TILE, TILE * TILE, blocks, TILE, largest,
-                                      job->bf16 ? NULL : (float *)tile->weights + at,
-                                      job->bf16 ? (uint16_t *)tile->weights + at : NULL);
+    const float *row = stack->scores + i * TILE;
+    int64_t step = job->rows * TILE; /* from block to block */
+    mask_row(job, stack, i);
+    float largest = job->loops->blocks_largest(row, step, stack->blocks, TILE), sum = 0;
+    for (int64_t b = 0; b < stack->blocks; b += SPAN_BLOCKS) {
+        int64_t blocks = min_int64(SPAN_BLOCKS, stack->blocks - b);
+        int64_t at = b * step + i * blocks * TILE;
+        sum += job->loops->blocks_exp(row + b * step, step, blocks, TILE, largest,
+                                      job->bf16 ? NULL : (float *)stack->weights + at,
+                                      job->bf16 ? (uint16_t *)stack->weights + at : NULL);
     }
     return sum;
 }
 
-static void tile_piece(void *context, int piece, int worker)
+static void stack_open(const struct attention_job *job, int piece, int worker, struct stack *stack)
+{
+    const struct attention *shape = &job->shape;
+    int64_t stacks = shape->heads / job->stack, all = stacks * shape->sequences, size = shape->head_size;
+    stack->tile = job->first_tile + job->tiles - 1 - piece / all; /* the longest first */
+    stack->sequence = piece % all / stacks;
+    stack->head = piece % stacks * job->stack;
+    stack->first_block = first_key(shape, stack->tile * TILE) / TILE;
+    stack->blocks = stack->tile + 1 - stack->first_block;
+    stack->query = job->workers + worker * job->space;
+    stack->result = stack->query + 2 * job->rows * size;
+    stack->scores = stack->result + job->rows * size;
+    stack->weights = stack->scores + stack->blocks * job->rows * TILE;
+}
+
+static void stack_piece(void *context, int piece, int worker)
 {
     const struct attention_job *job = context;
     const struct attention *shape = &job->shape;
-    int64_t size = shape->head_size, pairs = (int64_t)shape->sequences * shape->heads;
-    int64_t sequence = piece % pairs / shape->heads, head = piece % shape->heads;
-    struct tile tile = {.number = job->first_tile + job->tiles - 1 - piece / pairs}; /* the longest first */
-    tile.first_block = first_key(shape, tile.number * TILE) / TILE;
-    tile.blocks = min_int64(tile.number + 1, job->blocks) - tile.first_block;
-    tile.query = job->workers + worker * job->tile_space;
-    tile.result = tile.query + 2 * TILE * size;
-    tile.scores = tile.result + TILE * size;
-    tile.weights = tile.scores + tile.blocks * TILE * TILE;
-
-    int64_t kv_head = sequence * shape->kv_heads + head / (shape->heads / shape->kv_heads);
-    size_t step = (size_t)(size * TILE) * operand_size(job->bf16);
-    size_t base = (size_t)(kv_head * job->blocks + tile.first_block) * step;
-    const void *queries = stage_queries(job, &tile, sequence, head);
-    for (int64_t b = 0; b < tile.blocks; b++) {
-        struct product_right keys = {.plain = job->staged_keys + base + (size_t)b * step};
-        cpu_product(job->queue, job->score, worker, queries, &keys, tile.scores + b * TILE * TILE);
+    int64_t size = shape->head_size, step = job->rows * TILE;
+    struct stack stack;
+    stack_open(job, piece, worker, &stack);
+    int64_t kv_head = stack.sequence * shape->kv_heads + stack.head / (shape->heads / shape->kv_heads);
+    size_t operand = operand_size(job->bf16), block = (size_t)(size * TILE) * operand;
+    size_t base = (size_t)(kv_head * job->blocks + stack.first_block) * block;
+    const void *queries = stage_queries(job, &stack);
+    for (int64_t b = 0; b < stack.blocks; b++) {
+        struct product_right keys = {.plain = job->staged_keys + base + (size_t)b * block};
+        cpu_product(job->queue, job->score, worker, queries, &keys, stack.scores + b * step);
     }
-    float sums[TILE];
-    for (int64_t r = 0; r < TILE; r++)
-        sums[r] = weigh_row(job, &tile, r);
-    for (int64_t b = 0; b < tile.blocks; b += SPAN_BLOCKS) {
-        struct product_right values = {.plain = job->staged_values + base + (size_t)b * step};
-        int64_t blocks = min_int64(SPAN_BLOCKS, tile.blocks - b);
+    float sums[STACK_MOST * TILE];
+    for (int64_t i = 0; i < job->rows; i++)
+        sums[i] = weigh_row(job, &stack, i);
+    for (int64_t b = 0; b < stack.blocks; b += SPAN_BLOCKS) {
+        struct product_right values = {.plain = job->staged_values + base + (size_t)b * block};
+        int64_t blocks = min_int64(SPAN_BLOCKS, stack.blocks - b);
         cpu_product(job->queue, job->weigh[blocks - 1][b > 0], worker,
-                    (char *)tile.weights + (size_t)(b * TILE * TILE) * operand_size(job->bf16), &values,
-                    tile.result);
+                    (char *)stack.weights + (size_t)(b * step) * operand, &values, stack.result);
     }
-    for (int64_t r = 0; r < TILE; r++) {
-        int64_t query = tile.number * TILE + r - (job->keys - job->queries);
-        if (query >= 0 && query < job->queries)
-            job->loops->scale(1.0f / sums[r], tile.result + r * size, size,
-                              matrix_floats(job->out) + (sequence * job->queries + query) * job->out.stride +
-                                  head * size);
+    for (int64_t i = 0; i < job->rows; i++) {
+        int64_t query = stack_query(job, &stack, i), head = stack.head + i / TILE;
+        if (query >= 0)
+            job->loops->scale(1.0f / sums[i], stack.result + i * size, size,
+                              matrix_floats(job->out) +
+                                  (stack.sequence * job->queries + query) * job->out.stride + head * size);
     }
 }
 
 static bool find_attention_products(struct attention_job *job, int64_t most_blocks)
 {
-    struct product_shape shape = {.rows = TILE, .inner = job->shape.head_size, .cols = TILE, .bf16 = job->bf16};
+    struct product_shape shape = {
+        .rows = job->rows, .inner = job->shape.head_size, .cols = TILE, .bf16 = job->bf16};
     if (!(job->score = cpu_product_find(job->queue, shape)))
         return false;
     shape.cols = job->shape.head_size;
@@ -213,19 +233,21 @@ static bool find_attention_products(struct attention_job *job, int64_t most_bloc
     return true;
 }
 
-static void attend_tiles(struct attention_job *job)
+static void attend_stacks(struct attention_job *job)
 {
     const struct attention *shape = &job->shape;
     int64_t threads = pool_threads(queue_cpu(job->queue)->pool), size = shape->head_size;
-    int64_t pairs = (int64_t)shape->sequences * shape->kv_heads;
-    int64_t first = job->keys - job->queries;
+    int64_t sharing = shape->heads / shape->kv_heads, pairs = (int64_t)shape->sequences * shape->kv_heads;
+    for (job->stack = min_int64(sharing, STACK_MOST); sharing % job->stack != 0;)
+        job->stack--;
+    job->rows = job->stack * TILE;
     job->blocks = piece_count(job->keys, TILE);
-    job->first_tile = first / TILE;
+    job->first_tile = (job->keys - job->queries) / TILE;
     job->tiles = job->blocks - job->first_tile;
     int64_t most_blocks =
         shape->window > 0 ? min_int64(job->blocks, piece_count(shape->window, TILE) + 1) : job->blocks;
-    job->tile_space = 3 * TILE * size + 2 * most_blocks * TILE * TILE;
-    job->workers = scratch_get(job->queue, SCRATCH_SCORES, threads * job->tile_space, sizeof(float));
+    job->space = 3 * job->rows * size + 2 * most_blocks * job->rows * TILE;
+    job->workers = scratch_get(job->queue, SCRATCH_SCORES, threads * job->space, sizeof(float));
     job->staged_keys =
         scratch_get(job->queue, SCRATCH_KEYS, pairs * job->blocks * size * TILE, operand_size(job->bf16));
     job->staged_values =
@@ -233,7 +255,7 @@ static void attend_tiles(struct attention_job *job)
     if (!find_attention_products(job, most_blocks))
         return;
     cpu_run(job->queue, pairs * job->blocks, stage_block, job);
-    cpu_run(job->queue, job->tiles * shape->sequences * shape->heads, tile_piece, job);
+    cpu_run(job->queue, job->tiles * shape->sequences * (shape->heads / job->stack), stack_piece, job);
 }
 
 void cpu_attention(struct queue *queue, const struct attention *shape, struct matrix q, struct matrix k,
@@ -253,5 +275,5 @@ void cpu_attention(struct queue *queue, const struct attention *shape, struct ma
     if (job.queries <= MATMUL_FEW_ROWS)
         attend_queries(&job);
     else
-        attend_tiles(&job);
+        attend_stacks(&job);
 }

@@ -22,23 +22,18 @@ struct pack_job {
     float *result; /* per worker [TILE_ROWS, tile_cols] */
 };
 
-static int64_t tile_rows_padded(int64_t rows)
-{
-    return round_up(min_int64(rows, TILE_ROWS), ROW_STEP);
-}
-
 /* Finds the products that the tiles of this job need. */
 static bool find_products(struct pack_job *job)
 {
     const struct pack *pack = job->pack;
-    int64_t rows[2] = {TILE_ROWS, tile_rows_padded(job->x.rows % TILE_ROWS)};
-    bool wanted[2] = {job->x.rows >= TILE_ROWS, job->x.rows % TILE_ROWS > 0};
+    int64_t rows[2] = {TILE_ROWS, padded_rows(job->x.rows % TILE_ROWS)};
+    bool row_wanted[2] = {job->x.rows >= TILE_ROWS, job->x.rows % TILE_ROWS > 0};
     for (int fewer = 0; fewer < 2; fewer++)
         for (int last = 0; last < 2; last++)
             for (int add = 0; add < (pack->backward && pack->tiles > 1 ? 2 : 1); add++) {
                 struct product_shape shape = {
                     .rows = rows[fewer], .bf16 = pack->bf16, .packed = true, .add = add > 0};
-                if (!wanted[fewer])
+                if (!row_wanted[fewer])
                     continue;
                 pack_tile_shape(pack, last ? pack->tiles - 1 : 0, &shape.inner, &shape.cols);
                 if (!(job->product[fewer][last][add] = cpu_product_find(job->queue, shape)))
@@ -47,58 +42,38 @@ static bool find_products(struct pack_job *job)
     return true;
 }
 
-/* Adds the bias to a tile of results, and the tile to y unless it is there already. */
-static void store_tile(const struct pack_job *job, float *result, int64_t row, int64_t rows, int64_t col,
-                       int64_t cols, bool in_place)
-{
-    for (int64_t r = 0; r < rows; r++) {
-        float *from = result + r * cols, *y = matrix_floats(job->y) + (row + r) * job->y.stride + col;
-        if (job->bias)
-            job->loops->axpy(1.0f, job->bias + col, cols, from);
-        if (in_place)
-            continue;
-        if (job->mode == OP_ADD)
-            job->loops->axpy(1.0f, from, cols, y);
-        else
-            memcpy(y, from, (size_t)cols * sizeof *y);
-    }
-}
-
 static void forward_tiles(const struct pack_job *job, int64_t row, int64_t rows, int64_t group, int worker)
 {
     const struct pack *pack = job->pack;
-    int64_t padded = tile_rows_padded(rows), end = min_int64((group + 1) * GROUP_TILES, pack->tiles);
+    int64_t end = min_int64((group + 1) * GROUP_TILES, pack->tiles);
     char *space = job->left + (size_t)(worker * TILE_ROWS * pack->tile_inner) * operand_size(pack->bf16);
-    const void *left = stage_left(job->loops, pack->bf16, job->x, row, rows, padded, space);
-    bool in_place = pack->tiles == 1 && job->mode == OP_STORE && rows == padded && job->y.stride == job->y.cols;
-    float *result = in_place ? matrix_floats(job->y) + row * job->y.stride
-                             : job->result + worker * TILE_ROWS * pack->tile_cols;
+    const void *left = stage_left(job->loops, pack->bf16, job->x, row, rows, padded_rows(rows), space);
     for (int64_t t = group * GROUP_TILES; t < end; t++) {
-        int64_t inner, cols;
+        int64_t inner, cols, col = t * pack->tile_cols;
         pack_tile_shape(pack, t, &inner, &cols);
+        struct matrix y = matrix_cols(job->y, col, cols);
+        float *result =
+            result_open(y, row, rows, job->mode, job->result + worker * TILE_ROWS * pack->tile_cols);
         cpu_product(job->queue, job->product[rows < TILE_ROWS][t == pack->tiles - 1][0], worker, left,
                     &pack->tile[t], result);
-        store_tile(job, result, row, rows, t * pack->tile_cols, cols, in_place);
+        result_close(job->loops, result, job->bias ? job->bias + col : NULL, y, row, rows, job->mode);
     }
 }
 
 static void backward_tiles(const struct pack_job *job, int64_t row, int64_t rows, int worker)
 {
     const struct pack *pack = job->pack;
-    int64_t padded = tile_rows_padded(rows);
     char *space = job->left + (size_t)(worker * TILE_ROWS * pack->tile_inner) * operand_size(pack->bf16);
-    bool in_place = job->mode == OP_STORE && rows == padded && job->y.stride == job->y.cols;
-    float *result =
-        in_place ? matrix_floats(job->y) + row * job->y.stride : job->result + worker * TILE_ROWS * pack->cols;
+    float *result = result_open(job->y, row, rows, job->mode, job->result + worker * TILE_ROWS * pack->cols);
     for (int64_t t = 0; t < pack->tiles; t++) {
         int64_t inner, cols;
         pack_tile_shape(pack, t, &inner, &cols);
         struct matrix part = matrix_cols(job->x, t * pack->tile_inner, inner);
-        const void *left = stage_left(job->loops, pack->bf16, part, row, rows, padded, space);
+        const void *left = stage_left(job->loops, pack->bf16, part, row, rows, padded_rows(rows), space);
         cpu_product(job->queue, job->product[rows < TILE_ROWS][t == pack->tiles - 1][t > 0], worker, left,
                     &pack->tile[t], result);
     }
-    store_tile(job, result, row, rows, 0, pack->cols, in_place);
+    result_close(job->loops, result, NULL, job->y, row, rows, job->mode);
 }
 
 static void pack_rows_piece(void *context, int piece, int worker)
@@ -156,7 +131,8 @@ struct gemm_job {
     struct queue *queue;
     const struct cpu_loops *loops;
     struct matrix a, c, weights; /* weights: gram's, else none */
-    bool bf16, transpose_a, add;
+    bool bf16, transpose_a;
+    enum op_mode mode;
     int64_t rows, inner, cols; /* of the product */
     struct product_right right;
     const struct product *product[2][2][2]; /* [fewer rows][last piece][add] */
@@ -168,13 +144,13 @@ struct gemm_job {
 
 static bool find_gemm_products(struct gemm_job *job)
 {
-    int64_t rows[2] = {TILE_ROWS, tile_rows_padded(job->rows % TILE_ROWS)};
+    int64_t rows[2] = {TILE_ROWS, padded_rows(job->rows % TILE_ROWS)};
     int64_t inner[2] = {job->sum_piece, job->inner % job->sum_piece};
     bool row_wanted[2] = {job->rows >= TILE_ROWS, job->rows % TILE_ROWS > 0};
     bool inner_wanted[2] = {job->inner >= job->sum_piece, inner[1] > 0};
     for (int fewer = 0; fewer < 2; fewer++)
         for (int last = 0; last < 2; last++)
-            for (int add = 0; add < 2; add++) {
+            for (int add = 0; add < (job->inner > job->sum_piece ? 2 : 1); add++) {
                 struct product_shape shape = {.rows = rows[fewer],
                                               .inner = inner[last],
                                               .cols = job->cols,
@@ -197,11 +173,11 @@ static const void *gemm_left(const struct gemm_job *job, int64_t row, int64_t ro
     float weights[SUM_PIECE];
     bool weighted = !matrix_is_none(job->weights);
     if (!job->transpose_a)
-        return stage_left(job->loops, job->bf16, job->a, row, rows, tile_rows_padded(rows),
+        return stage_left(job->loops, job->bf16, job->a, row, rows, padded_rows(rows),
                           job->bf16 ? (void *)space_bf16 : space);
     for (int64_t k = 0; weighted && k < count; k++)
         weights[k] = matrix_floats(job->weights)[(at + k) * job->weights.stride];
-    return stage_transposed(job->loops, job->a, at, count, row, rows, tile_rows_padded(rows),
+    return stage_transposed(job->loops, job->a, at, count, row, rows, padded_rows(rows),
                             weighted ? weights : NULL, space, space_bf16);
 }
 
@@ -215,21 +191,15 @@ static void gemm_piece(void *context, int piece, int worker)
 {
     const struct gemm_job *job = context;
     int64_t row = (int64_t)piece * TILE_ROWS, rows = min_int64(TILE_ROWS, job->rows - row);
-    float *c = matrix_floats(job->c) + row * job->c.stride;
-    bool in_place = rows == tile_rows_padded(rows) && job->c.stride == job->cols;
-    float *result = in_place ? c : job->result + worker * TILE_ROWS * job->cols;
-    size_t row_bytes = (size_t)job->cols * sizeof *c;
-    for (int64_t r = 0; !in_place && job->add && r < rows; r++)
-        memcpy(result + r * job->cols, c + r * job->c.stride, row_bytes);
+    float *result = result_open(job->c, row, rows, job->mode, job->result + worker * TILE_ROWS * job->cols);
     for (int64_t at = 0; at < job->inner; at += job->sum_piece) {
         int64_t count = min_int64(job->sum_piece, job->inner - at);
         const void *left = gemm_left(job, row, rows, at, count, worker);
         struct product_right right = right_from(job, at);
-        cpu_product(job->queue, job->product[rows < TILE_ROWS][count < job->sum_piece][job->add || at > 0],
-                    worker, left, &right, result);
+        cpu_product(job->queue, job->product[rows < TILE_ROWS][count < job->sum_piece][at > 0], worker, left,
+                    &right, result);
     }
-    for (int64_t r = 0; !in_place && r < rows; r++)
-        memcpy(c + r * job->c.stride, result + r * job->cols, row_bytes);
+    result_close(job->loops, result, NULL, job->c, row, rows, job->mode);
 }
 
 /* g += the products of one piece of tokens after the other, in double. */
@@ -274,7 +244,7 @@ void cpu_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct mat
                            .weights = matrix_none(),
                            .bf16 = backend->bf16,
                            .transpose_a = transpose_a,
-                           .add = mode == OP_ADD,
+                           .mode = mode,
                            .rows = c.rows,
                            .inner = transpose_a ? a.rows : a.cols,
                            .cols = c.cols};

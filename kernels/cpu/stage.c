@@ -84,3 +84,23 @@ struct product_right stage_right(struct queue *queue, bool bf16, struct matrix x
     right.plain = queue->failed ? NULL : job.right;
     return right;
 }
+
+float *result_open(struct matrix y, int64_t row, int64_t rows, enum op_mode mode, float *space)
+{
+    bool in_place = mode == OP_STORE && rows == padded_rows(rows) && y.stride == y.cols;
+    return in_place ? matrix_floats(y) + row * y.stride : space;
+}
+
+void result_close(const struct cpu_loops *loops, float *result, const float *bias, struct matrix y, int64_t row,
+                  int64_t rows, enum op_mode mode)
+{
+    float *to = matrix_floats(y) + row * y.stride;
+    for (int64_t r = 0; r < rows; r++, result += y.cols, to += y.stride) {
+        if (bias)
+            loops->axpy(1.0f, bias, y.cols, result);
+        if (mode == OP_ADD)
+            loops->axpy(1.0f, result, y.cols, to);
+        else if (result != to)
+            memcpy(to, result, (size_t)y.cols * sizeof *to);
+    }
+}

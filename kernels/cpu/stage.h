@@ -5,6 +5,12 @@
 
 #include "kernels/cpu/cpu.h"
 
+/* Rows of a left side that holds `rows`. */
+static inline int64_t padded_rows(int64_t rows)
+{
+    return round_up(rows, ROW_STEP);
+}
+
 static inline size_t operand_size(bool bf16)
 {
     return bf16 ? sizeof(uint16_t) : sizeof(float);
@@ -25,5 +31,13 @@ const void *stage_transposed(const struct cpu_loops *loops, struct matrix x, int
 /* All of x, or of its transpose, as a plain right side; SCRATCH_RIGHT where x's own memory will not do. The plain
  * pointer is NULL when the queue has failed. */
 struct product_right stage_right(struct queue *queue, bool bf16, struct matrix x, bool transpose);
+
+/* Where products for rows [row, row + rows) of y go: y itself where it may, or else `space` [padded rows,
+ * y.cols]. Results are always made anew and added after: products that add to cold memory are slow. */
+float *result_open(struct matrix y, int64_t row, int64_t rows, enum op_mode mode, float *space);
+
+/* Brings the result, plus a bias unless NULL, from there to y. */
+void result_close(const struct cpu_loops *loops, float *result, const float *bias, struct matrix y, int64_t row,
+                  int64_t rows, enum op_mode mode);
 
 #endif

@@ -341,7 +341,6 @@ static void add_outer(const struct vocab_job *job, int64_t t, int worker)
     int64_t size = tile_size(job, t), padded_size = round_up(size, ROW_STEP), space = padded_size * job->padded;
     const void *values = tile_values(job, job->values, t);
     float *wide = job->scores + worker * job->score_space, *left = wide + space;
-    float *down = matrix_floats(job->down) + t * job->tile * job->down.stride, *result = down;
     struct product_right right = {.plain = job->scaled_states};
     const void *operand = left;
     if (job->bf16)
@@ -352,16 +351,8 @@ static void add_outer(const struct vocab_job *job, int64_t t, int worker)
         job->loops->round_bf16(left, space, (uint16_t *)wide);
         operand = wide;
     }
-    bool in_place = size == padded_size && job->down.stride == job->width;
-    size_t row_bytes = (size_t)job->width * sizeof *down;
-    if (!in_place) {
-        result = left + space;
-        for (int64_t v = 0; v < size; v++)
-            memcpy(result + v * job->width, down + v * job->down.stride, row_bytes);
-    }
-    cpu_product(job->queue, job->outer[t == job->tiles - 1], worker, operand, &right, result);
-    for (int64_t v = 0; !in_place && v < size; v++)
-        memcpy(down + v * job->down.stride, result + v * job->width, row_bytes);
+    cpu_product(job->queue, job->outer[t == job->tiles - 1], worker, operand, &right, left + space);
+    result_close(job->loops, left + space, NULL, job->down, t * job->tile, size, OP_ADD);
 }
 
 static void combine_piece(void *context, int piece, int worker)
@@ -432,7 +423,7 @@ static bool find_vocab_products(struct vocab_job *job)
         struct product_shape logits = {job->padded, job->width, size, job->bf16, true, false};
         struct product_shape combine = {job->padded, size, job->width, job->bf16, true, false};
         struct product_shape outer = {
-            round_up(size, ROW_STEP), job->padded, job->width, job->bf16, false, true};
+            round_up(size, ROW_STEP), job->padded, job->width, job->bf16, false, false};
         if (!job->few && !(job->logits[last] = cpu_product_find(job->queue, logits)))
             return false;
         for (int add = 0; job->keep && add < 2; add++) {

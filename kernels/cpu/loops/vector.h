@@ -68,19 +68,25 @@ INLINE vec vec_select(int_vec mask, vec a, vec b)
 /* The larger of a and b, b where either is NaN. */
 INLINE vec vec_max(vec a, vec b)
 {
-    vec r;
-    for (int i = 0; i < LANES; i++)
-        r[i] = a[i] > b[i] ? a[i] : b[i];
-    return r;
+#if VEC_BYTES == 64
+    return (vec)_mm512_max_ps((__m512)a, (__m512)b);
+#elif VEC_BYTES == 32
+    return (vec)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return vec_select(a > b, a, b);
+#endif
 }
 
 /* The smaller of a and b, b where either is NaN. */
 INLINE vec vec_min(vec a, vec b)
 {
-    vec r;
-    for (int i = 0; i < LANES; i++)
-        r[i] = a[i] < b[i] ? a[i] : b[i];
-    return r;
+#if VEC_BYTES == 64
+    return (vec)_mm512_min_ps((__m512)a, (__m512)b);
+#elif VEC_BYTES == 32
+    return (vec)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return vec_select(a < b, a, b);
+#endif
 }
 
 /* Folds the upper half of the lanes onto the lower one until one is left. */
@@ -202,7 +208,11 @@ INLINE void vec_store_bf16(uint16_t *x, vec v)
     uint_vec rounded = bits + (0x7fff + ((bits >> 16) & 1));
     uint_vec nan = (uint_vec)(v != v);
     rounded = (rounded & ~nan) | ((bits | 0x400000) & nan);
+#if VEC_BYTES == 64
+    half_vec half = (half_vec)_mm512_cvtepi32_epi16((__m512i)(rounded >> 16));
+#else
     half_vec half = __builtin_convertvector(rounded >> 16, half_vec);
+#endif
     memcpy(x, &half, sizeof half);
 }
 

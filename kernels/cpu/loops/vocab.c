@@ -71,13 +71,33 @@ void LOOP(part_softmax)(const float *z, const float *other, int64_t n, struct pa
     *sums = (struct part_sums){exponent, vec_sum(lanes.sum), vec_sum(lanes.moment), vec_sum(lanes.cross)};
 }
 
+/* Every lane keeps its largest value and where it first stood. */
 int64_t LOOP(part_top)(const float *z, int64_t n)
 {
-    float largest = row_largest(z, n);
-    for (int64_t i = 0; i < n; i++)
-        if (z[i] == largest)
-            return i;
-    return 0; /* NaN everywhere */
+    vec top = vec_fill(-INFINITY);
+    int_vec place = {0}, here;
+    for (int k = 0; k < LANES; k++)
+        here[k] = k;
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES, here += LANES) {
+        vec v = vec_load(z + i);
+        int_vec larger = v > top;
+        top = vec_select(larger, v, top);
+        place = (here & larger) | (place & ~larger);
+    }
+    int64_t best = 0;
+    float largest = -INFINITY;
+    for (int k = 0; k < LANES; k++)
+        if (top[k] > largest || (top[k] == largest && place[k] < best)) {
+            largest = top[k];
+            best = place[k];
+        }
+    for (; i < n; i++)
+        if (z[i] > largest) {
+            largest = z[i];
+            best = i;
+        }
+    return best;
 }
 
 void LOOP(part_combine)(float factor, float other_factor, const float *others, int64_t n, float *values)
@@ -94,13 +114,19 @@ void LOOP(part_combine_bf16)(float factor, float other_factor, const uint16_t *o
                              uint16_t *values)
 {
     int64_t i = 0;
-    for (; i < n; i += LANES) {
-        int64_t count = n - i < LANES ? n - i : LANES;
+    if (others)
+        for (; i + LANES <= n; i += LANES)
+            vec_store_bf16(values + i,
+                           factor * vec_load_bf16(values + i) - other_factor * vec_load_bf16(others + i));
+    else
+        for (; i + LANES <= n; i += LANES)
+            vec_store_bf16(values + i, factor * vec_load_bf16(values + i));
+    if (i < n) {
         uint16_t value[LANES] = {0}, other[LANES] = {0};
-        memcpy(value, values + i, (size_t)count * sizeof *value);
+        memcpy(value, values + i, (size_t)(n - i) * sizeof *value);
         if (others)
-            memcpy(other, others + i, (size_t)count * sizeof *other);
+            memcpy(other, others + i, (size_t)(n - i) * sizeof *other);
         vec_store_bf16(value, factor * vec_load_bf16(value) - other_factor * vec_load_bf16(other));
-        memcpy(values + i, value, (size_t)count * sizeof *value);
+        memcpy(values + i, value, (size_t)(n - i) * sizeof *value);
     }
 }
