@@ -15,7 +15,7 @@
 #include "kernels/cpu/few_rows.h"
 #include "kernels/cpu/stage.h"
 
-enum { CHUNK = 128, PIECE_TILES = 4 };
+enum { CHUNK = 256, PIECE_TILES = 4 };
 
 static const double LN2 = 0.69314718055994530942;
 
