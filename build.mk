@@ -80,6 +80,7 @@ $(INTEROP): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/libofframp.a
 
 # Faults are injected where a function of the library is called.
 $(BUILD)/tests/faults/store: TEST_LDFLAGS := -Wl,--wrap=hash_bytes
+$(BUILD)/tests/faults/store_memory: TEST_LDFLAGS := -Wl,--wrap=malloc,--wrap=realloc,--wrap=posix_memalign
 
 define loop_rule
 $(BUILD)/obj/kernels/cpu/loops/%.$(1).o: kernels/cpu/loops/%.c

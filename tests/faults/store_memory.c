@@ -1,0 +1,197 @@
+/* Memory runs out at every allocation of the codecs and the store in turn: each call fails with a reason or
+ * does its work, nothing crashes, and (under the address sanitizer) nothing leaks. */
+#include <stdio.h>
+
+#include "common/store/shards.h"
+#include "tests/store_fixture.h"
+#include "tests/test.h"
+
+static char path[4200];
+
+/* ---- allocations that fail (build.mk gives the linker these names) ---- */
+
+static int until_failure; /* 0: none fails */
+static bool failed;
+
+static bool fails_now(void)
+{
+    if (until_failure == 0 || --until_failure > 0)
+        return false;
+    failed = true;
+    return true;
+}
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__real_realloc(void *block, size_t size);
+void *__wrap_realloc(void *block, size_t size);
+int __real_posix_memalign(void **block, size_t alignment, size_t size);
+int __wrap_posix_memalign(void **block, size_t alignment, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    return fails_now() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_realloc(void *block, size_t size)
+{
+    return fails_now() ? NULL : __real_realloc(block, size);
+}
+
+int __wrap_posix_memalign(void **block, size_t alignment, size_t size)
+{
+    return fails_now() ? 12 /* ENOMEM */ : __real_posix_memalign(block, alignment, size);
+}
+
+/* ---- what runs out of memory ---- */
+
+static int use_codecs(struct error *error)
+{
+    struct codec_worker *worker;
+    float states[6 * 10], decoded[6 * 10];
+    unsigned char *record = NULL;
+    size_t capacity = 0, size;
+    const struct tap tap = {3, false};
+    const struct sequence sequence = {SPLIT_TRAIN, 1};
+    for (int i = 0; i < 60; i++)
+        states[i] = (float)i;
+    int result = codec_worker_create(&worker, error);
+    for (int i = 0; codec_table()[i] && result == 0; i++) {
+        const struct codec *codec = codec_table()[i];
+        result = record_encode(worker, codec, tap, sequence, states, 6, 10, &record, &capacity, &size, error);
+        if (result == 0)
+            result = record_decode(worker, codec, tap, sequence, record, size, 6, 10, decoded, error);
+    }
+    free(record);
+    codec_worker_destroy(worker);
+    return result;
+}
+
+static int write_store(const json_t *manifest, struct error *error)
+{
+    struct store *store;
+    static float tensor[8][32];
+    if (store_create(path, manifest, &store, error) < 0)
+        return -1;
+    int result = fixture_fill(store, SPLIT_TRAIN, 3, error);
+    if (result == 0)
+        result = store_begin(store, error);
+    if (result == 0)
+        result = store_put_note(store, "position", "here", 4, error);
+    if (result == 0)
+        result = store_put_source(store, "output", DTYPE_F32, 8, 32, tensor, error);
+    if (result == 0)
+        result = store_commit(store, error);
+    if (result == 0)
+        result = store_seal(store, error);
+    store_close(store);
+    return result;
+}
+
+static int read_store(struct error *error)
+{
+    struct store *store;
+    enum dtype type;
+    int64_t rows, cols;
+    void *data, *note;
+    size_t size;
+    if (store_open(path, STORE_READ, &store, error) < 0)
+        return -1;
+    int result = fixture_check_all(store, error);
+    if (result == 0 && (result = store_get_source(store, "output", &type, &rows, &cols, &data, error)) == 0)
+        free(data);
+    if (result == 0 && (result = store_get_note(store, "position", &note, &size, error)) == 0)
+        free(note);
+    store_close(store);
+    return result;
+}
+
+static int read_shards(struct error *error)
+{
+    const char *const paths[] = {path};
+    struct shards *shards;
+    struct shards_reader *reader = NULL;
+    int32_t ids[FIXTURE_ROWS + 1];
+    if (shards_open(paths, 1, &shards, error) < 0)
+        return -1;
+    int result = shards_reader_open(shards, &reader, error);
+    if (result == 0)
+        result = shards_reader_tokens(reader, (struct sequence){SPLIT_TRAIN, 2}, ids, error);
+    shards_reader_close(reader);
+    shards_close(shards);
+    return result;
+}
+
+/* Runs `step` with the first, second, ... allocation failing, until it gets by with none that failed. */
+static void fail_in_turn(int (*step)(struct error *error))
+{
+    int turn = 0, refused = 0;
+    do {
+        struct error error = {""};
+        failed = false;
+        until_failure = ++turn;
+        int result = step(&error);
+        until_failure = 0;
+        refused += result < 0;
+        if (result < 0 && !failed)
+            test_fail(__FILE__, __LINE__, "turn %d: failed without a reason: %s", turn, error.text);
+        if (result < 0 && !*error.text)
+            test_fail(__FILE__, __LINE__, "turn %d: no error text", turn);
+    } while (failed && turn < 10000);
+    CHECK(turn < 10000 && refused > 3);
+}
+
+TEST(memory_codecs)
+{
+    fail_in_turn(use_codecs);
+}
+
+static int create_and_write(struct error *error)
+{
+    static json_t *manifest;
+    int turn = until_failure;
+    until_failure = 0;
+    if (!manifest)
+        manifest = fixture_manifest(0, 1);
+    snprintf(path, sizeof path, "%s/store", test_folder());
+    until_failure = turn;
+    int result = write_store(manifest, error);
+    until_failure = 0;
+    if (store_exists(path)) { /* whatever failed, what there is is whole */
+        struct error other;
+        struct store *store;
+        if (store_open(path, STORE_WRITE, &store, &other) < 0 || fixture_check_all(store, &other) < 0)
+            test_fail(__FILE__, __LINE__, "%s", other.text);
+        store_close(store);
+    }
+    if (result == 0) {
+        json_decref(manifest);
+        manifest = NULL;
+    }
+    return result;
+}
+
+TEST(memory_writing)
+{
+    fail_in_turn(create_and_write);
+}
+
+TEST(memory_reading)
+{
+    struct error error;
+    REQUIRE_OK(create_and_write(&error));
+    fail_in_turn(read_store);
+    fail_in_turn(read_shards);
+}
+
+/* jansson allocates through this program, so that its failures count too. */
+static void *json_malloc(size_t size)
+{
+    return fails_now() ? NULL : __real_malloc(size);
+}
+
+int main(int argc, char **argv)
+{
+    json_set_alloc_funcs(json_malloc, free);
+    return test_main(argc, argv);
+}
