@@ -7,6 +7,7 @@ The demo model (OFFRAMP_TEST_MODEL, or fetched), and tokenizers trained on the s
 Qwen2, Mistral NeMo, SmolLM2 and of what else the steps of tokenizer.json allow; those with a name of their own as GGUF files too.
 Makes its own virtual environment under .cache/. --golden rewrites tests/golden/tokenizer.jsonl.
 """
+
 import argparse
 import json
 import os
@@ -26,7 +27,9 @@ PACKAGES = ["tokenizers==0.23.3", "gguf==0.19.0"]
 if pathlib.Path(sys.prefix) != VENV:
     if not (VENV / "complete").exists():
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        subprocess.run([VENV / "bin/pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES], check=True)
+        subprocess.run(
+            [VENV / "bin/pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES], check=True
+        )
         (VENV / "complete").touch()
     os.execv(VENV / "bin/python", [VENV / "bin/python", __file__, *sys.argv[1:]])
 
@@ -36,12 +39,20 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers import pre_tokenizers as steps
 
 DRIVER = ROOT / os.environ.get("BUILD", "build") / "tests/interop/tokenize"
-LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 QWEN2 = LLAMA3.replace("{1,3}", "")
-TEKKEN = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?"
-          r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|"
-          r"\s*[\r\n]+|\s+(?!\S)|\s+")
-DEEPSEEK = r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?"
+    r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+DEEPSEEK = (
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"
+    r" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 def byte_level(regex=False, prefix=False):
@@ -59,17 +70,55 @@ CONFIGS = {
     "llama3": ([split(LLAMA3), byte_level()], {"ignore_merges": True}, "llama-bpe"),
     "qwen2": ([split(QWEN2), byte_level()], {"compose": True, "text_merges": True}, "qwen2"),
     "nemo": ([split(TEKKEN), byte_level()], {"ignore_merges": True}, "tekken"),
-    "deepseek": ([split(r"\p{N}{1,3}"), split("[一-龥\u3040-ゟ゠-ヿ]+"), split(DEEPSEEK), byte_level()], {}, None),
-    "deepseek-llm": ([split("[\r\n]"), split(r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶ-ͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-Ֆ]+"),
-                      split(r"\s?[!-/:-~！-／：-～‘-‟　-。]+"), split(r"\s+$"), split("[一-龥ࠀ-一가-퟿]+"),
-                      steps.Digits(True), byte_level()], {}, None),
-    "o200k": ([split(TEKKEN.replace("|\\p{N}|", "|\\p{N}{1,3}|").replace(r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|",
-              r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"), "removed", True), byte_level()], {}, None),
+    "deepseek": (
+        [split(r"\p{N}{1,3}"), split("[一-龥\u3040-ゟ゠-ヿ]+"), split(DEEPSEEK), byte_level()],
+        {},
+        None,
+    ),
+    "deepseek-llm": (
+        [
+            split("[\r\n]"),
+            split(r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶ-ͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-Ֆ]+"),
+            split(r"\s?[!-/:-~！-／：-～‘-‟　-。]+"),
+            split(r"\s+$"),
+            split("[一-龥ࠀ-一가-퟿]+"),
+            steps.Digits(True),
+            byte_level(),
+        ],
+        {},
+        None,
+    ),
+    "o200k": (
+        [
+            split(
+                TEKKEN.replace("|\\p{N}|", "|\\p{N}{1,3}|").replace(
+                    r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+                ),
+                "removed",
+                True,
+            ),
+            byte_level(),
+        ],
+        {},
+        None,
+    ),
     "prefix": ([byte_level(True, True)], {"unknown": True, "alphabet": False}, None),
-    "fused": ([steps.Digits(False), byte_level(True)], {"unknown": True, "fuse": True, "alphabet": False}, None),
+    "fused": (
+        [steps.Digits(False), byte_level(True)],
+        {"unknown": True, "fuse": True, "alphabet": False},
+        None,
+    ),
     "previous": ([split(r"\s+", "merged_with_previous"), byte_level()], {}, None),
-    "next": ([split(" ", "merged_with_next", literal=True), split(r"[aeiou]", "contiguous"), byte_level()], {}, None),
-    "removed": ([split(r"\p{P}", "removed"), split(r"(?=\p{Lu})|(?<=\d\d)".replace(r"\d", "[0-9]")), byte_level()], {}, None),
+    "next": (
+        [split(" ", "merged_with_next", literal=True), split(r"[aeiou]", "contiguous"), byte_level()],
+        {},
+        None,
+    ),
+    "removed": (
+        [split(r"\p{P}", "removed"), split(r"(?=\p{Lu})|(?<=\d\d)".replace(r"\d", "[0-9]")), byte_level()],
+        {},
+        None,
+    ),
 }
 
 
@@ -84,12 +133,21 @@ def train(name, sample):
         tokenizer.normalizer = normalizers.NFC()
     alphabet = steps.ByteLevel.alphabet() if options.get("alphabet", True) else []
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + (["<unk>"] if unknown else [])
-    trainer = trainers.BpeTrainer(vocab_size=8000, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=8000, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(sample, trainer)
-    tokenizer.add_tokens([AddedToken("<a>", normalized=False), AddedToken("<a>b", normalized=False),
-                          AddedToken("<tag>", normalized=False, lstrip=True), AddedToken("user", normalized=True),
-                          AddedToken("e\u0301\u0301", normalized=True), AddedToken("日本", normalized=False, rstrip=True),
-                          AddedToken("     ", normalized=False)])
+    tokenizer.add_tokens(
+        [
+            AddedToken("<a>", normalized=False),
+            AddedToken("<a>b", normalized=False),
+            AddedToken("<tag>", normalized=False, lstrip=True),
+            AddedToken("user", normalized=True),
+            AddedToken("e\u0301\u0301", normalized=True),
+            AddedToken("日本", normalized=False, rstrip=True),
+            AddedToken("     ", normalized=False),
+        ]
+    )
     data = json.loads(tokenizer.to_str())
     rng = random.Random(4)
     data["model"]["merges"] = [m for m in data["model"]["merges"] if rng.random() > 0.02]
@@ -104,7 +162,9 @@ def for_gguf(data):
     vocab = data["model"]["vocab"]
     kept = [t for t in data["added_tokens"] if not (t["normalized"] or t["lstrip"] or t["rstrip"])]
     new = [t for t in kept if t["content"] not in vocab]
-    kept = [{**t, "id": vocab[t["content"]] if t["content"] in vocab else len(vocab) + new.index(t)} for t in kept]
+    kept = [
+        {**t, "id": vocab[t["content"]] if t["content"] in vocab else len(vocab) + new.index(t)} for t in kept
+    ]
     return {**data, "added_tokens": kept}
 
 
@@ -128,7 +188,12 @@ def write_gguf(data, name, path):
 
 def demo_model():
     path = os.environ.get("OFFRAMP_TEST_MODEL")
-    return path or subprocess.run([ROOT / "pipelines/setup.sh", "model"], capture_output=True, text=True, check=True).stdout.strip()
+    return (
+        path
+        or subprocess.run(
+            [ROOT / "pipelines/setup.sh", "model"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    )
 
 
 def demo_tokenizer(path):
@@ -140,7 +205,9 @@ def demo_tokenizer(path):
     tokenizer = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges))
     tokenizer.pre_tokenizer = steps.Sequence([steps.Digits(True), byte_level(True)])
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t, k in zip(tokens, types) if k == 3])
+    tokenizer.add_special_tokens(
+        [AddedToken(t, special=True, normalized=False) for t, k in zip(tokens, types) if k == 3]
+    )
     return json.loads(tokenizer.to_str())
 
 
@@ -171,8 +238,11 @@ def compare(title, model, tokenizer, records, plain=False):
             if wrong <= 3:
                 print(f"  {title}: {text!r}\n    ours {got[:40]}\n    theirs {want[:40]}")
     rate = log.split(" tokens, ")[-1].split(" in")[0]
-    print(f"{title:<34} {len(records):>7} lines {sum(map(len, records)) / 1e6:>6.1f} MB {wrong:>4} differ"
-          f"  {lossless:>7} give their bytes back  {rate:>10}", flush=True)
+    print(
+        f"{title:<34} {len(records):>7} lines {sum(map(len, records)) / 1e6:>6.1f} MB {wrong:>4} differ"
+        f"  {lossless:>7} give their bytes back  {rate:>10}",
+        flush=True,
+    )
     return wrong
 
 

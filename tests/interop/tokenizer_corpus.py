@@ -100,7 +100,8 @@ def stress():
     for _ in range(300):
         yield "".join(rng.choice("abcdefghijklmnopqrstuvwxyzäöüéα") for _ in range(rng.randint(200, 3000)))
     for _ in range(2_000):
-        yield "".join(c for c in map(chr, (rng.randrange(0x110000) for _ in range(20))) if not 0xD800 <= ord(c) < 0xE000)
+        codes = (rng.randrange(0x110000) for _ in range(20))
+        yield "".join(chr(c) for c in codes if not 0xD800 <= c < 0xE000)
 
 
 def composable(cache):

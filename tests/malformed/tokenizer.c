@@ -3,33 +3,41 @@
 #include <stdlib.h>
 
 #include "common/base/file.h"
+#include "common/base/memory.h"
 #include "common/base/random.h"
 #include "common/base/string.h"
 #include "common/text/tokenizer.h"
 #include "tests/make_gguf.h"
 #include "tests/test.h"
 
-#define GOOD_VOCAB   "{\"a\": 0, \"b\": 1, \"ab\": 2}"
-#define GOOD_PRE     "{\"type\": \"ByteLevel\", \"add_prefix_space\": false}"
-#define NESTED       "{\"type\": \"Sequence\", \"normalizers\": ["
-#define GOOD_DECODER "{\"type\": \"ByteLevel\"}"
+#define GOOD_VOCAB   "{'a': 0, 'b': 1, 'ab': 2}"
+#define GOOD_PRE     "{'type': 'ByteLevel', 'add_prefix_space': false}"
+#define NESTED       "{'type': 'Sequence', 'normalizers': ["
+#define GOOD_DECODER "{'type': 'ByteLevel'}"
 
 /* The parts of tokenizer.json; NULL: a good one. */
 struct spoiled {
     const char *model, *vocab, *merges, *pre, *decoder, *rest, *error;
 };
 
+/* JSON in this file has ' for quotation marks. */
+static void put_quotes(char *text)
+{
+    while ((text = strchr(text, '\'')))
+        *text = '"';
+}
+
 static struct string write_json(struct spoiled part)
 {
     struct string text = {0};
-    string_print(&text,
-                 "{\"pre_tokenizer\": %s, \"decoder\": %s%s, \"model\": ", part.pre ? part.pre : GOOD_PRE,
+    string_print(&text, "{'pre_tokenizer': %s, 'decoder': %s%s, 'model': ", part.pre ? part.pre : GOOD_PRE,
                  part.decoder ? part.decoder : GOOD_DECODER, part.rest ? part.rest : "");
     if (part.model)
         string_print(&text, "%s}", part.model);
     else
-        string_print(&text, "{\"type\": \"BPE\", \"vocab\": %s, \"merges\": %s}}",
-                     part.vocab ? part.vocab : GOOD_VOCAB, part.merges ? part.merges : "[\"a b\"]");
+        string_print(&text, "{'type': 'BPE', 'vocab': %s, 'merges': %s}}", part.vocab ? part.vocab : GOOD_VOCAB,
+                     part.merges ? part.merges : "['a b']");
+    put_quotes(text.data);
     return text;
 }
 
@@ -54,94 +62,92 @@ static bool try_json(const char *path, const char *folder, const char *text, siz
     return true;
 }
 
+static const struct spoiled spoiled_json[] = {
+    {.model = "[]", .error = "\"model\" is not an object"},
+    {.model = "{'type': 'Unigram'}", .error = "model \"Unigram\" is not supported"},
+    {.model = "{'type': 3}", .error = "the model has no \"type\""},
+    {.model = "{}", .error = "\"vocab\" in \"model\" is not an object"},
+    {.model = "{'type': 'BPE', 'byte_fallback': true}", .error = "\"byte_fallback\" in \"model\" is not"},
+    {.model = "{'type': 'BPE', 'end_of_word_suffix': '</w>'}", .error = "\"end_of_word_suffix\""},
+    {.model = "{'type': 'BPE', 'dropout': 0.1}", .error = "\"dropout\""},
+    {.model = "{'vocab': " GOOD_VOCAB "}", .error = "\"merges\" in \"model\" is not an array"},
+    {.model = "{'vocab': " GOOD_VOCAB ", 'merges': [], 'unk_token': '?'}",
+     .error = "unk_token \"?\" is not in"},
+    {.model = "{'vocab': " GOOD_VOCAB ", 'merges': [], 'ignore_merges': 1}",
+     .error = "\"ignore_merges\" is not"},
+    {.vocab = "['a']", .error = "\"vocab\" in \"model\" is not an object"},
+    {.vocab = "{}", .error = "a vocabulary of 0 tokens"},
+    {.vocab = "{'a': '0'}", .error = "the id of token \"a\" is not a number"},
+    {.vocab = "{'a': 1.5}", .error = "the id of token \"a\" is not a number"},
+    {.vocab = "{'a': -1}", .error = "the id of token \"a\" is not a number in 0 .. 4194303"},
+    {.vocab = "{'a': 4194304}", .error = "not a number in 0 .. 4194303"},
+    {.vocab = "{'a': 9223372036854775807}", .error = "not a number in 0 .. 4194303"},
+    {.vocab = "{'a': 9223372036854775808}", .error = "line 1"},
+    {.vocab = "{'a': 0, 'b': 0}", .error = "have the same id 0"},
+    {.vocab = "{'a': 0, 'a': 1}", .error = "duplicate"},
+    {.vocab = "{'': 0}", .error = "token 0 is 0 bytes long"},
+    {.merges = "{}", .error = "\"merges\" in \"model\" is not an array"},
+    {.merges = "[1]", .error = "merge 0 is neither"},
+    {.merges = "[['a']]", .error = "merge 0 is neither"},
+    {.merges = "[['a', 'b', 'c']]", .error = "merge 0 is neither"},
+    {.merges = "[['a', 1]]", .error = "merge 0 is neither"},
+    {.merges = "['ab']", .error = "merge 0 is \"ab\", not two tokens"},
+    {.merges = "['a  b']", .error = "merge 0 is \"a  b\", not two tokens"},
+    {.merges = "['']", .error = "merge 0 is \"\", not two tokens"},
+    {.merges = "['a b', 'a x']", .error = "merge 1 refers to \"x\", which is not in the vocabulary"},
+    {.merges = "['b a']", .error = "merge 0 refers to \"ba\", which is not in the vocabulary"},
+    {.merges = "[' ']", .error = "merge 0 refers to \"\""},
+    {.pre = "null", .error = "pre_tokenizer \"null\" is not supported"},
+    {.pre = "[]", .error = "the pre_tokenizer has no \"type\""},
+    {.pre = "{'type': 'Metaspace'}", .error = "pre_tokenizer \"Metaspace\" is not supported"},
+    {.pre = "{'type': 'Digits'}", .error = "no ByteLevel pre_tokenizer"},
+    {.pre = "{'type': 'Sequence'}", .error = "pre_tokenizer \"Sequence\" is not supported"},
+    {.pre = "{'type': 'Sequence', 'pretokenizers': [" GOOD_PRE ", {'type': 'Digits'}]}",
+     .error = "pre_tokenizer \"Digits\" after ByteLevel is not supported"},
+    {.pre = "{'type': 'ByteLevel', 'add_prefix_space': 1}",
+     .error = "\"add_prefix_space\" is not true or false"},
+    {.pre = "{'type': 'Split'}", .error = "the pattern is neither"},
+    {.pre = "{'type': 'Split', 'pattern': {'Regex': 1}}", .error = "the pattern is neither"},
+    {.pre = "{'type': 'Split', 'pattern': {'Regex': 'a'}}", .error = "\"behavior\" is missing"},
+    {.pre = "{'type': 'Split', 'pattern': {'Regex': 'a'}, 'behavior': 'Kept'}",
+     .error = "behavior \"Kept\" is not known"},
+    {.pre = "{'type': 'Split', 'pattern': {'Regex': '(a'}, 'behavior': 'Isolated'}",
+     .error = "pattern \"(a\": missing closing parenthesis"},
+    {.pre = "{'type': 'Split', 'pattern': {'String': ''}, 'behavior': 'Isolated'}",
+     .error = "a text of 0 bytes to split at"},
+    {.decoder = "null", .error = "decoder \"null\" is not supported"},
+    {.decoder = "{'type': 'WordPiece'}", .error = "decoder \"WordPiece\" is not supported"},
+    {.rest = ", 'normalizer': {'type': 'Lowercase'}", .error = "normalizer \"Lowercase\" is not supported"},
+    {.rest = ", 'normalizer': " NESTED NESTED NESTED NESTED NESTED "{'type': 'NFC'}]}]}]}]}]}",
+     .error = "normalizer \"Sequence\" is not supported"},
+    {.rest = ", 'normalizer': 'NFC'", .error = "the normalizer has no \"type\""},
+    {.rest = ", 'added_tokens': {}", .error = "\"added_tokens\" is not an array"},
+    {.rest = ", 'added_tokens': [3]", .error = "\"id\" is missing"},
+    {.rest = ", 'added_tokens': [{'id': 3}]", .error = "\"content\" is missing"},
+    {.rest = ", 'added_tokens': [{'id': 3, 'content': ''}]", .error = "token 3 is 0 bytes long"},
+    {.rest = ", 'added_tokens': [{'id': 4194304, 'content': '<a>'}]", .error = "\"id\" is 4194304, not in"},
+    {.rest = ", 'added_tokens': [{'id': 0, 'content': '<a>'}]",
+     .error = "tokens \"a\" and \"<a>\" have the same id 0"},
+    {.rest = ", 'added_tokens': [{'id': 1, 'content': 'a'}]",
+     .error = "\"a\" has id 1 and, in the vocabulary, 0"},
+    {.rest = ", 'added_tokens': [{'id': 3, 'content': '<a>'}, {'id': 3, 'content': '<a>'}]",
+     .error = "added tokens 3 and 3 are both \"<a>\""},
+    {.rest = ", 'added_tokens': [{'id': 3, 'content': '<a>', 'single_word': true}]",
+     .error = "\"single_word\" is not supported"},
+    {.rest = ", 'added_tokens': [{'id': 3, 'content': '<a>', 'special': 'yes'}]",
+     .error = "\"special\" is not true or false"},
+};
+
 TEST(malformed_tokenizer_json)
 {
-    static const struct spoiled cases[] = {
-        {.model = "[]", .error = "\"model\" is not an object"},
-        {.model = "{\"type\": \"Unigram\"}", .error = "model \"Unigram\" is not supported"},
-        {.model = "{\"type\": 3}", .error = "the model has no \"type\""},
-        {.model = "{}", .error = "\"vocab\" in \"model\" is not an object"},
-        {.model = "{\"type\": \"BPE\", \"byte_fallback\": true}",
-         .error = "\"byte_fallback\" in \"model\" is not"},
-        {.model = "{\"type\": \"BPE\", \"end_of_word_suffix\": \"</w>\"}", .error = "\"end_of_word_suffix\""},
-        {.model = "{\"type\": \"BPE\", \"dropout\": 0.1}", .error = "\"dropout\""},
-        {.model = "{\"vocab\": " GOOD_VOCAB "}", .error = "\"merges\" in \"model\" is not an array"},
-        {.model = "{\"vocab\": " GOOD_VOCAB ", \"merges\": [], \"unk_token\": \"?\"}",
-         .error = "unk_token \"?\" is not in"},
-        {.model = "{\"vocab\": " GOOD_VOCAB ", \"merges\": [], \"ignore_merges\": 1}",
-         .error = "\"ignore_merges\" is not"},
-        {.vocab = "[\"a\"]", .error = "\"vocab\" in \"model\" is not an object"},
-        {.vocab = "{}", .error = "a vocabulary of 0 tokens"},
-        {.vocab = "{\"a\": \"0\"}", .error = "the id of token \"a\" is not a number"},
-        {.vocab = "{\"a\": 1.5}", .error = "the id of token \"a\" is not a number"},
-        {.vocab = "{\"a\": -1}", .error = "the id of token \"a\" is not a number in 0 .. 4194303"},
-        {.vocab = "{\"a\": 4194304}", .error = "not a number in 0 .. 4194303"},
-        {.vocab = "{\"a\": 9223372036854775807}", .error = "not a number in 0 .. 4194303"},
-        {.vocab = "{\"a\": 9223372036854775808}", .error = "line 1"},
-        {.vocab = "{\"a\": 0, \"b\": 0}", .error = "have the same id 0"},
-        {.vocab = "{\"a\": 0, \"a\": 1}", .error = "duplicate"},
-        {.vocab = "{\"\": 0}", .error = "token 0 is 0 bytes long"},
-        {.merges = "{}", .error = "\"merges\" in \"model\" is not an array"},
-        {.merges = "[1]", .error = "merge 0 is neither"},
-        {.merges = "[[\"a\"]]", .error = "merge 0 is neither"},
-        {.merges = "[[\"a\", \"b\", \"c\"]]", .error = "merge 0 is neither"},
-        {.merges = "[[\"a\", 1]]", .error = "merge 0 is neither"},
-        {.merges = "[\"ab\"]", .error = "merge 0 is \"ab\", not two tokens"},
-        {.merges = "[\"a  b\"]", .error = "merge 0 is \"a  b\", not two tokens"},
-        {.merges = "[\"\"]", .error = "merge 0 is \"\", not two tokens"},
-        {.merges = "[\"a b\", \"a x\"]", .error = "merge 1 refers to \"x\", which is not in the vocabulary"},
-        {.merges = "[\"b a\"]", .error = "merge 0 refers to \"ba\", which is not in the vocabulary"},
-        {.merges = "[\" \"]", .error = "merge 0 refers to \"\""},
-        {.pre = "null", .error = "pre_tokenizer \"null\" is not supported"},
-        {.pre = "[]", .error = "the pre_tokenizer has no \"type\""},
-        {.pre = "{\"type\": \"Metaspace\"}", .error = "pre_tokenizer \"Metaspace\" is not supported"},
-        {.pre = "{\"type\": \"Digits\"}", .error = "no ByteLevel pre_tokenizer"},
-        {.pre = "{\"type\": \"Sequence\"}", .error = "pre_tokenizer \"Sequence\" is not supported"},
-        {.pre = "{\"type\": \"Sequence\", \"pretokenizers\": [" GOOD_PRE ", {\"type\": \"Digits\"}]}",
-         .error = "pre_tokenizer \"Digits\" after ByteLevel is not supported"},
-        {.pre = "{\"type\": \"ByteLevel\", \"add_prefix_space\": 1}",
-         .error = "\"add_prefix_space\" is not true or false"},
-        {.pre = "{\"type\": \"Split\"}", .error = "the pattern is neither"},
-        {.pre = "{\"type\": \"Split\", \"pattern\": {\"Regex\": 1}}", .error = "the pattern is neither"},
-        {.pre = "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a\"}}", .error = "\"behavior\" is missing"},
-        {.pre = "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a\"}, \"behavior\": \"Kept\"}",
-         .error = "behavior \"Kept\" is not known"},
-        {.pre = "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"(a\"}, \"behavior\": \"Isolated\"}",
-         .error = "pattern \"(a\": missing closing parenthesis"},
-        {.pre = "{\"type\": \"Split\", \"pattern\": {\"String\": \"\"}, \"behavior\": \"Isolated\"}",
-         .error = "a text of 0 bytes to split at"},
-        {.decoder = "null", .error = "decoder \"null\" is not supported"},
-        {.decoder = "{\"type\": \"WordPiece\"}", .error = "decoder \"WordPiece\" is not supported"},
-        {.rest = ", \"normalizer\": {\"type\": \"Lowercase\"}",
-         .error = "normalizer \"Lowercase\" is not supported"},
-        {.rest = ", \"normalizer\": " NESTED NESTED NESTED NESTED NESTED "{\"type\": \"NFC\"}]}]}]}]}]}",
-         .error = "normalizer \"Sequence\" is not supported"},
-        {.rest = ", \"normalizer\": \"NFC\"", .error = "the normalizer has no \"type\""},
-        {.rest = ", \"added_tokens\": {}", .error = "\"added_tokens\" is not an array"},
-        {.rest = ", \"added_tokens\": [3]", .error = "\"id\" is missing"},
-        {.rest = ", \"added_tokens\": [{\"id\": 3}]", .error = "\"content\" is missing"},
-        {.rest = ", \"added_tokens\": [{\"id\": 3, \"content\": \"\"}]", .error = "token 3 is 0 bytes long"},
-        {.rest = ", \"added_tokens\": [{\"id\": 4194304, \"content\": \"<a>\"}]",
-         .error = "\"id\" is 4194304, not in"},
-        {.rest = ", \"added_tokens\": [{\"id\": 0, \"content\": \"<a>\"}]",
-         .error = "tokens \"a\" and \"<a>\" have the same id 0"},
-        {.rest = ", \"added_tokens\": [{\"id\": 1, \"content\": \"a\"}]",
-         .error = "\"a\" has id 1 and, in the vocabulary, 0"},
-        {.rest = ", \"added_tokens\": [{\"id\": 3, \"content\": \"<a>\"}, {\"id\": 3, \"content\": \"<a>\"}]",
-         .error = "added tokens 3 and 3 are both \"<a>\""},
-        {.rest = ", \"added_tokens\": [{\"id\": 3, \"content\": \"<a>\", \"single_word\": true}]",
-         .error = "\"single_word\" is not supported"},
-        {.rest = ", \"added_tokens\": [{\"id\": 3, \"content\": \"<a>\", \"special\": \"yes\"}]",
-         .error = "\"special\" is not true or false"},
-    };
     const char *folder = test_folder();
     struct error error = {""};
     char *path = path_join(folder, "tokenizer.json", &error);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct string text = write_json(cases[i]);
+    for (size_t i = 0; i < sizeof spoiled_json / sizeof *spoiled_json; i++) {
+        struct string text = write_json(spoiled_json[i]);
         if (try_json(path, folder, text.data, text.length, &error))
             test_fail(__FILE__, __LINE__, "opened: %s", text.data);
-        CHECK_TEXT(error.text, cases[i].error);
+        CHECK_TEXT(error.text, spoiled_json[i].error);
         CHECK_TEXT(error.text, "tokenizer.json: ");
         string_free(&text);
     }
@@ -151,12 +157,12 @@ TEST(malformed_tokenizer_json)
 TEST(malformed_tokenizer_files_beside)
 {
     static const char *const cases[][2] = {
-        {"{\"eos_token_id\": 3}", "the end-of-text id 3 is not in the vocabulary"},
-        {"{\"eos_token_id\": -1}", "the end-of-text id -1 is not"},
-        {"{\"eos_token_id\": [0, \"b\"]}", "an eos_token_id is not a number"},
-        {"{\"eos_token_id\": [4294967296]}", "the end-of-text id 4294967296 is not"},
-        {"{\"eos_token\": \"</s>\"}", "eos_token \"</s>\" is not in the vocabulary"},
-        {"{\"eos_token_id\": ", "line 1"},
+        {"{'eos_token_id': 3}", "the end-of-text id 3 is not in the vocabulary"},
+        {"{'eos_token_id': -1}", "the end-of-text id -1 is not"},
+        {"{'eos_token_id': [0, 'b']}", "an eos_token_id is not a number"},
+        {"{'eos_token_id': [4294967296]}", "the end-of-text id 4294967296 is not"},
+        {"{'eos_token': '</s>'}", "eos_token \"</s>\" is not in the vocabulary"},
+        {"{'eos_token_id': ", "line 1"},
     };
     const char *folder = test_folder();
     struct error error = {""};
@@ -167,7 +173,10 @@ TEST(malformed_tokenizer_files_beside)
          *beside = path_join(folder, "generation_config.json", &error);
     struct string text = write_json((struct spoiled){0});
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        make_file(beside, cases[i][0], strlen(cases[i][0]));
+        char *json = string_copy(cases[i][0], &error);
+        put_quotes(json);
+        make_file(beside, json, strlen(json));
+        free(json);
         CHECK(!try_json(path, folder, text.data, text.length, &error));
         CHECK_TEXT(error.text, cases[i][1]);
         CHECK_TEXT(error.text, "generation_config.json: ");
@@ -180,7 +189,7 @@ TEST(malformed_tokenizer_files_beside)
 /* Sequence in Sequence, and arrays in arrays, a hundred thousand deep. */
 TEST(malformed_tokenizer_nesting)
 {
-    static const char open[] = "{\"type\": \"Sequence\", \"pretokenizers\": [", close[] = "]}";
+    static const char open[] = "{'type': 'Sequence', 'pretokenizers': [", close[] = "]}";
     const char *folder = test_folder();
     struct error error = {""};
     char *path = path_join(folder, "tokenizer.json", &error);
@@ -203,13 +212,13 @@ TEST(malformed_tokenizer_nesting)
 static struct string whole_json(void)
 {
     return write_json((struct spoiled){
-        .pre = "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": "
-               "\"(?i:'s)|[^\\\\r\\\\p{L}]?\\\\p{L}+|\\\\s+(?!\\\\S)|\\\\p{N}{1,3}\"}, \"behavior\": "
-               "\"Isolated\", \"invert\": false}, "
-               "{\"type\": \"Digits\", \"individual_digits\": true}, " GOOD_PRE "]}",
-        .rest = ", \"normalizer\": {\"type\": \"NFC\"}, \"added_tokens\": [{\"id\": 3, \"content\": \"<a>\", "
-                "\"special\": true, "
-                "\"normalized\": true, \"lstrip\": true, \"rstrip\": true}]"});
+        .pre = "{'type': 'Sequence', 'pretokenizers': [{'type': 'Split', 'pattern': {'Regex': "
+               "'(?i:ab)|[^\\\\r\\\\p{L}]?\\\\p{L}+|\\\\s+(?!\\\\S)|\\\\p{N}{1,3}'}, 'behavior': "
+               "'Isolated', 'invert': false}, "
+               "{'type': 'Digits', 'individual_digits': true}, " GOOD_PRE "]}",
+        .rest = ", 'normalizer': {'type': 'NFC'}, 'added_tokens': [{'id': 3, 'content': '<a>', "
+                "'special': true, "
+                "'normalized': true, 'lstrip': true, 'rstrip': true}]"});
 }
 
 TEST(malformed_tokenizer_cut_short)

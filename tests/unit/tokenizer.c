@@ -1,41 +1,47 @@
 #include <stdlib.h>
 
 #include "common/base/file.h"
+#include "common/base/memory.h"
 #include "common/base/pool.h"
 #include "common/base/string.h"
 #include "common/text/tokenizer.h"
 #include "tests/make_gguf.h"
 #include "tests/test.h"
 
-#define VOCAB                                                                                                  \
-    "{\"a\": 0, \"b\": 1, \"c\": 2, \"\xC4\xA0\": 3, \"\xC3\x83\": 4, \"\xC2\xA9\": 5, \"ab\": 6, \"\xC4\xA0"  \
-    "ab\": 7}"
-#define MODEL      "\"type\": \"BPE\", \"vocab\": " VOCAB ", \"merges\": [\"a b\", [\"\xC4\xA0\", \"ab\"]]"
-#define BYTE_LEVEL "{\"type\": \"ByteLevel\", \"add_prefix_space\": false}"
+/* JSON here has ' for quotation marks. The letter é is two bytes, tokens 4 and 5. */
+#define VOCAB      "{'a': 0, 'b': 1, 'c': 2, '\u0120': 3, '\u00C3': 4, '\u00A9': 5, 'ab': 6, '\u0120ab': 7}"
+#define MODEL      "'type': 'BPE', 'vocab': " VOCAB ", 'merges': ['a b', ['\u0120', 'ab']]"
+#define BYTE_LEVEL "{'type': 'ByteLevel', 'add_prefix_space': false}"
 
 /* Pieces of a tokenizer.json; NULL: as in the plainest one. */
 struct parts {
     const char *model, *pre_tokenizer, *normalizer, *added;
 };
 
+static void write_json(const char *folder, const char *name, const char *text, struct error *error)
+{
+    char *path = path_join(folder, name, error), *json = string_copy(text, error);
+    for (char *quote = json; (quote = strchr(quote, '\'')); quote++)
+        *quote = '"';
+    make_file(path, json, strlen(json));
+    free(path);
+    free(json);
+}
+
 static int open_json(struct parts parts, const char *config, struct tokenizer **tokenizer, struct error *error)
 {
     const char *folder = test_folder();
-    char *path = path_join(folder, "tokenizer.json", error),
-         *config_path = path_join(folder, "config.json", error);
     struct string text = {0};
     string_print(&text,
-                 "{\"version\": \"1.0\", \"normalizer\": %s, \"pre_tokenizer\": %s, \"added_tokens\": %s, "
-                 "\"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {%s}}",
+                 "{'version': '1.0', 'normalizer': %s, 'pre_tokenizer': %s, 'added_tokens': %s, "
+                 "'decoder': {'type': 'ByteLevel'}, 'model': {%s}}",
                  parts.normalizer ? parts.normalizer : "null",
                  parts.pre_tokenizer ? parts.pre_tokenizer : BYTE_LEVEL, parts.added ? parts.added : "[]",
                  parts.model ? parts.model : MODEL);
-    make_file(path, text.data, text.length);
+    write_json(folder, "tokenizer.json", text.data, error);
     if (config)
-        make_file(config_path, config, strlen(config));
+        write_json(folder, "config.json", config, error);
     string_free(&text);
-    free(path);
-    free(config_path);
     return tokenizer_open(NULL, folder, tokenizer, error);
 }
 
@@ -83,10 +89,9 @@ TEST(tokenizer_appends_and_leaves_the_list_alone_after_an_error)
     struct tokenizer *tokenizer;
     struct token_list ids = {0};
     struct error error = {""};
-    struct parts runaway = {
-        .pre_tokenizer =
-            "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", "
-            "\"pattern\": {\"Regex\": \"c|(a+)+[bc]\"}, \"behavior\": \"Isolated\"}, " BYTE_LEVEL "]}"};
+    struct parts runaway = {.pre_tokenizer =
+                                "{'type': 'Sequence', 'pretokenizers': [{'type': 'Split', 'pattern': "
+                                "{'Regex': 'c|(a+)+[bc]'}, 'behavior': 'Isolated'}, " BYTE_LEVEL "]}"};
     REQUIRE_OK(open_json(runaway, NULL, &tokenizer, &error));
     REQUIRE_OK(tokenizer_encode(tokenizer, "ab", 2, TOKENIZER_PLAIN, &ids, &error));
     REQUIRE_OK(tokenizer_encode(tokenizer, "c", 1, TOKENIZER_PLAIN, &ids, &error));
@@ -99,45 +104,17 @@ TEST(tokenizer_appends_and_leaves_the_list_alone_after_an_error)
     tokenizer_close(tokenizer);
 }
 
-#define TOKEN(id, content, more) "{\"id\": " #id ", \"content\": \"" content "\"" more "}"
-
 TEST(tokenizer_added_tokens)
 {
+    static const char added[] = "[{'id': 8, 'content': '<a>', 'special': true, 'normalized': false}, "
+                                "{'id': 9, 'content': '<a>b', 'normalized': false}, "
+                                "{'id': 10, 'content': 'a><', 'special': true, 'normalized': false}, "
+                                "{'id': 6, 'content': 'ab', 'normalized': false}, "
+                                "{'id': 11, 'content': '<l>', 'normalized': false, 'lstrip': true}, "
+                                "{'id': 12, 'content': '<r>', 'normalized': false, 'rstrip': true}]";
     struct tokenizer *tokenizer;
     struct error error = {""};
-    struct parts parts = {.added = "[" TOKEN(8, "<a>", ", \"special\": true, \"normalized\": false") ", " TOKEN(
-                              9, "<a>b",
-                              ", \"normalized\": false") ", " TOKEN(10, "a><",
-                                                                    ", \"special\": true, \"normalized\": "
-                                                                    "false") ", " TOKEN(6, "ab",
-                                                                                        ", \"normalized\": "
-                                                                                        "false") ", " TOKEN(11,
-                                                                                                            "<l"
-                                                                                                            ">",
-                                                                                                            ", "
-                                                                                                            "\""
-                                                                                                            "no"
-                                                                                                            "rm"
-                                                                                                            "al"
-                                                                                                            "iz"
-                                                                                                            "ed"
-                                                                                                            "\""
-                                                                                                            ": "
-                                                                                                            "fa"
-                                                                                                            "ls"
-                                                                                                            "e,"
-                                                                                                            " "
-                                                                                                            "\""
-                                                                                                            "ls"
-                                                                                                            "tr"
-                                                                                                            "ip"
-                                                                                                            "\""
-                                                                                                            ": "
-                                                                                                            "tr"
-                                                                                                            "u"
-                                                                                                            "e") ", " TOKEN(12,
-                                                                                                                            "<r>",
-                                                                                                                            ", \"normalized\": false, \"rstrip\": true") "]"};
+    struct parts parts = {.added = added};
     REQUIRE_OK(open_json(parts, NULL, &tokenizer, &error));
     CHECK_IDS(tokenizer, "c<a>bc", "2 9 2"); /* the longest */
     CHECK_IDS(tokenizer, "<a><a>c", "8 8 2"); /* the first of those that overlap */
@@ -156,9 +133,9 @@ TEST(tokenizer_normalizes_between_tokens)
 {
     struct tokenizer *tokenizer;
     struct error error = {""};
-    struct parts parts = {.normalizer = "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}]}",
-                          .added = "[" TOKEN(8, "e\u0301", ", \"normalized\": false") ", " TOKEN(
-                              9, "e\u0301a", ", \"normalized\": true") "]"};
+    struct parts parts = {.normalizer = "{'type': 'Sequence', 'normalizers': [{'type': 'NFC'}]}",
+                          .added = "[{'id': 8, 'content': 'e\u0301', 'normalized': false}, "
+                                   "{'id': 9, 'content': 'e\u0301a', 'normalized': true}]"};
     REQUIRE_OK(open_json(parts, NULL, &tokenizer, &error));
     CHECK_IDS(tokenizer, "e\u0301", "8"); /* before form C is made of it */
     CHECK_IDS(tokenizer, "\u00E9", "4 5");
@@ -171,8 +148,8 @@ TEST(tokenizer_prefix_space)
 {
     struct tokenizer *tokenizer;
     struct error error = {""};
-    struct parts parts = {.pre_tokenizer = "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}",
-                          .added = "[" TOKEN(8, "<a>", "") "]"};
+    struct parts parts = {.pre_tokenizer = "{'type': 'ByteLevel', 'add_prefix_space': true}",
+                          .added = "[{'id': 8, 'content': '<a>'}]"};
     REQUIRE_OK(open_json(parts, NULL, &tokenizer, &error));
     CHECK_IDS(tokenizer, "ab<a>ab", "7 8 7"); /* behind every added token anew */
     CHECK_IDS(tokenizer, " ab", "7");
@@ -186,14 +163,15 @@ TEST(tokenizer_ends)
         int end, also, not ;
     } cases[] = {
         {"[]", NULL, -1, -1, 0},
-        {"[]", "{\"eos_token_id\": 2}", 2, -1, 0},
-        {"[]", "{\"eos_token_id\": [1, 2]}", 1, 2, 0},
-        {"[]", "{\"eos_token\": \"b\"}", 1, -1, 0},
-        {"[]", "{\"eos_token\": {\"content\": \"b\"}}", 1, -1, 0},
-        {"[" TOKEN(8, "</s>", ", \"special\": true") "]", "{\"eos_token_id\": 2}", 8, 2, 0},
-        {"[" TOKEN(8, "</s>", ", \"special\": true") ", " TOKEN(9, "<|endoftext|>", ", \"special\": true") "]",
-         "{\"eos_token_id\": null}", 9, -1, 8},
-        {"[" TOKEN(8, "</s>", "") "]", "{\"eos_token_id\": 2}", 2, -1, 8}, /* not special: text */
+        {"[]", "{'eos_token_id': 2}", 2, -1, 0},
+        {"[]", "{'eos_token_id': [1, 2]}", 1, 2, 0},
+        {"[]", "{'eos_token': 'b'}", 1, -1, 0},
+        {"[]", "{'eos_token': {'content': 'b'}}", 1, -1, 0},
+        {"[{'id': 8, 'content': '</s>', 'special': true}]", "{'eos_token_id': 2}", 8, 2, 0},
+        {"[{'id': 8, 'content': '</s>', 'special': true}, {'id': 9, 'content': '<|endoftext|>', 'special': "
+         "true}]",
+         "{'eos_token_id': null}", 9, -1, 8},
+        {"[{'id': 8, 'content': '</s>'}]", "{'eos_token_id': 2}", 2, -1, 8}, /* not special: text */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tokenizer *tokenizer;
@@ -213,7 +191,7 @@ TEST(tokenizer_ids_need_not_be_in_a_row)
     struct error error = {""};
     const char *bytes;
     size_t size;
-    REQUIRE_OK(open_json((struct parts){.added = "[" TOKEN(100, "<a>", "") "]"}, NULL, &tokenizer, &error));
+    REQUIRE_OK(open_json((struct parts){.added = "[{'id': 100, 'content': '<a>'}]"}, NULL, &tokenizer, &error));
     CHECK(tokenizer_size(tokenizer) == 101);
     tokenizer_decode(tokenizer, 50, &bytes, &size);
     CHECK(size == 0);
@@ -330,21 +308,20 @@ TEST(tokenizer_fingerprint_knows_what_changes_ids)
 {
     static const struct parts variants[] = {
         {0},
-        {.normalizer = "{\"type\": \"NFC\"}"},
-        {.pre_tokenizer = "{\"type\": \"ByteLevel\", \"add_prefix_space\": true}"},
-        {.pre_tokenizer = "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"use_regex\": false}"},
+        {.normalizer = "{'type': 'NFC'}"},
+        {.pre_tokenizer = "{'type': 'ByteLevel', 'add_prefix_space': true}"},
+        {.pre_tokenizer = "{'type': 'ByteLevel', 'add_prefix_space': false, 'use_regex': false}"},
+        {.pre_tokenizer = "{'type': 'Sequence', 'pretokenizers': [{'type': 'Digits'}, " BYTE_LEVEL "]}"},
         {.pre_tokenizer =
-             "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\"}, " BYTE_LEVEL "]}"},
-        {.pre_tokenizer =
-             "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", \"individual_digits\": "
-             "true}, " BYTE_LEVEL "]}"},
-        {.added = "[" TOKEN(8, "<a>", "") "]"},
-        {.added = "[" TOKEN(8, "<a>", ", \"special\": true") "]"},
-        {.added = "[" TOKEN(8, "<a>", ", \"lstrip\": true") "]"},
-        {.model = MODEL ", \"ignore_merges\": true"},
-        {.model = MODEL ", \"unk_token\": \"a\""},
-        {.model = "\"vocab\": " VOCAB ", \"merges\": []"},
-        {.model = "\"vocab\": {\"a\": 1, \"b\": 0}, \"merges\": []"},
+             "{'type': 'Sequence', 'pretokenizers': [{'type': 'Digits', 'individual_digits': true}, " BYTE_LEVEL
+             "]}"},
+        {.added = "[{'id': 8, 'content': '<a>'}]"},
+        {.added = "[{'id': 8, 'content': '<a>', 'special': true}]"},
+        {.added = "[{'id': 8, 'content': '<a>', 'lstrip': true}]"},
+        {.model = MODEL ", 'ignore_merges': true"},
+        {.model = MODEL ", 'unk_token': 'a'"},
+        {.model = "'vocab': " VOCAB ", 'merges': []"},
+        {.model = "'vocab': {'a': 1, 'b': 0}, 'merges': []"},
     };
     enum { COUNT = sizeof variants / sizeof *variants };
     char fingerprints[COUNT][17];
