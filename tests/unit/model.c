@@ -134,6 +134,9 @@ TEST(model_refuses_tensors)
     check_refused(&maker,
                   "tensor \"blk.0.attn_k.weight\" (k of layer 1) has shape [32, 32], [16, 32] expected");
     maker_llama(&maker);
+    maker_tensor(&maker, "output_norm.weight", GGML_F32, 2, (uint64_t[]){1, 32}, NULL, 128);
+    check_refused(&maker, "tensor \"output_norm.weight\" (final_norm) has shape [32, 1], [32] expected");
+    maker_llama(&maker);
     maker_tensor(&maker, "output_norm.weight", GGML_Q8_0, 1, (uint64_t[]){32}, NULL, 34);
     check_refused(&maker, "(final_norm) is of type q8_0; f32, f16 or bf16 expected");
     maker_llama(&maker);

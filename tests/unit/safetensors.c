@@ -14,16 +14,24 @@ static const char *folder_file(const char *folder, const char *name)
     return path;
 }
 
-/* A file of one f32 tensor of two values. */
-static int write_one(const char *path, const char *name, const float values[2], struct error *error)
+/* A file of f32 tensors of two values, all the same, named by the letters of `names`. */
+static int write_letters(const char *path, const char *names, const float values[2], struct error *error)
 {
-    struct tensor tensor = {.name = (char *)(uintptr_t)name, .type = DTYPE_F32, .dims = 1, .shape = {2}};
+    char name[8][2] = {{0}};
+    struct tensor tensors[8] = {{0}};
     struct safetensors_writer *writer;
-    if (safetensors_create(path, &tensor, 1, NULL, &writer, error) < 0)
+    size_t count = strlen(names);
+    for (size_t i = 0; i < count; i++) {
+        name[i][0] = names[i];
+        tensors[i] = (struct tensor){.name = name[i], .type = DTYPE_F32, .dims = 1, .shape = {2}};
+    }
+    if (safetensors_create(path, tensors, count, NULL, &writer, error) < 0)
         return -1;
-    if (safetensors_write(writer, values, 8, error) < 0) {
-        safetensors_abandon(writer);
-        return -1;
+    for (size_t i = 0; i < count; i++) {
+        if (safetensors_write(writer, values, 8, error) < 0) {
+            safetensors_abandon(writer);
+            return -1;
+        }
     }
     return safetensors_finish(writer, error);
 }
@@ -110,8 +118,8 @@ TEST(safetensors_folder)
     const char *folder = test_folder();
     CHECK(safetensors_open(folder, &file, &error) < 0);
     CHECK_TEXT(error.text, "neither model.safetensors nor model.safetensors.index.json");
-    REQUIRE_OK(write_one(folder_file(folder, "x.safetensors"), "a", a, &error));
-    REQUIRE_OK(write_one(folder_file(folder, "y.safetensors"), "b", b, &error));
+    REQUIRE_OK(write_letters(folder_file(folder, "x.safetensors"), "a", a, &error));
+    REQUIRE_OK(write_letters(folder_file(folder, "y.safetensors"), "b", b, &error));
     REQUIRE_OK(file_write(folder_file(folder, "model.safetensors.index.json"), index, strlen(index), &error));
     REQUIRE_OK(safetensors_open(folder, &file, &error));
     CHECK(safetensors_count(file) == 2);
@@ -120,7 +128,7 @@ TEST(safetensors_folder)
     CHECK(tensor && strcmp(tensor->file, folder_file(folder, "y.safetensors")) == 0);
     safetensors_close(file);
     /* A single file goes before an index, as transformers has it. */
-    REQUIRE_OK(write_one(folder_file(folder, "model.safetensors"), "c", a, &error));
+    REQUIRE_OK(write_letters(folder_file(folder, "model.safetensors"), "c", a, &error));
     REQUIRE_OK(safetensors_open(folder, &file, &error));
     CHECK(safetensors_count(file) == 1 && safetensors_find(file, "c"));
     safetensors_close(file);
@@ -147,14 +155,16 @@ TEST(safetensors_index)
         {"{\"weight_map\": {\"a\": \"y.safetensors\", \"b\": \"x.safetensors\"}}", "tensor \"a\" is not in"},
         {"{\"weight_map\": {\"b\": \"y.safetensors\", \"a\": \"w.safetensors\", \"c\": \"x.safetensors\"}}",
          "tensor \"a\" is in both"},
+        {"{\"weight_map\": {\"b\": \"y.safetensors\", \"c\": \"v.safetensors\"}}", "tensor \"d\" of"},
         {"{\"weight_map\": {\"a\": \"x.safetensors\", \"a\": \"x.safetensors\"}}", "duplicate"},
     };
     struct error error;
     struct safetensors *file;
     const char *folder = test_folder();
-    REQUIRE_OK(write_one(folder_file(folder, "x.safetensors"), "a", values, &error));
-    REQUIRE_OK(write_one(folder_file(folder, "y.safetensors"), "b", values, &error));
-    REQUIRE_OK(write_one(folder_file(folder, "w.safetensors"), "a", values, &error));
+    REQUIRE_OK(write_letters(folder_file(folder, "x.safetensors"), "a", values, &error));
+    REQUIRE_OK(write_letters(folder_file(folder, "y.safetensors"), "b", values, &error));
+    REQUIRE_OK(write_letters(folder_file(folder, "w.safetensors"), "a", values, &error));
+    REQUIRE_OK(write_letters(folder_file(folder, "v.safetensors"), "cd", values, &error));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         REQUIRE_OK(file_write(folder_file(folder, "model.safetensors.index.json"), cases[i].index,
                               strlen(cases[i].index), &error));
