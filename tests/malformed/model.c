@@ -84,19 +84,33 @@ TEST(malformed_gguf_cut_short)
     string_free(&file);
 }
 
-/* Every byte before the data, changed in nine ways. */
-static void damage_bytes(const char *path, struct string *file, size_t from, size_t to, const char *opened)
+/* Puts one byte in a file's place `at`. */
+static void poke(FILE *file, size_t at, int byte)
+{
+    if (fseek(file, (long)at, SEEK_SET) != 0 || fputc(byte, file) == EOF || fflush(file) != 0)
+        test_fail(__FILE__, __LINE__, "a byte could not be written");
+}
+
+/* Changes every byte in from .. to-1 of the file at `path` in nine ways, and opens `opened` each time. */
+static void damage_bytes(const char *path, const struct string *file, size_t from, size_t to,
+                         const char *opened)
 {
     struct error error;
+    make_file(path, file->data, file->length);
+    FILE *writable = fopen(path, "r+b");
+    if (!writable) {
+        test_fail(__FILE__, __LINE__, "%s cannot be opened", path);
+        return;
+    }
     for (size_t at = from; at < to; at++) {
-        char before = file->data[at];
+        int before = (unsigned char)file->data[at];
         for (int way = 0; way < 9; way++) {
-            file->data[at] = way < 8 ? (char)(before ^ 1 << way) : (char)~before;
-            make_file(path, file->data, file->length);
+            poke(writable, at, way < 8 ? before ^ 1 << way : before ^ 0xff);
             try_model(opened, &error);
         }
-        file->data[at] = before;
+        poke(writable, at, before);
     }
+    fclose(writable);
 }
 
 TEST(malformed_gguf_damaged)
