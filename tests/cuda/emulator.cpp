@@ -1,6 +1,7 @@
 /* emulator.cpp: the scheduler, runtime and products behind emulator.h. */
 #include "tests/cuda/emulator.h"
 
+#include <setjmp.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <ucontext.h>
@@ -17,7 +18,9 @@ enum state { READY, BLOCK_WAIT, WARP_WAIT, DONE };
 constexpr size_t STACK = 256 * 1024;
 
 struct fiber {
-    ucontext_t context;
+    ucontext_t context; /* entered once; later switches by longjmp, which makes no system call */
+    jmp_buf place;
+    bool entered;
     state what;
     unsigned mask; /* WARP_WAIT: of this warp's lanes */
     int kind, line;
@@ -31,7 +34,8 @@ struct {
     std::vector<uint64_t> slots; /* 32 a warp */
     char *stacks = nullptr;
     size_t stacks_count = 0;
-    ucontext_t scheduler;
+    ucontext_t outside;
+    jmp_buf scheduler;
     int current = -1;
     uint64_t random = 0;
 } now;
@@ -48,17 +52,29 @@ void fiber_main()
 {
     (*now.body)();
     now.fibers[now.current].what = DONE;
-    swapcontext(&now.fibers[now.current].context, &now.scheduler);
+    _longjmp(now.scheduler, 1);
 }
 
-void yield(state what, unsigned mask, int kind, int line)
+__attribute__((noinline)) void yield(state what, unsigned mask, int kind, int line)
 {
     fiber &self = now.fibers[now.current];
     self.what = what;
     self.mask = mask;
     self.kind = kind;
     self.line = line;
-    swapcontext(&self.context, &now.scheduler);
+    if (_setjmp(self.place) == 0)
+        _longjmp(now.scheduler, 1);
+}
+
+/* Runs a fiber until it waits or ends. */
+__attribute__((noinline)) void resume(fiber &f)
+{
+    if (_setjmp(now.scheduler) != 0)
+        return;
+    if (f.entered)
+        _longjmp(f.place, 1);
+    f.entered = true;
+    swapcontext(&now.outside, &f.context);
 }
 
 void set_thread(int index)
@@ -124,6 +140,7 @@ void run_block()
         f.context.uc_stack.ss_size = STACK;
         f.context.uc_link = nullptr;
         f.what = READY;
+        f.entered = false;
         makecontext(&f.context, fiber_main, 0);
     }
     while (done < count) {
@@ -141,7 +158,7 @@ void run_block()
             int index = ready[pick];
             ready[pick] = ready[i - 1];
             set_thread(index);
-            swapcontext(&now.scheduler, &now.fibers[index].context);
+            resume(now.fibers[index]);
             done += now.fibers[index].what == DONE;
         }
     }
