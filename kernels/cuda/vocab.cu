@@ -3,7 +3,7 @@
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/table.cuh"
 
-#define THREADS 1024
+#define THREADS_MOST 1024
 #define LOGITS_VALUES ((int64_t)1 << 26) /* of a chunk: 256 MB of f32 */
 #define CHUNK_MOST 1024
 #define CHUNK_LEAST 16
@@ -63,6 +63,15 @@ static void make_logits(struct queue *queue, const char *op, struct matrix h, co
 }
 
 /* ---- one row of logits ---- */
+
+/* Threads for a row: about 8 logits each, fixed by the vocabulary alone. */
+static dim3 row_threads(int64_t size)
+{
+    unsigned threads = 32;
+    while (threads < THREADS_MOST && threads * 8 < size)
+        threads *= 2;
+    return dim3(threads);
+}
 
 /* Running maximum and sum of exponentials of what a thread has seen. */
 struct log_sum {
@@ -188,10 +197,10 @@ static void launch_describe(struct queue *queue, int64_t rows, const float *logi
 {
     const int32_t *label = (const int32_t *)rows_from(labels, first);
     if (queue_is_bf16(queue))
-        LAUNCH(describe_rows<__nv_bfloat16>, dim3((unsigned)rows), dim3(THREADS), 0, queue_stream(queue), logits, size,
+        LAUNCH(describe_rows<__nv_bfloat16>, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue), logits, size,
                label, labels.stride, out, (__nv_bfloat16 *)probabilities);
     else
-        LAUNCH(describe_rows<float>, dim3((unsigned)rows), dim3(THREADS), 0, queue_stream(queue), logits, size, label,
+        LAUNCH(describe_rows<float>, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue), logits, size, label,
                labels.stride, out, (float *)probabilities);
 }
 
@@ -252,7 +261,7 @@ void cuda_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *
             int64_t rows = h.rows - first < chunk ? h.rows - first : chunk;
             make_logits(queue, "vocab_cross", view_rows(h, first, rows), vocab, weight, logits);
             make_logits(queue, "vocab_cross", view_rows(t, first, rows), teacher, teacher_weight, logits + chunk * size);
-            LAUNCH(cross_rows, dim3((unsigned)rows), dim3(THREADS), 0, queue_stream(queue), logits, logits + chunk * size,
+            LAUNCH(cross_rows, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue), logits, logits + chunk * size,
                    size, rows_from(cross, first), cross.stride);
             launch_ok(queue, "vocab_cross", h);
         }
@@ -365,10 +374,10 @@ static void loss_chunk(struct queue *queue, struct loss_work *work, struct matri
         rows.teacher = work->teacher;
     }
     if (queue_is_bf16(queue))
-        LAUNCH(loss_gradients<__nv_bfloat16>, dim3((unsigned)h.rows), dim3(THREADS), 0, queue_stream(queue), work->logits,
+        LAUNCH(loss_gradients<__nv_bfloat16>, dim3((unsigned)h.rows), row_threads(work->size), 0, queue_stream(queue), work->logits,
                work->size, rows, (__nv_bfloat16 *)work->gradient);
     else
-        LAUNCH(loss_gradients<float>, dim3((unsigned)h.rows), dim3(THREADS), 0, queue_stream(queue), work->logits,
+        LAUNCH(loss_gradients<float>, dim3((unsigned)h.rows), row_threads(work->size), 0, queue_stream(queue), work->logits,
                work->size, rows, (float *)work->gradient);
     struct matrix to = view_rows(dh, first, h.rows);
     weigh_vocab(queue, "vocab_loss", h.rows, work->size, work->gradient, work->weight, to);
