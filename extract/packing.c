@@ -10,7 +10,6 @@ struct stream {
     int32_t *ids; /* [rows + 1], the first `filled` are there */
     int32_t *starts; /* [rows + 1], places in ids where documents start */
     int filled, started;
-    bool begins; /* the next id is a document's first */
     uint64_t sequences, documents;
 };
 
@@ -67,12 +66,11 @@ static int put_sequence(struct packing *packing, enum split split, struct error 
     return 0;
 }
 
-static int append_id(struct packing *packing, enum split split, int32_t id, struct error *error)
+static int append_id(struct packing *packing, enum split split, int32_t id, bool starts, struct error *error)
 {
     struct stream *stream = &packing->stream[split];
-    if (stream->begins)
+    if (starts)
         stream->starts[stream->started++] = stream->filled;
-    stream->begins = false;
     stream->ids[stream->filled++] = id;
     return stream->filled > packing->rules.rows ? put_sequence(packing, split, error) : 0;
 }
@@ -80,15 +78,15 @@ static int append_id(struct packing *packing, enum split split, int32_t id, stru
 int packing_append(struct packing *packing, enum split split, const int32_t *ids, size_t count, bool first,
                    bool last, struct error *error)
 {
-    struct stream *stream = &packing->stream[split];
-    if (first && packing_wants(packing, split)) {
-        stream->begins = true;
-        stream->documents++;
-    }
+    if (!packing_wants(packing, split))
+        return 0;
+    packing->stream[split].documents += first;
     for (size_t i = 0; i < count && packing_wants(packing, split); i++)
-        if (append_id(packing, split, ids[i], error) < 0)
+        if (append_id(packing, split, ids[i], first && i == 0, error) < 0)
             return -1;
-    return last && packing_wants(packing, split) ? append_id(packing, split, packing->rules.end, error) : 0;
+    if (!last || !packing_wants(packing, split))
+        return 0;
+    return append_id(packing, split, packing->rules.end, first && count == 0, error);
 }
 
 void packing_finish(struct packing *packing)
@@ -142,10 +140,10 @@ json_t *packing_save(const struct packing *packing, struct error *error)
     json_t *splits = json_array();
     for (int split = 0; split < SPLIT_COUNT; split++) {
         const struct stream *stream = &packing->stream[split];
-        json_t *object = json_pack("{s:I, s:I, s:b, s:o, s:o}", "sequences", (json_int_t)stream->sequences,
-                                   "documents", (json_int_t)stream->documents, "begins", (int)stream->begins,
-                                   "ids", list_to_json(stream->ids, stream->filled), "starts",
-                                   list_to_json(stream->starts, stream->started));
+        json_t *object =
+            json_pack("{s:I, s:I, s:o, s:o}", "sequences", (json_int_t)stream->sequences, "documents",
+                      (json_int_t)stream->documents, "ids", list_to_json(stream->ids, stream->filled), "starts",
+                      list_to_json(stream->starts, stream->started));
         if (json_array_append_new(splits, object) < 0) {
             json_decref(splits);
             error_set(error, "out of memory");
@@ -172,7 +170,6 @@ int packing_restore(struct packing *packing, const json_t *state, struct error *
         for (int i = 0; i < stream->started; i++)
             if (stream->starts[i] >= stream->filled || (i > 0 && stream->starts[i] <= stream->starts[i - 1]))
                 return error_set(error, "packing: the document starts are damaged");
-        stream->begins = json_is_true(json_object_get(object, "begins"));
         stream->sequences = (uint64_t)sequences;
         stream->documents = (uint64_t)documents;
     }

@@ -362,6 +362,22 @@ TEST(corpus_long_token_documents)
     }
 }
 
+/* The second document begins where what was read ahead holds exactly one piece. */
+TEST(corpus_token_document_behind_one_of_a_piece)
+{
+    enum { FIRST = PIECE_BYTES / 2 - 1, SECOND = PIECE_BYTES / 2 + 100, COUNT = FIRST + 1 + SECOND };
+    static uint16_t ids[COUNT];
+    struct piece_list pieces = {0};
+    for (int i = 0; i < COUNT; i++)
+        ids[i] = i == FIRST ? 0 : 5;
+    REQUIRE_OK(read_file(write_bytes("two.u16", ids, sizeof ids), &rules, &pieces));
+    REQUIRE(pieces.count == 3);
+    CHECK(pieces.piece[0].ids.count == FIRST && pieces.piece[0].last);
+    CHECK(pieces.piece[1].first && !pieces.piece[1].last && pieces.piece[2].last);
+    CHECK(pieces.piece[1].ids.count + pieces.piece[2].ids.count == SECOND);
+    piece_list_free(&pieces);
+}
+
 TEST(corpus_held_out_share_is_stable)
 {
     int held_out = 0;
