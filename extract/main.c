@@ -201,7 +201,8 @@ static int tokenize(struct extraction *extraction, struct tokenize_result *resul
                          "the training documents do not fill one sequence of %d tokens: give more text, or a "
                          "smaller --seq-len (and another --out)",
                          options->rows);
-    if (result->sequences[SPLIT_HELD_OUT] == 0)
+    const bool wanted = options->held_out > 0 || options->held_out_corpus.count > 0;
+    if (wanted && result->sequences[SPLIT_HELD_OUT] == 0)
         fprintf(stderr,
                 "extract: warning: no held-out sequence: of %" PRIu64 " documents too few were chosen; "
                 "--held-out-corpus names some, --held-out a larger share\n",

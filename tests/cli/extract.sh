@@ -127,6 +127,22 @@ texts() {
         says err "latin.txt: byte 3: is not UTF-8"
 }
 
+# The value of a number in the last command's JSON.
+number() { sed -nE "s/^ *\"$1\": ([0-9]+),?$/\1/p" "$work/out"; }
+
+# What the program says it needs suffices, with the weights one layer at a time; all of them take their
+# size in the compute type and less than 1 GB more.
+memory() {
+    local taps=(--model "$model" --corpus "$ids" --held-out 0 --tokens 1024 --taps 8 --json)
+    run 1 extract "${taps[@]}" --out "$work/memory" --memory 1M && says err "this model needs at least" || return 1
+    local least
+    least=$(sed -nE 's/.*at least ([0-9]+)(\.[0-9]+)? MB.*/\1/p' "$work/err")
+    run 0 extract "${taps[@]}" --out "$work/memory" --memory "${least}M" && says out '"resident": false' &&
+        [ "$(number peak_memory)" -le $((least * 1048576)) ] &&
+        run 0 extract "${taps[@]}" --out "$work/resident" && says out '"resident": true' &&
+        [ "$(number peak_memory)" -le $(($(number weight_bytes) + 1000000000)) ]
+}
+
 check help_and_version
 check wrong_usage
 check missing_files
@@ -140,4 +156,5 @@ check changed_options
 check changed_file_of_the_same_size
 check full_output
 check_with_model texts
+check_with_model memory
 finish
