@@ -26,29 +26,29 @@ static const char style[] =
     "'DejaVu Sans',sans-serif}\n"
     "main{max-width:1120px;margin:0 auto;padding:28px 24px 48px}\n"
     "h1{font-size:26px;margin:0 0 2px}h2{font-size:18px;margin:34px 0 10px}\n"
-    "p{margin:6px 0;max-width:80ch}.quiet{color:#5d6876}\n"
+    "p{margin:6px 0;max-width:110ch}.quiet{color:#5d6876}\n"
     ".cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(165px,1fr));gap:12px;margin:18px 0}\n"
     ".card{background:#fff;border:1px solid #e3e6ea;border-radius:8px;padding:10px 14px}\n"
     ".card b{display:block;font-size:20px;font-weight:600}.card span{color:#5d6876;font-size:13px}\n"
-    ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(430px,1fr));gap:16px}\n"
+    ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(430px,100%),1fr));gap:16px}\n"
     "figure{margin:0;background:#fff;border:1px solid #e3e6ea;border-radius:8px;padding:12px}\n"
     "figure svg{width:100%;height:auto;display:block}\n"
     ".wide{overflow-x:auto;background:#fff;border:1px solid #e3e6ea;border-radius:8px}\n"
     "table{border-collapse:collapse;width:100%;font-size:14px}\n"
-    "th,td{padding:7px 12px;text-align:right;border-bottom:1px solid #edeff2;white-space:nowrap}\n"
+    "th,td{padding:7px 10px;text-align:right;border-bottom:1px solid #edeff2;white-space:nowrap}\n"
     "th{color:#5d6876;font-weight:600;font-size:13px}tr:last-child td{border-bottom:0}\n"
     "th.text,td.text{text-align:left}tr.full td{color:#5d6876;font-style:italic}\n"
     ".swatch{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:8px}\n"
-    ".bar{display:inline-block;height:8px;border-radius:2px;background:#2f6db3;vertical-align:1px}\n"
-    ".rail{display:inline-block;width:90px;margin-right:8px;background:#edeff2;border-radius:2px;"
-    "text-align:left;line-height:8px}\n"
-    ".stack{display:flex;width:220px;height:12px;border-radius:3px;overflow:hidden;background:#e3e6ea}\n"
+    ".bar{display:block;height:8px;border-radius:2px;background:#2f6db3}\n"
+    ".rail{display:inline-block;width:90px;margin-right:8px;background:#edeff2;border-radius:2px}\n"
+    ".stack{display:flex;width:150px;height:12px;border-radius:3px;overflow:hidden;background:#e3e6ea}\n"
     ".legend{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px;color:#3b4552;margin:6px 4px 2px}\n"
-    ".warn{background:#fff6e0;border:1px solid #ecd8a0;border-radius:8px;padding:8px 14px;margin:12px 0}\n"
+    ".verdict{background:#fff6e0;border:1px solid #ecd8a0;border-radius:8px;padding:8px 14px;margin:12px 0}\n"
     ".grid{stroke:#e8ebee;stroke-width:1}.tick{fill:#5d6876;font-size:11px}\n"
     ".label{fill:#3b4552;font-size:12px}.title{fill:#1d2530;font-size:14px;font-weight:600}\n"
     ".line{fill:none;stroke-width:1.8;stroke-linejoin:round}.mark{stroke:#fff;stroke-width:1}\n"
-    ".rule{stroke:#1d2530;stroke-width:1.2;stroke-dasharray:5 4}.note{fill:#3b4552;font-size:11px}\n"
+    ".rule{stroke:#1d2530;stroke-width:1.2;stroke-dasharray:5 4}\n"
+    ".note{fill:#3b4552;font-size:11px;paint-order:stroke;stroke:#fff;stroke-width:3px}\n"
     "footer{margin-top:36px;color:#5d6876;font-size:13px}\n";
 
 static const char *row_colour(int place)
@@ -72,8 +72,7 @@ static double fact(const struct run_folder *run, const char *name)
     return json_number_value(json_object_get(run->facts, name));
 }
 
-static void write_facts(struct string *out, const struct run_folder *run, const struct stores *stores,
-                        const struct leaderboard *board)
+static void write_facts(struct string *out, const struct run_folder *run, const struct leaderboard *board)
 {
     char text[64];
     const double rows = fact(run, "rows");
@@ -88,9 +87,7 @@ static void write_facts(struct string *out, const struct run_folder *run, const 
     card(out, text, "full model's held-out loss");
     card(out, format_duration(fact(run, "seconds"), text, sizeof text), "training time");
     card(out, format_duration(fact(run, "stall_seconds"), text, sizeof text), "waiting for the store");
-    card(out, format_bytes(fact(run, "peak_memory"), text, sizeof text), "peak memory");
-    snprintf(text, sizeof text, "%d", stores->config.layers);
-    card(out, text, "layers of the model");
+    card(out, format_bytes(fact(run, "peak_memory"), text, sizeof text), "peak memory, with the mapped store");
     string_print(out, "</div>\n");
 }
 
@@ -119,11 +116,9 @@ static void write_row(struct string *out, const struct leaderboard_row *row, int
     string_print(
         out,
         "<tr><td>%d</td><td class=\"text\"><span class=\"swatch\" style=\"background:%s\"></span>%s</td>"
-        "<td>%s</td><td class=\"text\">%s</td><td class=\"text\">%s</td><td class=\"text\">%s</td>"
-        "<td class=\"text\">%s</td><td>%g</td><td>%.3f M</td>",
+        "<td>%s</td><td class=\"text\">%s</td><td class=\"text\">%s</td><td>%.3f M</td>",
         place + 1, row_colour(place), config->id, config->tap, head_kind_name(config->spec.kind),
-        head_output_name(config->spec.output), head_init_name(config->init), trial_loss_name(config->loss),
-        config->rate, (double)row->trained / 1e6);
+        trial_loss_name(config->loss), (double)row->trained / 1e6);
     if (row->finished) {
         const struct evaluation *result = &row->last->held_out;
         string_print(out,
@@ -143,14 +138,14 @@ static void write_table(struct string *out, const struct leaderboard *board)
     string_print(out,
                  "<h2>Trials, ranked by their distance from the full model</h2>\n<div class=\"wide\"><table>\n"
                  "<tr><th>rank</th><th class=\"text\">trial</th><th>tap</th><th class=\"text\">head</th>"
-                 "<th class=\"text\">output</th><th class=\"text\">init</th><th class=\"text\">loss</th>"
-                 "<th>rate</th><th>trained</th><th>held-out loss</th><th>KL</th><th>agreement</th></tr>\n");
+                 "<th class=\"text\">goal</th><th>trained</th><th>held-out loss</th><th>KL</th>"
+                 "<th>agreement</th></tr>\n");
     for (int i = 0; i < board->count; i++)
         write_row(out, &board->row[i], i);
     string_print(
         out,
         "<tr class=\"full\"><td></td><td class=\"text\">full model</td><td></td><td></td><td></td><td></td>"
-        "<td></td><td></td><td></td><td>%.4f</td><td>0</td><td>100 %%</td></tr>\n</table></div>\n"
+        "<td>%.4f</td><td>0</td><td>100 %%</td></tr>\n</table></div>\n"
         "<p class=\"quiet\">Loss: on the next token, nats per token. KL: of the head from the full "
         "model, nats per token. Agreement: how often their likeliest tokens are the same. All on "
         "held-out text.</p>\n",
@@ -236,7 +231,6 @@ static void write_held_out_curves(struct string *out, const struct leaderboard *
     }
     string_print(out, "<figure>");
     svg_begin(&chart, "Held-out loss on the next token");
-    svg_rule(&chart, SVG_ACROSS, board->full_loss, "full model");
     for (int i = board->count - 1; i >= 0; i--) {
         const struct metrics *metrics = &board->row[i].metrics;
         struct svg_point last = {NAN, NAN};
@@ -253,15 +247,17 @@ static void write_held_out_curves(struct string *out, const struct leaderboard *
             last = pair[1];
         }
     }
+    svg_rule(&chart, SVG_ACROSS, board->full_loss, "full model");
     svg_end(&chart);
     string_print(out, "</figure>\n");
 }
 
 static void write_curves(struct string *out, const struct leaderboard *board)
 {
+    if (board->steps == 0)
+        return;
     string_print(out, "<h2>Curves</h2>\n<div class=\"charts\">\n");
-    if (board->steps > 0)
-        write_training_curves(out, board);
+    write_training_curves(out, board);
     write_held_out_curves(out, board);
     string_print(out, "</div>\n<div class=\"legend\">");
     for (int i = 0; i < board->count && i < COLOURS; i++)
@@ -340,6 +336,7 @@ static void write_trade_off(struct string *out, const struct policy *policy)
         .height = 330,
         .x = empty_axis("mean layers run", false),
         .y = {.label = "agreement of tokens that left", .least = 1, .most = 1, .percent = true}};
+    double noted = 0; /* depth of the last threshold that is written out */
     stretch(&chart.x, policy->layers);
     for (int i = 0; i < policy->rows; i++) {
         stretch(&chart.x, policy->row[i].depth);
@@ -360,7 +357,10 @@ static void write_trade_off(struct string *out, const struct policy *policy)
                  100 * row->agreement);
         snprintf(note, sizeof note, "%g", row->threshold);
         svg_mark(&chart, point, SVG_CIRCLE, colours[0], hint);
-        svg_note(&chart, point, note);
+        if (i == 0 || fabs(row->depth - noted) > 0.04 * (chart.x.most - chart.x.least)) {
+            svg_note(&chart, point, note);
+            noted = row->depth;
+        }
     }
     svg_end(&chart);
     string_print(out, "</figure>\n");
@@ -377,7 +377,6 @@ static void write_speedup(struct string *out, const struct policy *policy)
         stretch(&chart.y, policy->row[i].speedup);
     string_print(out, "<figure>");
     svg_begin(&chart, "Predicted speed of decoding one token at a time");
-    svg_rule(&chart, SVG_ACROSS, 1, "full model");
     for (int i = 0; i < policy->rows; i++) {
         const struct policy_row *row = &policy->row[i];
         const struct svg_point point = {row->threshold, row->speedup};
@@ -389,6 +388,7 @@ static void write_speedup(struct string *out, const struct policy *policy)
         snprintf(hint, sizeof hint, "threshold %g: %.2fx", row->threshold, row->speedup);
         svg_mark(&chart, point, SVG_CIRCLE, colours[3], hint);
     }
+    svg_rule(&chart, SVG_ACROSS, 1, "full model");
     svg_end(&chart);
     string_print(out, "</figure>\n");
 }
@@ -404,7 +404,7 @@ static void write_exit_table(struct string *out, const struct policy *policy)
         string_print(out, "<th><span class=\"swatch\" style=\"background:%s\"></span>exit %s</th>",
                      row_colour(e), name);
     }
-    string_print(out, "<th>agreement</th><th>mean layers</th><th>predicted speed</th></tr>\n");
+    string_print(out, "<th>agreement</th><th>mean layers</th><th>speed</th></tr>\n");
     for (int i = 0; i < policy->rows; i++) {
         const struct policy_row *row = &policy->row[i];
         string_print(out, "<tr><td>%g</td><td><div class=\"stack\">", row->threshold);
@@ -425,22 +425,14 @@ static void write_exit_table(struct string *out, const struct policy *policy)
 
 static void write_exits(struct string *out, const struct policy *policy)
 {
-    double fastest = 0;
-    for (int i = 0; i < policy->rows; i++)
-        fastest = fmax(fastest, policy->row[i].speedup);
-    string_print(
-        out,
-        "<h2>Confidence exits</h2>\n<p>A token leaves at the first exit whose likeliest token has at least "
-        "the threshold's probability. The exits are the best trial of each tap; the policy written with "
-        "this run uses the threshold %g.</p>\n",
-        policy->exit[0].threshold);
-    if (fastest <= 1)
-        string_print(
-            out,
-            "<div class=\"warn\">At every threshold these exits together are predicted to be slower than "
-            "the full model (at best %.2fx): a check costs %.1f layers, and every token that does not "
-            "leave pays for all of them.</div>\n",
-            fastest, policy->cost_head + policy->cost_output);
+    char verdict[512];
+    string_print(out,
+                 "<h2>Confidence exits</h2>\n<p>A token leaves at the first exit whose likeliest token has at "
+                 "least the threshold's probability. The exits are the best trial of each tap.</p>\n"
+                 "<div class=\"verdict\">");
+    policy_verdict(policy, verdict, sizeof verdict);
+    html_escape(out, verdict);
+    string_print(out, "</div>\n");
     string_print(out, "<div class=\"charts\">\n");
     write_trade_off(out, policy);
     write_speedup(out, policy);
@@ -461,7 +453,7 @@ int html_report_write(const struct run_folder *run, const struct stores *stores,
     const json_t *numerics = json_object_get(run->facts, "numerics");
     int result = -1;
     write_head(&text, stores);
-    write_facts(&text, run, stores, board);
+    write_facts(&text, run, board);
     write_table(&text, board);
     write_curves(&text, board);
     write_depth(&text, stores, board);

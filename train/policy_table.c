@@ -203,10 +203,36 @@ done:
 
 /* ---- for people ---- */
 
+void policy_verdict(const struct policy *policy, char *text, size_t size)
+{
+    const double threshold = policy->exit[0].threshold, check = policy->cost_head + policy->cost_output;
+    const struct policy_row *row = &policy->row[policy->rows - 1];
+    double leaving = 0;
+    for (int i = 0; i < policy->rows; i++) {
+        if (policy->row[i].threshold == threshold)
+            row = &policy->row[i];
+    }
+    for (int e = 0; e < policy->exits; e++)
+        leaving += row->exit_rate[e];
+    int length = snprintf(text, size, "The policy's threshold is %g: %.1f %% of the tokens leave early",
+                          threshold, 100 * leaving);
+    if (leaving > 0)
+        length += snprintf(text + length, size - (size_t)length, ", and %.1f %% of those are the full model's",
+                           100 * row->agreement);
+    if (row->speedup <= 1)
+        snprintf(
+            text + length, size - (size_t)length,
+            ". Predicted to be slower than the full model, at %.2f times its speed: every check that lets a "
+            "token go on costs %.1f layers, and there are up to %d of them.",
+            row->speedup, check, policy->exits);
+    else
+        snprintf(text + length, size - (size_t)length, ". Predicted speed: %.2f times the full model's.",
+                 row->speedup);
+}
+
 void policy_table_print(const struct policy *policy, FILE *stream)
 {
-    char name[TAP_NAME_SIZE];
-    double fastest = 0;
+    char name[TAP_NAME_SIZE], verdict[512];
     fprintf(stream, "threshold");
     for (int e = 0; e < policy->exits; e++) {
         tap_name(policy->exit[e].tap, policy->layers, name);
@@ -223,17 +249,11 @@ void policy_table_print(const struct policy *policy, FILE *stream)
         else
             fprintf(stream, "  %7.1f %%", 100 * row->agreement);
         fprintf(stream, "  %10.2f  %17.2fx\n", row->depth, row->speedup);
-        fastest = row->speedup > fastest ? row->speedup : fastest;
     }
-    fprintf(
-        stream,
-        "Costs are predicted from parameter counts, decoding one token at a time: a check costs %.2f layers "
-        "(%.2f the head, %.2f the output product).\n",
-        policy->cost_head + policy->cost_output, policy->cost_head, policy->cost_output);
-    if (fastest <= 1)
-        fprintf(
-            stream,
-            "At every threshold these exits are predicted to be slower than the full model (at best %.2fx): "
-            "the checks cost more than the layers they save.\n",
-            fastest);
+    policy_verdict(policy, verdict, sizeof verdict);
+    fprintf(stream,
+            "%s\nSpeeds are predicted from parameter counts, decoding one token at a time: a check costs %.2f "
+            "layers "
+            "(%.2f the head, %.2f the output product).\n",
+            verdict, policy->cost_head + policy->cost_output, policy->cost_head, policy->cost_output);
 }

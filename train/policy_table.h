@@ -48,7 +48,10 @@ int policy_choose(struct trial *const *trials, int count, int layers, struct tri
 int policy_table_write(const struct evaluation_setting *setting, struct trial *const *best, int count,
                        const char *folder, bool *complete, struct error *error);
 
-/* The table for people, with a plain word where exits are predicted not to pay. */
+/* One or two plain sentences: what the policy's own threshold does, and whether it is predicted to pay. */
+void policy_verdict(const struct policy *policy, char *text, size_t size);
+
+/* The table for people, with the verdict. */
 void policy_table_print(const struct policy *policy, FILE *stream);
 
 #endif

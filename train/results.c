@@ -103,7 +103,8 @@ static void print_text(const struct training *training, const struct leaderboard
         policy_table_print(policy, stdout);
     }
     printf(
-        "\nTime %s, of that %s waiting for the store; peak memory %s.\nReport: %s/report.html\n",
+        "\nTime %s, of that %s waiting for the store; peak memory %s (pages of the mapped store "
+        "included).\nReport: %s/report.html\n",
         format_duration(json_number_value(json_object_get(run->facts, "seconds")), time, sizeof time),
         format_duration(json_number_value(json_object_get(run->facts, "stall_seconds")), stall, sizeof stall),
         format_bytes(json_number_value(json_object_get(run->facts, "peak_memory")), memory, sizeof memory),

@@ -96,24 +96,30 @@ static void draw_tick(struct svg_chart *chart, enum svg_direction direction, dou
                      x, chart->width - RIGHT, y, y, x - 7, y + 4, text);
 }
 
-static void draw_axis(struct svg_chart *chart, enum svg_direction direction)
+/* Powers of ten, with 2 and 5 times as much between them where there are few. */
+static void draw_decades(struct svg_chart *chart, enum svg_direction direction, const struct svg_axis *axis)
 {
-    const struct svg_axis *axis = direction == SVG_DOWN ? &chart->x : &chart->y;
-    if (!axis->log) {
-        const double step = round_step(axis->most - axis->least, direction == SVG_DOWN ? 8 : 6);
-        for (double value = axis->least; value <= axis->most + step / 2; value += step)
-            draw_tick(chart, direction, value);
-        return;
-    }
-    /* Few ticks over many decades: powers of ten alone. */
-    static const double fine[] = {1, 2, 5};
+    static const double factors[] = {1, 2, 5};
     const int count = axis->most / axis->least > 300 ? 1 : 3;
     for (double power = pow(10, floor(log10(axis->least))); power <= axis->most; power *= 10) {
         for (int i = 0; i < count; i++) {
-            if (power * fine[i] >= axis->least && power * fine[i] <= axis->most)
-                draw_tick(chart, direction, power * fine[i]);
+            if (power * factors[i] >= axis->least && power * factors[i] <= axis->most)
+                draw_tick(chart, direction, power * factors[i]);
         }
     }
+}
+
+static void draw_axis(struct svg_chart *chart, enum svg_direction direction)
+{
+    const struct svg_axis *axis = direction == SVG_DOWN ? &chart->x : &chart->y;
+    if (axis->log && axis->most / axis->least > 8) {
+        draw_decades(chart, direction, axis);
+        return;
+    }
+    const double step = round_step(axis->most - axis->least, direction == SVG_DOWN ? 8 : 6);
+    const double first = ceil(axis->least / step - 1e-9) * step;
+    for (int i = 0; first + i * step <= axis->most + step * 1e-9; i++)
+        draw_tick(chart, direction, first + i * step);
 }
 
 void svg_begin(struct svg_chart *chart, const char *title)
@@ -122,7 +128,6 @@ void svg_begin(struct svg_chart *chart, const char *title)
     const double middle = (TOP + chart->height - BOTTOM) / 2;
     widen(&chart->x);
     widen(&chart->y);
-    chart->rule_top = TOP + 12;
     string_print(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"", chart->width, chart->height);
     html_escape(out, title);
     string_print(out, "\">\n<text class=\"title\" x=\"%g\" y=\"18\">", LEFT);
@@ -199,7 +204,8 @@ void svg_note(struct svg_chart *chart, struct svg_point point, const char *text)
     const double x = place_x(chart, point.x), y = place_y(chart, point.y);
     if (!isfinite(x) || !isfinite(y))
         return;
-    string_print(chart->out, "<text class=\"note\" x=\"%.1f\" y=\"%.1f\">", x + 7, y - 6);
+    string_print(chart->out, "<text class=\"note\" x=\"%.1f\" y=\"%.1f\">", x + 7,
+                 y < TOP + 12 ? y + 15 : y - 6);
     html_escape(chart->out, text);
     string_print(chart->out, "</text>\n");
 }
@@ -214,10 +220,14 @@ void svg_rule(struct svg_chart *chart, enum svg_direction direction, double valu
     const double x2 = down ? x : chart->width - RIGHT, y2 = down ? chart->height - BOTTOM : y;
     string_print(chart->out, "<line class=\"rule\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>", x, y, x2,
                  y2);
-    string_print(chart->out, "<text class=\"note\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">",
-                 down ? x - 5 : x2 - 4, down ? chart->rule_top : y - 5);
+    if (down)
+        string_print(
+            chart->out,
+            "<text class=\"note\" transform=\"translate(%.1f %.1f) rotate(-90)\" text-anchor=\"middle\">",
+            x - 5, (y + y2) / 2);
+    else
+        string_print(chart->out, "<text class=\"note\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">", x2 - 4,
+                     y - 5);
     html_escape(chart->out, label);
     string_print(chart->out, "</text>\n");
-    if (down)
-        chart->rule_top += 14;
 }

@@ -32,7 +32,6 @@ struct svg_chart {
     struct string *out;
     double width, height; /* of the whole, in units of the view box */
     struct svg_axis x, y;
-    double rule_top; /* where the next label of a rule down goes */
 };
 
 struct svg_point {

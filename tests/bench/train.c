@@ -1,0 +1,241 @@
+/* train: what training costs beside the vocabulary products it cannot do without, on a made store with the
+ * shape of SmolLM2-135M: `train [REPEATS [SEQUENCES]]`.
+ *
+ * A tied head needs two products of all its tokens with the output weight: logits, and their gradient. They
+ * are measured bare, by op_matmul and op_matmul_grad in the chunks that are fastest, in turn with whole
+ * steps of training (reading and decoding, the teacher's values, forward, loss, backward, optimizer), so
+ * that a machine that becomes slower does so for all. Medians. */
+#include "tests/train_fixture.h"
+
+#include <unistd.h>
+
+#include "common/base/cli.h"
+#include "common/base/clock.h"
+#include "common/base/pool.h"
+#include "train/trial.h"
+
+enum { REPEATS_MAX = 100, TRIALS = 16 };
+
+static const struct train_fixture fixture = {
+    .layers = 2,
+    .hidden = 576,
+    .intermediate = 1536,
+    .vocab = 49152,
+    .rows = 512,
+    .train = 4,
+    .held_out = 1,
+    .taps = "1,1.mid,final",
+    .codec = "lossless",
+    .seed = 1,
+};
+
+struct bench {
+    struct stores stores;
+    struct backend *backend;
+    struct queue *queue;
+    struct shared *shared;
+    struct workspace *workspace;
+    struct feed *feed;
+    struct buffer *logits, *states, *gradient;
+    int64_t rows; /* M */
+};
+
+static int open_bench(struct bench *bench, const char *folder, int sequences, int steps, struct error *error)
+{
+    const struct tap taps[] = {{1, false}, {1, true}};
+    const int64_t rows = (int64_t)sequences * fixture.rows;
+    *bench = (struct bench){.rows = rows};
+    if (train_fixture_create(&fixture, folder, error) < 0 ||
+        stores_open(&folder, 1, &bench->stores, error) < 0 ||
+        backend_open("cpu", &(struct backend_options){0}, &bench->backend, error) < 0 ||
+        queue_create(bench->backend, &bench->queue, error) < 0 ||
+        shared_create(&bench->stores, bench->backend, taps, 2, rows, &bench->shared, error) < 0 ||
+        workspace_create(bench->backend, rows, fixture.hidden, &bench->workspace, error) < 0)
+        return -1;
+    const struct feed_plan plan = {.split = SPLIT_TRAIN,
+                                   .shuffled = true,
+                                   .tap = bench->shared->tap,
+                                   .taps = bench->shared->taps,
+                                   .sequences = sequences,
+                                   .end = (uint64_t)(sequences * steps)};
+    if (feed_open(&bench->stores, &plan, processor_count(), &bench->feed, error) < 0)
+        return -1;
+    const size_t row = (size_t)rows * sizeof(float), hidden = (size_t)fixture.hidden;
+    if (buffer_create(bench->backend, 512 * sizeof(float) * (size_t)fixture.vocab, &bench->logits, error) < 0 ||
+        buffer_create(bench->backend, row * hidden, &bench->states, error) < 0)
+        return -1;
+    return buffer_create(bench->backend, row * hidden, &bench->gradient, error);
+}
+
+static void close_bench(struct bench *bench)
+{
+    feed_close(bench->feed);
+    buffer_destroy(bench->logits);
+    buffer_destroy(bench->states);
+    buffer_destroy(bench->gradient);
+    workspace_destroy(bench->workspace);
+    shared_destroy(bench->shared);
+    queue_destroy(bench->queue);
+    backend_close(bench->backend);
+    stores_close(&bench->stores);
+}
+
+/* Seconds of the two products of all rows, `chunk` rows at a time. */
+static double time_products(struct bench *bench, int64_t chunk, struct error *error)
+{
+    struct matrix states = matrix_f32(bench->states, bench->rows, fixture.hidden);
+    struct matrix gradient = matrix_f32(bench->gradient, bench->rows, fixture.hidden);
+    struct matrix logits = matrix_f32(bench->logits, chunk, fixture.vocab);
+    const double started = clock_seconds();
+    for (int64_t first = 0; first < bench->rows; first += chunk) {
+        op_matmul(bench->queue, matrix_rows(states, first, chunk), bench->shared->output, logits, OP_STORE);
+        op_matmul_grad(bench->queue, logits, bench->shared->output, matrix_rows(gradient, first, chunk),
+                       OP_STORE);
+    }
+    return queue_wait(bench->queue, error) < 0 ? -1 : clock_seconds() - started;
+}
+
+/* Seconds of one step of `count` trials. */
+static double time_step(struct bench *bench, struct trial *const *trials, int count, struct error *error)
+{
+    const struct feed_batch *batch;
+    struct trial_result result;
+    unsigned teach = TEACH_NOTHING;
+    const double started = clock_seconds();
+    for (int i = 0; i < count; i++)
+        teach |= trial_teaching(trials[i]);
+    if (feed_next(bench->feed, &batch, error) < 0 || shared_load(bench->shared, batch, teach, error) < 0)
+        return -1;
+    for (int i = 0; i < count; i++) {
+        if (trial_step(trials[i], bench->workspace, bench->shared, 1000, &result, error) < 0)
+            return -1;
+    }
+    return clock_seconds() - started;
+}
+
+static int make_trial(struct bench *bench, const char *kind, bool mid, enum trial_loss loss,
+                      struct trial **trial, struct error *error)
+{
+    const struct head_shape shape = stores_head_shape(&bench->stores);
+    const struct head_source source = stores_head_source(&bench->stores);
+    const struct trial_config config = {
+        .spec = {head_kind_find(kind, error), OUTPUT_TIED, {1, mid}},
+        .loss = loss,
+        .rate = 1e-4,
+        .clip = 1,
+        .beta1 = 0.9,
+        .beta2 = 0.95,
+        .epsilon = 1e-5,
+    };
+    if (trial_create(&config, &shape, bench->backend, bench->workspace, trial, error) < 0)
+        return -1;
+    return head_initialise((*trial)->head, INIT_COPY, 1, &source, error);
+}
+
+static int compare_seconds(const void *left, const void *right)
+{
+    const double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+static double median(double *seconds, int count)
+{
+    qsort(seconds, (size_t)count, sizeof *seconds, compare_seconds);
+    return seconds[count / 2];
+}
+
+enum { CASE_PRODUCTS, CASE_CROSS_ENTROPY, CASE_MLP, CASE_SWEEP, CASES };
+
+/* One round of every case; the first one of all is not kept. */
+static int run_round(struct bench *bench, struct trial *const *trials, int64_t chunk, double seconds[CASES],
+                     struct error *error)
+{
+    seconds[CASE_PRODUCTS] = time_products(bench, chunk, error);
+    seconds[CASE_CROSS_ENTROPY] = time_step(bench, trials + TRIALS, 1, error);
+    seconds[CASE_MLP] = time_step(bench, trials + TRIALS + 1, 1, error);
+    seconds[CASE_SWEEP] = time_step(bench, trials, TRIALS, error);
+    for (int i = 0; i < CASES; i++) {
+        if (seconds[i] < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* The chunk of rows whose products are fastest. */
+static int64_t best_chunk(struct bench *bench, struct error *error)
+{
+    int64_t best = 0;
+    double least = 0;
+    for (int64_t chunk = 64; chunk <= 512; chunk *= 2) {
+        time_products(bench, chunk, error);
+        const double seconds = time_products(bench, chunk, error);
+        if (best == 0 || seconds < least) {
+            best = chunk;
+            least = seconds;
+        }
+    }
+    return best;
+}
+
+static int measure(struct bench *bench, int repeats, struct error *error)
+{
+    struct trial *trials[TRIALS + 2];
+    double seconds[CASES][REPEATS_MAX], round[CASES], typical[CASES];
+    for (int i = 0; i < TRIALS; i++) {
+        if (make_trial(bench, "affine", false, LOSS_DISTILLATION, &trials[i], error) < 0)
+            return -1;
+    }
+    if (make_trial(bench, "affine", false, LOSS_CROSS_ENTROPY, &trials[TRIALS], error) < 0 ||
+        make_trial(bench, "mlp", true, LOSS_CROSS_ENTROPY, &trials[TRIALS + 1], error) < 0)
+        return -1;
+    const int64_t chunk = best_chunk(bench, error);
+    for (int i = -1; i < repeats; i++) {
+        if (run_round(bench, trials, chunk, round, error) < 0)
+            return -1;
+        for (int c = 0; i >= 0 && c < CASES; c++)
+            seconds[c][i] = round[c];
+    }
+    for (int c = 0; c < CASES; c++)
+        typical[c] = median(seconds[c], repeats);
+    const double pair = typical[CASE_PRODUCTS], tokens = (double)bench->rows;
+    printf("train: %lld tokens a step, hidden 576, vocabulary 49152, %s, medians of %d\n",
+           (long long)bench->rows, backend_identity(bench->backend), repeats);
+    printf("  two vocabulary products, %lld rows at a time  %8.1f tokens/s  (%.0f GFLOP/s)\n", (long long)chunk,
+           tokens / pair, 4e-9 * tokens * fixture.hidden * fixture.vocab / pair);
+    printf("  affine, cross-entropy          %8.1f tokens/s  %.3f times its two products (target 1.2)\n",
+           tokens / typical[CASE_CROSS_ENTROPY], typical[CASE_CROSS_ENTROPY] / pair);
+    printf("  mlp, cross-entropy             %8.1f tokens/s  %.3f times its two products\n",
+           tokens / typical[CASE_MLP], typical[CASE_MLP] / pair);
+    printf(
+        "  %d affine, distillation        %8.1f tokens/s  %.3f times the two products of each (target 1.3)\n",
+        TRIALS, tokens / typical[CASE_SWEEP], typical[CASE_SWEEP] / TRIALS / pair);
+    printf("  waiting for the store          %8.3f s\n", feed_waiting(bench->feed));
+    for (int i = 0; i < TRIALS + 2; i++)
+        trial_destroy(trials[i]);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *top = getenv("TMPDIR");
+    char folder[4096], command[4200];
+    struct error error = {""};
+    struct bench bench;
+    int64_t repeats = 5, sequences = 2;
+    if ((argc > 1 && parse_integer(argv[1], 1, REPEATS_MAX, &repeats, &error) < 0) ||
+        (argc > 2 && parse_integer(argv[2], 1, 64, &sequences, &error) < 0)) {
+        fprintf(stderr, "train: %s\n", error.text);
+        return EXIT_WRONG_USAGE;
+    }
+    snprintf(folder, sizeof folder, "%s/offramp-bench-XXXXXX", top ? top : "/tmp");
+    if (!mkdtemp(folder))
+        return EXIT_FAILED;
+    int result = open_bench(&bench, folder, (int)sequences, 3 * ((int)repeats + 1), &error);
+    if (result == 0)
+        result = measure(&bench, (int)repeats, &error);
+    close_bench(&bench);
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    if (system(command) != 0 || result < 0)
+        fprintf(stderr, "train: %s\n", error.text);
+    return result < 0 ? EXIT_FAILED : EXIT_DONE;
+}
