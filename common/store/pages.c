@@ -82,13 +82,14 @@ static int read_head(int file, const char *path, uint64_t transaction, struct me
         read_meta(file, path, pages[0].free.page_size, 1, &pages[1], error) < 0)
         return -1;
     uint64_t even = pages[0].transaction, odd = pages[1].transaction;
-    if (pages[0].free.page_size != pages[1].free.page_size || even % 2 != 0 || odd % 2 != 1 ||
-        (even > odd ? even - odd : odd - even) != 1)
+    const struct meta_page *newer = &pages[odd > even], *older = &pages[even > odd];
+    if (pages[0].free.page_size != pages[1].free.page_size || older->last_page > newer->last_page ||
+        even % 2 != 0 || odd % 2 != 1 || (even > odd ? even - odd : odd - even) != 1)
         return error_set(error,
                          "%s: the meta pages disagree (transactions %" PRIu64 " and %" PRIu64
                          "): the file is damaged",
                          path, even, odd);
-    *head = pages[transaction ? transaction % 2 : odd > even];
+    *head = transaction ? pages[transaction % 2] : *newer;
     if (transaction && head->transaction != transaction)
         return error_set(error, "%s: transaction %" PRIu64 " is gone: the store was written meanwhile", path,
                          transaction);

@@ -272,6 +272,26 @@ static struct store *store_new(const char *path, enum store_mode mode, struct er
     return store;
 }
 
+static int open_files(struct store *store, struct error *error)
+{
+    if (store->mode == STORE_WRITE && writer_lock(store->path, &store->lock, error) < 0)
+        return -1;
+    char *marker = path_join(store->path, SEALED_FILE, error);
+    if (!marker)
+        return -1;
+    bool marked = file_exists(marker);
+    free(marker);
+    if (environment_open(store->path, store->mode, &store->env, error) < 0 || load(store, error) < 0)
+        return -1;
+
+    /* The file "sealed" is written behind the commit that seals. A store that had it and is not sealed is
+     * an older one than it was; one that lacks it was killed in between. */
+    if (marked && !store_is_sealed(store))
+        return error_set(error, "%s: is marked as finished but has lost its last commit: it is damaged",
+                         store->path);
+    return store->mode == STORE_WRITE && store_is_sealed(store) ? store_mark_sealed(store, error) : 0;
+}
+
 int store_open(const char *path, enum store_mode mode, struct store **result, struct error *error)
 {
     *result = NULL;
@@ -280,16 +300,12 @@ int store_open(const char *path, enum store_mode mode, struct store **result, st
     struct store *store = store_new(path, mode, error);
     if (!store)
         return -1;
-    if ((mode == STORE_WRITE && writer_lock(path, &store->lock, error) < 0) ||
-        environment_open(path, mode, &store->env, error) < 0 || load(store, error) < 0)
-        goto failed;
-    if (mode == STORE_WRITE && store_is_sealed(store) && store_mark_sealed(store, error) < 0)
-        goto failed;
+    if (open_files(store, error) < 0) {
+        store_close(store);
+        return -1;
+    }
     *result = store;
     return 0;
-failed:
-    store_close(store);
-    return -1;
 }
 
 void store_close(struct store *store)

@@ -393,6 +393,8 @@ int verify_survey(const char *path, struct verify_shared *shared, struct verify_
                   struct error *error)
 {
     (void)slot;
+    if (!store_exists(path))
+        return error_set(error, "%s: there is no store here (no %s)", path, DATA_FILE);
     struct store *store = NULL;
     struct reader *reader = NULL;
     int result = survey_pages(path, shared, pipe, error);

@@ -488,6 +488,13 @@ TEST(store_verify_names_what_is_bad)
     REQUIRE_OK(store_verify(path, &options, &result, &error));
     CHECK(result.problems == 1 && problem.kind == VERIFY_TOKENS && problem.sequence.index == 7);
     CHECK_TEXT(problem.text, "tokens of train sequence 7");
+    flip(bit);
+    /* LMDB's header of the pages that hold a record: its flags, 6 bytes before the value. */
+    bit = 8 * offset_of(2, (struct sequence){SPLIT_TRAIN, 11}, -6);
+    flip(bit);
+    REQUIRE_OK(store_verify(path, &options, &result, &error));
+    CHECK(result.problems == 1 && problem.kind == VERIFY_RECORD && problem.tap == 2);
+    CHECK_TEXT(problem.text, "tap final, train sequence 11: the page before the value is damaged");
 }
 
 /* The children that read some values die of it: each is named, and all others are read. */

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zstd.h>
 
 #include "common/base/random.h"
 #include "common/codec/codec.h"
@@ -141,22 +142,67 @@ TEST(codec_bytes_do_not_depend_on_what_came_before)
     free(second);
 }
 
-/* The levels and the residual are integers: this payload is the same on every machine, zstd's frame
- * apart, which is why only what lies before it is pinned. */
-TEST(codec_lossless_layout_is_pinned)
+/* One record by hand. Exponents 127 128 126 / 129 127 130, their mean 127.8: base 128. Channels (in
+ * eighths from the base) 0, -4, 0; tokens, from what channels explain, -7 and 7. Low bytes: mantissa x 2 +
+ * sign. Sums of levels, rounded: 127 127 127 / 129 128 129. */
+static const float pinned_states[] = {1.0f, -2.0f, 0.5f, 4.0f, 1.5f, 8.0f};
+static const unsigned char pinned_head[] = {128, 0, 0xfc, 0, 0xf9, 7, 0, 1, 0, 0, 0x80, 0};
+static const unsigned char pinned_residual[] = {0, 1, 0xff, 0, 0xff, 1};
+
+/* zstd's frame may differ from version to version, so that what lies before it is compared. */
+TEST(codec_lossless_encoding_is_pinned)
 {
     struct error error;
     struct codec_worker *worker;
+    unsigned char residual[6];
     REQUIRE_OK(codec_worker_create(&worker, &error));
-    const float states[] = {1.0f, -2.0f, 0.5f, 4.0f, 1.5f, 8.0f};
-    struct payload payload = encode(codec_find("lossless", &error), worker, states, 2, 3);
-    /* Exponents 127 128 126 / 129 127 130, their mean 127.8. Channels (in eighths from 128): 0, -4, 0;
-     * tokens from what channels explain: -7 and 7 (rounded); low bytes: mantissa x 2 + sign. */
-    static const signed char head[] = {(signed char)128, 0, -4, 0, -7, 7, 0, 1, 0, 0, (signed char)0x80, 0};
-    REQUIRE(payload.size > sizeof head);
-    CHECK(memcmp(payload.bytes, head, sizeof head) == 0);
+    struct payload payload = encode(codec_find("lossless", &error), worker, pinned_states, 2, 3);
+    REQUIRE(payload.size > sizeof pinned_head);
+    CHECK(memcmp(payload.bytes, pinned_head, sizeof pinned_head) == 0);
+    CHECK(ZSTD_decompress(residual, sizeof residual, payload.bytes + sizeof pinned_head,
+                          payload.size - sizeof pinned_head) == sizeof residual);
+    CHECK(memcmp(residual, pinned_residual, sizeof residual) == 0);
     free(payload.bytes);
     codec_worker_destroy(worker);
+}
+
+/* The same with the first token's level 0: 1020 eighths in the second channel are a tie, rounded up. */
+TEST(codec_lossless_decoding_is_pinned)
+{
+    static const unsigned char residual[] = {0xff, 0, 0xfe, 0, 0xff, 1};
+    struct error error;
+    struct codec_worker *worker;
+    unsigned char payload[200];
+    const size_t head = sizeof pinned_head;
+    float states[6];
+    REQUIRE_OK(codec_worker_create(&worker, &error));
+    memcpy(payload, pinned_head, head);
+    payload[4] = 0;
+    size_t frame = ZSTD_compress(payload + head, sizeof payload - head, residual, sizeof residual, 19);
+    REQUIRE(!ZSTD_isError(frame));
+    const struct codec *lossless = codec_find("lossless", &error);
+    REQUIRE_OK(lossless->decode(worker, payload, head + frame, 2, 3, states, &error));
+    CHECK(memcmp(states, pinned_states, sizeof states) == 0);
+    codec_worker_destroy(worker);
+}
+
+/* Exponents that follow channel and token leave nothing to code: what is left is the low byte. */
+TEST(codec_lossless_finds_levels)
+{
+    struct error error;
+    struct codec_worker *worker;
+    enum { ROWS = 256, COLS = 384 };
+    float *states = malloc(sizeof *states * ROWS * COLS);
+    for (int i = 0; i < ROWS * COLS; i++) {
+        int channel = i % COLS, token = i / COLS;
+        states[i] = ldexpf(1 + (float)(i % 128) / 128, channel * 5 % 13 - 6 + token * 7 % 5);
+    }
+    REQUIRE_OK(codec_worker_create(&worker, &error));
+    struct payload payload = encode(codec_find("lossless", &error), worker, states, ROWS, COLS);
+    CHECK(payload.size < ROWS * COLS + ROWS + COLS + ROWS * COLS / 100);
+    free(payload.bytes);
+    codec_worker_destroy(worker);
+    free(states);
 }
 
 TEST(codec_refuses_bad_shapes_and_sizes)

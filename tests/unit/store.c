@@ -419,6 +419,35 @@ TEST(store_read_only_folder)
     store_close(store);
 }
 
+/* The last commit of a sealed store is the seal: a file without it lies about what it is. */
+TEST(store_that_lost_its_seal)
+{
+    struct error error;
+    struct store *store;
+    char marker[4200];
+    REQUIRE_OK(create_filled(4, 2, &store, &error));
+    store_close(store);
+    snprintf(marker, sizeof marker, "%s/sealed", path);
+    REQUIRE_OK(file_write(marker, "", 0, &error));
+    for (enum store_mode mode = STORE_READ; mode <= STORE_WRITE; mode++) {
+        CHECK(store_open(path, mode, &store, &error) < 0);
+        CHECK_TEXT(error.text, "lost its last commit");
+    }
+
+    /* Killed between the seal and its file: the next writer makes up for it. */
+    CHECK(unlink(marker) == 0);
+    REQUIRE_OK(store_open(path, STORE_WRITE, &store, &error));
+    REQUIRE_OK(store_seal(store, &error));
+    store_close(store);
+    CHECK(unlink(marker) == 0);
+    REQUIRE_OK(store_open(path, STORE_READ, &store, &error));
+    CHECK(store_is_sealed(store));
+    store_close(store);
+    REQUIRE_OK(store_open(path, STORE_WRITE, &store, &error));
+    CHECK(file_exists(marker));
+    store_close(store);
+}
+
 /* Changes the value of a key in meta behind the store's back. */
 static void change_meta(const char *key, const void *data, size_t size)
 {
