@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -90,6 +92,31 @@ int fdatasync(int file)
         return -1;
     }
     return (int)syscall(SYS_fdatasync, file);
+}
+
+/* A file system that knows no locks, as some network ones. */
+static bool no_locks;
+
+int fcntl(int file, int command, ...)
+{
+    va_list list;
+    va_start(list, command);
+    void *argument = va_arg(list, void *);
+    va_end(list);
+    if (no_locks && (command == F_SETLK || command == F_SETLKW || command == F_GETLK)) {
+        errno = ENOLCK;
+        return -1;
+    }
+    return (int)syscall(SYS_fcntl, file, command, argument);
+}
+
+int flock(int file, int operation)
+{
+    if (no_locks) {
+        errno = ENOLCK;
+        return -1;
+    }
+    return (int)syscall(SYS_flock, file, operation);
 }
 
 /* Hashing one of these headers kills the process, as a page that leads astray may. */
@@ -322,11 +349,71 @@ TEST(store_disk_full)
     CHECK(umount2(folder, MNT_DETACH) == 0);
 }
 
+/* ---- odd file systems ---- */
+
+/* A store with 40 sequences at `path`, sealed or not. */
+static int create_filled(bool sealed, struct error *error)
+{
+    struct store *store;
+    if (create(error) < 0 || store_open(path, STORE_WRITE, &store, error) < 0)
+        return -1;
+    int result = fixture_fill(store, SPLIT_TRAIN, 40, error);
+    if (result == 0 && sealed)
+        result = store_seal(store, error);
+    store_close(store);
+    return result;
+}
+
+TEST(store_without_locks)
+{
+    struct error error;
+    struct store *store;
+    uint64_t train;
+    for (int sealed = 0; sealed < 2; sealed++) {
+        new_path();
+        REQUIRE_OK(create_filled(sealed, &error));
+        no_locks = true;
+        int result = check_store(&train, &error);
+        CHECK(store_open(path, STORE_WRITE, &store, &error) < 0);
+        no_locks = false;
+        CHECK_TEXT(error.text, "write the store on a local disk");
+        REQUIRE_OK(result);
+        CHECK(train == 40);
+    }
+}
+
+TEST(store_on_a_read_only_file_system)
+{
+    struct error error;
+    struct store *store;
+    uint64_t train;
+    char folder[4100];
+    for (int sealed = 0; sealed < 2; sealed++) {
+        snprintf(folder, sizeof folder, "%s/fixed", test_folder());
+        REQUIRE_OK(directory_create(folder, &error));
+        if (mount("none", folder, "tmpfs", 0, "size=16m") < 0) {
+            test_skip("a tmpfs cannot be mounted here");
+            return;
+        }
+        snprintf(path, sizeof path, "%s/store", folder);
+        snprintf(data, sizeof data, "%s/data.mdb", path);
+        int result = create_filled(sealed, &error);
+        CHECK(mount("none", folder, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0);
+        if (result == 0)
+            result = check_store(&train, &error);
+        if (result < 0)
+            test_fail(__FILE__, __LINE__, "%s", error.text);
+        CHECK(store_open(path, STORE_WRITE, &store, &error) < 0);
+        CHECK_TEXT(error.text, "Read-only file system");
+        CHECK(umount2(folder, MNT_DETACH) == 0);
+    }
+}
+
 /* ---- damage ---- */
 
 static void flip(off_t bit)
 {
-    unsigned char byte;
+    unsigned char byte = 0;
     int file = open(data, O_RDWR | O_CLOEXEC);
     CHECK(file >= 0 && pread(file, &byte, 1, bit / 8) == 1);
     byte ^= (unsigned char)(1 << bit % 8);
