@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -36,6 +37,18 @@ static const char *advice(int code)
     case MDB_READERS_FULL: return "; too many processes read this store";
     default: return "";
     }
+}
+
+void environment_release(MDB_env *env, const void *value)
+{
+    MDB_stat stat;
+    MDB_envinfo info;
+    uint64_t number; /* of the page, which begins with it */
+    mdb_env_stat(env, &stat);
+    mdb_env_info(env, &info);
+    const char *page = (const char *)value - (uintptr_t)value % stat.ms_psize;
+    memcpy(&number, page, sizeof number);
+    madvise((void *)(uintptr_t)(page - number * stat.ms_psize), info.me_mapsize, MADV_DONTNEED);
 }
 
 int environment_error(struct error *error, int code, const char *format, ...)

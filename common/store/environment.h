@@ -30,6 +30,11 @@ int environment_open(const char *folder, enum store_mode mode, MDB_env **env, st
 /* A new file of its own at `path`, not a folder, for a store in the making. */
 int environment_create(const char *path, MDB_env **env, struct error *error);
 
+/* Takes the map's pages out of this process's memory (not out of the system's cache): whatever is read
+ * or written stays mapped otherwise and counts as the process's, however large the store. `value` lies
+ * in the map; reading goes on as before, by other threads too. */
+void environment_release(MDB_env *env, const void *value);
+
 /* "FORMAT: what LMDB says", with what to do about it. Always returns -1. */
 int environment_error(struct error *error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -184,6 +184,19 @@ static int grow_map(struct store *store, struct error *error)
                 : 0;
 }
 
+/* A writer may run for days: what it has seen of the store must not add up. */
+static void release_pages(struct store *store)
+{
+    MDB_txn *snapshot;
+    MDB_val key = {strlen(KEY_STATE), (void *)(uintptr_t)KEY_STATE}, value;
+    struct error ignored;
+    if (store_snapshot(store, &snapshot, &ignored) < 0)
+        return;
+    if (mdb_get(snapshot, store->meta, &key, &value) == 0)
+        environment_release(store->env, value.mv_data);
+    mdb_txn_abort(snapshot);
+}
+
 int store_commit(struct store *store, struct error *error)
 {
     struct string state = {0};
@@ -197,6 +210,8 @@ int store_commit(struct store *store, struct error *error)
     string_free(&state);
     store->failed = result < 0;
     store_drop_puts(store);
+    if (result == 0)
+        release_pages(store);
     return result;
 }
 

@@ -580,4 +580,61 @@ TEST(store_manifest_compare)
     json_decref(wanted);
 }
 
+/* Bytes of mapped files in this process's memory. */
+static size_t mapped_memory(void)
+{
+    FILE *file = fopen("/proc/self/status", "r");
+    size_t kilobytes = 0;
+    char line[256];
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "RssFile: %zu kB", &kilobytes) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return kilobytes * 1024;
+}
+
+/* What a writer has read does not stay in its memory, and can be read again. */
+TEST(store_commit_releases_pages)
+{
+    enum { ROWS = 1024, COLS = 8192, BYTES = ROWS * COLS * 4 };
+    struct error error;
+    struct store *store;
+    struct reader *reader;
+    enum dtype type;
+    int64_t rows, cols;
+    void *data;
+    float *values = calloc(BYTES, 1);
+    REQUIRE(values);
+    for (int i = 0; i < ROWS * COLS; i++)
+        values[i] = (float)i;
+    REQUIRE_OK(create_filled(3, 1, &store, &error));
+    REQUIRE_OK(store_begin(store, &error));
+    REQUIRE_OK(store_put_source(store, "output", DTYPE_F32, ROWS, COLS, values, &error));
+    REQUIRE_OK(store_commit(store, &error));
+    size_t before = mapped_memory();
+    if (before == 0) {
+        test_skip("this system does not tell what a process has mapped");
+        store_close(store);
+        free(values);
+        return;
+    }
+    REQUIRE_OK(store_get_source(store, "output", &type, &rows, &cols, &data, &error));
+    free(data);
+    CHECK(mapped_memory() > before + BYTES / 2);
+    REQUIRE_OK(reader_open(store, &reader, &error));
+    REQUIRE_OK(store_begin(store, &error));
+    REQUIRE_OK(store_put_note(store, "note", "n", 1, &error));
+    REQUIRE_OK(store_commit(store, &error));
+    CHECK(mapped_memory() < before + BYTES / 4);
+    for (uint64_t i = 0; i < 3; i++)
+        REQUIRE_OK(fixture_check(reader, 0, (struct sequence){SPLIT_TRAIN, i}, &error));
+    reader_close(reader);
+    REQUIRE_OK(store_get_source(store, "output", &type, &rows, &cols, &data, &error));
+    CHECK(memcmp(data, values, BYTES) == 0);
+    free(data);
+    free(values);
+    store_close(store);
+}
+
 TEST_MAIN
