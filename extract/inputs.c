@@ -12,7 +12,7 @@
 #define AHEAD 3 /* calls in memory */
 
 struct inputs {
-    struct reader *reader;
+    struct store *store;
     uint64_t train, from, to;
     int batch, rows;
     struct input batches[AHEAD];
@@ -25,18 +25,23 @@ struct inputs {
     struct error error;
 };
 
+/* A reader of its own each time: while one is open, the writer can use no page again that was freed since. */
 static int fill_batch(struct inputs *inputs, struct input *batch, uint64_t index)
 {
+    struct reader *reader;
+    int result = 0;
+    if (reader_open(inputs->store, &reader, &inputs->error) < 0)
+        return -1;
     batch->index = index;
     batch->sequences = inputs->to - index < (uint64_t)inputs->batch ? (int)(inputs->to - index) : inputs->batch;
-    for (int i = 0; i < batch->sequences; i++) {
-        if (reader_tokens(inputs->reader, sequence_at(inputs->train, index + (uint64_t)i), inputs->sequence,
-                          &inputs->error) < 0)
-            return -1;
+    for (int i = 0; i < batch->sequences && result == 0; i++) {
+        result = reader_tokens(reader, sequence_at(inputs->train, index + (uint64_t)i), inputs->sequence,
+                               &inputs->error);
         memcpy(batch->ids + (size_t)i * (size_t)inputs->rows, inputs->sequence,
                (size_t)inputs->rows * sizeof *inputs->sequence);
     }
-    return 0;
+    reader_close(reader);
+    return result;
 }
 
 static void *inputs_run(void *context)
@@ -67,6 +72,7 @@ int inputs_open(struct store *store, uint64_t from, uint64_t to, int batch, stru
     *result = NULL;
     if (!inputs)
         return -1;
+    inputs->store = store;
     inputs->train = store_sequences(store, SPLIT_TRAIN);
     inputs->from = from;
     inputs->to = to;
@@ -74,8 +80,7 @@ int inputs_open(struct store *store, uint64_t from, uint64_t to, int batch, stru
     inputs->rows = store_info(store)->rows;
     if (channel_create(AHEAD, &inputs->unused, error) < 0 ||
         channel_create(AHEAD, &inputs->filled, error) < 0 ||
-        array_alloc(&inputs->sequence, inputs->rows + 1, error) < 0 ||
-        reader_open(store, &inputs->reader, error) < 0)
+        array_alloc(&inputs->sequence, inputs->rows + 1, error) < 0)
         goto fail;
     for (int i = 0; i < AHEAD; i++) {
         if (array_alloc(&inputs->batches[i].ids, (size_t)batch * (size_t)inputs->rows, error) < 0)
@@ -121,7 +126,6 @@ int inputs_close(struct inputs *inputs, struct stage *report, struct error *erro
     for (int i = 0; i < AHEAD; i++)
         free(inputs->batches[i].ids);
     free(inputs->sequence);
-    reader_close(inputs->reader);
     channel_destroy(inputs->unused);
     channel_destroy(inputs->filled);
     free(inputs);

@@ -1,8 +1,6 @@
 #include "extract/layers.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "common/base/memory.h"
 
@@ -15,18 +13,12 @@ struct layers {
     int loaded; /* not resident: the one there is, or -1 */
 };
 
-/* Tells the system what will become of a layer's pages of the mapped file. */
-static void advise(const struct model *model, int index, int advice)
+static void advise(const struct model *model, int index, void (*advice)(const struct tensor *))
 {
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     for (int role = ROLE_ATTENTION_NORM; role < ROLE_COUNT; role++) {
         const struct tensor *tensor = model_tensor(model, index, (enum tensor_role)role);
-        if (!tensor || tensor->bytes < page)
-            continue;
-        uintptr_t from = ((uintptr_t)tensor->data + page - 1) / page * page;
-        uintptr_t to = ((uintptr_t)tensor->data + tensor->bytes) / page * page;
-        if (from < to)
-            madvise((void *)from, to - from, advice);
+        if (tensor)
+            advice(tensor);
     }
 }
 
@@ -35,7 +27,7 @@ static int load(struct layers *layers, int index, struct error *error)
 {
     if (layer_load(layers->model, index, layers->backend, WEIGHT_FORWARD, &layers->layer[index], error) < 0)
         return -1;
-    advise(layers->model, index, MADV_DONTNEED);
+    advise(layers->model, index, tensor_release);
     return 0;
 }
 
@@ -74,7 +66,7 @@ int layers_use(struct layers *layers, int index, const struct layer **layer, str
         if (load(layers, index, error) < 0)
             return -1;
         layers->loaded = index;
-        advise(layers->model, index + 1 < layers->count ? index + 1 : 0, MADV_WILLNEED);
+        advise(layers->model, index + 1 < layers->count ? index + 1 : 0, tensor_read_ahead);
     }
     *layer = layers->layer[index];
     return 0;

@@ -18,7 +18,9 @@ static int put_tensor(const struct model *model, struct store *store, int layer,
         snprintf(name, sizeof name, "%s", role_name(role));
     const int64_t rows = tensor->dims == 1 ? 1 : tensor->shape[0];
     const int64_t cols = tensor->dims == 1 ? tensor->shape[0] : tensor->shape[1];
-    return store_put_source(store, name, tensor->type, rows, cols, tensor->data, error);
+    int result = store_put_source(store, name, tensor->type, rows, cols, tensor->data, error);
+    tensor_release(tensor);
+    return result;
 }
 
 static int put_all(const struct model *model, struct store *store, struct error *error)

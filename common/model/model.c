@@ -223,9 +223,12 @@ int model_fingerprint(const struct model *model, char fingerprint[17], struct er
         return error_set(error, "%s: out of memory", model->path);
     uint64_t hash = hash_bytes(text, strlen(text), 0);
     free(text);
-    for (size_t i = 0; i < (size_t)model->config.layers * ROLE_COUNT; i++)
-        if (model->tensors[i])
-            hash = hash_bytes(model->tensors[i]->data, model->tensors[i]->bytes, hash);
+    for (size_t i = 0; i < (size_t)model->config.layers * ROLE_COUNT; i++) {
+        if (!model->tensors[i])
+            continue;
+        hash = hash_bytes(model->tensors[i]->data, model->tensors[i]->bytes, hash);
+        tensor_release(model->tensors[i]); /* else the whole file would be in memory at once */
+    }
     hash_print(hash, fingerprint);
     return 0;
 }
