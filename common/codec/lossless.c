@@ -45,8 +45,8 @@ static size_t lossless_bound(int64_t rows, int64_t cols)
 }
 
 /* Exponents to `exponents`, mantissas and signs to `low`; the exponents' sum over the rows to `sums`. */
-static void split_row(const float *states, int64_t cols, unsigned char *exponents, unsigned char *low,
-                      uint32_t *sums)
+static void split_row(const float *restrict states, int64_t cols, unsigned char *restrict exponents,
+                      unsigned char *restrict low, uint32_t *restrict sums)
 {
     for (int64_t c = 0; c < cols; c++) {
         uint32_t bits = f32_to_bf16(states[c]);
@@ -92,8 +92,8 @@ static signed char level_token(const unsigned char *exponents, int64_t cols, uns
 }
 
 /* Adds (sign 1) or takes away (sign -1) the levels of a row. */
-static void shift_row(unsigned char *exponents, const signed char *channel, int64_t cols, unsigned char base,
-                      signed char token, int sign)
+static void shift_row(unsigned char *restrict exponents, const signed char *restrict channel, int64_t cols,
+                      unsigned char base, signed char token, int sign)
 {
     const int16_t offset = (int16_t)(8 * base + token + 4);
     for (int64_t c = 0; c < cols; c++)
@@ -135,7 +135,8 @@ static int lossless_encode(struct codec_worker *worker, const float *states, int
     return 0;
 }
 
-static void join_row(const unsigned char *exponents, const unsigned char *low, int64_t cols, float *states)
+static void join_row(const unsigned char *restrict exponents, const unsigned char *restrict low, int64_t cols,
+                     float *restrict states)
 {
     for (int64_t c = 0; c < cols; c++) {
         uint32_t rotated = (uint32_t)exponents[c] << 8 | low[c];

@@ -47,18 +47,23 @@ static size_t raw_bound(int64_t rows, int64_t cols)
     return codec_values(rows, cols) * sizeof(uint16_t);
 }
 
-static int raw_encode(struct codec_worker *worker, const float *states, int64_t rows, int64_t cols,
-                      void *payload, size_t capacity, size_t *size, struct error *error)
+static void round_values(const float *restrict states, size_t count, unsigned char *restrict bytes)
 {
-    unsigned char *bytes = payload;
-    (void)worker;
-    *size = raw_bound(rows, cols);
-    if (codec_check("raw", rows, cols, capacity, *size, error) < 0)
-        return -1;
-    for (size_t i = 0; i < *size / 2; i++) {
+    for (size_t i = 0; i < count; i++) {
         uint16_t bits = f32_to_bf16(states[i]);
         memcpy(bytes + 2 * i, &bits, sizeof bits);
     }
+}
+
+static int raw_encode(struct codec_worker *worker, const float *states, int64_t rows, int64_t cols,
+                      void *payload, size_t capacity, size_t *size, struct error *error)
+{
+    const size_t bytes = raw_bound(rows, cols);
+    (void)worker;
+    if (codec_check("raw", rows, cols, capacity, bytes, error) < 0)
+        return -1;
+    round_values(states, bytes / 2, payload);
+    *size = bytes;
     return 0;
 }
 

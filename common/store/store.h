@@ -104,7 +104,8 @@ struct store_info {
 int store_create(const char *path, const json_t *manifest, struct store **store, struct error *error);
 /* STORE_READ never writes: a sealed store is opened without locks, another with LMDB's reader lock
  * where there is one to be had (environment.h). STORE_WRITE takes a lock that refuses a second writer.
- * Size and meta pages are checked before anything is believed. */
+ * Size and meta pages are checked before anything is believed, and all of LMDB's trees before anything is
+ * written. */
 int store_open(const char *path, enum store_mode mode, struct store **store, struct error *error);
 void store_close(struct store *store); /* NULL is fine; an open transaction is dropped */
 bool store_exists(const char *path);
