@@ -137,14 +137,11 @@ INLINE vec vec_load_i8(const int8_t *x)
 #endif
 }
 
+#if VEC_BYTES < 64
 /* The low and the high halves of LANES bytes, each 0 .. 15. */
 INLINE void vec_load_nibbles(const uint8_t *x, vec *low, vec *high)
 {
-#if VEC_BYTES == 64
-    __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)x));
-    *low = (vec)_mm512_cvtepi32_ps(_mm512_and_si512(bytes, _mm512_set1_epi32(15)));
-    *high = (vec)_mm512_cvtepi32_ps(_mm512_srli_epi32(bytes, 4));
-#elif VEC_BYTES == 32
+#if VEC_BYTES == 32
     __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x));
     *low = (vec)_mm256_cvtepi32_ps(_mm256_and_si256(bytes, _mm256_set1_epi32(15)));
     *high = (vec)_mm256_cvtepi32_ps(_mm256_srli_epi32(bytes, 4));
@@ -155,6 +152,7 @@ INLINE void vec_load_nibbles(const uint8_t *x, vec *low, vec *high)
     }
 #endif
 }
+#endif
 
 INLINE uint_vec vec_load_u16(const uint16_t *x)
 {
@@ -172,32 +170,33 @@ INLINE vec vec_load_bf16(const uint16_t *x)
     return (vec)(vec_load_u16(x) << 16);
 }
 
-/* Half precision by integer arithmetic: the exponent is rebiased by a product with 2^112, which
- * also turns subnormal halves into normal floats; infinities and NaN get the full exponent back. */
+/* Half precision. Without an instruction for it by integer arithmetic: a product with 2^112 rebiases
+ * the exponent, which also makes subnormal halves normal floats; infinities and NaN get the full
+ * exponent back. */
 INLINE vec vec_load_f16(const uint16_t *x)
 {
+#if VEC_BYTES == 64
+    return (vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)x));
+#elif VEC_BYTES == 32
+    return (vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)x));
+#else
     uint_vec bits = vec_load_u16(x), magnitude = bits & 0x7fff;
     uint_vec special = (uint_vec)(magnitude >= 0x7c00) & 0x7f800000;
     vec value = (vec)(magnitude << 13) * 0x1p112f;
     return (vec)((uint_vec)value | special | (bits & 0x8000) << 16);
+#endif
 }
 
-/* One half, as above. */
 INLINE float load_f16(const void *source)
 {
+#if VEC_BYTES >= 32
     uint16_t bits;
     memcpy(&bits, source, sizeof bits);
-#if VEC_BYTES >= 32
     return _cvtsh_ss(bits);
 #else
-    uint32_t magnitude = (uint32_t)(bits & 0x7fff) << 13, word;
-    float value;
-    memcpy(&value, &magnitude, sizeof value);
-    value *= 0x1p112f;
-    memcpy(&word, &value, sizeof word);
-    word |= ((bits & 0x7fff) >= 0x7c00 ? 0x7f800000 : 0) | (uint32_t)(bits & 0x8000) << 16;
-    memcpy(&value, &word, sizeof value);
-    return value;
+    uint16_t bits[LANES] = {0};
+    memcpy(bits, source, sizeof *bits);
+    return vec_load_f16(bits)[0];
 #endif
 }
 
