@@ -1,0 +1,104 @@
+/* metrics.jsonl: what is written is read; what a checkpoint does not count is cut; broken lines. */
+#include "train/metrics.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+#include "tests/test.h"
+
+static char path[4200];
+
+static int write_some(struct error *error)
+{
+    FILE *file;
+    snprintf(path, sizeof path, "%s/metrics.jsonl", test_folder());
+    if (metrics_continue(path, -1, &file, error) < 0)
+        return -1;
+    int result = metrics_write_evaluation(file, 0, 0, &(struct evaluation){5, 2, 0.25}, error);
+    for (int64_t step = 1; step <= 4 && result == 0; step++) {
+        const struct trial_result training = {4 - 0.1 * (double)step, 0.5, 1e-3};
+        result = metrics_write_step(file, step, 100 * step, &training, 1234, 0.5, error);
+        if (step == 2 && result == 0)
+            result = metrics_write_evaluation(file, step, 200, &(struct evaluation){4, 1, 0.5}, error);
+    }
+    fclose(file);
+    return result;
+}
+
+static void append(const char *text)
+{
+    FILE *file = fopen(path, "a");
+    if (file) {
+        fputs(text, file);
+        fclose(file);
+    }
+}
+
+TEST(metrics_come_back)
+{
+    struct error error = {""};
+    struct metrics metrics;
+    REQUIRE_OK(write_some(&error));
+    append("{\"step\": 5, \"tokens\": 5"); /* as a killed process leaves it */
+    REQUIRE_OK(metrics_read(path, &metrics, &error));
+    REQUIRE(metrics.count == 5 && !metrics.failed[0]);
+    CHECK(!metrics.point[0].trained && metrics.point[0].evaluated && metrics.point[0].held_out.loss == 5);
+    CHECK(metrics.point[2].trained && metrics.point[2].evaluated && metrics.point[2].step == 2);
+    CHECK(metrics.point[2].training.loss == 3.8 && metrics.point[2].tokens == 200);
+    CHECK(metrics.point[2].training.norm == 0.5 && metrics.point[2].training.rate == 1e-3);
+    CHECK(metrics.point[4].trained && !metrics.point[4].evaluated);
+    const struct metrics_point *last = metrics_last_evaluation(&metrics);
+    CHECK(last && last->step == 2 && last->held_out.kl == 1 && last->held_out.agreement == 0.5);
+    metrics_free(&metrics);
+}
+
+TEST(metrics_are_cut_to_the_checkpoint)
+{
+    struct error error = {""};
+    struct metrics metrics;
+    FILE *file;
+    REQUIRE_OK(write_some(&error));
+    append("{\"step\": 5, \"tok");
+    REQUIRE_OK(metrics_continue(path, 2, &file, &error));
+    REQUIRE_OK(metrics_write_failure(file, 3, "it \"broke\"", &error));
+    fclose(file);
+    REQUIRE_OK(metrics_read(path, &metrics, &error));
+    CHECK(metrics.count == 3 && metrics.point[2].step == 2 && metrics.point[2].evaluated);
+    CHECK(!strcmp(metrics.failed, "it \"broke\""));
+    metrics_free(&metrics);
+
+    REQUIRE_OK(metrics_continue(path, -1, &file, &error)); /* no checkpoint: nothing counts */
+    fclose(file);
+    REQUIRE_OK(metrics_read(path, &metrics, &error));
+    CHECK(metrics.count == 0 && !metrics.failed[0] && !metrics_last_evaluation(&metrics));
+    metrics_free(&metrics);
+    unlink(path);
+    REQUIRE_OK(metrics_read(path, &metrics, &error));
+    CHECK(metrics.count == 0);
+}
+
+TEST(metrics_broken_lines_have_their_number)
+{
+    static const struct {
+        const char *line, *part;
+    } cases[] = {
+        {"nonsense\n", "metrics.jsonl: line 7: line 1"},
+        {"{\"step\": 3, \"tokens\": 1, \"loss\": 1, \"rate\": 1, \"norm\": 1}\n", "line 7: \"step\" is 3"},
+        {"{\"tokens\": 5}\n", "line 7: \"step\" is missing"},
+        {"{\"step\": 9, \"tokens\": 5, \"loss\": \"low\"}\n", "\"loss\" is not a number"},
+        {"{\"step\": 9, \"tokens\": 5, \"kl\": 1}\n", "\"held_out_loss\" is missing"},
+        {"{\"step\": 9, \"failed\": 7}\n", "\"failed\" is not a string"},
+        {"[1, 2]\n", "line 7: \"step\" is missing"},
+    };
+    struct error error = {""};
+    struct metrics metrics;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        REQUIRE_OK(write_some(&error));
+        append(cases[i].line);
+        CHECK(metrics_read(path, &metrics, &error) < 0);
+        CHECK_TEXT(error.text, cases[i].part);
+    }
+}
+
+TEST_MAIN

@@ -1,0 +1,92 @@
+/* What confidence exits would do: counted by hand on a few tokens; costs; which trials become exits. */
+#include "train/policy_table.h"
+
+#include <math.h>
+
+#include "tests/test.h"
+
+static bool near(double a, double b)
+{
+    return fabs(a - b) < 1e-9;
+}
+
+TEST(policy_table_costs_follow_parameters)
+{
+    const struct model_config config = {.layers = 30,
+                                        .hidden = 576,
+                                        .heads = 9,
+                                        .kv_heads = 3,
+                                        .head_size = 64,
+                                        .intermediate = 1536,
+                                        .vocab = 49152};
+    /* q and o 576 x 576, k and v 192 x 576, three of 1536 x 576. */
+    CHECK(layer_parameters(&config) == 576. * (576 + 576 + 192 + 192 + 3 * 1536));
+    CHECK(tap_depth(&config, (struct tap){12, false}) == 12);
+    CHECK(near(tap_depth(&config, (struct tap){12, true}), 11 + 1536. / (1536 + 4608)));
+    CHECK(tap_depth(&config, (struct tap){0, false}) == 0);
+}
+
+/* Two exits, at 2 and 5 of 10 layers; heads of 0.5 and 1 layers, a vocabulary product of 4. */
+TEST(policy_table_counts_tokens)
+{
+    struct exit_cost exits[] = {{2, 0.5}, {5, 1}};
+    const struct policy_costs costs = {.layers = 10, .output = 4, .exit = exits, .exits = 2};
+    struct outcome first[] = {{0.9f, true}, {0.9f, false}, {0.1f, true}, {0.2f, false}, {0.75f, true}};
+    struct outcome second[] = {{0.1f, false}, {0.1f, false}, {0.8f, true}, {0.3f, true}, {0.99f, false}};
+    struct outcome *const outcomes[] = {first, second};
+    double rates[2];
+    struct policy_row row = {.exit_rate = rates};
+
+    /* Three leave at the first exit, two of them rightly; one at the second; one goes to the end. */
+    policy_count(&costs, outcomes, 5, 0.75, &row);
+    CHECK(row.threshold == 0.75);
+    CHECK(near(rates[0], 0.6) && near(rates[1], 0.2));
+    CHECK(near(row.agreement, 0.75));
+    CHECK(near(row.depth, (3 * 2 + 5 + 10) / 5.));
+    const double checks = 4.5 + 5; /* both exits */
+    CHECK(near(row.speedup, 5 * 14 / (3 * (2 + 4.5) + (5 + checks) + (10 + checks + 4))));
+
+    /* Nobody leaves, and everybody pays. */
+    policy_count(&costs, outcomes, 5, 0.999, &row);
+    CHECK(rates[0] == 0 && rates[1] == 0 && isnan(row.agreement) && row.depth == 10);
+    CHECK(near(row.speedup, 14 / (14 + checks)));
+
+    /* Everybody leaves at once; a threshold that is met exactly counts. */
+    policy_count(&costs, outcomes, 5, (double)0.1f, &row);
+    CHECK(rates[0] == 1 && near(row.agreement, 0.6) && row.depth == 2 && near(row.speedup, 14 / 6.5));
+}
+
+TEST(policy_table_chooses_the_nearest_of_each_tap)
+{
+    struct trial trials[6] = {{.config.spec.tap = {12, false}, .kl = 0.5},
+                              {.config.spec.tap = {6, false}, .kl = 2},
+                              {.config.spec.tap = {12, false}, .kl = 0.4},
+                              {.config.spec.tap = {12, true}, .kl = 0.1},
+                              {.config.spec.tap = {6, false}, .kl = 1, .failed = true},
+                              {.config.spec.tap = {30, false}, .kl = 0}};
+    struct trial *all[6], *best[6];
+    for (int i = 0; i < 6; i++)
+        all[i] = &trials[i];
+    REQUIRE(policy_choose(all, 6, 30, best) == 3);
+    CHECK(best[0] == &trials[1] && best[1] == &trials[3] && best[2] == &trials[2]);
+    CHECK(policy_choose(all + 4, 2, 30, best) == 0);
+}
+
+TEST(policy_table_verdict_is_plain)
+{
+    double rates[] = {0.25};
+    struct policy_exit exit = {.threshold = 0.9};
+    struct policy_row rows[] = {{0.8, rates, 0.7, 20, 1.5}, {0.9, rates, 0.96, 25, 0.6}};
+    struct policy policy = {
+        .exits = 1, .exit = &exit, .cost_head = 0.5, .cost_output = 8, .rows = 2, .row = rows};
+    char text[512];
+    policy_verdict(&policy, text, sizeof text);
+    CHECK_TEXT(text, "threshold is 0.9: 25.0 % of the tokens leave early, and 96.0 % of those");
+    CHECK_TEXT(text, "slower than the full model, at 0.60 times its speed");
+    CHECK_TEXT(text, "costs 8.5 layers");
+    rows[1].speedup = 1.25;
+    policy_verdict(&policy, text, sizeof text);
+    CHECK_TEXT(text, "Predicted speed: 1.25 times");
+}
+
+TEST_MAIN
