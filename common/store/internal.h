@@ -38,6 +38,9 @@ struct store {
 /* Index of the sequence among those of its split in this store; an error when it is another shard's. */
 int store_place(const struct store *store, struct sequence sequence, uint64_t *place, struct error *error);
 
+/* Puts "tap 12.mid, train sequence 7: " before the error. Always returns -1. */
+int store_name_record(const struct store *store, int tap, struct sequence sequence, struct error *error);
+
 /* Keeps a put for the next commit; inside a transaction only. The value is made of two parts. */
 int store_put(struct store *store, MDB_dbi database, const void *key, size_t key_size, const void *first,
               size_t first_size, const void *second, size_t second_size, struct error *error);

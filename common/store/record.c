@@ -1,6 +1,4 @@
 #include <inttypes.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/hash.h"
@@ -38,28 +36,18 @@ static struct record_header header_of(const struct codec *codec, struct tap tap,
     return header;
 }
 
-static void place_name(struct tap tap, struct sequence sequence, char text[80])
-{
-    char name[TAP_NAME_SIZE];
-    tap_name(tap, -1, name);
-    snprintf(text, 80, "tap %s, %s sequence %" PRIu64, name, split_name(sequence.split), sequence.index);
-}
-
 int record_encode(struct codec_worker *worker, const struct codec *codec, struct tap tap,
                   struct sequence sequence, const float *states, int64_t rows, int64_t cols,
                   unsigned char **record, size_t *capacity, size_t *size, struct error *error)
 {
-    char place[80];
     size_t payload, bound = codec->bound(rows, cols);
-    place_name(tap, sequence, place);
     if (bound == 0)
-        return error_set(error, "%s: %s has no shape [%" PRId64 ", %" PRId64 "]", place, codec->name, rows,
-                         cols);
+        return error_set(error, "%s has no shape [%" PRId64 ", %" PRId64 "]", codec->name, rows, cols);
     if (array_grow(record, capacity, sizeof(struct record_header) + bound, error) < 0)
-        return error_prefix(error, "%s", place);
+        return -1;
     unsigned char *body = *record + sizeof(struct record_header);
     if (codec->encode(worker, states, rows, cols, body, bound, &payload, error) < 0)
-        return error_prefix(error, "%s", place);
+        return -1;
 
     struct record_header header = header_of(codec, tap, sequence, rows, cols, payload);
     header.hash = record_hash(header, body);
@@ -72,30 +60,28 @@ int record_check_header(const struct codec *codec, struct tap tap, struct sequen
                         size_t size, int64_t rows, int64_t cols, struct record_header *header,
                         struct error *error)
 {
-    char place[80];
-    place_name(tap, sequence, place);
     if (size < sizeof *header)
-        return error_set(error, "%s: the record has %zu bytes, fewer than its header", place, size);
+        return error_set(error, "the record has %zu bytes, fewer than its header", size);
     memcpy(header, record, sizeof *header);
     if (memcmp(header->magic, record_magic, sizeof record_magic) != 0)
-        return error_set(error, "%s: this is not a record", place);
+        return error_set(error, "this is not a record");
     if (header->version > RECORD_VERSION)
-        return error_set(error, "%s: the record has format version %u; this program reads %d: use a newer one",
-                         place, header->version, RECORD_VERSION);
+        return error_set(error, "the record has format version %u; this program reads %d: use a newer one",
+                         header->version, RECORD_VERSION);
     if (header->payload != size - sizeof *header)
-        return error_set(error, "%s: the payload should have %" PRIu64 " bytes and has %zu", place,
+        return error_set(error, "the record's payload should have %" PRIu64 " bytes and has %zu",
                          header->payload, size - sizeof *header);
 
     struct record_header expected = header_of(codec, tap, sequence, rows, cols, size - sizeof *header);
     expected.hash = header->hash;
     if (memcmp(&expected, header, sizeof expected) != 0) {
-        char found[80];
-        place_name((struct tap){(int)header->layer, header->mid},
-                   (struct sequence){header->split, header->index}, found);
+        char name[TAP_NAME_SIZE];
+        tap_name((struct tap){(int)header->layer, header->mid}, -1, name);
         return error_set(error,
-                         "%s: the record is another one: %s, codec %u, [%" PRIu32 ", %" PRIu32
-                         "] where codec %u, [%" PRId64 ", %" PRId64 "] was expected",
-                         place, found, header->codec, header->rows, header->cols, codec->id, rows, cols);
+                         "the record is another one: tap %s, %s sequence %" PRIu64 ", codec %u, [%" PRIu32
+                         ", %" PRIu32 "]; codec %u, [%" PRId64 ", %" PRId64 "] was expected",
+                         name, split_name(header->split), header->index, header->codec, header->rows,
+                         header->cols, codec->id, rows, cols);
     }
     return 0;
 }
@@ -105,14 +91,10 @@ int record_decode(struct codec_worker *worker, const struct codec *codec, struct
                   float *states, struct error *error)
 {
     struct record_header header;
-    char place[80];
     if (record_check_header(codec, tap, sequence, record, size, rows, cols, &header, error) < 0)
         return -1;
-    place_name(tap, sequence, place);
     const unsigned char *payload = (const unsigned char *)record + sizeof header;
     if (record_hash(header, payload) != header.hash)
-        return error_set(error, "%s: the record is damaged: its bytes do not match their hash", place);
-    if (states && codec->decode(worker, payload, header.payload, rows, cols, states, error) < 0)
-        return error_prefix(error, "%s", place);
-    return 0;
+        return error_set(error, "the record is damaged: its bytes do not match their hash");
+    return states ? codec->decode(worker, payload, header.payload, rows, cols, states, error) : 0;
 }

@@ -142,6 +142,14 @@ int store_place(const struct store *store, struct sequence sequence, uint64_t *p
     return 0;
 }
 
+int store_name_record(const struct store *store, int tap, struct sequence sequence, struct error *error)
+{
+    char name[TAP_NAME_SIZE];
+    tap_name(store->info.tap[tap], store->info.layers, name);
+    return error_prefix(error, "tap %s, %s sequence %" PRIu64, name, split_name(sequence.split),
+                        sequence.index);
+}
+
 /* ---- opening ---- */
 
 static int get_meta(const struct store *store, MDB_txn *snapshot, const char *key, MDB_val *value,

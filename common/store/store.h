@@ -77,7 +77,7 @@ int record_encode(struct codec_worker *worker, const struct codec *codec, struct
                   unsigned char **record, size_t *capacity, size_t *size, struct error *error);
 
 /* Checks everything in a record against what is expected and its hash; then, when `states` is not
- * NULL, decodes it. Errors name the tap and the sequence. */
+ * NULL, decodes it. Errors say what is wrong with the record, not which it is: the caller knows. */
 int record_decode(struct codec_worker *worker, const struct codec *codec, struct tap tap,
                   struct sequence sequence, const void *record, size_t size, int64_t rows, int64_t cols,
                   float *states, struct error *error);

@@ -78,8 +78,10 @@ int store_put_record(struct store *store, int tap, struct sequence sequence, con
     if (store_check_writing(store, error) < 0 || store_place(store, sequence, &place, error) < 0)
         return -1;
     if (record_check_header(info->codec[tap], info->tap[tap], sequence, record, size, info->rows, info->hidden,
-                            &header, error) < 0)
+                            &header, error) < 0) {
+        store_name_record(store, tap, sequence, error);
         return error_prefix(error, "%s", store->path);
+    }
     if (place >= store_sequences(store, sequence.split))
         return error_set(error, "%s: %s sequence %" PRIu64 " has no tokens yet", store->path,
                          split_name(sequence.split), sequence.index);

@@ -107,7 +107,6 @@ TEST(record_of_another_place_is_refused)
         memcpy(changed, &header, sizeof header);
         CHECK(decode(&fixture, changed, fixture.size, NULL, &error) < 0);
         CHECK_TEXT(error.text, fields[i].part);
-        CHECK_TEXT(error.text, "tap 12.mid, held-out sequence 77");
         free(changed);
     }
     fixture_free(&fixture);

@@ -177,7 +177,7 @@ TEST(store_refuses_bad_values)
     REQUIRE_OK(record_encode(worker, info->codec[1], info->tap[1], first, states, FIXTURE_ROWS, FIXTURE_HIDDEN,
                              &record, &capacity, &size, &error));
     CHECK(store_put_record(store, 0, first, record, size, &error) < 0);
-    CHECK_TEXT(error.text, "another one");
+    CHECK_TEXT(error.text, "tap 2.mid, train sequence 0: the record is another one: tap 2, train sequence 0");
     CHECK(store_put_record(store, 1, first, record, 10, &error) < 0);
     REQUIRE_OK(store_put_record(store, 1, first, record, size, &error)); /* replaces */
     REQUIRE_OK(store_commit(store, &error));
