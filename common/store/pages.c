@@ -113,7 +113,7 @@ static int open_head(const char *path, uint64_t transaction, struct meta_page *h
         return error_system(error, "%s", path);
     /* A page read while its writer is in the middle of it looks damaged: damage is there to stay. */
     for (int attempt = 0; attempt < 4 && result < 0; attempt++) {
-        const struct timespec pause = {.tv_nsec = 20000000};
+        const struct timespec pause = {.tv_nsec = 2000000};
         if (attempt > 0)
             nanosleep(&pause, NULL);
         result = read_head(file, path, transaction, head, error);
