@@ -19,7 +19,7 @@
 #include "tests/test.h"
 
 #define TAPS "0,5.mid,5,12.mid,final"
-enum { KILLS = 20, TOKENS = 50000, HELD_OUT = 6000, VOCAB = 200, ROWS = 64 };
+enum { KILLS = 20, TOKENS = 40000, HELD_OUT = 4000, VOCAB = 200, ROWS = 64 };
 
 extern char **environ;
 static struct error error;
@@ -35,9 +35,15 @@ static const struct made_model model = {.layers = 12,
                                         .context = 128,
                                         .seed = 11};
 
-struct paths {
+/* What all tests share: a model, tokens, and a store that a run with one thread made undisturbed. */
+static struct {
+    bool ready;
     char model[512], train[512], held_out[512], whole[512], broken[512], log[512];
-};
+    char little[32]; /* memory: a little less than keeping all weights takes */
+    double seconds; /* that the run took */
+} setup;
+
+static const char enough[] = "8G";
 
 static int write_tokens(const char *path, int count, uint64_t seed)
 {
@@ -52,36 +58,21 @@ static int write_tokens(const char *path, int count, uint64_t seed)
     return result;
 }
 
-static int prepare(struct paths *paths)
-{
-    const char *folder = test_folder();
-    snprintf(paths->model, sizeof paths->model, "%s/model", folder);
-    snprintf(paths->train, sizeof paths->train, "%s/train.u16", folder);
-    snprintf(paths->held_out, sizeof paths->held_out, "%s/held_out.u16", folder);
-    snprintf(paths->whole, sizeof paths->whole, "%s/whole", folder);
-    snprintf(paths->broken, sizeof paths->broken, "%s/broken", folder);
-    snprintf(paths->log, sizeof paths->log, "%s/log", folder);
-    return make_model(&model, paths->model, &error) < 0 || write_tokens(paths->train, TOKENS, 1) < 0 ||
-                   write_tokens(paths->held_out, HELD_OUT, 2) < 0
-               ? -1
-               : 0;
-}
-
 /* ---- running the program ---- */
 
 /* Starts extract into `out`; its output goes to the log. */
-static pid_t start(const struct paths *paths, const char *out, const char *threads, const char *memory)
+static pid_t start(const char *out, const char *threads, const char *memory)
 {
     char program[512];
     const char *build = getenv("BUILD");
     snprintf(program, sizeof program, "%s/extract", build ? build : "build");
     const char *arguments[] = {program,
                                "--model",
-                               paths->model,
+                               setup.model,
                                "--corpus",
-                               paths->train,
+                               setup.train,
                                "--held-out-corpus",
-                               paths->held_out,
+                               setup.held_out,
                                "--taps",
                                TAPS,
                                "--seq-len",
@@ -96,7 +87,7 @@ static pid_t start(const struct paths *paths, const char *out, const char *threa
     posix_spawn_file_actions_t actions;
     pid_t process = -1;
     posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 1, paths->log, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    posix_spawn_file_actions_addopen(&actions, 1, setup.log, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     posix_spawn_file_actions_adddup2(&actions, 1, 2);
     int code = posix_spawn(&process, program, &actions, NULL, (char *const *)(uintptr_t)arguments, environ);
     posix_spawn_file_actions_destroy(&actions);
@@ -114,30 +105,30 @@ static int finish(pid_t process)
     return status;
 }
 
-static void print_log(const struct paths *paths)
+static void print_log(void)
 {
     char *text;
     size_t size;
-    if (file_read(paths->log, &text, &size, &error) == 0)
+    if (file_read(setup.log, &text, &size, &error) == 0)
         printf("%s", text);
     free(text);
 }
 
 /* A run that nothing disturbs must end well. */
-static bool run_to_end(const struct paths *paths, const char *out, const char *threads, const char *memory)
+static bool run_to_end(const char *out, const char *threads, const char *memory)
 {
-    int status = finish(start(paths, out, threads, memory));
+    int status = finish(start(out, threads, memory));
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return true;
     test_fail(__FILE__, __LINE__, "extract ended with status %x", (unsigned)status);
-    print_log(paths);
+    print_log();
     return false;
 }
 
 /* Sends the signal after so many seconds; true when it found the program still at work. */
-static bool run_until(const struct paths *paths, double seconds, int number, int *status)
+static bool run_until(double seconds, int number, const char *memory, int *status)
 {
-    pid_t process = start(paths, paths->broken, "2", "8G");
+    pid_t process = start(setup.broken, "2", memory);
     struct timespec time = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
     if (process < 0)
         return false;
@@ -204,88 +195,105 @@ static void remove_store(const char *path)
         test_fail(__FILE__, __LINE__, "%s", command);
 }
 
-/* ---- tests ---- */
+/* ---- preparing ---- */
 
-TEST(extract_killed_at_random_moments)
-{
-    struct paths paths;
-    struct random random = {(uint64_t)time(NULL)};
-    REQUIRE_OK(prepare(&paths));
-    const double started = clock_seconds();
-    REQUIRE(run_to_end(&paths, paths.whole, "2", "8G"));
-    const double whole = clock_seconds() - started;
-    printf("  seed %llu, a whole run takes %.2f s\n", (unsigned long long)random.state, whole);
-    int finished = 0, status;
-    for (int kills = 0; kills < KILLS;) {
-        if (run_until(&paths, 0.8 * whole * random_uniform(&random), SIGKILL, &status)) {
-            kills++;
-            continue;
-        }
-        REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == 0); /* it was faster than the kill */
-        compare_stores(paths.whole, paths.broken);
-        remove_store(paths.broken);
-        finished++;
-    }
-    REQUIRE(run_to_end(&paths, paths.broken, "1", "8G"));
-    compare_stores(paths.whole, paths.broken);
-    printf("  %d stores were finished between %d kills\n", finished + 1, KILLS);
-}
-
-TEST(extract_asked_to_stop)
-{
-    struct paths paths;
-    struct random random = {(uint64_t)time(NULL)};
-    char *text;
-    size_t size;
-    int status;
-    REQUIRE_OK(prepare(&paths));
-    const double started = clock_seconds();
-    REQUIRE(run_to_end(&paths, paths.whole, "2", "8G"));
-    const double whole = clock_seconds() - started;
-    for (int stops = 0; stops < 4; stops++) {
-        const int number = stops % 2 ? SIGTERM : SIGINT;
-        if (!run_until(&paths, whole * (0.1 + 0.8 * random_uniform(&random)), number, &status))
-            break;
-        if (!WIFEXITED(status))
-            continue; /* before the program had asked to hear of signals */
-        CHECK(WEXITSTATUS(status) == 1);
-        REQUIRE_OK(file_read(paths.log, &text, &size, &error));
-        CHECK_TEXT(text, "the same command goes on from there");
-        free(text);
-    }
-    REQUIRE(run_to_end(&paths, paths.broken, "2", "8G"));
-    compare_stores(paths.whole, paths.broken);
-}
-
-/* A little less memory than keeping all weights takes. */
-static void choose_memory(const struct paths *paths, char text[32])
+static int choose_memory(void)
 {
     struct model *opened;
     struct plan plan;
     struct tap taps[] = {{0, false}, {5, true}, {5, false}, {12, true}, {12, false}}; /* TAPS */
     const struct store_info info = {.hidden = model.hidden, .rows = ROWS, .taps = 5, .tap = taps};
-    REQUIRE_OK(model_open(paths->model, &opened, &error));
-    REQUIRE_OK(plan_make(model_config(opened), &info, MATH_F32, 2, 0, &plan, &error));
-    CHECK(plan.resident);
-    snprintf(text, 32, "%llu", (unsigned long long)plan.peak - 1);
-    REQUIRE_OK(plan_make(model_config(opened), &info, MATH_F32, 2, plan.peak - 1, &plan, &error));
-    CHECK(!plan.resident && plan.group > 1);
+    if (model_open(setup.model, &opened, &error) < 0)
+        return -1;
+    int result = plan_make(model_config(opened), &info, MATH_F32, 2, 0, &plan, &error);
+    const uint64_t memory = plan.peak - 1;
+    snprintf(setup.little, sizeof setup.little, "%llu", (unsigned long long)memory);
+    if (result == 0)
+        result = plan_make(model_config(opened), &info, MATH_F32, 2, memory, &plan, &error);
+    if (result == 0 && (plan.resident || plan.group < 2))
+        result = error_set(&error, "%s bytes are enough for all weights", setup.little);
     model_close(opened);
+    return result;
 }
 
-/* 1 and 2 threads; all weights resident and one layer at a time. */
+static int prepare(void)
+{
+    if (setup.ready) {
+        remove_store(setup.broken);
+        return 0;
+    }
+    const char *folder = test_folder();
+    snprintf(setup.model, sizeof setup.model, "%s/model", folder);
+    snprintf(setup.train, sizeof setup.train, "%s/train.u16", folder);
+    snprintf(setup.held_out, sizeof setup.held_out, "%s/held_out.u16", folder);
+    snprintf(setup.whole, sizeof setup.whole, "%s/whole", folder);
+    snprintf(setup.broken, sizeof setup.broken, "%s/broken", folder);
+    snprintf(setup.log, sizeof setup.log, "%s/log", folder);
+    if (make_model(&model, setup.model, &error) < 0 || write_tokens(setup.train, TOKENS, 1) < 0 ||
+        write_tokens(setup.held_out, HELD_OUT, 2) < 0 || choose_memory() < 0)
+        return -1;
+    const double started = clock_seconds();
+    setup.ready = run_to_end(setup.whole, "1", enough);
+    setup.seconds = clock_seconds() - started;
+    return setup.ready ? 0 : error_set(&error, "there is nothing to compare with");
+}
+
+/* ---- tests ---- */
+
 TEST(extract_threads_and_memory_do_not_matter)
 {
-    struct paths paths;
-    char memory[32] = "";
-    REQUIRE_OK(prepare(&paths));
-    REQUIRE(run_to_end(&paths, paths.whole, "1", "8G"));
-    REQUIRE(run_to_end(&paths, paths.broken, "2", "8G"));
-    compare_stores(paths.whole, paths.broken);
-    remove_store(paths.broken);
-    choose_memory(&paths, memory);
-    REQUIRE(run_to_end(&paths, paths.broken, "2", memory));
-    compare_stores(paths.whole, paths.broken);
+    REQUIRE_OK(prepare());
+    REQUIRE(run_to_end(setup.broken, "2", enough));
+    compare_stores(setup.whole, setup.broken);
+    remove_store(setup.broken);
+    REQUIRE(run_to_end(setup.broken, "2", setup.little));
+    compare_stores(setup.whole, setup.broken);
+}
+
+/* Now with all weights resident, now with one layer at a time, where taps are filled one after another. */
+TEST(extract_killed_at_random_moments)
+{
+    struct random random = {(uint64_t)time(NULL)};
+    int finished = 0, status;
+    REQUIRE_OK(prepare());
+    printf("  seed %llu, a whole run takes %.2f s\n", (unsigned long long)random.state, setup.seconds);
+    for (int kills = 0; kills < KILLS;) {
+        const char *memory = random_next(&random) % 2 ? enough : setup.little;
+        if (run_until(0.8 * setup.seconds * random_uniform(&random), SIGKILL, memory, &status)) {
+            kills++;
+            continue;
+        }
+        REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == 0); /* it was faster than the kill */
+        compare_stores(setup.whole, setup.broken);
+        remove_store(setup.broken);
+        finished++;
+    }
+    REQUIRE(run_to_end(setup.broken, "2", enough));
+    compare_stores(setup.whole, setup.broken);
+    printf("  %d stores were finished between %d kills\n", finished + 1, KILLS);
+}
+
+TEST(extract_asked_to_stop)
+{
+    struct random random = {(uint64_t)time(NULL)};
+    char *text;
+    size_t size;
+    int status;
+    REQUIRE_OK(prepare());
+    for (int stops = 0; stops < 4; stops++) {
+        const int number = stops % 2 ? SIGTERM : SIGINT;
+        const double seconds = setup.seconds * (0.1 + 0.8 * random_uniform(&random));
+        if (!run_until(seconds, number, enough, &status))
+            break;
+        if (!WIFEXITED(status))
+            continue; /* before the program had asked to hear of signals */
+        CHECK(WEXITSTATUS(status) == 1);
+        REQUIRE_OK(file_read(setup.log, &text, &size, &error));
+        CHECK_TEXT(text, "the same command goes on from there");
+        free(text);
+    }
+    REQUIRE(run_to_end(setup.broken, "2", enough));
+    compare_stores(setup.whole, setup.broken);
 }
 
 TEST_MAIN
