@@ -93,7 +93,7 @@ static const struct op_case cases[] = {
     {"op_vocab_cross", run_cross, {500, 64, DTYPE_Q8_0, OWN}, VOCAB},
     {"op_vocab_loss labels", run_loss, {77, 37, OWN, 0, VOCAB_LABELS}, .batches = {1, 7, 9, 70, 600}, VOCAB},
     {"op_vocab_loss labels", run_loss, {5197, 64, DTYPE_Q8_0, 0, VOCAB_LABELS}, VOCAB},
-    {"op_vocab_loss labels", run_loss, {5197, 32, OWN, 0, VOCAB_LABELS}, VOCAB},
+    {"op_vocab_loss labels", run_loss, {5197, 32, OWN, 0, VOCAB_LABELS}, .batches = {1, 9, 300}, VOCAB},
     {"op_vocab_loss labels", run_loss, {3, 32, OWN, 0, VOCAB_LABELS}, VOCAB},
     {"op_vocab_loss u", run_loss, {77, 37, DTYPE_F32, 0, VOCAB_U}, .batches = {1, 7, 9, 70, 600}, VOCAB},
     {"op_vocab_loss u", run_loss, {5197, 64, DTYPE_Q8_0, 0, VOCAB_U}, VOCAB},
