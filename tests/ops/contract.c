@@ -230,6 +230,7 @@ TEST(views_outside_their_buffer)
     ACCEPTED(op_read(queue, matrix_f64(desk.a, VALUES / 2, 1), (double[VALUES / 2]){0}));
     REFUSED(op_read(queue, matrix_f64(desk.a, VALUES / 2 + 1, 1), values), "matrix f64 [2049, 1]",
             "is outside its buffer");
+    REFUSED(op_write(queue, matrix_f32(desk.a, 1, VALUES + 1), values), "op_write(", "is outside its buffer");
     REFUSED(op_read(queue, matrix_rows(view, -1, 2), values), "op_read(", "(offset -4, stride 4) is outside");
     REFUSED(op_read(queue, matrix_f32(desk.a, 0, 4), values), "op_read(matrix f32 [0, 4])", "is outside");
     REFUSED(op_read(queue, matrix_f32(desk.a, 4, 0), values), "op_read(", "is outside");

@@ -167,8 +167,10 @@ MEANING(elementwise)
                   means = put(desk, DTYPE_F32, 2, 1, NULL);
     op_sum_rows(desk->queue, x, sums);
     check_values(desk, "sum_rows", sums, FLOATS(15, 27, 39), 0);
-    op_mean_square(desk->queue, matrix_cols(x, 0, 2), means);
-    check_values(desk, "mean_square", means, FLOATS(2.5f, 20.5f), 0);
+    op_mean_square(desk->queue, matrix_cols(x, 2, 1), means);
+    check_values(desk, "mean_square", means, FLOATS(9, 36), 0);
+    op_mean_square(desk->queue, matrix_f32(x.buffer, 1, 6), matrix_rows(means, 0, 1));
+    check_values(desk, "mean_square", means, FLOATS(91.0f / 6, 36), 1e-6);
     REQUIRE_OK(buffer_create(desk->backend, sizeof squares, &buffer, &error));
     op_write(desk->queue, matrix_f64(buffer, 1, 1), &squares);
     op_sum_squares(desk->queue, x, matrix_f64(buffer, 1, 1));
