@@ -86,7 +86,8 @@ struct weight {
     size_t bytes; /* held by the backend */
 };
 
-/* Remembers the first failure: "op_embed: reason". */
+/* Remembers the first failure's reason. ops.c puts the op and its operands before the reason of an op
+ * that has failed when its function returns. */
 void queue_fail(struct queue *queue, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 extern const struct backend_table ref_table;

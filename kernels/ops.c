@@ -1,5 +1,6 @@
 /* ops.c: every call is checked against ops.h here, once for all backends, and handed to the table of
- * the queue's backend. A refused call fails the queue with a message that shows all its operands. */
+ * the queue's backend. A call that is refused, or fails, fails the queue with a message that shows all
+ * its operands. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -361,8 +362,25 @@ static bool accept(struct queue *queue, const char *op, const char *wrong, const
     return false;
 }
 
-/* The operands of a call. */
-#define CALL(...) ((const struct operand[]){__VA_ARGS__, {.name = NULL}})
+/* A backend's own reason gets the call before it. */
+static void explain_failure(struct queue *queue, const char *op, const struct operand *operands)
+{
+    char shapes[512] = "";
+    if (!queue->failed)
+        return;
+    describe(operands, shapes, sizeof shapes);
+    error_prefix(&queue->error, "%s(%s)", op, shapes);
+}
+
+/* Runs an op if the operands at the end are right and `wrong`, another reason against it, is NULL. */
+#define RUN(op, arguments, wrong, ...)                                                                         \
+    do {                                                                                                       \
+        const struct operand operands[] = {__VA_ARGS__, {.name = NULL}};                                       \
+        if (accept(queue, "op_" #op, wrong, operands)) {                                                       \
+            queue->backend->table->op arguments;                                                               \
+            explain_failure(queue, "op_" #op, operands);                                                       \
+        }                                                                                                      \
+    } while (0)
 
 static const char *unless(bool right, const char *wrong)
 {
@@ -378,43 +396,36 @@ static bool divides(int64_t part, int64_t total)
 
 void op_write(struct queue *queue, struct matrix matrix, const void *source)
 {
-    if (accept(queue, "op_write", NULL, CALL(output("matrix", matrix, matrix.type, matrix.rows, matrix.cols))))
-        queue->backend->table->write(queue, matrix, source);
+    RUN(write, (queue, matrix, source), NULL, output("matrix", matrix, matrix.type, matrix.rows, matrix.cols));
 }
 
 void op_read(struct queue *queue, struct matrix matrix, void *destination)
 {
-    if (accept(queue, "op_read", NULL, CALL(input("matrix", matrix, matrix.type, matrix.rows, matrix.cols))))
-        queue->backend->table->read(queue, matrix, destination);
+    RUN(read, (queue, matrix, destination), NULL,
+        input("matrix", matrix, matrix.type, matrix.rows, matrix.cols));
 }
 
 void op_matmul(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y,
                enum op_mode mode)
 {
-    if (accept(queue, "op_matmul", NULL,
-               CALL(input("x", x, DTYPE_F32, x.rows, weight->cols),
-                    prepared("weight", weight, forward_use(x.rows), weight->rows, weight->cols),
-                    output("y", y, DTYPE_F32, x.rows, weight->rows))))
-        queue->backend->table->matmul(queue, x, weight, y, mode);
+    RUN(matmul, (queue, x, weight, y, mode), NULL, input("x", x, DTYPE_F32, x.rows, weight->cols),
+        prepared("weight", weight, forward_use(x.rows), weight->rows, weight->cols),
+        output("y", y, DTYPE_F32, x.rows, weight->rows));
 }
 
 void op_matmul_grad(struct queue *queue, struct matrix dy, const struct weight *weight, struct matrix dx,
                     enum op_mode mode)
 {
-    if (accept(queue, "op_matmul_grad", NULL,
-               CALL(input("dy", dy, DTYPE_F32, dy.rows, weight->rows),
-                    prepared("weight", weight, WEIGHT_BACKWARD, weight->rows, weight->cols),
-                    output("dx", dx, DTYPE_F32, dy.rows, weight->cols))))
-        queue->backend->table->matmul_grad(queue, dy, weight, dx, mode);
+    RUN(matmul_grad, (queue, dy, weight, dx, mode), NULL, input("dy", dy, DTYPE_F32, dy.rows, weight->rows),
+        prepared("weight", weight, WEIGHT_BACKWARD, weight->rows, weight->cols),
+        output("dx", dx, DTYPE_F32, dy.rows, weight->cols));
 }
 
 void op_embed(struct queue *queue, const struct weight *weight, struct matrix ids, struct matrix y)
 {
-    if (accept(queue, "op_embed", NULL,
-               CALL(prepared("weight", weight, WEIGHT_ROWS, weight->rows, weight->cols),
-                    input("ids", ids, DTYPE_I32, ids.rows, 1),
-                    output("y", y, DTYPE_F32, ids.rows, weight->cols))))
-        queue->backend->table->embed(queue, weight, ids, y);
+    RUN(embed, (queue, weight, ids, y), NULL,
+        prepared("weight", weight, WEIGHT_ROWS, weight->rows, weight->cols),
+        input("ids", ids, DTYPE_I32, ids.rows, 1), output("y", y, DTYPE_F32, ids.rows, weight->cols));
 }
 
 void op_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
@@ -422,107 +433,93 @@ void op_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matr
 {
     const int64_t m = transpose_a ? a.cols : a.rows, k = transpose_a ? a.rows : a.cols;
     const int64_t n = transpose_b ? b.rows : b.cols;
-    if (accept(queue, "op_gemm", NULL,
-               CALL(input(transpose_a ? "a^T" : "a", a, DTYPE_F32, a.rows, a.cols),
-                    input(transpose_b ? "b^T" : "b", b, DTYPE_F32, transpose_b ? n : k, transpose_b ? k : n),
-                    output("c", c, DTYPE_F32, m, n))))
-        queue->backend->table->gemm(queue, a, transpose_a, b, transpose_b, c, mode);
+    RUN(gemm, (queue, a, transpose_a, b, transpose_b, c, mode), NULL,
+        input(transpose_a ? "a^T" : "a", a, DTYPE_F32, a.rows, a.cols),
+        input(transpose_b ? "b^T" : "b", b, DTYPE_F32, transpose_b ? n : k, transpose_b ? k : n),
+        output("c", c, DTYPE_F32, m, n));
 }
 
 void op_gram(struct queue *queue, struct matrix x, struct matrix y, struct matrix w, struct matrix g)
 {
-    if (accept(queue, "op_gram", NULL,
-               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), input("y", y, DTYPE_F32, x.rows, y.cols),
-                    input("w", w, DTYPE_F32, x.rows, 1), output("g", g, DTYPE_F64, x.cols, y.cols))))
-        queue->backend->table->gram(queue, x, y, w, g);
+    RUN(gram, (queue, x, y, w, g), NULL, input("x", x, DTYPE_F32, x.rows, x.cols),
+        input("y", y, DTYPE_F32, x.rows, y.cols), input("w", w, DTYPE_F32, x.rows, 1),
+        output("g", g, DTYPE_F64, x.cols, y.cols));
 }
 
 void op_copy(struct queue *queue, struct matrix x, struct matrix y)
 {
-    if (accept(queue, "op_copy", NULL,
-               CALL(input("x", x, x.type, x.rows, x.cols), output("y", y, x.type, x.rows, x.cols))))
-        queue->backend->table->copy(queue, x, y);
+    RUN(copy, (queue, x, y), NULL, input("x", x, x.type, x.rows, x.cols),
+        output("y", y, x.type, x.rows, x.cols));
 }
 
 void op_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y)
 {
-    if (accept(queue, "op_axpy", NULL,
-               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), output("y", y, DTYPE_F32, x.rows, x.cols))))
-        queue->backend->table->axpy(queue, alpha, x, y);
+    RUN(axpy, (queue, alpha, x, y), NULL, input("x", x, DTYPE_F32, x.rows, x.cols),
+        output("y", y, DTYPE_F32, x.rows, x.cols));
 }
 
 void op_add_bias(struct queue *queue, struct matrix b, struct matrix y)
 {
-    if (accept(queue, "op_add_bias", NULL,
-               CALL(input("b", b, DTYPE_F32, 1, y.cols), output("y", y, DTYPE_F32, y.rows, y.cols))))
-        queue->backend->table->add_bias(queue, b, y);
+    RUN(add_bias, (queue, b, y), NULL, input("b", b, DTYPE_F32, 1, y.cols),
+        output("y", y, DTYPE_F32, y.rows, y.cols));
 }
 
 void op_sum_rows(struct queue *queue, struct matrix x, struct matrix s)
 {
-    if (accept(queue, "op_sum_rows", NULL,
-               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), output("s", s, DTYPE_F32, 1, x.cols))))
-        queue->backend->table->sum_rows(queue, x, s);
+    RUN(sum_rows, (queue, x, s), NULL, input("x", x, DTYPE_F32, x.rows, x.cols),
+        output("s", s, DTYPE_F32, 1, x.cols));
 }
 
 void op_sum_squares(struct queue *queue, struct matrix x, struct matrix s)
 {
-    if (accept(queue, "op_sum_squares", NULL,
-               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), output("s", s, DTYPE_F64, 1, 1))))
-        queue->backend->table->sum_squares(queue, x, s);
+    RUN(sum_squares, (queue, x, s), NULL, input("x", x, DTYPE_F32, x.rows, x.cols),
+        output("s", s, DTYPE_F64, 1, 1));
 }
 
 void op_mean_square(struct queue *queue, struct matrix x, struct matrix m)
 {
-    if (accept(queue, "op_mean_square", NULL,
-               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), output("m", m, DTYPE_F32, x.rows, 1))))
-        queue->backend->table->mean_square(queue, x, m);
+    RUN(mean_square, (queue, x, m), NULL, input("x", x, DTYPE_F32, x.rows, x.cols),
+        output("m", m, DTYPE_F32, x.rows, 1));
 }
 
 void op_norm(struct queue *queue, struct matrix x, struct matrix scale, float epsilon, struct matrix y)
 {
-    if (accept(queue, "op_norm", unless(divides(scale.cols, x.cols), "scale's columns must divide x's"),
-               CALL(input("x", x, DTYPE_F32, x.rows, x.cols), input("scale", scale, DTYPE_F32, 1, scale.cols),
-                    with(OPERAND_IN_PLACE, output("y", y, DTYPE_F32, x.rows, x.cols)))))
-        queue->backend->table->norm(queue, x, scale, epsilon, y);
+    RUN(norm, (queue, x, scale, epsilon, y),
+        unless(divides(scale.cols, x.cols), "scale's columns must divide x's"),
+        input("x", x, DTYPE_F32, x.rows, x.cols), input("scale", scale, DTYPE_F32, 1, scale.cols),
+        with(OPERAND_IN_PLACE, output("y", y, DTYPE_F32, x.rows, x.cols)));
 }
 
 void op_norm_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix scale, float epsilon,
                   struct matrix dx, enum op_mode mode, struct matrix dscale)
 {
-    if (accept(queue, "op_norm_grad", unless(divides(scale.cols, x.cols), "scale's columns must divide x's"),
-               CALL(input("dy", dy, DTYPE_F32, x.rows, x.cols), input("x", x, DTYPE_F32, x.rows, x.cols),
-                    input("scale", scale, DTYPE_F32, 1, scale.cols),
-                    output("dx", dx, DTYPE_F32, x.rows, x.cols),
-                    with(OPERAND_OPTIONAL, output("dscale", dscale, DTYPE_F32, 1, scale.cols)))))
-        queue->backend->table->norm_grad(queue, dy, x, scale, epsilon, dx, mode, dscale);
+    RUN(norm_grad, (queue, dy, x, scale, epsilon, dx, mode, dscale),
+        unless(divides(scale.cols, x.cols), "scale's columns must divide x's"),
+        input("dy", dy, DTYPE_F32, x.rows, x.cols), input("x", x, DTYPE_F32, x.rows, x.cols),
+        input("scale", scale, DTYPE_F32, 1, scale.cols), output("dx", dx, DTYPE_F32, x.rows, x.cols),
+        with(OPERAND_OPTIONAL, output("dscale", dscale, DTYPE_F32, 1, scale.cols)));
 }
 
 void op_swiglu(struct queue *queue, struct matrix x, struct matrix y)
 {
-    if (accept(queue, "op_swiglu", NULL,
-               CALL(input("x", x, DTYPE_F32, x.rows, 2 * y.cols), output("y", y, DTYPE_F32, x.rows, y.cols))))
-        queue->backend->table->swiglu(queue, x, y);
+    RUN(swiglu, (queue, x, y), NULL, input("x", x, DTYPE_F32, x.rows, 2 * y.cols),
+        output("y", y, DTYPE_F32, x.rows, y.cols));
 }
 
 void op_swiglu_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix dx)
 {
-    if (accept(queue, "op_swiglu_grad", NULL,
-               CALL(input("dy", dy, DTYPE_F32, x.rows, dy.cols), input("x", x, DTYPE_F32, x.rows, 2 * dy.cols),
-                    output("dx", dx, DTYPE_F32, x.rows, 2 * dy.cols))))
-        queue->backend->table->swiglu_grad(queue, dy, x, dx);
+    RUN(swiglu_grad, (queue, dy, x, dx), NULL, input("dy", dy, DTYPE_F32, x.rows, dy.cols),
+        input("x", x, DTYPE_F32, x.rows, 2 * dy.cols), output("dx", dx, DTYPE_F32, x.rows, 2 * dy.cols));
 }
 
 void op_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
              enum rope_pairs pairs)
 {
-    if (accept(queue, "op_rope",
-               unless(divides(table.cols, x.cols) && table.cols % 2 == 0,
-                      "table's columns, an even number, must divide x's"),
-               CALL(output("x", x, DTYPE_F32, x.rows, x.cols),
-                    input("positions", positions, DTYPE_I32, x.rows, 1),
-                    input("table", table, DTYPE_F32, table.rows, table.cols))))
-        queue->backend->table->rope(queue, x, positions, table, pairs);
+    RUN(rope, (queue, x, positions, table, pairs),
+        unless(divides(table.cols, x.cols) && table.cols % 2 == 0,
+               "table's columns, an even number, must divide x's"),
+        output("x", x, DTYPE_F32, x.rows, x.cols), input("positions", positions, DTYPE_I32, x.rows, 1),
+        input("table", table, DTYPE_F32, table.rows, table.cols));
 }
 
 void op_attention(struct queue *queue, const struct attention *attention, struct matrix q, struct matrix k,
@@ -532,52 +529,45 @@ void op_attention(struct queue *queue, const struct attention *attention, struct
     const bool right = size > 0 && attention->window >= 0 && divides(attention->sequences, q.rows) &&
                        divides(attention->sequences, k.rows) && k.rows >= q.rows &&
                        divides(attention->kv_heads, attention->heads) && attention->heads > 0;
-    if (accept(
-            queue, "op_attention",
-            unless(right, "sequences must divide the rows, kv_heads the heads, and k have at least q's rows"),
-            CALL(input("q", q, DTYPE_F32, q.rows, attention->heads * size),
-                 input("k", k, DTYPE_F32, k.rows, attention->kv_heads * size),
-                 input("v", v, DTYPE_F32, k.rows, attention->kv_heads * size),
-                 output("out", out, DTYPE_F32, q.rows, attention->heads * size))))
-        queue->backend->table->attention(queue, attention, q, k, v, out);
+    RUN(attention, (queue, attention, q, k, v, out),
+        unless(right, "sequences must divide the rows, kv_heads the heads, and k have at least q's rows"),
+        input("q", q, DTYPE_F32, q.rows, attention->heads * size),
+        input("k", k, DTYPE_F32, k.rows, attention->kv_heads * size),
+        input("v", v, DTYPE_F32, k.rows, attention->kv_heads * size),
+        output("out", out, DTYPE_F32, q.rows, attention->heads * size));
 }
 
 void op_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
                     const struct vocab_stats *stats)
 {
     const unsigned optional = OPERAND_OPTIONAL;
-    if (accept(
-            queue, "op_vocab_stats",
-            unless(matrix_is_none(stats->label) || !matrix_is_none(labels), "the label's logit needs labels"),
-            CALL(input("h", h, DTYPE_F32, h.rows, h.cols),
-                 vocabulary("vocab", vocab, vocab_size(vocab), h, !matrix_is_none(stats->u)),
-                 with(optional, input("labels", labels, DTYPE_I32, h.rows, 1)),
-                 with(optional, output("lse", stats->lse, DTYPE_F32, h.rows, 1)),
-                 with(optional, output("label", stats->label, DTYPE_F32, h.rows, 1)),
-                 with(optional, output("top", stats->top, DTYPE_I32, h.rows, 1)),
-                 with(optional, output("top_logit", stats->top_logit, DTYPE_F32, h.rows, 1)),
-                 with(optional, output("entropy", stats->entropy, DTYPE_F32, h.rows, 1)),
-                 with(optional, output("u", stats->u, DTYPE_F32, h.rows, h.cols)))))
-        queue->backend->table->vocab_stats(queue, h, vocab, labels, stats);
+    RUN(vocab_stats, (queue, h, vocab, labels, stats),
+        unless(matrix_is_none(stats->label) || !matrix_is_none(labels), "the label's logit needs labels"),
+        input("h", h, DTYPE_F32, h.rows, h.cols),
+        vocabulary("vocab", vocab, vocab_size(vocab), h, !matrix_is_none(stats->u)),
+        with(optional, input("labels", labels, DTYPE_I32, h.rows, 1)),
+        with(optional, output("lse", stats->lse, DTYPE_F32, h.rows, 1)),
+        with(optional, output("label", stats->label, DTYPE_F32, h.rows, 1)),
+        with(optional, output("top", stats->top, DTYPE_I32, h.rows, 1)),
+        with(optional, output("top_logit", stats->top_logit, DTYPE_F32, h.rows, 1)),
+        with(optional, output("entropy", stats->entropy, DTYPE_F32, h.rows, 1)),
+        with(optional, output("u", stats->u, DTYPE_F32, h.rows, h.cols)));
 }
 
 void op_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix t,
                     const struct vocab *teacher, struct matrix cross)
 {
-    if (accept(queue, "op_vocab_cross", NULL,
-               CALL(input("h", h, DTYPE_F32, h.rows, h.cols),
-                    vocabulary("vocab", vocab, vocab_size(vocab), h, false),
-                    input("t", t, DTYPE_F32, h.rows, h.cols),
-                    vocabulary("teacher", teacher, vocab_size(vocab), t, false),
-                    output("cross", cross, DTYPE_F32, h.rows, 1))))
-        queue->backend->table->vocab_cross(queue, h, vocab, t, teacher, cross);
+    RUN(vocab_cross, (queue, h, vocab, t, teacher, cross), NULL, input("h", h, DTYPE_F32, h.rows, h.cols),
+        vocabulary("vocab", vocab, vocab_size(vocab), h, false), input("t", t, DTYPE_F32, h.rows, h.cols),
+        vocabulary("teacher", teacher, vocab_size(vocab), t, false),
+        output("cross", cross, DTYPE_F32, h.rows, 1));
 }
 
 void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab,
                    const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down)
 {
     const struct matrix state = target->teacher_state;
-    struct operand wanted[2] = {{0}}, end = {0};
+    struct operand wanted[2] = {{0}}; /* the target's; without a name: none */
     const char *wrong = unless(!vocab->tied || matrix_is_none(down), "a tied weight has no gradient");
     switch (target->target) {
     case VOCAB_LABELS: wanted[0] = input("labels", target->labels, DTYPE_I32, h.rows, 1); break;
@@ -591,23 +581,18 @@ void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *voc
         wanted[1] = vocabulary("teacher", &target->teacher, vocab_size(vocab), state, false);
         break;
     }
-    if (accept(queue, "op_vocab_loss", wrong,
-               CALL(input("h", h, DTYPE_F32, h.rows, h.cols),
-                    vocabulary("vocab", vocab, vocab_size(vocab), h, true),
-                    output("loss", loss, DTYPE_F32, h.rows, 1), output("dh", dh, DTYPE_F32, h.rows, h.cols),
-                    with(OPERAND_OPTIONAL, output("down", down, DTYPE_F32, vocab_size(vocab), h.cols)),
-                    wanted[0], wanted[1], end)))
-        queue->backend->table->vocab_loss(queue, h, vocab, target, loss, dh, down);
+    RUN(vocab_loss, (queue, h, vocab, target, loss, dh, down), wrong, input("h", h, DTYPE_F32, h.rows, h.cols),
+        vocabulary("vocab", vocab, vocab_size(vocab), h, true), output("loss", loss, DTYPE_F32, h.rows, 1),
+        output("dh", dh, DTYPE_F32, h.rows, h.cols),
+        with(OPERAND_OPTIONAL, output("down", down, DTYPE_F32, vocab_size(vocab), h.cols)), wanted[0],
+        wanted[1]);
 }
 
 void op_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
              struct matrix first, struct matrix second)
 {
     const int64_t rows = value.rows, cols = value.cols;
-    if (accept(queue, "op_adam", unless(adam->step >= 1, "steps count from 1"),
-               CALL(output("gradient", gradient, DTYPE_F32, rows, cols),
-                    output("value", value, DTYPE_F32, rows, cols),
-                    output("first", first, DTYPE_F32, rows, cols),
-                    output("second", second, DTYPE_F32, rows, cols))))
-        queue->backend->table->adam(queue, adam, gradient, value, first, second);
+    RUN(adam, (queue, adam, gradient, value, first, second), unless(adam->step >= 1, "steps count from 1"),
+        output("gradient", gradient, DTYPE_F32, rows, cols), output("value", value, DTYPE_F32, rows, cols),
+        output("first", first, DTYPE_F32, rows, cols), output("second", second, DTYPE_F32, rows, cols));
 }

@@ -146,7 +146,7 @@ void op_matmul(struct queue *queue, struct matrix x, const struct weight *weight
 /* dx [M, K] (=, +=) dy [M, N] W. */
 void op_matmul_grad(struct queue *queue, struct matrix dy, const struct weight *weight, struct matrix dx,
                     enum op_mode mode);
-/* y [M, K] = rows ids [M, 1] (i32) of W. ref and cpu fail the queue when an id is outside 0 .. N-1. */
+/* y [M, K] = rows ids [M, 1] (i32) of W. An id outside 0 .. N-1 fails the queue. */
 void op_embed(struct queue *queue, const struct weight *weight, struct matrix ids, struct matrix y);
 
 /* ---- products of buffers: trained weights, statistics ---- */
@@ -196,8 +196,8 @@ enum rope_pairs {
 };
 
 /* Rotary embedding (Su et al. 2021, arXiv 2104.09864), in place. x [M, heads * D]; table
- * [positions, D]: row p is cos of the D/2 angles, then sin; positions [M, 1] (i32). ref and
- * cpu fail the queue when a position is outside the table. */
+ * [positions, D]: row p is cos of the D/2 angles, then sin; positions [M, 1] (i32); one outside the
+ * table fails the queue. */
 void op_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
              enum rope_pairs pairs);
 

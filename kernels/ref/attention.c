@@ -32,7 +32,7 @@ void ref_attention(struct queue *queue, const struct attention *attention, struc
 {
     const int64_t queries = q.rows / attention->sequences, keys = k.rows / attention->sequences;
     const int group = attention->heads / attention->kv_heads, size = attention->head_size;
-    double *weight = ref_scratch(queue, "op_attention", keys);
+    double *weight = ref_scratch(queue, keys);
     if (!weight)
         return;
     for (int64_t row = 0; row < q.rows; row++) {

@@ -56,12 +56,12 @@ void ref_buffer_destroy(struct buffer *buffer)
     free(buffer);
 }
 
-double *ref_scratch(struct queue *queue, const char *op, int64_t count)
+double *ref_scratch(struct queue *queue, int64_t count)
 {
     struct error error;
     double *values = memory_alloc((size_t)count, sizeof *values, &error);
     if (!values)
-        queue_fail(queue, "%s: %s", op, error.text);
+        queue_fail(queue, "%s", error.text);
     return values;
 }
 

@@ -33,7 +33,7 @@ void ref_norm_grad(struct queue *queue, struct matrix dy, struct matrix x, struc
 {
     const int64_t size = scale.cols;
     const float *weight = matrix_floats(scale);
-    double *sums = ref_scratch(queue, "op_norm_grad", size); /* of dscale, over rows and groups */
+    double *sums = ref_scratch(queue, size); /* of dscale, over rows and groups */
     if (!sums)
         return;
     for (int64_t m = 0; m < x.rows; m++)

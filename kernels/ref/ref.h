@@ -15,7 +15,7 @@ struct ref_weight {
 };
 
 /* `count` zeros for one op, to be freed; NULL with the queue failed when memory is out. */
-double *ref_scratch(struct queue *queue, const char *op, int64_t count);
+double *ref_scratch(struct queue *queue, int64_t count);
 
 /* *y = value, or the old *y + value. */
 static inline void ref_put(float *y, double value, enum op_mode mode)

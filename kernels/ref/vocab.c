@@ -73,7 +73,7 @@ void ref_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *v
                      const struct vocab_stats *stats)
 {
     const struct rows weight = vocab_rows(vocab);
-    double *logits = ref_scratch(queue, "op_vocab_stats", 2 * weight.rows + weight.cols);
+    double *logits = ref_scratch(queue, 2 * weight.rows + weight.cols);
     if (!logits)
         return;
     double *softmax = logits + weight.rows, *u = softmax + weight.rows;
@@ -106,7 +106,7 @@ void ref_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *v
                      const struct vocab *teacher, struct matrix cross)
 {
     const struct rows weight = vocab_rows(vocab), teacher_weight = vocab_rows(teacher);
-    double *logits = ref_scratch(queue, "op_vocab_cross", 2 * weight.rows);
+    double *logits = ref_scratch(queue, 2 * weight.rows);
     if (!logits)
         return;
     double *q = logits + weight.rows;
@@ -167,7 +167,7 @@ void ref_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vo
 {
     const struct rows weight = vocab_rows(vocab);
     const double scale = (double)target->scale;
-    double *values = ref_scratch(queue, "op_vocab_loss", 3 * weight.rows + weight.cols);
+    double *values = ref_scratch(queue, 3 * weight.rows + weight.cols);
     if (!values)
         return;
     struct row_work work = {values, values + weight.rows, values + 2 * weight.rows};

@@ -68,7 +68,7 @@ void ref_matmul_grad(struct queue *queue, struct matrix dy, const struct weight 
     const float *values = ref_weight(weight)->values;
     for (int64_t m = 0; m < dy.rows; m++) {
         const float *row = matrix_floats(dy) + m * dy.stride;
-        double *sum = ref_scratch(queue, "op_matmul_grad", dx.cols);
+        double *sum = ref_scratch(queue, dx.cols);
         if (!sum)
             return;
         for (int64_t n = 0; n < dy.cols; n++)
