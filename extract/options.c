@@ -6,6 +6,7 @@
 
 #include "common/base/cli.h"
 #include "common/base/memory.h"
+#include "common/base/option.h"
 #include "common/base/string.h"
 
 #define HELD_OUT_SHARE 0.05
@@ -60,7 +61,7 @@ static const struct argp_option option_list[] = {
     {"codec", OPTION_CODEC, "NAME", 0, "How states are stored: raw:f32, raw (bf16), lossless (bf16) (lossless)",
      3},
     {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (auto)", 4},
-    {"math", OPTION_MATH, "MODE", 0, "f32, or bf16 with f32 sums (f32)", 4},
+    {"math", OPTION_MATH, "MODE", 0, "f32, bf16 with f32 sums, tf32 (f32; on cuda bf16)", 4},
     {"threads", OPTION_THREADS, "N", 0, "Threads that compute (one per processor)", 4},
     {"memory", OPTION_MEMORY, "SIZE", 0,
      "Stay within SIZE, such as 8G: weights are loaded layer by layer if need be", 4},
@@ -80,44 +81,6 @@ static void add_path(struct path_list *list, char *path, struct argp_state *stat
     if (array_grow(&list->path, &list->capacity, list->count + 1, &error) < 0)
         argp_failure(state, EXIT_FAILED, 0, "%s", error.text);
     list->path[list->count++] = path;
-}
-
-/* The place of `text` among `names`, which NULL ends. */
-static int choose(const char *option, const char *text, const char *const *names, struct argp_state *state)
-{
-    for (int i = 0; names[i]; i++)
-        if (strcmp(text, names[i]) == 0)
-            return i;
-    argp_error(state, "--%s: \"%s\" is not known", option, text);
-    return -1;
-}
-
-static int64_t read_integer(const char *option, const char *text, int64_t least, int64_t most,
-                            struct argp_state *state)
-{
-    int64_t value = 0;
-    struct error error;
-    if (parse_integer(text, least, most, &value, &error) < 0)
-        argp_error(state, "--%s: %s", option, error.text);
-    return value;
-}
-
-static uint64_t read_size(const char *option, const char *text, bool binary, struct argp_state *state)
-{
-    uint64_t value = 0;
-    struct error error;
-    if (parse_size(text, binary, &value, &error) < 0)
-        argp_error(state, "--%s: %s", option, error.text);
-    return value;
-}
-
-static double read_share(const char *text, struct argp_state *state)
-{
-    double value = 0;
-    struct error error;
-    if (parse_number(text, 0, 0.999, &value, &error) < 0)
-        argp_error(state, "--held-out: %s", error.text);
-    return value;
 }
 
 static void check_codec(const char *name, struct argp_state *state)
@@ -154,19 +117,19 @@ static error_t parse_corpus_option(int key, char *text, struct parse *parse, str
         add_path(parse->paths, text, state);
         break;
     case OPTION_HELD_OUT:
-        options->held_out = read_share(text, state);
+        options->held_out = option_number(state, "held-out", text, 0, 0.999);
         parse->held_out_given = true;
         break;
-    case OPTION_TOKENS: options->tokens[SPLIT_TRAIN] = read_size("tokens", text, false, state); break;
+    case OPTION_TOKENS: options->tokens[SPLIT_TRAIN] = option_size(state, "tokens", text, false); break;
     case OPTION_HELD_OUT_TOKENS:
-        options->tokens[SPLIT_HELD_OUT] = read_size("held-out-tokens", text, false, state);
+        options->tokens[SPLIT_HELD_OUT] = option_size(state, "held-out-tokens", text, false);
         break;
     case OPTION_FIELD: options->field = text; break;
     case OPTION_TOKEN_TYPE:
-        options->token_bytes = choose("token-type", text, token_types, state) == 0 ? 2 : 4;
+        options->token_bytes = option_word(state, "token-type", text, token_types) == 0 ? 2 : 4;
         break;
     case OPTION_END_OF_TEXT:
-        options->end_of_text = read_integer("end-of-text", text, 0, INT32_MAX, state);
+        options->end_of_text = option_integer(state, "end-of-text", text, 0, INT32_MAX);
         break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -175,24 +138,24 @@ static error_t parse_corpus_option(int key, char *text, struct parse *parse, str
 
 static error_t parse_run_option(int key, char *text, struct parse *parse, struct argp_state *state)
 {
-    static const char *const devices[] = {"auto", "cpu", "cuda", "ref", NULL}, *const maths[] = {"f32", "bf16",
-                                                                                                 NULL};
     struct extract_options *options = parse->options;
     switch (key) {
     case OPTION_MODEL: options->model = text; break;
     case OPTION_OUT: options->out = text; break;
     case OPTION_SEQ_LEN:
-        options->rows = (int)read_integer("seq-len", text, LEAST_ROWS, MOST_ROWS, state);
+        options->rows = (int)option_integer(state, "seq-len", text, LEAST_ROWS, MOST_ROWS);
         break;
     case OPTION_TAPS: options->taps = text; break;
     case OPTION_CODEC:
         check_codec(text, state);
         options->codec = text;
         break;
-    case OPTION_DEVICE: options->device = devices[choose("device", text, devices, state)]; break;
-    case OPTION_MATH: options->math = choose("math", text, maths, state) == 0 ? MATH_F32 : MATH_BF16; break;
-    case OPTION_THREADS: options->threads = (int)read_integer("threads", text, 1, MOST_THREADS, state); break;
-    case OPTION_MEMORY: options->memory = read_size("memory", text, true, state); break;
+    case OPTION_DEVICE:
+        options->device = device_names()[option_word(state, "device", text, device_names())];
+        break;
+    case OPTION_MATH: options->math = MATH_F32 + option_word(state, "math", text, math_names()); break;
+    case OPTION_THREADS: options->threads = (int)option_integer(state, "threads", text, 1, MOST_THREADS); break;
+    case OPTION_MEMORY: options->memory = option_size(state, "memory", text, true); break;
     case OPTION_FORCE: options->force = true; break;
     case OPTION_JSON: options->json = true; break;
     default: return ARGP_ERR_UNKNOWN;

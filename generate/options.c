@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/cli.h"
+#include "common/base/option.h"
 
 enum {
     OPTION_MODEL = 256,
@@ -43,55 +44,10 @@ static const struct argp_option option_list[] = {
     {"show", OPTION_SHOW, NULL, 0, "Print where each token left, as a table behind the text", 5},
     {"json", OPTION_JSON, NULL, 0, "Print one JSON object instead of the text", 5},
     {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (auto)", 6},
-    {"math", OPTION_MATH, "MODE", 0, "f32 or bf16 products (f32)", 6},
+    {"math", OPTION_MATH, "MODE", 0, "f32, tf32 or bf16 products (f32; on cuda bf16)", 6},
     {"threads", OPTION_THREADS, "N", 0, "Threads of the cpu device (one a processor)", 6},
     {0},
 };
-
-static int integer_option(struct argp_state *state, const char *name, const char *text, int64_t least,
-                          int64_t most)
-{
-    struct error error;
-    int64_t value = least;
-    if (parse_integer(text, least, most, &value, &error) < 0)
-        argp_error(state, "--%s: %s", name, error.text);
-    return (int)value;
-}
-
-static double number_option(struct argp_state *state, const char *name, const char *text, double least,
-                            double most)
-{
-    struct error error;
-    double value = least;
-    if (parse_number(text, least, most, &value, &error) < 0)
-        argp_error(state, "--%s: %s", name, error.text);
-    return value;
-}
-
-static uint64_t seed_option(struct argp_state *state, const char *text)
-{
-    struct error error;
-    int64_t value = 0;
-    if (parse_integer(text, 0, INT64_MAX, &value, &error) < 0)
-        argp_error(state, "--seed: %s", error.text);
-    return (uint64_t)value;
-}
-
-/* The place of a word in a list ended by NULL. */
-static int word_option(struct argp_state *state, const char *name, const char *text, const char *const *words)
-{
-    int place = 0;
-    while (words[place] && strcmp(text, words[place]) != 0)
-        place++;
-    if (!words[place]) {
-        fprintf(state->err_stream, "%s: --%s: \"%s\" is none of:", state->name, name, text);
-        for (const char *const *word = words; *word; word++)
-            fprintf(state->err_stream, " %s", *word);
-        fputc('\n', state->err_stream);
-        argp_state_help(state, state->err_stream, ARGP_HELP_STD_ERR);
-    }
-    return place;
-}
 
 static void check_options(struct argp_state *state, const struct generate_options *options)
 {
@@ -109,31 +65,30 @@ static void check_options(struct argp_state *state, const struct generate_option
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
-    static const char *const rules[] = {"off", "confidence", NULL}, *const maths[] = {"f32", "bf16", NULL};
-    static const char *const devices[] = {"auto", "cpu", "cuda", "ref", NULL};
+    static const char *const rules[] = {"off", "confidence", NULL};
     struct generate_options *options = state->input;
     switch (key) {
     case OPTION_MODEL: options->model = text; break;
     case OPTION_POLICY: options->policy = text; break;
     case OPTION_PROMPT: options->prompt = text; break;
     case OPTION_PROMPT_FILE: options->prompt_file = text; break;
-    case OPTION_TOKENS: options->tokens = integer_option(state, "tokens", text, 1, 1 << 24); break;
-    case OPTION_TEMPERATURE: options->temperature = number_option(state, "temperature", text, 0, 1000); break;
-    case OPTION_TOP_K: options->top_k = integer_option(state, "top-k", text, 0, 1 << 28); break;
-    case OPTION_TOP_P: options->top_p = number_option(state, "top-p", text, 0, 1); break;
-    case OPTION_SEED: options->seed = seed_option(state, text); break;
+    case OPTION_TOKENS: options->tokens = (int)option_integer(state, "tokens", text, 1, 1 << 24); break;
+    case OPTION_TEMPERATURE: options->temperature = option_number(state, "temperature", text, 0, 1000); break;
+    case OPTION_TOP_K: options->top_k = (int)option_integer(state, "top-k", text, 0, 1 << 28); break;
+    case OPTION_TOP_P: options->top_p = option_number(state, "top-p", text, 0, 1); break;
+    case OPTION_SEED: options->seed = (uint64_t)option_integer(state, "seed", text, 0, INT64_MAX); break;
     case OPTION_EXIT:
         options->exit_given = true;
-        options->exit_off = word_option(state, "exit", text, rules) == 0;
+        options->exit_off = option_word(state, "exit", text, rules) == 0;
         break;
-    case OPTION_THRESHOLD: options->threshold = number_option(state, "threshold", text, 0, 2); break;
+    case OPTION_THRESHOLD: options->threshold = option_number(state, "threshold", text, 0, 2); break;
     case OPTION_SHOW: options->show = true; break;
     case OPTION_JSON: options->json = true; break;
-    case OPTION_DEVICE: options->device = devices[word_option(state, "device", text, devices)]; break;
-    case OPTION_MATH:
-        options->math = word_option(state, "math", text, maths) == 0 ? MATH_F32 : MATH_BF16;
+    case OPTION_DEVICE:
+        options->device = device_names()[option_word(state, "device", text, device_names())];
         break;
-    case OPTION_THREADS: options->threads = integer_option(state, "threads", text, 1, 4096); break;
+    case OPTION_MATH: options->math = MATH_F32 + option_word(state, "math", text, math_names()); break;
+    case OPTION_THREADS: options->threads = (int)option_integer(state, "threads", text, 1, 4096); break;
     case ARGP_KEY_ARG: argp_error(state, "\"%s\" is too much: write the prompt as --prompt TEXT", text); break;
     case ARGP_KEY_END: check_options(state, options); break;
     default: return ARGP_ERR_UNKNOWN;

@@ -73,13 +73,14 @@ enum math backend_math(const struct backend *backend)
     return backend->options.math;
 }
 
-int math_find(const char *name, enum math *math, struct error *error)
+const char *const *device_names(void)
 {
-    static const char *const known[] = {[MATH_F32] = "f32", [MATH_TF32] = "tf32", [MATH_BF16] = "bf16"};
-    for (enum math m = MATH_F32; m <= MATH_BF16; m++)
-        if (strcmp(name, known[m]) == 0) {
-            *math = m;
-            return 0;
-        }
-    return error_set(error, "\"%s\" is none of f32, tf32 and bf16", name);
+    static const char *const list[] = {"auto", "cpu", "cuda", "ref", NULL};
+    return list;
+}
+
+const char *const *math_names(void)
+{
+    static const char *const list[] = {"f32", "tf32", "bf16", NULL};
+    return list;
 }

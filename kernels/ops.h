@@ -66,8 +66,11 @@ void backend_close(struct backend *backend); /* NULL is fine; buffers, weights, 
 
 const char *backend_name(const struct backend *backend);
 enum math backend_math(const struct backend *backend); /* never MATH_DEFAULT */
-/* "f32", "tf32", "bf16" into *math; -1 with an error that lists them. */
-int math_find(const char *name, enum math *math, struct error *error);
+
+/* What a command line may name, each list ended by NULL: devices as backend_open takes them, and math
+ * modes in the enum's order from MATH_F32. */
+const char *const *device_names(void);
+const char *const *math_names(void);
 
 /* What the bytes of a result depend on: backend, instruction set, math mode, library versions, for
  * instance "cpu avx512 f32 onednn-2.6.3". Lives as long as the backend. */

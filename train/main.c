@@ -6,6 +6,7 @@
 
 #include "common/base/cli.h"
 #include "common/base/memory.h"
+#include "common/base/option.h"
 #include "common/base/string.h"
 #include "train/results.h"
 #include "train/training.h"
@@ -47,7 +48,7 @@ static const struct argp_option common_options[] = {
     {"out", OPTION_OUT, "RUN", 0, "folder of the run", 1},
     {"sweep", OPTION_SWEEP, "FILE", 0, "the trials, and the run's settings", 1},
     {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (default: auto)", 2},
-    {"math", OPTION_MATH, "MODE", 0, "f32 or bf16 inputs of products (default: f32)", 2},
+    {"math", OPTION_MATH, "MODE", 0, "f32, tf32 or bf16 inputs of products (default: f32; on cuda bf16)", 2},
     {"threads", OPTION_THREADS, "N", 0, "threads (default: one per processor)", 2},
     {"json", OPTION_JSON, NULL, 0, "print the result as JSON", 2},
 };
@@ -85,22 +86,9 @@ static void check_arguments(const struct arguments *arguments, struct argp_state
     }
 }
 
-static int word_option(struct argp_state *state, const char *name, const char *text, const char *const *words)
-{
-    struct error error;
-    int place = 0;
-    if (parse_word(text, words, &place, &error) < 0)
-        argp_error(state, "--%s: %s", name, error.text);
-    return place;
-}
-
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
-    static const char *const devices[] = {"auto", "cpu", "cuda", "ref", NULL}, *const maths[] = {"f32", "bf16",
-                                                                                                 NULL};
     struct arguments *arguments = state->input;
-    struct error error;
-    int64_t number;
     if (key >= OPTION_TRIAL && key < OPTION_TRIAL + TRIAL_KEYS) {
         arguments->trial[key - OPTION_TRIAL] = value;
         return 0;
@@ -114,16 +102,14 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case OPTION_OUT: arguments->options.out = value; return 0;
     case OPTION_SWEEP: arguments->sweep = value; return 0;
     case OPTION_DEVICE:
-        arguments->options.device = devices[word_option(state, "device", value, devices)];
+        arguments->options.device = device_names()[option_word(state, "device", value, device_names())];
         return 0;
     case OPTION_JSON: arguments->json = true; return 0;
     case OPTION_MATH:
-        arguments->options.math = word_option(state, "math", value, maths) ? MATH_BF16 : MATH_F32;
+        arguments->options.math = MATH_F32 + option_word(state, "math", value, math_names());
         return 0;
     case OPTION_THREADS:
-        if (parse_integer(value, 1, 4096, &number, &error) < 0)
-            argp_error(state, "--threads: %s", error.text);
-        arguments->options.threads = (int)number;
+        arguments->options.threads = (int)option_integer(state, "threads", value, 1, 4096);
         return 0;
     case ARGP_KEY_ARG: argp_error(state, "\"%s\" is too much: stores are named by --store", value); return 0;
     case ARGP_KEY_END: check_arguments(arguments, state); return 0;
@@ -226,7 +212,7 @@ static int run(const struct arguments *arguments, struct sweep *sweep, struct er
 
 int main(int argc, char **argv)
 {
-    struct arguments arguments = {.options = {.device = "auto", .math = MATH_F32}};
+    struct arguments arguments = {.options = {.device = "auto", .math = MATH_DEFAULT}};
     struct option_table table = {0};
     const struct argp argp = {table.option, parse_option, NULL, description, NULL, NULL, NULL};
     struct sweep sweep = {0};

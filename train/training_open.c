@@ -27,7 +27,6 @@ static int fix_facts(struct training *training, struct error *error)
     struct run_folder *run = &training->run;
     const struct sweep *sweep = training->sweep;
     const struct stores *stores = &training->stores;
-    const bool bf16 = training->options->math == MATH_BF16;
     const struct {
         const char *name;
         json_t *value;
@@ -41,7 +40,6 @@ static int fix_facts(struct training *training, struct error *error)
         {"seed", json_integer((json_int_t)sweep->seed)},
         {"steps", json_integer(training->steps)},
         {"sequences", json_integer(sweep->sequences)},
-        {"math", json_string(bf16 ? "bf16" : "f32")},
     };
     int result = 0;
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
@@ -51,6 +49,13 @@ static int fix_facts(struct training *training, struct error *error)
             json_decref(facts[i].value);
     }
     return result;
+}
+
+/* The mode of the products, which is a device's own unless it is asked for. */
+static int fix_math(struct training *training, struct error *error)
+{
+    const char *name = math_names()[backend_math(training->backend) - MATH_F32];
+    return run_folder_fix(&training->run, "math", json_string(name), error);
 }
 
 /* The backends the run has used so far; more than one may mean other bytes than an uninterrupted run's. */
@@ -120,7 +125,8 @@ static int open_device(struct training *training, struct error *error)
     const int64_t rows = (int64_t)sweep->sequences * stores->rows;
     struct tap *taps;
     if (backend_open(training->options->device, &options, &training->backend, error) < 0 ||
-        note_numerics(training, error) < 0 || array_alloc(&taps, sweep->trials, error) < 0)
+        fix_math(training, error) < 0 || note_numerics(training, error) < 0 ||
+        array_alloc(&taps, sweep->trials, error) < 0)
         return -1;
     for (int i = 0; i < sweep->trials; i++)
         taps[i] = sweep->trial[i].spec.tap;

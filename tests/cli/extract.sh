@@ -24,9 +24,9 @@ wrong_usage() {
         run 2 extract "${required[@]}" --held-out 1 && says err "--held-out: \"1\" is not in" &&
         run 2 extract "${required[@]}" --held-out 0.1 --held-out-corpus d && says err "give one" &&
         run 2 extract "${required[@]}" --codec zip && says err "--codec" && says err lossless &&
-        run 2 extract "${required[@]}" --token-type i8 && says err '"i8" is not known' &&
-        run 2 extract "${required[@]}" --math f64 && says err '--math: "f64" is not known' &&
-        run 2 extract "${required[@]}" --device toaster && says err '--device: "toaster" is not known' &&
+        run 2 extract "${required[@]}" --token-type i8 && says err '"i8" is none of: u16 u32' &&
+        run 2 extract "${required[@]}" --math f64 && says err '--math: "f64" is none of: f32 tf32 bf16' &&
+        run 2 extract "${required[@]}" --device toaster && says err '--device: "toaster" is none of: auto cpu cuda ref' &&
         run 2 extract "${required[@]}" --threads 0 && says err --threads &&
         run 2 extract "${required[@]}" --memory much && says err --memory &&
         [ ! -s "$work/out" ]

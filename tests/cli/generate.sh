@@ -70,7 +70,7 @@ wrong_usage() {
         run 2 --model m --temperature -1 && says err --temperature &&
         run 2 --model m --top-p 1.5 && says err --top-p &&
         run 2 --model m --top-k -1 && says err --top-k &&
-        run 2 --model m --math f64 && says err "\"f64\" is none of: f32 bf16" &&
+        run 2 --model m --math f64 && says err "\"f64\" is none of: f32 tf32 bf16" &&
         run 2 --model m --device toaster && says err "none of: auto cpu cuda ref" &&
         run 2 --model m --exit gate && says err "none of: off confidence" &&
         run 2 --model m --exit confidence && says err "needs the exits of a --policy" &&

@@ -74,7 +74,7 @@ wrong_usage() {
         run 2 --nonsense &&
         run 2 --store s --out r word && says err "\"word\" is too much" &&
         run 2 --store s --out r --threads 0 --tap 2 --head norm && says err "--threads" &&
-        run 2 --store s --out r --math f64 --tap 2 --head norm && says err "none of: f32 bf16" &&
+        run 2 --store s --out r --math f64 --tap 2 --head norm && says err "none of: f32 tf32 bf16" &&
         run 2 --store s --out r --device toaster --tap 2 --head norm && says err "none of: auto cpu" &&
         run 2 --store s --out r --tap 2 --head nrom && says err "--head: \"nrom\"" &&
         run 2 --store s --out r --tap x --head norm && says err "--tap: \"x\" is no tap" &&
