@@ -197,7 +197,7 @@ static void write_training_curves(struct string *out, const struct leaderboard *
     struct svg_chart chart = {.out = out,
                               .width = 560,
                               .height = 330,
-                              .x = {.label = "step", .least = 0, .most = (double)board->steps},
+                              .x = {.label = "step", .least = 0, .most = (double)board->steps, .exact = true},
                               .y = empty_axis("nats per token", true)};
     for (int i = 0; i < board->count; i++) {
         const size_t count = loss_curve(&board->row[i].metrics, points);
@@ -220,7 +220,7 @@ static void write_held_out_curves(struct string *out, const struct leaderboard *
     struct svg_chart chart = {.out = out,
                               .width = 560,
                               .height = 330,
-                              .x = {.label = "step", .least = 0, .most = (double)board->steps},
+                              .x = {.label = "step", .least = 0, .most = (double)board->steps, .exact = true},
                               .y = empty_axis("nats per token", true)};
     stretch(&chart.y, board->full_loss);
     for (int i = 0; i < board->count; i++) {
@@ -283,11 +283,12 @@ static const char *kind_colour(const struct trial_config *config)
 static void write_depth_chart(struct string *out, const struct stores *stores, const struct leaderboard *board,
                               bool agreement)
 {
-    struct svg_chart chart = {.out = out,
-                              .width = 560,
-                              .height = 330,
-                              .x = {.label = "layers run", .least = 0, .most = stores->config.layers},
-                              .y = empty_axis("nats per token", true)};
+    struct svg_chart chart = {
+        .out = out,
+        .width = 560,
+        .height = 330,
+        .x = {.label = "layers run", .least = 0, .most = stores->config.layers, .exact = true},
+        .y = empty_axis("nats per token", true)};
     if (agreement)
         chart.y = (struct svg_axis){.label = "share of tokens", .least = 0, .most = 1, .percent = true};
     for (int i = 0; i < board->count && !agreement; i++) {
@@ -348,19 +349,23 @@ static void write_trade_off(struct string *out, const struct policy *policy)
     for (int i = 0; i < policy->rows; i++) {
         const struct policy_row *row = &policy->row[i];
         const struct svg_point point = {row->depth, row->agreement};
-        char hint[96], note[16];
+        char hint[96];
         if (i > 0) {
             const struct svg_point pair[] = {{row[-1].depth, row[-1].agreement}, point};
             svg_line(&chart, pair, 2, colours[0], NULL);
         }
         snprintf(hint, sizeof hint, "threshold %g: %.2f layers, %.1f %% agree", row->threshold, row->depth,
                  100 * row->agreement);
-        snprintf(note, sizeof note, "%g", row->threshold);
         svg_mark(&chart, point, SVG_CIRCLE, colours[0], hint);
-        if (i == 0 || fabs(row->depth - noted) > 0.04 * (chart.x.most - chart.x.least)) {
-            svg_note(&chart, point, note);
-            noted = row->depth;
-        }
+    }
+    for (int i = 0; i < policy->rows; i++) {
+        const struct policy_row *row = &policy->row[i];
+        char note[16];
+        if (i > 0 && fabs(row->depth - noted) < 0.06 * (chart.x.most - chart.x.least))
+            continue;
+        snprintf(note, sizeof note, "%g", row->threshold);
+        svg_note(&chart, (struct svg_point){row->depth, row->agreement}, note);
+        noted = row->depth;
     }
     svg_end(&chart);
     string_print(out, "</figure>\n");
@@ -398,7 +403,7 @@ static void write_exit_table(struct string *out, const struct policy *policy)
 {
     char name[TAP_NAME_SIZE];
     string_print(out, "<div class=\"wide\" style=\"margin-top:16px\"><table>\n<tr><th>threshold</th>"
-                      "<th class=\"text\">where tokens leave</th>");
+                      "<th class=\"text\">where tokens leave (grey: nowhere)</th>");
     for (int e = 0; e < policy->exits; e++) {
         tap_name(policy->exit[e].tap, policy->layers, name);
         string_print(out, "<th><span class=\"swatch\" style=\"background:%s\"></span>exit %s</th>",
@@ -428,7 +433,8 @@ static void write_exits(struct string *out, const struct policy *policy)
     char verdict[512];
     string_print(out,
                  "<h2>Confidence exits</h2>\n<p>A token leaves at the first exit whose likeliest token has at "
-                 "least the threshold's probability. The exits are the best trial of each tap.</p>\n"
+                 "least the threshold's probability. The exits are the best trial of each tap, but for taps "
+                 "that are no better than an earlier one.</p>\n"
                  "<div class=\"verdict\">");
     policy_verdict(policy, verdict, sizeof verdict);
     html_escape(out, verdict);

@@ -96,7 +96,12 @@ int policy_choose(struct trial *const *trials, int count, int layers, struct tri
             best[place] = trials[i];
         }
     }
-    return chosen;
+    int kept = 0;
+    for (int i = 0; i < chosen; i++) {
+        if (kept == 0 || best[i]->kl < best[kept - 1]->kl)
+            best[kept++] = best[i];
+    }
+    return kept;
 }
 
 /* ---- the table ---- */

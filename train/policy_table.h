@@ -40,7 +40,8 @@ void policy_count(const struct policy_costs *costs, struct outcome *const *outco
                   double threshold, struct policy_row *row);
 
 /* The trial with the lowest KL of each tap, in order along the model, into best (room for `count`);
- * returns how many. Failed trials and the final tap, which is no exit, are left out. */
+ * returns how many. Left out are failed trials, the final tap, which is no exit, and a tap that is no
+ * nearer to the full model than an exit before it. */
 int policy_choose(struct trial *const *trials, int count, int layers, struct trial **best);
 
 /* Counts the table for `best`, and writes their heads and policy.json into `folder`. *complete is false

@@ -60,8 +60,11 @@ static void widen(struct svg_axis *axis)
     if (!(axis->most > axis->least)) {
         axis->most = axis->least + (axis->log ? axis->least : 1);
         if (!(axis->most > axis->least))
-            *axis = (struct svg_axis){axis->label, axis->log ? 0.1 : 0, 1, axis->log, axis->percent};
+            *axis =
+                (struct svg_axis){axis->label, axis->log ? 0.1 : 0, 1, axis->log, axis->percent, axis->exact};
     }
+    if (axis->exact)
+        return;
     if (axis->log) {
         axis->least /= 1.1;
         axis->most *= 1.1;

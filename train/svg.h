@@ -26,6 +26,7 @@ struct svg_axis {
     double least, most; /* of what will be drawn; svg_begin widens them to round numbers */
     bool log;
     bool percent; /* values are shares */
+    bool exact; /* least and most stay as they are */
 };
 
 struct svg_chart {

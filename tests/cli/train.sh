@@ -242,6 +242,16 @@ stopped_and_resumed() {
             <(sed 's/, "tokens_per_second.*//' "$work/stopped/trials/$long_id/metrics.jsonl")
 }
 
+# A trial is added to a run that was stopped: the first one waits until it has caught up.
+trial_ahead_waits() {
+    printf 'seed: 4\nsteps: 4000\ncheckpoint: 100\ntrials:\n' >"$work/ahead.yaml"
+    printf '  - {tap: 1, head: norm}\n  - {tap: 2, head: affine, init: ridge}\n' >>"$work/ahead.yaml"
+    stop_with TERM "$work/ahead" && [ ! -e "$work/ahead/trials/$long_id/head.safetensors" ] &&
+        run 0 --store "$store" --out "$work/ahead" --sweep "$work/ahead.yaml" &&
+        same "$work/whole" "$work/ahead" $long_id &&
+        [ "$(grep -c '"loss"' "$work/ahead/trials/$long_id/metrics.jsonl")" = 4000 ]
+}
+
 # A NaN at one tap: that trial is marked, the others end as they would have.
 failed_trial() {
     "$make_store" "$work/broken" broken=2.mid || return 1
@@ -292,6 +302,7 @@ check json
 check changed_options_are_refused
 check trials_can_be_added
 check stopped_and_resumed
+check trial_ahead_waits
 check failed_trial
 check damage
 check no_room_for_output

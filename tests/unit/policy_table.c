@@ -58,16 +58,20 @@ TEST(policy_table_counts_tokens)
 
 TEST(policy_table_chooses_the_nearest_of_each_tap)
 {
-    struct trial trials[6] = {{.config.spec.tap = {12, false}, .kl = 0.5},
-                              {.config.spec.tap = {6, false}, .kl = 2},
-                              {.config.spec.tap = {12, false}, .kl = 0.4},
-                              {.config.spec.tap = {12, true}, .kl = 0.1},
-                              {.config.spec.tap = {6, false}, .kl = 1, .failed = true},
-                              {.config.spec.tap = {30, false}, .kl = 0}};
-    struct trial *all[6], *best[6];
-    for (int i = 0; i < 6; i++)
+    struct trial trials[] = {
+        {.config.spec.tap = {12, false}, .kl = 0.5},
+        {.config.spec.tap = {6, false}, .kl = 2},
+        {.config.spec.tap = {12, false}, .kl = 0.1},
+        {.config.spec.tap = {12, true}, .kl = 0.4},
+        {.config.spec.tap = {6, false}, .kl = 1, .failed = true},
+        {.config.spec.tap = {30, false}, .kl = 0},
+        {.config.spec.tap = {8, false}, .kl = 3}, /* worse than tap 6, and later */
+    };
+    enum { COUNT = sizeof trials / sizeof trials[0] };
+    struct trial *all[COUNT], *best[COUNT];
+    for (int i = 0; i < COUNT; i++)
         all[i] = &trials[i];
-    REQUIRE(policy_choose(all, 6, 30, best) == 3);
+    REQUIRE(policy_choose(all, COUNT, 30, best) == 3);
     CHECK(best[0] == &trials[1] && best[1] == &trials[3] && best[2] == &trials[2]);
     CHECK(policy_choose(all + 4, 2, 30, best) == 0);
 }
