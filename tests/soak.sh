@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# soak.sh: `make soak`: the fault tests as long campaigns: 100 kills of the store's writer, of extract and
+# of train, 1,000 flipped bits, fuzzing. Write the result into docs/soak.md.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+export BUILD=${BUILD:-build} OFFRAMP_KILLS=${OFFRAMP_KILLS:-100} OFFRAMP_FLIPS=${OFFRAMP_FLIPS:-1000}
+failed=0
+campaign() {
+    echo "== $*"
+    "$@" || failed=1
+}
+campaign "$BUILD/tests/faults/store"
+campaign "$BUILD/tests/faults/extract"
+campaign bash tests/faults/train.sh "$OFFRAMP_KILLS"
+campaign tests/fuzz.sh "${SECONDS_EACH:-600}"
+[ $failed = 0 ] && echo "soak: all campaigns passed" || echo "soak: a campaign failed"
+exit $failed
