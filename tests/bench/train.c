@@ -1,9 +1,10 @@
 /* train: what training costs beside the vocabulary products it cannot do without, on a made store with the
  * shape of SmolLM2-135M: `train [REPEATS [SEQUENCES]]`.
  *
- * A tied head needs two products of all its tokens with the output weight: logits, and their gradient. They
- * are measured bare, by op_matmul and op_matmul_grad in the chunks that are fastest, in turn with whole
- * steps of training (reading and decoding, the teacher's values, forward, loss, backward, optimizer), so
+ * A tied head needs two products of all its tokens with the output weight: logits, and their gradient. What
+ * they take is the less of two times: bare, by op_matmul and op_matmul_grad in the chunks that are fastest,
+ * and with the softmax between them, by op_vocab_loss, which keeps logits in cache and so often beats
+ * them (tests/bench/kernels puts it beside oneDNN's own rate). They take turns with whole steps of training (reading and decoding, the teacher's values, forward, loss, backward, optimizer), so
  * that a machine that becomes slower does so for all. Medians. */
 #include "tests/train_fixture.h"
 
@@ -95,6 +96,21 @@ static double time_products(struct bench *bench, int64_t chunk, struct error *er
     return queue_wait(bench->queue, error) < 0 ? -1 : clock_seconds() - started;
 }
 
+/* Seconds of op_vocab_loss alone. */
+static double time_vocab_loss(struct bench *bench, struct error *error)
+{
+    const struct vocab vocab = {.tied = bench->shared->output, .own = matrix_none()};
+    const struct vocab_loss target = {.target = VOCAB_U,
+                                      .labels = matrix_none(),
+                                      .u = matrix_f32(bench->states, bench->rows, fixture.hidden),
+                                      .teacher_state = matrix_none(),
+                                      .scale = 1};
+    const double started = clock_seconds();
+    op_vocab_loss(bench->queue, target.u, &vocab, &target, matrix_f32(bench->logits, bench->rows, 1),
+                  matrix_f32(bench->gradient, bench->rows, fixture.hidden), matrix_none());
+    return queue_wait(bench->queue, error) < 0 ? -1 : clock_seconds() - started;
+}
+
 /* Seconds of one step of `count` trials. */
 static double time_step(struct bench *bench, struct trial *const *trials, int count, struct error *error)
 {
@@ -144,13 +160,14 @@ static double median(double *seconds, int count)
     return seconds[count / 2];
 }
 
-enum { CASE_PRODUCTS, CASE_CROSS_ENTROPY, CASE_MLP, CASE_SWEEP, CASES };
+enum { CASE_PRODUCTS, CASE_VOCAB, CASE_CROSS_ENTROPY, CASE_MLP, CASE_SWEEP, CASES };
 
 /* One round of every case; the first one of all is not kept. */
 static int run_round(struct bench *bench, struct trial *const *trials, int64_t chunk, double seconds[CASES],
                      struct error *error)
 {
     seconds[CASE_PRODUCTS] = time_products(bench, chunk, error);
+    seconds[CASE_VOCAB] = time_vocab_loss(bench, error);
     seconds[CASE_CROSS_ENTROPY] = time_step(bench, trials + TRIALS, 1, error);
     seconds[CASE_MLP] = time_step(bench, trials + TRIALS + 1, 1, error);
     seconds[CASE_SWEEP] = time_step(bench, trials, TRIALS, error);
@@ -197,11 +214,15 @@ static int measure(struct bench *bench, int repeats, struct error *error)
     }
     for (int c = 0; c < CASES; c++)
         typical[c] = median(seconds[c], repeats);
-    const double pair = typical[CASE_PRODUCTS], tokens = (double)bench->rows;
+    const double bare = typical[CASE_PRODUCTS], fused = typical[CASE_VOCAB];
+    const double pair = bare < fused ? bare : fused, tokens = (double)bench->rows;
     printf("train: %lld tokens a step, hidden 576, vocabulary 49152, %s, medians of %d\n",
            (long long)bench->rows, backend_identity(bench->backend), repeats);
-    printf("  two vocabulary products, %lld rows at a time  %8.1f tokens/s  (%.0f GFLOP/s)\n", (long long)chunk,
-           tokens / pair, 4e-9 * tokens * fixture.hidden * fixture.vocab / pair);
+    const double operations = 4e-9 * tokens * fixture.hidden * fixture.vocab;
+    printf("  two vocabulary products, bare  %8.1f tokens/s  (%.0f GFLOP/s, %lld rows at a time)\n",
+           tokens / bare, operations / bare, (long long)chunk);
+    printf("  the same with their softmax    %8.1f tokens/s  (%.0f GFLOP/s)\n", tokens / fused,
+           operations / fused);
     printf("  affine, cross-entropy          %8.1f tokens/s  %.3f times its two products (target 1.2)\n",
            tokens / typical[CASE_CROSS_ENTROPY], typical[CASE_CROSS_ENTROPY] / pair);
     printf("  mlp, cross-entropy             %8.1f tokens/s  %.3f times its two products\n",
