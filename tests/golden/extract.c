@@ -152,9 +152,19 @@ TEST(extract_golden_bias)
     check_model(FOLDER "bias", FOLDER "bias/states.safetensors");
 }
 
-TEST(extract_golden_gguf)
+TEST(extract_golden_gguf_llama)
 {
     check_model(FOLDER "gguf-llama.gguf", FOLDER "gguf-llama.states.safetensors");
+}
+
+TEST(extract_golden_gguf_qwen2)
+{
+    check_model(FOLDER "gguf-qwen2.gguf", FOLDER "gguf-qwen2.states.safetensors");
+}
+
+TEST(extract_golden_gguf_qwen3)
+{
+    check_model(FOLDER "gguf-qwen3.gguf", FOLDER "gguf-qwen3.states.safetensors");
 }
 
 TEST_MAIN

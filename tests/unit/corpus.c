@@ -6,6 +6,7 @@
 #include "common/base/memory.h"
 #include "common/base/random.h"
 #include "common/base/string.h"
+#include "common/model/model.h"
 #include "extract/corpus.h"
 #include "tests/test.h"
 
@@ -250,6 +251,65 @@ TEST(corpus_no_cut_before_an_added_token_or_beside_a_space)
     CHECK(text_cut(text, 63) == 58);
     memcpy(text + 54, "\xe3\x80\x80\nb", 5); /* after an ideographic space */
     CHECK(text_cut(text, 63) == 42);
+}
+
+/* The ids of a text in pieces, each of `limit` bytes or as many more as it takes to find a line to cut
+ * behind; limit 0: whole. */
+static int encode_cut(const struct tokenizer *tokenizer, const struct string *text, size_t limit,
+                      struct token_list *ids, int *cuts)
+{
+    for (size_t at = 0, size; at < text->length; at += size) {
+        size_t left = text->length - at, most = limit;
+        size = left;
+        for (bool found = false; most > 0 && left > most && !found; most *= 2) {
+            const size_t cut = text_cut(text->data + at, most);
+            const char *feed = text->data + at + cut - 1;
+            found = *feed == '\n' && !strchr(" \t\r\n", feed[-1]) && !strchr(" \t\r\n<", feed[1]);
+            size = found ? cut : left;
+            *cuts += found;
+        }
+        if (tokenizer_encode(tokenizer, text->data + at, size, TOKENIZER_SPECIAL, ids, &error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* What the pieces are cut for: the tokens must not change. This repository's own text, its tokenizer
+ * tests in many languages included. */
+TEST(corpus_cuts_do_not_change_tokens)
+{
+    struct corpus_list list = {0};
+    struct piece_list pieces = {0};
+    struct string text = {0};
+    struct model *model;
+    struct tokenizer *tokenizer;
+    if (!test_model()) {
+        test_skip("no demo model");
+        return;
+    }
+    REQUIRE_OK(model_open(test_model(), &model, &error));
+    REQUIRE_OK(tokenizer_open(model_gguf(model), NULL, &tokenizer, &error));
+    REQUIRE_OK(corpus_list_add(&list, "common", false, 0, &error));
+    REQUIRE_OK(corpus_list_add(&list, "pipelines", false, 0, &error));
+    REQUIRE_OK(corpus_list_add(&list, "tests/golden/tokenizer.jsonl", false, 0, &error));
+    REQUIRE_OK(read_all(&list, &rules, 1u << 30, &pieces));
+    for (size_t i = 0; i < pieces.count; i++)
+        string_append(&text, pieces.piece[i].text, pieces.piece[i].size);
+    for (size_t limit = 500; limit < 3000; limit += 701) {
+        struct token_list whole = {0}, cut = {0};
+        int cuts = 0;
+        REQUIRE_OK(encode_cut(tokenizer, &text, 0, &whole, &cuts));
+        REQUIRE_OK(encode_cut(tokenizer, &text, limit, &cut, &cuts));
+        CHECK(cuts > 100);
+        CHECK(whole.count == cut.count && memcmp(whole.data, cut.data, whole.count * sizeof *cut.data) == 0);
+        free(whole.data);
+        free(cut.data);
+    }
+    tokenizer_close(tokenizer);
+    model_close(model);
+    piece_list_free(&pieces);
+    corpus_list_free(&list);
+    string_free(&text);
 }
 
 TEST(corpus_json_lines)
