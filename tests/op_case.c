@@ -466,16 +466,18 @@ static void compare_batches(const struct setting *a, const struct setting *b)
 
 void check_row_independence(const struct op_case *cases, size_t count)
 {
-    enum { ALONE, FIVE, EIGHT, NINE, MANY, BATCHES };
-    static const int64_t sizes[BATCHES] = {1, 5, 8, 9, 70};
-    static const int64_t places[BATCHES][2] = {{0, 0}, {1, 4}, {7, 3}, {0, 8}, {66, 37}};
-    int64_t identities[BATCHES][70];
+    enum { ALONE, FIVE, EIGHT, NINE, MANY, BATCHES, MOST = 300 };
+    static const int64_t sizes[BATCHES] = {1, 5, 8, 9, MOST},
+                         places[BATCHES][2] = {{0, 0}, {1, 4}, {7, 3}, {0, 8}, {3, 9}};
+    int64_t identities[BATCHES][MOST];
     for (int b = 0; b < BATCHES; b++) { /* 3 and 7 are in all, but for the first, which is 7 alone */
         for (int64_t i = 0; i < sizes[b]; i++)
             identities[b][i] = 100 + 1000 * b + i;
         identities[b][places[b][0]] = 3;
         identities[b][places[b][1]] = 7;
     }
+    for (int64_t i = 3; i < MOST; i += 41) /* in many tiles, at many places of one */
+        identities[MANY][i] = i % 2 ? 3 : 7;
     struct backend *backend[KINDS];
     open_backends(2, backend);
     for (size_t i = 0; i < count; i++)
@@ -485,6 +487,8 @@ void check_row_independence(const struct op_case *cases, size_t count)
                 batch[b] = (struct setting){&cases[i], backend[k], sizes[b], 0, identities[b]};
             if (!backend[k] || cases[i].mixes_rows)
                 continue;
+            if (cases[i].many)
+                batch[MANY].batch = cases[i].many;
             compare_batches(&batch[ALONE], &batch[FIVE]);
             compare_batches(&batch[FIVE], &batch[EIGHT]);
             compare_batches(&batch[NINE], &batch[MANY]);

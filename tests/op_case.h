@@ -31,6 +31,7 @@ struct op_case {
     double tolerance; /* largest error of a value, relative to its size plus the output's root mean square */
     double bf16_tolerance; /* the same under MATH_BF16; 0: no product, `tolerance` holds */
     bool mixes_rows; /* its row outputs depend on the other rows of the call */
+    int64_t many; /* the largest batch in which rows are compared, 10 .. 300; 0: 300 */
 };
 
 struct op_operand {

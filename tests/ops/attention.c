@@ -7,7 +7,7 @@
 #include "common/base/random.h"
 #include "tests/op_case.h"
 
-#define ATTENTION .tolerance = 1e-5, .bf16_tolerance = 4e-2
+#define ATTENTION .tolerance = 1e-5, .bf16_tolerance = 4e-2, .many = 12
 
 /* shape: R, S, heads, kv_heads, head size, window. The batch is the sequences. */
 static void run_attention(struct op_run *run, const int64_t *shape)
@@ -56,17 +56,10 @@ static const struct op_case cases[] = {
 };
 OP_TESTS(attention, cases)
 
-/* ---- a few queries: verifying a draft must give the bytes of decoding it ---- */
+/* ---- queries of one sequence: verifying a draft gives the bytes of decoding it, and a prompt in
+ * parts those of the whole ---- */
 
-enum {
-    QUERIES = 8,
-    KEYS = 50,
-    HEADS = 4,
-    KV_HEADS = 2,
-    SIZE = 20,
-    WIDTH = HEADS * SIZE,
-    KV_WIDTH = KV_HEADS * SIZE
-};
+enum { KEYS = 200, HEADS = 4, KV_HEADS = 2, SIZE = 20, WIDTH = HEADS * SIZE, KV_WIDTH = KV_HEADS * SIZE };
 
 struct sequence {
     struct queue *queue;
@@ -102,27 +95,45 @@ static void attend(struct sequence *s, int window, int first, int count, float *
     op_read(s->queue, result, out);
 }
 
+/* The last queries of a sequence, all in one call and in calls of `parts` queries, give the same bytes. */
+static void check_parts(const char *device, enum math math, int window, const int *parts, int count)
+{
+    static float together[KEYS * WIDTH], apart[KEYS * WIDTH];
+    struct error error;
+    struct backend *backend;
+    struct sequence s;
+    int queries = 0;
+    for (int i = 0; i < count; i++)
+        queries += parts[i];
+    if (backend_open(device, &(struct backend_options){.threads = 2, .math = math}, &backend, &error) < 0)
+        return; /* no bf16 here */
+    REQUIRE_OK(sequence_create(backend, &s, &error));
+    attend(&s, window, KEYS - queries, queries, together);
+    for (int i = 0, done = 0; i < count; done += parts[i++])
+        attend(&s, window, KEYS - queries + done, parts[i], apart + done * WIDTH);
+    REQUIRE_OK(queue_wait(s.queue, &error));
+    CHECK(memcmp(together, apart, (size_t)(queries * WIDTH) * sizeof(float)) == 0);
+    queue_destroy(s.queue);
+    buffer_destroy(s.buffer);
+    backend_close(backend);
+}
+
 TEST(attention_of_few_queries_is_that_of_one)
 {
-    static const char *const devices[] = {"cpu", "ref"};
-    for (int i = 0; i < 4; i++) {
-        struct error error;
-        struct backend *backend;
-        struct sequence s;
-        const int window = i / 2 ? 33 : 0, first = KEYS - QUERIES;
-        float together[QUERIES * WIDTH], apart[QUERIES * WIDTH];
-        REQUIRE_OK(backend_open(devices[i % 2], &(struct backend_options){.threads = 2}, &backend, &error));
-        REQUIRE_OK(sequence_create(backend, &s, &error));
-        attend(&s, window, first, QUERIES, together);
-        for (int r = 0; r < 3; r++)
-            attend(&s, window, first + r, 1, apart + r * WIDTH);
-        attend(&s, window, first + 3, QUERIES - 3, apart + 3 * WIDTH);
-        REQUIRE_OK(queue_wait(s.queue, &error));
-        CHECK(memcmp(together, apart, sizeof together) == 0);
-        queue_destroy(s.queue);
-        buffer_destroy(s.buffer);
-        backend_close(backend);
-    }
+    static const int parts[] = {1, 1, 1, 5};
+    check_parts("ref", MATH_F32, 33, parts, 4);
+    check_parts("cpu", MATH_F32, 0, parts, 4);
+    check_parts("cpu", MATH_F32, 33, parts, 4);
+    check_parts("cpu", MATH_BF16, 0, parts, 4);
+}
+
+TEST(attention_of_many_queries_is_that_of_their_parts)
+{
+    static const int parts[] = {60, 9, 64, 67};
+    check_parts("ref", MATH_F32, 33, parts, 4);
+    check_parts("cpu", MATH_F32, 0, parts, 4);
+    check_parts("cpu", MATH_F32, 33, parts, 4);
+    check_parts("cpu", MATH_BF16, 0, parts, 4);
 }
 
 TEST_MAIN

@@ -4,6 +4,7 @@
  * error into a relative one, and u, dh and down are sums of V or M such terms; the difference of two
  * softmaxes loses another digit. bf16 rounds states, weights and softmaxes to 8 bits. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "tests/op_case.h"
 
@@ -103,46 +104,99 @@ static const struct op_case cases[] = {
 };
 OP_TESTS(vocab, cases)
 
+/* ---- one vocabulary of one's own on one device ---- */
+
+enum { ROWS = 12, FEW = 6, SIZE = 5000, COLS = 24 };
+
+struct scene {
+    struct backend *backend;
+    struct queue *queue;
+    struct buffer *buffer[5];
+    struct matrix h, dh, integers, floats; /* [rows, COLS] twice, [rows, 1] twice */
+    struct vocab vocab;
+};
+
+static void scene_open(struct scene *scene, const char *device, int64_t rows, const float *weight,
+                       const float *h)
+{
+    struct error error;
+    const int64_t sizes[5] = {rows * COLS, rows * COLS, rows, rows, SIZE * COLS};
+    bool failed = backend_open(device, &(struct backend_options){.threads = 2}, &scene->backend, &error) < 0 ||
+                  queue_create(scene->backend, &scene->queue, &error) < 0;
+    for (int i = 0; i < 5 && !failed; i++)
+        failed = buffer_create(scene->backend, (size_t)sizes[i] * 4, &scene->buffer[i], &error) < 0;
+    if (failed) {
+        fprintf(stderr, "vocab: %s\n", error.text);
+        exit(1);
+    }
+    scene->h = matrix_f32(scene->buffer[0], rows, COLS);
+    scene->dh = matrix_f32(scene->buffer[1], rows, COLS);
+    scene->integers = matrix_i32(scene->buffer[2], rows, 1);
+    scene->floats = matrix_f32(scene->buffer[3], rows, 1);
+    scene->vocab = (struct vocab){NULL, matrix_f32(scene->buffer[4], SIZE, COLS)};
+    op_write(scene->queue, scene->vocab.own, weight);
+    op_write(scene->queue, scene->h, h);
+}
+
+static void scene_close(struct scene *scene)
+{
+    struct error error;
+    if (queue_wait(scene->queue, &error) < 0)
+        test_fail(__FILE__, __LINE__, "%s", error.text);
+    for (int i = 0; i < 5; i++)
+        buffer_destroy(scene->buffer[i]);
+    queue_destroy(scene->queue);
+    backend_close(scene->backend);
+}
+
+static const struct {
+    const char *device;
+    int64_t rows;
+} scenes[] = {{"ref", ROWS}, {"cpu", ROWS}, {"cpu", FEW}};
+enum { SCENES = sizeof scenes / sizeof *scenes };
+
 /* All logits are equal: the smallest id is the top one, and the entropy that of the uniform. */
 TEST(vocab_stats_of_ties)
 {
-    static const char *const devices[] = {"cpu", "ref"};
-    enum { ROWS = 12, SIZE = 5000, COLS = 24 };
     static float weight[SIZE * COLS];
-    for (int i = 0; i < 4; i++) {
-        struct error error;
-        struct backend *backend;
-        struct queue *queue;
-        struct buffer *h, *own, *top, *entropy;
+    const float zeros[ROWS * COLS] = {0};
+    for (int k = 0; k < SIZE * COLS; k++)
+        weight[k] = (float)(k % 7) - 3;
+    for (int i = 0; i < SCENES; i++) {
+        struct scene scene;
         int32_t tops[ROWS];
         float entropies[ROWS];
-        const int rows = i / 2 ? ROWS : 3;
-        REQUIRE_OK(backend_open(devices[i % 2], &(struct backend_options){.threads = 2}, &backend, &error));
-        REQUIRE_OK(queue_create(backend, &queue, &error));
-        REQUIRE_OK(buffer_create(backend, ROWS * COLS * sizeof(float), &h, &error));
-        REQUIRE_OK(buffer_create(backend, sizeof weight, &own, &error));
-        REQUIRE_OK(buffer_create(backend, sizeof tops, &top, &error));
-        REQUIRE_OK(buffer_create(backend, sizeof entropies, &entropy, &error));
-        for (int k = 0; k < SIZE * COLS; k++)
-            weight[k] = (float)(k % 7) - 3;
-        op_write(queue, matrix_f32(own, SIZE, COLS), weight);
-        const struct vocab vocab = {NULL, matrix_f32(own, SIZE, COLS)};
-        op_vocab_stats(
-            queue, matrix_f32(h, rows, COLS), &vocab, matrix_none(),
-            &(struct vocab_stats){.top = matrix_i32(top, rows, 1), .entropy = matrix_f32(entropy, rows, 1)});
-        op_read(queue, matrix_i32(top, rows, 1), tops);
-        op_read(queue, matrix_f32(entropy, rows, 1), entropies);
-        REQUIRE_OK(queue_wait(queue, &error));
-        for (int m = 0; m < rows; m++) {
+        scene_open(&scene, scenes[i].device, scenes[i].rows, weight, zeros);
+        op_vocab_stats(scene.queue, scene.h, &scene.vocab, matrix_none(),
+                       &(struct vocab_stats){.top = scene.integers, .entropy = scene.floats});
+        op_read(scene.queue, scene.integers, tops);
+        op_read(scene.queue, scene.floats, entropies);
+        scene_close(&scene);
+        for (int m = 0; m < scenes[i].rows; m++) {
             CHECK(tops[m] == 0);
             CHECK(fabs((double)entropies[m] - log(SIZE)) < 1e-5); /* some roundings of a sum of 5,000 */
         }
-        buffer_destroy(h);
-        buffer_destroy(own);
-        buffer_destroy(top);
-        buffer_destroy(entropy);
-        queue_destroy(queue);
-        backend_close(backend);
+    }
+}
+
+/* A row that is not finite has a loss that is not: that is how a trial learns that it has diverged. The
+ * other rows do not notice. */
+TEST(vocab_loss_of_a_row_that_is_not_a_number)
+{
+    static const float weight[SIZE * COLS]; /* zeros; 0 times NaN is NaN */
+    enum { BAD = 4 };
+    float states[ROWS * COLS] = {0};
+    states[BAD * COLS + 3] = NAN;
+    for (int i = 0; i < SCENES; i++) {
+        struct scene scene;
+        float losses[ROWS];
+        scene_open(&scene, scenes[i].device, scenes[i].rows, weight, states);
+        const struct vocab_loss target = {.target = VOCAB_LABELS, .labels = scene.integers, .scale = 1};
+        op_vocab_loss(scene.queue, scene.h, &scene.vocab, &target, scene.floats, scene.dh, matrix_none());
+        op_read(scene.queue, scene.floats, losses);
+        scene_close(&scene);
+        for (int m = 0; m < scenes[i].rows; m++)
+            CHECK(m == BAD ? isnan(losses[m]) : fabs((double)losses[m] - log(SIZE)) < 1e-5);
     }
 }
 
