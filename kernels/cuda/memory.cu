@@ -60,7 +60,7 @@ void scratch_free(struct queue *queue, void *scratch)
 
 /* ---- backend ---- */
 
-static const char *const math_names[] = {"", "f32", "tf32", "bf16"}; /* by enum math */
+static const char *const math_labels[] = {"", "f32", "tf32", "bf16"}; /* by enum math */
 
 static int cuda_open(const struct backend_options *options, struct backend **result, struct error *error)
 {
@@ -88,7 +88,7 @@ static int cuda_open(const struct backend_options *options, struct backend **res
     backend->base.name = "cuda";
     backend->base.options = *options;
     snprintf(backend->base.identity, sizeof backend->base.identity, "cuda %.80s sm_%d%d %s cuda-%d.%d", properties.name,
-             properties.major, properties.minor, math_names[options->math], runtime / 1000,
+             properties.major, properties.minor, math_labels[options->math], runtime / 1000,
              runtime % 1000 / 10);
     *result = &backend->base;
     return 0;
