@@ -223,8 +223,8 @@ static int run(struct extraction *extraction, struct error *error)
                                     .tokens = &tokens,
                                     .run = &report,
                                     .numerics = backend_identity(extraction->backend)};
-    if (plan_make(model_config(extraction->model), store_info(extraction->store), backend_math(extraction->backend),
-                  extraction->threads, options->memory, &plan, error) < 0 ||
+    if (plan_make(model_config(extraction->model), store_info(extraction->store),
+                  backend_math(extraction->backend), extraction->threads, options->memory, &plan, error) < 0 ||
         sources_store(extraction->model, extraction->store, error) < 0 ||
         tokenize(extraction, &tokens, error) < 0 ||
         plan_check_disk(extraction->store, options->force, error) < 0 ||

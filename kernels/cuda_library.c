@@ -29,12 +29,14 @@ const struct backend_table *cuda_library_table(struct error *error)
     if (!path || !*path)
         path = path_beside(beside, sizeof beside) ? beside : NAME;
     if (access(path, F_OK) < 0) {
-        error_set(error, "%s is not there; build it where nvcc is, or after: pipelines/setup.sh cuda && make", path);
+        error_set(error, "%s is not there; build it where nvcc is, or after: pipelines/setup.sh cuda && make",
+                  path);
         return NULL;
     }
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
-        error_set(error, "%s; cuBLAS 13 comes with a CUDA 13 toolkit, or: pip install nvidia-cublas", dlerror());
+        error_set(error, "%s; cuBLAS 13 comes with a CUDA 13 toolkit, or: pip install nvidia-cublas",
+                  dlerror());
         return NULL;
     }
     /* ISO C has no cast from an object's address to a function's; POSIX does. */

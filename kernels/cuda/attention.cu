@@ -5,14 +5,14 @@
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/table.cuh"
 
-#define THREADS 256
+#define THREADS      256
 #define SCORES_BYTES ((int64_t)256 << 20) /* working memory for a tile's scores */
-#define KEY_PIECE 128                     /* keys per block when decoding */
+#define KEY_PIECE    128 /* keys per block when decoding */
 
 /* What the kernels need to know of the shapes. */
 struct layout {
     int64_t sequences, queries, keys; /* B, R, S */
-    int64_t heads, kv_heads, size;    /* D */
+    int64_t heads, kv_heads, size; /* D */
     int64_t window;
     float scale;
 };
@@ -28,8 +28,8 @@ __device__ inline int64_t first_key(struct layout l, int64_t place)
 /* x [B rows, groups per kv_head D] -> to [B, kv_heads, rows, per, D] in the compute type: the order in
  * which one product serves all heads of a key head. Bound by memory, 6 or 8 bytes a value. */
 template <typename T>
-__global__ void pack_heads(const float *x, int64_t stride, int64_t rows, int64_t kv_heads, int64_t per, int64_t size,
-                           int64_t total, T *to)
+__global__ void pack_heads(const float *x, int64_t stride, int64_t rows, int64_t kv_heads, int64_t per,
+                           int64_t size, int64_t total, T *to)
 {
     int64_t index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= total)
@@ -40,8 +40,8 @@ __global__ void pack_heads(const float *x, int64_t stride, int64_t rows, int64_t
 }
 
 /* Its inverse for a tile of query rows: from [B, kv_heads, tile, per, D] -> out rows first .. first + tile. */
-__global__ void unpack_heads(const float *from, int64_t rows, int64_t first, int64_t tile, int64_t kv_heads, int64_t per,
-                             int64_t size, int64_t total, float *out, int64_t stride)
+__global__ void unpack_heads(const float *from, int64_t rows, int64_t first, int64_t tile, int64_t kv_heads,
+                             int64_t per, int64_t size, int64_t total, float *out, int64_t stride)
 {
     int64_t index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= total)
@@ -54,7 +54,8 @@ __global__ void unpack_heads(const float *from, int64_t rows, int64_t first, int
 /* scores [B kv_heads, tile, per, keys] -> probabilities in the compute type, zero where a query may not
  * look. One block a row; the row is read three times, twice from the cache. Bound by memory. */
 template <typename T>
-__global__ void softmax_rows(struct layout l, int64_t first, int64_t tile, int64_t keys, const float *scores, T *to)
+__global__ void softmax_rows(struct layout l, int64_t first, int64_t tile, int64_t keys, const float *scores,
+                             T *to)
 {
     __shared__ float partial[32];
     int64_t row = (int64_t)blockIdx.x + (int64_t)blockIdx.y * gridDim.x; /* of B kv_heads tile per */
@@ -71,7 +72,8 @@ __global__ void softmax_rows(struct layout l, int64_t first, int64_t tile, int64
         sum += __expf((from[i] - most) * l.scale);
     float inverse = 1.0f / block_sum(sum, partial);
     for (int64_t i = threadIdx.x; i < keys; i += blockDim.x)
-        store_value(to + row * keys + i, i >= least && i <= place ? __expf((from[i] - most) * l.scale) * inverse : 0.0f);
+        store_value(to + row * keys + i,
+                    i >= least && i <= place ? __expf((from[i] - most) * l.scale) * inverse : 0.0f);
 }
 
 /* Working memory of a many-rows call. */
@@ -80,17 +82,18 @@ struct packed {
     float *scores, *out;
 };
 
-static struct operand pack(struct queue *queue, struct matrix x, int64_t rows, struct layout l, int64_t per, void *to)
+static struct operand pack(struct queue *queue, struct matrix x, int64_t rows, struct layout l, int64_t per,
+                           void *to)
 {
     int64_t total = x.rows * x.cols;
     bool bf16 = queue_is_bf16(queue);
     dim3 grid(blocks_for(total, THREADS));
     if (bf16)
-        LAUNCH(pack_heads<__nv_bfloat16>, grid, dim3(THREADS), 0, queue_stream(queue), matrix_floats(x), x.stride, rows,
-               l.kv_heads, per, l.size, total, (__nv_bfloat16 *)to);
+        LAUNCH(pack_heads<__nv_bfloat16>, grid, dim3(THREADS), 0, queue_stream(queue), matrix_floats(x),
+               x.stride, rows, l.kv_heads, per, l.size, total, (__nv_bfloat16 *)to);
     else
-        LAUNCH(pack_heads<float>, grid, dim3(THREADS), 0, queue_stream(queue), matrix_floats(x), x.stride, rows, l.kv_heads,
-               per, l.size, total, (float *)to);
+        LAUNCH(pack_heads<float>, grid, dim3(THREADS), 0, queue_stream(queue), matrix_floats(x), x.stride, rows,
+               l.kv_heads, per, l.size, total, (float *)to);
     struct operand operand = {to, bf16, l.size};
     return operand;
 }
@@ -99,7 +102,8 @@ static struct operand pack(struct queue *queue, struct matrix x, int64_t rows, s
 static void attend_tile(struct queue *queue, struct layout l, int64_t first, int64_t tile, struct operand q,
                         struct operand k, struct operand v, const struct packed *work, struct matrix out)
 {
-    int64_t per = l.heads / l.kv_heads, keys = l.keys - l.queries + first + tile, batch = l.sequences * l.kv_heads;
+    int64_t per = l.heads / l.kv_heads, keys = l.keys - l.queries + first + tile,
+            batch = l.sequences * l.kv_heads;
     int64_t rows = batch * tile * per, value = q.bf16 ? 2 : 4;
     cudaStream_t stream = queue_stream(queue);
     struct product scores = {};
@@ -141,15 +145,16 @@ static void attend_tile(struct queue *queue, struct layout l, int64_t first, int
     mix.c_step = tile * per * l.size;
     mix.batch = batch;
     product_run(queue, &mix);
-    LAUNCH(unpack_heads, dim3(blocks_for(rows * l.size, THREADS)), dim3(THREADS), 0, stream, work->out, l.queries, first,
-           tile, l.kv_heads, per, l.size, rows * l.size, matrix_floats(out), out.stride);
+    LAUNCH(unpack_heads, dim3(blocks_for(rows * l.size, THREADS)), dim3(THREADS), 0, stream, work->out,
+           l.queries, first, tile, l.kv_heads, per, l.size, rows * l.size, matrix_floats(out), out.stride);
     launch_ok(queue, "attention", out);
 }
 
 /* Query rows of a tile: as many as keep its scores within SCORES_BYTES, a multiple of 64, or all. */
 static int64_t tile_rows(struct layout l)
 {
-    int64_t row_bytes = l.sequences * l.heads * l.keys * (int64_t)sizeof(float), tile = SCORES_BYTES / row_bytes / 64 * 64;
+    int64_t row_bytes = l.sequences * l.heads * l.keys * (int64_t)sizeof(float),
+            tile = SCORES_BYTES / row_bytes / 64 * 64;
     if (tile < 64)
         tile = 64;
     return tile < l.queries ? tile : l.queries;
@@ -168,10 +173,11 @@ static void attend_many(struct queue *queue, struct layout l, struct matrix q, s
     work.out = (float *)scratch_take(queue, "attention", q, (size_t)(rows * l.size) * sizeof(float));
     if (!queue->failed) {
         struct operand packed_q = pack(queue, q, l.queries, l, l.heads / l.kv_heads, work.q);
-        struct operand packed_k = pack(queue, k, l.keys, l, 1, work.k), packed_v = pack(queue, v, l.keys, l, 1, work.v);
+        struct operand packed_k = pack(queue, k, l.keys, l, 1, work.k),
+                       packed_v = pack(queue, v, l.keys, l, 1, work.v);
         for (int64_t first = 0; first < l.queries && !queue->failed; first += tile)
-            attend_tile(queue, l, first, l.queries - first < tile ? l.queries - first : tile, packed_q, packed_k, packed_v,
-                        &work, out);
+            attend_tile(queue, l, first, l.queries - first < tile ? l.queries - first : tile, packed_q,
+                        packed_k, packed_v, &work, out);
     }
     scratch_free(queue, work.q);
     scratch_free(queue, work.k);
@@ -186,13 +192,14 @@ static void attend_many(struct queue *queue, struct layout l, struct matrix q, s
 /* Per (query row, head, piece of keys): the piece's largest score, sum of exponentials and weighted
  * values. Reads keys and values once (8 D bytes a key for 4 D flops): bound by memory. A warp a key
  * for the scores, a thread a column for the values. partial [rows heads, pieces, D + 2]. */
-__global__ void attend_piece(struct layout l, const float *q, int64_t q_stride, const float *k, int64_t k_stride,
-                             const float *v, int64_t v_stride, int64_t pieces, float *partial)
+__global__ void attend_piece(struct layout l, const float *q, int64_t q_stride, const float *k,
+                             int64_t k_stride, const float *v, int64_t v_stride, int64_t pieces, float *partial)
 {
     __shared__ float scores[KEY_PIECE];
     __shared__ float warps[32];
     int64_t row = blockIdx.y / l.heads, head = blockIdx.y % l.heads, sequence = row / l.queries;
-    int64_t place = l.keys - l.queries + row % l.queries, least = first_key(l, place), first = (int64_t)blockIdx.x * KEY_PIECE;
+    int64_t place = l.keys - l.queries + row % l.queries, least = first_key(l, place),
+            first = (int64_t)blockIdx.x * KEY_PIECE;
     int64_t column = head / (l.heads / l.kv_heads) * l.size;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const float *query = q + row * q_stride + head * l.size;
@@ -253,13 +260,14 @@ static void attend_few(struct queue *queue, struct layout l, struct matrix q, st
                        struct matrix out)
 {
     int64_t pieces = (l.keys + KEY_PIECE - 1) / KEY_PIECE, rows = q.rows * l.heads;
-    float *partial = (float *)scratch_take(queue, "attention", q, (size_t)(rows * pieces * (l.size + 2)) * sizeof(float));
+    float *partial =
+        (float *)scratch_take(queue, "attention", q, (size_t)(rows * pieces * (l.size + 2)) * sizeof(float));
     if (!partial)
         return;
-    LAUNCH(attend_piece, dim3((unsigned)pieces, (unsigned)rows), dim3(128), 0, queue_stream(queue), l, matrix_floats(q),
-           q.stride, matrix_floats(k), k.stride, matrix_floats(v), v.stride, pieces, partial);
-    LAUNCH(join_pieces, dim3((unsigned)rows), dim3(128), 0, queue_stream(queue), l, pieces, partial, matrix_floats(out),
-           out.stride);
+    LAUNCH(attend_piece, dim3((unsigned)pieces, (unsigned)rows), dim3(128), 0, queue_stream(queue), l,
+           matrix_floats(q), q.stride, matrix_floats(k), k.stride, matrix_floats(v), v.stride, pieces, partial);
+    LAUNCH(join_pieces, dim3((unsigned)rows), dim3(128), 0, queue_stream(queue), l, pieces, partial,
+           matrix_floats(out), out.stride);
     launch_ok(queue, "attention", out);
     scratch_free(queue, partial);
 }

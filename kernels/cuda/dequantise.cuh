@@ -9,9 +9,9 @@
 #include "kernels/cuda/device.cuh"
 
 #define BLOCK_VALUES 32
-#define Q8_0_BYTES 34
-#define Q4_0_BYTES 18
-#define Q4_1_BYTES 20
+#define Q8_0_BYTES   34
+#define Q4_0_BYTES   18
+#define Q4_1_BYTES   20
 
 __device__ inline float half_at(const unsigned char *bytes)
 {

@@ -8,7 +8,7 @@
 #define OFFRAMP_KERNELS_CUDA_DEVICE_CUH
 
 #ifdef OFFRAMP_CUDA_EMULATED
-#define LAUNCH(kernel, grid, block, shared, stream, ...) \
+#define LAUNCH(kernel, grid, block, shared, stream, ...)                                                       \
     ((void)(stream), emulator_launch(#kernel, grid, block, shared, [&] { kernel(__VA_ARGS__); }))
 #define DYNAMIC_SHARED(type, name) type *name = (type *)emulator_dynamic_shared()
 #else
@@ -17,8 +17,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 #define LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
-#define DYNAMIC_SHARED(type, name)                                  \
-    extern __shared__ __align__(16) unsigned char name##_storage[]; \
+#define DYNAMIC_SHARED(type, name)                                                                             \
+    extern __shared__ __align__(16) unsigned char name##_storage[];                                            \
     type *name = (type *)name##_storage
 #endif
 
@@ -54,8 +54,8 @@ struct cuda_part {
 struct cuda_weight {
     struct weight base;
     void *matrix; /* [N, K] in the compute type, for products of many rows; or NULL */
-    float *bias;  /* [N] or NULL */
-    int parts;    /* in the file's formats, for few rows; 0: none */
+    float *bias; /* [N] or NULL */
+    int parts; /* in the file's formats, for few rows; 0: none */
     struct cuda_part part[CUDA_PARTS_MAX];
 };
 
@@ -150,6 +150,7 @@ static inline struct matrix matrix_shape(int64_t rows, int64_t cols)
 
 /* x [rows, cols] f32 as an operand: as it is in f32 mode, or rounded to bf16 into *scratch (which the
  * caller frees after use). False when the queue failed. */
-bool operand_make(struct queue *queue, const char *op, struct matrix x, struct operand *operand, void **scratch);
+bool operand_make(struct queue *queue, const char *op, struct matrix x, struct operand *operand,
+                  void **scratch);
 
 #endif

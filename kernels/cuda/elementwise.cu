@@ -2,8 +2,8 @@
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/table.cuh"
 
-#define THREADS 256
-#define SUM_ROWS 256 /* rows per piece of a sum over rows: fixed, so that the order is */
+#define THREADS    256
+#define SUM_ROWS   256 /* rows per piece of a sum over rows: fixed, so that the order is */
 #define SUM_PIECES 1024
 
 /* 12 bytes a value. */
@@ -71,8 +71,8 @@ void cuda_sum_rows(struct queue *queue, struct matrix x, struct matrix s)
     float *partial = (float *)scratch_take(queue, "sum_rows", x, (size_t)(pieces * x.cols) * sizeof(float));
     if (!partial)
         return;
-    LAUNCH(sum_piece, dim3(blocks_for(x.cols, THREADS), (unsigned)pieces), dim3(THREADS), 0, stream, matrix_floats(x),
-           x.stride, x.rows, x.cols, partial);
+    LAUNCH(sum_piece, dim3(blocks_for(x.cols, THREADS), (unsigned)pieces), dim3(THREADS), 0, stream,
+           matrix_floats(x), x.stride, x.rows, x.cols, partial);
     LAUNCH(add_pieces, dim3(blocks_for(x.cols, THREADS)), dim3(THREADS), 0, stream, partial, pieces, x.cols,
            matrix_floats(s));
     launch_ok(queue, "sum_rows", x);
@@ -116,9 +116,10 @@ void cuda_sum_squares(struct queue *queue, struct matrix x, struct matrix s)
     double *partial = (double *)scratch_take(queue, "sum_squares", x, blocks * sizeof(double));
     if (!partial)
         return;
-    LAUNCH(square_piece, dim3(blocks), dim3(THREADS), 0, queue_stream(queue), matrix_floats(x), x.stride, x.rows, x.cols,
-           partial);
-    LAUNCH(add_squares, dim3(1), dim3(THREADS), 0, queue_stream(queue), partial, (int)blocks, matrix_doubles(s));
+    LAUNCH(square_piece, dim3(blocks), dim3(THREADS), 0, queue_stream(queue), matrix_floats(x), x.stride,
+           x.rows, x.cols, partial);
+    LAUNCH(add_squares, dim3(1), dim3(THREADS), 0, queue_stream(queue), partial, (int)blocks,
+           matrix_doubles(s));
     launch_ok(queue, "sum_squares", x);
     scratch_free(queue, partial);
 }
@@ -140,7 +141,7 @@ void cuda_mean_square(struct queue *queue, struct matrix x, struct matrix m)
 {
     if (x.rows == 0)
         return;
-    LAUNCH(mean_squares, dim3((unsigned)x.rows), dim3(THREADS), 0, queue_stream(queue), matrix_floats(x), x.stride, x.cols,
-           matrix_floats(m), m.stride);
+    LAUNCH(mean_squares, dim3((unsigned)x.rows), dim3(THREADS), 0, queue_stream(queue), matrix_floats(x),
+           x.stride, x.cols, matrix_floats(m), m.stride);
     launch_ok(queue, "mean_square", x);
 }

@@ -38,8 +38,9 @@ bool operand_make(struct queue *queue, const char *op, struct matrix x, struct o
     if (!*scratch)
         return false;
     if (x.rows > 0 && x.cols > 0)
-        LAUNCH(round_rows, dim3(blocks_for(x.rows * ((x.cols + 3) / 4), 256)), dim3(256), 0, queue_stream(queue),
-               matrix_floats(x), x.stride, x.rows, x.cols, (__nv_bfloat16 *)*scratch, stride);
+        LAUNCH(round_rows, dim3(blocks_for(x.rows * ((x.cols + 3) / 4), 256)), dim3(256), 0,
+               queue_stream(queue), matrix_floats(x), x.stride, x.rows, x.cols, (__nv_bfloat16 *)*scratch,
+               stride);
     operand->data = *scratch;
     operand->bf16 = true;
     operand->stride = stride;
@@ -57,9 +58,9 @@ void product_run(struct queue *queue, const struct product *p)
     /* cuBLAS is column-major: a row-major product c = a b is its c^T = b^T a^T. */
     cublasStatus_t status = cublasGemmStridedBatchedEx(
         ((struct cuda_queue *)queue)->blas, p->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-        p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)p->cols, (int)p->rows, (int)p->inner, &one, p->b.data, type,
-        (int)p->b.stride, p->b_step, p->a.data, type, (int)p->a.stride, p->a_step, &scale, p->c, CUDA_R_32F,
-        (int)p->c_stride, p->c_step, (int)(p->batch ? p->batch : 1),
+        p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)p->cols, (int)p->rows, (int)p->inner, &one, p->b.data,
+        type, (int)p->b.stride, p->b_step, p->a.data, type, (int)p->a.stride, p->a_step, &scale, p->c,
+        CUDA_R_32F, (int)p->c_stride, p->c_step, (int)(p->batch ? p->batch : 1),
         tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
     if (status != CUBLAS_STATUS_SUCCESS)
         cuda_fail(queue, "%s [%lld, %lld]: a product over %lld: cuBLAS: %s", p->op, (long long)shape.rows,
@@ -83,7 +84,8 @@ __global__ void add_row(const float *bias, int64_t rows, int64_t cols, float *y,
         y[index / cols * y_stride + index % cols] += bias[index % cols];
 }
 
-void cuda_matmul(struct queue *queue, struct matrix x, const struct weight *base, struct matrix y, enum op_mode mode)
+void cuda_matmul(struct queue *queue, struct matrix x, const struct weight *base, struct matrix y,
+                 enum op_mode mode)
 {
     const struct cuda_weight *weight = (const struct cuda_weight *)base;
     struct product product = {};
@@ -107,8 +109,8 @@ void cuda_matmul(struct queue *queue, struct matrix x, const struct weight *base
     product.add = mode == OP_ADD;
     product_run(queue, &product);
     if (weight->bias && !queue->failed) {
-        LAUNCH(add_row, dim3(blocks_for(y.rows * y.cols, 256)), dim3(256), 0, queue_stream(queue), weight->bias, y.rows,
-               y.cols, matrix_floats(y), y.stride);
+        LAUNCH(add_row, dim3(blocks_for(y.rows * y.cols, 256)), dim3(256), 0, queue_stream(queue), weight->bias,
+               y.rows, y.cols, matrix_floats(y), y.stride);
         launch_ok(queue, "matmul", y);
     }
     scratch_free(queue, scratch);
@@ -135,12 +137,13 @@ void cuda_matmul_grad(struct queue *queue, struct matrix dy, const struct weight
 
 /* ---- buffers ---- */
 
-void cuda_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b, struct matrix c,
-               enum op_mode mode)
+void cuda_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
+               struct matrix c, enum op_mode mode)
 {
     struct product product = {};
     void *scratch_a = NULL, *scratch_b = NULL;
-    if (operand_make(queue, "gemm", a, &product.a, &scratch_a) && operand_make(queue, "gemm", b, &product.b, &scratch_b)) {
+    if (operand_make(queue, "gemm", a, &product.a, &scratch_a) &&
+        operand_make(queue, "gemm", b, &product.b, &scratch_b)) {
         product.op = "gemm";
         product.rows = c.rows;
         product.cols = c.cols;
@@ -161,8 +164,8 @@ void cuda_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct ma
 #define GRAM_ROWS 512
 
 /* to [M, K] = w [M] x [M, K]: bound by memory. */
-__global__ void weigh_rows(const float *x, int64_t x_stride, const float *w, int64_t w_stride, int64_t rows, int64_t cols,
-                           float *to)
+__global__ void weigh_rows(const float *x, int64_t x_stride, const float *w, int64_t w_stride, int64_t rows,
+                           int64_t cols, float *to)
 {
     int64_t index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (index < rows * cols)
@@ -186,8 +189,8 @@ void cuda_gram(struct queue *queue, struct matrix x, struct matrix y, struct mat
         int64_t rows = x.rows - first < GRAM_ROWS ? x.rows - first : GRAM_ROWS;
         struct product product = {};
         LAUNCH(weigh_rows, dim3(blocks_for(rows * x.cols, 256)), dim3(256), 0, stream,
-               matrix_floats(x) + first * x.stride, x.stride, matrix_floats(w) + first * w.stride, w.stride, rows, x.cols,
-               weighed);
+               matrix_floats(x) + first * x.stride, x.stride, matrix_floats(w) + first * w.stride, w.stride,
+               rows, x.cols, weighed);
         product.op = "gram";
         product.rows = x.cols;
         product.cols = y.cols;

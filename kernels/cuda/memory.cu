@@ -76,7 +76,8 @@ static int cuda_open(const struct backend_options *options, struct backend **res
     backend = (struct cuda_backend *)calloc(1, sizeof *backend);
     if (!backend)
         return fail(error, "cuda: out of memory");
-    if ((status = cudaSetDevice(0)) != cudaSuccess || (status = cudaGetDeviceProperties(&properties, 0)) != cudaSuccess ||
+    if ((status = cudaSetDevice(0)) != cudaSuccess ||
+        (status = cudaGetDeviceProperties(&properties, 0)) != cudaSuccess ||
         (status = cudaRuntimeGetVersion(&runtime)) != cudaSuccess ||
         (status = cudaDeviceGetDefaultMemPool(&pool, 0)) != cudaSuccess ||
         (status = cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep)) != cudaSuccess ||
@@ -87,8 +88,8 @@ static int cuda_open(const struct backend_options *options, struct backend **res
     backend->base.table = offramp_cuda_table();
     backend->base.name = "cuda";
     backend->base.options = *options;
-    snprintf(backend->base.identity, sizeof backend->base.identity, "cuda %.80s sm_%d%d %s cuda-%d.%d", properties.name,
-             properties.major, properties.minor, math_labels[options->math], runtime / 1000,
+    snprintf(backend->base.identity, sizeof backend->base.identity, "cuda %.80s sm_%d%d %s cuda-%d.%d",
+             properties.name, properties.major, properties.minor, math_labels[options->math], runtime / 1000,
              runtime % 1000 / 10);
     *result = &backend->base;
     return 0;
@@ -113,7 +114,8 @@ static int cuda_queue_create(struct backend *backend, struct queue **result, str
     cublasStatus_t blas = cublasCreate(&queue->blas);
     if (blas == CUBLAS_STATUS_SUCCESS)
         blas = cublasSetStream(queue->blas, queue->stream);
-    if (blas != CUBLAS_STATUS_SUCCESS || (status = cudaMalloc(&queue->fault, sizeof *queue->fault)) != cudaSuccess ||
+    if (blas != CUBLAS_STATUS_SUCCESS ||
+        (status = cudaMalloc(&queue->fault, sizeof *queue->fault)) != cudaSuccess ||
         (status = cudaMemsetAsync(queue->fault, 0, sizeof *queue->fault, queue->stream)) != cudaSuccess) {
         cublasDestroy(queue->blas);
         cudaStreamDestroy(queue->stream);
@@ -155,7 +157,8 @@ static int cuda_queue_wait(struct queue *queue, struct error *error)
 
 /* ---- buffers ---- */
 
-static int cuda_buffer_create(struct backend *backend, size_t bytes, struct buffer **result, struct error *error)
+static int cuda_buffer_create(struct backend *backend, size_t bytes, struct buffer **result,
+                              struct error *error)
 {
     cudaStream_t stream = ((struct cuda_backend *)backend)->upload;
     struct buffer *buffer = (struct buffer *)calloc(1, sizeof *buffer);
@@ -213,19 +216,21 @@ static void cuda_copy(struct queue *queue, struct matrix x, struct matrix y)
 {
     size_t size = value_bytes(x.type);
     cuda_ok(queue, "copy", x,
-            cudaMemcpy2DAsync(matrix_address(y), (size_t)y.stride * size, matrix_address(x), (size_t)x.stride * size,
-                              (size_t)x.cols * size, (size_t)x.rows, cudaMemcpyDeviceToDevice, queue_stream(queue)));
+            cudaMemcpy2DAsync(matrix_address(y), (size_t)y.stride * size, matrix_address(x),
+                              (size_t)x.stride * size, (size_t)x.cols * size, (size_t)x.rows,
+                              cudaMemcpyDeviceToDevice, queue_stream(queue)));
 }
 
 const struct backend_table *offramp_cuda_table(void)
 {
     static const struct backend_table table = {
-        cuda_open,       cuda_close,         cuda_queue_create,   cuda_queue_destroy,  cuda_queue_wait,
-        cuda_buffer_create, cuda_buffer_destroy, cuda_write,       cuda_read,           cuda_weight_prepare,
-        cuda_weight_destroy, cuda_matmul,    cuda_matmul_grad,    cuda_embed,          cuda_gemm,
-        cuda_gram,       cuda_copy,          cuda_axpy,           cuda_add_bias,       cuda_sum_rows,
-        cuda_sum_squares, cuda_mean_square,  cuda_norm,           cuda_norm_grad,      cuda_swiglu,
-        cuda_swiglu_grad, cuda_rope,         cuda_attention,      cuda_vocab_stats,    cuda_vocab_cross,
-        cuda_vocab_loss, cuda_adam};
+        cuda_open,        cuda_close,          cuda_queue_create,   cuda_queue_destroy,
+        cuda_queue_wait,  cuda_buffer_create,  cuda_buffer_destroy, cuda_write,
+        cuda_read,        cuda_weight_prepare, cuda_weight_destroy, cuda_matmul,
+        cuda_matmul_grad, cuda_embed,          cuda_gemm,           cuda_gram,
+        cuda_copy,        cuda_axpy,           cuda_add_bias,       cuda_sum_rows,
+        cuda_sum_squares, cuda_mean_square,    cuda_norm,           cuda_norm_grad,
+        cuda_swiglu,      cuda_swiglu_grad,    cuda_rope,           cuda_attention,
+        cuda_vocab_stats, cuda_vocab_cross,    cuda_vocab_loss,     cuda_adam};
     return &table;
 }

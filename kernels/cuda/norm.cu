@@ -13,8 +13,8 @@ static unsigned group_threads(int64_t group)
 
 /* One block a group of a row. 8 bytes a value (read twice, the second time from the cache; written
  * once), about 4 flops: bound by memory. y may be x. */
-__global__ void norm_groups(const float *x, int64_t x_stride, const float *scale, int64_t group, float epsilon, float *y,
-                            int64_t y_stride)
+__global__ void norm_groups(const float *x, int64_t x_stride, const float *scale, int64_t group, float epsilon,
+                            float *y, int64_t y_stride)
 {
     __shared__ float warps[32];
     const float *from = x + blockIdx.x * x_stride + blockIdx.y * group;
@@ -33,14 +33,16 @@ void cuda_norm(struct queue *queue, struct matrix x, struct matrix scale, float 
     if (x.rows == 0)
         return;
     LAUNCH(norm_groups, dim3((unsigned)x.rows, (unsigned)(x.cols / group)), dim3(group_threads(group)), 0,
-           queue_stream(queue), matrix_floats(x), x.stride, matrix_floats(scale), group, epsilon, matrix_floats(y), y.stride);
+           queue_stream(queue), matrix_floats(x), x.stride, matrix_floats(scale), group, epsilon,
+           matrix_floats(y), y.stride);
     launch_ok(queue, "norm", x);
 }
 
 /* With r = 1 / rms and n = x r: dx = r (dy s - n mean(dy s n)). One block a group; 12 bytes a value
  * (16 when added): bound by memory. inverse [rows, groups] keeps r for dscale. */
-__global__ void norm_groups_grad(const float *dy, int64_t dy_stride, const float *x, int64_t x_stride, const float *scale,
-                                 int64_t group, float epsilon, float *dx, int64_t dx_stride, bool add, float *inverse)
+__global__ void norm_groups_grad(const float *dy, int64_t dy_stride, const float *x, int64_t x_stride,
+                                 const float *scale, int64_t group, float epsilon, float *dx, int64_t dx_stride,
+                                 bool add, float *inverse)
 {
     __shared__ float warps[32];
     int64_t first = blockIdx.y * group;
@@ -64,8 +66,8 @@ __global__ void norm_groups_grad(const float *dy, int64_t dy_stride, const float
 #define PIECE_ROWS 128
 
 /* partial [pieces, group]: sum over the rows of a piece and all groups of dy n. */
-__global__ void scale_piece(const float *dy, int64_t dy_stride, const float *x, int64_t x_stride, const float *inverse,
-                            int64_t rows, int64_t groups, int64_t group, float *partial)
+__global__ void scale_piece(const float *dy, int64_t dy_stride, const float *x, int64_t x_stride,
+                            const float *inverse, int64_t rows, int64_t groups, int64_t group, float *partial)
 {
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, first = (int64_t)blockIdx.y * PIECE_ROWS;
     int64_t last = first + PIECE_ROWS < rows ? first + PIECE_ROWS : rows;
@@ -74,7 +76,8 @@ __global__ void scale_piece(const float *dy, int64_t dy_stride, const float *x, 
     float sum = 0;
     for (int64_t row = first; row < last; row++)
         for (int64_t g = 0; g < groups; g++)
-            sum += dy[row * dy_stride + g * group + i] * x[row * x_stride + g * group + i] * inverse[row * groups + g];
+            sum += dy[row * dy_stride + g * group + i] * x[row * x_stride + g * group + i] *
+                   inverse[row * groups + g];
     partial[blockIdx.y * group + i] = sum;
 }
 
@@ -105,8 +108,9 @@ void cuda_norm_grad(struct queue *queue, struct matrix dy, struct matrix x, stru
            matrix_floats(dy), dy.stride, matrix_floats(x), x.stride, matrix_floats(scale), group, epsilon,
            matrix_floats(dx), dx.stride, mode == OP_ADD, inverse);
     if (dscale.buffer) {
-        LAUNCH(scale_piece, dim3(blocks_for(group, 256), (unsigned)pieces), dim3(256), 0, stream, matrix_floats(dy),
-               dy.stride, matrix_floats(x), x.stride, inverse, x.rows, groups, group, partial);
+        LAUNCH(scale_piece, dim3(blocks_for(group, 256), (unsigned)pieces), dim3(256), 0, stream,
+               matrix_floats(dy), dy.stride, matrix_floats(x), x.stride, inverse, x.rows, groups, group,
+               partial);
         LAUNCH(add_scale_pieces, dim3(blocks_for(group, 256)), dim3(256), 0, stream, partial, pieces, group,
                matrix_floats(dscale));
     }

@@ -42,8 +42,9 @@ void cuda_adam(struct queue *queue, const struct adam *adam, struct matrix gradi
     factors.keep = 1 - adam->rate * adam->decay;
     factors.correction1 = (float)(1 / (1 - pow((double)adam->beta1, (double)adam->step)));
     factors.correction2 = (float)(1 / (1 - pow((double)adam->beta2, (double)adam->step)));
-    LAUNCH(adam_values, dim3(blocks_for(value.rows * value.cols, THREADS)), dim3(THREADS), 0, queue_stream(queue), factors,
-           matrix_floats(gradient), gradient.stride, matrix_floats(value), value.stride, matrix_floats(first), first.stride,
-           matrix_floats(second), second.stride, value.rows, value.cols);
+    LAUNCH(adam_values, dim3(blocks_for(value.rows * value.cols, THREADS)), dim3(THREADS), 0,
+           queue_stream(queue), factors, matrix_floats(gradient), gradient.stride, matrix_floats(value),
+           value.stride, matrix_floats(first), first.stride, matrix_floats(second), second.stride, value.rows,
+           value.cols);
     launch_ok(queue, "adam", value);
 }

@@ -5,8 +5,8 @@
 
 /* One thread a pair. */
 __global__ void rotate_pairs(float *x, int64_t x_stride, int64_t rows, int64_t pairs_per_row, int64_t half,
-                             const int32_t *positions, int64_t positions_stride, const float *table, int64_t table_stride,
-                             int64_t places, bool adjacent, int *fault)
+                             const int32_t *positions, int64_t positions_stride, const float *table,
+                             int64_t table_stride, int64_t places, bool adjacent, int *fault)
 {
     int64_t index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= rows * pairs_per_row)
@@ -18,19 +18,22 @@ __global__ void rotate_pairs(float *x, int64_t x_stride, int64_t rows, int64_t p
         return;
     }
     const float *angle = table + place * table_stride;
-    float *first = x + row * x_stride + head * 2 * half + (adjacent ? 2 * i : i), *second = first + (adjacent ? 1 : half);
+    float *first = x + row * x_stride + head * 2 * half + (adjacent ? 2 * i : i),
+          *second = first + (adjacent ? 1 : half);
     float a = *first, b = *second, c = angle[i], s = angle[half + i];
     *first = a * c - b * s;
     *second = a * s + b * c;
 }
 
-void cuda_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table, enum rope_pairs pairs)
+void cuda_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
+               enum rope_pairs pairs)
 {
     int64_t pairs_per_row = x.cols / 2;
     if (x.rows * pairs_per_row == 0)
         return;
-    LAUNCH(rotate_pairs, dim3(blocks_for(x.rows * pairs_per_row, THREADS)), dim3(THREADS), 0, queue_stream(queue),
-           matrix_floats(x), x.stride, x.rows, pairs_per_row, table.cols / 2, matrix_ints(positions), positions.stride,
-           matrix_floats(table), table.stride, table.rows, pairs == ROPE_ADJACENT, queue_fault(queue));
+    LAUNCH(rotate_pairs, dim3(blocks_for(x.rows * pairs_per_row, THREADS)), dim3(THREADS), 0,
+           queue_stream(queue), matrix_floats(x), x.stride, x.rows, pairs_per_row, table.cols / 2,
+           matrix_ints(positions), positions.stride, matrix_floats(table), table.stride, table.rows,
+           pairs == ROPE_ADJACENT, queue_fault(queue));
     launch_ok(queue, "rope", x);
 }

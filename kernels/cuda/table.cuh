@@ -16,11 +16,12 @@ void cuda_embed(struct queue *queue, const struct weight *weight, struct matrix 
 void cuda_matmul_few(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y,
                      enum op_mode mode);
 /* gemm.cu */
-void cuda_matmul(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y, enum op_mode mode);
+void cuda_matmul(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y,
+                 enum op_mode mode);
 void cuda_matmul_grad(struct queue *queue, struct matrix dy, const struct weight *weight, struct matrix dx,
                       enum op_mode mode);
-void cuda_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b, struct matrix c,
-               enum op_mode mode);
+void cuda_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
+               struct matrix c, enum op_mode mode);
 void cuda_gram(struct queue *queue, struct matrix x, struct matrix y, struct matrix w, struct matrix g);
 /* elementwise.cu */
 void cuda_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y);
@@ -36,7 +37,8 @@ void cuda_norm_grad(struct queue *queue, struct matrix dy, struct matrix x, stru
 void cuda_swiglu(struct queue *queue, struct matrix x, struct matrix y);
 void cuda_swiglu_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix dx);
 /* rope.cu */
-void cuda_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table, enum rope_pairs pairs);
+void cuda_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
+               enum rope_pairs pairs);
 /* attention.cu */
 void cuda_attention(struct queue *queue, const struct attention *attention, struct matrix q, struct matrix k,
                     struct matrix v, struct matrix out);
@@ -45,8 +47,8 @@ void cuda_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *
                       const struct vocab_stats *stats);
 void cuda_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix t,
                       const struct vocab *teacher, struct matrix cross);
-void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab, const struct vocab_loss *target,
-                     struct matrix loss, struct matrix dh, struct matrix down);
+void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab,
+                     const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down);
 /* optimizer.cu */
 void cuda_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
                struct matrix first, struct matrix second);

@@ -3,16 +3,16 @@
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/table.cuh"
 
-#define THREADS_MOST 1024
+#define THREADS_MOST  1024
 #define LOGITS_VALUES ((int64_t)1 << 26) /* of a chunk: 256 MB of f32 */
-#define CHUNK_MOST 1024
-#define CHUNK_LEAST 16
+#define CHUNK_MOST    1024
+#define CHUNK_LEAST   16
 
 /* ---- output weights ---- */
 
 /* An output weight as an operand [V, H]; an own weight is rounded into *scratch under MATH_BF16. */
-static bool vocab_operand(struct queue *queue, const char *op, const struct vocab *vocab, struct operand *operand,
-                          void **scratch)
+static bool vocab_operand(struct queue *queue, const char *op, const struct vocab *vocab,
+                          struct operand *operand, void **scratch)
 {
     *scratch = NULL;
     if (!vocab->tied)
@@ -175,8 +175,8 @@ static struct row_outputs outputs_from(const struct vocab_stats *stats, int64_t 
 }
 
 /* to [M, H] = probabilities [M, V] W [V, H]. */
-static void weigh_vocab(struct queue *queue, const char *op, int64_t rows, int64_t size, const void *probabilities,
-                        struct operand weight, struct matrix to)
+static void weigh_vocab(struct queue *queue, const char *op, int64_t rows, int64_t size,
+                        const void *probabilities, struct operand weight, struct matrix to)
 {
     struct product product = {};
     product.op = op;
@@ -192,16 +192,16 @@ static void weigh_vocab(struct queue *queue, const char *op, int64_t rows, int64
     product_run(queue, &product);
 }
 
-static void launch_describe(struct queue *queue, int64_t rows, const float *logits, int64_t size, struct matrix labels,
-                            int64_t first, struct row_outputs out, void *probabilities)
+static void launch_describe(struct queue *queue, int64_t rows, const float *logits, int64_t size,
+                            struct matrix labels, int64_t first, struct row_outputs out, void *probabilities)
 {
     const int32_t *label = (const int32_t *)rows_from(labels, first);
     if (queue_is_bf16(queue))
-        LAUNCH(describe_rows<__nv_bfloat16>, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue), logits, size,
-               label, labels.stride, out, (__nv_bfloat16 *)probabilities);
+        LAUNCH(describe_rows<__nv_bfloat16>, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue),
+               logits, size, label, labels.stride, out, (__nv_bfloat16 *)probabilities);
     else
-        LAUNCH(describe_rows<float>, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue), logits, size, label,
-               labels.stride, out, (float *)probabilities);
+        LAUNCH(describe_rows<float>, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue), logits,
+               size, label, labels.stride, out, (float *)probabilities);
 }
 
 void cuda_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
@@ -221,9 +221,11 @@ void cuda_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *
         for (int64_t first = 0; first < h.rows && !queue->failed; first += chunk) {
             int64_t rows = h.rows - first < chunk ? h.rows - first : chunk;
             make_logits(queue, "vocab_stats", view_rows(h, first, rows), vocab, weight, logits);
-            launch_describe(queue, rows, logits, size, labels, first, outputs_from(stats, first), probabilities);
+            launch_describe(queue, rows, logits, size, labels, first, outputs_from(stats, first),
+                            probabilities);
             if (probabilities)
-                weigh_vocab(queue, "vocab_stats", rows, size, probabilities, weight, view_rows(stats->u, first, rows));
+                weigh_vocab(queue, "vocab_stats", rows, size, probabilities, weight,
+                            view_rows(stats->u, first, rows));
             launch_ok(queue, "vocab_stats", h);
         }
     scratch_free(queue, logits);
@@ -260,9 +262,10 @@ void cuda_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *
         for (int64_t first = 0; first < h.rows && !queue->failed; first += chunk) {
             int64_t rows = h.rows - first < chunk ? h.rows - first : chunk;
             make_logits(queue, "vocab_cross", view_rows(h, first, rows), vocab, weight, logits);
-            make_logits(queue, "vocab_cross", view_rows(t, first, rows), teacher, teacher_weight, logits + chunk * size);
-            LAUNCH(cross_rows, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue), logits, logits + chunk * size,
-                   size, rows_from(cross, first), cross.stride);
+            make_logits(queue, "vocab_cross", view_rows(t, first, rows), teacher, teacher_weight,
+                        logits + chunk * size);
+            LAUNCH(cross_rows, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue), logits,
+                   logits + chunk * size, size, rows_from(cross, first), cross.stride);
             launch_ok(queue, "vocab_cross", h);
         }
     scratch_free(queue, logits);
@@ -287,7 +290,8 @@ struct loss_rows {
 
 /* One block a row: the loss, and the gradient of the logits (without u's part) in the compute type:
  * scale (softmax - onehot), scale softmax, or scale (softmax - teacher's). Bound by memory. */
-template <typename T> __global__ void loss_gradients(const float *logits, int64_t size, struct loss_rows r, T *gradient)
+template <typename T>
+__global__ void loss_gradients(const float *logits, int64_t size, struct loss_rows r, T *gradient)
 {
     __shared__ float partial[32];
     const float *row = logits + blockIdx.x * size, *t = r.teacher ? r.teacher + blockIdx.x * size : NULL;
@@ -321,8 +325,8 @@ template <typename T> __global__ void loss_gradients(const float *logits, int64_
 }
 
 /* down [V, H] += gradient [M, V]^T h [M, H]. */
-static void weight_gradient(struct queue *queue, int64_t rows, int64_t size, const void *gradient, struct matrix h,
-                            struct matrix down)
+static void weight_gradient(struct queue *queue, int64_t rows, int64_t size, const void *gradient,
+                            struct matrix h, struct matrix down)
 {
     struct product product = {};
     void *scratch;
@@ -374,11 +378,11 @@ static void loss_chunk(struct queue *queue, struct loss_work *work, struct matri
         rows.teacher = work->teacher;
     }
     if (queue_is_bf16(queue))
-        LAUNCH(loss_gradients<__nv_bfloat16>, dim3((unsigned)h.rows), row_threads(work->size), 0, queue_stream(queue), work->logits,
-               work->size, rows, (__nv_bfloat16 *)work->gradient);
+        LAUNCH(loss_gradients<__nv_bfloat16>, dim3((unsigned)h.rows), row_threads(work->size), 0,
+               queue_stream(queue), work->logits, work->size, rows, (__nv_bfloat16 *)work->gradient);
     else
-        LAUNCH(loss_gradients<float>, dim3((unsigned)h.rows), row_threads(work->size), 0, queue_stream(queue), work->logits,
-               work->size, rows, (float *)work->gradient);
+        LAUNCH(loss_gradients<float>, dim3((unsigned)h.rows), row_threads(work->size), 0, queue_stream(queue),
+               work->logits, work->size, rows, (float *)work->gradient);
     struct matrix to = view_rows(dh, first, h.rows);
     weigh_vocab(queue, "vocab_loss", h.rows, work->size, work->gradient, work->weight, to);
     if (target->target == VOCAB_U)
@@ -388,8 +392,8 @@ static void loss_chunk(struct queue *queue, struct loss_work *work, struct matri
     launch_ok(queue, "vocab_loss", h);
 }
 
-void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab, const struct vocab_loss *target,
-                     struct matrix loss, struct matrix dh, struct matrix down)
+void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab,
+                     const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down)
 {
     struct loss_work work = {};
     bool teacher = target->target == VOCAB_TEACHER;
@@ -405,10 +409,11 @@ void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *v
     if (teacher)
         work.teacher = (float *)scratch_take(queue, "vocab_loss", h, bytes);
     if (!queue->failed && vocab_operand(queue, "vocab_loss", vocab, &work.weight, &work.scratch) &&
-        (!teacher || vocab_operand(queue, "vocab_loss", &target->teacher, &work.teacher_weight, &work.teacher_scratch)))
+        (!teacher ||
+         vocab_operand(queue, "vocab_loss", &target->teacher, &work.teacher_weight, &work.teacher_scratch)))
         for (int64_t first = 0; first < h.rows && !queue->failed; first += chunk)
-            loss_chunk(queue, &work, view_rows(h, first, h.rows - first < chunk ? h.rows - first : chunk), vocab, target,
-                       first, loss, dh, down);
+            loss_chunk(queue, &work, view_rows(h, first, h.rows - first < chunk ? h.rows - first : chunk),
+                       vocab, target, first, loss, dh, down);
     scratch_free(queue, work.logits);
     scratch_free(queue, work.gradient);
     scratch_free(queue, work.teacher);

@@ -44,11 +44,11 @@ struct expand_action {
         unsigned blocks = blocks_for(is_block_format(TYPE) ? values / 8 : values, 256);
         size_t row_bytes = part_row_bytes(TYPE, cols);
         if (bf16)
-            LAUNCH((expand_part<TYPE, __nv_bfloat16>), dim3(blocks), dim3(256), 0, stream, (const unsigned char *)part->data,
-                   row_bytes, part->rows, cols, (__nv_bfloat16 *)to);
+            LAUNCH((expand_part<TYPE, __nv_bfloat16>), dim3(blocks), dim3(256), 0, stream,
+                   (const unsigned char *)part->data, row_bytes, part->rows, cols, (__nv_bfloat16 *)to);
         else
-            LAUNCH((expand_part<TYPE, float>), dim3(blocks), dim3(256), 0, stream, (const unsigned char *)part->data,
-                   row_bytes, part->rows, cols, (float *)to);
+            LAUNCH((expand_part<TYPE, float>), dim3(blocks), dim3(256), 0, stream,
+                   (const unsigned char *)part->data, row_bytes, part->rows, cols, (float *)to);
     }
 };
 
@@ -61,8 +61,8 @@ static cudaError_t upload(const void *source, size_t bytes, void **to, cudaStrea
 }
 
 /* The parts on the device, the compute-type matrix made from them, and what is not needed given back. */
-static cudaError_t prepare(struct cuda_weight *weight, const struct weight_part *parts, int count, const float *bias,
-                           cudaStream_t stream)
+static cudaError_t prepare(struct cuda_weight *weight, const struct weight_part *parts, int count,
+                           const float *bias, cudaStream_t stream)
 {
     bool bf16 = weight->base.backend->options.math == MATH_BF16;
     size_t value = bf16 ? 2 : 4, row_bytes = (size_t)weight->base.cols * value;
@@ -75,11 +75,12 @@ static cudaError_t prepare(struct cuda_weight *weight, const struct weight_part 
         struct cuda_part *part = &weight->part[i];
         part->type = parts[i].type;
         part->rows = parts[i].rows;
-        status = upload(parts[i].data, (size_t)part->rows * part_row_bytes(part->type, weight->base.cols), &part->data,
-                        stream);
+        status = upload(parts[i].data, (size_t)part->rows * part_row_bytes(part->type, weight->base.cols),
+                        &part->data, stream);
         if (status == cudaSuccess && products && part->rows > 0) {
-            with_format(part->type, expand_action{part, weight->base.cols,
-                                                  (char *)weight->matrix + (size_t)first * row_bytes, bf16, stream});
+            with_format(part->type,
+                        expand_action{part, weight->base.cols,
+                                      (char *)weight->matrix + (size_t)first * row_bytes, bf16, stream});
             status = cudaGetLastError();
         }
         weight->parts = i + 1;
@@ -148,8 +149,9 @@ void cuda_weight_destroy(struct weight *base)
 /* y [M, K] = rows ids of one part; ids outside it are another part's, or, in the last part, wrong.
  * Bound by memory: the format's bytes in, 4 out a value. One block a row. */
 template <enum dtype TYPE>
-__global__ void embed_rows(const unsigned char *data, size_t row_bytes, int64_t first, int64_t rows, int64_t cols,
-                           const int32_t *ids, int64_t ids_stride, float *y, int64_t y_stride, bool last, int *fault)
+__global__ void embed_rows(const unsigned char *data, size_t row_bytes, int64_t first, int64_t rows,
+                           int64_t cols, const int32_t *ids, int64_t ids_stride, float *y, int64_t y_stride,
+                           bool last, int *fault)
 {
     int64_t id = ids[blockIdx.x * ids_stride] - first;
     if ((id + first < 0 || (last && id >= rows)) && threadIdx.x == 0)
@@ -181,8 +183,8 @@ struct embed_action {
     template <enum dtype TYPE> void run() const
     {
         LAUNCH(embed_rows<TYPE>, dim3((unsigned)y.rows), dim3(128), 0, queue_stream(queue),
-               (const unsigned char *)part->data, part_row_bytes(TYPE, cols), first, part->rows, cols, matrix_ints(ids),
-               ids.stride, matrix_floats(y), y.stride, last, queue_fault(queue));
+               (const unsigned char *)part->data, part_row_bytes(TYPE, cols), first, part->rows, cols,
+               matrix_ints(ids), ids.stride, matrix_floats(y), y.stride, last, queue_fault(queue));
     }
 };
 
@@ -200,15 +202,16 @@ void cuda_embed(struct queue *queue, const struct weight *base, struct matrix id
 
 /* ---- few rows ---- */
 
-#define FEW_WARPS 8
+#define FEW_WARPS   8
 #define FEW_OUTPUTS 2 /* rows of W per warp: two streams of loads in flight, x is read once for both */
 
 /* y [M, N] (=, +=) x [M, K] W^T, M <= 8. A warp makes FEW_OUTPUTS columns of y for all M rows. Reads
  * every byte of W once: bound by memory bandwidth; 2 M flops a weight; x [M, K] stays in the caches.
  * Each row of x is summed by itself in an order that depends on K only. */
 template <enum dtype TYPE, int M, bool EIGHTS>
-__global__ void multiply_few(const unsigned char *data, size_t row_bytes, int64_t rows, int64_t cols, const float *x,
-                             int64_t x_stride, const float *bias, bool add, float *y, int64_t y_stride)
+__global__ void multiply_few(const unsigned char *data, size_t row_bytes, int64_t rows, int64_t cols,
+                             const float *x, int64_t x_stride, const float *bias, bool add, float *y,
+                             int64_t y_stride)
 {
     int lane = threadIdx.x % 32;
     int64_t first = ((int64_t)blockIdx.x * FEW_WARPS + threadIdx.x / 32) * FEW_OUTPUTS;
@@ -259,8 +262,8 @@ struct few_action {
     template <enum dtype TYPE, int M, bool EIGHTS> void launch() const
     {
         LAUNCH((multiply_few<TYPE, M, EIGHTS>), dim3(blocks_for(part->rows, FEW_WARPS * FEW_OUTPUTS)),
-               dim3(FEW_WARPS * 32), 0, stream, (const unsigned char *)part->data, part_row_bytes(TYPE, cols), part->rows,
-               cols, matrix_floats(x), x.stride, bias, add, matrix_floats(y), y.stride);
+               dim3(FEW_WARPS * 32), 0, stream, (const unsigned char *)part->data, part_row_bytes(TYPE, cols),
+               part->rows, cols, matrix_floats(x), x.stride, bias, add, matrix_floats(y), y.stride);
     }
 
     template <enum dtype TYPE> void run() const
@@ -286,7 +289,8 @@ struct few_action {
     }
 };
 
-void cuda_matmul_few(struct queue *queue, struct matrix x, const struct weight *base, struct matrix y, enum op_mode mode)
+void cuda_matmul_few(struct queue *queue, struct matrix x, const struct weight *base, struct matrix y,
+                     enum op_mode mode)
 {
     const struct cuda_weight *weight = (const struct cuda_weight *)base;
     int64_t first = 0;
@@ -295,8 +299,8 @@ void cuda_matmul_few(struct queue *queue, struct matrix x, const struct weight *
         struct matrix columns = y;
         columns.offset += first;
         if (part->rows > 0)
-            with_format(part->type, few_action{part, weight->bias ? weight->bias + first : NULL, base->cols, x, columns,
-                                               mode == OP_ADD, queue_stream(queue)});
+            with_format(part->type, few_action{part, weight->bias ? weight->bias + first : NULL, base->cols, x,
+                                               columns, mode == OP_ADD, queue_stream(queue)});
         first += part->rows;
     }
     launch_ok(queue, "matmul", y);
