@@ -2,25 +2,34 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/memory.h"
+
+/* Pieces are taken from a ticket without a lock. Who waits, spins for SPIN_SECONDS before sleeping:
+ * decoding a token is hundreds of runs of a few microseconds, and a sleeper wakes in thirty. */
+static const double SPIN_SECONDS = 100e-6;
 
 struct pool {
     int threads;
     pthread_t *thread; /* [threads - 1] */
     int started; /* of them */
     pthread_mutex_t run; /* held through a pool_run */
-    pthread_mutex_t mutex;
+    pthread_mutex_t mutex; /* around sleeping and waking */
     pthread_cond_t work, idle;
-    unsigned generation; /* counts runs: a worker sees a new number and begins */
-    bool stopping;
-    int active; /* workers still inside the present run */
-    /* the present run */
+    atomic_int sleepers; /* workers in, or on their way to, a wait for work */
+    atomic_bool caller_sleeps, stopping;
+    /* Run number in the upper half, pieces not yet taken in the lower one. The fields below change only
+     * while all pieces of a run are done, so whoever took a piece may read them. */
+    atomic_uint_least64_t ticket;
+    atomic_int unfinished; /* pieces */
     pool_function *function;
     void *context;
-    int pieces, next;
+    int pieces;
 };
 
 struct worker {
@@ -28,14 +37,56 @@ struct worker {
     int number;
 };
 
-/* Takes pieces until none is left; the mutex is held on entry and on return. */
+static uint32_t pieces_left(struct pool *pool)
+{
+    return (uint32_t)atomic_load(&pool->ticket);
+}
+
+/* Takes pieces until none is left. */
 static void work_off(struct pool *pool, int worker)
 {
-    while (pool->next < pool->pieces) {
-        int piece = pool->next++;
-        pthread_mutex_unlock(&pool->mutex);
-        pool->function(pool->context, piece, worker);
-        pthread_mutex_lock(&pool->mutex);
+    uint_least64_t ticket = atomic_load(&pool->ticket);
+    while ((uint32_t)ticket > 0) {
+        if (!atomic_compare_exchange_weak(&pool->ticket, &ticket, ticket - 1))
+            continue;
+        pool->function(pool->context, pool->pieces - (int)(uint32_t)ticket, worker);
+        if (atomic_fetch_sub(&pool->unfinished, 1) == 1 && atomic_load(&pool->caller_sleeps)) {
+            pthread_mutex_lock(&pool->mutex);
+            pthread_cond_signal(&pool->idle);
+            pthread_mutex_unlock(&pool->mutex);
+        }
+        ticket = atomic_load(&pool->ticket);
+    }
+}
+
+static bool has_work(struct pool *pool)
+{
+    return pieces_left(pool) > 0 || atomic_load(&pool->stopping);
+}
+
+static bool is_done(struct pool *pool)
+{
+    return atomic_load(&pool->unfinished) == 0;
+}
+
+/* Until `condition` holds or the time is up. */
+static void spin(struct pool *pool, bool (*condition)(struct pool *pool))
+{
+    enum { LOOKS = 64 }; /* between two looks at the clock */
+    double end = 0;
+    while (true) {
+        for (int i = 0; i < LOOKS; i++) {
+            if (condition(pool))
+                return;
+#if defined(__x86_64__) || defined(__i386__)
+            __builtin_ia32_pause();
+#endif
+        }
+        double now = clock_seconds();
+        if (end == 0)
+            end = now + SPIN_SECONDS;
+        else if (now > end)
+            return;
     }
 }
 
@@ -44,21 +95,28 @@ static void *worker_main(void *argument)
     struct worker worker = *(struct worker *)argument;
     struct pool *pool = worker.pool;
     free(argument);
-    pthread_mutex_lock(&pool->mutex);
-    unsigned seen = 0;
-    while (true) {
-        while (pool->generation == seen && !pool->stopping)
-            pthread_cond_wait(&pool->work, &pool->mutex);
-        if (pool->stopping)
-            break;
-        seen = pool->generation;
-        pool->active++;
+    while (!atomic_load(&pool->stopping)) {
         work_off(pool, worker.number);
-        if (--pool->active == 0)
-            pthread_cond_signal(&pool->idle);
+        spin(pool, has_work);
+        if (has_work(pool))
+            continue;
+        pthread_mutex_lock(&pool->mutex);
+        atomic_fetch_add(&pool->sleepers, 1);
+        while (!has_work(pool))
+            pthread_cond_wait(&pool->work, &pool->mutex);
+        atomic_fetch_sub(&pool->sleepers, 1);
+        pthread_mutex_unlock(&pool->mutex);
     }
-    pthread_mutex_unlock(&pool->mutex);
     return NULL;
+}
+
+static void wake_workers(struct pool *pool)
+{
+    if (atomic_load(&pool->sleepers) == 0)
+        return;
+    pthread_mutex_lock(&pool->mutex);
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 int processor_count(void)
@@ -108,10 +166,8 @@ void pool_destroy(struct pool *pool)
 {
     if (!pool)
         return;
-    pthread_mutex_lock(&pool->mutex);
-    pool->stopping = true;
-    pthread_cond_broadcast(&pool->work);
-    pthread_mutex_unlock(&pool->mutex);
+    atomic_store(&pool->stopping, true);
+    wake_workers(pool);
     for (int i = 0; i < pool->started; i++)
         pthread_join(pool->thread[i], NULL);
     pthread_cond_destroy(&pool->work);
@@ -120,6 +176,19 @@ void pool_destroy(struct pool *pool)
     pthread_mutex_destroy(&pool->run);
     free(pool->thread);
     free(pool);
+}
+
+static void wait_for_pieces(struct pool *pool)
+{
+    spin(pool, is_done);
+    if (is_done(pool))
+        return;
+    pthread_mutex_lock(&pool->mutex);
+    atomic_store(&pool->caller_sleeps, true);
+    while (!is_done(pool))
+        pthread_cond_wait(&pool->idle, &pool->mutex);
+    atomic_store(&pool->caller_sleeps, false);
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 void pool_run(struct pool *pool, int pieces, pool_function *function, void *context)
@@ -131,18 +200,15 @@ void pool_run(struct pool *pool, int pieces, pool_function *function, void *cont
         for (int piece = 0; piece < pieces; piece++)
             function(context, piece, 0);
     } else {
-        pthread_mutex_lock(&pool->mutex);
+        uint_least64_t number = (atomic_load(&pool->ticket) >> 32) + 1;
         pool->function = function;
         pool->context = context;
         pool->pieces = pieces;
-        pool->next = 0;
-        pool->generation++;
-        pthread_cond_broadcast(&pool->work);
+        atomic_store(&pool->unfinished, pieces);
+        atomic_store(&pool->ticket, number << 32 | (uint32_t)pieces);
+        wake_workers(pool);
         work_off(pool, 0);
-        while (pool->active > 0)
-            pthread_cond_wait(&pool->idle, &pool->mutex);
-        pool->pieces = 0;
-        pthread_mutex_unlock(&pool->mutex);
+        wait_for_pieces(pool);
     }
     pthread_mutex_unlock(&pool->run);
 }

@@ -5,6 +5,9 @@
  *
  *     static void scale_piece(void *context, int piece, int worker) { ... }
  *     pool_run(pool, pieces, scale_piece, &job);          // returns when all pieces are done
+ *
+ * Threads that wait look for work for a tenth of a millisecond before they sleep, so that runs that
+ * follow each other at once cost a microsecond, not a wake-up.
  */
 #ifndef OFFRAMP_BASE_POOL_H
 #define OFFRAMP_BASE_POOL_H
