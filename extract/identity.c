@@ -1,9 +1,11 @@
 #include "extract/identity.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/cli.h"
+#include "common/base/string.h"
 #include "common/store/store.h"
 
 /* ---- making ---- */
@@ -81,68 +83,73 @@ json_t *identity_manifest(const struct identity *identity, struct error *error)
     return manifest;
 }
 
-/* ---- comparing ---- */
+/* ---- comparing ----
+ *
+ * manifest_compare (common/store) compares all of two manifests; here what may differ does, and what may not
+ * is called by its option. */
 
 static const struct {
     const char *option, *object, *member; /* object NULL: a member of the manifest itself */
+    const char *label; /* another member of the object, to print beside the value; or NULL */
 } fields[] = {
-    {"--model (name)", "model", "name"},
-    {"--model (fingerprint of the weights)", "model", "fingerprint"},
-    {"--model (fingerprint of the tokenizer)", NULL, "tokenizer"},
-    {"--corpus (number of files)", "corpus", "files"},
-    {"--corpus (bytes)", "corpus", "bytes"},
-    {"--corpus (fingerprint of the files)", "corpus", "fingerprint"},
-    {"--field", "corpus", "field"},
-    {"--held-out", "corpus", "held_out"},
-    {"--tokens", "corpus", "tokens"},
-    {"--held-out-tokens", "corpus", "held_out_tokens"},
-    {"--end-of-text", "corpus", "end_of_text"},
-    {"--seq-len", NULL, "rows"},
-    {"--taps or --codec", NULL, "taps"},
-    {"--device, --math or the libraries (numerics)", NULL, "numerics"},
+    {"--model", "model", "fingerprint", "name"},
+    {"--model (its tokenizer)", NULL, "tokenizer", NULL},
+    {"--corpus (number of files)", "corpus", "files", NULL},
+    {"--corpus (bytes)", "corpus", "bytes", NULL},
+    {"--corpus (fingerprint of the files)", "corpus", "fingerprint", NULL},
+    {"--field", "corpus", "field", NULL},
+    {"--held-out", "corpus", "held_out", NULL},
+    {"--tokens", "corpus", "tokens", NULL},
+    {"--held-out-tokens", "corpus", "held_out_tokens", NULL},
+    {"--end-of-text", "corpus", "end_of_text", NULL},
+    {"--seq-len", NULL, "rows", NULL},
+    {"--taps or --codec", NULL, "taps", NULL},
+    {"--device, --math or the libraries (numerics)", NULL, "numerics", NULL},
 };
 
 /* "6 lossless, final lossless": taps are read more easily so than as JSON. */
 static char *print_taps(const json_t *taps)
 {
-    size_t index, size = 1;
-    json_t *tap;
-    json_array_foreach(taps, index, tap) size += json_string_length(json_object_get(tap, "name")) +
-                                                 json_string_length(json_object_get(tap, "codec")) + 3;
-    char *text = calloc(size, 1);
-    if (!text)
-        return NULL;
-    json_array_foreach(taps, index, tap)
-    {
+    struct string text = {0};
+    struct error ignored;
+    for (size_t i = 0; i < json_array_size(taps); i++) {
+        const json_t *tap = json_array_get(taps, i);
         const char *name = json_string_value(json_object_get(tap, "name"));
         const char *codec = json_string_value(json_object_get(tap, "codec"));
-        strcat(text, index > 0 ? ", " : "");
-        strcat(text, name ? name : "?");
-        strcat(text, " ");
-        strcat(text, codec ? codec : "?");
+        string_print(&text, "%s%s %s", i > 0 ? ", " : "", name ? name : "?", codec ? codec : "?");
     }
-    return text;
+    if (!string_failed(&text, &ignored))
+        return text.data;
+    string_free(&text);
+    return NULL;
 }
 
-static char *print_value(const json_t *value)
+static char *print_value(const json_t *value, const json_t *label)
 {
+    char *text;
     if (json_is_array(value))
         return print_taps(value);
     if (!value || json_is_null(value))
         return strdup("none");
-    return json_is_string(value) ? strdup(json_string_value(value)) : json_dumps(value, JSON_ENCODE_ANY);
+    if (!json_is_string(value))
+        return json_dumps(value, JSON_ENCODE_ANY);
+    if (!json_is_string(label))
+        return strdup(json_string_value(value));
+    return asprintf(&text, "%s, %s", json_string_value(label), json_string_value(value)) < 0 ? NULL : text;
 }
 
 int identity_compare(const char *store, const json_t *there, const json_t *wanted, struct error *error)
 {
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        const char *object = fields[i].object;
-        const json_t *old = json_object_get(object ? json_object_get(there, object) : there, fields[i].member);
-        const json_t *new =
-            json_object_get(object ? json_object_get(wanted, object) : wanted, fields[i].member);
+        const char *object = fields[i].object, *label = fields[i].label;
+        const json_t *old_parent = object ? json_object_get(there, object) : there;
+        const json_t *new_parent = object ? json_object_get(wanted, object) : wanted;
+        const json_t *old = json_object_get(old_parent, fields[i].member);
+        const json_t *new = json_object_get(new_parent, fields[i].member);
         if (json_equal(old, new) || (!old && !new))
             continue;
-        char *before = print_value(old), *now = print_value(new);
+        char *before = print_value(old, label ? json_object_get(old_parent, label) : NULL);
+        char *now = print_value(new, label ? json_object_get(new_parent, label) : NULL);
         error_set(error,
                   "%s: was made with another %s: %s; this command has %s: give the same, or another --out",
                   store, fields[i].option, before ? before : "?", now ? now : "?");

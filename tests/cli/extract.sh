@@ -93,7 +93,8 @@ changed_options() {
         refused "--end-of-text" --end-of-text 5 &&
         refused "--corpus (number of files): 2; this command has 3" --corpus "$work/other.u16" &&
         refused "--device, --math or the libraries (numerics)" --device ref && says err "this command has ref" &&
-        refused "--model (name): gguf-llama.gguf; this command has llama" --model tests/golden/llama &&
+        refused "--model: gguf-llama.gguf, " --model tests/golden/llama && says err "this command has llama, " &&
+        cp "$tiny" "$work/renamed.gguf" && run 0 extract "${small[@]}" --out "$work/store" --model "$work/renamed.gguf" &&
         run 0 extract "${small[@]}" --out "$work/store" --threads 1 --memory 4G --force
 }
 
