@@ -19,4 +19,4 @@ step "tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 make -s -j"$jobs" SANITIZE=1 tests-build
 OFFRAMP_TEST_MODEL=$(pipelines/setup.sh model) || OFFRAMP_TEST_MODEL=
 export OFFRAMP_TEST_MODEL
-BUILD=build-sanitize ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 tests/run.sh
+BUILD=build-sanitize ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 SEEDS=1 tests/run.sh
