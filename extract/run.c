@@ -6,49 +6,30 @@
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/base/progress.h"
-#include "common/model/forward.h"
+#include "common/model/pass.h"
 #include "extract/inputs.h"
-#include "extract/layers.h"
 #include "extract/pipeline.h"
 
-/* Sequences that go through a layer together; their residuals lie in x from row `row`. */
-struct call {
-    uint64_t index; /* of the first one in store order */
-    int sequences;
-    int64_t row;
-};
-
 struct run {
-    struct backend *backend;
     const struct store_info *info;
     const struct plan *plan;
     uint64_t from, total; /* sequences of the store in store order: [from, total) are computed */
     uint64_t *stored; /* [taps] records that are there already */
 
-    struct queue *queue;
-    struct ends *ends;
-    struct layers *layers;
-    struct forward_scratch *scratch;
-    struct buffer *x; /* [group * batch * rows, hidden] */
-    struct buffer *ids; /* [batch * rows] i32 */
-    struct call *calls; /* [group] */
+    struct pass *pass;
+    struct call {
+        uint64_t index; /* of the first sequence in store order */
+        int sequences;
+    } * calls; /* [group] */
 
     struct inputs *inputs;
     struct pipeline *pipeline;
     struct stage stage; /* of this thread */
     struct progress progress;
     uint64_t records_before, tokens;
-    bool interrupted;
 };
 
 /* ---- computing ---- */
-
-static struct matrix call_states(const struct run *run, const struct call *call)
-{
-    const struct matrix all =
-        matrix_f32(run->x, (int64_t)run->plan->group * run->plan->batch * run->info->rows, run->info->hidden);
-    return matrix_rows(all, call->row, (int64_t)call->sequences * run->info->rows);
-}
 
 static void update_progress(struct run *run)
 {
@@ -57,14 +38,18 @@ static void update_progress(struct run *run)
 }
 
 /* Hands the states of a call to the encoders when there is a tap here. */
-static int read_tap(struct run *run, const struct call *call, struct tap here, struct error *error)
+static int read_tap(void *context, int number, int layer, bool mid, struct queue *queue, struct matrix states,
+                    struct error *error)
 {
+    struct run *run = context;
+    const struct call *call = &run->calls[number];
     int tap = 0;
-    while (tap < run->info->taps && tap_compare(run->info->tap[tap], here) != 0)
+    if (cli_interrupted())
+        return error_set(error, "interrupted; what was computed is kept: the same command goes on from there");
+    while (tap < run->info->taps && tap_compare(run->info->tap[tap], (struct tap){layer, mid}) != 0)
         tap++;
     if (tap == run->info->taps)
         return 0;
-    const struct matrix x = call_states(run, call);
     for (int i = 0; i < call->sequences; i++) {
         const uint64_t index = call->index + (uint64_t)i;
         if (index < run->stored[tap])
@@ -74,8 +59,8 @@ static int read_tap(struct run *run, const struct call *call, struct tap here, s
             return error_set(error, "a later stage failed"); /* pipeline_close knows why */
         job->tap = tap;
         job->index = index;
-        op_read(run->queue, matrix_rows(x, (int64_t)i * run->info->rows, run->info->rows), job->states);
-        if (queue_wait(run->queue, error) < 0)
+        op_read(queue, matrix_rows(states, (int64_t)i * run->info->rows, run->info->rows), job->states);
+        if (queue_wait(queue, error) < 0)
             return -1;
         pipeline_submit(run->pipeline, job);
     }
@@ -83,70 +68,31 @@ static int read_tap(struct run *run, const struct call *call, struct tap here, s
     return 0;
 }
 
-/* Takes up to `group` calls from the reader and embeds them; *count 0: there are no more. */
-static int embed_calls(struct run *run, int *count, struct error *error)
+/* Takes up to `group` calls from the reader; returns how many. */
+static int add_calls(struct run *run)
 {
-    int64_t row = 0;
-    for (*count = 0; *count < run->plan->group; ++*count) {
+    int count = 0;
+    for (; count < run->plan->group; count++) {
         struct input *batch = inputs_next(run->inputs, &run->stage);
         if (!batch)
             break;
-        struct call *call = &run->calls[*count];
-        *call = (struct call){batch->index, batch->sequences, row};
-        const int64_t rows = (int64_t)batch->sequences * run->info->rows;
-        const struct matrix ids = matrix_i32(run->ids, rows, 1);
-        op_write(run->queue, ids, batch->ids);
-        ends_embed(run->ends, run->queue, ids, call_states(run, call));
+        run->calls[count] = (struct call){batch->index, batch->sequences};
+        pass_add(run->pass, batch->ids, batch->sequences);
         inputs_return(run->inputs, batch);
-        row += rows;
-        if (read_tap(run, call, (struct tap){0, false}, error) < 0)
-            return -1;
     }
-    return 0;
-}
-
-/* One layer over all calls, its taps included. */
-static int run_layer(struct run *run, int number, int count, struct error *error)
-{
-    const struct layer *layer;
-    const bool attention_only = run->plan->half && number == run->plan->layers;
-    if (layers_use(run->layers, number - 1, &layer, error) < 0)
-        return -1;
-    for (int i = 0; i < count; i++) {
-        const struct call *call = &run->calls[i];
-        const struct place place = {.sequences = call->sequences};
-        const struct matrix x = call_states(run, call);
-        run->interrupted = run->interrupted || cli_interrupted();
-        if (run->interrupted)
-            return 0;
-        layer_attention(layer, run->queue, run->scratch, &place, x);
-        if (read_tap(run, call, (struct tap){number, true}, error) < 0)
-            return -1;
-        if (attention_only)
-            continue;
-        layer_mlp(layer, run->queue, run->scratch, x);
-        if (read_tap(run, call, (struct tap){number, false}, error) < 0)
-            return -1;
-    }
-    return 0;
+    return count;
 }
 
 static int compute(struct run *run, struct error *error)
 {
     int count;
-    for (;;) {
-        if (embed_calls(run, &count, error) < 0)
+    while ((count = add_calls(run)) > 0) {
+        if (pass_run(run->pass, read_tap, run, error) < 0)
             return -1;
-        if (count == 0)
-            return queue_wait(run->queue, error);
-        for (int number = 1; number <= run->plan->layers && !run->interrupted; number++)
-            if (run_layer(run, number, count, error) < 0)
-                return -1;
-        if (run->interrupted)
-            return 0;
         for (int i = 0; i < count; i++)
             run->tokens += (uint64_t)run->calls[i].sequences * (uint64_t)run->info->rows;
     }
+    return 0;
 }
 
 /* ---- life ---- */
@@ -166,31 +112,14 @@ static int find_start(struct run *run, const struct store *store, struct error *
     return 0;
 }
 
-static int prepare_model(struct run *run, const struct model *model, struct error *error)
+static int open_pass(struct run *run, const struct model *model, struct backend *backend, struct error *error)
 {
-    const int64_t rows = (int64_t)run->plan->batch * run->info->rows;
-    const size_t states = (size_t)run->plan->group * (size_t)rows * (size_t)run->info->hidden;
-    if (queue_create(run->backend, &run->queue, error) < 0 ||
-        ends_load(model, run->backend, false, 0, &run->ends, error) < 0 ||
-        layers_open(model, run->backend, run->plan->layers, run->plan->resident, &run->layers, error) < 0 ||
-        scratch_create(model_config(model), run->backend, (int)rows, run->info->rows, &run->scratch, error) <
-            0 ||
-        buffer_create(run->backend, states * sizeof(float), &run->x, error) < 0 ||
-        buffer_create(run->backend, (size_t)rows * sizeof(int32_t), &run->ids, error) < 0)
+    const struct plan *plan = run->plan;
+    const struct pass_shape shape = {run->info->rows, plan->batch, plan->group,
+                                     plan->layers,    plan->half,  plan->resident};
+    if (pass_open(model, backend, &shape, &run->pass, error) < 0)
         return -1;
-    return array_alloc(&run->calls, run->plan->group, error);
-}
-
-static void free_model(struct run *run)
-{
-    free(run->calls);
-    free(run->stored);
-    buffer_destroy(run->ids);
-    buffer_destroy(run->x);
-    scratch_destroy(run->scratch);
-    layers_close(run->layers);
-    ends_destroy(run->ends);
-    queue_destroy(run->queue);
+    return array_alloc(&run->calls, plan->group, error);
 }
 
 /* Ends all threads; of several failures it returns the one that came first: a stage's, whose end made
@@ -211,12 +140,12 @@ int run_model(const struct model *model, struct backend *backend, struct store *
               struct run_report *report, struct error *error)
 {
     const double started = clock_seconds();
-    struct run run = {.backend = backend, .info = store_info(store), .plan = plan};
+    struct run run = {.info = store_info(store), .plan = plan};
     *report = (struct run_report){0};
     int result = find_start(&run, store, error);
     if (result < 0 || run.from == run.total)
         goto done;
-    result = prepare_model(&run, model, error);
+    result = open_pass(&run, model, backend, error);
     const double loaded = clock_seconds();
     report->loading = loaded - started;
     if (result < 0)
@@ -234,11 +163,10 @@ int run_model(const struct model *model, struct backend *backend, struct store *
     report->compute = run.stage;
     report->compute.name = "compute";
     report->tokens = run.tokens;
-    if (result == 0 && run.interrupted)
-        result =
-            error_set(error, "interrupted; what was computed is kept: the same command goes on from there");
 done:
     report->seconds = clock_seconds() - started;
-    free_model(&run);
+    pass_close(run.pass);
+    free(run.calls);
+    free(run.stored);
     return result;
 }

@@ -1,8 +1,6 @@
 /* run.h: the second stage: runs the model over the stored sequences and stores its states at the taps.
  *
- * Layer by layer over a super-batch: each layer's weights take all its calls through before the next
- * layer's turn. When all weights are resident a super-batch is one call, and this is the ordinary
- * forward pass. Layers above the last tap are never loaded.
+ * How the layers are run is in common/model/pass.h; here are the stages around it:
  *
  *     reader -> compute -> encoders -> writer
  *

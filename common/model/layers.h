@@ -4,8 +4,8 @@
  *     layers_use(layers, 0, &layer, error);       // borrowed until the next layers_use
  *     layers_close(layers);
  */
-#ifndef OFFRAMP_EXTRACT_LAYERS_H
-#define OFFRAMP_EXTRACT_LAYERS_H
+#ifndef OFFRAMP_MODEL_LAYERS_H
+#define OFFRAMP_MODEL_LAYERS_H
 
 #include <stdbool.h>
 

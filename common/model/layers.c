@@ -1,4 +1,4 @@
-#include "extract/layers.h"
+#include "common/model/layers.h"
 
 #include <stdlib.h>
 
