@@ -78,6 +78,10 @@ json_t *identity_manifest(const struct identity *identity, struct error *error)
                   identity->tokenizer ? tokenizer : NULL, "corpus", corpus_to_json(identity), "rows",
                   identity->options->rows, "taps", taps_to_json(identity), "numerics", identity->numerics,
                   "command", identity->options->command, "version", OFFRAMP_VERSION);
+    if (manifest && identity->options->shards > 1)
+        json_object_set_new(
+            manifest, "shard",
+            json_pack("{s:i, s:i}", "index", identity->options->shard, "count", identity->options->shards));
     if (!manifest)
         error_set(error, "the manifest could not be written: a path is not UTF-8, or memory is out");
     return manifest;
@@ -103,6 +107,7 @@ static const struct {
     {"--held-out-tokens", "corpus", "held_out_tokens", NULL},
     {"--end-of-text", "corpus", "end_of_text", NULL},
     {"--seq-len", NULL, "rows", NULL},
+    {"--shard", NULL, "shard", NULL},
     {"--taps or --codec", NULL, "taps", NULL},
     {"--device, --math or the libraries (numerics)", NULL, "numerics", NULL},
 };
@@ -124,6 +129,14 @@ static char *print_taps(const json_t *taps)
     return NULL;
 }
 
+static char *print_shard(const json_t *shard)
+{
+    char *text;
+    const json_int_t index = json_integer_value(json_object_get(shard, "index"));
+    const json_int_t count = json_integer_value(json_object_get(shard, "count"));
+    return asprintf(&text, "%lld/%lld", (long long)index, (long long)count) < 0 ? NULL : text;
+}
+
 static char *print_value(const json_t *value, const json_t *label)
 {
     char *text;
@@ -131,6 +144,8 @@ static char *print_value(const json_t *value, const json_t *label)
         return print_taps(value);
     if (!value || json_is_null(value))
         return strdup("none");
+    if (json_is_object(value))
+        return print_shard(value);
     if (!json_is_string(value))
         return json_dumps(value, JSON_ENCODE_ANY);
     if (!json_is_string(label))

@@ -7,6 +7,7 @@
  *                "held_out_tokens" (caps, null: none), "end_of_text" (id)
  *     rows       tokens per sequence
  *     taps       [{"name", "codec"}], ascending
+ *     shard      {"index", "count"}, of several
  *     numerics   backend_identity
  *     command, version
  */

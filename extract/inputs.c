@@ -28,6 +28,7 @@ struct inputs {
 /* A reader of its own each time: while one is open, the writer can use no page again that was freed since. */
 static int fill_batch(struct inputs *inputs, struct input *batch, uint64_t index)
 {
+    const struct store_info *info = store_info(inputs->store);
     struct reader *reader;
     int result = 0;
     if (reader_open(inputs->store, &reader, &inputs->error) < 0)
@@ -35,7 +36,7 @@ static int fill_batch(struct inputs *inputs, struct input *batch, uint64_t index
     batch->index = index;
     batch->sequences = inputs->to - index < (uint64_t)inputs->batch ? (int)(inputs->to - index) : inputs->batch;
     for (int i = 0; i < batch->sequences && result == 0; i++) {
-        result = reader_tokens(reader, sequence_at(inputs->train, index + (uint64_t)i), inputs->sequence,
+        result = reader_tokens(reader, sequence_at(info, inputs->train, index + (uint64_t)i), inputs->sequence,
                                &inputs->error);
         memcpy(batch->ids + (size_t)i * (size_t)inputs->rows, inputs->sequence,
                (size_t)inputs->rows * sizeof *inputs->sequence);

@@ -1,6 +1,7 @@
 #include "extract/options.h"
 
 #include <argp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +15,7 @@
 #define LEAST_ROWS     16 /* more than MATMUL_FEW_ROWS: rows do not depend on each other then */
 #define MOST_ROWS      32768
 #define MOST_THREADS   1024
+#define MOST_SHARDS    (1 << 20)
 
 _Static_assert(LEAST_ROWS > MATMUL_FEW_ROWS, "a call of one sequence must run the kernels of many rows");
 
@@ -30,6 +32,7 @@ enum {
     OPTION_TAPS,
     OPTION_CODEC,
     OPTION_OUT,
+    OPTION_SHARD,
     OPTION_SEQ_LEN,
     OPTION_DEVICE,
     OPTION_MATH,
@@ -42,6 +45,8 @@ enum {
 static const struct argp_option option_list[] = {
     {"model", OPTION_MODEL, "PATH", 0, "A GGUF file, or a folder with config.json and safetensors", 1},
     {"out", OPTION_OUT, "STORE", 0, "The folder that gets the states", 1},
+    {"shard", OPTION_SHARD, "I/N", 0,
+     "Make a store of every N-th sequence only, from I on (0 .. N-1); train reads the N stores as one", 1},
     {"corpus", OPTION_CORPUS, "PATH...", 0,
      "Files or folders: texts, *.jsonl, token files (*.u16, *.u32, *.bin)", 2},
     {"held-out-corpus", OPTION_HELD_OUT_CORPUS, "PATH...", 0, "The same, for evaluation only", 2},
@@ -136,12 +141,25 @@ static error_t parse_corpus_option(int key, char *text, struct parse *parse, str
     return 0;
 }
 
+/* "1/4" */
+static void parse_shard(const char *text, struct extract_options *options, struct argp_state *state)
+{
+    const char *slash = strchr(text, '/');
+    char first[16];
+    if (!slash || slash - text >= (ptrdiff_t)sizeof first)
+        argp_error(state, "--shard: \"%s\" is not I/N, such as 0/4 for the first of four", text);
+    snprintf(first, sizeof first, "%.*s", (int)(slash - text), text);
+    options->shards = (int)option_integer(state, "shard", slash + 1, 1, MOST_SHARDS);
+    options->shard = (int)option_integer(state, "shard", first, 0, options->shards - 1);
+}
+
 static error_t parse_run_option(int key, char *text, struct parse *parse, struct argp_state *state)
 {
     struct extract_options *options = parse->options;
     switch (key) {
     case OPTION_MODEL: options->model = text; break;
     case OPTION_OUT: options->out = text; break;
+    case OPTION_SHARD: parse_shard(text, options, state); break;
     case OPTION_SEQ_LEN:
         options->rows = (int)option_integer(state, "seq-len", text, LEAST_ROWS, MOST_ROWS);
         break;
@@ -226,6 +244,7 @@ void extract_options_parse(int argc, char **argv, struct extract_options *option
                                         .tokens = {UINT64_MAX, UINT64_MAX},
                                         .codec = "lossless",
                                         .rows = ROWS,
+                                        .shards = 1,
                                         .device = "auto"};
     argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &parse);
     options->command = join_arguments(argc, argv);

@@ -79,7 +79,7 @@ static int check_finite(const struct job *job, const struct store_info *info, st
 static int encode_job(struct encoder *encoder, struct job *job, struct error *error)
 {
     const struct store_info *info = encoder->pipeline->info;
-    const struct sequence sequence = sequence_at(encoder->pipeline->train, job->index);
+    const struct sequence sequence = sequence_at(info, encoder->pipeline->train, job->index);
     if (check_finite(job, info, sequence, error) < 0)
         return -1;
     return record_encode(encoder->worker, info->codec[job->tap], info->tap[job->tap], sequence, job->states,

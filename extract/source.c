@@ -45,6 +45,8 @@ int sources_store(const struct model *model, struct store *store, struct error *
 {
     void *note = NULL;
     size_t size;
+    if (store_info(store)->shard > 0)
+        return 0;
     if (store_get_note(store, NOTE, &note, &size, error) < 0)
         return -1;
     if (note) {

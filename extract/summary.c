@@ -72,6 +72,10 @@ static void print_text(const struct summary *summary, const uint64_t *bytes)
            (unsigned long long)tokens->sequences[SPLIT_HELD_OUT], info->rows,
            (unsigned long long)tokens->documents[SPLIT_TRAIN],
            (unsigned long long)tokens->documents[SPLIT_HELD_OUT]);
+    if (info->shards > 1)
+        printf("  of these this is shard %d of %d (counted from 0): %llu and %llu sequences\n", info->shard,
+               info->shards, (unsigned long long)store_sequences(summary->store, SPLIT_TRAIN),
+               (unsigned long long)store_sequences(summary->store, SPLIT_HELD_OUT));
     printf("  %-10s %-10s %10s %11s %7s\n", "tap", "codec", "bytes", "bits/value", "ratio");
     for (int tap = 0; tap < info->taps; tap++) {
         const struct tap_size size = measure_tap(summary->store, tap, bytes[tap]);

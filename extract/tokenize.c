@@ -68,6 +68,12 @@ static int read_place(const json_t *note, struct corpus_place *place, struct err
     return 0;
 }
 
+/* Of the first `count` sequences of a split, those that this store keeps. */
+static uint64_t own_sequences(const struct store_info *info, uint64_t count)
+{
+    return (count + (uint64_t)(info->shards - 1 - info->shard)) / (uint64_t)info->shards;
+}
+
 /* Opens the corpus where the note says, or at its beginning when there is none. */
 static int restore(struct tokenize *state, struct error *error)
 {
@@ -91,7 +97,7 @@ static int restore(struct tokenize *state, struct error *error)
     state->complete = json_is_true(json_object_get(note, "complete"));
     json_decref(note);
     for (int split = 0; split < SPLIT_COUNT && result == 0; split++)
-        if (packing_sequences(state->packing, (enum split)split) !=
+        if (own_sequences(store_info(job->store), packing_sequences(state->packing, (enum split)split)) !=
             store_sequences(job->store, (enum split)split))
             result = error_set(error, "%s: the position in the corpus does not belong to the tokens stored",
                                store_path(job->store));
@@ -139,10 +145,15 @@ static int encode_pieces(struct tokenize *state, struct error *error)
 
 /* ---- packing ---- */
 
+/* Every shard packs the whole corpus, which numbers the sequences, and keeps its own. */
 static int put_sequence(void *context, enum split split, const int32_t *ids, const int32_t *starts, int count,
                         struct error *error)
 {
     struct tokenize *state = context;
+    const struct store_info *info = store_info(state->job->store);
+    const uint64_t number = packing_sequences(state->packing, split);
+    if (number % (uint64_t)info->shards != (uint64_t)info->shard)
+        return 0;
     return store_put_tokens(state->job->store, split, ids, starts, count, error);
 }
 

@@ -1,5 +1,6 @@
 /* tokenize.h: the first stage: the whole corpus, tokenized and packed into sequences, goes into the
- * store's `tokens`.
+ * store's `tokens`; of a shard, every n-th of the sequences. Each shard reads all of the corpus for that:
+ * which sequence a text falls into is known only when all before it is tokenized.
  *
  * What is stored depends on the corpus and the rules only. With every commit goes a note, "corpus",
  * that says where reading and packing stand, so that after a kill the stage goes on from there.
@@ -25,7 +26,7 @@ struct tokenize_job {
 };
 
 struct tokenize_result {
-    uint64_t sequences[SPLIT_COUNT], documents[SPLIT_COUNT];
+    uint64_t sequences[SPLIT_COUNT], documents[SPLIT_COUNT]; /* of all shards */
     uint64_t empty; /* documents without text, left out */
     double seconds; /* of this run */
 };

@@ -24,10 +24,11 @@ struct writer {
 
 /* ---- what is stored ---- */
 
-struct sequence sequence_at(uint64_t train, uint64_t index)
+struct sequence sequence_at(const struct store_info *info, uint64_t train, uint64_t index)
 {
-    return index < train ? (struct sequence){SPLIT_TRAIN, index}
-                         : (struct sequence){SPLIT_HELD_OUT, index - train};
+    const enum split split = index < train ? SPLIT_TRAIN : SPLIT_HELD_OUT;
+    const uint64_t place = index < train ? index : index - train;
+    return (struct sequence){split, place * (uint64_t)info->shards + (uint64_t)info->shard};
 }
 
 uint64_t records_stored(const struct store *store, int tap)
@@ -105,7 +106,8 @@ static int put_record(struct writer *writer, const struct job *job, struct error
         writer->open = true;
         writer->began = clock_seconds();
     }
-    if (store_put_record(writer->store, job->tap, sequence_at(writer->train, job->index), job->record,
+    if (store_put_record(writer->store, job->tap,
+                         sequence_at(store_info(writer->store), writer->train, job->index), job->record,
                          job->size, error) < 0)
         return -1;
     writer->next[job->tap]++;

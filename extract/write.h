@@ -39,8 +39,9 @@ int writer_finish(struct writer *writer, struct error *error);
 
 /* ---- what is stored ---- */
 
-/* The sequence at a place in store order, with `train` training sequences in the store. */
-struct sequence sequence_at(uint64_t train, uint64_t index);
+/* The sequence at a place in store order, with `train` training sequences in the store; a shard has every
+ * info->shards-th of the corpus. */
+struct sequence sequence_at(const struct store_info *info, uint64_t train, uint64_t index);
 /* Sequences of all splits in store order that have their record at a tap. */
 uint64_t records_stored(const struct store *store, int tap);
 /* Bytes of a tap's records, all runs together: bytes [taps]. */

@@ -28,8 +28,9 @@ int stores_open(const char *const *paths, int count, struct stores *stores, stru
     stores->rows = shards_info(stores->shards)->rows;
     for (int split = 0; split < SPLIT_COUNT; split++)
         stores->sequences[split] = shards_sequences(stores->shards, (enum split)split);
-    if (!shards_is_sealed(stores->shards)) {
-        error_set(error, "%s: is not finished; give its extract command again", paths[0]);
+    const char *unfinished = shards_unfinished(stores->shards);
+    if (unfinished) {
+        error_set(error, "%s: is not finished; give its extract command again", unfinished);
         goto fail;
     }
     if (!stores->sequences[SPLIT_TRAIN] || !stores->sequences[SPLIT_HELD_OUT]) {

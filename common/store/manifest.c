@@ -115,10 +115,8 @@ static int compare_member(const char *path, const char *key, const json_t *store
                           const char *const *ignored, struct error *error)
 {
     char inner[256];
-    if (is_listed(ignored, key))
-        return 0;
     snprintf(inner, sizeof inner, "%s%s%s", path, *path ? "." : "", key);
-    return compare(inner, stored, wanted, NULL, error);
+    return is_listed(ignored, inner) ? 0 : compare(inner, stored, wanted, ignored, error);
 }
 
 static int compare_objects(const char *path, const json_t *stored, const json_t *wanted,

@@ -21,8 +21,8 @@ int manifest_parse(const char *name, const json_t *manifest, struct store_info *
 void manifest_free(struct store_info *info); /* a zeroed one is fine */
 
 /* Whether a command that wants `wanted` may go on with a store that has `stored`: an error names the
- * first member that differs ("model.hidden") with both values. Top-level members named in `ignored`
- * (ended by NULL) may differ. */
+ * first member that differs ("model.hidden") with both values. Members named so in `ignored` (ended by
+ * NULL) may differ. */
 int manifest_compare(const json_t *stored, const json_t *wanted, const char *const *ignored,
                      struct error *error);
 

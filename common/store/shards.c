@@ -29,7 +29,7 @@ static int add_store(struct shards *shards, struct store *store, struct error *e
 
 static int check_alike(const struct shards *shards, struct error *error)
 {
-    static const char *const own[] = {"shard", "command", NULL};
+    static const char *const own[] = {"shard", "command", "model.name", "corpus.paths", NULL};
     for (int i = 1; i < shards->count; i++)
         if (manifest_compare(store_manifest(shards->store[0]), store_manifest(shards->store[i]), own, error) <
             0)
@@ -90,12 +90,12 @@ int shards_find_tap(const struct shards *shards, struct tap tap, struct error *e
     return store_find_tap(shards->store[0], tap, error);
 }
 
-bool shards_is_sealed(const struct shards *shards)
+const char *shards_unfinished(const struct shards *shards)
 {
     for (int i = 0; i < shards->count; i++)
         if (!store_is_sealed(shards->store[i]))
-            return false;
-    return true;
+            return store_path(shards->store[i]);
+    return NULL;
 }
 
 /* Shard i has its first `stored` sequences i, i + n, ...: the first it lacks bounds the whole. */

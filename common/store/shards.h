@@ -13,15 +13,15 @@
 struct shards;
 
 /* The paths in any order. Every shard must be there once, and all be made by one command but for the
- * shard's number; the error names what is missing or differs. */
+ * shard's number and where the model and the corpus lay; the error names what is missing or differs. */
 int shards_open(const char *const *paths, int count, struct shards **shards, struct error *error);
 void shards_close(struct shards *shards); /* NULL is fine */
 
-/* Shard 0's, whose manifest differs from the others' in "shard" and "command" alone. */
+/* Shard 0's, whose manifest differs from the others' in that alone. */
 const struct store_info *shards_info(const struct shards *shards);
 const json_t *shards_manifest(const struct shards *shards);
 int shards_find_tap(const struct shards *shards, struct tap tap, struct error *error);
-bool shards_is_sealed(const struct shards *shards); /* every shard is */
+const char *shards_unfinished(const struct shards *shards); /* the path of one that is not sealed, or NULL */
 
 /* How many sequences are there from 0 on without a gap: tokens; records at a tap (by place). */
 uint64_t shards_sequences(const struct shards *shards, enum split split);

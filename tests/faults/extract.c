@@ -1,5 +1,6 @@
 /* extract.c: extract killed at random moments, or asked to stop, and gone on with: the store must hold the
- * same bytes as that of a run that was left alone; and it must not matter how many threads there were. */
+ * same bytes as that of a run that was left alone; and it must not matter how many threads there were, nor
+ * into how many shards it is cut. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -40,6 +41,7 @@ static struct {
     bool ready;
     char model[512], train[512], held_out[512], whole[512], broken[512], log[512];
     char little[32]; /* memory: a little less than keeping all weights takes */
+    char shard[16]; /* "I/N": what is run is one of several */
     double seconds; /* that the run took */
 } setup;
 
@@ -66,24 +68,11 @@ static pid_t start(const char *out, const char *threads, const char *memory)
     char program[512];
     const char *build = getenv("BUILD");
     snprintf(program, sizeof program, "%s/extract", build ? build : "build");
-    const char *arguments[] = {program,
-                               "--model",
-                               setup.model,
-                               "--corpus",
-                               setup.train,
-                               "--held-out-corpus",
-                               setup.held_out,
-                               "--taps",
-                               TAPS,
-                               "--seq-len",
-                               "64",
-                               "--out",
-                               out,
-                               "--threads",
-                               threads,
-                               "--memory",
-                               memory,
-                               NULL};
+    const char *arguments[] = {program,     "--model",           setup.model,    "--corpus",
+                               setup.train, "--held-out-corpus", setup.held_out, "--taps",
+                               TAPS,        "--seq-len",         "64",           "--out",
+                               out,         "--threads",         threads,        "--memory",
+                               memory,      "--shard",           setup.shard,    NULL};
     posix_spawn_file_actions_t actions;
     pid_t process = -1;
     posix_spawn_file_actions_init(&actions);
@@ -151,14 +140,16 @@ static void compare_tap(struct reader *a, struct reader *b, int tap, struct sequ
                   (unsigned long long)sequence.index);
 }
 
+/* b may be a shard of a. */
 static void compare_sequences(struct store *a, struct store *b, struct reader *first, struct reader *second)
 {
     static int32_t ids[1024], others[1024];
-    const struct store_info *info = store_info(a);
+    const struct store_info *info = store_info(b);
+    const uint64_t step = (uint64_t)info->shards;
     for (int split = 0; split < SPLIT_COUNT; split++) {
         const uint64_t count = store_sequences(a, (enum split)split);
-        REQUIRE(count == store_sequences(b, (enum split)split) && count > 0);
-        for (uint64_t i = 0; i < count; i++) {
+        uint64_t compared = 0;
+        for (uint64_t i = (uint64_t)info->shard; i < count; i += step, compared++) {
             const struct sequence sequence = {(enum split)split, i};
             REQUIRE_OK(reader_tokens(first, sequence, ids, &error));
             REQUIRE_OK(reader_tokens(second, sequence, others, &error));
@@ -166,10 +157,11 @@ static void compare_sequences(struct store *a, struct store *b, struct reader *f
             for (int tap = 0; tap < info->taps; tap++)
                 compare_tap(first, second, tap, sequence);
         }
+        REQUIRE(compared > 0 && compared == store_sequences(b, (enum split)split));
     }
 }
 
-/* Both are finished and hold the same tokens and records, byte for byte. */
+/* Both are finished and hold the same tokens and records, byte for byte; `other` may hold a shard of them. */
 static void compare_stores(const char *one, const char *other)
 {
     struct store *a = NULL, *b = NULL;
@@ -233,6 +225,7 @@ static int prepare(void)
         write_tokens(setup.held_out, HELD_OUT, 2) < 0 || choose_memory() < 0)
         return -1;
     const double started = clock_seconds();
+    strcpy(setup.shard, "0/1");
     setup.ready = run_to_end(setup.whole, "1", enough);
     setup.seconds = clock_seconds() - started;
     return setup.ready ? 0 : error_set(&error, "there is nothing to compare with");
@@ -273,6 +266,25 @@ TEST(extract_killed_at_random_moments)
     REQUIRE(run_to_end(setup.broken, "2", enough));
     compare_stores(setup.whole, setup.broken);
     printf("  %d stores were finished between %d kills\n", finished + 1, wanted);
+}
+
+/* Each shard is killed once on its way. */
+TEST(extract_shards_hold_the_same_records)
+{
+    struct random random = {(uint64_t)time(NULL)};
+    int status;
+    REQUIRE_OK(prepare());
+    for (int shards = 1; shards <= 3; shards++) {
+        for (int shard = 0; shard < shards; shard++) {
+            snprintf(setup.shard, sizeof setup.shard, "%d/%d", shard, shards);
+            run_until(setup.seconds / shards * random_uniform(&random), SIGKILL, setup.little, &status);
+            const bool ended = run_to_end(setup.broken, "2", shard % 2 ? enough : setup.little);
+            strcpy(setup.shard, "0/1");
+            REQUIRE(ended);
+            compare_stores(setup.whole, setup.broken);
+            remove_store(setup.broken);
+        }
+    }
 }
 
 TEST(extract_asked_to_stop)

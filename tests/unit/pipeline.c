@@ -12,6 +12,11 @@ enum { TRAIN = 40, HELD_OUT = 9, ALL = TRAIN + HELD_OUT };
 static struct error error;
 static const struct plan plan = {.jobs = 7, .encoders = 3};
 
+static struct sequence place(uint64_t index)
+{
+    return sequence_at(&(struct store_info){.shards = 1}, TRAIN, index);
+}
+
 /* A store with tokens and no states. */
 static struct store *make_store(void)
 {
@@ -23,7 +28,7 @@ static struct store *make_store(void)
         test_fail(__FILE__, __LINE__, "%s", error.text);
     json_decref(manifest);
     for (uint64_t i = 0; store && i < ALL; i++)
-        if (fixture_put_tokens(store, sequence_at(TRAIN, i), &error) < 0)
+        if (fixture_put_tokens(store, place(i), &error) < 0)
             test_fail(__FILE__, __LINE__, "%s", error.text);
     if (store && store_commit(store, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s", error.text);
@@ -36,7 +41,7 @@ static void submit(struct pipeline *pipeline, int tap, uint64_t index)
     REQUIRE(job);
     job->tap = tap;
     job->index = index;
-    fixture_states(tap, sequence_at(TRAIN, index), job->states);
+    fixture_states(tap, place(index), job->states);
     pipeline_submit(pipeline, job);
 }
 
@@ -47,8 +52,8 @@ static void check_records(struct store *store, int tap, uint64_t count)
     CHECK(records_stored(store, tap) == count);
     REQUIRE_OK(reader_open(store, &reader, &error));
     for (uint64_t i = 0; i < count; i++) {
-        fixture_states(tap, sequence_at(TRAIN, i), expected);
-        REQUIRE_OK(reader_states(reader, tap, sequence_at(TRAIN, i), states, &error));
+        fixture_states(tap, place(i), expected);
+        REQUIRE_OK(reader_states(reader, tap, place(i), states, &error));
         CHECK(memcmp(states, expected, sizeof states) == 0);
     }
     reader_close(reader);
@@ -118,7 +123,7 @@ TEST(pipeline_refuses_states_that_are_no_numbers)
         for (uint64_t index = 0; index < ALL && (job = pipeline_job(pipeline, NULL)); index++) {
             job->tap = 1;
             job->index = index;
-            fixture_states(1, sequence_at(TRAIN, index), job->states);
+            fixture_states(1, place(index), job->states);
             if (index == TRAIN + 2)
                 job->states[FIXTURE_ROWS * FIXTURE_HIDDEN - 1] = bad[i];
             pipeline_submit(pipeline, job);
@@ -166,10 +171,10 @@ TEST(writer_puts_in_order)
         float states[FIXTURE_ROWS * FIXTURE_HIDDEN];
         job->tap = 2;
         job->index = index < ALL ? index : k;
-        fixture_states(2, sequence_at(TRAIN, job->index), states);
+        fixture_states(2, place(job->index), states);
         REQUIRE_OK(record_encode(worker, store_info(store)->codec[2], store_info(store)->tap[2],
-                                 sequence_at(TRAIN, job->index), states, FIXTURE_ROWS, FIXTURE_HIDDEN,
-                                 &job->record, &job->capacity, &job->size, &error));
+                                 place(job->index), states, FIXTURE_ROWS, FIXTURE_HIDDEN, &job->record,
+                                 &job->capacity, &job->size, &error));
         REQUIRE_OK(writer_put(writer, job, &done, &error));
         CHECK((done != NULL) == (k % 4 == 3 || k == ALL - 1));
         for (; done; done = done->next)

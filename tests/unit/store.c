@@ -560,7 +560,7 @@ TEST(store_wrong_manifests)
 TEST(store_manifest_compare)
 {
     struct error error;
-    static const char *const ignored[] = {"command", NULL};
+    static const char *const ignored[] = {"command", NULL}, *const inner[] = {"command", "model.hidden", NULL};
     json_t *stored = fixture_manifest(0, 1), *wanted = fixture_manifest(0, 1);
     json_object_set_new(wanted, "command", json_string("another"));
     CHECK(manifest_compare(stored, wanted, ignored, &error) == 0);
@@ -569,6 +569,7 @@ TEST(store_manifest_compare)
     json_object_set_new(json_object_get(wanted, "model"), "hidden", json_integer(64));
     CHECK(manifest_compare(stored, wanted, ignored, &error) < 0);
     CHECK_TEXT(error.text, "\"model.hidden\" differs: the store has 640, this command wants 64");
+    CHECK(manifest_compare(stored, wanted, inner, &error) == 0);
     json_object_del(json_object_get(wanted, "model"), "hidden");
     CHECK(manifest_compare(stored, wanted, ignored, &error) < 0);
     CHECK_TEXT(error.text, "wants none");
