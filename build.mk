@@ -89,7 +89,7 @@ $(BUILD)/obj/kernels/cpu/loops/%.$(1).o: kernels/cpu/loops/%.c
 endef
 $(foreach set,$(LOOP_SETS),$(eval $(call loop_rule,$(set))))
 
-# Codecs are loops over bytes, worth vectorising; they stay one build for all machines.
+# Codecs are loops over values and bytes, worth vectorising; they stay one build for all machines.
 $(BUILD)/obj/common/codec/%.o: override CFLAGS += -O3
 
 $(BUILD)/libofframp_cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)

@@ -115,7 +115,7 @@ static int create_file(struct export *export, struct error *error)
     tap_name(info->tap[export->tap], info->layers, name);
     json_t *metadata =
         json_pack("{s:s, s:s, s:s, s:s, s:s*}", "format", "pt", "made_by", "offramp cache export", "tap", name,
-                  "codec", info->codec[export->tap]->name, "model", fingerprint);
+                  "codec", info->codec[export->tap].name, "model", fingerprint);
     int result = metadata ? safetensors_create(export->command->out, tensors, sizeof tensors / sizeof *tensors,
                                                metadata, &export->writer, error)
                           : error_set(error, "out of memory for the file's metadata");
@@ -184,7 +184,7 @@ static int open_store(struct export *export, struct error *error)
         array_alloc(&export->ids, info->rows + 1, error) < 0 ||
         array_alloc(&export->states, (size_t)info->rows * (size_t)info->hidden, error) < 0)
         return -1;
-    export->type = info->codec[export->tap]->type;
+    export->type = info->codec[export->tap].codec->type;
     for (enum split split = 0; split < SPLIT_COUNT; split++)
         if (command->wanted[split])
             export->sequences[split] = shards_progress(export->shards, export->tap, split);

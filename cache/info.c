@@ -71,7 +71,7 @@ static json_t *tap_to_json(struct store *store, const struct measures *measures,
     char name[TAP_NAME_SIZE];
     tap_name(info->tap[tap], info->layers, name);
     double bits = bits_per_value(info, &measures->tap[tap]);
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "name", name, "codec", info->codec[tap]->name,
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "name", name, "codec", info->codec[tap].name,
                      "train", (json_int_t)store_progress(store, tap, SPLIT_TRAIN), "held_out",
                      (json_int_t)store_progress(store, tap, SPLIT_HELD_OUT), "bytes",
                      (json_int_t)measures->tap[tap].bytes, "bits_per_value", bits, "ratio",
@@ -152,7 +152,7 @@ static void print_taps(struct store *store, const struct measures *measures)
         double bits = bits_per_value(info, &measures->tap[tap]);
         tap_name(info->tap[tap], info->layers, name);
         format_bytes((double)measures->tap[tap].bytes, bytes, sizeof bytes);
-        printf("%-11s %-9s %10s", name, info->codec[tap]->name, bytes);
+        printf("%-11s %-9s %10s", name, info->codec[tap].name, bytes);
         if (bits > 0)
             printf(" %11.2f %8.2fx", bits, 16 / bits);
         else

@@ -45,7 +45,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 
 static json_t *problem_to_json(const struct verify_problem *problem)
 {
-    static const char *const kinds[] = {"structure", "tokens", "record", "source"};
+    static const char *const kinds[] = {"structure", "tokens", "record", "source", "parameters"};
     json_t *object = json_pack("{s:s, s:s}", "kind", kinds[problem->kind], "text", problem->text);
     if (problem->kind == VERIFY_TOKENS || problem->kind == VERIFY_RECORD) {
         json_object_set_new(object, "split", json_string(split_name(problem->sequence.split)));

@@ -47,7 +47,7 @@ static json_t *taps_to_json(const struct identity *identity)
     for (int i = 0; i < identity->taps; i++) {
         char name[TAP_NAME_SIZE];
         tap_name(identity->tap[i], model_config(identity->model)->layers, name);
-        json_array_append_new(taps, json_pack("{s:s, s:s}", "name", name, "codec", identity->options->codec));
+        json_array_append_new(taps, json_pack("{s:s, s:s}", "name", name, "codec", identity->codec[i].name));
     }
     return taps;
 }

@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/codec/codec.h"
 #include "common/model/model.h"
 #include "common/store/tap.h"
 #include "common/text/tokenizer.h"
@@ -30,6 +31,7 @@ struct identity {
     const struct tokenizer *tokenizer; /* or NULL */
     const struct corpus_list *list; /* identified */
     const struct tap *tap; /* [taps], ascending */
+    const struct codec_choice *codec; /* [taps] */
     int taps;
     int32_t end;
     const char *numerics;

@@ -7,6 +7,7 @@
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
+#include "extract/codecs.h"
 #include "extract/identity.h"
 #include "extract/options.h"
 #include "extract/plan.h"
@@ -21,6 +22,7 @@ struct extraction {
     struct tokenizer *tokenizer; /* NULL: the corpus is token files, and the model's is not known */
     struct corpus_list list;
     struct tap *tap; /* [taps], ascending */
+    struct codec_choice *codec; /* [taps] */
     int taps;
     int32_t end; /* the end-of-text id */
     int threads;
@@ -56,6 +58,14 @@ static int parse_taps(struct extraction *extraction, struct error *error)
         }
     }
     return 0;
+}
+
+static int choose_codecs(struct extraction *extraction, struct error *error)
+{
+    if (array_alloc(&extraction->codec, extraction->taps, error) < 0)
+        return -1;
+    return codecs_parse(extraction->options->codec, extraction->tap, extraction->taps,
+                        model_config(extraction->model)->layers, extraction->codec, error);
 }
 
 /* Four, evenly spaced, the last of them final. */
@@ -139,7 +149,8 @@ static int open_inputs(struct extraction *extraction, struct error *error)
         return error_prefix(error, "--model");
     if (check_length(extraction, error) < 0 ||
         (options->taps ? parse_taps(extraction, error) : choose_taps(extraction, error)) < 0 ||
-        open_tokenizer(extraction, error) < 0 || choose_end(extraction, error) < 0)
+        choose_codecs(extraction, error) < 0 || open_tokenizer(extraction, error) < 0 ||
+        choose_end(extraction, error) < 0)
         return -1;
     return backend_open(options->device, &wanted, &extraction->backend, error);
 }
@@ -155,6 +166,7 @@ static int open_store(struct extraction *extraction, struct error *error)
                                       .tokenizer = extraction->tokenizer,
                                       .list = &extraction->list,
                                       .tap = extraction->tap,
+                                      .codec = extraction->codec,
                                       .taps = extraction->taps,
                                       .end = extraction->end,
                                       .numerics = backend_identity(extraction->backend)};
@@ -243,6 +255,7 @@ static void close_extraction(struct extraction *extraction)
     model_close(extraction->model);
     corpus_list_free(&extraction->list);
     free(extraction->tap);
+    free(extraction->codec);
 }
 
 int main(int argc, char **argv)

@@ -9,6 +9,7 @@
 #include "common/base/memory.h"
 #include "common/base/option.h"
 #include "common/base/string.h"
+#include "extract/codecs.h"
 
 #define HELD_OUT_SHARE 0.05
 #define ROWS           512
@@ -63,7 +64,9 @@ static const struct argp_option option_list[] = {
      "6,12.mid,final "
      "(four, evenly spaced)",
      3},
-    {"codec", OPTION_CODEC, "NAME", 0, "How states are stored: raw:f32, raw (bf16), lossless (bf16) (lossless)",
+    {"codec", OPTION_CODEC, "LIST", 0,
+     "How states are stored: raw:f32, raw (bf16), lossless (bf16), q8, klt:BITS or klt:kl=NATS; TAP=CODEC for "
+     "one tap, such as klt:4,12=lossless (lossless)",
      3},
     {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (auto)", 4},
     {"math", OPTION_MATH, "MODE", 0, "f32, bf16 with f32 sums, tf32 (f32; on cuda bf16)", 4},
@@ -91,7 +94,7 @@ static void add_path(struct path_list *list, char *path, struct argp_state *stat
 static void check_codec(const char *name, struct argp_state *state)
 {
     struct error error;
-    if (!codec_find(name, &error))
+    if (codecs_check(name, &error) < 0)
         argp_error(state, "--codec: %s", error.text);
 }
 
@@ -242,7 +245,7 @@ void extract_options_parse(int argc, char **argv, struct extract_options *option
     *options = (struct extract_options){.field = "text",
                                         .end_of_text = -1,
                                         .tokens = {UINT64_MAX, UINT64_MAX},
-                                        .codec = "lossless",
+                                        .codec = DEFAULT_CODEC,
                                         .rows = ROWS,
                                         .shards = 1,
                                         .device = "auto"};

@@ -16,6 +16,7 @@ struct encoder {
 
 struct pipeline {
     const struct store_info *info;
+    const struct coder **coder; /* [taps] the store's */
     uint64_t train; /* sequences of that split: the store itself belongs to the writer's thread */
     struct writer *writer;
     struct job *jobs; /* [job_count] */
@@ -82,8 +83,8 @@ static int encode_job(struct encoder *encoder, struct job *job, struct error *er
     const struct sequence sequence = sequence_at(info, encoder->pipeline->train, job->index);
     if (check_finite(job, info, sequence, error) < 0)
         return -1;
-    return record_encode(encoder->worker, info->codec[job->tap], info->tap[job->tap], sequence, job->states,
-                         info->rows, info->hidden, &job->record, &job->capacity, &job->size, error);
+    return record_encode(encoder->worker, encoder->pipeline->coder[job->tap], info->tap[job->tap], sequence,
+                         job->states, info->rows, &job->record, &job->capacity, &job->size, NULL, error);
 }
 
 static void *encoder_run(void *context)
@@ -166,6 +167,15 @@ static int start_threads(struct pipeline *pipeline, int encoders, struct error *
     return 0;
 }
 
+static int find_coders(struct pipeline *pipeline, struct store *store, struct error *error)
+{
+    const int taps = pipeline->info->taps;
+    int result = array_alloc(&pipeline->coder, taps, error);
+    for (int tap = 0; tap < taps && result == 0; tap++)
+        result = store_coder(store, tap, &pipeline->coder[tap], error);
+    return result;
+}
+
 static int make_jobs(struct pipeline *pipeline, int count, struct error *error)
 {
     const struct store_info *info = pipeline->info;
@@ -190,7 +200,7 @@ int pipeline_open(struct store *store, const struct plan *plan, struct pipeline 
     pipeline->info = store_info(store);
     pipeline->train = store_sequences(store, SPLIT_TRAIN);
     const size_t jobs = (size_t)plan->jobs;
-    if (channel_create(jobs, &pipeline->unused, error) < 0 ||
+    if (find_coders(pipeline, store, error) < 0 || channel_create(jobs, &pipeline->unused, error) < 0 ||
         channel_create(jobs, &pipeline->filled, error) < 0 ||
         channel_create(jobs, &pipeline->coded, error) < 0 || make_jobs(pipeline, plan->jobs, error) < 0 ||
         writer_create(store, &pipeline->writer, error) < 0 ||
@@ -250,6 +260,7 @@ int pipeline_close(struct pipeline *pipeline, struct pipeline_report *report, st
         free(pipeline->jobs[i].record);
     }
     free(pipeline->jobs);
+    free(pipeline->coder);
     free(pipeline->encoders);
     writer_destroy(pipeline->writer);
     channel_destroy(pipeline->unused);

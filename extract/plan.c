@@ -72,7 +72,7 @@ int plan_make(const struct model_config *config, const struct store_info *info, 
 
 uint64_t plan_tap_bytes(const struct store_info *info, int tap, uint64_t sequences)
 {
-    uint64_t record = sizeof(struct record_header) + info->codec[tap]->bound(info->rows, info->hidden);
+    uint64_t record = sizeof(struct record_header) + info->codec[tap].codec->bound(info->rows, info->hidden);
     /* A record of LMDB's lies in whole pages behind a header of 16 bytes, and has a key. */
     uint64_t pages = (record + 16 + PAGE - 1) / PAGE;
     return sequences * (pages * PAGE + 64);

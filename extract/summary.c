@@ -22,8 +22,8 @@ static struct tap_size measure_tap(const struct store *store, int tap, uint64_t 
     const struct store_info *info = store_info(store);
     const uint64_t records = records_stored(store, tap);
     const double values = (double)records * info->rows * info->hidden;
-    const double kept = info->codec[tap]->type == DTYPE_F32 ? 32 : 16;
-    struct tap_size size = {.codec = info->codec[tap]->name, .bytes = bytes};
+    const double kept = info->codec[tap].codec->type == DTYPE_F32 ? 32 : 16;
+    struct tap_size size = {.codec = info->codec[tap].name, .bytes = bytes};
     tap_name(info->tap[tap], info->layers, size.name);
     if (records > 0 && bytes > 0) {
         size.bits = 8 * (double)bytes / values;

@@ -51,9 +51,12 @@ static inline int fixture_put_record(struct store *store, struct codec_worker *w
     float states[FIXTURE_ROWS * FIXTURE_HIDDEN];
     unsigned char *record = NULL;
     size_t capacity = 0, size;
+    const struct coder *coder;
+    if (store_coder(store, tap, &coder, error) < 0)
+        return -1;
     fixture_states(tap, sequence, states);
-    int result = record_encode(worker, info->codec[tap], info->tap[tap], sequence, states, FIXTURE_ROWS,
-                               FIXTURE_HIDDEN, &record, &capacity, &size, error);
+    int result = record_encode(worker, coder, info->tap[tap], sequence, states, FIXTURE_ROWS, &record,
+                               &capacity, &size, NULL, error);
     if (result == 0)
         result = store_put_record(store, tap, sequence, record, size, error);
     free(record);

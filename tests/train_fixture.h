@@ -188,9 +188,11 @@ static inline int train_fixture_sequence(struct train_fixture_writer *writer, st
         if (writer->fixture->broken && !strcmp(writer->fixture->broken, name) && sequence.index == 7 &&
             sequence.split == SPLIT_TRAIN)
             writer->states[5] = NAN;
-        if (record_encode(writer->worker, info->codec[t], info->tap[t], sequence,
-                          writer->map[t] ? writer->states : writer->final, info->rows, info->hidden,
-                          &writer->record, &writer->capacity, &size, error) < 0 ||
+        const struct coder *coder;
+        if (store_coder(writer->store, t, &coder, error) < 0 ||
+            record_encode(writer->worker, coder, info->tap[t], sequence,
+                          writer->map[t] ? writer->states : writer->final, info->rows, &writer->record,
+                          &writer->capacity, &size, NULL, error) < 0 ||
             store_put_record(writer->store, t, sequence, writer->record, size, error) < 0)
             return -1;
     }

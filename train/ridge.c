@@ -1,11 +1,11 @@
 #include "train/ridge.h"
 
-#include <dlfcn.h>
 #include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/blas.h"
 #include "common/base/memory.h"
 
 static const double relative_ridge = 1e-4;
@@ -96,16 +96,6 @@ int ridge_add(struct ridge *ridge, float *const *states, int64_t rows, struct er
     return queue_wait(ridge->queue, error);
 }
 
-/* Optimised BLAS libraries split sums by threads, which changes bytes; the plain one has none. */
-static void use_one_thread(void)
-{
-    void (*set_threads)(int) = NULL;
-    void *symbol = dlsym(RTLD_DEFAULT, "openblas_set_num_threads");
-    memcpy(&set_threads, &symbol, sizeof set_threads);
-    if (set_threads)
-        set_threads(1);
-}
-
 int ridge_solve(struct ridge *ridge, int tap, float *a, float *b, struct error *error)
 {
     const int64_t hidden = ridge->hidden, size = hidden + 1, width = 2 * hidden + 1;
@@ -124,7 +114,7 @@ int ridge_solve(struct ridge *ridge, int tap, float *a, float *b, struct error *
     }
     for (int64_t r = 0; r < size; r++)
         gram[r * size + r] += relative_ridge * trace / (double)size;
-    use_one_thread();
+    blas_use_one_thread();
     lapack_int info = LAPACKE_dposv(LAPACK_ROW_MAJOR, 'L', (lapack_int)size, (lapack_int)hidden, gram,
                                     (lapack_int)size, cross, (lapack_int)hidden);
     if (info != 0 || !isfinite(trace)) {

@@ -2,53 +2,121 @@
  *
  *     raw:f32   the values as they are                        32 bits a value, exact
  *     raw       rounded to bf16                               16
- *     lossless  rounded to bf16, byte planes, zstd            about 11
+ *     lossless  rounded to bf16, byte planes, zstd            about 10.6
+ *     q8        int8 with a scale per token and per channel   about 6
+ *     klt:4     rotated into a tap's own basis, one step      about 4, as asked for
  *
  * "Exact" for raw and lossless means: decoding gives the bf16 rounding of what was encoded.
  *
- *     const struct codec *codec = codec_find("lossless", error);
- *     capacity = codec->bound(rows, cols);
- *     codec->encode(worker, states, rows, cols, payload, capacity, &size, error);
- *     codec->decode(worker, payload, size, rows, cols, states, error);
+ * A codec with parameters (klt) is fitted to a pilot first (fit.h); the parameters are bytes, made once and
+ * kept beside the records, which carry their hash. A coder is a codec made ready with its parameters; it is
+ * not changed by use, and any number of threads share it, each with a worker of its own.
+ *
+ *     struct codec_choice choice;
+ *     codec_parse("klt:4", &choice, error);
+ *     coder_create(choice.codec, parameters, size, cols, &coder, error);
+ *     capacity = coder_bound(coder, rows);
+ *     coder_encode(coder, worker, states, rows, payload, capacity, &size, &loss, error);
+ *     coder_decode(coder, worker, payload, size, rows, states, error);
  */
 #ifndef OFFRAMP_CODEC_CODEC_H
 #define OFFRAMP_CODEC_CODEC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/base/string.h"
 #include "kernels/dtype.h"
+
+struct moments;
 
 /* Working memory of one thread (zstd contexts, planes); codecs grow it as they need. */
 struct codec_worker;
 int codec_worker_create(struct codec_worker **worker, struct error *error);
 void codec_worker_destroy(struct codec_worker *worker); /* NULL is fine */
 
+/* ---- the table ---- */
+
 struct codec {
-    const char *name; /* as --codec and the manifest write it */
+    const char *name; /* as --codec and the manifest write it, without arguments */
     uint16_t id; /* in record headers; never reused */
-    enum dtype type; /* of the values it keeps: DTYPE_F32 or DTYPE_BF16 */
+    enum dtype type; /* what its values are worth: DTYPE_F32 or DTYPE_BF16 */
+    bool exact; /* decoding gives the values rounded to `type` */
+    const char *arguments; /* what follows the name and a colon, for --help; NULL: nothing */
     const char *summary; /* one line for --help */
 
     /* The most bytes encode can write for rows x cols; 0 when the shape is out of range. */
     size_t (*bound)(int64_t rows, int64_t cols);
 
-    /* states [rows, cols] f32 -> payload of *size <= capacity bytes. The same states give the same
-     * bytes, whatever was encoded before. */
-    int (*encode)(struct codec_worker *worker, const float *states, int64_t rows, int64_t cols, void *payload,
-                  size_t capacity, size_t *size, struct error *error);
+    /* parameters, not trusted, -> what encode and decode get; NULL in a codec without parameters. */
+    int (*prepare)(const void *parameters, size_t size, int64_t cols, void **prepared, struct error *error);
+    void (*release)(void *prepared);
 
-    /* payload -> states [rows, cols] f32. The payload is not trusted: any bytes give an error or
-     * some finite amount of work, never a read or write outside. */
-    int (*decode)(struct codec_worker *worker, const void *payload, size_t size, int64_t rows, int64_t cols,
-                  float *states, struct error *error);
+    /* See coder_encode and coder_decode. `prepared` is NULL without parameters. */
+    int (*encode)(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
+                  int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+                  struct error *error);
+    int (*decode)(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
+                  int64_t rows, int64_t cols, float *states, struct error *error);
+
+    /* NULL in a codec without parameters; see fit.h. */
+    int (*fit)(const struct moments *moments, struct string *parameters, struct error *error);
+    int (*set_step)(void *parameters, size_t size, double step, struct error *error);
 };
 
-/* NULL with an error that lists the names there are. */
-const struct codec *codec_find(const char *name, struct error *error);
 const struct codec *codec_find_id(uint16_t id); /* NULL: unknown */
 /* The table, ended by NULL. */
 const struct codec *const *codec_table(void);
+
+/* ---- names ---- */
+
+enum codec_goal {
+    CODEC_NO_GOAL, /* nothing to choose */
+    CODEC_BITS, /* "klt:4": nominal bits per value */
+    CODEC_KL /* "klt:kl=0.005": nats per token that the head loses, at most */
+};
+
+#define CODEC_NAME_SIZE 48
+
+/* A codec and how fine it shall be. */
+struct codec_choice {
+    const struct codec *codec;
+    enum codec_goal goal;
+    double value; /* of the goal */
+    char name[CODEC_NAME_SIZE]; /* "klt:4", one way to write each choice */
+};
+
+/* An error lists the names there are. */
+int codec_parse(const char *text, struct codec_choice *choice, struct error *error);
+
+/* ---- coders ---- */
+
+struct coder;
+
+/* parameters: NULL and 0 for a codec without; they are copied. */
+int coder_create(const struct codec *codec, const void *parameters, size_t size, int64_t cols,
+                 struct coder **coder, struct error *error);
+void coder_destroy(struct coder *coder); /* NULL is fine */
+
+const struct codec *coder_codec(const struct coder *coder);
+int64_t coder_cols(const struct coder *coder);
+/* XXH3-64 of the parameters, 0: there are none. */
+uint64_t coder_hash(const struct coder *coder);
+
+/* The most bytes encode can write; 0 when the shape is out of range. */
+size_t coder_bound(const struct coder *coder, int64_t rows);
+
+/* states [rows, cols] f32 -> payload of *size <= capacity bytes. The same states give the same bytes,
+ * whatever was encoded before and however many threads there are. *loss, unless NULL: the mean over rows of
+ * |x - decoded|^2 / |x|^2; 0 for exact codecs. A lossy codec refuses states that are not finite. */
+int coder_encode(const struct coder *coder, struct codec_worker *worker, const float *states, int64_t rows,
+                 void *payload, size_t capacity, size_t *size, double *loss, struct error *error);
+
+/* payload -> states [rows, cols] f32. The payload is not trusted: any bytes give an error or some finite
+ * amount of work, never a read or write outside. */
+int coder_decode(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
+                 int64_t rows, float *states, struct error *error);
 
 #endif

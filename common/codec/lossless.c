@@ -100,14 +100,15 @@ static void shift_row(unsigned char *restrict exponents, const signed char *rest
         exponents[c] = (unsigned char)(exponents[c] + sign * ((int16_t)(offset + channel[c]) >> 3));
 }
 
-static int lossless_encode(struct codec_worker *worker, const float *states, int64_t rows, int64_t cols,
-                           void *payload, size_t capacity, size_t *size, struct error *error)
+static int lossless_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
+                           int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+                           struct error *error)
 {
     unsigned char *bytes = payload;
     struct layout layout = layout_of(rows, cols);
     size_t values = codec_values(rows, cols);
-    if (codec_check("lossless", rows, cols, capacity, lossless_bound(rows, cols), error) < 0 ||
-        array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0 ||
+    (void)prepared, (void)loss;
+    if (array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0 ||
         array_grow(&worker->sums, &worker->sums_capacity, (size_t)cols, error) < 0)
         return -1;
 
@@ -144,12 +145,13 @@ static void join_row(const unsigned char *restrict exponents, const unsigned cha
     }
 }
 
-static int lossless_decode(struct codec_worker *worker, const void *payload, size_t size, int64_t rows,
-                           int64_t cols, float *states, struct error *error)
+static int lossless_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
+                           int64_t rows, int64_t cols, float *states, struct error *error)
 {
     const unsigned char *bytes = payload;
     struct layout layout = layout_of(rows, cols);
     size_t values = codec_values(rows, cols);
+    (void)prepared;
     if (codec_check("lossless", rows, cols, size, layout.frame, error) < 0 ||
         array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0)
         return -1;
@@ -174,6 +176,7 @@ const struct codec codec_lossless = {
     .name = "lossless",
     .id = 3,
     .type = DTYPE_BF16,
+    .exact = true,
     .summary = "rounded to bf16 and packed, about 10.6 bits each",
     .bound = lossless_bound,
     .encode = lossless_encode,

@@ -21,21 +21,20 @@ static size_t raw_f32_bound(int64_t rows, int64_t cols)
     return codec_values(rows, cols) * sizeof(float);
 }
 
-static int raw_f32_encode(struct codec_worker *worker, const float *states, int64_t rows, int64_t cols,
-                          void *payload, size_t capacity, size_t *size, struct error *error)
+static int raw_f32_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
+                          int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+                          struct error *error)
 {
-    (void)worker;
+    (void)worker, (void)prepared, (void)capacity, (void)loss, (void)error;
     *size = raw_f32_bound(rows, cols);
-    if (codec_check("raw:f32", rows, cols, capacity, *size, error) < 0)
-        return -1;
     memcpy(payload, states, *size);
     return 0;
 }
 
-static int raw_f32_decode(struct codec_worker *worker, const void *payload, size_t size, int64_t rows,
-                          int64_t cols, float *states, struct error *error)
+static int raw_f32_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
+                          int64_t rows, int64_t cols, float *states, struct error *error)
 {
-    (void)worker;
+    (void)worker, (void)prepared;
     if (check_payload("raw:f32", rows, cols, size, raw_f32_bound(rows, cols), error) < 0)
         return -1;
     memcpy(states, payload, size);
@@ -55,23 +54,22 @@ static void round_values(const float *restrict states, size_t count, unsigned ch
     }
 }
 
-static int raw_encode(struct codec_worker *worker, const float *states, int64_t rows, int64_t cols,
-                      void *payload, size_t capacity, size_t *size, struct error *error)
+static int raw_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
+                      int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+                      struct error *error)
 {
     const size_t bytes = raw_bound(rows, cols);
-    (void)worker;
-    if (codec_check("raw", rows, cols, capacity, bytes, error) < 0)
-        return -1;
+    (void)worker, (void)prepared, (void)capacity, (void)loss, (void)error;
     round_values(states, bytes / 2, payload);
     *size = bytes;
     return 0;
 }
 
-static int raw_decode(struct codec_worker *worker, const void *payload, size_t size, int64_t rows, int64_t cols,
-                      float *states, struct error *error)
+static int raw_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
+                      int64_t rows, int64_t cols, float *states, struct error *error)
 {
     const unsigned char *bytes = payload;
-    (void)worker;
+    (void)worker, (void)prepared;
     if (check_payload("raw", rows, cols, size, raw_bound(rows, cols), error) < 0)
         return -1;
     for (size_t i = 0; i < size / 2; i++) {
@@ -86,6 +84,7 @@ const struct codec codec_raw_f32 = {
     .name = "raw:f32",
     .id = 1,
     .type = DTYPE_F32,
+    .exact = true,
     .summary = "the values as they are, 32 bits each, exact",
     .bound = raw_f32_bound,
     .encode = raw_f32_encode,
@@ -96,6 +95,7 @@ const struct codec codec_raw = {
     .name = "raw",
     .id = 2,
     .type = DTYPE_BF16,
+    .exact = true,
     .summary = "rounded to bf16, 16 bits each",
     .bound = raw_bound,
     .encode = raw_encode,

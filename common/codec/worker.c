@@ -1,44 +1,11 @@
-/* The codec table, and the zstd contexts that a thread keeps from one record to the next. */
+/* What a thread keeps from one record to the next: zstd contexts and planes. */
 #define ZSTD_STATIC_LINKING_ONLY /* ZSTD_c_literalCompressionMode */
 #include "common/codec/worker.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/base/memory.h"
-#include "common/base/string.h"
-
-static const struct codec *const table[] = {&codec_raw_f32, &codec_raw, &codec_lossless, NULL};
-
-const struct codec *const *codec_table(void)
-{
-    return table;
-}
-
-const struct codec *codec_find(const char *name, struct error *error)
-{
-    struct string names = {0};
-    for (int i = 0; table[i]; i++) {
-        if (strcmp(table[i]->name, name) == 0) {
-            string_free(&names);
-            return table[i];
-        }
-        string_print(&names, "%s%s", i ? ", " : "", table[i]->name);
-    }
-    if (!string_failed(&names, error))
-        error_set(error, "there is no codec \"%s\"; choose one of %s", name, names.data);
-    string_free(&names);
-    return NULL;
-}
-
-const struct codec *codec_find_id(uint16_t id)
-{
-    for (int i = 0; table[i]; i++)
-        if (table[i]->id == id)
-            return table[i];
-    return NULL;
-}
 
 size_t codec_values(int64_t rows, int64_t cols)
 {
@@ -112,5 +79,7 @@ void codec_worker_destroy(struct codec_worker *worker)
     ZSTD_freeDCtx(worker->decompressor);
     free(worker->plane);
     free(worker->sums);
+    free(worker->floats);
+    free(worker->integers);
     free(worker);
 }

@@ -13,6 +13,10 @@ struct codec_worker {
     size_t plane_capacity;
     uint32_t *sums; /* per column */
     size_t sums_capacity;
+    float *floats; /* [rows, cols] */
+    size_t floats_capacity;
+    int16_t *integers; /* [rows, cols] */
+    size_t integers_capacity;
 };
 
 /* rows * cols; 0 when the shape is out of what any codec takes: sides of at least 1, at most 2^29
@@ -23,6 +27,6 @@ size_t codec_values(int64_t rows, int64_t cols);
  * least `least` bytes. */
 int codec_check(const char *name, int64_t rows, int64_t cols, size_t size, size_t least, struct error *error);
 
-extern const struct codec codec_raw_f32, codec_raw, codec_lossless;
+extern const struct codec codec_raw_f32, codec_raw, codec_lossless, codec_q8, codec_klt;
 
 #endif

@@ -5,6 +5,7 @@
  *     records    struct record_header (store.h)
  *     tokens     struct tokens_header, then ids and document starts
  *     source     struct source_header (source.c), then bytes of a tensor
+ *     codec      8 bytes of hash, then a tap's parameters (as meta, under "codec/TAP")
  *     meta       8 bytes of hash, then the value; only "version" is a bare u32
  */
 #ifndef OFFRAMP_STORE_FORMAT_H
@@ -24,9 +25,8 @@ struct sequence sequence_of_key(const unsigned char key[SEQUENCE_KEY_SIZE]);
 /* ---- records ---- */
 
 /* The checks of record_decode but the hash; *header receives the header. */
-int record_check_header(const struct codec *codec, struct tap tap, struct sequence sequence, const void *record,
-                        size_t size, int64_t rows, int64_t cols, struct record_header *header,
-                        struct error *error);
+int record_check_header(const struct coder *coder, struct tap tap, struct sequence sequence, const void *record,
+                        size_t size, int64_t rows, struct record_header *header, struct error *error);
 
 /* ---- tokens ---- */
 

@@ -3,6 +3,7 @@
 #define OFFRAMP_STORE_INTERNAL_H
 
 #include <lmdb.h>
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "common/store/state.h"
@@ -21,6 +22,8 @@ struct store {
     int lock; /* the writer's, or -1 */
     MDB_env *env;
     MDB_dbi meta, tokens, source, *tap; /* [taps] */
+    MDB_dbi parameters; /* database "codec"; there when has_parameters */
+    bool has_parameters; /* some tap's codec has them */
     json_t *manifest;
     struct store_info info;
     struct state state; /* the open transaction's changes included */
@@ -31,6 +34,9 @@ struct store {
     bool failed; /* a commit failed: what this process believes may not be on disk */
     struct put *puts;
     size_t put_count, put_capacity, pending; /* pending in bytes */
+
+    pthread_mutex_t coder_mutex;
+    struct coder **coder; /* [taps], made when first asked for */
 
     atomic_int readers; /* open ones: their pages lie in the map, which cannot move */
 };
@@ -52,6 +58,13 @@ int store_mark_sealed(const struct store *store, struct error *error);
 
 /* A read-only snapshot; end it with mdb_txn_abort. */
 int store_snapshot(const struct store *store, MDB_txn **snapshot, struct error *error);
+
+/* ---- codecs' parameters ---- */
+
+/* "codec/12.mid": what the hash of a tap's parameters begins with; the database's key is the name alone. */
+#define PARAMETERS_NAME_SIZE (TAP_NAME_SIZE + 8)
+void parameters_name(const struct store *store, int tap, char name[PARAMETERS_NAME_SIZE]);
+#define PARAMETERS_KEY(name) ((name) + 6)
 
 /* ---- reading ---- */
 

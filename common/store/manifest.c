@@ -14,11 +14,11 @@ static int parse_tap(const char *name, const json_t *object, struct store_info *
         json_get_string(name, object, "codec", &codec_name, error) < 0 ||
         tap_parse(text, info->layers, &tap, error) < 0)
         return -1;
-    const struct codec *codec = codec_find(codec_name, error);
-    if (!codec)
+    struct codec_choice choice;
+    if (codec_parse(codec_name, &choice, error) < 0)
         return -1;
-    if (codec->bound(info->rows, info->hidden) == 0)
-        return error_set(error, "%s cannot code records of %d rows x %d values", codec->name, info->rows,
+    if (choice.codec->bound(info->rows, info->hidden) == 0)
+        return error_set(error, "%s cannot code records of %d rows x %d values", choice.name, info->rows,
                          info->hidden);
     int place = info->taps;
     while (place > 0 && tap_compare(info->tap[place - 1], tap) > 0)
@@ -28,7 +28,7 @@ static int parse_tap(const char *name, const json_t *object, struct store_info *
     memmove(info->tap + place + 1, info->tap + place, (size_t)(info->taps - place) * sizeof *info->tap);
     memmove(info->codec + place + 1, info->codec + place, (size_t)(info->taps - place) * sizeof *info->codec);
     info->tap[place] = tap;
-    info->codec[place] = codec;
+    info->codec[place] = choice;
     info->taps++;
     return 0;
 }

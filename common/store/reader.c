@@ -65,8 +65,10 @@ int reader_check(struct reader *reader, int tap, struct sequence sequence, const
     const struct store_info *info = &reader->store->info;
     if (tap == STORE_TOKENS)
         return tokens_decode(info, sequence, value, size, NULL, error);
-    if (record_decode(reader->worker, info->codec[tap], info->tap[tap], sequence, value, size, info->rows,
-                      info->hidden, states, error) < 0)
+    const struct coder *coder;
+    if (store_coder(reader->store, tap, &coder, error) < 0 ||
+        record_decode(reader->worker, coder, info->tap[tap], sequence, value, size, info->rows, states, error) <
+            0)
         return store_name_record(reader->store, tap, sequence, error);
     return 0;
 }

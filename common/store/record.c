@@ -17,48 +17,49 @@ static uint64_t record_hash(struct record_header header, const void *payload)
     return hash_bytes(payload, header.payload, hash_bytes(&header, sizeof header, 0));
 }
 
-static struct record_header header_of(const struct codec *codec, struct tap tap, struct sequence sequence,
-                                      int64_t rows, int64_t cols, size_t payload)
+static struct record_header header_of(const struct coder *coder, struct tap tap, struct sequence sequence,
+                                      int64_t rows, size_t payload)
 {
     struct record_header header = {
         .version = RECORD_VERSION,
-        .codec = codec->id,
-        .type = (uint16_t)codec->type,
+        .codec = coder_codec(coder)->id,
+        .parameters = coder_hash(coder),
+        .type = (uint16_t)coder_codec(coder)->type,
         .mid = tap.mid,
         .split = (uint8_t)sequence.split,
         .layer = (uint32_t)tap.layer,
         .index = sequence.index,
         .rows = (uint32_t)rows,
-        .cols = (uint32_t)cols,
+        .cols = (uint32_t)coder_cols(coder),
         .payload = payload,
     };
     memcpy(header.magic, record_magic, sizeof header.magic);
     return header;
 }
 
-int record_encode(struct codec_worker *worker, const struct codec *codec, struct tap tap,
-                  struct sequence sequence, const float *states, int64_t rows, int64_t cols,
-                  unsigned char **record, size_t *capacity, size_t *size, struct error *error)
+int record_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                  struct sequence sequence, const float *states, int64_t rows, unsigned char **record,
+                  size_t *capacity, size_t *size, double *loss, struct error *error)
 {
-    size_t payload, bound = codec->bound(rows, cols);
+    size_t payload, bound = coder_bound(coder, rows);
     if (bound == 0)
-        return error_set(error, "%s has no shape [%" PRId64 ", %" PRId64 "]", codec->name, rows, cols);
+        return error_set(error, "%s has no shape [%" PRId64 ", %" PRId64 "]", coder_codec(coder)->name, rows,
+                         coder_cols(coder));
     if (array_grow(record, capacity, sizeof(struct record_header) + bound, error) < 0)
         return -1;
     unsigned char *body = *record + sizeof(struct record_header);
-    if (codec->encode(worker, states, rows, cols, body, bound, &payload, error) < 0)
+    if (coder_encode(coder, worker, states, rows, body, bound, &payload, loss, error) < 0)
         return -1;
 
-    struct record_header header = header_of(codec, tap, sequence, rows, cols, payload);
+    struct record_header header = header_of(coder, tap, sequence, rows, payload);
     header.hash = record_hash(header, body);
     memcpy(*record, &header, sizeof header);
     *size = sizeof header + payload;
     return 0;
 }
 
-int record_check_header(const struct codec *codec, struct tap tap, struct sequence sequence, const void *record,
-                        size_t size, int64_t rows, int64_t cols, struct record_header *header,
-                        struct error *error)
+int record_check_header(const struct coder *coder, struct tap tap, struct sequence sequence, const void *record,
+                        size_t size, int64_t rows, struct record_header *header, struct error *error)
 {
     if (size < sizeof *header)
         return error_set(error, "the record has %zu bytes, fewer than its header", size);
@@ -72,8 +73,10 @@ int record_check_header(const struct codec *codec, struct tap tap, struct sequen
         return error_set(error, "the record's payload should have %" PRIu64 " bytes and has %zu",
                          header->payload, size - sizeof *header);
 
-    struct record_header expected = header_of(codec, tap, sequence, rows, cols, size - sizeof *header);
+    struct record_header expected = header_of(coder, tap, sequence, rows, size - sizeof *header);
     expected.hash = header->hash;
+    if (header->codec == expected.codec && header->parameters != expected.parameters)
+        return error_set(error, "the record was coded with other parameters than the store has for its tap");
     if (memcmp(&expected, header, sizeof expected) != 0) {
         char name[TAP_NAME_SIZE];
         tap_name((struct tap){(int)header->layer, header->mid}, -1, name);
@@ -81,20 +84,20 @@ int record_check_header(const struct codec *codec, struct tap tap, struct sequen
                          "the record is another one: tap %s, %s sequence %" PRIu64 ", codec %u, [%" PRIu32
                          ", %" PRIu32 "]; codec %u, [%" PRId64 ", %" PRId64 "] was expected",
                          name, split_name(header->split), header->index, header->codec, header->rows,
-                         header->cols, codec->id, rows, cols);
+                         header->cols, coder_codec(coder)->id, rows, coder_cols(coder));
     }
     return 0;
 }
 
-int record_decode(struct codec_worker *worker, const struct codec *codec, struct tap tap,
-                  struct sequence sequence, const void *record, size_t size, int64_t rows, int64_t cols,
-                  float *states, struct error *error)
+int record_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                  struct sequence sequence, const void *record, size_t size, int64_t rows, float *states,
+                  struct error *error)
 {
     struct record_header header;
-    if (record_check_header(codec, tap, sequence, record, size, rows, cols, &header, error) < 0)
+    if (record_check_header(coder, tap, sequence, record, size, rows, &header, error) < 0)
         return -1;
     const unsigned char *payload = (const unsigned char *)record + sizeof header;
     if (record_hash(header, payload) != header.hash)
         return error_set(error, "the record is damaged: its bytes do not match their hash");
-    return states ? codec->decode(worker, payload, header.payload, rows, cols, states, error) : 0;
+    return states ? coder_decode(coder, worker, payload, header.payload, rows, states, error) : 0;
 }

@@ -1,5 +1,8 @@
 #include "common/store/shards.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "common/base/memory.h"
 #include "common/store/manifest.h"
 
@@ -27,12 +30,38 @@ static int add_store(struct shards *shards, struct store *store, struct error *e
     return 0;
 }
 
-static int check_alike(const struct shards *shards, struct error *error)
+/* Both have parameters of a tap's codec, and not the same. */
+static int compare_parameters(struct store *a, struct store *b, int tap, struct error *error)
+{
+    void *left = NULL, *right = NULL;
+    size_t left_size, right_size;
+    int result = -1;
+    if (store_get_parameters(a, tap, &left, &left_size, error) < 0 ||
+        store_get_parameters(b, tap, &right, &right_size, error) < 0)
+        goto done;
+    result = 0;
+    if (left && right && (left_size != right_size || memcmp(left, right, left_size) != 0))
+        result = error_set(error, "their parameters of %s differ: make all of them with one --pilot file",
+                           store_info(a)->codec[tap].name);
+done:
+    free(left);
+    free(right);
+    return result;
+}
+
+static int compare_stores(struct store *a, struct store *b, struct error *error)
 {
     static const char *const own[] = {"shard", "command", "model.name", "corpus.paths", NULL};
+    int result = manifest_compare(store_manifest(a), store_manifest(b), own, error);
+    for (int tap = 0; tap < store_info(a)->taps && result == 0; tap++)
+        result = compare_parameters(a, b, tap, error);
+    return result;
+}
+
+static int check_alike(const struct shards *shards, struct error *error)
+{
     for (int i = 1; i < shards->count; i++)
-        if (manifest_compare(store_manifest(shards->store[0]), store_manifest(shards->store[i]), own, error) <
-            0)
+        if (compare_stores(shards->store[0], shards->store[i], error) < 0)
             return error_prefix(error, "%s and %s are not shards of one store", store_path(shards->store[0]),
                                 store_path(shards->store[i]));
     return 0;

@@ -116,9 +116,13 @@ int store_measure(const struct store *store, int tap, struct store_usage *usage,
 {
     MDB_txn *snapshot;
     MDB_stat stat;
-    MDB_dbi database = tap == STORE_TOKENS   ? store->tokens
-                       : tap == STORE_SOURCE ? store->source
-                                             : store->tap[tap];
+    *usage = (struct store_usage){0};
+    if (tap == STORE_PARAMETERS && !store->has_parameters)
+        return 0;
+    MDB_dbi database = tap == STORE_TOKENS       ? store->tokens
+                       : tap == STORE_SOURCE     ? store->source
+                       : tap == STORE_PARAMETERS ? store->parameters
+                                                 : store->tap[tap];
     if (store_snapshot(store, &snapshot, error) < 0)
         return -1;
     int code = mdb_stat(snapshot, database, &stat);
@@ -231,7 +235,12 @@ static int open_databases(struct store *store, MDB_txn *transaction, unsigned fl
 {
     if (array_alloc(&store->tap, store->info.taps, error) < 0 ||
         open_database(transaction, "tokens", flags, &store->tokens, error) < 0 ||
-        open_database(transaction, "source", flags, &store->source, error) < 0)
+        open_database(transaction, "source", flags, &store->source, error) < 0 ||
+        array_alloc(&store->coder, store->info.taps, error) < 0)
+        return -1;
+    for (int tap = 0; tap < store->info.taps; tap++)
+        store->has_parameters = store->has_parameters || store->info.codec[tap].codec->prepare;
+    if (store->has_parameters && open_database(transaction, "codec", flags, &store->parameters, error) < 0)
         return -1;
     for (int tap = 0; tap < store->info.taps; tap++) {
         char name[TAP_NAME_SIZE], database[TAP_NAME_SIZE + 8];
@@ -272,6 +281,7 @@ static struct store *store_new(const char *path, enum store_mode mode, struct er
     store->mode = mode;
     store->lock = -1;
     atomic_init(&store->readers, 0);
+    pthread_mutex_init(&store->coder_mutex, NULL);
     store->path = string_copy(path, error);
     if (!store->path) {
         store_close(store);
@@ -327,6 +337,10 @@ void store_close(struct store *store)
     if (store->lock >= 0)
         close(store->lock);
     json_decref(store->manifest);
+    for (int tap = 0; store->coder && tap < store->info.taps; tap++)
+        coder_destroy(store->coder[tap]);
+    free(store->coder);
+    pthread_mutex_destroy(&store->coder_mutex);
     manifest_free(&store->info);
     state_free(&store->state);
     free(store->tap);

@@ -5,6 +5,7 @@
  *     tokens    sequence key -> rows+1 ids, document starts
  *     tap/NAME  sequence key -> record
  *     source    name and piece -> part of a frozen tensor of the model (what heads copy)
+ *     codec     tap -> parameters of its codec; only where a tap's codec has parameters
  * A sequence key is 8 bytes big-endian: the split in the top bit, then the index in its split.
  *
  * A store is one of n shards (of 1, mostly). Each split is numbered 0 .. N-1 with no gap over all of
@@ -19,6 +20,7 @@
  *
  *     store_create(path, manifest, &store, error);              // or store_open(path, STORE_WRITE, ...)
  *     store_begin(store, error);
+ *     store_coder(store, tap, &coder, error); record_encode(worker, coder, ..., &value, ..., &size, ...);
  *     store_put_record(store, tap, sequence, value, size, error);
  *     store_set_progress(store, tap, split, count, error);
  *     store_commit(store, error);
@@ -71,16 +73,17 @@ struct record_header {
     uint64_t hash; /* XXH3-64 of the header with this field 0, then the payload */
 };
 
-/* Codes states [rows, cols] into *record (grown with realloc as needed): header and payload. */
-int record_encode(struct codec_worker *worker, const struct codec *codec, struct tap tap,
-                  struct sequence sequence, const float *states, int64_t rows, int64_t cols,
-                  unsigned char **record, size_t *capacity, size_t *size, struct error *error);
+/* Codes states [rows, the coder's cols] into *record (grown with realloc as needed): header and payload.
+ * *loss as coder_encode's, NULL: not wanted. */
+int record_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                  struct sequence sequence, const float *states, int64_t rows, unsigned char **record,
+                  size_t *capacity, size_t *size, double *loss, struct error *error);
 
 /* Checks everything in a record against what is expected and its hash; then, when `states` is not
  * NULL, decodes it. Errors say what is wrong with the record, not which it is: the caller knows. */
-int record_decode(struct codec_worker *worker, const struct codec *codec, struct tap tap,
-                  struct sequence sequence, const void *record, size_t size, int64_t rows, int64_t cols,
-                  float *states, struct error *error);
+int record_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                  struct sequence sequence, const void *record, size_t size, int64_t rows, float *states,
+                  struct error *error);
 
 /* ---- stores ---- */
 
@@ -94,7 +97,7 @@ struct store_info {
     int shard, shards; /* this is shard 0 .. shards-1 */
     int taps;
     struct tap *tap; /* [taps], ascending */
-    const struct codec **codec; /* [taps] */
+    struct codec_choice *codec; /* [taps] */
 };
 
 /* A new store in folder `path` (made if missing; an existing store there is an error). The manifest
@@ -124,8 +127,14 @@ uint64_t store_progress(const struct store *store, int tap, enum split split);
 /* All taps have all sequences, and store_seal was called. */
 bool store_is_sealed(const struct store *store);
 
-/* Disk pages of a tap (by place), of the tokens or of the model's tensors. */
-enum { STORE_TOKENS = -1, STORE_SOURCE = -2 };
+/* The tap's codec, ready with its parameters; the store's, safe from any thread. An error where they have
+ * not been put yet. */
+int store_coder(struct store *store, int tap, const struct coder **coder, struct error *error);
+/* The parameters' bytes, checked; free() them. *bytes NULL: the tap has none, or none yet. */
+int store_get_parameters(struct store *store, int tap, void **bytes, size_t *size, struct error *error);
+
+/* Disk pages of a tap (by place), of the tokens, of the model's tensors or of the codecs' parameters. */
+enum { STORE_TOKENS = -1, STORE_SOURCE = -2, STORE_PARAMETERS = -3 };
 struct store_usage {
     uint64_t values, bytes;
 };
@@ -143,6 +152,8 @@ int store_put_record(struct store *store, int tap, struct sequence sequence, con
  * sequence of the split. */
 int store_put_tokens(struct store *store, enum split split, const int32_t *ids, const int32_t *starts,
                      int count, struct error *error);
+/* The parameters of a tap's codec: once, before its first record. From then on store_coder gives its coder. */
+int store_put_parameters(struct store *store, int tap, const void *bytes, size_t size, struct error *error);
 /* A small value (up to 1 MB) of the writer's own, such as a corpus position; written in every commit. */
 int store_put_note(struct store *store, const char *name, const void *value, size_t size, struct error *error);
 int store_set_progress(struct store *store, int tap, enum split split, uint64_t count, struct error *error);

@@ -74,11 +74,12 @@ int store_put_record(struct store *store, int tap, struct sequence sequence, con
     const struct store_info *info = &store->info;
     struct record_header header;
     unsigned char key[SEQUENCE_KEY_SIZE];
+    const struct coder *coder;
     uint64_t place;
     if (store_check_writing(store, error) < 0 || store_place(store, sequence, &place, error) < 0)
         return -1;
-    if (record_check_header(info->codec[tap], info->tap[tap], sequence, record, size, info->rows, info->hidden,
-                            &header, error) < 0) {
+    if (store_coder(store, tap, &coder, error) < 0 ||
+        record_check_header(coder, info->tap[tap], sequence, record, size, info->rows, &header, error) < 0) {
         store_name_record(store, tap, sequence, error);
         return error_prefix(error, "%s", store->path);
     }

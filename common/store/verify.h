@@ -1,7 +1,7 @@
 /* verify.h: reads everything in a store and says what is wrong with it.
  *
  * First the pages that LMDB's trees are made of (pages.h), then every value: tokens, records (hashed and
- * decoded), tensors. The reading is done by child processes: a damaged page may lead LMDB anywhere, and a
+ * decoded), tensors, parameters of codecs. The reading is done by child processes: a damaged page may lead LMDB anywhere, and a
  * child that dies of it is one problem more, behind whose place the next child goes on.
  *
  *     struct verify_options options = {.report = print_problem};
@@ -18,12 +18,13 @@ enum verify_kind {
     VERIFY_STRUCTURE, /* LMDB's own pages, or the store's state: any value may be out of reach */
     VERIFY_TOKENS, /* of `sequence` */
     VERIFY_RECORD, /* of `sequence` at `tap` */
-    VERIFY_SOURCE /* a tensor of the model */
+    VERIFY_SOURCE, /* a tensor of the model */
+    VERIFY_PARAMETERS /* of the codec of `tap`: none of its records can be read */
 };
 
 struct verify_problem {
     enum verify_kind kind;
-    int tap; /* by place; VERIFY_RECORD only */
+    int tap; /* by place; VERIFY_RECORD and VERIFY_PARAMETERS only */
     struct sequence sequence;
     char text[1024]; /* one line; names all of the above */
 };

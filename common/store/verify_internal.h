@@ -23,7 +23,8 @@ struct verify_shared {
     int layers;
     int shard, shards;
     uint64_t count[1 + MANIFEST_TAPS_MAX][SPLIT_COUNT]; /* values that must be there */
-    uint64_t total; /* of the above, and pieces of tensors */
+    uint64_t total; /* of the above, and pieces of tensors and parameters */
+    bool unreadable[MANIFEST_TAPS_MAX]; /* its codec's parameters are bad: its records are not tried */
     bool damaged; /* the structure is: what goes from entry to entry is not tried */
     atomic_uint_fast64_t next_unit, values, bytes;
     struct verify_slot slot[VERIFY_PROCESSES_MAX];
@@ -31,7 +32,7 @@ struct verify_shared {
 
 /* A piece of work for one child. */
 struct verify_unit {
-    enum { UNIT_SEQUENCES, UNIT_REST, UNIT_SOURCE } kind;
+    enum { UNIT_SEQUENCES, UNIT_REST, UNIT_SOURCE, UNIT_PARAMETERS } kind;
     int database;
     enum split split;
     uint64_t first, count; /* UNIT_SEQUENCES: places in this store's split */

@@ -38,6 +38,8 @@ __attribute__((format(printf, 2, 3))) static void send_structure(int pipe, const
 bool verify_unit_at(const struct verify_shared *shared, uint64_t number, struct verify_unit *unit)
 {
     for (int database = 0; database <= shared->taps; database++) {
+        if (database > 0 && shared->unreadable[database - 1])
+            continue;
         for (enum split split = 0; split < SPLIT_COUNT; split++) {
             uint64_t count = shared->count[database][split], units = (count + UNIT_VALUES - 1) / UNIT_VALUES;
             if (number < units) {
@@ -56,8 +58,8 @@ bool verify_unit_at(const struct verify_shared *shared, uint64_t number, struct 
         }
         number--;
     }
-    *unit = (struct verify_unit){.kind = UNIT_SOURCE};
-    return number == 0 && !shared->damaged;
+    *unit = (struct verify_unit){.kind = number == 0 ? UNIT_SOURCE : UNIT_PARAMETERS};
+    return number <= 1 && !shared->damaged;
 }
 
 static struct sequence sequence_at(const struct verify_shared *shared, enum split split, uint64_t place)
@@ -89,7 +91,10 @@ void verify_problem_at(const struct verify_shared *shared, const struct verify_u
         snprintf(problem->text, sizeof problem->text, "%s, %s sequence %" PRIu64, name, split_name(unit->split),
                  problem->sequence.index);
     } else
-        snprintf(problem->text, sizeof problem->text, "%s", unit->kind == UNIT_SOURCE ? "source" : name);
+        snprintf(problem->text, sizeof problem->text, "%s",
+                 unit->kind == UNIT_SOURCE       ? "source"
+                 : unit->kind == UNIT_PARAMETERS ? "parameters of codecs"
+                                                 : name);
 }
 
 /* ---- reading ---- */
@@ -260,6 +265,47 @@ static void read_source(struct verifier *verifier, const struct verify_unit *uni
     mdb_cursor_close(cursor);
 }
 
+/* The parameters of one tap; *there: whether it has any, right or wrong. A tap with records must. */
+static int check_parameters(struct verifier *verifier, int tap, bool *there, struct error *error)
+{
+    const struct store *store = verifier->store;
+    char name[PARAMETERS_NAME_SIZE];
+    parameters_name(store, tap, name);
+    MDB_val key = {strlen(PARAMETERS_KEY(name)), PARAMETERS_KEY(name)}, value;
+    const struct coder *coder;
+    int code = mdb_get(verifier->reader->snapshot, store->parameters, &key, &value);
+    *there = code == 0;
+    if (code == MDB_NOTFOUND && store_progress(store, tap, SPLIT_TRAIN) == 0)
+        return 0;
+    if (store_coder(verifier->store, tap, &coder, error) < 0)
+        return -1;
+    if (check_pages(verifier, value.mv_data, value.mv_size, error) < 0)
+        return error_prefix(error, "%s", name);
+    count_value(verifier, value.mv_size);
+    return 0;
+}
+
+static void read_parameters(struct verifier *verifier)
+{
+    const struct store_info *info = store_info(verifier->store);
+    struct verify_problem problem = {.kind = VERIFY_PARAMETERS};
+    struct store_usage usage;
+    struct error error;
+    uint64_t found = 0;
+    for (problem.tap = 0; problem.tap < info->taps; problem.tap++) {
+        bool there = false;
+        if (info->codec[problem.tap].codec->prepare &&
+            check_parameters(verifier, problem.tap, &there, &error) < 0) {
+            snprintf(problem.text, sizeof problem.text, "%s", error.text);
+            verify_send(verifier->pipe, false, &problem);
+        }
+        found += there;
+    }
+    if (store_measure(verifier->store, STORE_PARAMETERS, &usage, &error) == 0 && usage.values != found)
+        send_structure(verifier->pipe, "parameters of codecs: %" PRIu64 " entries where %" PRIu64 " belong",
+                       usage.values, found);
+}
+
 /* The map's beginning, from a page that the survey has found right: a leaf of meta, around a key. */
 static int find_origin(struct verifier *verifier, struct error *error)
 {
@@ -306,8 +352,10 @@ int verify_read(const char *path, struct verify_shared *shared, struct verify_sl
             read_sequences(&verifier, &unit, from);
         else if (!resumed && unit.kind == UNIT_REST)
             read_rest(&verifier, &unit);
-        else if (!resumed)
+        else if (!resumed && unit.kind == UNIT_SOURCE)
             read_source(&verifier, &unit);
+        else if (!resumed)
+            read_parameters(&verifier);
         resumed = false;
         atomic_store(&slot->busy, false);
     }
@@ -367,13 +415,24 @@ static void survey_meta(const struct store *store, const struct reader *reader, 
     mdb_cursor_close(cursor);
 }
 
+/* Where a tap's parameters are bad, a reader says so once, instead of every record. */
+static void survey_parameters(struct store *store, struct verify_shared *shared)
+{
+    struct error ignored;
+    const struct coder *coder;
+    for (int tap = 0; tap < shared->taps; tap++)
+        shared->unreadable[tap] = !shared->damaged && shared->count[1 + tap][SPLIT_TRAIN] > 0 &&
+                                  store_coder(store, tap, &coder, &ignored) < 0;
+}
+
 static int survey_counts(const struct store *store, struct verify_shared *shared, struct error *error)
 {
     const struct store_info *info = store_info(store);
-    struct store_usage source;
-    if (store_measure(store, STORE_SOURCE, &source, error) < 0)
+    struct store_usage source, parameters;
+    if (store_measure(store, STORE_SOURCE, &source, error) < 0 ||
+        store_measure(store, STORE_PARAMETERS, &parameters, error) < 0)
         return -1;
-    shared->total = source.values;
+    shared->total = source.values + parameters.values;
     shared->taps = info->taps;
     shared->layers = info->layers;
     shared->shard = info->shard;
@@ -405,6 +464,7 @@ int verify_survey(const char *path, struct verify_shared *shared, struct verify_
     if (result == 0) {
         survey_meta(store, reader, pipe);
         result = survey_counts(store, shared, error);
+        survey_parameters(store, shared);
     }
     reader_close(reader);
     store_close(store);

@@ -5,9 +5,11 @@
 
 #include "common/base/clock.h"
 #include "common/base/memory.h"
+#include "common/codec/fit.h"
 #include "common/store/store.h"
 
 #define ROUNDS 5
+#define STEP   0.2 /* of codecs that are fitted: about 4 bits */
 
 struct measure {
     double values, bytes, encoding, decoding; /* seconds */
@@ -22,22 +24,21 @@ struct bench {
     size_t capacity;
 };
 
-static int measure_record(struct bench *bench, const struct codec *codec, struct measure *measure,
+static int measure_record(struct bench *bench, const struct coder *coder, struct measure *measure,
                           struct error *error)
 {
     const struct store_info *info = store_info(bench->store);
     size_t size = 0;
     double encoding = 1e9, decoding = 1e9;
-    if (array_grow(&bench->payload, &bench->capacity, codec->bound(info->rows, info->hidden), error) < 0)
+    if (array_grow(&bench->payload, &bench->capacity, coder_bound(coder, info->rows), error) < 0)
         return -1;
     for (int round = 0; round < ROUNDS; round++) {
         double start = clock_seconds();
-        if (codec->encode(bench->worker, bench->states, info->rows, info->hidden, bench->payload,
-                          bench->capacity, &size, error) < 0)
+        if (coder_encode(coder, bench->worker, bench->states, info->rows, bench->payload, bench->capacity,
+                         &size, NULL, error) < 0)
             return -1;
         double middle = clock_seconds();
-        if (codec->decode(bench->worker, bench->payload, size, info->rows, info->hidden, bench->decoded,
-                          error) < 0)
+        if (coder_decode(coder, bench->worker, bench->payload, size, info->rows, bench->decoded, error) < 0)
             return -1;
         double end = clock_seconds();
         encoding = middle - start < encoding ? middle - start : encoding;
@@ -48,6 +49,30 @@ static int measure_record(struct bench *bench, const struct codec *codec, struct
     measure->encoding += encoding;
     measure->decoding += decoding;
     return 0;
+}
+
+/* A coder of the tap, fitted, where it must be, to its records. */
+static int make_coder(struct bench *bench, const struct codec *codec, int tap, struct coder **coder,
+                      struct error *error)
+{
+    const struct store_info *info = store_info(bench->store);
+    struct string parameters = {0};
+    struct moments *moments = NULL;
+    int result = codec->fit ? moments_create(info->hidden, &moments, error) : 0;
+    for (uint64_t i = 0; codec->fit && i < store_progress(bench->store, tap, SPLIT_TRAIN) && result == 0; i++) {
+        result = reader_states(bench->reader, tap, (struct sequence){SPLIT_TRAIN, i}, bench->states, error);
+        if (result == 0)
+            result = moments_add(moments, bench->states, info->rows, error);
+    }
+    if (result == 0 && codec->fit &&
+        (codec->fit(moments, &parameters, error) < 0 ||
+         codec->set_step(parameters.data, parameters.length, STEP, error) < 0))
+        result = -1;
+    if (result == 0)
+        result = coder_create(codec, parameters.data, parameters.length, info->hidden, coder, error);
+    string_free(&parameters);
+    moments_destroy(moments);
+    return result;
 }
 
 static void print_measure(const char *codec, const char *tap, const struct measure *measure)
@@ -63,12 +88,18 @@ static int measure_codec(struct bench *bench, const struct codec *codec, struct 
     struct measure all = {0};
     for (int tap = 0; tap < info->taps; tap++) {
         struct measure measure = {0};
+        struct coder *coder;
         char name[TAP_NAME_SIZE];
+        if (make_coder(bench, codec, tap, &coder, error) < 0)
+            return -1;
         for (uint64_t i = 0; i < store_progress(bench->store, tap, SPLIT_TRAIN); i++)
             if (reader_states(bench->reader, tap, (struct sequence){SPLIT_TRAIN, i}, bench->states, error) <
                     0 ||
-                measure_record(bench, codec, &measure, error) < 0)
+                measure_record(bench, coder, &measure, error) < 0) {
+                coder_destroy(coder);
                 return -1;
+            }
+        coder_destroy(coder);
         tap_name(info->tap[tap], info->layers, name);
         print_measure(codec->name, name, &measure);
         all.values += measure.values;

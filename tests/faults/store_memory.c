@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "common/store/shards.h"
+#include "tests/codec_fixture.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 
@@ -57,10 +58,14 @@ static int use_codecs(struct error *error)
         states[i] = (float)i;
     int result = codec_worker_create(&worker, error);
     for (int i = 0; codec_table()[i] && result == 0; i++) {
-        const struct codec *codec = codec_table()[i];
-        result = record_encode(worker, codec, tap, sequence, states, 6, 10, &record, &capacity, &size, error);
+        struct coder *coder;
+        result = codec_fixture_coder(codec_table()[i], 10, &coder, error);
         if (result == 0)
-            result = record_decode(worker, codec, tap, sequence, record, size, 6, 10, decoded, error);
+            result =
+                record_encode(worker, coder, tap, sequence, states, 6, &record, &capacity, &size, NULL, error);
+        if (result == 0)
+            result = record_decode(worker, coder, tap, sequence, record, size, 6, decoded, error);
+        coder_destroy(coder);
     }
     free(record);
     codec_worker_destroy(worker);

@@ -172,9 +172,10 @@ TEST(writer_puts_in_order)
         job->tap = 2;
         job->index = index < ALL ? index : k;
         fixture_states(2, place(job->index), states);
-        REQUIRE_OK(record_encode(worker, store_info(store)->codec[2], store_info(store)->tap[2],
-                                 place(job->index), states, FIXTURE_ROWS, FIXTURE_HIDDEN, &job->record,
-                                 &job->capacity, &job->size, &error));
+        const struct coder *coder;
+        REQUIRE_OK(store_coder(store, 2, &coder, &error));
+        REQUIRE_OK(record_encode(worker, coder, store_info(store)->tap[2], place(job->index), states,
+                                 FIXTURE_ROWS, &job->record, &job->capacity, &job->size, NULL, &error));
         REQUIRE_OK(writer_put(writer, job, &done, &error));
         CHECK((done != NULL) == (k % 4 == 3 || k == ALL - 1));
         for (; done; done = done->next)

@@ -53,7 +53,7 @@ TEST(store_create_and_open)
     CHECK(info->layers == 4 && info->hidden == FIXTURE_HIDDEN && info->vocab == 1000);
     CHECK(info->rows == FIXTURE_ROWS && info->taps == FIXTURE_TAPS && info->shard == 0 && info->shards == 1);
     CHECK(info->tap[0].mid && info->tap[1].layer == 2 && info->tap[2].layer == 4); /* sorted */
-    CHECK(strcmp(info->codec[0]->name, "raw") == 0 && strcmp(info->codec[1]->name, "lossless") == 0);
+    CHECK(strcmp(info->codec[0].name, "raw") == 0 && strcmp(info->codec[1].name, "lossless") == 0);
     CHECK(store_find_tap(store, (struct tap){4, false}, &error) == 2);
     CHECK(store_find_tap(store, (struct tap){3, false}, &error) == -1);
     CHECK_TEXT(error.text, "no tap 3; the store has 2.mid, 2, final");
@@ -157,6 +157,7 @@ TEST(store_refuses_bad_values)
     int32_t ids[FIXTURE_ROWS + 1] = {0};
     const int32_t late[] = {0, 9}, twice[] = {3, 3};
     struct codec_worker *worker;
+    const struct coder *coder;
     unsigned char *record = NULL;
     size_t capacity = 0, size;
     float states[FIXTURE_ROWS * FIXTURE_HIDDEN] = {0};
@@ -174,8 +175,9 @@ TEST(store_refuses_bad_values)
     CHECK(store_put_tokens(store, SPLIT_TRAIN, ids, twice, 2, &error) < 0);
     CHECK(store_sequences(store, SPLIT_TRAIN) == 1);
     const struct store_info *info = store_info(store);
-    REQUIRE_OK(record_encode(worker, info->codec[1], info->tap[1], first, states, FIXTURE_ROWS, FIXTURE_HIDDEN,
-                             &record, &capacity, &size, &error));
+    REQUIRE_OK(store_coder(store, 1, &coder, &error));
+    REQUIRE_OK(record_encode(worker, coder, info->tap[1], first, states, FIXTURE_ROWS, &record, &capacity,
+                             &size, NULL, &error));
     CHECK(store_put_record(store, 0, first, record, size, &error) < 0);
     CHECK_TEXT(error.text, "tap 2.mid, train sequence 0: the record is another one: tap 2, train sequence 0");
     CHECK(store_put_record(store, 1, first, record, 10, &error) < 0);

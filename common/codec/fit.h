@@ -1,0 +1,33 @@
+/* fit.h: how the parameters of a codec are made.
+ *
+ *     moments_create(cols, &moments, error);
+ *     moments_add(moments, states, rows, error);                    // any number of times
+ *     codec->fit(moments, &parameters, error);                      // appends the parameters' bytes
+ *     codec->set_step(parameters.data, parameters.length, step, error);      // any number of times
+ *     coder_create(codec, parameters.data, parameters.length, cols, &coder, error);
+ *
+ * The same states in the same calls give the same bytes.
+ */
+#ifndef OFFRAMP_CODEC_FIT_H
+#define OFFRAMP_CODEC_FIT_H
+
+#include "common/codec/codec.h"
+
+/* First and second moments of tokens' states, each divided by its RMS. Memory: 8 (+ 4 while adding) bytes
+ * times cols squared. */
+struct moments {
+    int64_t cols, count; /* count: tokens that are not zero */
+    double *sum; /* [cols] */
+    double *products; /* [cols, cols] */
+    float *piece; /* [cols, cols], products of up to 512 rows in f32 */
+    float *rows; /* [512, cols] */
+};
+
+int moments_create(int64_t cols, struct moments **moments, struct error *error);
+void moments_destroy(struct moments *moments); /* NULL is fine */
+int moments_add(struct moments *moments, const float *states, int64_t rows, struct error *error);
+
+/* The covariance [cols, cols] of all but the mean; free() it. An error when there are too few tokens. */
+int moments_covariance(const struct moments *moments, double **covariance, struct error *error);
+
+#endif

@@ -1,0 +1,352 @@
+/* klt: a tap's states in the basis in which they are uncorrelated (Karhunen-Loeve), with one step for all.
+ *
+ *     y = x / rms(x) - mean,  q = round(y B / step)            a token x, B's columns the directions
+ *
+ * One step for all coefficients is reverse water-filling (Cover and Thomas, Elements of Information Theory,
+ * 10.3): each direction gets the same error, and those that vary less than it are left out. Directions are
+ * ordered by variance, so that neighbouring coefficients have like spreads.
+ *
+ * Parameters, little-endian: struct klt_header, f32 mean[cols], f32 deviation[cols], f32 basis[cols][cols],
+ * a direction a row.
+ * Payload: u16 rms[rows] (bf16), then the coefficients (coefficients.h).
+ */
+#include <lapacke.h>
+#include <stdlib.h>
+
+#include "common/base/blas.h"
+#include "common/base/memory.h"
+#include "common/codec/coefficients.h"
+#include "common/codec/fit.h"
+#include "common/codec/rms.h"
+#include "common/codec/rotate.h"
+
+/* Rounds to the nearest integer, ties to even, for |value| < 2^22: the sum's last bits are that integer. */
+#define ROUNDER 12582912.0f
+
+#define KLT_VERSION 1
+#define MOST_COLS   (1 << 16)
+static const char klt_magic[4] = {'O', 'F', 'R', 'K'};
+
+struct klt_header {
+    char magic[4]; /* "OFRK" */
+    uint16_t version, reserved; /* 1, 0 */
+    uint32_t cols;
+    float step;
+};
+_Static_assert(sizeof(struct klt_header) == 16, "the header is 16 bytes on every machine");
+
+struct klt {
+    float step;
+    float *mean; /* [cols] */
+    float *offset; /* [cols] mean B / step */
+    float *spread; /* [cols] deviations in steps */
+    float *basis; /* [cols, cols], a direction a row */
+};
+
+/* ---- parameters ---- */
+
+static size_t parameters_size(int64_t cols)
+{
+    return sizeof(struct klt_header) + (size_t)(cols * (cols + 2)) * sizeof(float);
+}
+
+static void klt_release(void *prepared)
+{
+    struct klt *klt = prepared;
+    if (!klt)
+        return;
+    free(klt->mean);
+    free(klt->offset);
+    free(klt->spread);
+    free(klt->basis);
+    free(klt);
+}
+
+static double norm(const float *values, int64_t count)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += (double)values[i] * values[i];
+    return sqrt(sum);
+}
+
+/* The smallest step with which no coefficient leaves int16: a token divided by its RMS has length
+ * sqrt(cols), but for the rounding to bf16, and a direction length 1. */
+static double least_step(const float *mean, int64_t cols)
+{
+    return (1.01 * sqrt((double)cols) + norm(mean, cols)) / 32000;
+}
+
+static int check_values(const struct klt *klt, int64_t cols, struct error *error)
+{
+    for (int64_t c = 0; c < cols; c++) {
+        const double length = norm(klt->basis + c * cols, cols);
+        if (!(length > 0.999 && length < 1.001)) /* not a number either */
+            return error_set(error, "direction %lld has length %g", (long long)c, length);
+        if (!(klt->spread[c] >= 0 && klt->spread[c] < 1e9f))
+            return error_set(error, "coefficient %lld has deviation %g", (long long)c, (double)klt->spread[c]);
+    }
+    if (!(norm(klt->mean, cols) < 2 * sqrt((double)cols)))
+        return error_set(error, "the mean has length %g", norm(klt->mean, cols));
+    if (!(klt->step >= least_step(klt->mean, cols) && klt->step < 1e6f))
+        return error_set(error, "the step is %g: this codec takes %g and more", (double)klt->step,
+                         least_step(klt->mean, cols));
+    return 0;
+}
+
+static int read_header(const void *parameters, size_t size, struct klt_header *header, struct error *error)
+{
+    if (size < sizeof *header)
+        return error_set(error, "%zu bytes are too few", size);
+    memcpy(header, parameters, sizeof *header);
+    if (memcmp(header->magic, klt_magic, sizeof klt_magic) != 0)
+        return error_set(error, "these are not parameters of klt");
+    if (header->version != KLT_VERSION || header->reserved != 0)
+        return error_set(error, "they have format version %u; this program reads %d: use a newer one",
+                         header->version, KLT_VERSION);
+    if (header->cols < 1 || header->cols > MOST_COLS || size != parameters_size(header->cols))
+        return error_set(error, "%zu bytes are not those of %u columns", size, header->cols);
+    return 0;
+}
+
+/* Copies what follows the header, and makes what is derived. */
+static int fill(struct klt *klt, const unsigned char *values, int64_t cols, struct error *error)
+{
+    const size_t row = (size_t)cols * sizeof(float);
+    if (array_alloc(&klt->mean, cols, error) < 0 || array_alloc(&klt->offset, cols, error) < 0 ||
+        array_alloc(&klt->spread, cols, error) < 0 || array_alloc(&klt->basis, cols * cols, error) < 0)
+        return -1;
+    memcpy(klt->mean, values, row);
+    memcpy(klt->spread, values + row, row);
+    memcpy(klt->basis, values + 2 * row, (size_t)cols * row);
+    for (int64_t c = 0; c < cols; c++) {
+        double offset = 0;
+        for (int64_t i = 0; i < cols; i++)
+            offset += (double)klt->mean[i] * klt->basis[c * cols + i];
+        klt->offset[c] = (float)(offset / klt->step);
+        klt->spread[c] /= klt->step;
+    }
+    return check_values(klt, cols, error);
+}
+
+static int klt_prepare(const void *parameters, size_t size, int64_t cols, void **prepared, struct error *error)
+{
+    struct klt_header header;
+    *prepared = NULL;
+    if (read_header(parameters, size, &header, error) < 0)
+        return -1;
+    if (header.cols != (uint64_t)cols)
+        return error_set(error, "they are for %u columns, not %lld", header.cols, (long long)cols);
+    if (!(header.step > 0))
+        return error_set(error, "the step is %g", (double)header.step);
+    struct klt *klt = memory_alloc(1, sizeof *klt, error);
+    if (!klt)
+        return -1;
+    klt->step = header.step;
+    if (fill(klt, (const unsigned char *)parameters + sizeof header, cols, error) < 0) {
+        klt_release(klt);
+        return -1;
+    }
+    *prepared = klt;
+    return 0;
+}
+
+/* ---- fitting ---- */
+
+/* Eigenvectors are unique but for their sign: the largest component is made positive. */
+static void fix_sign(float *direction, int64_t cols)
+{
+    int64_t largest = 0;
+    for (int64_t i = 1; i < cols; i++)
+        if (fabsf(direction[i]) > fabsf(direction[largest]))
+            largest = i;
+    const float sign = direction[largest] < 0 ? -1 : 1;
+    for (int64_t i = 0; i < cols; i++)
+        direction[i] *= sign;
+}
+
+/* Deviations [cols] and basis [cols, cols] from the eigenvectors, largest variance first. */
+static int decompose(double *covariance, int64_t cols, float *deviation, float *basis, struct error *error)
+{
+    double *variance;
+    if (array_alloc(&variance, cols, error) < 0)
+        return -1;
+    blas_use_one_thread();
+    /* Column-major: eigenvector i lies in row i of our matrix, and a symmetric matrix is its transpose. */
+    const lapack_int info =
+        LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', (lapack_int)cols, covariance, (lapack_int)cols, variance);
+    for (int64_t c = 0; c < cols && info == 0; c++) {
+        const int64_t from = cols - 1 - c; /* LAPACK's order ascends */
+        deviation[c] = variance[from] > 0 ? (float)sqrt(variance[from]) : 0;
+        for (int64_t i = 0; i < cols; i++)
+            basis[c * cols + i] = (float)covariance[from * cols + i];
+        fix_sign(basis + c * cols, cols);
+    }
+    free(variance);
+    return info == 0 ? 0 : error_set(error, "the covariance has no eigenvectors (LAPACK: %d)", (int)info);
+}
+
+static int klt_fit(const struct moments *moments, struct string *parameters, struct error *error)
+{
+    const int64_t cols = moments->cols;
+    struct klt_header header = {.version = KLT_VERSION, .cols = (uint32_t)cols, .step = 1};
+    double *covariance = NULL;
+    float *values = NULL; /* mean, deviation, basis */
+    int result = -1;
+    memcpy(header.magic, klt_magic, sizeof header.magic);
+    if (cols < 1 || cols > MOST_COLS)
+        return error_set(error, "klt takes states of 1 to %d values, not %lld", MOST_COLS, (long long)cols);
+    if (moments_covariance(moments, &covariance, error) < 0 ||
+        array_alloc(&values, cols * (cols + 2), error) < 0)
+        goto done;
+    for (int64_t c = 0; c < cols; c++)
+        values[c] = (float)(moments->sum[c] / (double)moments->count);
+    if (decompose(covariance, cols, values + cols, values + 2 * cols, error) < 0)
+        goto done;
+    string_append(parameters, (const char *)&header, sizeof header);
+    string_append(parameters, (const char *)values, parameters_size(cols) - sizeof header);
+    result = string_failed(parameters, error) ? -1 : 0;
+done:
+    free(covariance);
+    free(values);
+    return result;
+}
+
+static int klt_set_step(void *parameters, size_t size, double step, struct error *error)
+{
+    struct klt_header header;
+    if (read_header(parameters, size, &header, error) < 0)
+        return -1;
+    header.step = (float)step;
+    memcpy(parameters, &header, sizeof header);
+    return 0;
+}
+
+/* ---- coding ---- */
+
+static size_t klt_bound(int64_t rows, int64_t cols)
+{
+    const size_t coefficients = cols > MOST_COLS ? 0 : coefficients_bound(rows, cols);
+    return coefficients ? (size_t)rows * sizeof(uint16_t) + coefficients : 0;
+}
+
+/* Coefficients in steps, of a token divided by its RMS, to the nearest integers less the mean's; returns
+ * the squared error in steps. */
+static double quantise_row(const float *restrict coefficients, const float *restrict offset, int64_t cols,
+                           int16_t *restrict integers)
+{
+    double lost[4] = {0};
+    int64_t c = 0;
+    for (; c + 4 <= cols; c += 4)
+        for (int i = 0; i < 4; i++) {
+            const float value = coefficients[c + i] - offset[c + i], rounded = value + ROUNDER - ROUNDER;
+            integers[c + i] = (int16_t)(int32_t)rounded;
+            lost[i] += (double)((value - rounded) * (value - rounded));
+        }
+    for (; c < cols; c++) {
+        const float value = coefficients[c] - offset[c], rounded = value + ROUNDER - ROUNDER;
+        integers[c] = (int16_t)(int32_t)rounded;
+        lost[0] += (double)((value - rounded) * (value - rounded));
+    }
+    return lost[0] + lost[1] + lost[2] + lost[3];
+}
+
+/* Rows divided by their RMS, which goes to `scales`. */
+static int normalise(const float *states, int64_t rows, int64_t cols, float *normal, unsigned char *scales,
+                     struct error *error)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        uint16_t rms = 0;
+        if (row_rms(states + r * cols, cols, &rms, error) < 0)
+            return error_prefix(error, "klt");
+        memcpy(scales + r * (int64_t)sizeof rms, &rms, sizeof rms);
+        const float inverse = rms ? 1 / bf16_to_f32(rms) : 0;
+        for (int64_t c = 0; c < cols; c++)
+            normal[r * cols + c] = states[r * cols + c] * inverse;
+    }
+    return 0;
+}
+
+/* Buffers for both directions: floats [2, rows, cols] and integers [rows, cols]. */
+static int grow_buffers(struct codec_worker *worker, int64_t rows, int64_t cols, struct error *error)
+{
+    const size_t values = codec_values(rows, cols);
+    return array_grow(&worker->floats, &worker->floats_capacity, 2 * values, error) < 0
+               ? -1
+               : array_grow(&worker->integers, &worker->integers_capacity, values, error);
+}
+
+static int klt_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
+                      int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+                      struct error *error)
+{
+    const struct klt *klt = prepared;
+    const size_t head = (size_t)rows * sizeof(uint16_t);
+    unsigned char *bytes = payload;
+    if (grow_buffers(worker, rows, cols, error) < 0)
+        return -1;
+    float *normal = worker->floats, *coefficients = normal + rows * cols;
+    if (normalise(states, rows, cols, normal, bytes, error) < 0 ||
+        rotate(normal, klt->basis, true, 1 / klt->step, rows, cols, coefficients, error) < 0)
+        return -1;
+    const double by_row = (double)klt->step * klt->step / (double)cols; /* |token / rms|^2 is cols */
+    for (int64_t r = 0; r < rows; r++) {
+        const double lost =
+            quantise_row(coefficients + r * cols, klt->offset, cols, worker->integers + r * cols);
+        *loss += lost * by_row / (double)rows;
+    }
+    if (coefficients_encode(worker, worker->integers, klt->spread, rows, cols, bytes + head, capacity - head,
+                            size, error) < 0)
+        return error_prefix(error, "klt");
+    *size += head;
+    return 0;
+}
+
+static void scale_row(const float *restrict normal, const float *restrict mean, float rms, int64_t cols,
+                      float *restrict states)
+{
+    for (int64_t c = 0; c < cols; c++)
+        states[c] = (normal[c] + mean[c]) * rms;
+}
+
+static int klt_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
+                      int64_t rows, int64_t cols, float *states, struct error *error)
+{
+    const struct klt *klt = prepared;
+    const size_t head = (size_t)rows * sizeof(uint16_t);
+    const unsigned char *bytes = payload;
+    if (codec_check("klt", rows, cols, size, head, error) < 0 || grow_buffers(worker, rows, cols, error) < 0)
+        return -1;
+    if (coefficients_decode(worker, bytes + head, size - head, klt->spread, rows, cols, worker->integers,
+                            error) < 0)
+        return error_prefix(error, "klt payload");
+    float *coefficients = worker->floats, *normal = coefficients + rows * cols;
+    for (int64_t i = 0; i < rows * cols; i++)
+        coefficients[i] = worker->integers[i];
+    if (rotate(coefficients, klt->basis, false, klt->step, rows, cols, normal, error) < 0)
+        return -1;
+    for (int64_t r = 0; r < rows; r++) {
+        uint16_t rms = 0;
+        memcpy(&rms, bytes + r * (int64_t)sizeof rms, sizeof rms);
+        if ((rms >> 7 & 0xff) == 0xff)
+            return error_set(error, "klt payload is damaged: the size of token %lld is not finite",
+                             (long long)r);
+        scale_row(normal + r * cols, klt->mean, bf16_to_f32(rms), cols, states + r * cols);
+    }
+    return 0;
+}
+
+const struct codec codec_klt = {
+    .name = "klt",
+    .id = 5,
+    .type = DTYPE_BF16,
+    .arguments = "BITS or kl=NATS",
+    .summary = "rotated into the tap's own basis and rounded: so many bits each, or so little lost",
+    .bound = klt_bound,
+    .prepare = klt_prepare,
+    .release = klt_release,
+    .encode = klt_encode,
+    .decode = klt_decode,
+    .fit = klt_fit,
+    .set_step = klt_set_step,
+};

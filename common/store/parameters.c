@@ -1,0 +1,123 @@
+/* The parameters of codecs: one value per tap, in the database "codec". */
+#include <string.h>
+
+#include "common/base/memory.h"
+#include "common/store/environment.h"
+#include "common/store/format.h"
+#include "common/store/internal.h"
+
+void parameters_name(const struct store *store, int tap, char name[PARAMETERS_NAME_SIZE])
+{
+    memcpy(name, "codec/", 6);
+    tap_name(store->info.tap[tap], store->info.layers, PARAMETERS_KEY(name));
+}
+
+/* The value in the snapshot's map, checked; *bytes NULL: there is none. */
+static int find_parameters(const struct store *store, MDB_txn *snapshot, int tap, const void **bytes,
+                           size_t *size, struct error *error)
+{
+    char name[PARAMETERS_NAME_SIZE];
+    parameters_name(store, tap, name);
+    MDB_val key = {strlen(PARAMETERS_KEY(name)), PARAMETERS_KEY(name)}, value;
+    *bytes = NULL;
+    int code = mdb_get(snapshot, store->parameters, &key, &value);
+    if (code == MDB_NOTFOUND)
+        return 0;
+    if (code)
+        return environment_error(error, code, "%s: \"%s\"", store->path, name);
+    if (meta_unframe(name, value.mv_data, value.mv_size, bytes, size, error) < 0)
+        return error_prefix(error, "%s", store->path);
+    return 0;
+}
+
+int store_get_parameters(struct store *store, int tap, void **bytes, size_t *size, struct error *error)
+{
+    const void *found;
+    MDB_txn *snapshot;
+    *bytes = NULL;
+    *size = 0;
+    if (!store->info.codec[tap].codec->prepare)
+        return 0;
+    if (store_snapshot(store, &snapshot, error) < 0)
+        return -1;
+    int result = find_parameters(store, snapshot, tap, &found, size, error);
+    if (result == 0 && found) {
+        *bytes = memory_alloc(*size, 1, error);
+        if (*bytes)
+            memcpy(*bytes, found, *size);
+        else
+            result = -1;
+    }
+    mdb_txn_abort(snapshot);
+    return result;
+}
+
+/* Called with the mutex held. */
+static int make_coder(struct store *store, int tap, struct error *error)
+{
+    const struct store_info *info = &store->info;
+    const struct codec *codec = info->codec[tap].codec;
+    void *parameters;
+    size_t size;
+    char name[TAP_NAME_SIZE];
+    if (store_get_parameters(store, tap, &parameters, &size, error) < 0)
+        return -1;
+    int result = 0;
+    tap_name(info->tap[tap], info->layers, name);
+    if (codec->prepare && !parameters)
+        result =
+            error_set(error, "tap %s: %s has no parameters yet: run the command that makes the store again",
+                      name, info->codec[tap].name);
+    else if (coder_create(codec, parameters, size, info->hidden, &store->coder[tap], error) < 0)
+        result = error_prefix(error, "tap %s", name);
+    free(parameters);
+    return result;
+}
+
+int store_coder(struct store *store, int tap, const struct coder **coder, struct error *error)
+{
+    pthread_mutex_lock(&store->coder_mutex);
+    int result = store->coder[tap] ? 0 : make_coder(store, tap, error);
+    *coder = store->coder[tap];
+    pthread_mutex_unlock(&store->coder_mutex);
+    return result;
+}
+
+/* Makes the coder that the tap has from now on. */
+static int take_coder(struct store *store, int tap, const void *bytes, size_t size, struct error *error)
+{
+    const struct store_info *info = &store->info;
+    if (store->coder[tap])
+        return error_set(error, "%s has its parameters already", info->codec[tap].name);
+    return coder_create(info->codec[tap].codec, bytes, size, info->hidden, &store->coder[tap], error);
+}
+
+int store_put_parameters(struct store *store, int tap, const void *bytes, size_t size, struct error *error)
+{
+    struct string framed = {0};
+    char name[PARAMETERS_NAME_SIZE];
+    void *there;
+    size_t there_size;
+    int result = -1;
+    parameters_name(store, tap, name);
+    if (store_check_writing(store, error) < 0 ||
+        store_get_parameters(store, tap, &there, &there_size, error) < 0)
+        return -1;
+    const bool taken = there || !store->info.codec[tap].codec->prepare;
+    free(there);
+    if (taken)
+        return error_set(error, "%s: %s takes no parameters, or has them already", store->path, name);
+    pthread_mutex_lock(&store->coder_mutex);
+    if (take_coder(store, tap, bytes, size, error) < 0) {
+        error_prefix(error, "%s: %s", store->path, name);
+        goto done;
+    }
+    meta_frame(name, bytes, size, &framed);
+    if (!string_failed(&framed, error))
+        result = store_put(store, store->parameters, PARAMETERS_KEY(name), strlen(PARAMETERS_KEY(name)),
+                           framed.data, framed.length, NULL, 0, error);
+done:
+    pthread_mutex_unlock(&store->coder_mutex);
+    string_free(&framed);
+    return result;
+}

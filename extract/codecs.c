@@ -1,0 +1,79 @@
+#include "extract/codecs.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cli.h"
+
+/* Cuts "12=klt:3" in two; *tap NULL: the item names no tap. An equals sign behind a colon is the codec's
+ * own ("klt:kl=0.005"). */
+static const char *split_item(char *item, const char **tap)
+{
+    char *equals = strchr(item, '=');
+    const char *colon = strchr(item, ':');
+    *tap = NULL;
+    if (!equals || (colon && colon < equals))
+        return item;
+    *equals = 0;
+    *tap = item;
+    return equals + 1;
+}
+
+static int find_tap(const char *name, const struct tap *tap, int taps, int layers, struct error *error)
+{
+    struct tap wanted;
+    if (tap_parse(name, layers, &wanted, error) < 0)
+        return -1;
+    for (int i = 0; i < taps; i++)
+        if (tap_compare(tap[i], wanted) == 0)
+            return i;
+    return error_set(error, "tap %s is not among --taps", name);
+}
+
+/* Sets `fallback`, or the tap's choice; a choice without a codec is not made yet. */
+static int parse_item(char *item, const struct tap *tap, int taps, int layers, struct codec_choice *choices,
+                      struct codec_choice *fallback, struct error *error)
+{
+    const char *name, *codec = split_item(item, &name);
+    int place = name ? find_tap(name, tap, taps, layers, error) : 0;
+    if (place < 0)
+        return -1;
+    struct codec_choice *choice = name ? &choices[place] : fallback;
+    if (choice->codec)
+        return error_set(error, "%s%s has two codecs", name ? "tap " : "the default", name ? name : "");
+    return codec_parse(codec, choice, error);
+}
+
+int codecs_parse(const char *text, const struct tap *tap, int taps, int layers, struct codec_choice *choices,
+                 struct error *error)
+{
+    struct codec_choice fallback = {0};
+    char **items;
+    int count, result = 0;
+    if (parse_list(text, &items, &count, error) < 0)
+        return error_prefix(error, "--codec");
+    memset(choices, 0, (size_t)taps * sizeof *choices);
+    for (int i = 0; i < count && result == 0; i++)
+        result = parse_item(items[i], tap, taps, layers, choices, &fallback, error);
+    cli_list_free(items, count);
+    if (result == 0 && !fallback.codec)
+        result = codec_parse(DEFAULT_CODEC, &fallback, error);
+    for (int i = 0; i < taps && result == 0; i++)
+        if (!choices[i].codec)
+            choices[i] = fallback;
+    return result < 0 ? error_prefix(error, "--codec") : 0;
+}
+
+int codecs_check(const char *text, struct error *error)
+{
+    struct codec_choice choice;
+    char **items;
+    const char *tap;
+    int count, result = 0;
+    if (parse_list(text, &items, &count, error) < 0)
+        return -1;
+    for (int i = 0; i < count && result == 0; i++)
+        result = codec_parse(split_item(items[i], &tap), &choice, error);
+    cli_list_free(items, count);
+    return result;
+}

@@ -1,0 +1,22 @@
+/* codecs.h: what --codec says: how each tap is stored.
+ *
+ *     klt:4                              all taps
+ *     lossless,12=klt:3,final=klt:4      tap 12, final, and all others (lossless, when none is named)
+ */
+#ifndef OFFRAMP_EXTRACT_CODECS_H
+#define OFFRAMP_EXTRACT_CODECS_H
+
+#include "common/base/error.h"
+#include "common/codec/codec.h"
+#include "common/store/tap.h"
+
+#define DEFAULT_CODEC "lossless"
+
+/* Whether every codec named is one. */
+int codecs_check(const char *text, struct error *error);
+
+/* The codec of each of the taps [taps]: choices [taps]. A tap that is named and not among them is an error. */
+int codecs_parse(const char *text, const struct tap *tap, int taps, int layers, struct codec_choice *choices,
+                 struct error *error);
+
+#endif
