@@ -7,6 +7,7 @@
 /* Each parses its own options and returns an exit code (common/base/cli.h). */
 int cache_info(int argc, char **argv);
 int cache_verify(int argc, char **argv);
+int cache_repair(int argc, char **argv);
 int cache_export(int argc, char **argv);
 
 /* Ends a command: flushes stdout; "NAME: reason" on stderr when that or `result` failed. */

@@ -167,13 +167,28 @@ static void print_taps(struct store *store, const struct measures *measures)
     printf("%-11s %-9s %10s\n", "all", "", total);
 }
 
-static void print_state(const struct store *store)
+/* cache repair keeps the other identity of records it computed with --allow-numerics. */
+static void print_numerics(struct store *store)
+{
+    const char *numerics = text_of(store_manifest(store), "numerics");
+    struct error ignored;
+    void *other = NULL;
+    size_t size;
+    if (numerics)
+        printf("numerics    %s\n", numerics);
+    if (store_get_note(store, "numerics", &other, &size, &ignored) == 0 && other)
+        printf("repaired    in part with the numerics %.*s\n", (int)size, (const char *)other);
+    free(other);
+}
+
+static void print_state(struct store *store)
 {
     const char *command = text_of(store_manifest(store), "command");
     if (store_is_sealed(store))
         printf("\nfinished: sealed, read without locks\n");
     else
         printf("\nnot finished: the command that made it, given again, goes on\n");
+    print_numerics(store);
     if (command)
         printf("made by     %s\n", command);
 }

@@ -10,7 +10,8 @@
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
-} commands[] = {{"info", cache_info}, {"verify", cache_verify}, {"export", cache_export}};
+} commands[] = {
+    {"info", cache_info}, {"verify", cache_verify}, {"repair", cache_repair}, {"export", cache_export}};
 
 struct call {
     int code; /* what the subcommand returned */
@@ -55,6 +56,7 @@ int main(int argc, char **argv)
         .doc = "Look after the stores that extract writes.\n\n"
                "  info      what a store holds, how large it is, how far it has come\n"
                "  verify    read everything in it and name what is damaged\n"
+               "  repair    compute damaged records again\n"
                "  export    write the tokens and states of a tap to a file for other programs"
                "\v`cache COMMAND --help` says more.",
     };

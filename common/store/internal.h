@@ -51,10 +51,20 @@ int store_name_record(const struct store *store, int tap, struct sequence sequen
 int store_put(struct store *store, MDB_dbi database, const void *key, size_t key_size, const void *first,
               size_t first_size, const void *second, size_t second_size, struct error *error);
 int store_check_writing(const struct store *store, struct error *error);
+/* A transaction may begin: the store is open for writing, and none is open. */
+int store_check_idle(const struct store *store, struct error *error);
 void store_drop_puts(struct store *store);
 
 /* Writes the file that lets readers do without locks. */
 int store_mark_sealed(const struct store *store, struct error *error);
+
+/* Where LMDB has mapped the file. */
+struct map_place {
+    size_t page_size;
+    uintptr_t origin; /* address of page 0 */
+};
+/* From a page of meta, which must be sound. */
+int store_find_map(const struct store *store, MDB_txn *snapshot, struct map_place *map, struct error *error);
 
 /* A read-only snapshot; end it with mdb_txn_abort. */
 int store_snapshot(const struct store *store, MDB_txn **snapshot, struct error *error);

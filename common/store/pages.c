@@ -153,6 +153,25 @@ bool pages_value_is_right(const void *value, size_t size, size_t page_size, uint
            (header.lower | (uint32_t)header.upper << 16) == pages_of_value(page_size, size);
 }
 
+int pages_mend_value(const char *path, const void *value, size_t size, size_t page_size, uintptr_t origin,
+                     struct error *error)
+{
+    const uint64_t offset = (uintptr_t)value - sizeof(struct page_header) - origin;
+    const uint64_t pages = pages_of_value(page_size, size);
+    const struct page_header header = {.number = offset / page_size,
+                                       .flags = PAGE_OVERFLOW,
+                                       .lower = (uint16_t)pages,
+                                       .upper = (uint16_t)(pages >> 16)};
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    if (file < 0)
+        return error_system(error, "%s", path);
+    int result = pwrite(file, &header, sizeof header, (off_t)offset) == sizeof header && fdatasync(file) == 0
+                     ? 0
+                     : error_system(error, "%s: page %" PRIu64, path, header.number);
+    close(file);
+    return result;
+}
+
 /* ---- walking ---- */
 
 struct bytes {

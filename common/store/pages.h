@@ -35,4 +35,8 @@ uintptr_t pages_origin(const void *address, size_t page_size);
  * True for small values, which lie among others in a leaf. */
 bool pages_value_is_right(const void *value, size_t size, size_t page_size, uintptr_t origin);
 
+/* Writes that header again, into the file, for a value at its right place in the map. */
+int pages_mend_value(const char *path, const void *value, size_t size, size_t page_size, uintptr_t origin,
+                     struct error *error);
+
 #endif

@@ -11,6 +11,7 @@
 #include "common/store/format.h"
 #include "common/store/internal.h"
 #include "common/store/manifest.h"
+#include "common/store/pages.h"
 
 #define KEY_VERSION  "version"
 #define KEY_MANIFEST "manifest"
@@ -256,6 +257,23 @@ int store_snapshot(const struct store *store, MDB_txn **snapshot, struct error *
 {
     int code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, snapshot);
     return code ? environment_error(error, code, "%s: cannot be read", store->path) : 0;
+}
+
+int store_find_map(const struct store *store, MDB_txn *snapshot, struct map_place *map, struct error *error)
+{
+    MDB_cursor *cursor;
+    MDB_val key;
+    MDB_stat stat;
+    mdb_env_stat(store->env, &stat);
+    map->page_size = stat.ms_psize;
+    int code = mdb_cursor_open(snapshot, store->meta, &cursor);
+    if (code == 0) {
+        code = mdb_cursor_get(cursor, &key, NULL, MDB_FIRST);
+        if (code == 0)
+            map->origin = pages_origin(key.mv_data, stat.ms_psize);
+        mdb_cursor_close(cursor);
+    }
+    return code ? environment_error(error, code, "%s", store->path) : 0;
 }
 
 static int load(struct store *store, struct error *error)

@@ -49,7 +49,7 @@ int store_put(struct store *store, MDB_dbi database, const void *key, size_t key
     return 0;
 }
 
-int store_begin(struct store *store, struct error *error)
+int store_check_idle(const struct store *store, struct error *error)
 {
     if (store->mode != STORE_WRITE)
         return error_set(error, "%s: is open for reading only", store->path);
@@ -57,6 +57,13 @@ int store_begin(struct store *store, struct error *error)
         return error_set(error, "%s: an earlier commit failed; open the store again", store->path);
     if (store->writing)
         return error_set(error, "%s: a transaction is open already", store->path);
+    return 0;
+}
+
+int store_begin(struct store *store, struct error *error)
+{
+    if (store_check_idle(store, error) < 0)
+        return -1;
     if (store_is_sealed(store))
         return error_set(error, "%s: the store is finished and sealed", store->path);
     store->writing = true;

@@ -82,7 +82,7 @@ void verify_problem_at(const struct verify_shared *shared, const struct verify_u
                        struct verify_problem *problem)
 {
     char name[TAP_NAME_SIZE + 8];
-    *problem = (struct verify_problem){.kind = VERIFY_STRUCTURE};
+    *problem = (struct verify_problem){.kind = unit->kind == UNIT_SOURCE ? VERIFY_SOURCE : VERIFY_STRUCTURE};
     name_database(shared, unit->database, name);
     if (unit->kind == UNIT_SEQUENCES) {
         problem->kind = unit->database == 0 ? VERIFY_TOKENS : VERIFY_RECORD;
@@ -106,8 +106,7 @@ struct verifier {
     struct store *store;
     struct reader *reader;
     float *states; /* [rows, hidden] */
-    size_t page_size;
-    uintptr_t origin; /* of LMDB's map */
+    struct map_place map;
 };
 
 static void send_problem(const struct verifier *verifier, const struct verify_unit *unit, uint64_t value,
@@ -128,7 +127,8 @@ static void count_value(struct verifier *verifier, size_t size)
 /* Where pages are not what they should be, the survey has said so already. */
 static int check_pages(const struct verifier *verifier, const void *value, size_t size, struct error *error)
 {
-    if (verifier->shared->damaged || pages_value_is_right(value, size, verifier->page_size, verifier->origin))
+    if (verifier->shared->damaged ||
+        pages_value_is_right(value, size, verifier->map.page_size, verifier->map.origin))
         return 0;
     return error_set(error, "the page before the value is damaged");
 }
@@ -306,28 +306,11 @@ static void read_parameters(struct verifier *verifier)
                        usage.values, found);
 }
 
-/* The map's beginning, from a page that the survey has found right: a leaf of meta, around a key. */
-static int find_origin(struct verifier *verifier, struct error *error)
-{
-    MDB_cursor *cursor;
-    MDB_val key;
-    MDB_stat stat;
-    mdb_env_stat(verifier->store->env, &stat);
-    verifier->page_size = stat.ms_psize;
-    int code = mdb_cursor_open(verifier->reader->snapshot, verifier->store->meta, &cursor);
-    if (code == 0) {
-        code = mdb_cursor_get(cursor, &key, NULL, MDB_FIRST);
-        if (code == 0)
-            verifier->origin = pages_origin(key.mv_data, stat.ms_psize);
-        mdb_cursor_close(cursor);
-    }
-    return code ? environment_error(error, code, "%s", store_path(verifier->store)) : 0;
-}
-
 static int verifier_open(struct verifier *verifier, const char *path, struct error *error)
 {
     if (store_open(path, STORE_READ, &verifier->store, error) < 0 ||
-        reader_open(verifier->store, &verifier->reader, error) < 0 || find_origin(verifier, error) < 0)
+        reader_open(verifier->store, &verifier->reader, error) < 0 ||
+        store_find_map(verifier->store, verifier->reader->snapshot, &verifier->map, error) < 0)
         return -1;
     const struct store_info *info = store_info(verifier->store);
     return array_alloc(&verifier->states, (size_t)info->rows * (size_t)info->hidden, error);

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# repair.sh: cache repair on a store with damaged records: they come back to the byte, and only they.
+. "$(dirname "$0")/lib.sh"
+tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens
+ids=$work/ids.u16
+perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 4000)' >"$ids"
+run 0 extract --model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 600 --seq-len 128 \
+    --taps 0,1,1.mid,final --out "$work/whole" || exit 1
+
+# flip STORE OFFSET TAP...: one bit, so many bytes behind the beginning of a record; a tap is LAYER/MID/SPLIT/INDEX
+flip() {
+    perl -e '
+        my ($path, $offset, @wanted) = @ARGV;
+        open my $file, "+<:raw", $path or die; local $/; my $bytes = <$file>;
+        for (@wanted) {
+            my ($layer, $mid, $split, $index) = split m{/};
+            my $pattern = "OFRR" . "." x 14 . quotemeta(pack "CCVQ<", $mid, $split, $layer, $index);
+            $bytes =~ /$pattern/sg or die "no record $_";
+            my $at = $-[0] + $offset;
+            seek $file, $at, 0; print $file chr(ord(substr $bytes, $at, 1) ^ 4); pos($bytes) = 0;
+        }' "$1/data.mdb" "${@:2}"
+}
+
+fresh() { rm -rf "$work/broken" && cp -r "$work/whole" "$work/broken"; }
+
+# The stores export the same states at every tap, and verify has nothing to say.
+same_stores() {
+    local tap
+    run 0 cache verify "$1" "$2" || return 1
+    for tap in 0 1 1.mid final; do
+        run 0 cache export --tap "$tap" --out "$work/a" "$1" && run 0 cache export --tap "$tap" --out "$work/b" "$2" &&
+            cmp "$work/a" "$work/b" || return 1
+    done
+}
+
+nothing_to_repair() {
+    fresh && run 0 cache repair --model "$tiny" "$work/broken" && says out ": 0 records were computed again, 0 problems" &&
+        cmp "$work/whole/data.mdb" "$work/broken/data.mdb"
+}
+
+# Two taps of one sequence, one of another, one held out: in payloads and in a header.
+damaged_records() {
+    fresh && flip "$work/broken" 90 1/0/0/7 2/0/0/7 1/1/0/24 0/0/1/3 && flip "$work/broken" 30 2/0/1/2 &&
+        run 1 cache verify "$work/broken" && says out "tap 0, held-out sequence 3: the record is damaged" &&
+        run 0 cache repair --model "$tiny" "$work/broken" && says out ": 5 records were computed again, 0 problems" &&
+        [ -e "$work/broken/sealed" ] && same_stores "$work/whole" "$work/broken"
+}
+
+# Flags and number that LMDB keeps before a large value, which it would believe when it frees the pages.
+damaged_page_header() {
+    fresh && flip "$work/broken" -6 1/0/0/9 && flip "$work/broken" -16 1/0/0/10 && run 1 cache verify "$work/broken" &&
+        says out "train sequence 9: the page before the value is damaged" &&
+        run 0 cache repair --model "$tiny" "$work/broken" && says out ": 2 records" &&
+        same_stores "$work/whole" "$work/broken"
+}
+
+damaged_tokens() {
+    fresh && perl -e '
+        open my $file, "+<:raw", $ARGV[0] or die; local $/; my $bytes = <$file>;
+        $bytes =~ /OFRT..\0.\x06\0{7}/s or die; seek $file, $-[0] + 40, 0; print $file "\7";' "$work/broken/data.mdb" &&
+        flip "$work/broken" 90 1/0/0/6 1/0/0/8 && run 1 cache repair --model "$tiny" "$work/broken" &&
+        says out "tokens of train sequence 6: the tokens are damaged" && says out "only the corpus has them" &&
+        says out "tap 1, train sequence 6: cannot be computed without its tokens" &&
+        says out ": 1 records were computed again, 2 problems are left"
+}
+
+damaged_structure() {
+    fresh && perl -e '
+        open my $file, "+<:raw", $ARGV[0] or die; local $/; my $bytes = <$file>;
+        for (my $page = 2; $page * 4096 < length $bytes; $page++) {
+            next if unpack("v", substr $bytes, $page * 4096 + 10, 2) != 1;
+            seek $file, $page * 4096 + 12, 0; print $file "\x11\x11"; }' "$work/broken/data.mdb" &&
+        cp "$work/broken/data.mdb" "$work/before" && run 1 cache repair --model "$tiny" "$work/broken" &&
+        says err "the structure is damaged, not only records: nothing was changed" &&
+        cmp "$work/broken/data.mdb" "$work/before"
+}
+
+refusals() {
+    fresh && flip "$work/broken" 90 1/0/0/7 && run 2 cache repair "$work/broken" && says err "--model is missing" &&
+        run 1 cache repair --model tests/golden/gguf-qwen2.gguf "$work/broken" && says err "has the fingerprint" &&
+        run 1 cache repair --model "$tiny" --device ref "$work/broken" && says err "here they are ref" &&
+        run 0 cache repair --model "$tiny" --device ref --allow-numerics "$work/broken" && says err "warning: records of" &&
+        run 0 cache verify "$work/broken" && run 0 cache info "$work/broken" && says out "repaired    in part with the numerics ref"
+}
+
+check nothing_to_repair
+check damaged_records
+check damaged_page_header
+check damaged_tokens
+check damaged_structure
+check refusals
+finish
