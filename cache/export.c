@@ -178,7 +178,7 @@ static int open_store(struct export *export, struct error *error)
     if (shards_open((const char *const *)command->paths, command->count, &export->shards, error) < 0)
         return -1;
     const struct store_info *info = shards_info(export->shards);
-    if (tap_parse(command->tap, info->layers, &tap, error) < 0 ||
+    if (tap_parse_stored(command->tap, info->layers, &tap, error) < 0 ||
         (export->tap = shards_find_tap(export->shards, tap, error)) < 0 ||
         shards_reader_open(export->shards, &export->reader, error) < 0 ||
         array_alloc(&export->ids, info->rows + 1, error) < 0 ||

@@ -11,6 +11,7 @@
 #include "common/base/memory.h"
 #include "common/base/option.h"
 #include "common/base/progress.h"
+#include "common/head/teacher.h"
 #include "common/model/pass.h"
 #include "common/store/repair.h"
 #include "common/store/verify.h"
@@ -26,15 +27,14 @@ struct repair_command {
     bool allow_numerics;
 };
 
-/* A damaged record. */
-struct target {
+struct damaged_record {
     struct sequence sequence;
     int tap;
 };
 
 struct repair {
     const struct repair_command *command;
-    struct target *targets; /* [count], by sequence and tap once they are sorted */
+    struct damaged_record *damaged; /* [count], by sequence and tap once they are sorted */
     size_t count, capacity;
     uint64_t others; /* problems that are no records */
     bool structure;
@@ -51,10 +51,12 @@ struct repair {
     struct codec_worker *worker;
     int32_t *ids; /* [batch * rows + 1] */
     float *states; /* [rows, hidden] */
+    struct teacher *teacher; /* when a target is damaged, and: */
+    struct target_row *values; /* [rows] */
     unsigned char *record;
     size_t record_capacity;
-    size_t next; /* target */
-    size_t *calls; /* [group + 1] the first target of each call, and of the one behind the last */
+    size_t next; /* in `damaged` */
+    size_t *calls; /* [group + 1] the first record of each call, and of the one behind the last */
     struct progress progress;
     uint64_t done;
 };
@@ -92,8 +94,8 @@ static void take_problem(void *context, const struct verify_problem *problem)
     struct repair *repair = context;
     if (problem->kind == VERIFY_RECORD) {
         if (!repair->failed &&
-            array_grow(&repair->targets, &repair->capacity, repair->count + 1, &repair->error) == 0)
-            repair->targets[repair->count++] = (struct target){problem->sequence, problem->tap};
+            array_grow(&repair->damaged, &repair->capacity, repair->count + 1, &repair->error) == 0)
+            repair->damaged[repair->count++] = (struct damaged_record){problem->sequence, problem->tap};
         else
             repair->failed = true;
         return;
@@ -104,9 +106,9 @@ static void take_problem(void *context, const struct verify_problem *problem)
            problem->kind == VERIFY_TOKENS ? ": only the corpus has them: extract into another store" : "");
 }
 
-static int compare_targets(const void *a, const void *b)
+static int compare_damaged(const void *a, const void *b)
 {
-    const struct target *x = a, *y = b;
+    const struct damaged_record *x = a, *y = b;
     if (x->sequence.split != y->sequence.split)
         return x->sequence.split < y->sequence.split ? -1 : 1;
     if (x->sequence.index != y->sequence.index)
@@ -114,7 +116,7 @@ static int compare_targets(const void *a, const void *b)
     return x->tap - y->tap;
 }
 
-static bool same_sequence(const struct target *a, const struct target *b)
+static bool same_sequence(const struct damaged_record *a, const struct damaged_record *b)
 {
     return a->sequence.split == b->sequence.split && a->sequence.index == b->sequence.index;
 }
@@ -134,7 +136,7 @@ static int find_damage(struct repair *repair, struct error *error)
                          "%s: the structure is damaged, not only records: nothing was changed; extract again "
                          "into another store",
                          repair->command->path);
-    qsort(repair->targets, repair->count, sizeof *repair->targets, compare_targets);
+    qsort(repair->damaged, repair->count, sizeof *repair->damaged, compare_damaged);
     return 0;
 }
 
@@ -209,40 +211,45 @@ static int open_pass(struct repair *repair, struct error *error)
     const size_t group = most < 1 ? 1 : most < wanted ? most : wanted;
     int last = 0;
     for (size_t i = 0; i < repair->count; i++)
-        last = repair->targets[i].tap > last ? repair->targets[i].tap : last;
+        last = repair->damaged[i].tap > last ? repair->damaged[i].tap : last;
+    const bool target = last == store_find_target(info);
     repair->shape = (struct pass_shape){.rows = info->rows,
                                         .batch = batch,
                                         .group = (int)group,
-                                        .layers = info->tap[last].layer,
+                                        .layers = target ? info->layers : info->tap[last].layer,
                                         .half = info->tap[last].mid};
     if (array_alloc(&repair->calls, group + 1, error) < 0 ||
         array_alloc(&repair->ids, (size_t)batch * (size_t)info->rows + 1, error) < 0 ||
         array_alloc(&repair->states, (size_t)info->rows * (size_t)info->hidden, error) < 0 ||
         codec_worker_create(&repair->worker, error) < 0)
         return -1;
+    if (target &&
+        (array_alloc(&repair->values, info->rows, error) < 0 ||
+         teacher_open(repair->model, repair->backend, info->rows, false, &repair->teacher, error) < 0))
+        return -1;
     return pass_open(repair->model, repair->backend, &repair->shape, &repair->pass, error);
 }
 
 /* ---- computing ---- */
 
-/* Behind the last target of the sequence that target number `first` belongs to. */
+/* Behind the last record of the sequence that record number `first` belongs to. */
 static size_t sequence_end(const struct repair *repair, size_t first)
 {
     size_t end = first + 1;
-    while (end < repair->count && same_sequence(&repair->targets[first], &repair->targets[end]))
+    while (end < repair->count && same_sequence(&repair->damaged[first], &repair->damaged[end]))
         end++;
     return end;
 }
 
-static void print_target(const struct repair *repair, const struct target *target)
+static void print_damaged(const struct repair *repair, const struct damaged_record *wanted)
 {
     const struct store_info *info = store_info(repair->store);
     char name[TAP_NAME_SIZE];
-    tap_name(info->tap[target->tap], info->layers, name);
-    printf("tap %s, %s sequence %" PRIu64, name, split_name(target->sequence.split), target->sequence.index);
+    tap_name(info->tap[wanted->tap], info->layers, name);
+    printf("tap %s, %s sequence %" PRIu64, name, split_name(wanted->sequence.split), wanted->sequence.index);
 }
 
-/* Targets whose tokens are damaged, too, are left out, and said to be. */
+/* Records whose tokens are damaged, too, are left out, and said to be. */
 static int drop_without_tokens(struct repair *repair, struct error *error)
 {
     struct reader *reader;
@@ -252,12 +259,12 @@ static int drop_without_tokens(struct repair *repair, struct error *error)
         return -1;
     for (size_t first = 0, end; first < repair->count; first = end) {
         end = sequence_end(repair, first);
-        const bool there = reader_tokens(reader, repair->targets[first].sequence, repair->ids, &damage) == 0;
+        const bool there = reader_tokens(reader, repair->damaged[first].sequence, repair->ids, &damage) == 0;
         for (size_t i = first; i < end; i++) {
             if (there)
-                repair->targets[kept++] = repair->targets[i];
+                repair->damaged[kept++] = repair->damaged[i];
             else {
-                print_target(repair, &repair->targets[i]);
+                print_damaged(repair, &repair->damaged[i]);
                 printf(": cannot be computed without its tokens\n");
                 repair->others++;
             }
@@ -268,7 +275,7 @@ static int drop_without_tokens(struct repair *repair, struct error *error)
     return 0;
 }
 
-/* Adds calls to the pass until it is full or no target is left, and returns how many. */
+/* Adds calls to the pass until it is full or no record is left, and returns how many. */
 static int add_calls(struct repair *repair, struct error *error)
 {
     const struct pass_shape *shape = &repair->shape;
@@ -281,7 +288,7 @@ static int add_calls(struct repair *repair, struct error *error)
         repair->calls[calls] = repair->next;
         for (; result == 0 && sequences < shape->batch && repair->next < repair->count; sequences++) {
             int32_t *ids = repair->ids + (size_t)sequences * (size_t)shape->rows; /* the label is overwritten */
-            result = reader_tokens(reader, repair->targets[repair->next].sequence, ids, error);
+            result = reader_tokens(reader, repair->damaged[repair->next].sequence, ids, error);
             repair->next = sequence_end(repair, repair->next);
         }
         pass_add(repair->pass, repair->ids, sequences);
@@ -300,21 +307,53 @@ static int commit(struct repair *repair, struct error *error)
     return store_commit(repair->store, error);
 }
 
-static int put_states(struct repair *repair, const struct target *target, struct error *error)
+/* Codes what was computed of a record: states, and of a target its values. */
+static int encode(struct repair *repair, const struct damaged_record *wanted, size_t *size, struct error *error)
 {
     const struct store_info *info = store_info(repair->store);
+    const struct tap tap = info->tap[wanted->tap];
     const struct coder *coder;
+    if (store_coder(repair->store, wanted->tap, &coder, error) < 0)
+        return -1;
+    if (wanted->tap == store_find_target(info))
+        return target_encode(repair->worker, coder, tap, wanted->sequence, repair->values, repair->states,
+                             info->rows, &repair->record, &repair->record_capacity, size, NULL, error);
+    return record_encode(repair->worker, coder, tap, wanted->sequence, repair->states, info->rows,
+                         &repair->record, &repair->record_capacity, size, NULL, error);
+}
+
+static int put_record(struct repair *repair, const struct damaged_record *wanted, struct error *error)
+{
     size_t size;
-    if (store_coder(repair->store, target->tap, &coder, error) < 0 ||
-        record_encode(repair->worker, coder, info->tap[target->tap], target->sequence, repair->states,
-                      info->rows, &repair->record, &repair->record_capacity, &size, NULL, error) < 0 ||
-        (!repair->open && repair_begin(repair->store, error) < 0))
+    if (encode(repair, wanted, &size, error) < 0 || (!repair->open && repair_begin(repair->store, error) < 0))
         return -1;
     repair->open = true;
-    if (repair_put_record(repair->store, target->tap, target->sequence, repair->record, size, error) < 0)
+    if (repair_put_record(repair->store, wanted->tap, wanted->sequence, repair->record, size, error) < 0)
         return -1;
     progress_update(&repair->progress, ++repair->done);
     return store_pending(repair->store) >= COMMIT_BYTES ? commit(repair, error) : 0;
+}
+
+/* What the full model makes of a sequence's last states. */
+static int ask_teacher(struct repair *repair, struct sequence sequence, struct queue *queue,
+                       struct matrix states, struct matrix *u, struct error *error)
+{
+    struct reader *reader;
+    if (reader_open(repair->store, &reader, error) < 0)
+        return -1;
+    int result = reader_tokens(reader, sequence, repair->ids, error);
+    reader_close(reader);
+    if (result < 0)
+        return -1;
+    return teacher_ask(repair->teacher, queue, states, repair->ids + 1, repair->values, u, error);
+}
+
+/* Whether a tap's record is made of the states that a visit sees. */
+static bool is_made_here(const struct store_info *info, int tap, int layer, bool mid)
+{
+    if (tap == store_find_target(info))
+        return layer == info->layers && !mid;
+    return tap_compare(info->tap[tap], (struct tap){layer, mid}) == 0;
 }
 
 static int visit(void *context, int call, int layer, bool mid, struct queue *queue, struct matrix states,
@@ -326,13 +365,17 @@ static int visit(void *context, int call, int layer, bool mid, struct queue *que
     if (cli_interrupted())
         return error_set(error, "interrupted; what was repaired is kept");
     for (size_t i = repair->calls[call]; i < repair->calls[call + 1]; i++) {
-        const struct target *target = &repair->targets[i];
-        if (i > repair->calls[call] && !same_sequence(target - 1, target))
+        const struct damaged_record *wanted = &repair->damaged[i];
+        if (i > repair->calls[call] && !same_sequence(wanted - 1, wanted))
             row += info->rows;
-        if (tap_compare(info->tap[target->tap], (struct tap){layer, mid}) != 0)
+        if (!is_made_here(info, wanted->tap, layer, mid))
             continue;
-        op_read(queue, matrix_rows(states, row, info->rows), repair->states);
-        if (queue_wait(queue, error) < 0 || put_states(repair, target, error) < 0)
+        struct matrix made = matrix_rows(states, row, info->rows);
+        if (wanted->tap == store_find_target(info) &&
+            ask_teacher(repair, wanted->sequence, queue, made, &made, error) < 0)
+            return -1;
+        op_read(queue, made, repair->states);
+        if (queue_wait(queue, error) < 0 || put_record(repair, wanted, error) < 0)
             return -1;
     }
     return 0;
@@ -347,8 +390,16 @@ static int check_repaired(struct repair *repair, struct error *error)
     int result = 0;
     for (size_t i = 0; i < repair->count && result == 0; i++)
         result =
-            reader_states(reader, repair->targets[i].tap, repair->targets[i].sequence, repair->states, error);
+            reader_states(reader, repair->damaged[i].tap, repair->damaged[i].sequence, repair->states, error);
     reader_close(reader);
+    return result;
+}
+
+static int run_calls(struct repair *repair, struct error *error)
+{
+    int result = pass_run(repair->pass, visit, repair, error);
+    if (repair->teacher)
+        teacher_rest(repair->teacher);
     return result;
 }
 
@@ -358,7 +409,7 @@ static int compute(struct repair *repair, struct error *error)
     int result = 0, calls;
     progress_start(&repair->progress, "repair", "records", repair->count);
     while (result == 0 && (calls = add_calls(repair, error)) != 0)
-        result = calls < 0 ? -1 : pass_run(repair->pass, visit, repair, error);
+        result = calls < 0 ? -1 : run_calls(repair, error);
     progress_finish(&repair->progress);
     if (repair->open && commit(repair, result == 0 ? error : &uncommitted) < 0)
         result = -1;
@@ -382,14 +433,16 @@ static int open_all(struct repair *repair, struct error *error)
 static void close_all(struct repair *repair)
 {
     pass_close(repair->pass);
+    teacher_close(repair->teacher);
     backend_close(repair->backend);
     model_close(repair->model);
     store_close(repair->store);
     codec_worker_destroy(repair->worker);
-    free(repair->targets);
+    free(repair->damaged);
     free(repair->calls);
     free(repair->ids);
     free(repair->states);
+    free(repair->values);
     free(repair->record);
 }
 

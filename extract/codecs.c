@@ -22,7 +22,7 @@ static const char *split_item(char *item, const char **tap)
 static int find_tap(const char *name, const struct tap *tap, int taps, int layers, struct error *error)
 {
     struct tap wanted;
-    if (tap_parse(name, layers, &wanted, error) < 0)
+    if (tap_parse_stored(name, layers, &wanted, error) < 0)
         return -1;
     for (int i = 0; i < taps; i++)
         if (tap_compare(tap[i], wanted) == 0)
@@ -60,7 +60,7 @@ int codecs_parse(const char *text, const struct tap *tap, int taps, int layers, 
         result = codec_parse(DEFAULT_CODEC, &fallback, error);
     for (int i = 0; i < taps && result == 0; i++)
         if (!choices[i].codec)
-            choices[i] = fallback;
+            choices[i] = i > 0 && tap[i].layer > layers ? choices[i - 1] : fallback; /* the target as final */
     return result < 0 ? error_prefix(error, "--codec") : 0;
 }
 

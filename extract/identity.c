@@ -108,7 +108,7 @@ static const struct {
     {"--end-of-text", "corpus", "end_of_text", NULL},
     {"--seq-len", NULL, "rows", NULL},
     {"--shard", NULL, "shard", NULL},
-    {"--taps or --codec", NULL, "taps", NULL},
+    {"--taps, --no-target or --codec", NULL, "taps", NULL},
     {"--device, --math or the libraries (numerics)", NULL, "numerics", NULL},
 };
 

@@ -6,7 +6,7 @@
  *     corpus     "paths", "files", "bytes", "fingerprint", "field", "held_out" (share), "tokens" and
  *                "held_out_tokens" (caps, null: none), "end_of_text" (id)
  *     rows       tokens per sequence
- *     taps       [{"name", "codec"}], ascending
+ *     taps       [{"name", "codec"}], ascending, "target" at the end
  *     shard      {"index", "count"}, of several
  *     numerics   backend_identity
  *     command, version

@@ -38,8 +38,9 @@ static int fill_batch(struct inputs *inputs, struct input *batch, uint64_t index
     for (int i = 0; i < batch->sequences && result == 0; i++) {
         result = reader_tokens(reader, sequence_at(info, inputs->train, index + (uint64_t)i), inputs->sequence,
                                &inputs->error);
-        memcpy(batch->ids + (size_t)i * (size_t)inputs->rows, inputs->sequence,
-               (size_t)inputs->rows * sizeof *inputs->sequence);
+        const size_t rows = (size_t)inputs->rows, first = (size_t)i * rows;
+        memcpy(batch->ids + first, inputs->sequence, rows * sizeof *inputs->sequence);
+        memcpy(batch->labels + first, inputs->sequence + 1, rows * sizeof *inputs->sequence);
     }
     reader_close(reader);
     return result;
@@ -84,7 +85,9 @@ int inputs_open(struct store *store, uint64_t from, uint64_t to, int batch, stru
         array_alloc(&inputs->sequence, inputs->rows + 1, error) < 0)
         goto fail;
     for (int i = 0; i < AHEAD; i++) {
-        if (array_alloc(&inputs->batches[i].ids, (size_t)batch * (size_t)inputs->rows, error) < 0)
+        const size_t rows = (size_t)batch * (size_t)inputs->rows;
+        if (array_alloc(&inputs->batches[i].ids, rows, error) < 0 ||
+            array_alloc(&inputs->batches[i].labels, rows, error) < 0)
             goto fail;
         channel_send(inputs->unused, &inputs->batches[i], NULL);
     }
@@ -124,8 +127,10 @@ int inputs_close(struct inputs *inputs, struct stage *report, struct error *erro
     const int result = inputs->failed ? -1 : 0;
     if (result < 0)
         *error = inputs->error;
-    for (int i = 0; i < AHEAD; i++)
+    for (int i = 0; i < AHEAD; i++) {
         free(inputs->batches[i].ids);
+        free(inputs->batches[i].labels);
+    }
     free(inputs->sequence);
     channel_destroy(inputs->unused);
     channel_destroy(inputs->filled);

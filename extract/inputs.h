@@ -21,7 +21,8 @@
 struct input {
     uint64_t index; /* of the first sequence in store order */
     int sequences;
-    int32_t *ids; /* [sequences * rows]: the rows only, no labels */
+    int32_t *ids; /* [sequences * rows] */
+    int32_t *labels; /* [sequences * rows] the token after each of them */
 };
 
 struct inputs;

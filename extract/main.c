@@ -21,7 +21,7 @@ struct extraction {
     struct model *model;
     struct tokenizer *tokenizer; /* NULL: the corpus is token files, and the model's is not known */
     struct corpus_list list;
-    struct tap *tap; /* [taps], ascending */
+    struct tap *tap; /* [taps], ascending; the target at the end */
     struct codec_choice *codec; /* [taps] */
     int taps;
     int32_t end; /* the end-of-text id */
@@ -43,7 +43,7 @@ static int parse_taps(struct extraction *extraction, struct error *error)
     char **names, name[TAP_NAME_SIZE];
     if (parse_list(extraction->options->taps, &names, &extraction->taps, error) < 0)
         return error_prefix(error, "--taps");
-    int result = array_alloc(&extraction->tap, extraction->taps, error);
+    int result = array_alloc(&extraction->tap, extraction->taps + 1, error); /* and the target */
     for (int i = 0; i < extraction->taps && result == 0; i++)
         if ((result = tap_parse(names[i], layers, &extraction->tap[i], error)) < 0)
             error_prefix(error, "--taps");
@@ -72,12 +72,20 @@ static int choose_codecs(struct extraction *extraction, struct error *error)
 static int choose_taps(struct extraction *extraction, struct error *error)
 {
     const int layers = model_config(extraction->model)->layers;
-    if (array_alloc(&extraction->tap, 4, error) < 0)
+    if (array_alloc(&extraction->tap, 4 + 1, error) < 0) /* and the target */
         return -1;
     for (int i = 1; i <= 4; i++)
         if (layers * i / 4 > layers * (i - 1) / 4)
             extraction->tap[extraction->taps++].layer = layers * i / 4;
     return 0;
+}
+
+/* Behind final, unless it is not wanted. */
+static void add_target(struct extraction *extraction)
+{
+    const struct tap final = {.layer = model_config(extraction->model)->layers};
+    if (!extraction->options->no_target && tap_compare(extraction->tap[extraction->taps - 1], final) == 0)
+        extraction->tap[extraction->taps++] = tap_target(final.layer);
 }
 
 static int open_corpus(struct extraction *extraction, struct error *error)
@@ -148,8 +156,10 @@ static int open_inputs(struct extraction *extraction, struct error *error)
     if (model_open(options->model, &extraction->model, error) < 0)
         return error_prefix(error, "--model");
     if (check_length(extraction, error) < 0 ||
-        (options->taps ? parse_taps(extraction, error) : choose_taps(extraction, error)) < 0 ||
-        choose_codecs(extraction, error) < 0 || open_tokenizer(extraction, error) < 0 ||
+        (options->taps ? parse_taps(extraction, error) : choose_taps(extraction, error)) < 0)
+        return -1;
+    add_target(extraction);
+    if (choose_codecs(extraction, error) < 0 || open_tokenizer(extraction, error) < 0 ||
         choose_end(extraction, error) < 0)
         return -1;
     return backend_open(options->device, &wanted, &extraction->backend, error);

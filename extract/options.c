@@ -31,6 +31,7 @@ enum {
     OPTION_TOKEN_TYPE,
     OPTION_END_OF_TEXT,
     OPTION_TAPS,
+    OPTION_NO_TARGET,
     OPTION_CODEC,
     OPTION_OUT,
     OPTION_SHARD,
@@ -63,6 +64,9 @@ static const struct argp_option option_list[] = {
      "Where to read: 12: after layer 12, 12.mid: between its attention and its MLP, final; such as "
      "6,12.mid,final "
      "(four, evenly spaced)",
+     3},
+    {"no-target", OPTION_NO_TARGET, NULL, 0,
+     "With final: leave out what the full model says of each token, which heads are trained and measured by",
      3},
     {"codec", OPTION_CODEC, "LIST", 0,
      "How states are stored: raw:f32, raw (bf16), lossless (bf16), q8, klt:BITS or klt:kl=NATS; TAP=CODEC for "
@@ -167,6 +171,7 @@ static error_t parse_run_option(int key, char *text, struct parse *parse, struct
         options->rows = (int)option_integer(state, "seq-len", text, LEAST_ROWS, MOST_ROWS);
         break;
     case OPTION_TAPS: options->taps = text; break;
+    case OPTION_NO_TARGET: options->no_target = true; break;
     case OPTION_CODEC:
         check_codec(text, state);
         options->codec = text;

@@ -23,6 +23,7 @@ struct extract_options {
     double held_out; /* share of the documents of `corpus` */
     uint64_t tokens[SPLIT_COUNT]; /* the most of each split; UINT64_MAX: all */
     const char *taps; /* NULL: four, evenly spaced */
+    bool no_target;
     const char *codec; /* as codecs_parse takes it */
     int rows; /* tokens per sequence */
     int threads; /* 0: one per processor */

@@ -83,8 +83,12 @@ static int encode_job(struct encoder *encoder, struct job *job, struct error *er
     const struct sequence sequence = sequence_at(info, encoder->pipeline->train, job->index);
     if (check_finite(job, info, sequence, error) < 0)
         return -1;
-    return record_encode(encoder->worker, encoder->pipeline->coder[job->tap], info->tap[job->tap], sequence,
-                         job->states, info->rows, &job->record, &job->capacity, &job->size, NULL, error);
+    const struct coder *coder = encoder->pipeline->coder[job->tap];
+    if (job->tap == store_find_target(info))
+        return target_encode(encoder->worker, coder, info->tap[job->tap], sequence, job->values, job->states,
+                             info->rows, &job->record, &job->capacity, &job->size, NULL, error);
+    return record_encode(encoder->worker, coder, info->tap[job->tap], sequence, job->states, info->rows,
+                         &job->record, &job->capacity, &job->size, NULL, error);
 }
 
 static void *encoder_run(void *context)
@@ -185,6 +189,8 @@ static int make_jobs(struct pipeline *pipeline, int count, struct error *error)
         struct job *job = &pipeline->jobs[pipeline->job_count];
         if (array_alloc(&job->states, (size_t)info->rows * (size_t)info->hidden, error) < 0)
             return -1;
+        if (store_find_target(info) >= 0 && array_alloc(&job->values, info->rows, error) < 0)
+            return -1;
         channel_send(pipeline->unused, job, NULL);
     }
     return 0;
@@ -257,6 +263,7 @@ int pipeline_close(struct pipeline *pipeline, struct pipeline_report *report, st
         *error = pipeline->error;
     for (int i = 0; i < pipeline->job_count; i++) {
         free(pipeline->jobs[i].states);
+        free(pipeline->jobs[i].values);
         free(pipeline->jobs[i].record);
     }
     free(pipeline->jobs);

@@ -4,6 +4,8 @@
 
 #include "common/base/clock.h"
 #include "common/base/file.h"
+#include "common/head/teacher.h"
+#include "common/store/target.h"
 
 #define ACTIVATION_BYTES (64u << 20)
 #define MOST_ROWS        4096
@@ -41,7 +43,9 @@ int plan_make(const struct model_config *config, const struct store_info *info, 
     const uint64_t row_bytes = sizeof(float) * row_floats(config);
     const uint64_t state_bytes = sizeof(float) * rows * (uint64_t)config->hidden;
     const uint64_t layer_bytes = layer_values(config) * (math == MATH_BF16 ? 2 : 4);
-    const struct tap last = info->tap[info->taps - 1];
+    const bool target = store_find_target(info) >= 0;
+    const struct tap last = target ? (struct tap){.layer = config->layers} : info->tap[info->taps - 1];
+    const uint64_t output_bytes = target ? teacher_weight_bytes(config, math) : 0;
 
     *plan = (struct plan){.layers = last.layer, .half = last.mid, .resident = true, .group = 1};
     uint64_t most_rows = clamp(ACTIVATION_BYTES / row_bytes, 1, MOST_ROWS);
@@ -49,17 +53,20 @@ int plan_make(const struct model_config *config, const struct store_info *info, 
     plan->encoders = (int)clamp((uint64_t)threads, 1, MOST_ENCODERS);
     plan->jobs = (int)clamp(JOB_BYTES / (2 * state_bytes), (uint64_t)plan->encoders + 2,
                             2 * (uint64_t)plan->batch * (uint64_t)info->taps + (uint64_t)plan->encoders + 2);
-    plan->weights = layer_bytes * (uint64_t)plan->layers;
+    plan->weights = layer_bytes * (uint64_t)plan->layers + output_bytes;
 
     const uint64_t call_bytes = (uint64_t)plan->batch * state_bytes; /* the residuals of a call */
-    const uint64_t fixed =
-        PROCESS_BYTES + (uint64_t)plan->batch * rows * row_bytes + 2 * (uint64_t)plan->jobs * state_bytes;
+    const uint64_t fixed = PROCESS_BYTES + (uint64_t)plan->batch * rows * row_bytes +
+                           2 * (uint64_t)plan->jobs * state_bytes +
+                           (target ? teacher_working_bytes(config, (int64_t)plan->batch * info->rows) : 0);
     plan->peak = fixed + plan->weights;
     if (memory == 0 || plan->peak <= memory)
         return 0;
 
-    /* One layer prepared, and as much again of its file and of what preparing it takes. */
-    const uint64_t least = fixed + 2 * layer_bytes + call_bytes;
+    /* One layer prepared, and as much again of its file and of what preparing it takes; or that layer still,
+     * and the output weight in its two forms with as much of its file. */
+    const uint64_t layer_turn = 2 * layer_bytes, output_turn = layer_bytes + output_bytes / 2 * 3;
+    const uint64_t least = fixed + (output_turn > layer_turn ? output_turn : layer_turn) + call_bytes;
     char text[32];
     if (memory < least)
         return error_set(error, "--memory: this model needs at least %s",
@@ -73,6 +80,8 @@ int plan_make(const struct model_config *config, const struct store_info *info, 
 uint64_t plan_tap_bytes(const struct store_info *info, int tap, uint64_t sequences)
 {
     uint64_t record = sizeof(struct record_header) + info->codec[tap].codec->bound(info->rows, info->hidden);
+    if (tap == store_find_target(info))
+        record += (uint64_t)info->rows * sizeof(struct target_row);
     /* A record of LMDB's lies in whole pages behind a header of 16 bytes, and has a key. */
     uint64_t pages = (record + 16 + PAGE - 1) / PAGE;
     return sequences * (pages * PAGE + 64);

@@ -24,7 +24,8 @@ struct plan {
     bool resident;
     int jobs; /* host buffers of states [rows, hidden] */
     int encoders; /* threads */
-    uint64_t weights; /* bytes of the layers to run, in the compute type */
+    uint64_t
+        weights; /* bytes of the layers to run, and of the output weight for a target, in the compute type */
     uint64_t peak; /* bytes expected in all */
 };
 

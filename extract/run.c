@@ -1,11 +1,13 @@
 #include "extract/run.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/base/progress.h"
+#include "common/head/teacher.h"
 #include "common/model/pass.h"
 #include "extract/inputs.h"
 #include "extract/pipeline.h"
@@ -20,11 +22,15 @@ struct run {
     struct call {
         uint64_t index; /* of the first sequence in store order */
         int sequences;
+        int32_t *labels; /* [batch * rows] the token after each of its rows */
     } * calls; /* [group] */
+    int target; /* its place among the taps, or -1 */
+    struct teacher *teacher; /* with a target */
+    struct target_row *values; /* [batch * rows] the teacher's, of a call */
 
     struct inputs *inputs;
     struct pipeline *pipeline;
-    struct stage stage; /* of this thread */
+    struct stage stage, asking; /* of this thread: with the layers, with the teacher */
     struct progress progress;
     uint64_t records_before, tokens;
 };
@@ -35,6 +41,47 @@ static void update_progress(struct run *run)
 {
     const uint64_t records = run->records_before + pipeline_written(run->pipeline);
     progress_update(&run->progress, records / (uint64_t)run->info->taps * (uint64_t)run->info->rows);
+}
+
+/* Hands a tap's part of a call to the encoders, a job a sequence: states [rows of the call, hidden], and of the
+ * target its values. */
+static int submit(struct run *run, const struct call *call, int tap, struct queue *queue, struct matrix states,
+                  const struct target_row *values, struct stage *stage, struct error *error)
+{
+    const int rows = run->info->rows;
+    for (int i = 0; i < call->sequences; i++) {
+        const uint64_t index = call->index + (uint64_t)i;
+        if (index < run->stored[tap])
+            continue;
+        struct job *job = pipeline_job(run->pipeline, stage);
+        if (!job)
+            return error_set(error, "a later stage failed"); /* pipeline_close knows why */
+        job->tap = tap;
+        job->index = index;
+        if (values)
+            memcpy(job->values, values + (size_t)i * (size_t)rows, (size_t)rows * sizeof *values);
+        op_read(queue, matrix_rows(states, (int64_t)i * rows, rows), job->states);
+        if (queue_wait(queue, error) < 0)
+            return -1;
+        pipeline_submit(run->pipeline, job);
+    }
+    update_progress(run);
+    return 0;
+}
+
+/* What the full model makes of a call's last states. */
+static int read_target(struct run *run, const struct call *call, struct queue *queue, struct matrix states,
+                       struct error *error)
+{
+    const double started = clock_seconds(), waited = run->asking.waiting;
+    struct matrix u;
+    if (run->target < 0 || call->index + (uint64_t)call->sequences <= run->stored[run->target])
+        return 0;
+    if (teacher_ask(run->teacher, queue, states, call->labels, run->values, &u, error) < 0 ||
+        submit(run, call, run->target, queue, u, run->values, &run->asking, error) < 0)
+        return -1;
+    run->asking.busy += clock_seconds() - started - (run->asking.waiting - waited);
+    return 0;
 }
 
 /* Hands the states of a call to the encoders when there is a tap here. */
@@ -48,24 +95,9 @@ static int read_tap(void *context, int number, int layer, bool mid, struct queue
         return error_set(error, "interrupted; what was computed is kept: the same command goes on from there");
     while (tap < run->info->taps && tap_compare(run->info->tap[tap], (struct tap){layer, mid}) != 0)
         tap++;
-    if (tap == run->info->taps)
-        return 0;
-    for (int i = 0; i < call->sequences; i++) {
-        const uint64_t index = call->index + (uint64_t)i;
-        if (index < run->stored[tap])
-            continue;
-        struct job *job = pipeline_job(run->pipeline, &run->stage);
-        if (!job)
-            return error_set(error, "a later stage failed"); /* pipeline_close knows why */
-        job->tap = tap;
-        job->index = index;
-        op_read(queue, matrix_rows(states, (int64_t)i * run->info->rows, run->info->rows), job->states);
-        if (queue_wait(queue, error) < 0)
-            return -1;
-        pipeline_submit(run->pipeline, job);
-    }
-    update_progress(run);
-    return 0;
+    if (tap < run->info->taps && submit(run, call, tap, queue, states, NULL, &run->stage, error) < 0)
+        return -1;
+    return layer == run->info->layers && !mid ? read_target(run, call, queue, states, error) : 0;
 }
 
 /* Takes up to `group` calls from the reader; returns how many. */
@@ -76,7 +108,12 @@ static int add_calls(struct run *run)
         struct input *batch = inputs_next(run->inputs, &run->stage);
         if (!batch)
             break;
-        run->calls[count] = (struct call){batch->index, batch->sequences};
+        struct call *call = &run->calls[count];
+        call->index = batch->index;
+        call->sequences = batch->sequences;
+        if (run->teacher)
+            memcpy(call->labels, batch->labels,
+                   (size_t)(batch->sequences * run->info->rows) * sizeof *call->labels);
         pass_add(run->pass, batch->ids, batch->sequences);
         inputs_return(run->inputs, batch);
     }
@@ -89,6 +126,8 @@ static int compute(struct run *run, struct error *error)
     while ((count = add_calls(run)) > 0) {
         if (pass_run(run->pass, read_tap, run, error) < 0)
             return -1;
+        if (run->teacher)
+            teacher_rest(run->teacher);
         for (int i = 0; i < count; i++)
             run->tokens += (uint64_t)run->calls[i].sequences * (uint64_t)run->info->rows;
     }
@@ -112,14 +151,30 @@ static int find_start(struct run *run, const struct store *store, struct error *
     return 0;
 }
 
+static int open_teacher(struct run *run, const struct model *model, struct backend *backend,
+                        struct error *error)
+{
+    const struct plan *plan = run->plan;
+    const int64_t rows = (int64_t)plan->batch * run->info->rows;
+    if (run->target < 0)
+        return 0;
+    for (int i = 0; i < plan->group; i++)
+        if (array_alloc(&run->calls[i].labels, rows, error) < 0)
+            return -1;
+    if (array_alloc(&run->values, rows, error) < 0)
+        return -1;
+    return teacher_open(model, backend, rows, plan->resident, &run->teacher, error);
+}
+
 static int open_pass(struct run *run, const struct model *model, struct backend *backend, struct error *error)
 {
     const struct plan *plan = run->plan;
     const struct pass_shape shape = {run->info->rows, plan->batch, plan->group,
                                      plan->layers,    plan->half,  plan->resident};
-    if (pass_open(model, backend, &shape, &run->pass, error) < 0)
+    if (pass_open(model, backend, &shape, &run->pass, error) < 0 ||
+        array_alloc(&run->calls, plan->group, error) < 0)
         return -1;
-    return array_alloc(&run->calls, plan->group, error);
+    return open_teacher(run, model, backend, error);
 }
 
 /* Ends all threads; of several failures it returns the one that came first: a stage's, whose end made
@@ -140,7 +195,7 @@ int run_model(const struct model *model, struct backend *backend, struct store *
               struct run_report *report, struct error *error)
 {
     const double started = clock_seconds();
-    struct run run = {.info = store_info(store), .plan = plan};
+    struct run run = {.info = store_info(store), .plan = plan, .target = store_find_target(store_info(store))};
     *report = (struct run_report){0};
     int result = find_start(&run, store, error);
     if (result < 0 || run.from == run.total)
@@ -157,16 +212,22 @@ int run_model(const struct model *model, struct backend *backend, struct store *
         result = -1;
     else
         result = compute(&run, error);
-    run.stage.busy = clock_seconds() - loaded - run.stage.waiting;
+    run.stage.busy = clock_seconds() - loaded - run.stage.waiting - run.asking.busy - run.asking.waiting;
     result = close_stages(&run, result, report, error);
     progress_finish(&run.progress);
     report->compute = run.stage;
     report->compute.name = "compute";
+    report->target = run.asking;
+    report->target.name = run.teacher ? "target" : NULL;
     report->tokens = run.tokens;
 done:
     report->seconds = clock_seconds() - started;
     pass_close(run.pass);
+    teacher_close(run.teacher);
+    for (int i = 0; run.calls && i < plan->group; i++)
+        free(run.calls[i].labels);
     free(run.calls);
+    free(run.values);
     free(run.stored);
     return result;
 }

@@ -4,6 +4,9 @@
  *
  *     reader -> compute -> encoders -> writer
  *
+ * Behind the last layer the same thread computes the targets, from the states as they are before any codec
+ * (store/target.h says why); it is a stage of its own in the report.
+ *
  * The sequences go in store order, from the first that lacks a record. A record depends on its
  * sequence only, not on the ones computed with it, so wherever a run was stopped the next one makes
  * the same bytes.
@@ -22,7 +25,7 @@ struct run_report {
     uint64_t tokens; /* computed in this run */
     double seconds; /* loading the weights included */
     double loading; /* of those, loading weights */
-    struct stage read, compute, encode, write;
+    struct stage read, compute, target, encode, write; /* target: no name without one */
 };
 
 /* Nothing is computed when every record is there. A signal ends it early: an error that says how to go

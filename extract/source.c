@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/store/target.h"
+
 #define NOTE "sources"
 
 static int put_tensor(const struct model *model, struct store *store, int layer, enum tensor_role role,
@@ -32,7 +34,7 @@ static int put_all(const struct model *model, struct store *store, struct error 
         return -1;
     for (int i = 0; i < info->taps; i++) {
         const int layer = info->tap[i].layer;
-        if (layer == 0 || (i > 0 && info->tap[i - 1].layer == layer))
+        if (layer == 0 || i == store_find_target(info) || (i > 0 && info->tap[i - 1].layer == layer))
             continue;
         for (size_t r = 0; r < sizeof roles / sizeof *roles; r++)
             if (put_tensor(model, store, layer - 1, roles[r], error) < 0)

@@ -58,6 +58,7 @@ static void print_run(const struct summary *summary)
     printf("  %-10s %9.1f\n", "tokenize", summary->tokens->seconds);
     print_stage(&run->read);
     print_stage(&run->compute);
+    print_stage(&run->target);
     print_stage(&run->encode);
     print_stage(&run->write);
 }
@@ -85,7 +86,7 @@ static void print_text(const struct summary *summary, const uint64_t *bytes)
     if (summary->run->tokens > 0)
         print_run(summary);
     printf("peak memory %s", format_bytes((double)memory_peak(), text, sizeof text));
-    printf("; the layers' weights take %s%s; numerics: %s\n",
+    printf("; weights take %s%s; numerics: %s\n",
            format_bytes((double)summary->plan->weights, text, sizeof text),
            summary->plan->resident ? "" : " (loaded one by one)", summary->numerics);
 }
@@ -113,9 +114,10 @@ static int print_json(const struct summary *summary, const uint64_t *bytes, stru
 {
     const struct tokenize_result *tokens = summary->tokens;
     const struct run_report *run = summary->run;
-    json_t *stages = json_pack("{s:{s:f}, s:o, s:o, s:o, s:o}", "tokenize", "busy", tokens->seconds, "read",
-                               stage_to_json(&run->read), "compute", stage_to_json(&run->compute), "encode",
-                               stage_to_json(&run->encode), "write", stage_to_json(&run->write));
+    json_t *stages = json_pack("{s:{s:f}, s:o, s:o, s:o, s:o, s:o}", "tokenize", "busy", tokens->seconds,
+                               "read", stage_to_json(&run->read), "compute", stage_to_json(&run->compute),
+                               "target", stage_to_json(&run->target), "encode", stage_to_json(&run->encode),
+                               "write", stage_to_json(&run->write));
     json_t *object = json_pack(
         "{s:s, s:i, s:{s:I, s:I}, s:{s:I, s:I, s:I}, s:o, s:I, s:f, s:f, s:f, s:o, s:I, s:I, s:b, s:s}",
         "store", store_path(summary->store), "rows", store_info(summary->store)->rows, "sequences", "train",

@@ -15,13 +15,14 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
-#include "common/store/store.h"
+#include "common/store/target.h"
 
 /* One sequence at one tap, on its way from the model to the store. */
 struct job {
     int tap; /* its place in store_info */
     uint64_t index; /* of the sequence in store order: training, then held out */
-    float *states; /* [rows, hidden] */
+    float *states; /* [rows, hidden]; of the target u */
+    struct target_row *values; /* [rows], of the target */
     unsigned char *record; /* `size` bytes of `capacity` */
     size_t capacity, size;
     struct job *next; /* in a list of jobs */

@@ -6,17 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/store/store.h"
+#include "common/store/target.h"
 
-enum { FIXTURE_ROWS = 8, FIXTURE_HIDDEN = 640, FIXTURE_TAPS = 3 };
+enum { FIXTURE_ROWS = 8, FIXTURE_HIDDEN = 640, FIXTURE_TAPS = 4, FIXTURE_VOCAB = 1000 };
 
 static inline json_t *fixture_manifest(int shard, int shards)
 {
-    return json_pack("{s:{s:i, s:i, s:i, s:s}, s:i, s:[{s:s, s:s}, {s:s, s:s}, {s:s, s:s}], s:{s:i, s:i}, s:s}",
-                     "model", "layers", 4, "hidden", FIXTURE_HIDDEN, "vocab", 1000, "fingerprint",
-                     "0123456789abcdef", "rows", FIXTURE_ROWS, "taps", "name", "2", "codec", "lossless", "name",
-                     "2.mid", "codec", "raw", "name", "final", "codec", "raw:f32", "shard", "index", shard,
-                     "count", shards, "command", "extract --taps 2,2.mid,final");
+    return json_pack("{s:{s:i, s:i, s:i, s:s}, s:i, s:[{s:s, s:s}, {s:s, s:s}, {s:s, s:s}, {s:s, s:s}], "
+                     "s:{s:i, s:i}, s:s}",
+                     "model", "layers", 4, "hidden", FIXTURE_HIDDEN, "vocab", FIXTURE_VOCAB, "fingerprint",
+                     "0123456789abcdef", "rows", FIXTURE_ROWS, "taps", "name", "target", "codec", "lossless",
+                     "name", "2", "codec", "lossless", "name", "2.mid", "codec", "raw", "name", "final",
+                     "codec", "raw:f32", "shard", "index", shard, "count", shards, "command",
+                     "extract --taps 2,2.mid,final");
 }
 
 static inline void fixture_tokens(struct sequence sequence, int32_t ids[FIXTURE_ROWS + 1])
@@ -25,7 +27,7 @@ static inline void fixture_tokens(struct sequence sequence, int32_t ids[FIXTURE_
         ids[i] = (int32_t)((sequence.index * 131 + (uint64_t)i * 17 + (uint64_t)sequence.split * 500) % 1000);
 }
 
-/* Values that bf16 keeps, so that every codec gives them back. */
+/* Values that bf16 keeps, so that every codec gives them back; of the target u. */
 static inline void fixture_states(int tap, struct sequence sequence,
                                   float states[FIXTURE_ROWS * FIXTURE_HIDDEN])
 {
@@ -33,6 +35,17 @@ static inline void fixture_states(int tap, struct sequence sequence,
         uint64_t n =
             sequence.index * 7919 + (uint64_t)i * 31 + (uint64_t)tap * 977 + (uint64_t)sequence.split * 37;
         states[i] = bf16_to_f32((uint16_t)(0x3e00 + n % 512 + (n % 3 == 0 ? 0x8000 : 0)));
+    }
+}
+
+static inline void fixture_values(struct sequence sequence, struct target_row values[FIXTURE_ROWS])
+{
+    for (int i = 0; i < FIXTURE_ROWS; i++) {
+        const uint64_t n = sequence.index * 271 + (uint64_t)i * 13 + (uint64_t)sequence.split * 97;
+        values[i] = (struct target_row){.top = (int32_t)(n % FIXTURE_VOCAB),
+                                        .probability = (float)(n % 101) / 101,
+                                        .entropy = (float)(n % 37) / 8,
+                                        .loss = (float)(n % 53) / 16};
     }
 }
 
@@ -55,8 +68,16 @@ static inline int fixture_put_record(struct store *store, struct codec_worker *w
     if (store_coder(store, tap, &coder, error) < 0)
         return -1;
     fixture_states(tap, sequence, states);
-    int result = record_encode(worker, coder, info->tap[tap], sequence, states, FIXTURE_ROWS, &record,
+    int result;
+    if (tap == store_find_target(info)) {
+        struct target_row values[FIXTURE_ROWS];
+        fixture_values(sequence, values);
+        result = target_encode(worker, coder, info->tap[tap], sequence, values, states, FIXTURE_ROWS, &record,
                                &capacity, &size, NULL, error);
+    } else {
+        result = record_encode(worker, coder, info->tap[tap], sequence, states, FIXTURE_ROWS, &record,
+                               &capacity, &size, NULL, error);
+    }
     if (result == 0)
         result = store_put_record(store, tap, sequence, record, size, error);
     free(record);
@@ -96,6 +117,14 @@ static inline int fixture_check(struct reader *reader, int tap, struct sequence 
         return -1;
     if (memcmp(ids, expected_ids, sizeof ids) != 0 || memcmp(states, expected, sizeof states) != 0)
         return error_set(error, "read something else than was written");
+    if (tap == FIXTURE_TAPS - 1) {
+        struct target_row values[FIXTURE_ROWS], expected_values[FIXTURE_ROWS];
+        fixture_values(sequence, expected_values);
+        if (reader_target(reader, sequence, values, states, error) < 0)
+            return -1;
+        if (memcmp(values, expected_values, sizeof values) != 0 || memcmp(states, expected, sizeof states) != 0)
+            return error_set(error, "read another target than was written");
+    }
     return 0;
 }
 

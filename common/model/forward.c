@@ -391,6 +391,24 @@ int ends_load(const struct model *model, struct backend *backend, bool with_outp
     return 0;
 }
 
+int ends_load_output(const struct model *model, struct backend *backend, unsigned uses, struct ends **result,
+                     struct error *error)
+{
+    static const enum tensor_role output[] = {ROLE_OUTPUT};
+    struct ends *ends;
+    *result = NULL;
+    if (array_alloc(&ends, 1, error) < 0)
+        return -1;
+    ends->config = model_config(model);
+    if (prepare(model, 0, output, NULL, 1, backend, uses, &ends->output, error) < 0 ||
+        upload_vector(model, 0, ROLE_FINAL_NORM, backend, &ends->final_norm, error) < 0) {
+        ends_destroy(ends);
+        return -1;
+    }
+    *result = ends;
+    return 0;
+}
+
 void ends_destroy(struct ends *ends)
 {
     if (!ends)

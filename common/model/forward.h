@@ -68,6 +68,9 @@ struct ends; /* embedding, final norm, output weight, prepared */
  * no output weight beyond that (extraction never needs logits). */
 int ends_load(const struct model *model, struct backend *backend, bool with_output, unsigned uses,
               struct ends **ends, struct error *error);
+/* The final norm and the output weight alone: ends_embed is not for these. */
+int ends_load_output(const struct model *model, struct backend *backend, unsigned uses, struct ends **ends,
+                     struct error *error);
 void ends_destroy(struct ends *ends); /* NULL is fine */
 /* x [M, H] = embedding rows of ids [M, 1]. */
 void ends_embed(const struct ends *ends, struct queue *queue, struct matrix ids, struct matrix x);

@@ -12,7 +12,7 @@ static int parse_tap(const char *name, const json_t *object, struct store_info *
     struct tap tap;
     if (json_get_string(name, object, "name", &text, error) < 0 ||
         json_get_string(name, object, "codec", &codec_name, error) < 0 ||
-        tap_parse(text, info->layers, &tap, error) < 0)
+        tap_parse_stored(text, info->layers, &tap, error) < 0)
         return -1;
     struct codec_choice choice;
     if (codec_parse(codec_name, &choice, error) < 0)

@@ -5,6 +5,7 @@
 #include "common/store/environment.h"
 #include "common/store/format.h"
 #include "common/store/internal.h"
+#include "common/store/target.h"
 
 int reader_open(struct store *store, struct reader **result, struct error *error)
 {
@@ -13,8 +14,10 @@ int reader_open(struct store *store, struct reader **result, struct error *error
     if (array_alloc(&reader, 1, error) < 0)
         return -1;
     if (codec_worker_create(&reader->worker, error) < 0 ||
+        array_alloc(&reader->values, store->info.rows, error) < 0 ||
         store_snapshot(store, &reader->snapshot, error) < 0) {
         codec_worker_destroy(reader->worker);
+        free(reader->values);
         free(reader);
         return -1;
     }
@@ -31,6 +34,7 @@ void reader_close(struct reader *reader)
     mdb_txn_abort(reader->snapshot);
     atomic_fetch_sub(&reader->store->readers, 1);
     codec_worker_destroy(reader->worker);
+    free(reader->values);
     free(reader);
 }
 
@@ -59,12 +63,27 @@ int reader_record(struct reader *reader, int tap, struct sequence sequence, cons
     return 0;
 }
 
+static int check_target(struct reader *reader, struct sequence sequence, const void *value, size_t size,
+                        struct target_row *values, float *u, struct error *error)
+{
+    const struct store_info *info = &reader->store->info;
+    const int tap = store_find_target(info);
+    const struct coder *coder;
+    if (store_coder(reader->store, tap, &coder, error) < 0 ||
+        target_decode(reader->worker, coder, info->tap[tap], sequence, value, size, info->rows, info->vocab,
+                      values, u, error) < 0)
+        return store_name_record(reader->store, tap, sequence, error);
+    return 0;
+}
+
 int reader_check(struct reader *reader, int tap, struct sequence sequence, const void *value, size_t size,
                  float *states, struct error *error)
 {
     const struct store_info *info = &reader->store->info;
     if (tap == STORE_TOKENS)
         return tokens_decode(info, sequence, value, size, NULL, error);
+    if (tap == store_find_target(info))
+        return check_target(reader, sequence, value, size, reader->values, states, error);
     const struct coder *coder;
     if (store_coder(reader->store, tap, &coder, error) < 0 ||
         record_decode(reader->worker, coder, info->tap[tap], sequence, value, size, info->rows, states, error) <
@@ -92,6 +111,21 @@ int reader_states(struct reader *reader, int tap, struct sequence sequence, floa
     if (reader_record(reader, tap, sequence, &record, &size, error) < 0)
         return -1;
     if (reader_check(reader, tap, sequence, record, size, states, error) < 0)
+        return error_prefix(error, "%s", reader->store->path);
+    return 0;
+}
+
+int reader_target(struct reader *reader, struct sequence sequence, struct target_row *values, float *u,
+                  struct error *error)
+{
+    const int tap = store_find_target(&reader->store->info);
+    const void *record;
+    size_t size;
+    if (tap < 0)
+        return error_set(error, "%s: was made without a target", reader->store->path);
+    if (reader_record(reader, tap, sequence, &record, &size, error) < 0)
+        return -1;
+    if (check_target(reader, sequence, record, size, values, u, error) < 0)
         return error_prefix(error, "%s", reader->store->path);
     return 0;
 }

@@ -1,14 +1,17 @@
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "common/base/hash.h"
 #include "common/base/memory.h"
 #include "common/store/format.h"
+#include "common/store/target.h"
 
 #define RECORD_VERSION 1
 static const char record_magic[4] = {'O', 'F', 'R', 'R'};
 
 _Static_assert(sizeof(struct record_header) == 64, "the header is 64 bytes on every machine");
+_Static_assert(sizeof(struct target_row) == 16, "a row's values are 16 bytes on every machine");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "headers are written as they lie in memory");
 
 static uint64_t record_hash(struct record_header header, const void *payload)
@@ -37,25 +40,36 @@ static struct record_header header_of(const struct coder *coder, struct tap tap,
     return header;
 }
 
+/* front: bytes that stand before the coded states. */
+static int encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                  struct sequence sequence, const void *front, size_t front_size, const float *states,
+                  int64_t rows, unsigned char **record, size_t *capacity, size_t *size, double *loss,
+                  struct error *error)
+{
+    size_t coded, bound = coder_bound(coder, rows);
+    if (bound == 0)
+        return error_set(error, "%s has no shape [%" PRId64 ", %" PRId64 "]", coder_codec(coder)->name, rows,
+                         coder_cols(coder));
+    if (array_grow(record, capacity, sizeof(struct record_header) + front_size + bound, error) < 0)
+        return -1;
+    unsigned char *body = *record + sizeof(struct record_header);
+    if (coder_encode(coder, worker, states, rows, body + front_size, bound, &coded, loss, error) < 0)
+        return -1;
+    if (front_size > 0)
+        memcpy(body, front, front_size);
+
+    struct record_header header = header_of(coder, tap, sequence, rows, front_size + coded);
+    header.hash = record_hash(header, body);
+    memcpy(*record, &header, sizeof header);
+    *size = sizeof header + header.payload;
+    return 0;
+}
+
 int record_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
                   struct sequence sequence, const float *states, int64_t rows, unsigned char **record,
                   size_t *capacity, size_t *size, double *loss, struct error *error)
 {
-    size_t payload, bound = coder_bound(coder, rows);
-    if (bound == 0)
-        return error_set(error, "%s has no shape [%" PRId64 ", %" PRId64 "]", coder_codec(coder)->name, rows,
-                         coder_cols(coder));
-    if (array_grow(record, capacity, sizeof(struct record_header) + bound, error) < 0)
-        return -1;
-    unsigned char *body = *record + sizeof(struct record_header);
-    if (coder_encode(coder, worker, states, rows, body, bound, &payload, loss, error) < 0)
-        return -1;
-
-    struct record_header header = header_of(coder, tap, sequence, rows, payload);
-    header.hash = record_hash(header, body);
-    memcpy(*record, &header, sizeof header);
-    *size = sizeof header + payload;
-    return 0;
+    return encode(worker, coder, tap, sequence, NULL, 0, states, rows, record, capacity, size, loss, error);
 }
 
 int record_check_header(const struct coder *coder, struct tap tap, struct sequence sequence, const void *record,
@@ -89,15 +103,68 @@ int record_check_header(const struct coder *coder, struct tap tap, struct sequen
     return 0;
 }
 
+/* The record's payload, when all of it is as expected and its hash fits; else NULL. */
+static const unsigned char *check(const struct coder *coder, struct tap tap, struct sequence sequence,
+                                  const void *record, size_t size, int64_t rows, struct error *error)
+{
+    struct record_header header;
+    if (record_check_header(coder, tap, sequence, record, size, rows, &header, error) < 0)
+        return NULL;
+    const unsigned char *payload = (const unsigned char *)record + sizeof header;
+    if (record_hash(header, payload) == header.hash)
+        return payload;
+    error_set(error, "the record is damaged: its bytes do not match their hash");
+    return NULL;
+}
+
 int record_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
                   struct sequence sequence, const void *record, size_t size, int64_t rows, float *states,
                   struct error *error)
 {
-    struct record_header header;
-    if (record_check_header(coder, tap, sequence, record, size, rows, &header, error) < 0)
+    const unsigned char *payload = check(coder, tap, sequence, record, size, rows, error);
+    if (!payload || !states)
+        return payload ? 0 : -1;
+    return coder_decode(coder, worker, payload, size - sizeof(struct record_header), rows, states, error);
+}
+
+/* ---- targets ---- */
+
+int target_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                  struct sequence sequence, const struct target_row *values, const float *u, int64_t rows,
+                  unsigned char **record, size_t *capacity, size_t *size, double *loss, struct error *error)
+{
+    return encode(worker, coder, tap, sequence, values, (size_t)rows * sizeof *values, u, rows, record,
+                  capacity, size, loss, error);
+}
+
+static int check_values(const struct target_row *values, int64_t rows, int64_t vocab, struct error *error)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        const struct target_row *row = &values[r];
+        if (row->top < 0 || row->top >= vocab)
+            return error_set(error, "row %" PRId64 ": token %" PRId32 " is outside the vocabulary of %" PRId64,
+                             r, row->top, vocab);
+        if (!(row->probability >= 0 && row->probability <= 1) || !isfinite(row->entropy) ||
+            !isfinite(row->loss))
+            return error_set(error, "row %" PRId64 ": a probability of %g, an entropy of %g, a loss of %g", r,
+                             (double)row->probability, (double)row->entropy, (double)row->loss);
+    }
+    return 0;
+}
+
+int target_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                  struct sequence sequence, const void *record, size_t size, int64_t rows, int64_t vocab,
+                  struct target_row *values, float *u, struct error *error)
+{
+    const size_t before = (size_t)rows * sizeof *values;
+    const unsigned char *payload = check(coder, tap, sequence, record, size, rows, error);
+    if (!payload)
         return -1;
-    const unsigned char *payload = (const unsigned char *)record + sizeof header;
-    if (record_hash(header, payload) != header.hash)
-        return error_set(error, "the record is damaged: its bytes do not match their hash");
-    return states ? coder_decode(coder, worker, payload, header.payload, rows, states, error) : 0;
+    const size_t left = size - sizeof(struct record_header);
+    if (left < before)
+        return error_set(error, "the record's payload has %zu bytes, fewer than its rows' values", left);
+    memcpy(values, payload, before);
+    if (check_values(values, rows, vocab, error) < 0)
+        return -1;
+    return u ? coder_decode(coder, worker, payload + before, left - before, rows, u, error) : 0;
 }

@@ -197,3 +197,9 @@ int shards_reader_states(struct shards_reader *reader, int tap, struct sequence 
     return reader_states(reader->reader[sequence.index % (uint64_t)reader->count], tap, sequence, states,
                          error);
 }
+
+int shards_reader_target(struct shards_reader *reader, struct sequence sequence, struct target_row *values,
+                         float *u, struct error *error)
+{
+    return reader_target(reader->reader[sequence.index % (uint64_t)reader->count], sequence, values, u, error);
+}

@@ -9,6 +9,7 @@
 #define OFFRAMP_STORE_SHARDS_H
 
 #include "common/store/store.h"
+#include "common/store/target.h"
 
 struct shards;
 
@@ -39,5 +40,8 @@ int shards_reader_tokens(struct shards_reader *reader, struct sequence sequence,
                          struct error *error);
 int shards_reader_states(struct shards_reader *reader, int tap, struct sequence sequence, float *states,
                          struct error *error);
+/* As reader_target. */
+int shards_reader_target(struct shards_reader *reader, struct sequence sequence, struct target_row *values,
+                         float *u, struct error *error);
 
 #endif

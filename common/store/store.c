@@ -12,6 +12,7 @@
 #include "common/store/internal.h"
 #include "common/store/manifest.h"
 #include "common/store/pages.h"
+#include "common/store/target.h"
 
 #define KEY_VERSION  "version"
 #define KEY_MANIFEST "manifest"
@@ -60,6 +61,11 @@ int store_find_tap(const struct store *store, struct tap tap, struct error *erro
         error_set(error, "%s: there is no tap %s; the store has %s", store->path, name, names.data);
     string_free(&names);
     return -1;
+}
+
+int store_find_target(const struct store_info *info)
+{
+    return info->taps > 0 && info->tap[info->taps - 1].layer > info->layers ? info->taps - 1 : -1;
 }
 
 void store_progress_name(const struct store *store, int tap, char name[STATE_NAME_SIZE])

@@ -3,7 +3,7 @@
  * Named databases:
  *     meta      "version": u32; "manifest": JSON; "state": sequences, progress, notes, sealed or not
  *     tokens    sequence key -> rows+1 ids, document starts
- *     tap/NAME  sequence key -> record
+ *     tap/NAME  sequence key -> record; NAME may be "target" (target.h)
  *     source    name and piece -> part of a frozen tensor of the model (what heads copy)
  *     codec     tap -> parameters of its codec; only where a tap's codec has parameters
  * A sequence key is 8 bytes big-endian: the split in the top bit, then the index in its split.
@@ -74,7 +74,7 @@ struct record_header {
 };
 
 /* Codes states [rows, the coder's cols] into *record (grown with realloc as needed): header and payload.
- * *loss as coder_encode's, NULL: not wanted. */
+ * (Of targets: target_encode.) *loss as coder_encode's, NULL: not wanted. */
 int record_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
                   struct sequence sequence, const float *states, int64_t rows, unsigned char **record,
                   size_t *capacity, size_t *size, double *loss, struct error *error);
@@ -96,7 +96,7 @@ struct store_info {
     int rows; /* tokens per sequence, T */
     int shard, shards; /* this is shard 0 .. shards-1 */
     int taps;
-    struct tap *tap; /* [taps], ascending */
+    struct tap *tap; /* [taps], ascending; the last one may be the target */
     struct codec_choice *codec; /* [taps] */
 };
 
@@ -191,7 +191,7 @@ int reader_tokens(struct reader *reader, struct sequence sequence, int32_t *ids,
  * closed; not checked. */
 int reader_record(struct reader *reader, int tap, struct sequence sequence, const void **record, size_t *size,
                   struct error *error);
-/* Checked and decoded: states [rows, cols] f32. */
+/* Checked and decoded: states [rows, cols] f32; of the target its u (see reader_target). */
 int reader_states(struct reader *reader, int tap, struct sequence sequence, float *states, struct error *error);
 
 #endif

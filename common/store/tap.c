@@ -24,9 +24,24 @@ int tap_parse(const char *text, int layers, struct tap *tap, struct error *error
     return 0;
 }
 
+struct tap tap_target(int layers)
+{
+    return (struct tap){.layer = layers + 1};
+}
+
+int tap_parse_stored(const char *text, int layers, struct tap *tap, struct error *error)
+{
+    if (strcmp(text, "target") != 0)
+        return tap_parse(text, layers, tap, error);
+    *tap = tap_target(layers);
+    return 0;
+}
+
 void tap_name(struct tap tap, int layers, char name[TAP_NAME_SIZE])
 {
-    if (tap.layer == layers && !tap.mid)
+    if (layers >= 0 && tap.layer > layers)
+        snprintf(name, TAP_NAME_SIZE, "target");
+    else if (tap.layer == layers && !tap.mid)
         snprintf(name, TAP_NAME_SIZE, "final");
     else
         snprintf(name, TAP_NAME_SIZE, "%d%s", tap.layer, tap.mid ? ".mid" : "");

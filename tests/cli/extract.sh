@@ -86,8 +86,9 @@ refused() {
 changed_options() {
     head -c 3000 "$ids" >"$work/other.u16"
     refused "--seq-len: 16; this command has 32" --seq-len 32 &&
-        refused "--taps or --codec: 1.mid lossless, 1 lossless, final lossless; this command has 1 lossless" --taps 1 &&
-        refused "--taps or --codec" --codec raw && says err "this command has 1.mid raw" &&
+        refused "--taps, --no-target or --codec: 1.mid lossless, 1 lossless, final lossless, target lossless; this command has 1 lossless" --taps 1 &&
+        refused "--taps, --no-target or --codec" --no-target && says err "final lossless, target lossless; this command has" &&
+        says err "final lossless: give" && refused "--taps, --no-target or --codec" --codec raw && says err "this command has 1.mid raw" &&
         refused "--tokens: none; this command has 320" --tokens 320 &&
         refused "--held-out-tokens: 200; this command has 300" --held-out-tokens 300 &&
         refused "--end-of-text" --end-of-text 5 &&

@@ -27,7 +27,7 @@ fresh() { rm -rf "$work/broken" && cp -r "$work/whole" "$work/broken"; }
 same_stores() {
     local tap
     run 0 cache verify "$1" "$2" || return 1
-    for tap in 0 1 1.mid final; do
+    for tap in 0 1 1.mid final target; do
         run 0 cache export --tap "$tap" --out "$work/a" "$1" && run 0 cache export --tap "$tap" --out "$work/b" "$2" &&
             cmp "$work/a" "$work/b" || return 1
     done
@@ -44,6 +44,15 @@ damaged_records() {
         run 1 cache verify "$work/broken" && says out "tap 0, held-out sequence 3: the record is damaged" &&
         run 0 cache repair --model "$tiny" "$work/broken" && says out ": 5 records were computed again, 0 problems" &&
         [ -e "$work/broken/sealed" ] && same_stores "$work/whole" "$work/broken"
+}
+
+# The target alone, and one beside the states it is made of.
+damaged_targets() {
+    fresh && flip "$work/broken" 90 3/0/0/7 3/0/1/2 2/0/1/2 && flip "$work/broken" 3000 3/0/0/20 &&
+        run 1 cache verify "$work/broken" && says out "tap target, train sequence 7: the record is damaged" &&
+        says out "tap target, held-out sequence 2" && says out "tap target, train sequence 20" &&
+        run 0 cache repair --model "$tiny" "$work/broken" && says out ": 4 records were computed again, 0 problems" &&
+        same_stores "$work/whole" "$work/broken"
 }
 
 # Flags and number that LMDB keeps before a large value, which it would believe when it frees the pages.
@@ -85,6 +94,7 @@ refusals() {
 
 check nothing_to_repair
 check damaged_records
+check damaged_targets
 check damaged_page_header
 check damaged_tokens
 check damaged_structure

@@ -193,8 +193,9 @@ static int choose_memory(void)
 {
     struct model *opened;
     struct plan plan;
-    struct tap taps[] = {{0, false}, {5, true}, {5, false}, {12, true}, {12, false}}; /* TAPS */
-    const struct store_info info = {.hidden = model.hidden, .rows = ROWS, .taps = 5, .tap = taps};
+    struct tap taps[] = {{0, false}, {5, true}, {5, false}, {12, true}, {12, false}, tap_target(12)}; /* TAPS */
+    const struct store_info info = {
+        .layers = model.layers, .hidden = model.hidden, .rows = ROWS, .taps = 6, .tap = taps};
     if (model_open(setup.model, &opened, &error) < 0)
         return -1;
     int result = plan_make(model_config(opened), &info, MATH_F32, 2, 0, &plan, &error);

@@ -1,19 +1,22 @@
 /* extract.c: the whole of extract against Hugging Face transformers: the golden tokens as a token file,
- * every tap through raw:f32, read back from the store. */
+ * every tap through raw:f32, read back from the store; and the target, against what transformers' logits
+ * come to in double. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "common/base/file.h"
 #include "common/base/memory.h"
+#include "common/model/model.h"
 #include "common/model/safetensors.h"
-#include "common/store/store.h"
+#include "common/store/target.h"
 #include "tests/test.h"
 
 #define FOLDER "tests/golden/"
 #define TAPS   "0,1.mid,1,2.mid,final"
 
 /* As in golden/model.c: both sides compute in f32, in different orders. */
-#define TOLERANCE 1e-4
+#define TOLERANCE        1e-4
+#define TARGET_TOLERANCE 1e-4 /* of nats, of a probability, of a row's RMS of u */
 
 static struct error error;
 
@@ -91,6 +94,98 @@ static int check_tap(const struct golden *golden, struct reader *reader, int tap
     return 0;
 }
 
+/* What one row's logits come to, with W [vocab, hidden] f32. */
+static void expect_row(const float *logits, int vocab, const float *w, int hidden, int32_t label,
+                       struct target_row *values, double *u)
+{
+    double sum = 0, most = logits[0], expected = 0;
+    memset(u, 0, (size_t)hidden * sizeof *u);
+    *values = (struct target_row){0};
+    for (int v = 1; v < vocab; v++)
+        if (logits[v] > most) {
+            most = logits[v];
+            values->top = v;
+        }
+    for (int v = 0; v < vocab; v++)
+        sum += exp(logits[v] - most);
+    for (int v = 0; v < vocab; v++) {
+        const double q = exp(logits[v] - most) / sum;
+        expected += q * logits[v];
+        for (int c = 0; c < hidden; c++)
+            u[c] += q * w[(size_t)v * (size_t)hidden + (size_t)c];
+    }
+    values->probability = (float)(1 / sum);
+    values->entropy = (float)(most + log(sum) - expected);
+    values->loss = (float)(most + log(sum) - logits[label]);
+}
+
+static bool is_near(double found, double expected, double scale)
+{
+    return fabs(found - expected) <= TARGET_TOLERANCE * scale;
+}
+
+/* Of one sequence: logits [length, vocab]. */
+static int check_target_rows(const struct golden *golden, struct reader *reader, uint64_t index,
+                             const float *logits, int vocab, const float *w, const char *model,
+                             const char *device)
+{
+    const int rows = golden->length, hidden = golden->hidden;
+    const struct sequence sequence = {SPLIT_TRAIN, index};
+    struct target_row *values, expected;
+    float *u;
+    double *expected_u;
+    int32_t *ids;
+    int wrong = 0;
+    if (array_alloc(&values, rows, &error) < 0 || array_alloc(&u, rows * hidden, &error) < 0 ||
+        array_alloc(&expected_u, hidden, &error) < 0 || array_alloc(&ids, rows + 1, &error) < 0 ||
+        reader_tokens(reader, sequence, ids, &error) < 0 ||
+        reader_target(reader, sequence, values, u, &error) < 0)
+        return -1;
+    for (int r = 0; r < rows; r++) {
+        double squares = 0;
+        expect_row(logits + (size_t)r * (size_t)vocab, vocab, w, hidden, ids[r + 1], &expected, expected_u);
+        wrong += values[r].top != expected.top || !is_near(values[r].probability, expected.probability, 1) ||
+                 !is_near(values[r].entropy, expected.entropy, 1) || !is_near(values[r].loss, expected.loss, 1);
+        for (int c = 0; c < hidden; c++)
+            squares += expected_u[c] * expected_u[c];
+        for (int c = 0; c < hidden; c++)
+            wrong += !is_near(u[r * hidden + c], expected_u[c], sqrt(squares / hidden));
+    }
+    if (wrong > 0)
+        test_fail(__FILE__, __LINE__, "%s on %s: %d values of the target of sequence %d are off", model, device,
+                  wrong, (int)index);
+    free(values);
+    free(u);
+    free(expected_u);
+    free(ids);
+    return 0;
+}
+
+static int check_target(const struct golden *golden, struct reader *reader, const char *path,
+                        const char *device)
+{
+    const struct tensor *logits = safetensors_find(golden->file, "logits");
+    struct model *model;
+    float *w = NULL;
+    int result = 0;
+    if (!logits || model_open(path, &model, &error) < 0)
+        return -1;
+    const struct tensor *output = model_tensor(model, 0, ROLE_OUTPUT);
+    const int vocab = (int)output->shape[0];
+    const int64_t count = output->shape[0] * output->shape[1];
+    if (logits->shape[1] != vocab || array_alloc(&w, count, &error) < 0)
+        result = -1;
+    else
+        dtype_to_f32(output->type, output->data, count, w);
+    for (int s = 0; s < golden->sequences && result == 0; s++)
+        result = check_target_rows(golden, reader, (uint64_t)s,
+                                   (const float *)logits->data + (size_t)(s * golden->length * vocab), vocab, w,
+                                   path, device);
+    free(w);
+    model_close(model);
+    return result;
+}
+
 static int check_store(const struct golden *golden, const char *model, const char *device)
 {
     struct store *store;
@@ -100,16 +195,18 @@ static int check_store(const struct golden *golden, const char *model, const cha
         return -1;
     const struct store_info *info = store_info(store);
     if (store_sequences(store, SPLIT_TRAIN) != (uint64_t)golden->sequences ||
-        store_sequences(store, SPLIT_HELD_OUT) != 0 || info->taps != 5)
+        store_sequences(store, SPLIT_HELD_OUT) != 0 || info->taps != 6 || store_find_target(info) != 5)
         error_set(&error, "%llu sequences, %d taps", (unsigned long long)store_sequences(store, SPLIT_TRAIN),
                   info->taps);
     else
         result = reader_open(store, &reader, &error);
-    for (int tap = 0; tap < info->taps && result == 0; tap++) {
+    for (int tap = 0; tap < 5 && result == 0; tap++) {
         char name[TAP_NAME_SIZE];
         tap_name(info->tap[tap], info->layers, name);
         result = check_tap(golden, reader, tap, name, model, device);
     }
+    if (result == 0)
+        result = check_target(golden, reader, model, device);
     reader_close(reader);
     store_close(store);
     return result;

@@ -118,7 +118,7 @@ TEST(cache_verify_reports)
     static const char wrong[] = "wrong";
     REQUIRE_OK(create(true, &error));
     CHECK(cache("verify %s %s") == 0);
-    CHECK_TEXT(output, "53 values");
+    CHECK_TEXT(output, "66 values");
     CHECK_TEXT(output, "0 problems");
 
     /* Somewhere in the middle of a record. */
@@ -132,7 +132,7 @@ TEST(cache_verify_reports)
     json_t *report = json_loads(output, 0, NULL);
     REQUIRE(report != NULL);
     const json_t *problem = json_array_get(json_object_get(report, "problems"), 0);
-    CHECK(json_integer_value(json_object_get(report, "values")) == 52);
+    CHECK(json_integer_value(json_object_get(report, "values")) == 65);
     CHECK(strcmp(json_string_value(json_object_get(problem, "kind")), "record") == 0);
     CHECK(json_object_get(problem, "sequence") != NULL);
     json_decref(report);

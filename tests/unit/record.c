@@ -1,9 +1,10 @@
 /* Records: nothing of one is used before everything in it is as expected. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/hash.h"
-#include "common/store/store.h"
+#include "common/store/target.h"
 #include "tests/codec_fixture.h"
 #include "tests/test.h"
 
@@ -38,6 +39,17 @@ static void fixture_free(struct fixture *fixture)
     codec_worker_destroy(fixture->worker);
     coder_destroy(fixture->coder);
     free(fixture->record);
+}
+
+/* Makes the payload's size and the hash fit what is there. */
+static void refit(unsigned char *record, size_t size)
+{
+    struct record_header header;
+    memcpy(&header, record, sizeof header);
+    header.payload = size - sizeof header;
+    header.hash = 0;
+    header.hash = hash_bytes(record + sizeof header, header.payload, hash_bytes(&header, sizeof header, 0));
+    memcpy(record, &header, sizeof header);
 }
 
 static int decode(struct fixture *fixture, const void *record, size_t size, float *states, struct error *error)
@@ -135,6 +147,96 @@ TEST(record_every_bit_and_length_counts)
     fixture_free(&fixture);
 }
 
+/* ---- targets ---- */
+
+enum { VOCAB = 50 };
+
+static int make_target(struct fixture *fixture, struct target_row values[ROWS], struct error *error)
+{
+    if (fixture_make(fixture, LOSSLESS, error) < 0)
+        return -1;
+    for (int r = 0; r < ROWS; r++)
+        values[r] = (struct target_row){r * 7 % VOCAB, (float)r / ROWS, (float)r / 4, (float)r / 2};
+    return target_encode(fixture->worker, fixture->coder, tap_target(30), sequence, values, fixture->states,
+                         ROWS, &fixture->record, &fixture->capacity, &fixture->size, NULL, error);
+}
+
+static int read_target(struct fixture *fixture, const void *record, size_t size, struct target_row values[ROWS],
+                       float *u, struct error *error)
+{
+    return target_decode(fixture->worker, fixture->coder, tap_target(30), sequence, record, size, ROWS, VOCAB,
+                         values, u, error);
+}
+
+TEST(target_comes_back)
+{
+    struct error error;
+    struct fixture fixture;
+    struct target_row values[ROWS], found[ROWS];
+    float u[ROWS * COLS];
+    REQUIRE_OK(make_target(&fixture, values, &error));
+    REQUIRE_OK(read_target(&fixture, fixture.record, fixture.size, found, u, &error));
+    CHECK(memcmp(found, values, sizeof values) == 0 && memcmp(u, fixture.states, sizeof u) == 0);
+    REQUIRE_OK(read_target(&fixture, fixture.record, fixture.size, found, NULL, &error));
+    CHECK(record_decode(fixture.worker, fixture.coder, tap, sequence, fixture.record, fixture.size, ROWS, u,
+                        &error) < 0);
+    CHECK_TEXT(error.text, "another one: tap 31");
+    fixture_free(&fixture);
+}
+
+TEST(target_every_bit_and_length_counts)
+{
+    struct error error;
+    struct fixture fixture;
+    struct target_row values[ROWS], found[ROWS];
+    float u[ROWS * COLS];
+    REQUIRE_OK(make_target(&fixture, values, &error));
+    for (size_t bit = 0; bit < fixture.size * 8; bit++) {
+        fixture.record[bit / 8] ^= (unsigned char)(1 << bit % 8);
+        CHECK(read_target(&fixture, fixture.record, fixture.size, found, u, &error) < 0);
+        fixture.record[bit / 8] ^= (unsigned char)(1 << bit % 8);
+    }
+    for (size_t size = 0; size < fixture.size; size++) {
+        unsigned char *copy = malloc(size + 1);
+        memcpy(copy, fixture.record, size);
+        CHECK(read_target(&fixture, copy, size, found, u, &error) < 0);
+        free(copy);
+    }
+    fixture_free(&fixture);
+}
+
+/* Under a hash that fits: a payload cut short, and values that cannot be. */
+TEST(target_values_that_cannot_be)
+{
+    static const struct {
+        struct target_row row;
+        const char *part;
+    } lies[] = {
+        {{-1, 0.5f, 1, 1}, "row 3: token -1 is outside the vocabulary of 50"},
+        {{VOCAB, 0.5f, 1, 1}, "token 50"},
+        {{1, 1.5f, 1, 1}, "a probability of 1.5"},
+        {{1, NAN, 1, 1}, "a probability of nan"},
+        {{1, 0.5f, INFINITY, 1}, "an entropy of inf"},
+        {{1, 0.5f, 1, NAN}, "a loss of nan"},
+    };
+    struct error error;
+    struct fixture fixture;
+    struct target_row values[ROWS], found[ROWS];
+    REQUIRE_OK(make_target(&fixture, values, &error));
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        memcpy(fixture.record + sizeof(struct record_header) + 3 * sizeof *values, &lies[i].row,
+               sizeof lies[i].row);
+        refit(fixture.record, fixture.size);
+        CHECK(read_target(&fixture, fixture.record, fixture.size, found, NULL, &error) < 0);
+        CHECK_TEXT(error.text, lies[i].part);
+    }
+    fixture.size = sizeof(struct record_header) + sizeof values - 1;
+    refit(fixture.record, fixture.size);
+    CHECK(read_target(&fixture, fixture.record, fixture.size, found, NULL, &error) < 0);
+    CHECK_TEXT(error.text, "fewer than its rows' values");
+    fixture_free(&fixture);
+}
+
 TEST(tap_names)
 {
     static const struct {
@@ -162,6 +264,13 @@ TEST(tap_names)
     CHECK(tap_compare((struct tap){12, true}, (struct tap){12, false}) < 0);
     CHECK(tap_compare((struct tap){12, false}, (struct tap){13, true}) < 0);
     CHECK(tap_compare((struct tap){0, false}, (struct tap){1, true}) < 0);
+    CHECK(tap_parse("target", 30, &found, &error) < 0);
+    REQUIRE_OK(tap_parse_stored("target", 30, &found, &error));
+    CHECK(tap_compare(found, tap_target(30)) == 0 && tap_compare((struct tap){30, false}, found) < 0);
+    tap_name(found, 30, name);
+    CHECK(strcmp(name, "target") == 0);
+    REQUIRE_OK(tap_parse_stored("12.mid", 30, &found, &error));
+    CHECK(tap_compare(found, (struct tap){12, true}) == 0);
 }
 
 TEST_MAIN

@@ -1,0 +1,46 @@
+/* teacher.h: what the full model makes of the states after its last layer: what exit heads are taught.
+ *
+ * Final norm, output product and softmax, and their product with the output weight once more for u
+ * (store/target.h says what that is for). The output weight is the largest there is in many a model, and is
+ * needed in two forms: where weights do not all stay in memory it is loaded when the teacher is asked, and
+ * dropped when it may rest.
+ *
+ *     teacher_open(model, backend, rows, resident, &teacher, error);
+ *     while (...) {
+ *         teacher_ask(teacher, queue, states, labels, values, &u, error);    // any number of times
+ *         teacher_rest(teacher);
+ *     }
+ *     teacher_close(teacher);
+ */
+#ifndef OFFRAMP_HEAD_TEACHER_H
+#define OFFRAMP_HEAD_TEACHER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "common/model/model.h"
+#include "common/store/target.h"
+#include "kernels/ops.h"
+
+struct teacher;
+
+/* rows: the most per question. resident: the output weight is loaded here, and stays. */
+int teacher_open(const struct model *model, struct backend *backend, int64_t rows, bool resident,
+                 struct teacher **teacher, struct error *error);
+void teacher_close(struct teacher *teacher); /* NULL is fine */
+
+/* states [M, H] as the last layer left them, labels [M] the tokens that come next; gives values [M] on the
+ * host and u [M, H] on the device, the teacher's own until it is asked again. Waits for the queue. What a row
+ * gets does not depend on the rows beside it as long as there are more than MATMUL_FEW_ROWS. */
+int teacher_ask(struct teacher *teacher, struct queue *queue, struct matrix states, const int32_t *labels,
+                struct target_row *values, struct matrix *u, struct error *error);
+
+/* Drops the output weight unless it is resident; the next question loads it again. */
+void teacher_rest(struct teacher *teacher);
+
+/* Bytes of the output weight in the compute type, in its two forms; and of everything else, for `rows`. */
+uint64_t teacher_weight_bytes(const struct model_config *config, enum math math);
+uint64_t teacher_working_bytes(const struct model_config *config, int64_t rows);
+
+#endif
