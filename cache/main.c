@@ -10,8 +10,11 @@
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
-} commands[] = {
-    {"info", cache_info}, {"verify", cache_verify}, {"repair", cache_repair}, {"export", cache_export}};
+} commands[] = {{"info", cache_info},
+                {"verify", cache_verify},
+                {"repair", cache_repair},
+                {"merge", cache_merge},
+                {"export", cache_export}};
 
 struct call {
     int code; /* what the subcommand returned */
@@ -57,6 +60,7 @@ int main(int argc, char **argv)
                "  info      what a store holds, how large it is, how far it has come\n"
                "  verify    read everything in it and name what is damaged\n"
                "  repair    compute damaged records again\n"
+               "  merge     make one store of the shards of an extraction\n"
                "  export    write the tokens and states of a tap to a file for other programs"
                "\v`cache COMMAND --help` says more.",
     };

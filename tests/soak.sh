@@ -12,6 +12,7 @@ campaign() {
 campaign "$BUILD/tests/faults/store"
 campaign "$BUILD/tests/faults/extract"
 campaign bash tests/faults/train.sh "$OFFRAMP_KILLS"
+campaign bash tests/faults/cache.sh "$OFFRAMP_KILLS"
 campaign tests/fuzz.sh "${SECONDS_EACH:-600}"
 [ $failed = 0 ] && echo "soak: all campaigns passed" || echo "soak: a campaign failed"
 exit $failed

@@ -53,6 +53,11 @@ int store_put(struct store *store, MDB_dbi database, const void *key, size_t key
 int store_check_writing(const struct store *store, struct error *error);
 /* A transaction may begin: the store is open for writing, and none is open. */
 int store_check_idle(const struct store *store, struct error *error);
+/* The sequence that the next tokens of a split are of. */
+struct sequence store_next_sequence(const struct store *store, enum split split);
+/* Its tokens as tokens_encode writes them, checked. */
+int store_put_tokens_value(struct store *store, enum split split, const void *value, size_t size,
+                           struct error *error);
 void store_drop_puts(struct store *store);
 
 /* Writes the file that lets readers do without locks. */

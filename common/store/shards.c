@@ -114,6 +114,16 @@ const json_t *shards_manifest(const struct shards *shards)
     return store_manifest(shards->store[0]);
 }
 
+int shards_count(const struct shards *shards)
+{
+    return shards->count;
+}
+
+struct store *shards_store(const struct shards *shards, int shard)
+{
+    return shards->store[shard];
+}
+
 int shards_find_tap(const struct shards *shards, struct tap tap, struct error *error)
 {
     return store_find_tap(shards->store[0], tap, error);
@@ -185,17 +195,21 @@ void shards_reader_close(struct shards_reader *reader)
     free(reader);
 }
 
+struct reader *shards_reader_of(const struct shards_reader *reader, struct sequence sequence)
+{
+    return reader->reader[sequence.index % (uint64_t)reader->count];
+}
+
 int shards_reader_tokens(struct shards_reader *reader, struct sequence sequence, int32_t *ids,
                          struct error *error)
 {
-    return reader_tokens(reader->reader[sequence.index % (uint64_t)reader->count], sequence, ids, error);
+    return reader_tokens(shards_reader_of(reader, sequence), sequence, ids, error);
 }
 
 int shards_reader_states(struct shards_reader *reader, int tap, struct sequence sequence, float *states,
                          struct error *error)
 {
-    return reader_states(reader->reader[sequence.index % (uint64_t)reader->count], tap, sequence, states,
-                         error);
+    return reader_states(shards_reader_of(reader, sequence), tap, sequence, states, error);
 }
 
 int shards_reader_target(struct shards_reader *reader, struct sequence sequence, struct target_row *values,

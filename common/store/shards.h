@@ -24,6 +24,9 @@ const json_t *shards_manifest(const struct shards *shards);
 int shards_find_tap(const struct shards *shards, struct tap tap, struct error *error);
 const char *shards_unfinished(const struct shards *shards); /* the path of one that is not sealed, or NULL */
 
+int shards_count(const struct shards *shards);
+struct store *shards_store(const struct shards *shards, int shard); /* borrowed */
+
 /* How many sequences are there from 0 on without a gap: tokens; records at a tap (by place). */
 uint64_t shards_sequences(const struct shards *shards, enum split split);
 uint64_t shards_progress(const struct shards *shards, int tap, enum split split);
@@ -36,6 +39,8 @@ int shards_get_source(struct shards *shards, const char *name, enum dtype *type,
 struct shards_reader;
 int shards_reader_open(struct shards *shards, struct shards_reader **reader, struct error *error);
 void shards_reader_close(struct shards_reader *reader); /* NULL is fine */
+/* The reader of the shard that has the sequence; borrowed. */
+struct reader *shards_reader_of(const struct shards_reader *reader, struct sequence sequence);
 int shards_reader_tokens(struct shards_reader *reader, struct sequence sequence, int32_t *ids,
                          struct error *error);
 int shards_reader_states(struct shards_reader *reader, int tap, struct sequence sequence, float *states,

@@ -70,6 +70,13 @@ int store_begin(struct store *store, struct error *error)
     return 0;
 }
 
+struct sequence store_next_sequence(const struct store *store, enum split split)
+{
+    const struct store_info *info = &store->info;
+    return (struct sequence){split,
+                             store_sequences(store, split) * (uint64_t)info->shards + (uint64_t)info->shard};
+}
+
 size_t store_pending(const struct store *store)
 {
     return store->pending;
@@ -97,29 +104,32 @@ int store_put_record(struct store *store, int tap, struct sequence sequence, con
     return store_put(store, store->tap[tap], key, sizeof key, record, size, NULL, 0, error);
 }
 
-int store_put_tokens(struct store *store, enum split split, const int32_t *ids, const int32_t *starts,
-                     int count, struct error *error)
+int store_put_tokens_value(struct store *store, enum split split, const void *value, size_t size,
+                           struct error *error)
 {
-    const struct store_info *info = &store->info;
     uint64_t counts[SPLIT_COUNT];
-    struct string value = {0};
     unsigned char key[SEQUENCE_KEY_SIZE];
     for (enum split s = 0; s < SPLIT_COUNT; s++)
         counts[s] = store_sequences(store, s);
-    const struct sequence sequence = {split, counts[split] * (uint64_t)info->shards + (uint64_t)info->shard};
-    int result = -1;
+    sequence_key(store_next_sequence(store, split), key);
+    counts[split]++;
+    if (store_put(store, store->tokens, key, sizeof key, value, size, NULL, 0, error) < 0)
+        return -1;
+    return state_set(&store->state, STATE_SEQUENCES, counts, sizeof counts, error);
+}
+
+int store_put_tokens(struct store *store, enum split split, const int32_t *ids, const int32_t *starts,
+                     int count, struct error *error)
+{
+    struct string value = {0};
     if (store_check_writing(store, error) < 0)
         return -1;
-    if (tokens_encode(info, sequence, ids, starts, count, &value, error) < 0) {
+    int result =
+        tokens_encode(&store->info, store_next_sequence(store, split), ids, starts, count, &value, error);
+    if (result < 0)
         error_prefix(error, "%s", store->path);
-        goto done;
-    }
-    sequence_key(sequence, key);
-    counts[split]++;
-    if (store_put(store, store->tokens, key, sizeof key, value.data, value.length, NULL, 0, error) < 0)
-        goto done;
-    result = state_set(&store->state, STATE_SEQUENCES, counts, sizeof counts, error);
-done:
+    else
+        result = store_put_tokens_value(store, split, value.data, value.length, error);
     string_free(&value);
     return result;
 }

@@ -1,0 +1,62 @@
+/* cache merge: the shards of an extraction as one store. */
+#include <argp.h>
+
+#include "cache/commands.h"
+#include "cache/rewrite.h"
+#include "common/base/cli.h"
+
+struct merge_command {
+    char **paths;
+    int count;
+    const char *out;
+};
+
+enum { OPTION_OUT = 256 };
+
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+    struct merge_command *command = state->input;
+    switch (key) {
+    case OPTION_OUT: command->out = text; return 0;
+    case ARGP_KEY_ARGS:
+        command->paths = state->argv + state->next;
+        command->count = state->argc - state->next;
+        return 0;
+    case ARGP_KEY_NO_ARGS: argp_error(state, "the shards are missing"); return EINVAL;
+    case ARGP_KEY_END:
+        if (!command->out)
+            argp_error(state, "--out is missing");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static int run(const struct merge_command *command, struct error *error)
+{
+    const struct rewrite rewrite = {.name = "merge", .out = command->out};
+    struct shards *shards;
+    if (shards_open((const char *const *)command->paths, command->count, &shards, error) < 0)
+        return -1;
+    int result = rewrite_store(&rewrite, shards, error);
+    shards_close(shards);
+    return result;
+}
+
+int cache_merge(int argc, char **argv)
+{
+    static const struct argp_option options[] = {
+        {"out", OPTION_OUT, "STORE", 0, "The folder of the new store", 0}, {0}};
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse_option,
+        .args_doc = "SHARD...",
+        .doc =
+            "Make one store of all shards of an extraction."
+            "\vEvery shard must be there, once, and finished. Records keep their bytes, and each is checked on "
+            "the way. The same command again goes on where it was stopped.",
+    };
+    struct merge_command command = {0};
+    struct error error;
+    argp_parse(&argp, argc, argv, 0, NULL, &command);
+    return cache_finish(argv[0], run(&command, &error), &error);
+}
