@@ -16,12 +16,12 @@
 #include "common/base/memory.h"
 #include "common/base/random.h"
 #include "common/model/config.h"
-#include "common/store/store.h"
+#include "common/store/target.h"
 
 struct train_fixture {
     int layers, hidden, intermediate, vocab, rows;
     int train, held_out; /* sequences */
-    const char *taps; /* "1,2.mid,final" */
+    const char *taps; /* "1,2.mid,final,target" */
     const char *codec;
     uint64_t seed;
     int shard, shards; /* 0 of 0: not sharded */
@@ -36,7 +36,7 @@ static const struct train_fixture small_fixture = {
     .rows = 16,
     .train = 40,
     .held_out = 6,
-    .taps = "1,2,2.mid,3,final",
+    .taps = "1,2,2.mid,3,final,target",
     .codec = "lossless",
     .seed = 3,
 };
@@ -129,8 +129,11 @@ struct train_fixture_writer {
     struct store *store;
     struct codec_worker *worker;
     float *output; /* [V, H] */
-    float **map; /* [taps][H, H], NULL for the final tap */
+    float *norm; /* [H] the final one's scale */
+    float **map; /* [taps][H, H], NULL for the final tap and the target */
     float *final, *states; /* [T, H] */
+    struct target_row *values; /* [T] */
+    double *logits; /* [V] */
     int32_t *ids; /* [T + 1] */
     unsigned char *record;
     size_t capacity;
@@ -170,6 +173,57 @@ static inline void train_fixture_states(const struct train_fixture_writer *write
     }
 }
 
+/* What the full model makes of row r of the final states: its values, and u in `states`. */
+static inline void train_fixture_target(const struct train_fixture_writer *writer, int r)
+{
+    const int hidden = writer->fixture->hidden, vocab = writer->fixture->vocab;
+    const float *x = writer->final + r * hidden;
+    struct target_row *values = &writer->values[r];
+    double squares = 0, sum = 0, expected = 0;
+    *values = (struct target_row){0};
+    for (int c = 0; c < hidden; c++)
+        squares += (double)x[c] * x[c];
+    for (int v = 0; v < vocab; v++) {
+        writer->logits[v] = 0;
+        for (int c = 0; c < hidden; c++)
+            writer->logits[v] += x[c] / sqrt(squares / hidden + 1e-5) * writer->norm[c] *
+                                 writer->output[(int64_t)v * hidden + c];
+        if (writer->logits[v] > writer->logits[values->top])
+            values->top = v;
+    }
+    const double most = writer->logits[values->top];
+    for (int v = 0; v < vocab; v++)
+        sum += exp(writer->logits[v] - most);
+    memset(writer->states + r * hidden, 0, (size_t)hidden * sizeof(float));
+    for (int v = 0; v < vocab; v++) {
+        const double q = exp(writer->logits[v] - most) / sum;
+        expected += q * writer->logits[v];
+        for (int c = 0; c < hidden; c++)
+            writer->states[r * hidden + c] += (float)(q * writer->output[(int64_t)v * hidden + c]);
+    }
+    values->probability = (float)(1 / sum);
+    values->entropy = (float)(most + log(sum) - expected);
+    values->loss = (float)(most + log(sum) - writer->logits[writer->ids[r + 1]]);
+}
+
+/* Codes what belongs to a tap (by place). */
+static inline int train_fixture_encode(struct train_fixture_writer *writer, int tap, struct sequence sequence,
+                                       size_t *size, struct error *error)
+{
+    const struct store_info *info = store_info(writer->store);
+    const struct coder *coder;
+    if (store_coder(writer->store, tap, &coder, error) < 0)
+        return -1;
+    if (tap != store_find_target(info))
+        return record_encode(writer->worker, coder, info->tap[tap], sequence,
+                             writer->map[tap] ? writer->states : writer->final, info->rows, &writer->record,
+                             &writer->capacity, size, NULL, error);
+    for (int r = 0; r < info->rows; r++)
+        train_fixture_target(writer, r);
+    return target_encode(writer->worker, coder, info->tap[tap], sequence, writer->values, writer->states,
+                         info->rows, &writer->record, &writer->capacity, size, NULL, error);
+}
+
 static inline int train_fixture_sequence(struct train_fixture_writer *writer, struct sequence sequence,
                                          struct error *error)
 {
@@ -188,11 +242,7 @@ static inline int train_fixture_sequence(struct train_fixture_writer *writer, st
         if (writer->fixture->broken && !strcmp(writer->fixture->broken, name) && sequence.index == 7 &&
             sequence.split == SPLIT_TRAIN)
             writer->states[5] = NAN;
-        const struct coder *coder;
-        if (store_coder(writer->store, t, &coder, error) < 0 ||
-            record_encode(writer->worker, coder, info->tap[t], sequence,
-                          writer->map[t] ? writer->states : writer->final, info->rows, &writer->record,
-                          &writer->capacity, &size, NULL, error) < 0 ||
+        if (train_fixture_encode(writer, t, sequence, &size, error) < 0 ||
             store_put_record(writer->store, t, sequence, writer->record, size, error) < 0)
             return -1;
     }
@@ -223,7 +273,7 @@ static inline int train_fixture_maps(struct train_fixture_writer *writer, struct
         return -1;
     for (int t = 0; t < info->taps; t++) {
         const struct tap tap = info->tap[t];
-        if (tap.layer == info->layers && !tap.mid)
+        if (tap.layer >= info->layers && !tap.mid)
             continue;
         writer->map[t] = train_fixture_matrix(writer->fixture, (uint64_t)(1000 + 2 * tap.layer + tap.mid),
                                               info->hidden, info->hidden, 0, 0.7f / (float)info->hidden, error);
@@ -239,6 +289,9 @@ static inline int train_fixture_fill(struct train_fixture_writer *writer, struct
     const size_t values = (size_t)fixture->rows * (size_t)fixture->hidden;
     writer->output = train_fixture_output(fixture, error);
     if (!writer->output || codec_worker_create(&writer->worker, error) < 0 ||
+        !(writer->norm = train_fixture_matrix(fixture, 2, 1, fixture->hidden, 1, 0.1f, error)) ||
+        array_alloc(&writer->values, fixture->rows, error) < 0 ||
+        array_alloc(&writer->logits, fixture->vocab, error) < 0 ||
         array_alloc(&writer->final, values, error) < 0 || array_alloc(&writer->states, values, error) < 0 ||
         array_alloc(&writer->ids, fixture->rows + 1, error) < 0 || train_fixture_maps(writer, error) < 0 ||
         store_begin(writer->store, error) < 0 || train_fixture_sources(fixture, writer->store, error) < 0 ||
@@ -262,6 +315,9 @@ static inline int train_fixture_create(const struct train_fixture *fixture, cons
         free(writer.map[t]);
     free(writer.map);
     free(writer.output);
+    free(writer.norm);
+    free(writer.values);
+    free(writer.logits);
     free(writer.final);
     free(writer.states);
     free(writer.ids);

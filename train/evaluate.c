@@ -12,8 +12,8 @@ enum { VALUE_LSE, VALUE_LABEL, VALUE_TOP, VALUE_TOP_LOGIT, VALUE_CROSS, VALUES }
 struct evaluator {
     const struct evaluation_setting *setting;
     struct buffer *buffer[VALUES];
-    float *lse, *label, *top_logit, *cross, *entropy; /* [rows] */
-    int32_t *top, *full_top; /* [rows] */
+    float *lse, *label, *top_logit, *cross; /* [rows] */
+    int32_t *top; /* [rows] */
     float *u, *h; /* [rows, H] */
 };
 
@@ -25,9 +25,7 @@ static void evaluator_free(struct evaluator *evaluator)
     free(evaluator->label);
     free(evaluator->top_logit);
     free(evaluator->cross);
-    free(evaluator->entropy);
     free(evaluator->top);
-    free(evaluator->full_top);
     free(evaluator->u);
     free(evaluator->h);
 }
@@ -42,8 +40,7 @@ static int evaluator_allocate(struct evaluator *evaluator, struct error *error)
     }
     if (array_alloc(&evaluator->lse, rows, error) < 0 || array_alloc(&evaluator->label, rows, error) < 0 ||
         array_alloc(&evaluator->top_logit, rows, error) < 0 ||
-        array_alloc(&evaluator->cross, rows, error) < 0 || array_alloc(&evaluator->entropy, rows, error) < 0 ||
-        array_alloc(&evaluator->top, rows, error) < 0 || array_alloc(&evaluator->full_top, rows, error) < 0 ||
+        array_alloc(&evaluator->cross, rows, error) < 0 || array_alloc(&evaluator->top, rows, error) < 0 ||
         array_alloc(&evaluator->u, values, error) < 0 || array_alloc(&evaluator->h, values, error) < 0)
         return -1;
     return 0;
@@ -58,20 +55,15 @@ static struct matrix value_rows(const struct evaluator *evaluator, int value)
 
 /* ---- the full model ---- */
 
-/* Brings the teacher's values of the loaded batch to the host and adds up its loss. */
-static int take_full(struct evaluator *evaluator, struct evaluation *full, struct error *error)
+/* Adds up the loss of the loaded batch, and brings its u to the host. */
+static int take_full(struct evaluator *evaluator, unsigned teach, struct evaluation *full, struct error *error)
 {
     const struct shared *shared = evaluator->setting->shared;
-    op_read(shared->queue, shared->lse, evaluator->lse);
-    op_read(shared->queue, shared->label, evaluator->label);
-    op_read(shared->queue, shared->top, evaluator->full_top);
-    op_read(shared->queue, shared->entropy, evaluator->entropy);
-    op_read(shared->queue, shared->u, evaluator->u);
-    if (queue_wait(shared->queue, error) < 0)
-        return -1;
     for (int64_t r = 0; r < shared->rows; r++)
-        full->loss += (double)evaluator->lse[r] - evaluator->label[r];
-    return 0;
+        full->loss += shared->values[r].loss;
+    if (teach & TEACH_U)
+        op_read(shared->queue, shared->u, evaluator->u);
+    return queue_wait(shared->queue, error);
 }
 
 /* ---- a head ---- */
@@ -105,27 +97,28 @@ static int take_trial(struct evaluator *evaluator, struct trial *trial, struct e
     return queue_wait(queue, error);
 }
 
-/* sum_v q_v z_v of one row. */
-static double cross_of_row(const struct evaluator *evaluator, const struct trial *trial, int64_t row)
+/* sum_v q_v z_v + entropy(q) of one row, both of the q that the head is measured against. */
+static double target_of_row(const struct evaluator *evaluator, const struct trial *trial, int64_t row)
 {
-    const int64_t hidden = evaluator->setting->shared->hidden;
-    const float *h = evaluator->h + row * hidden, *u = evaluator->u + row * hidden;
+    const struct shared *shared = evaluator->setting->shared;
+    const float *h = evaluator->h + row * shared->hidden, *u = evaluator->u + row * shared->hidden;
     double sum = 0;
     if (trial->config.spec.output == OUTPUT_UNTIED)
-        return evaluator->cross[row];
-    for (int64_t c = 0; c < hidden; c++)
+        return (double)evaluator->cross[row] + shared->states_entropy[row];
+    for (int64_t c = 0; c < shared->hidden; c++)
         sum += (double)h[c] * u[c];
-    return sum;
+    return sum + shared->values[row].entropy;
 }
 
 static void add_rows(const struct evaluator *evaluator, const struct trial *trial, struct evaluation *result,
                      struct outcome *outcomes)
 {
-    for (int64_t r = 0; r < evaluator->setting->shared->rows; r++) {
+    const struct shared *shared = evaluator->setting->shared;
+    for (int64_t r = 0; r < shared->rows; r++) {
         const double lse = evaluator->lse[r];
-        const bool agrees = evaluator->top[r] == evaluator->full_top[r];
+        const bool agrees = evaluator->top[r] == shared->values[r].top;
         result->loss += lse - evaluator->label[r];
-        result->kl += lse - cross_of_row(evaluator, trial, r) - evaluator->entropy[r];
+        result->kl += lse - target_of_row(evaluator, trial, r);
         result->agreement += agrees;
         if (outcomes)
             outcomes[r] = (struct outcome){(float)exp(evaluator->top_logit[r] - lse), agrees};
@@ -146,9 +139,10 @@ static void evaluate_trial(struct evaluator *evaluator, struct trial *trial, str
 
 /* ---- the split ---- */
 
-static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, struct trial *const *trials,
-                            int count, struct evaluation *results, struct evaluation *full,
-                            struct outcome *const *outcomes, bool *complete, struct error *error)
+static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, unsigned teach,
+                            struct trial *const *trials, int count, struct evaluation *results,
+                            struct evaluation *full, struct outcome *const *outcomes, bool *complete,
+                            struct error *error)
 {
     const struct feed_batch *batch;
     const int64_t rows = evaluator->setting->stores->rows;
@@ -159,8 +153,8 @@ static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, stru
         }
         if (cli_interrupted())
             return 0;
-        if (shared_load(evaluator->setting->shared, batch, TEACH_U | TEACH_OUTCOME, error) < 0 ||
-            take_full(evaluator, full, error) < 0)
+        if (shared_load(evaluator->setting->shared, batch, teach, error) < 0 ||
+            take_full(evaluator, teach, full, error) < 0)
             return -1;
         for (int i = 0; i < count; i++)
             evaluate_trial(evaluator, trials[i], &results[i],
@@ -184,22 +178,21 @@ int evaluate_trials(const struct evaluation_setting *setting, struct trial *cons
     struct feed *feed = NULL;
     const uint64_t sequences = setting->stores->sequences[SPLIT_HELD_OUT];
     const double tokens = (double)sequences * setting->stores->rows;
-    const struct feed_plan plan = {
-        .split = SPLIT_HELD_OUT,
-        .tap = setting->shared->tap,
-        .taps = setting->shared->taps,
-        .sequences = setting->sequences,
-        .end = sequences,
-    };
+    unsigned teach = TEACH_OUTCOME;
+    struct feed_plan plan = {.split = SPLIT_HELD_OUT, .sequences = setting->sequences, .end = sequences};
     *complete = false;
     *full = (struct evaluation){.agreement = tokens};
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
         results[i] = (struct evaluation){0};
+        teach |= trial_measuring(&trials[i]->config);
+    }
+    shared_plan(setting->shared, teach, &plan);
     int result = evaluator_allocate(&evaluator, error);
     if (result == 0)
         result = feed_open(setting->stores, &plan, setting->threads, &feed, error);
     if (result == 0)
-        result = evaluate_batches(&evaluator, feed, trials, count, results, full, outcomes, complete, error);
+        result =
+            evaluate_batches(&evaluator, feed, teach, trials, count, results, full, outcomes, complete, error);
     divide(full, tokens);
     for (int i = 0; i < count; i++) {
         divide(&results[i], tokens);

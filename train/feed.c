@@ -59,29 +59,44 @@ struct fill {
     struct slot *slot;
 };
 
-/* Pieces of a batch: sequence by sequence, its labels and then each tap. */
+static int fill_labels(struct feed *feed, struct shards_reader *reader, struct sequence sequence, int32_t *ids,
+                       int32_t *labels, struct error *error)
+{
+    if (shards_reader_tokens(reader, sequence, ids, error) < 0)
+        return -1;
+    memcpy(labels, ids + 1, (size_t)feed->stores->rows * sizeof *ids);
+    return 0;
+}
+
+/* Of each sequence: its labels, each tap, and the target where it is wanted. */
+static int piece_count(const struct feed_plan *plan)
+{
+    return 1 + plan->taps + (plan->values || plan->u);
+}
+
+/* Pieces of a batch: sequence by sequence. */
 static void fill_piece(void *context, int piece, int worker)
 {
     const struct fill *fill = context;
     struct feed *feed = fill->feed;
     struct feed_batch *batch = &fill->slot->batch;
-    const int sequence = piece / (feed->plan.taps + 1), column = piece % (feed->plan.taps + 1) - 1;
+    const int sequence = piece / piece_count(&feed->plan), column = piece % piece_count(&feed->plan) - 1;
     const uint64_t count = feed->stores->sequences[feed->plan.split];
     const struct sequence which = {feed->plan.split,
                                    feed_sequence(&feed->plan, count, batch->first + (uint64_t)sequence)};
     struct shards_reader *reader = feed->reader[worker];
     const int64_t rows = feed->stores->rows, hidden = feed->stores->config.hidden;
+    const int64_t row = sequence * rows;
     struct error error;
     int result;
-    if (column < 0) {
-        int32_t *ids = feed->ids + worker * (rows + 1);
-        result = shards_reader_tokens(reader, which, ids, &error);
-        if (result == 0)
-            memcpy(batch->labels + sequence * rows, ids + 1, (size_t)rows * sizeof *ids);
-    } else {
-        result = shards_reader_states(reader, feed->place[column], which,
-                                      batch->states[column] + sequence * rows * hidden, &error);
-    }
+    if (column < 0)
+        result = fill_labels(feed, reader, which, feed->ids + worker * (rows + 1), batch->labels + row, &error);
+    else if (column < feed->plan.taps)
+        result = shards_reader_states(reader, feed->place[column], which, batch->states[column] + row * hidden,
+                                      &error);
+    else
+        result = shards_reader_target(reader, which, batch->values + row,
+                                      batch->u ? batch->u + row * hidden : NULL, &error);
     if (result < 0)
         note_failure(feed, fill->slot, piece, &error);
 }
@@ -99,7 +114,8 @@ static void *fill_batches(void *context)
         batch->sequences = left < (uint64_t)feed->plan.sequences ? (int)left : feed->plan.sequences;
         batch->rows = (int64_t)batch->sequences * feed->stores->rows;
         slot->failed = false;
-        pool_run(feed->pool, batch->sequences * (feed->plan.taps + 1), fill_piece, &(struct fill){feed, slot});
+        pool_run(feed->pool, batch->sequences * piece_count(&feed->plan), fill_piece,
+                 &(struct fill){feed, slot});
         place += (uint64_t)batch->sequences;
         if (!channel_send(feed->full, slot, NULL))
             return NULL;
@@ -125,6 +141,10 @@ static int allocate_slots(struct feed *feed, struct error *error)
             if (array_alloc(&batch->states[t], values, error) < 0)
                 return -1;
         }
+        if ((feed->plan.values || feed->plan.u) && array_alloc(&batch->values, rows, error) < 0)
+            return -1;
+        if (feed->plan.u && array_alloc(&batch->u, values, error) < 0)
+            return -1;
     }
     return 0;
 }
@@ -227,6 +247,8 @@ void feed_close(struct feed *feed)
             free(batch->states[t]);
         free(batch->states);
         free(batch->labels);
+        free(batch->values);
+        free(batch->u);
     }
     pool_destroy(feed->pool);
     pthread_mutex_destroy(&feed->lock);

@@ -25,6 +25,7 @@ struct feed_plan {
     uint64_t seed;
     const struct tap *tap; /* [taps]; read by feed_open only */
     int taps;
+    bool values, u; /* what is read of the target, which the stores must have then */
     int sequences; /* in a batch; the last one may hold less */
     uint64_t first, end; /* places to read: [first, end) */
 };
@@ -35,6 +36,8 @@ struct feed_batch {
     int64_t rows; /* sequences * rows of a sequence: M */
     int32_t *labels; /* [M] the next token of every row */
     float **states; /* [taps][M, H] in the plan's order of taps */
+    struct target_row *values; /* [M] with the target, as is: */
+    float *u; /* [M, H] with the plan's u, else NULL */
 };
 
 struct feed;

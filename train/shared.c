@@ -4,16 +4,7 @@
 
 #include "common/base/memory.h"
 
-enum {
-    BUFFER_FINAL_NORM,
-    BUFFER_LABELS,
-    BUFFER_TEACHER,
-    BUFFER_U,
-    BUFFER_LSE,
-    BUFFER_LABEL,
-    BUFFER_TOP,
-    BUFFER_ENTROPY
-};
+enum { BUFFER_FINAL_NORM, BUFFER_LABELS, BUFFER_TEACHER, BUFFER_U, BUFFER_ENTROPY, BUFFERS };
 
 /* ---- making ---- */
 
@@ -53,13 +44,14 @@ static int load_norm(struct shared *shared, const struct stores *stores, struct 
     return result < 0 ? -1 : queue_wait(shared->queue, error);
 }
 
-/* The taps in order along the model, each once, the final one at the end. */
-static int collect_taps(struct shared *shared, const struct tap *taps, int count, int layers,
+/* The taps in order along the model, each once, the final one among them where it is wanted. */
+static int collect_taps(struct shared *shared, const struct tap *taps, int count, bool final, int layers,
                         struct error *error)
 {
-    if (array_alloc(&shared->tap, count + 1, error) < 0)
+    const int all = count + final;
+    if (array_alloc(&shared->tap, all, error) < 0)
         return -1;
-    for (int i = 0; i <= count; i++) {
+    for (int i = 0; i < all; i++) {
         const struct tap tap = i < count ? taps[i] : (struct tap){.layer = layers};
         int place = 0;
         while (place < shared->taps && tap_compare(shared->tap[place], tap) < 0)
@@ -76,17 +68,23 @@ static int collect_taps(struct shared *shared, const struct tap *taps, int count
 static int create_buffers(struct shared *shared, struct error *error)
 {
     const size_t rows = (size_t)shared->capacity, hidden = (size_t)shared->hidden;
-    const size_t sizes[] = {
-        [BUFFER_FINAL_NORM] = hidden, [BUFFER_LABELS] = rows, [BUFFER_TEACHER] = rows * hidden,
-        [BUFFER_U] = rows * hidden,   [BUFFER_LSE] = rows,    [BUFFER_LABEL] = rows,
-        [BUFFER_TOP] = rows,          [BUFFER_ENTROPY] = rows};
+    const size_t sizes[BUFFERS] = {
+        [BUFFER_FINAL_NORM] = hidden,
+        [BUFFER_LABELS] = rows,
+        [BUFFER_TEACHER] = shared->reads_final ? rows * hidden : 1,
+        [BUFFER_U] = rows * hidden,
+        [BUFFER_ENTROPY] = rows,
+    };
     size_t bytes;
     if (!size_multiply(rows, hidden, &bytes) || !size_multiply(bytes, sizeof(float), &bytes))
         return error_set(error, "a batch of %zu rows is too large", rows);
-    for (int i = 0; i <= BUFFER_ENTROPY; i++) {
+    for (int i = 0; i < BUFFERS; i++) {
         if (buffer_create(shared->backend, sizes[i] * sizeof(float), &shared->buffer[i], error) < 0)
             return -1;
     }
+    if (answer_create(shared->backend, shared->capacity, &shared->answer, error) < 0 ||
+        array_alloc(&shared->computed, rows, error) < 0 || array_alloc(&shared->entropy, rows, error) < 0)
+        return -1;
     if (array_alloc(&shared->states, shared->taps, error) < 0)
         return -1;
     for (int t = 0; t < shared->taps; t++) {
@@ -97,8 +95,14 @@ static int create_buffers(struct shared *shared, struct error *error)
     return 0;
 }
 
+/* Whether this takes the final states. */
+static bool needs_final(unsigned teach, bool target)
+{
+    return teach & (TEACH_STATES | TEACH_STATES_ENTROPY) || (!target && teach & (TEACH_U | TEACH_OUTCOME));
+}
+
 int shared_create(const struct stores *stores, struct backend *backend, const struct tap *taps, int count,
-                  int64_t rows, struct shared **shared, struct error *error)
+                  unsigned teach, int64_t rows, struct shared **shared, struct error *error)
 {
     struct shared *made;
     *shared = NULL;
@@ -108,8 +112,10 @@ int shared_create(const struct stores *stores, struct backend *backend, const st
     made->norm_epsilon = stores->config.norm_epsilon;
     made->hidden = stores->config.hidden;
     made->capacity = rows;
+    made->target = store_find_target(shards_info(stores->shards)) >= 0;
+    made->reads_final = needs_final(teach, made->target);
     if (queue_create(backend, &made->queue, error) < 0 ||
-        collect_taps(made, taps, count, stores->config.layers, error) < 0)
+        collect_taps(made, taps, count, made->reads_final, stores->config.layers, error) < 0)
         goto fail;
     for (int t = 0; t < made->taps; t++) {
         if (shards_find_tap(stores->shards, made->tap[t], error) < 0)
@@ -131,8 +137,11 @@ void shared_destroy(struct shared *shared)
         return;
     for (int t = 0; shared->states && t < shared->taps; t++)
         buffer_destroy(shared->states[t]);
-    for (int i = 0; i <= BUFFER_ENTROPY; i++)
+    for (int i = 0; i < BUFFERS; i++)
         buffer_destroy(shared->buffer[i]);
+    answer_destroy(shared->answer);
+    free(shared->computed);
+    free(shared->entropy);
     weight_destroy(shared->output);
     queue_destroy(shared->queue);
     free(shared->states);
@@ -142,22 +151,64 @@ void shared_destroy(struct shared *shared)
 
 /* ---- a batch ---- */
 
+void shared_plan(const struct shared *shared, unsigned teach, struct feed_plan *plan)
+{
+    plan->tap = shared->tap;
+    plan->taps = shared->taps;
+    plan->values = shared->target && teach & TEACH_OUTCOME;
+    plan->u = shared->target && teach & TEACH_U;
+}
+
 static void set_rows(struct shared *shared, int64_t rows)
 {
     struct buffer *const *buffer = shared->buffer;
     shared->rows = rows;
     shared->labels = matrix_i32(buffer[BUFFER_LABELS], rows, 1);
-    shared->teacher = matrix_f32(buffer[BUFFER_TEACHER], rows, shared->hidden);
     shared->u = matrix_f32(buffer[BUFFER_U], rows, shared->hidden);
-    shared->lse = matrix_f32(buffer[BUFFER_LSE], rows, 1);
-    shared->label = matrix_f32(buffer[BUFFER_LABEL], rows, 1);
-    shared->top = matrix_i32(buffer[BUFFER_TOP], rows, 1);
-    shared->entropy = matrix_f32(buffer[BUFFER_ENTROPY], rows, 1);
+    if (shared->reads_final)
+        shared->teacher = matrix_f32(buffer[BUFFER_TEACHER], rows, shared->hidden);
 }
 
 static struct matrix states_rows(const struct shared *shared, int tap)
 {
     return matrix_f32(shared->states[tap], shared->rows, shared->hidden);
+}
+
+/* The outcome, u or both, from the final states. */
+static int compute(struct shared *shared, unsigned teach, struct error *error)
+{
+    const struct vocab vocab = {.tied = shared->output, .own = matrix_none()};
+    const bool outcome = teach & (TEACH_OUTCOME | TEACH_STATES_ENTROPY);
+    struct vocab_stats stats = outcome ? answer_stats(shared->answer, shared->rows)
+                                       : (struct vocab_stats){matrix_none(), matrix_none(), matrix_none(),
+                                                              matrix_none(), matrix_none(), matrix_none()};
+    if (teach & TEACH_U)
+        stats.u = shared->u;
+    op_vocab_stats(shared->queue, shared->teacher, &vocab, outcome ? shared->labels : matrix_none(), &stats);
+    if (!outcome)
+        return 0;
+    if (answer_read(shared->answer, shared->queue, shared->rows, shared->computed, error) < 0)
+        return -1;
+    shared->values = shared->computed;
+    for (int64_t r = 0; r < shared->rows; r++)
+        shared->entropy[r] = shared->computed[r].entropy;
+    return 0;
+}
+
+/* The outcome and u as the stores keep them; the entropy of the final states' own softmax. */
+static void take(struct shared *shared, const struct feed_batch *batch, unsigned teach)
+{
+    const struct vocab vocab = {.tied = shared->output, .own = matrix_none()};
+    struct matrix entropy = matrix_f32(shared->buffer[BUFFER_ENTROPY], shared->rows, 1);
+    const struct vocab_stats stats = {matrix_none(), matrix_none(), matrix_none(),
+                                      matrix_none(), entropy,       matrix_none()};
+    shared->values = batch->values;
+    if (teach & TEACH_U)
+        op_write(shared->queue, shared->u, batch->u);
+    if (teach & TEACH_STATES_ENTROPY) {
+        op_vocab_stats(shared->queue, shared->teacher, &vocab, matrix_none(), &stats);
+        op_read(shared->queue, entropy, shared->entropy);
+    }
 }
 
 int shared_load(struct shared *shared, const struct feed_batch *batch, unsigned teach, struct error *error)
@@ -166,22 +217,14 @@ int shared_load(struct shared *shared, const struct feed_batch *batch, unsigned 
     op_write(shared->queue, shared->labels, batch->labels);
     for (int t = 0; t < shared->taps; t++)
         op_write(shared->queue, states_rows(shared, t), batch->states[t]);
-    op_norm(shared->queue, states_rows(shared, shared->taps - 1), shared->final_norm, shared->norm_epsilon,
-            shared->teacher);
-    if (teach) {
-        const struct vocab vocab = {.tied = shared->output, .own = matrix_none()};
-        const bool outcome = teach & TEACH_OUTCOME;
-        const struct vocab_stats stats = {
-            .lse = outcome ? shared->lse : matrix_none(),
-            .label = outcome ? shared->label : matrix_none(),
-            .top = outcome ? shared->top : matrix_none(),
-            .top_logit = matrix_none(),
-            .entropy = outcome ? shared->entropy : matrix_none(),
-            .u = teach & TEACH_U ? shared->u : matrix_none(),
-        };
-        op_vocab_stats(shared->queue, shared->teacher, &vocab, outcome ? shared->labels : matrix_none(),
-                       &stats);
-    }
+    if (needs_final(teach, shared->target))
+        op_norm(shared->queue, states_rows(shared, shared->taps - 1), shared->final_norm, shared->norm_epsilon,
+                shared->teacher);
+    if (shared->target)
+        take(shared, batch, teach);
+    else if (teach & ~(unsigned)TEACH_STATES && compute(shared, teach, error) < 0)
+        return -1;
+    shared->states_entropy = shared->entropy;
     return queue_wait(shared->queue, error);
 }
 

@@ -94,17 +94,27 @@ static void close_feed(struct training *training)
     training->feed = NULL;
 }
 
+/* What the trials that have not failed are taught by, whichever step they are at. */
+static unsigned teaching(const struct training *training)
+{
+    unsigned teach = TEACH_NOTHING;
+    for (int i = 0; i < training->sweep->trials; i++) {
+        const struct trial *trial = training->member[i].trial;
+        if (trial)
+            teach |= trial_teaching(trial);
+    }
+    return teach;
+}
+
 /* The batch of a step. The feed goes on by itself, but for when the trials that were behind have failed. */
 static int next_batch(struct training *training, int64_t step, const struct feed_batch **batch,
                       struct error *error)
 {
     const uint64_t sequences = (uint64_t)training->sweep->sequences;
-    const struct feed_plan plan = {
+    struct feed_plan plan = {
         .split = SPLIT_TRAIN,
         .shuffled = true,
         .seed = training->sweep->seed,
-        .tap = training->shared->tap,
-        .taps = training->shared->taps,
         .sequences = training->sweep->sequences,
         .first = (uint64_t)step * sequences,
         .end = (uint64_t)training->steps * sequences,
@@ -112,6 +122,7 @@ static int next_batch(struct training *training, int64_t step, const struct feed
     if (training->feed && training->feed_step != step)
         close_feed(training);
     if (!training->feed) {
+        shared_plan(training->shared, teaching(training), &plan);
         if (feed_open(&training->stores, &plan, training->threads, &training->feed, error) < 0)
             return -1;
         training->feed_step = step;

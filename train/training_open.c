@@ -127,14 +127,18 @@ static int open_device(struct training *training, struct error *error)
     const struct backend_options options = {.threads = training->options->threads,
                                             .math = training->options->math};
     const int64_t rows = (int64_t)sweep->sequences * stores->rows;
+    unsigned teach = TEACH_OUTCOME;
     struct tap *taps;
     if (backend_open(training->options->device, &options, &training->backend, error) < 0 ||
         fix_math(training, error) < 0 || note_numerics(training, error) < 0 ||
         array_alloc(&taps, sweep->trials, error) < 0)
         return -1;
-    for (int i = 0; i < sweep->trials; i++)
+    for (int i = 0; i < sweep->trials; i++) {
         taps[i] = sweep->trial[i].spec.tap;
-    int result = shared_create(stores, training->backend, taps, sweep->trials, rows, &training->shared, error);
+        teach |= trial_measuring(&sweep->trial[i]);
+    }
+    int result =
+        shared_create(stores, training->backend, taps, sweep->trials, teach, rows, &training->shared, error);
     free(taps);
     if (result < 0)
         return -1;

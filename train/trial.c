@@ -206,8 +206,14 @@ struct matrix trial_forward(const struct trial *trial, struct workspace *workspa
 
 unsigned trial_teaching(const struct trial *trial)
 {
-    const bool through_u = trial->config.loss == LOSS_DISTILLATION && trial->config.spec.output == OUTPUT_TIED;
-    return through_u ? TEACH_U : TEACH_NOTHING;
+    if (trial->config.loss == LOSS_CROSS_ENTROPY)
+        return TEACH_NOTHING;
+    return trial->config.spec.output == OUTPUT_TIED ? TEACH_U : TEACH_STATES;
+}
+
+unsigned trial_measuring(const struct trial_config *config)
+{
+    return config->spec.output == OUTPUT_TIED ? TEACH_U : TEACH_STATES | TEACH_STATES_ENTROPY;
 }
 
 static struct vocab_loss trial_target(const struct trial *trial, const struct shared *shared)

@@ -60,6 +60,8 @@ struct matrix trial_forward(const struct trial *trial, struct workspace *workspa
 
 /* What shared_load must have computed for trial_step. */
 unsigned trial_teaching(const struct trial *trial);
+/* And for its evaluation, beside the outcome; it covers the above. */
+unsigned trial_measuring(const struct trial_config *config);
 
 struct trial_result {
     double loss; /* mean over the batch's tokens, nats */

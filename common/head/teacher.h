@@ -23,6 +23,22 @@
 #include "common/store/target.h"
 #include "kernels/ops.h"
 
+/* ---- values of rows, from op_vocab_stats ---- */
+
+struct answer;
+
+/* rows: the most at a time. */
+int answer_create(struct backend *backend, int64_t rows, struct answer **answer, struct error *error);
+void answer_destroy(struct answer *answer); /* NULL is fine */
+
+/* The outputs that make values of `rows` rows; u is the caller's to add. */
+struct vocab_stats answer_stats(const struct answer *answer, int64_t rows);
+/* After op_vocab_stats has filled them, with labels: values [rows]. Waits for the queue. */
+int answer_read(struct answer *answer, struct queue *queue, int64_t rows, struct target_row *values,
+                struct error *error);
+
+/* ---- a whole model's ---- */
+
 struct teacher;
 
 /* rows: the most per question. resident: the output weight is loaded here, and stays. */

@@ -50,15 +50,12 @@ static int open_bench(struct bench *bench, const char *folder, int sequences, in
         stores_open(&folder, 1, &bench->stores, error) < 0 ||
         backend_open("cpu", &(struct backend_options){0}, &bench->backend, error) < 0 ||
         queue_create(bench->backend, &bench->queue, error) < 0 ||
-        shared_create(&bench->stores, bench->backend, taps, 2, rows, &bench->shared, error) < 0 ||
+        shared_create(&bench->stores, bench->backend, taps, 2, TEACH_U, rows, &bench->shared, error) < 0 ||
         workspace_create(bench->backend, rows, fixture.hidden, &bench->workspace, error) < 0)
         return -1;
-    const struct feed_plan plan = {.split = SPLIT_TRAIN,
-                                   .shuffled = true,
-                                   .tap = bench->shared->tap,
-                                   .taps = bench->shared->taps,
-                                   .sequences = sequences,
-                                   .end = (uint64_t)(sequences * steps)};
+    struct feed_plan plan = {
+        .split = SPLIT_TRAIN, .shuffled = true, .sequences = sequences, .end = (uint64_t)(sequences * steps)};
+    shared_plan(bench->shared, TEACH_U, &plan);
     if (feed_open(&bench->stores, &plan, processor_count(), &bench->feed, error) < 0)
         return -1;
     const size_t row = (size_t)rows * sizeof(float), hidden = (size_t)fixture.hidden;

@@ -158,6 +158,32 @@ same_from_shards() {
         run 1 --store "$work/shard1" --store "$store" --out "$work/wrong" --tap 1 --head norm
 }
 
+# Exact states: what the store has of the full model and what is computed from them differ by rounding only.
+same_without_target() {
+    "$make_store" "$work/with" codec=raw:f32 && "$make_store" "$work/without" codec=raw:f32 taps=1,2,2.mid,3,final &&
+        run 0 --store "$work/with" --out "$work/with.run" --sweep "$work/eight.yaml" &&
+        run 0 --store "$work/without" --out "$work/without.run" --sweep "$work/eight.yaml" || return 1
+    join -t "$(printf '\t')" <(tail -n +2 "$work/with.run/leaderboard.tsv" | cut -f 2,11- | sort) \
+        <(tail -n +2 "$work/without.run/leaderboard.tsv" | cut -f 2,11- | sort) | awk -F '\t' '
+        { fields = (NF - 1) / 2
+          for (i = 2; i <= fields + 1; i++) {
+              difference = $i - $(i + fields)
+              if (difference > 1e-4 || difference < -1e-4) bad = 1 } }
+        END { exit bad || NR != 8 }' && return 0
+    echo "    the leaderboards differ"
+    diff "$work/with.run/leaderboard.tsv" "$work/without.run/leaderboard.tsv"
+    return 1
+}
+
+# With a target, final states are read for what cannot do without them only.
+target_alone() {
+    "$make_store" "$work/bare" taps=1,2,target &&
+        run 0 --store "$work/bare" --out "$work/bare.run" "${one[@]}" --tap 1 --head affine && says out "full model" &&
+        run 1 --store "$work/bare" --out "$work/bare2" --tap 1 --head affine --output untied && says err "no tap final" &&
+        run 1 --store "$work/bare" --out "$work/bare3" --tap 1 --head affine --init ridge && says err "no tap final" &&
+        run 2 --store "$work/bare" --out "$work/bare4" --tap target --head norm && says err "\"target\" is no tap"
+}
+
 finished_run_again() {
     local before after
     before=$(find "$work/eight" -printf '%p %T@\n' | sort)
@@ -297,6 +323,8 @@ check metrics_lines
 check same_alone
 check same_on_one_thread
 check same_from_shards
+check same_without_target
+check target_alone
 check finished_run_again
 check json
 check changed_options_are_refused

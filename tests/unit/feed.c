@@ -76,13 +76,21 @@ TEST(feed_gives_what_the_store_holds)
     struct shards_reader *reader;
     const struct feed_batch *batch;
     char path[4096];
-    const struct feed_plan plan = {
-        .split = SPLIT_TRAIN, .shuffled = true, .seed = 5, .tap = taps, .taps = TAPS, .sequences = 4, .end = 8};
+    const struct feed_plan plan = {.split = SPLIT_TRAIN,
+                                   .shuffled = true,
+                                   .seed = 5,
+                                   .tap = taps,
+                                   .taps = TAPS,
+                                   .values = true,
+                                   .u = true,
+                                   .sequences = 4,
+                                   .end = 8};
     REQUIRE(make_store(&small_fixture, test_folder(), path));
     REQUIRE_OK(stores_open((const char *[]){path}, 1, &stores, &error));
     const size_t rows = (size_t)stores.rows, values = rows * (size_t)stores.config.hidden;
     float *states = calloc(values, sizeof *states);
     int32_t *ids = calloc(rows + 1, sizeof *ids);
+    struct target_row *target = calloc(rows, sizeof *target);
     REQUIRE_OK(shards_reader_open(stores.shards, &reader, &error));
     REQUIRE_OK(feed_open(&stores, &plan, 2, &feed, &error));
     for (uint64_t first = 0; first < 8; first += 4) {
@@ -97,6 +105,9 @@ TEST(feed_gives_what_the_store_holds)
                 REQUIRE_OK(shards_reader_states(reader, place, sequence, states, &error));
                 CHECK(!memcmp(batch->states[t] + s * values, states, values * sizeof *states));
             }
+            REQUIRE_OK(shards_reader_target(reader, sequence, target, states, &error));
+            CHECK(!memcmp(batch->values + s * rows, target, rows * sizeof *target));
+            CHECK(!memcmp(batch->u + s * values, states, values * sizeof *states));
         }
     }
     REQUIRE_OK(feed_next(feed, &batch, &error));
@@ -106,6 +117,7 @@ TEST(feed_gives_what_the_store_holds)
     stores_close(&stores);
     free(states);
     free(ids);
+    free(target);
 }
 
 TEST(feed_depends_on_the_place_only)
@@ -214,27 +226,34 @@ static bool damage_record(const char *store, int layer, bool mid, uint64_t index
     return false;
 }
 
-TEST(feed_names_a_damaged_record)
+static void check_damage(int layer, bool mid, const char *name)
 {
     struct error error = {""};
     struct stores stores;
     struct feed *feed;
     const struct feed_batch *batch;
     char path[4096];
-    const struct feed_plan plan = {.split = SPLIT_TRAIN, .tap = taps, .taps = TAPS, .sequences = 4, .end = 40};
+    const struct feed_plan plan = {
+        .split = SPLIT_TRAIN, .tap = taps, .taps = TAPS, .values = true, .sequences = 4, .end = 40};
     int batches = 0;
     REQUIRE(make_store(&small_fixture, test_folder(), path));
-    REQUIRE(damage_record(path, 2, true, 13));
+    REQUIRE(damage_record(path, layer, mid, 13));
     REQUIRE_OK(stores_open((const char *[]){path}, 1, &stores, &error));
     REQUIRE_OK(feed_open(&stores, &plan, 2, &feed, &error));
     while (feed_next(feed, &batch, &error) == 0 && batch)
         batches++;
     CHECK(batches == 3); /* the fourth one holds sequence 13 */
     CHECK_TEXT(error.text, path);
-    CHECK_TEXT(error.text, "2.mid");
+    CHECK_TEXT(error.text, name);
     CHECK_TEXT(error.text, "13");
     feed_close(feed);
     stores_close(&stores);
+}
+
+TEST(feed_names_a_damaged_record)
+{
+    check_damage(2, true, "2.mid");
+    check_damage(5, false, "target");
 }
 
 TEST(feed_can_be_closed_at_any_time)
