@@ -19,7 +19,9 @@
  * which names the op and its shapes. A failed queue stays failed.
  *
  * Numbers. Activations are f32. Matrix products take f32 or, under MATH_BF16, operands rounded to
- * bf16; they accumulate in f32. `ref` accumulates in double and ignores the math mode. A result of
+ * bf16 (the probabilities that op_vocab_loss and u multiply the weight with are operands, too); they
+ * accumulate in f32. (On cpu, op_matmul and op_vocab_* of at most MATMUL_FEW_ROWS rows take f32 always: they
+ * are bound by reading the weight.) `ref` accumulates in double and ignores the math mode. A result of
  * `cpu` depends on the op's shapes and inputs only: not on the number of threads, and, for every op
  * except op_gemm with transpose_a, op_gram, op_sum_rows and op_sum_squares, whose sums run over rows,
  * a row's result does not depend on which other rows are in the same call as long as both calls have

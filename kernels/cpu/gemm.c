@@ -17,7 +17,7 @@ struct pack_job {
     const float *bias; /* or NULL */
     enum op_mode mode;
     int64_t groups; /* of tiles */
-    const struct product *product[2][2][2]; /* [fewer rows][last tile][add] */
+    struct tile_product product[2][2]; /* [fewer rows][last tile] */
     char *left; /* per worker [TILE_ROWS, tile_inner] */
     float *result; /* per worker [TILE_ROWS, tile_cols] */
 };
@@ -26,19 +26,14 @@ struct pack_job {
 static bool find_products(struct pack_job *job)
 {
     const struct pack *pack = job->pack;
-    int64_t rows[2] = {TILE_ROWS, padded_rows(job->x.rows % TILE_ROWS)};
-    bool row_wanted[2] = {job->x.rows >= TILE_ROWS, job->x.rows % TILE_ROWS > 0};
+    const int64_t rows[2] = {TILE_ROWS, padded_rows(job->x.rows % TILE_ROWS)};
+    const bool row_wanted[2] = {job->x.rows >= TILE_ROWS, job->x.rows % TILE_ROWS > 0};
     for (int fewer = 0; fewer < 2; fewer++)
         for (int last = 0; last < 2; last++)
-            for (int add = 0; add < (pack->backward && pack->tiles > 1 ? 2 : 1); add++) {
-                struct product_shape shape = {
-                    .rows = rows[fewer], .bf16 = pack->bf16, .packed = true, .add = add > 0};
-                if (!row_wanted[fewer])
-                    continue;
-                pack_tile_shape(pack, last ? pack->tiles - 1 : 0, &shape.inner, &shape.cols);
-                if (!(job->product[fewer][last][add] = cpu_product_find(job->queue, shape)))
-                    return false;
-            }
+            if (row_wanted[fewer] &&
+                !tile_product_find(job->queue, pack, last ? pack->tiles - 1 : 0, rows[fewer],
+                                   pack->backward && pack->tiles > 1, &job->product[fewer][last]))
+                return false;
     return true;
 }
 
@@ -47,15 +42,15 @@ static void forward_tiles(const struct pack_job *job, int64_t row, int64_t rows,
     const struct pack *pack = job->pack;
     int64_t end = min_int64((group + 1) * GROUP_TILES, pack->tiles);
     char *space = job->left + (size_t)(worker * TILE_ROWS * pack->tile_inner) * operand_size(pack->bf16);
-    const void *left = stage_left(job->loops, pack->bf16, job->x, row, rows, padded_rows(rows), space);
+    const void *left = tile_left(job->loops, pack, job->x, row, rows, padded_rows(rows), space);
     for (int64_t t = group * GROUP_TILES; t < end; t++) {
         int64_t inner, cols, col = t * pack->tile_cols;
         pack_tile_shape(pack, t, &inner, &cols);
         struct matrix y = matrix_cols(job->y, col, cols);
         float *result =
             result_open(y, row, rows, job->mode, job->result + worker * TILE_ROWS * pack->tile_cols);
-        cpu_product(job->queue, job->product[rows < TILE_ROWS][t == pack->tiles - 1][0], worker, left,
-                    &pack->tile[t], result);
+        tile_multiply(job->queue, &job->product[rows < TILE_ROWS][t == pack->tiles - 1], pack, t, worker, left,
+                      padded_rows(rows), false, result);
         result_close(job->loops, result, job->bias ? job->bias + col : NULL, y, row, rows, job->mode);
     }
 }
@@ -69,9 +64,9 @@ static void backward_tiles(const struct pack_job *job, int64_t row, int64_t rows
         int64_t inner, cols;
         pack_tile_shape(pack, t, &inner, &cols);
         struct matrix part = matrix_cols(job->x, t * pack->tile_inner, inner);
-        const void *left = stage_left(job->loops, pack->bf16, part, row, rows, padded_rows(rows), space);
-        cpu_product(job->queue, job->product[rows < TILE_ROWS][t == pack->tiles - 1][t > 0], worker, left,
-                    &pack->tile[t], result);
+        const void *left = tile_left(job->loops, pack, part, row, rows, padded_rows(rows), space);
+        tile_multiply(job->queue, &job->product[rows < TILE_ROWS][t == pack->tiles - 1], pack, t, worker, left,
+                      padded_rows(rows), t > 0, result);
     }
     result_close(job->loops, result, NULL, job->y, row, rows, job->mode);
 }

@@ -57,7 +57,7 @@ struct vocab_job {
     int64_t tile, tiles, pieces;
     /* one chunk */
     int64_t first, rows, padded;
-    const void *states, *teacher_states; /* [padded, width] left sides */
+    const void *states, *teacher_states; /* [padded, width] left sides; NULL for few rows */
     char *values, *teacher_values; /* [tiles] of [padded, tile] */
     struct part *parts, *teacher_parts; /* [tiles, CHUNK] */
     struct row_total total[CHUNK];
@@ -65,7 +65,8 @@ struct vocab_job {
     int64_t score_space;
     float *partial; /* [pieces, padded, width] */
     void *scaled_states; /* [padded, width]: h times out_scale, for down */
-    const struct product *logits[2], *combine[2][2], *outer[2]; /* [last tile], [add] */
+    struct tile_product logits[2], combine[2]; /* [last tile] */
+    const struct product *outer[2];
 };
 
 static int64_t tile_size(const struct vocab_job *job, int64_t t)
@@ -160,7 +161,8 @@ static void tile_logits(const struct vocab_job *job, const struct vocab_weight *
         few_rows_range(job->loops, &weight->few, t * job->tile, tile_size(job, t), states, z,
                        tile_size(job, t));
     else
-        cpu_product(job->queue, job->logits[t == job->tiles - 1], worker, left, &weight->forward->tile[t], z);
+        tile_multiply(job->queue, &job->logits[t == job->tiles - 1], weight->forward, t, worker, left,
+                      job->padded, false, z);
 }
 
 static void pick_from_row(struct vocab_job *job, const float *z, int64_t t, int64_t r, struct part *part)
@@ -366,8 +368,8 @@ static void combine_piece(void *context, int piece, int worker)
         for (int64_t r = 0; r < job->rows; r++)
             combine_row(job, t, r);
         memset(values + (size_t)job->rows * row, 0, (size_t)(job->padded - job->rows) * row);
-        cpu_product(job->queue, job->combine[t == job->tiles - 1][t > first], worker, values,
-                    &job->weight.backward->tile[t], partial);
+        tile_multiply(job->queue, &job->combine[t == job->tiles - 1], job->weight.backward, t, worker, values,
+                      job->padded, t > first, partial);
         if (!matrix_is_none(job->down))
             add_outer(job, t, worker);
     }
@@ -419,18 +421,15 @@ static void scale_states(struct vocab_job *job)
 static bool find_vocab_products(struct vocab_job *job)
 {
     for (int last = 0; last < 2; last++) {
-        int64_t size = tile_size(job, last ? job->tiles - 1 : 0);
-        struct product_shape logits = {job->padded, job->width, size, job->bf16, true, false};
-        struct product_shape combine = {job->padded, size, job->width, job->bf16, true, false};
+        const int64_t t = last ? job->tiles - 1 : 0, size = tile_size(job, t);
         struct product_shape outer = {
             round_up(size, ROW_STEP), job->padded, job->width, job->bf16, false, false};
-        if (!job->few && !(job->logits[last] = cpu_product_find(job->queue, logits)))
+        if (!job->few &&
+            !tile_product_find(job->queue, job->weight.forward, t, job->padded, false, &job->logits[last]))
             return false;
-        for (int add = 0; job->keep && add < 2; add++) {
-            combine.add = add > 0;
-            if (!(job->combine[last][add] = cpu_product_find(job->queue, combine)))
-                return false;
-        }
+        if (job->keep &&
+            !tile_product_find(job->queue, job->weight.backward, t, job->padded, true, &job->combine[last]))
+            return false;
         if (!matrix_is_none(job->down) && !(job->outer[last] = cpu_product_find(job->queue, outer)))
             return false;
     }
@@ -450,6 +449,14 @@ static void read_labels(struct vocab_job *job)
     }
 }
 
+/* The chunk's rows of x as the left side of every tile; few rows are read where they lie. */
+static const void *stage_states(const struct vocab_job *job, const struct vocab_weight *weight, struct matrix x,
+                                void *space)
+{
+    return job->few ? NULL
+                    : tile_left(job->loops, weight->forward, x, job->first, job->rows, job->padded, space);
+}
+
 static void run_chunk(struct vocab_job *job, void *states, void *teacher_states)
 {
     job->rows = min_int64(CHUNK, job->h.rows - job->first);
@@ -457,10 +464,9 @@ static void run_chunk(struct vocab_job *job, void *states, void *teacher_states)
     if (!find_vocab_products(job))
         return;
     read_labels(job);
-    job->states = stage_left(job->loops, job->bf16, job->h, job->first, job->rows, job->padded, states);
+    job->states = stage_states(job, &job->weight, job->h, states);
     if (job->with_teacher)
-        job->teacher_states =
-            stage_left(job->loops, job->bf16, job->t, job->first, job->rows, job->padded, teacher_states);
+        job->teacher_states = stage_states(job, &job->teacher, job->t, teacher_states);
     cpu_run(job->queue, job->tiles, tile_piece, job);
     cpu_run(job->queue, job->rows, total_piece, job);
     if (!job->keep)

@@ -6,10 +6,16 @@
 #include <string.h>
 
 #include "common/base/memory.h"
+#include "kernels/cpu/stage.h"
 
 /* ---- packs ---- */
 
-enum { PACK_ALIGN = 4096 };
+enum {
+    PACK_ALIGN = 4096,
+    PIECE_INNER = 256, /* the longest chain of sums, where a tile is cut */
+    WHOLE_INNER = 768, /* up to here it is not: rounding stays small, and adding pieces up costs time */
+    PIECE_STEP = 16
+};
 
 static struct pack pack_shape(int64_t rows, int64_t cols, bool backward, bool bf16)
 {
@@ -19,7 +25,17 @@ static struct pack pack_shape(int64_t rows, int64_t cols, bool backward, bool bf
     pack.cols = backward ? cols : rows;
     pack.tile_inner = backward ? tile : cols;
     pack.tile_cols = backward ? cols : tile;
+    pack.piece_inner = pack.tile_inner;
+    if (!backward && cols > WHOLE_INNER)
+        pack.piece_inner = round_up(piece_count(cols, piece_count(cols, PIECE_INNER)), PIECE_STEP);
+    pack.pieces = piece_count(pack.tile_inner, pack.piece_inner);
     return pack;
+}
+
+/* The inner side of a piece of a tile of that inner side. */
+static int64_t piece_inner(const struct pack *pack, int64_t tile_inner, int64_t piece)
+{
+    return min_int64(pack->piece_inner, tile_inner - piece * pack->piece_inner);
 }
 
 void pack_tile_shape(const struct pack *pack, int64_t t, int64_t *inner, int64_t *cols)
@@ -32,14 +48,22 @@ void pack_tile_shape(const struct pack *pack, int64_t t, int64_t *inner, int64_t
         *cols = min_int64(pack->tile_cols, pack->cols - t * pack->tile_cols);
 }
 
-/* Bytes of one full tile, rounded up so that every tile starts aligned; and of all. */
-static int tile_bytes(struct product_cache *cache, const struct pack *pack, size_t *tile, size_t *all,
+/* Bytes from one right side to the next, so that any of them fits and starts aligned; and of all. */
+static int right_step(struct product_cache *cache, const struct pack *pack, size_t *step, size_t *all,
                       struct error *error)
 {
-    if (right_bytes(cache, pack->tile_inner, pack->tile_cols, pack->bf16, tile, error) < 0)
-        return -1;
-    *tile = (*tile + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
-    if (!size_multiply(*tile, (size_t)pack->tiles, all))
+    *step = 0;
+    for (int last = 0; last < 4; last++) {
+        int64_t inner, cols;
+        size_t bytes;
+        pack_tile_shape(pack, last & 1 ? pack->tiles - 1 : 0, &inner, &cols);
+        inner = piece_inner(pack, inner, last & 2 ? pack->pieces - 1 : 0);
+        if (right_bytes(cache, inner, cols, pack->bf16, &bytes, error) < 0)
+            return -1;
+        bytes = (bytes + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
+        *step = bytes > *step ? bytes : *step;
+    }
+    if (!size_multiply(*step, (size_t)(pack->tiles * pack->pieces), all))
         return error_set(error, "a packed weight of [%lld, %lld] cannot be addressed", (long long)pack->inner,
                          (long long)pack->cols);
     return 0;
@@ -49,8 +73,8 @@ int pack_bytes(struct product_cache *cache, int64_t rows, int64_t cols, bool bac
                struct error *error)
 {
     struct pack pack = pack_shape(rows, cols, backward, bf16);
-    size_t tile;
-    return tile_bytes(cache, &pack, &tile, bytes, error);
+    size_t step;
+    return right_step(cache, &pack, &step, bytes, error);
 }
 
 int pack_create(struct product_cache *cache, int64_t rows, int64_t cols, bool backward, bool bf16, void *data,
@@ -64,18 +88,18 @@ int pack_create(struct product_cache *cache, int64_t rows, int64_t cols, bool ba
     *pack = pack_shape(rows, cols, backward, bf16);
     pack->data = data;
     pack->lent = data != NULL;
-    if (tile_bytes(cache, pack, &step, &pack->bytes, error) < 0 ||
-        array_alloc(&pack->tile, pack->tiles, error) < 0)
+    if (right_step(cache, pack, &step, &pack->bytes, error) < 0 ||
+        array_alloc(&pack->right, pack->tiles * pack->pieces, error) < 0)
         goto fail;
     if (!pack->lent && posix_memalign(&pack->data, PACK_ALIGN, pack->bytes) != 0) {
         error_set(error, "out of memory: %zu bytes for a packed weight could not be had", pack->bytes);
         goto fail;
     }
-    for (int64_t t = 0; t < pack->tiles; t++) {
+    for (int64_t i = 0; i < pack->tiles * pack->pieces; i++) {
         int64_t inner, tile_cols;
-        pack_tile_shape(pack, t, &inner, &tile_cols);
-        if (right_create(cache, inner, tile_cols, bf16, (char *)pack->data + (size_t)t * step, &pack->tile[t],
-                         error) < 0)
+        pack_tile_shape(pack, i / pack->pieces, &inner, &tile_cols);
+        if (right_create(cache, piece_inner(pack, inner, i % pack->pieces), tile_cols, bf16,
+                         (char *)pack->data + (size_t)i * step, &pack->right[i], error) < 0)
             goto fail;
     }
     *result = pack;
@@ -89,9 +113,9 @@ void pack_destroy(struct pack *pack)
 {
     if (!pack)
         return;
-    for (int64_t t = 0; pack->tile && t < pack->tiles; t++)
-        right_destroy(&pack->tile[t]);
-    free(pack->tile);
+    for (int64_t i = 0; pack->right && i < pack->tiles * pack->pieces; i++)
+        right_destroy(&pack->right[i]);
+    free(pack->right);
     if (!pack->lent)
         free(pack->data);
     free(pack);
@@ -100,8 +124,54 @@ void pack_destroy(struct pack *pack)
 int pack_fill(struct product_cache *cache, const struct pack *pack, int64_t t, int worker, const float *rows,
               int64_t stride)
 {
-    bool backward = pack->backward;
-    return right_pack(cache, &pack->tile[t], worker, rows, backward ? stride : 1, backward ? 1 : stride);
+    const int64_t inner_stride = pack->backward ? stride : 1, col_stride = pack->backward ? 1 : stride;
+    for (int64_t p = 0; p < pack->pieces; p++)
+        if (right_pack(cache, &pack->right[t * pack->pieces + p], worker,
+                       rows + p * pack->piece_inner * inner_stride, inner_stride, col_stride) < 0)
+            return -1;
+    return 0;
+}
+
+/* ---- a left side times one tile ---- */
+
+bool tile_product_find(struct queue *queue, const struct pack *pack, int64_t t, int64_t rows, bool add,
+                       struct tile_product *products)
+{
+    struct product_shape shape = {.rows = rows, .bf16 = pack->bf16, .packed = true};
+    int64_t inner;
+    pack_tile_shape(pack, t, &inner, &shape.cols);
+    for (int last = 0; last < 2; last++)
+        for (int adds = 0; adds < (add || pack->pieces > 1 ? 2 : 1); adds++) {
+            shape.inner = piece_inner(pack, inner, last ? pack->pieces - 1 : 0);
+            shape.add = adds > 0;
+            if (!(products->product[last][adds] = cpu_product_find(queue, shape)))
+                return false;
+        }
+    return true;
+}
+
+const void *tile_left(const struct cpu_loops *loops, const struct pack *pack, struct matrix x, int64_t first,
+                      int64_t rows, int64_t padded, void *space)
+{
+    if (pack->pieces == 1)
+        return stage_left(loops, pack->bf16, x, first, rows, padded, space);
+    for (int64_t p = 0; p < pack->pieces; p++) {
+        const int64_t at = p * pack->piece_inner;
+        stage_left(loops, pack->bf16, matrix_cols(x, at, piece_inner(pack, x.cols, p)), first, rows, padded,
+                   (char *)space + (size_t)(padded * at) * operand_size(pack->bf16));
+    }
+    return space;
+}
+
+void tile_multiply(struct queue *queue, const struct tile_product *products, const struct pack *pack, int64_t t,
+                   int worker, const void *left, int64_t padded, bool add, float *result)
+{
+    for (int64_t p = 0; p < pack->pieces; p++) {
+        const char *piece =
+            (const char *)left + (size_t)(padded * p * pack->piece_inner) * operand_size(pack->bf16);
+        cpu_product(queue, products->product[p == pack->pieces - 1][add || p > 0], worker, piece,
+                    &pack->right[t * pack->pieces + p], result);
+    }
 }
 
 /* ---- weights ---- */

@@ -10,7 +10,7 @@ transformers as a share of the tap's RMS, which may be 1e-4. NAME: only those mo
 The demo model has a few values of up to 600 times the RMS of their tap (massive activations: Sun et al. 2024, arXiv
 2402.17762). One unit in the last place of such a value is half the tolerance, and transformers' own f32 result is
 further from its f64 result than the tolerance allows. Where that is so, a tap passes when offramp is off from f64 by at
-most twice what transformers' f32 is off by; both are printed.
+most one and a half times what transformers' f32 is off by; both are printed.
 
 Makes its own virtual environment under .cache/ (6 GB with the torch that pip takes by itself; with
 PIP_EXTRA_INDEX_URL set to PyTorch's index of CPU builds much less). Needs the programs in build/.
@@ -134,7 +134,7 @@ def compare(name, model, path, corpus, length, folder, device):
             exact = reference_taps(model.double(), tokens[:, :length])
         own = file["states"].flatten(0, -2)
         off, off_exact, reference = share(own, expected[tap]), share(own, exact[tap]), share(expected[tap], exact[tap])
-        if not (off <= TOLERANCE or (reference > TOLERANCE / 2 and off_exact <= max(TOLERANCE, 2 * reference))):
+        if not (off <= TOLERANCE or (reference > TOLERANCE / 2 and off_exact <= max(TOLERANCE, 1.5 * reference))):
             failed.append(f"{tap} ({off:.1e}; from f64 {off_exact:.1e}, transformers {reference:.1e})")
         worst = [max(pair) for pair in zip(worst, (off, off_exact, reference))]
         exported.unlink()

@@ -89,6 +89,7 @@ static const struct op_case cases[] = {
     {"op_vocab_stats", run_stats, {500, 64, DTYPE_Q4_1, TOP}, VOCAB},
     {"op_vocab_stats", run_stats, {500, 64, DTYPE_BF16, TOP_LOGIT | ENTROPY}, VOCAB},
     {"op_vocab_stats", run_stats, {500, 64, DTYPE_F16, U}, VOCAB},
+    {"op_vocab_stats", run_stats, {530, 800, DTYPE_Q8_0, ALL}, .batches = {9, 70}, VOCAB}, /* long sums */
     {"op_vocab_cross", run_cross, {77, 37, DTYPE_F32, DTYPE_F32}, .batches = {1, 7, 9, 70, 600}, VOCAB},
     {"op_vocab_cross", run_cross, {5197, 32, OWN, DTYPE_Q8_0}, VOCAB},
     {"op_vocab_cross", run_cross, {500, 64, DTYPE_Q8_0, OWN}, VOCAB},

@@ -17,19 +17,19 @@ typedef void block_load(const uint8_t *row, int64_t b, vec w[VECS]);
 INLINE void load_f32(const uint8_t *row, int64_t b, vec w[VECS])
 {
     for (int k = 0; k < VECS; k++)
-        w[k] = vec_load((const float *)(const void *)row + b * BLOCK + k * LANES);
+        w[k] = vec_load(row + (b * BLOCK + k * LANES) * (int64_t)sizeof(float));
 }
 
 INLINE void load_f16_block(const uint8_t *row, int64_t b, vec w[VECS])
 {
     for (int k = 0; k < VECS; k++)
-        w[k] = vec_load_f16((const uint16_t *)(const void *)row + b * BLOCK + k * LANES);
+        w[k] = vec_load_f16(row + (b * BLOCK + k * LANES) * (int64_t)sizeof(uint16_t));
 }
 
 INLINE void load_bf16_block(const uint8_t *row, int64_t b, vec w[VECS])
 {
     for (int k = 0; k < VECS; k++)
-        w[k] = vec_load_bf16((const uint16_t *)(const void *)row + b * BLOCK + k * LANES);
+        w[k] = vec_load_bf16(row + (b * BLOCK + k * LANES) * (int64_t)sizeof(uint16_t));
 }
 
 INLINE void load_q8_0(const uint8_t *row, int64_t b, vec w[VECS])

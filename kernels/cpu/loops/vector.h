@@ -29,7 +29,7 @@ typedef uint16_t half_vec __attribute__((vector_size(VEC_BYTES / 2)));
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
-INLINE vec vec_load(const float *x)
+INLINE vec vec_load(const void *x)
 {
     vec v;
     memcpy(&v, x, sizeof v);
@@ -154,18 +154,20 @@ INLINE void vec_load_nibbles(const uint8_t *x, vec *low, vec *high)
 }
 #endif
 
-INLINE uint_vec vec_load_u16(const uint16_t *x)
+INLINE uint_vec vec_load_u16(const void *x)
 {
 #if VEC_BYTES == 64
     return (uint_vec)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)x));
 #elif VEC_BYTES == 32
     return (uint_vec)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)x));
 #else
-    return (uint_vec){x[0], x[1], x[2], x[3]};
+    uint16_t values[LANES];
+    memcpy(values, x, sizeof values);
+    return (uint_vec){values[0], values[1], values[2], values[3]};
 #endif
 }
 
-INLINE vec vec_load_bf16(const uint16_t *x)
+INLINE vec vec_load_bf16(const void *x)
 {
     return (vec)(vec_load_u16(x) << 16);
 }
@@ -173,7 +175,7 @@ INLINE vec vec_load_bf16(const uint16_t *x)
 /* Half precision. Without an instruction for it by integer arithmetic: a product with 2^112 rebiases
  * the exponent, which also makes subnormal halves normal floats; infinities and NaN get the full
  * exponent back. */
-INLINE vec vec_load_f16(const uint16_t *x)
+INLINE vec vec_load_f16(const void *x)
 {
 #if VEC_BYTES == 64
     return (vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)x));
