@@ -11,6 +11,7 @@
 #include "extract/identity.h"
 #include "extract/options.h"
 #include "extract/plan.h"
+#include "extract/preflight.h"
 #include "extract/run.h"
 #include "extract/source.h"
 #include "extract/summary.h"
@@ -27,6 +28,7 @@ struct extraction {
     int32_t end; /* the end-of-text id */
     int threads;
     struct backend *backend;
+    json_t *manifest; /* of the store */
     struct store *store;
 };
 
@@ -167,10 +169,8 @@ static int open_inputs(struct extraction *extraction, struct error *error)
 
 /* ---- the store ---- */
 
-/* A new store, or the one that an earlier run of the same command began. */
-static int open_store(struct extraction *extraction, struct error *error)
+static int make_manifest(struct extraction *extraction, struct error *error)
 {
-    const char *path = extraction->options->out;
     const struct identity identity = {.options = extraction->options,
                                       .model = extraction->model,
                                       .tokenizer = extraction->tokenizer,
@@ -180,19 +180,19 @@ static int open_store(struct extraction *extraction, struct error *error)
                                       .taps = extraction->taps,
                                       .end = extraction->end,
                                       .numerics = backend_identity(extraction->backend)};
-    json_t *manifest = identity_manifest(&identity, error);
-    if (!manifest)
+    extraction->manifest = identity_manifest(&identity, error);
+    return extraction->manifest ? 0 : -1;
+}
+
+/* A new store, or the one that an earlier run of the same command began. */
+static int open_store(struct extraction *extraction, struct error *error)
+{
+    const char *path = extraction->options->out;
+    if (!store_exists(path))
+        return store_create(path, extraction->manifest, &extraction->store, error);
+    if (store_open(path, STORE_WRITE, &extraction->store, error) < 0)
         return -1;
-    int result;
-    if (!store_exists(path)) {
-        result = store_create(path, manifest, &extraction->store, error);
-    } else {
-        result = store_open(path, STORE_WRITE, &extraction->store, error);
-        if (result == 0)
-            result = identity_compare(path, store_manifest(extraction->store), manifest, error);
-    }
-    json_decref(manifest);
-    return result;
+    return identity_compare(path, store_manifest(extraction->store), extraction->manifest, error);
 }
 
 /* ---- the two stages ---- */
@@ -203,10 +203,10 @@ static uint64_t most_sequences(const struct extract_options *options, enum split
     return tokens == UINT64_MAX ? tokens : tokens / (uint64_t)options->rows;
 }
 
-static int tokenize(struct extraction *extraction, struct tokenize_result *result, struct error *error)
+static struct tokenize_job tokenize_job(const struct extraction *extraction)
 {
     const struct extract_options *options = extraction->options;
-    const struct tokenize_job job = {
+    return (struct tokenize_job){
         .store = extraction->store,
         .list = &extraction->list,
         .rules = {.field = options->field,
@@ -216,6 +216,42 @@ static int tokenize(struct extraction *extraction, struct tokenize_result *resul
         .tokenizer = extraction->tokenizer,
         .most = {most_sequences(options, SPLIT_TRAIN), most_sequences(options, SPLIT_HELD_OUT)},
         .threads = extraction->threads};
+}
+
+static struct preflight_job preflight_job(const struct extraction *extraction,
+                                          const struct tokenize_job *tokenize)
+{
+    return (struct preflight_job){.model = extraction->model,
+                                  .backend = extraction->backend,
+                                  .out = extraction->options->out,
+                                  .manifest = extraction->manifest,
+                                  .memory = extraction->options->memory,
+                                  .tokenize = tokenize};
+}
+
+static int dry_run(const struct extraction *extraction, struct error *error)
+{
+    const struct tokenize_job tokenize = tokenize_job(extraction);
+    const struct preflight_job job = preflight_job(extraction, &tokenize);
+    struct preflight preflight;
+    int result = preflight_run(&job, &preflight, error);
+    if (result == 0)
+        result = preflight_print(&job, &preflight, extraction->options->json, error);
+    preflight_free(&preflight);
+    return result;
+}
+
+static int check_disk(const struct extraction *extraction, struct error *error)
+{
+    const struct tokenize_job tokenize = tokenize_job(extraction);
+    const struct preflight_job job = preflight_job(extraction, &tokenize);
+    return preflight_check_disk(&job, extraction->store, extraction->options->force, error);
+}
+
+static int tokenize(struct extraction *extraction, struct tokenize_result *result, struct error *error)
+{
+    const struct extract_options *options = extraction->options;
+    const struct tokenize_job job = tokenize_job(extraction);
     if (corpus_tokenize(&job, result, error) < 0)
         return -1;
     if (result->sequences[SPLIT_TRAIN] == 0)
@@ -248,8 +284,7 @@ static int run(struct extraction *extraction, struct error *error)
     if (plan_make(model_config(extraction->model), store_info(extraction->store),
                   backend_math(extraction->backend), extraction->threads, options->memory, &plan, error) < 0 ||
         sources_store(extraction->model, extraction->store, error) < 0 ||
-        tokenize(extraction, &tokens, error) < 0 ||
-        plan_check_disk(extraction->store, options->force, error) < 0 ||
+        tokenize(extraction, &tokens, error) < 0 || check_disk(extraction, error) < 0 ||
         run_model(extraction->model, extraction->backend, extraction->store, &plan, &report, error) < 0)
         return -1;
     if (!store_is_sealed(extraction->store) && store_seal(extraction->store, error) < 0)
@@ -260,6 +295,7 @@ static int run(struct extraction *extraction, struct error *error)
 static void close_extraction(struct extraction *extraction)
 {
     store_close(extraction->store);
+    json_decref(extraction->manifest);
     backend_close(extraction->backend);
     tokenizer_close(extraction->tokenizer);
     model_close(extraction->model);
@@ -277,8 +313,12 @@ int main(int argc, char **argv)
     extract_options_parse(argc, argv, &options);
     int result = open_inputs(&extraction, &error);
     if (result == 0)
+        result = make_manifest(&extraction, &error);
+    if (result == 0 && options.dry_run)
+        result = dry_run(&extraction, &error);
+    if (result == 0 && !options.dry_run)
         result = open_store(&extraction, &error);
-    if (result == 0)
+    if (result == 0 && !options.dry_run)
         result = run(&extraction, &error);
     if (result < 0)
         fprintf(stderr, "extract: %s\n", error.text);

@@ -40,6 +40,7 @@ enum {
     OPTION_MATH,
     OPTION_THREADS,
     OPTION_MEMORY,
+    OPTION_DRY_RUN,
     OPTION_FORCE,
     OPTION_JSON
 };
@@ -77,8 +78,10 @@ static const struct argp_option option_list[] = {
     {"threads", OPTION_THREADS, "N", 0, "Threads that compute (one per processor)", 4},
     {"memory", OPTION_MEMORY, "SIZE", 0,
      "Stay within SIZE, such as 8G: weights are loaded layer by layer if need be", 4},
-    {"force", OPTION_FORCE, NULL, 0, "Start although the disk may become full", 5},
-    {"json", OPTION_JSON, NULL, 0, "Print the summary as JSON", 5},
+    {"dry-run", OPTION_DRY_RUN, NULL, 0,
+     "Say how large the store will be and how long it takes, from a short run", 5},
+    {"force", OPTION_FORCE, NULL, 0, "Start although the disk will become full", 5},
+    {"json", OPTION_JSON, NULL, 0, "Print the summary, or the forecast, as JSON", 5},
     {0}};
 
 struct parse {
@@ -182,6 +185,7 @@ static error_t parse_run_option(int key, char *text, struct parse *parse, struct
     case OPTION_MATH: options->math = MATH_F32 + option_word(state, "math", text, math_names()); break;
     case OPTION_THREADS: options->threads = (int)option_integer(state, "threads", text, 1, MOST_THREADS); break;
     case OPTION_MEMORY: options->memory = option_size(state, "memory", text, true); break;
+    case OPTION_DRY_RUN: options->dry_run = true; break;
     case OPTION_FORCE: options->force = true; break;
     case OPTION_JSON: options->json = true; break;
     default: return ARGP_ERR_UNKNOWN;

@@ -31,7 +31,7 @@ struct extract_options {
     enum math math;
     uint64_t memory; /* bytes, 0: what it takes */
     int shard, shards; /* this is shard 0 .. shards-1 */
-    bool force, json;
+    bool dry_run, force, json;
     char *command; /* the command line */
 };
 

@@ -1,9 +1,6 @@
 #include "extract/plan.h"
 
-#include <stdio.h>
-
 #include "common/base/clock.h"
-#include "common/base/file.h"
 #include "common/head/teacher.h"
 #include "common/store/target.h"
 
@@ -87,27 +84,14 @@ uint64_t plan_tap_bytes(const struct store_info *info, int tap, uint64_t sequenc
     return sequences * (pages * PAGE + 64);
 }
 
-int plan_check_disk(const struct store *store, bool force, struct error *error)
+uint64_t plan_missing_bytes(const struct store *store)
 {
     const struct store_info *info = store_info(store);
-    uint64_t wanted = 0, available;
-    char most[32], there[32];
+    uint64_t bytes = 0;
     for (int tap = 0; tap < info->taps; tap++)
         for (int split = 0; split < SPLIT_COUNT; split++)
-            wanted += plan_tap_bytes(info, tap,
-                                     store_sequences(store, (enum split)split) -
-                                         store_progress(store, tap, (enum split)split));
-    if (disk_free(store_path(store), &available, error) < 0)
-        return -1;
-    if (wanted <= available)
-        return 0;
-    format_bytes((double)wanted, most, sizeof most);
-    format_bytes((double)available, there, sizeof there);
-    if (!force)
-        return error_set(error,
-                         "%s: up to %s are still to be written, but the disk has %s free: make room, choose "
-                         "fewer taps or tokens, or say --force",
-                         store_path(store), most, there);
-    fprintf(stderr, "extract: warning: up to %s are still to be written, the disk has %s free\n", most, there);
-    return 0;
+            bytes += plan_tap_bytes(info, tap,
+                                    store_sequences(store, (enum split)split) -
+                                        store_progress(store, tap, (enum split)split));
+    return bytes;
 }

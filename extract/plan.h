@@ -37,8 +37,7 @@ int plan_make(const struct model_config *config, const struct store_info *info, 
 /* The most bytes that a tap's records can take for that many sequences. */
 uint64_t plan_tap_bytes(const struct store_info *info, int tap, uint64_t sequences);
 
-/* Refuses when the records still missing may not fit on the disk that holds the store; `force` makes
- * it a warning on stderr. */
-int plan_check_disk(const struct store *store, bool force, struct error *error);
+/* The most bytes that the records still missing in a store can take. */
+uint64_t plan_missing_bytes(const struct store *store);
 
 #endif

@@ -7,8 +7,10 @@
 
 #define NOTE "sources"
 
-static int put_tensor(const struct model *model, struct store *store, int layer, enum tensor_role role,
-                      struct error *error)
+typedef int source_visit(void *context, const char *name, const struct tensor *tensor, struct error *error);
+
+static int visit_tensor(const struct model *model, int layer, enum tensor_role role, source_visit *visit,
+                        void *context, struct error *error)
 {
     const struct tensor *tensor = model_tensor(model, layer, role);
     char name[64];
@@ -18,29 +20,50 @@ static int put_tensor(const struct model *model, struct store *store, int layer,
         snprintf(name, sizeof name, "%d/%s", layer + 1, role_name(role));
     else
         snprintf(name, sizeof name, "%s", role_name(role));
-    const int64_t rows = tensor->dims == 1 ? 1 : tensor->shape[0];
-    const int64_t cols = tensor->dims == 1 ? tensor->shape[0] : tensor->shape[1];
-    int result = store_put_source(store, name, tensor->type, rows, cols, tensor->data, error);
-    tensor_release(tensor);
-    return result;
+    return visit(context, name, tensor, error);
 }
 
-static int put_all(const struct model *model, struct store *store, struct error *error)
+static int visit_all(const struct model *model, const struct store_info *info, source_visit *visit,
+                     void *context, struct error *error)
 {
     static const enum tensor_role roles[] = {ROLE_MLP_NORM, ROLE_MLP_GATE, ROLE_MLP_UP, ROLE_MLP_DOWN};
-    const struct store_info *info = store_info(store);
-    if (put_tensor(model, store, 0, ROLE_FINAL_NORM, error) < 0 ||
-        put_tensor(model, store, 0, ROLE_OUTPUT, error) < 0)
+    if (visit_tensor(model, 0, ROLE_FINAL_NORM, visit, context, error) < 0 ||
+        visit_tensor(model, 0, ROLE_OUTPUT, visit, context, error) < 0)
         return -1;
     for (int i = 0; i < info->taps; i++) {
         const int layer = info->tap[i].layer;
         if (layer == 0 || i == store_find_target(info) || (i > 0 && info->tap[i - 1].layer == layer))
             continue;
         for (size_t r = 0; r < sizeof roles / sizeof *roles; r++)
-            if (put_tensor(model, store, layer - 1, roles[r], error) < 0)
+            if (visit_tensor(model, layer - 1, roles[r], visit, context, error) < 0)
                 return -1;
     }
     return 0;
+}
+
+static int put_tensor(void *context, const char *name, const struct tensor *tensor, struct error *error)
+{
+    const int64_t rows = tensor->dims == 1 ? 1 : tensor->shape[0];
+    const int64_t cols = tensor->dims == 1 ? tensor->shape[0] : tensor->shape[1];
+    int result = store_put_source(context, name, tensor->type, rows, cols, tensor->data, error);
+    tensor_release(tensor);
+    return result;
+}
+
+static int count_tensor(void *context, const char *name, const struct tensor *tensor, struct error *error)
+{
+    (void)name, (void)error;
+    *(uint64_t *)context += tensor->bytes;
+    return 0;
+}
+
+uint64_t sources_bytes(const struct model *model, const struct store_info *info)
+{
+    uint64_t bytes = 0;
+    struct error ignored;
+    if (info->shard == 0)
+        visit_all(model, info, count_tensor, &bytes, &ignored);
+    return bytes;
 }
 
 int sources_store(const struct model *model, struct store *store, struct error *error)
@@ -55,7 +78,7 @@ int sources_store(const struct model *model, struct store *store, struct error *
         free(note);
         return 0;
     }
-    if (store_begin(store, error) < 0 || put_all(model, store, error) < 0 ||
+    if (store_begin(store, error) < 0 || visit_all(model, store_info(store), put_tensor, store, error) < 0 ||
         store_put_note(store, NOTE, "complete", 8, error) < 0)
         return -1;
     return store_commit(store, error);

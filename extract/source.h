@@ -13,4 +13,7 @@
 /* Does nothing when it was done before, or the store is not the first shard. */
 int sources_store(const struct model *model, struct store *store, struct error *error);
 
+/* The bytes that it puts into such a store. */
+uint64_t sources_bytes(const struct model *model, const struct store_info *info);
+
 #endif

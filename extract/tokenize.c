@@ -1,14 +1,13 @@
 #include "extract/tokenize.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/json.h"
-#include "common/base/pool.h"
 #include "common/base/progress.h"
+#include "extract/encode.h"
 #include "extract/packing.h"
 
 #define NOTE            "corpus"
@@ -104,45 +103,6 @@ static int restore(struct tokenize *state, struct error *error)
     return result;
 }
 
-/* ---- encoding ---- */
-
-struct encoding {
-    const struct tokenizer *tokenizer;
-    struct piece_list *pieces;
-    pthread_mutex_t mutex;
-    int failed; /* the first piece that failed, or -1 */
-    struct error error;
-};
-
-static void encode_piece(void *context, int number, int worker)
-{
-    struct encoding *encoding = context;
-    struct piece *piece = &encoding->pieces->piece[number];
-    struct error error;
-    (void)worker;
-    if (!piece->text || tokenizer_encode(encoding->tokenizer, piece->text, piece->size, TOKENIZER_SPECIAL,
-                                         &piece->ids, &error) == 0)
-        return;
-    pthread_mutex_lock(&encoding->mutex);
-    if (encoding->failed < 0 || number < encoding->failed) {
-        encoding->failed = number;
-        encoding->error = error;
-    }
-    pthread_mutex_unlock(&encoding->mutex);
-}
-
-static int encode_pieces(struct tokenize *state, struct error *error)
-{
-    struct encoding encoding = {.tokenizer = state->job->tokenizer, .pieces = &state->pieces, .failed = -1};
-    pthread_mutex_init(&encoding.mutex, NULL);
-    pool_run(state->pool, (int)state->pieces.count, encode_piece, &encoding);
-    pthread_mutex_destroy(&encoding.mutex);
-    if (encoding.failed < 0)
-        return 0;
-    *error = encoding.error;
-    return -1;
-}
-
 /* ---- packing ---- */
 
 /* Every shard packs the whole corpus, which numbers the sequences, and keeps its own. */
@@ -213,7 +173,10 @@ static int advance(struct tokenize *state, struct error *error)
         packing_finish(state->packing);
         return 0;
     }
-    return encode_pieces(state, error) < 0 || pack_pieces(state, error) < 0 ? -1 : 0;
+    return pieces_encode(state->pool, state->job->tokenizer, &state->pieces, error) < 0 ||
+                   pack_pieces(state, error) < 0
+               ? -1
+               : 0;
 }
 
 static int run_stage(struct tokenize *state, struct error *error)

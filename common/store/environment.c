@@ -65,7 +65,7 @@ int environment_error(struct error *error, int code, const char *format, ...)
 
 static int open_lock(const char *folder, int flags, struct error *error)
 {
-    char *path = path_join(folder, "writer.lock", error);
+    char *path = path_join(folder, WRITER_FILE, error);
     if (!path)
         return -1;
     int file = open(path, flags | O_CLOEXEC, 0644);
@@ -104,7 +104,7 @@ int writer_lock(const char *folder, int *lock, struct error *error)
     }
     int length = snprintf(text, sizeof text, "%d\n", (int)getpid());
     if (ftruncate(file, 0) < 0 || pwrite(file, text, (size_t)length, 0) != length) {
-        error_system(error, "%s: writer.lock", folder);
+        error_system(error, "%s: " WRITER_FILE, folder);
         close(file);
         return -1;
     }

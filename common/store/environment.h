@@ -1,6 +1,6 @@
 /* environment.h: LMDB environments as stores use them. Only common/store includes this.
  *
- * Locks. There is one writer: it holds flock(2) on "writer.lock", whose text is its process number.
+ * Locks. There is one writer: it holds flock(2) on WRITER_FILE, whose text is its process number.
  * LMDB's own lock file tells that writer which old pages somebody still reads. A sealed store (the file
  * "sealed" says so) has no writer, is opened without LMDB's locks and so works on network and read-only
  * file systems. A store that is not sealed is read with LMDB's locks; where those cannot be had it is
@@ -19,6 +19,7 @@
 
 #define DATA_FILE   "data.mdb"
 #define SEALED_FILE "sealed"
+#define WRITER_FILE "writer.lock"
 #define MAP_STEP    ((size_t)256 << 20)
 
 /* Takes the writer's lock of the store in `folder`; *lock is a descriptor to close. A second writer is

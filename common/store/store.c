@@ -1,4 +1,5 @@
 /* Creating, opening and asking a store; writing is in transaction.c, reading in reader.c. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,6 +28,23 @@ bool store_exists(const char *path)
     bool found = data && file_exists(data);
     free(data);
     return found;
+}
+
+int store_remove(const char *path, struct error *error)
+{
+    static const char *const files[] = {SEALED_FILE, DATA_FILE, DATA_NEW, "lock.mdb", WRITER_FILE};
+    int result = 0;
+    for (size_t i = 0; i < sizeof files / sizeof *files && result == 0; i++) {
+        char *file = path_join(path, files[i], error);
+        if (!file)
+            return -1;
+        if (unlink(file) < 0 && errno != ENOENT)
+            result = error_system(error, "%s: cannot be removed", file);
+        free(file);
+    }
+    if (result == 0 && rmdir(path) < 0 && errno != ENOTEMPTY && errno != EEXIST)
+        result = error_system(error, "%s: cannot be removed", path);
+    return result;
 }
 
 const char *store_path(const struct store *store)

@@ -112,6 +112,8 @@ int store_create(const char *path, const json_t *manifest, struct store **store,
 int store_open(const char *path, enum store_mode mode, struct store **store, struct error *error);
 void store_close(struct store *store); /* NULL is fine; an open transaction is dropped */
 bool store_exists(const char *path);
+/* Removes the files of a store that nobody has open, and its folder when that is empty then. */
+int store_remove(const char *path, struct error *error);
 
 const char *store_path(const struct store *store);
 const struct store_info *store_info(const struct store *store);

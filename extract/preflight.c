@@ -1,0 +1,365 @@
+#include "extract/preflight.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/base/cli.h"
+#include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/base/memory.h"
+#include "common/base/string.h"
+#include "common/store/manifest.h"
+#include "extract/run.h"
+#include "extract/sample.h"
+#include "extract/source.h"
+
+#define PILOT_SECONDS 8.0
+#define FEW_RECORDS   64
+
+/* A pilot in the making. */
+struct pilot {
+    const struct preflight_job *job;
+    struct preflight *preflight;
+    struct plan plan;
+    struct sample sample;
+    uint64_t there; /* sequences in the sample */
+    char *path;
+    struct store *store;
+};
+
+/* ---- sequences ---- */
+
+/* Of so many tokens, capped, this shard's share. */
+static uint64_t own_sequences(const struct store_info *info, double tokens, uint64_t most)
+{
+    const double fitting = tokens > 1 ? (tokens - 1) / info->rows : 0;
+    const uint64_t all = fitting < (double)most ? (uint64_t)fitting : most;
+    return (all + (uint64_t)(info->shards - 1 - info->shard)) / (uint64_t)info->shards;
+}
+
+static int count_sequences(struct pilot *pilot, struct error *error)
+{
+    const struct tokenize_job *job = pilot->job->tokenize;
+    struct preflight *preflight = pilot->preflight;
+    double used = 0;
+    if (corpus_sample(job->list, &job->rules, job->tokenizer, job->threads, &pilot->sample, error) < 0)
+        return -1;
+    for (int split = 0; split < SPLIT_COUNT; split++) {
+        const double tokens = pilot->sample.tokens[split];
+        const double wanted = (double)job->most[split] * preflight->info.rows;
+        preflight->sequences[split] = own_sequences(&preflight->info, tokens, job->most[split]);
+        if (tokens > 0 && used < 1)
+            used = wanted < tokens && wanted / tokens > used ? wanted / tokens : wanted < tokens ? used : 1;
+    }
+    preflight->tokenizing = pilot->sample.seconds * used;
+    preflight->exact = pilot->sample.exact;
+    pilot->there =
+        pilot->sample.ids.count > 0 ? (pilot->sample.ids.count - 1) / (size_t)preflight->info.rows : 0;
+    if (pilot->there == 0 || preflight->sequences[SPLIT_TRAIN] == 0)
+        return error_set(error,
+                         "the training documents do not fill one sequence of %d tokens: give more text, or "
+                         "a smaller --seq-len",
+                         preflight->info.rows);
+    return 0;
+}
+
+/* ---- running ---- */
+
+static int make_store(struct pilot *pilot, struct error *error)
+{
+    if (asprintf(&pilot->path, "%s.pilot", pilot->job->out) < 0) {
+        pilot->path = NULL;
+        return error_set(error, "out of memory");
+    }
+    if (store_exists(pilot->path) && store_remove(pilot->path, error) < 0)
+        return -1;
+    return store_create(pilot->path, pilot->job->manifest, &pilot->store, error);
+}
+
+/* Sequences up to number `count` of the sample, evenly spread when there are `spread` in all. */
+static int put_sequences(struct pilot *pilot, uint64_t count, uint64_t spread, struct error *error)
+{
+    const uint64_t rows = (uint64_t)pilot->preflight->info.rows;
+    if (store_begin(pilot->store, error) < 0)
+        return -1;
+    for (uint64_t i = store_sequences(pilot->store, SPLIT_TRAIN); i < count; i++) {
+        const uint64_t place = pilot->there / spread * i + pilot->there % spread * i / spread;
+        if (store_put_tokens(pilot->store, SPLIT_TRAIN, pilot->sample.ids.data + place * rows, NULL, 0, error) <
+            0)
+            return -1;
+    }
+    return store_commit(pilot->store, error);
+}
+
+/* Runs what is in the pilot's store and has no record yet. */
+static int run_pilot(struct pilot *pilot, struct run_report *report, struct error *error)
+{
+    return run_model(pilot->job->model, pilot->job->backend, pilot->store, &pilot->plan, report, error);
+}
+
+static uint64_t all_sequences(const struct preflight *preflight)
+{
+    return preflight->sequences[SPLIT_TRAIN] + preflight->sequences[SPLIT_HELD_OUT];
+}
+
+/* Seconds of computing, from a run of one call and one of `calls` calls. Weights that are loaded again for
+ * every super-batch take the same time for one call as for all of them. */
+static double estimate(const struct pilot *pilot, const struct run_report *one, const struct run_report *some,
+                       uint64_t calls)
+{
+    const struct plan *plan = &pilot->plan;
+    const double batch = plan->batch, total = (double)all_sequences(pilot->preflight) / batch;
+    const double first = one->seconds - one->loading, second = some->seconds - some->loading;
+    if (plan->resident || calls < 2)
+        return second / (double)calls * total;
+    const double call = second > first ? (second - first) / (double)(calls - 1) : second / (double)calls;
+    const double turn = first > call ? first - call : 0;
+    return total * call + (total / plan->group + 1) * turn;
+}
+
+/* The most sequences that a pilot can have: what the sample holds, and half of the disk. */
+static int find_most(const struct pilot *pilot, uint64_t *most, struct error *error)
+{
+    const struct preflight *preflight = pilot->preflight;
+    uint64_t each = 0, available;
+    char text[32];
+    for (int tap = 0; tap < preflight->info.taps; tap++)
+        each += plan_tap_bytes(&preflight->info, tap, 1);
+    if (disk_free(pilot->job->out, &available, error) < 0)
+        return -1;
+    *most = pilot->there < all_sequences(preflight) ? pilot->there : all_sequences(preflight);
+    if (*most > available / 2 / each)
+        *most = available / 2 / each;
+    return *most > 0 ? 0
+                     : error_set(error, "%s: the disk has %s free, not enough to try one sequence",
+                                 pilot->job->out, format_bytes((double)available, text, sizeof text));
+}
+
+static int time_pilot(struct pilot *pilot, struct error *error)
+{
+    struct preflight *preflight = pilot->preflight;
+    const uint64_t batch = (uint64_t)pilot->plan.batch, total = all_sequences(preflight);
+    struct run_report one, some;
+    uint64_t most;
+    if (find_most(pilot, &most, error) < 0)
+        return -1;
+    const uint64_t first = most < batch ? most : batch;
+    if (put_sequences(pilot, first, most, error) < 0 || run_pilot(pilot, &one, error) < 0)
+        return -1;
+    some = one;
+    uint64_t calls = (uint64_t)(PILOT_SECONDS / (one.seconds - one.loading + 1e-3));
+    calls = calls < 2 ? 2 : calls;
+    preflight->pilot = first + calls * batch < most ? first + calls * batch : most;
+    if (preflight->pilot > first &&
+        (put_sequences(pilot, preflight->pilot, most, error) < 0 || run_pilot(pilot, &some, error) < 0))
+        return -1;
+    calls = (some.tokens / (uint64_t)preflight->info.rows + batch - 1) / batch;
+    preflight->loading = some.loading;
+    preflight->computing = estimate(pilot, &one, &some, calls);
+    preflight->tokens_per_second =
+        (double)total * preflight->info.rows / (preflight->computing > 0 ? preflight->computing : 1);
+    return 0;
+}
+
+/* ---- sizes ---- */
+
+static int measure(struct pilot *pilot, struct error *error)
+{
+    struct preflight *preflight = pilot->preflight;
+    const double scale = (double)all_sequences(preflight) / (double)preflight->pilot;
+    struct store_usage usage;
+    if (store_measure(pilot->store, STORE_TOKENS, &usage, error) < 0)
+        return -1;
+    preflight->token_bytes = (double)usage.bytes * scale;
+    preflight->source_bytes = (double)sources_bytes(pilot->job->model, &preflight->info);
+    preflight->bytes = preflight->token_bytes + preflight->source_bytes;
+    for (int tap = 0; tap < preflight->info.taps; tap++) {
+        if (store_measure(pilot->store, tap, &usage, error) < 0)
+            return -1;
+        preflight->tap_bytes[tap] = (double)usage.bytes * scale;
+        preflight->bytes += preflight->tap_bytes[tap];
+    }
+    return disk_free(pilot->job->out, &preflight->available, error);
+}
+
+/* ---- life ---- */
+
+static int prepare(struct pilot *pilot, struct error *error)
+{
+    const struct preflight_job *job = pilot->job;
+    struct preflight *preflight = pilot->preflight;
+    if (manifest_parse("manifest", job->manifest, &preflight->info, error) < 0 ||
+        array_alloc(&preflight->tap_bytes, preflight->info.taps, error) < 0)
+        return -1;
+    return plan_make(model_config(job->model), &preflight->info, backend_math(job->backend),
+                     job->tokenize->threads, job->memory, &pilot->plan, error);
+}
+
+int preflight_run(const struct preflight_job *job, struct preflight *preflight, struct error *error)
+{
+    struct pilot pilot = {.job = job, .preflight = preflight};
+    struct error ignored;
+    *preflight = (struct preflight){0};
+    int result = prepare(&pilot, error);
+    if (result == 0)
+        result = count_sequences(&pilot, error);
+    if (result == 0)
+        result = make_store(&pilot, error);
+    if (result == 0)
+        result = time_pilot(&pilot, error);
+    if (result == 0)
+        result = measure(&pilot, error);
+    if (pilot.store) {
+        store_close(pilot.store);
+        store_remove(pilot.path, result < 0 ? &ignored : error);
+    }
+    sample_free(&pilot.sample);
+    free(pilot.path);
+    return result;
+}
+
+void preflight_free(struct preflight *preflight)
+{
+    free(preflight->tap_bytes);
+    manifest_free(&preflight->info);
+    *preflight = (struct preflight){0};
+}
+
+/* ---- checking ---- */
+
+/* Bytes of a tap's record on disk: the mean of those that are stored, or, when they are few, of a pilot. */
+static int record_bytes(const struct preflight_job *job, struct store *store, int tap,
+                        struct preflight *preflight, double *bytes, struct error *error)
+{
+    struct store_usage usage;
+    if (store_measure(store, tap, &usage, error) < 0)
+        return -1;
+    if (usage.values < FEW_RECORDS && preflight->pilot == 0 && preflight_run(job, preflight, error) < 0)
+        return -1;
+    *bytes = usage.values >= FEW_RECORDS ? (double)usage.bytes / (double)usage.values
+                                         : preflight->tap_bytes[tap] / (double)all_sequences(preflight);
+    return 0;
+}
+
+static int expect_bytes(const struct preflight_job *job, struct store *store, double *bytes,
+                        struct error *error)
+{
+    const struct store_info *info = store_info(store);
+    struct preflight preflight = {0};
+    int result = 0;
+    *bytes = 0;
+    for (int tap = 0; tap < info->taps && result == 0; tap++) {
+        uint64_t missing = 0;
+        double each;
+        for (int split = 0; split < SPLIT_COUNT; split++)
+            missing +=
+                store_sequences(store, (enum split)split) - store_progress(store, tap, (enum split)split);
+        if (missing > 0 && (result = record_bytes(job, store, tap, &preflight, &each, error)) == 0)
+            *bytes += each * (double)missing;
+    }
+    preflight_free(&preflight);
+    return result;
+}
+
+int preflight_check_disk(const struct preflight_job *job, struct store *store, bool force, struct error *error)
+{
+    uint64_t available;
+    double expected;
+    char wanted[32], there[32];
+    if (disk_free(job->out, &available, error) < 0)
+        return -1;
+    if (plan_missing_bytes(store) <= available)
+        return 0;
+    if (expect_bytes(job, store, &expected, error) < 0)
+        return -1;
+    if (expected <= (double)available)
+        return 0;
+    format_bytes(expected, wanted, sizeof wanted);
+    format_bytes((double)available, there, sizeof there);
+    if (!force)
+        return error_set(error,
+                         "%s: about %s are still to be written, but the disk has %s free: make room, choose "
+                         "fewer taps or tokens, or say --force",
+                         job->out, wanted, there);
+    fprintf(stderr, "extract: warning: about %s are still to be written, the disk has %s free\n", wanted,
+            there);
+    return 0;
+}
+
+/* ---- printing ---- */
+
+static double bits_per_value(const struct preflight *preflight, int tap)
+{
+    return preflight->tap_bytes[tap] * 8 /
+           ((double)all_sequences(preflight) * preflight->info.rows * preflight->info.hidden);
+}
+
+static double all_seconds(const struct preflight *preflight)
+{
+    return preflight->tokenizing + preflight->loading + preflight->computing;
+}
+
+static int print_json(const struct preflight_job *job, const struct preflight *preflight, struct error *error)
+{
+    const struct store_info *info = &preflight->info;
+    json_t *taps = json_array();
+    for (int tap = 0; tap < info->taps; tap++) {
+        char name[TAP_NAME_SIZE];
+        tap_name(info->tap[tap], info->layers, name);
+        json_array_append_new(taps,
+                              json_pack("{s:s, s:s, s:I, s:f}", "name", name, "codec", info->codec[tap].name,
+                                        "bytes", (json_int_t)preflight->tap_bytes[tap], "bits_per_value",
+                                        bits_per_value(preflight, tap)));
+    }
+    json_t *object =
+        json_pack("{s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:I, s:I, s:I, s:b, s:f, s:f}", "store", job->out,
+                  "train_sequences", (json_int_t)preflight->sequences[SPLIT_TRAIN], "held_out_sequences",
+                  (json_int_t)preflight->sequences[SPLIT_HELD_OUT], "exact", (int)preflight->exact,
+                  "pilot_sequences", (json_int_t)preflight->pilot, "taps", taps, "token_bytes",
+                  (json_int_t)preflight->token_bytes, "source_bytes", (json_int_t)preflight->source_bytes,
+                  "bytes", (json_int_t)preflight->bytes, "available_bytes", (json_int_t)preflight->available,
+                  "fits", preflight->bytes <= (double)preflight->available, "tokens_per_second",
+                  preflight->tokens_per_second, "seconds", all_seconds(preflight));
+    int result = object ? json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
+    json_decref(object);
+    printf("\n");
+    return result < 0 ? error_set(error, "the forecast could not be printed") : cli_finish_output(error);
+}
+
+static void print_bytes(const char *name, const char *codec, double bytes)
+{
+    char text[32];
+    printf("%-10s %-10s %10s\n", name, codec, format_bytes(bytes, text, sizeof text));
+}
+
+static int print_text(const struct preflight_job *job, const struct preflight *preflight, struct error *error)
+{
+    const struct store_info *info = &preflight->info;
+    char text[32];
+    printf("%s: %s%" PRIu64 " training and %" PRIu64 " held-out sequences of %d tokens\n", job->out,
+           preflight->exact ? "" : "about ", preflight->sequences[SPLIT_TRAIN],
+           preflight->sequences[SPLIT_HELD_OUT], info->rows);
+    printf("%-10s %-10s %10s %11s\n", "tap", "codec", "bytes", "bits/value");
+    for (int tap = 0; tap < info->taps; tap++) {
+        char name[TAP_NAME_SIZE];
+        tap_name(info->tap[tap], info->layers, name);
+        printf("%-10s %-10s %10s %11.2f\n", name, info->codec[tap].name,
+               format_bytes(preflight->tap_bytes[tap], text, sizeof text), bits_per_value(preflight, tap));
+    }
+    print_bytes("tokens", "", preflight->token_bytes);
+    print_bytes("tensors", "", preflight->source_bytes);
+    print_bytes("all", "", preflight->bytes);
+    printf("the disk has %s free: %s\n", format_bytes((double)preflight->available, text, sizeof text),
+           preflight->bytes <= (double)preflight->available ? "it fits" : "it does not fit");
+    printf("%.0f tokens/s, from a run of %" PRIu64 " sequences; ", preflight->tokens_per_second,
+           preflight->pilot);
+    printf("all takes about %s\n", format_duration(all_seconds(preflight), text, sizeof text));
+    return cli_finish_output(error);
+}
+
+int preflight_print(const struct preflight_job *job, const struct preflight *preflight, bool json,
+                    struct error *error)
+{
+    return json ? print_json(job, preflight, error) : print_text(job, preflight, error);
+}

@@ -1,0 +1,51 @@
+/* preflight.h: what an extraction will come to: how many sequences, how large each tap, how long it takes.
+ *
+ * A sample of the corpus (sample.h) says how many sequences there are. Some of its sequences, a pilot, then go
+ * through the real model, codecs and store, in a folder of their own beside the output that is removed
+ * afterwards: first one call, then what takes some seconds.
+ *
+ *     preflight_run(&job, &preflight, error);
+ *     preflight_print(&job, &preflight, false, error);
+ *     preflight_free(&preflight);
+ */
+#ifndef OFFRAMP_EXTRACT_PREFLIGHT_H
+#define OFFRAMP_EXTRACT_PREFLIGHT_H
+
+#include <jansson.h>
+
+#include "extract/plan.h"
+#include "extract/tokenize.h"
+
+struct preflight_job {
+    const struct model *model;
+    struct backend *backend;
+    const char *out; /* the store to be */
+    const json_t *manifest; /* of the store to be */
+    uint64_t memory; /* as plan_make's */
+    const struct tokenize_job *tokenize; /* its store is not looked at */
+};
+
+struct preflight {
+    struct store_info info; /* of the store to be */
+    uint64_t sequences[SPLIT_COUNT]; /* of this shard */
+    bool exact; /* they were counted, not estimated */
+    uint64_t pilot; /* sequences that were run */
+    double *tap_bytes; /* [taps] */
+    double token_bytes, source_bytes, bytes; /* of tokens, of the model's tensors, of all */
+    uint64_t available; /* bytes on the disk */
+    double tokens_per_second; /* computing */
+    double tokenizing, loading, computing; /* seconds */
+};
+
+int preflight_run(const struct preflight_job *job, struct preflight *preflight, struct error *error);
+void preflight_free(struct preflight *preflight); /* a zeroed one is fine */
+
+/* Refuses when the records that a store still lacks do not fit on its disk: what they can take at most does
+ * not, nor what they will by the records there are, or by a preflight. `force` makes it a warning on stderr. */
+int preflight_check_disk(const struct preflight_job *job, struct store *store, bool force, struct error *error);
+
+/* On stdout, for people or as JSON. */
+int preflight_print(const struct preflight_job *job, const struct preflight *preflight, bool json,
+                    struct error *error);
+
+#endif

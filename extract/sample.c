@@ -1,0 +1,171 @@
+#include "extract/sample.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/memory.h"
+#include "extract/encode.h"
+
+#define PLACES      16
+#define PLACE_BYTES ((uint64_t)1 << 20)
+#define LOOK_BYTES  ((size_t)1 << 20) /* for the beginning of a line */
+
+struct sampling {
+    const struct corpus_rules *rules;
+    const struct tokenizer *tokenizer;
+    struct pool *pool;
+    struct sample *sample;
+    double read; /* bytes, of all lists */
+};
+
+/* Tokens of a part of the corpus, scaled up in the end. */
+struct counts {
+    double bytes, tokens[SPLIT_COUNT];
+};
+
+static int add_ids(struct token_list *list, const int32_t *ids, size_t count, struct error *error)
+{
+    if (array_grow(&list->data, &list->capacity, list->count + count, error) < 0)
+        return -1;
+    if (count > 0)
+        memcpy(list->data + list->count, ids, count * sizeof *ids);
+    list->count += count;
+    return 0;
+}
+
+static int add_pieces(struct sampling *sampling, const struct piece_list *pieces, struct counts *counts,
+                      struct error *error)
+{
+    for (size_t i = 0; i < pieces->count; i++) {
+        const struct piece *piece = &pieces->piece[i];
+        counts->tokens[piece->split] += (double)piece->ids.count + piece->last;
+        if (add_ids(&sampling->sample->ids, piece->ids.data, piece->ids.count, error) < 0 ||
+            (piece->last && add_ids(&sampling->sample->ids, &sampling->rules->end, 1, error) < 0))
+            return -1;
+    }
+    return 0;
+}
+
+/* Reads about so many bytes from the place on, or what there is. */
+static int read_place(struct sampling *sampling, const struct corpus_list *list,
+                      const struct corpus_place *place, uint64_t bytes, struct counts *counts,
+                      struct error *error)
+{
+    static const bool both[SPLIT_COUNT] = {true, true};
+    struct corpus *corpus;
+    struct piece_list pieces = {0};
+    if (corpus_open(list, sampling->rules, place, &corpus, error) < 0)
+        return -1;
+    const uint64_t first = corpus_bytes_read(corpus);
+    int result = 0;
+    do {
+        piece_list_clear(&pieces);
+        result = corpus_read(corpus, both, PLACE_BYTES, &pieces, error);
+        if (result == 0)
+            result = pieces_encode(sampling->pool, sampling->tokenizer, &pieces, error);
+        if (result == 0)
+            result = add_pieces(sampling, &pieces, counts, error);
+    } while (result == 0 && pieces.count > 0 && corpus_bytes_read(corpus) - first < bytes);
+    counts->bytes += (double)(corpus_bytes_read(corpus) - first);
+    piece_list_free(&pieces);
+    corpus_close(corpus);
+    return result;
+}
+
+/* The offset at which the line behind `offset` begins, or the file's size when none is near. */
+static int find_line(const struct corpus_file *file, uint64_t offset, uint64_t *line, struct error *error)
+{
+    char *text;
+    int descriptor = open(file->path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return error_system(error, "%s", file->path);
+    int result = array_alloc(&text, LOOK_BYTES, error);
+    if (result == 0) {
+        const ssize_t got = pread(descriptor, text, LOOK_BYTES, (off_t)offset);
+        const char *feed = got > 0 ? memchr(text, '\n', (size_t)got) : NULL;
+        *line = feed ? offset + (uint64_t)(feed - text) + 1 : file->size;
+        free(text);
+    }
+    close(descriptor);
+    return result;
+}
+
+/* A place where a document may begin, at byte number `byte` of the list or a little behind. Which split the
+ * document there belongs to is drawn by a number of its own. */
+static int find_place(const struct corpus_list *list, uint64_t byte, struct corpus_place *place,
+                      struct error *error)
+{
+    *place = (struct corpus_place){.document = byte};
+    while (byte >= list->file[place->file].size)
+        byte -= list->file[place->file++].size;
+    const struct corpus_file *file = &list->file[place->file];
+    if (byte == 0)
+        return 0;
+    if (file->kind == CORPUS_TOKENS)
+        place->offset = byte - byte % (uint64_t)file->token_bytes;
+    else if (find_line(file, byte, &place->offset, error) < 0)
+        return -1;
+    if (place->offset == file->size) {
+        place->file++;
+        place->offset = 0;
+    }
+    return 0;
+}
+
+static int sample_list(struct sampling *sampling, const struct corpus_list *list, bool whole,
+                       struct error *error)
+{
+    struct counts counts = {0};
+    const int places = whole ? 1 : PLACES;
+    if (list->bytes == 0)
+        return 0;
+    for (int i = 0; i < places; i++) {
+        struct corpus_place place;
+        if (find_place(list, list->bytes / (uint64_t)places * (uint64_t)i, &place, error) < 0 ||
+            read_place(sampling, list, &place, whole ? UINT64_MAX : PLACE_BYTES, &counts, error) < 0)
+            return -1;
+    }
+    for (int split = 0; split < SPLIT_COUNT && counts.bytes > 0; split++)
+        sampling->sample->tokens[split] += counts.tokens[split] * ((double)list->bytes / counts.bytes);
+    sampling->read += counts.bytes;
+    return 0;
+}
+
+/* The files from `first` on, `count` of them. */
+static struct corpus_list part_of(const struct corpus_list *list, size_t first, size_t count)
+{
+    struct corpus_list part = {.file = list->file + first, .count = count};
+    for (size_t i = 0; i < count; i++)
+        part.bytes += part.file[i].size;
+    return part;
+}
+
+int corpus_sample(const struct corpus_list *list, const struct corpus_rules *rules,
+                  const struct tokenizer *tokenizer, int threads, struct sample *sample, struct error *error)
+{
+    const double started = clock_seconds();
+    struct sampling sampling = {.rules = rules, .tokenizer = tokenizer, .sample = sample};
+    size_t shared = 0; /* files before those that are held out whole */
+    while (shared < list->count && !list->file[shared].held_out)
+        shared++;
+    const struct corpus_list parts[] = {part_of(list, 0, shared), part_of(list, shared, list->count - shared)};
+    *sample = (struct sample){.exact = list->bytes <= PLACES * PLACE_BYTES};
+    if (pool_create(threads, &sampling.pool, error) < 0)
+        return -1;
+    int result = sample_list(&sampling, &parts[0], sample->exact, error);
+    if (result == 0)
+        result = sample_list(&sampling, &parts[1], sample->exact, error);
+    pool_destroy(sampling.pool);
+    if (sampling.read > 0)
+        sample->seconds = (clock_seconds() - started) * (double)list->bytes / sampling.read;
+    return result;
+}
+
+void sample_free(struct sample *sample)
+{
+    free(sample->ids.data);
+    *sample = (struct sample){0};
+}

@@ -1,0 +1,21 @@
+/* sample.h: how much a corpus comes to, from a sample spread over it: tokens of each split, and some of
+ * them. A corpus of up to 16 MB is read whole, and then the numbers are exact.
+ */
+#ifndef OFFRAMP_EXTRACT_SAMPLE_H
+#define OFFRAMP_EXTRACT_SAMPLE_H
+
+#include "extract/corpus.h"
+
+struct sample {
+    double tokens[SPLIT_COUNT]; /* of the whole corpus, ends of documents included */
+    bool exact;
+    double seconds; /* that tokenizing the whole corpus takes */
+    struct token_list ids; /* of the sample, of all splits, ends of documents included */
+};
+
+/* The rules' `end` is put behind documents. tokenizer: NULL when the corpus has no text. */
+int corpus_sample(const struct corpus_list *list, const struct corpus_rules *rules,
+                  const struct tokenizer *tokenizer, int threads, struct sample *sample, struct error *error);
+void sample_free(struct sample *sample); /* a zeroed one is fine */
+
+#endif
