@@ -41,9 +41,8 @@ static int save_note(struct tokenize *state, struct error *error)
                   (json_int_t)place.file, "offset", (json_int_t)place.offset, "line", (json_int_t)place.line,
                   "document", (json_int_t)place.document, "empty", (json_int_t)place.empty, "inside",
                   (int)place.inside, "split", (int)place.split, "packing", packing);
-    char *text = note ? json_dumps(note, JSON_COMPACT) : NULL;
-    int result = text ? store_put_note(state->job->store, NOTE, text, strlen(text), error)
-                      : error_set(error, "out of memory");
+    char *text = json_text("the note of the corpus position", note, JSON_COMPACT, error);
+    int result = text ? store_put_note(state->job->store, NOTE, text, strlen(text), error) : -1;
     free(text);
     json_decref(note);
     return result;

@@ -131,11 +131,9 @@ int metrics_continue(const char *path, int64_t step, FILE **file, struct error *
 
 static int write_line(FILE *file, json_t *line, struct error *error)
 {
-    char *text = line ? json_dumps(line, JSON_REAL_PRECISION(9)) : NULL;
-    int result = 0;
-    if (!text)
-        result = error_set(error, "out of memory: a line of metrics");
-    else if (fprintf(file, "%s\n", text) < 0 || fflush(file) != 0)
+    char *text = json_text("a line of metrics.jsonl", line, JSON_REAL_PRECISION(9), error);
+    int result = text ? 0 : -1;
+    if (text && (fprintf(file, "%s\n", text) < 0 || fflush(file) != 0))
         result = error_system(error, "metrics.jsonl cannot be written");
     free(text);
     json_decref(line);

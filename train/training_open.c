@@ -5,6 +5,7 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/hash.h"
+#include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
 #include "train/training.h"
@@ -15,15 +16,16 @@
 static json_t *store_identity(const struct stores *stores)
 {
     char text[17] = "";
+    struct error ignored; /* NULL says it: memory is out */
     json_t *manifest = json_copy((json_t *)(uintptr_t)shards_manifest(stores->shards));
     json_object_del(manifest, "shard");
     json_object_del(manifest, "command");
-    char *dump = json_dumps(manifest, JSON_SORT_KEYS | JSON_COMPACT);
+    char *dump = json_text("the store's manifest", manifest, JSON_SORT_KEYS | JSON_COMPACT, &ignored);
     json_decref(manifest);
     if (dump)
         hash_print(hash_bytes(dump, strlen(dump), 0), text);
     free(dump);
-    return json_string(text);
+    return *text ? json_string(text) : NULL;
 }
 
 static int fix_facts(struct training *training, struct error *error)

@@ -26,11 +26,24 @@ json_t *json_read(const char *path, struct error *error)
     return value;
 }
 
+char *json_text(const char *name, const json_t *value, size_t flags, struct error *error)
+{
+    char *text = value ? json_dumps(value, flags) : NULL;
+    json_t *again = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+    if (!again) {
+        error_set(error, "%s: out of memory, or a value that JSON cannot write", name);
+        free(text);
+        return NULL;
+    }
+    json_decref(again);
+    return text;
+}
+
 int json_write(const char *path, const json_t *value, struct error *error)
 {
-    char *text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    char *text = json_text(path, value, JSON_INDENT(2) | JSON_REAL_PRECISION(9), error);
     if (!text)
-        return error_set(error, "%s: out of memory or a number that JSON cannot write", path);
+        return -1;
     char *line = NULL;
     int length = asprintf(&line, "%s\n", text);
     int result = length < 0 ? error_set(error, "%s: out of memory", path)

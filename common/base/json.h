@@ -12,6 +12,10 @@
 json_t *json_parse(const char *name, const char *text, size_t size, struct error *error);
 json_t *json_read(const char *path, struct error *error);
 
+/* json_dumps with `flags`, free() the text. Where memory runs out while jansson prints a key, it leaves the
+ * key out and says nothing: the text is parsed before it is given away. NULL on error, with `name` in it. */
+char *json_text(const char *name, const json_t *value, size_t flags, struct error *error);
+
 /* Writes with file_write, indented, keys in the order they were added, with a final line feed. */
 int json_write(const char *path, const json_t *value, struct error *error);
 

@@ -215,12 +215,10 @@ const struct tensor *model_tensor(const struct model *model, int layer, enum ten
 int model_fingerprint(const struct model *model, char fingerprint[17], struct error *error)
 {
     json_t *object = config_to_json(&model->config, error);
-    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    char *text = object ? json_text(model->path, object, JSON_COMPACT, error) : NULL;
     json_decref(object);
-    if (!object)
-        return -1;
     if (!text)
-        return error_set(error, "%s: out of memory", model->path);
+        return -1;
     uint64_t hash = hash_bytes(text, strlen(text), 0);
     free(text);
     for (size_t i = 0; i < (size_t)model->config.layers * ROLE_COUNT; i++) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/file.h"
+#include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/model/safetensors.h"
 #include "common/model/safetensors_types.h"
@@ -60,9 +61,10 @@ static char *header_text(const struct tensor *tensors, size_t count, const json_
         }
         failed = json_object_set_new(header, tensors[i].name, entry_create(&tensors[i], begin, *total)) < 0;
     }
-    text = failed ? NULL : json_dumps(header, JSON_COMPACT);
-    if (!text)
+    if (failed)
         error_set(error, "out of memory, or a tensor's name or the metadata is not UTF-8");
+    else
+        text = json_text("the header", header, JSON_COMPACT, error);
 done:
     json_decref(header);
     return text;

@@ -421,26 +421,11 @@ static int put_state(struct store *store, MDB_txn *transaction, struct error *er
     return result;
 }
 
-/* The manifest as text; free() it. jansson may leave something out when memory is short, and says nothing:
- * the text is read back. */
-static char *print_manifest(const struct store *store, struct error *error)
-{
-    char *text = json_dumps(store->manifest, JSON_COMPACT | JSON_REAL_PRECISION(17));
-    json_t *again = text ? json_parse("manifest", text, strlen(text), error) : NULL;
-    if (!again || !json_equal(again, store->manifest)) {
-        error_set(error, "the manifest cannot be written as JSON, or memory is out");
-        free(text);
-        text = NULL;
-    }
-    json_decref(again);
-    return text;
-}
-
 static int put_manifest(struct store *store, MDB_txn *transaction, struct error *error)
 {
     const uint32_t version = STORE_VERSION;
     struct string framed = {0};
-    char *text = print_manifest(store, error);
+    char *text = json_text("manifest", store->manifest, JSON_COMPACT | JSON_REAL_PRECISION(17), error);
     if (!text)
         return -1;
     meta_frame(KEY_MANIFEST, text, strlen(text), &framed);

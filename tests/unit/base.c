@@ -235,6 +235,39 @@ TEST(json_errors_name_the_place)
     json_decref(object);
 }
 
+/* jansson's allocations fail one after the other: a text is whole or there is none. */
+static int until_failure;
+
+static void *failing_malloc(size_t size)
+{
+    return until_failure > 0 && --until_failure == 0 ? NULL : malloc(size);
+}
+
+TEST(json_text_is_whole_or_none)
+{
+    char long_key[400] = "";
+    int refused = 0, turn = 0;
+    memset(long_key, 'k', sizeof long_key - 1);
+    json_set_alloc_funcs(failing_malloc, free);
+    json_t *object = json_pack("{sisfs[iii]s{ss}}", long_key, 1, "b", 0.1, "c", 1, 2, 3, "d", long_key, "text");
+    for (bool failed = true; failed && turn < 1000; turn++) {
+        until_failure = turn + 1;
+        char *text = json_text("x.json", object, JSON_INDENT(2) | JSON_REAL_PRECISION(9), &error);
+        failed = until_failure == 0;
+        until_failure = 0;
+        json_t *again = text ? json_loads(text, 0, NULL) : NULL;
+        CHECK(!text || json_equal(again, object));
+        refused += !text;
+        json_decref(again);
+        free(text);
+    }
+    json_decref(object);
+    json_set_alloc_funcs(malloc, free);
+    CHECK(refused > 10 && turn < 1000);
+    CHECK_TEXT(error.text, "x.json: out of memory");
+    CHECK(!json_text("x.json", NULL, 0, &error));
+}
+
 TEST(strings_grow)
 {
     struct string text = {0};
