@@ -53,7 +53,7 @@ CUDA_FLAGS := -std=c++17 -O3 -I. -Xcompiler -fPIC,-Wall,-Wextra -Werror all-warn
 	-gencode arch=compute_80,code=sm_80 -gencode 'arch=compute_90,code=[sm_90,compute_90]'
 CUDA_LIBRARY := $(if $(SANITIZE),,$(if $(NVCC),$(BUILD)/libofframp_cuda.so))
 EMULATED_FLAGS := -std=c++17 -O2 -g -fPIC -I. -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function -Wno-clobbered \
-	-DOFFRAMP_CUDA_EMULATED $(if $(SANITIZE),-fsanitize=address -fno-omit-frame-pointer) $(EXTRA_CFLAGS)
+	-DOFFRAMP_CUDA_EMULATED -fvisibility=hidden $(if $(SANITIZE),-fsanitize=address -fno-omit-frame-pointer) $(EXTRA_CFLAGS)
 
 programs: $(PROGRAMS:%=$(BUILD)/%) $(CUDA_LIBRARY)
 tests-build: programs $(TESTS) $(BUILD)/libofframp_cuda_emulated.so

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # soak.sh: `make soak`: the fault tests as long campaigns: 100 kills of the store's writer, of extract and
-# of train, 1,000 flipped bits, fuzzing. Write the result into docs/soak.md.
+# of train, 1,000 flipped bits, mutations of the cuda kernels, fuzzing. Write the result into docs/soak.md.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export BUILD=${BUILD:-build} OFFRAMP_KILLS=${OFFRAMP_KILLS:-100} OFFRAMP_FLIPS=${OFFRAMP_FLIPS:-1000}
@@ -13,6 +13,7 @@ campaign "$BUILD/tests/faults/store"
 campaign "$BUILD/tests/faults/extract"
 campaign bash tests/faults/train.sh "$OFFRAMP_KILLS"
 campaign bash tests/faults/cache.sh "$OFFRAMP_KILLS"
+campaign bash tests/cuda/mutations.sh all
 campaign tests/fuzz.sh "${SECONDS_EACH:-600}"
 [ $failed = 0 ] && echo "soak: all campaigns passed" || echo "soak: a campaign failed"
 exit $failed

@@ -6,7 +6,7 @@
 #include "kernels/cuda/table.cuh"
 
 #define THREADS      256
-#define SCORES_BYTES ((int64_t)256 << 20) /* working memory for a tile's scores */
+#define SCORES_BYTES EMULATED_ELSE((int64_t)64 << 10, (int64_t)256 << 20) /* of a tile, working memory */
 #define KEY_PIECE    128 /* keys per block when decoding */
 
 /* What the kernels need to know of the shapes. */
@@ -123,11 +123,12 @@ static void attend_tile(struct queue *queue, struct layout l, int64_t first, int
     scores.batch = batch;
     product_run(queue, &scores);
     dim3 grid((unsigned)(rows < 32768 ? rows : 32768), (unsigned)((rows + 32767) / 32768));
+    dim3 threads = row_threads(keys, 256);
     if (q.bf16)
-        LAUNCH(softmax_rows<__nv_bfloat16>, grid, dim3(THREADS), 0, stream, l, first, tile, keys, work->scores,
+        LAUNCH(softmax_rows<__nv_bfloat16>, grid, threads, 0, stream, l, first, tile, keys, work->scores,
                (__nv_bfloat16 *)work->probabilities);
     else
-        LAUNCH(softmax_rows<float>, grid, dim3(THREADS), 0, stream, l, first, tile, keys, work->scores,
+        LAUNCH(softmax_rows<float>, grid, threads, 0, stream, l, first, tile, keys, work->scores,
                (float *)work->probabilities);
     struct product mix = {};
     mix.op = "attention";

@@ -10,7 +10,8 @@
 #ifdef OFFRAMP_CUDA_EMULATED
 #define LAUNCH(kernel, grid, block, shared, stream, ...)                                                       \
     ((void)(stream), emulator_launch(#kernel, grid, block, shared, [&] { kernel(__VA_ARGS__); }))
-#define DYNAMIC_SHARED(type, name) type *name = (type *)emulator_dynamic_shared()
+#define DYNAMIC_SHARED(type, name)    type *name = (type *)emulator_dynamic_shared()
+#define EMULATED_ELSE(emulated, real) (emulated) /* of limits that small tests would never reach */
 #else
 #include <cublas_v2.h>
 #include <cuda_bf16.h>
@@ -20,6 +21,7 @@
 #define DYNAMIC_SHARED(type, name)                                                                             \
     extern __shared__ __align__(16) unsigned char name##_storage[];                                            \
     type *name = (type *)name##_storage
+#define EMULATED_ELSE(emulated, real) (real)
 #endif
 
 extern "C" {
@@ -90,6 +92,15 @@ void scratch_free(struct queue *queue, void *scratch);
 static inline unsigned blocks_for(int64_t n, int threads)
 {
     return (unsigned)((n + threads - 1) / threads);
+}
+
+/* Threads of a block for a row of `size` values: about 8 values each, fixed by the size alone. */
+static inline dim3 row_threads(int64_t size, unsigned most)
+{
+    unsigned threads = 32;
+    while (threads < most && threads * 8 < size)
+        threads *= 2;
+    return dim3(threads);
 }
 
 /* A result in the compute type. */

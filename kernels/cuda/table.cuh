@@ -5,7 +5,7 @@
 #include "kernels/cuda/device.cuh"
 
 /* What the library gives to the program that opens it. */
-extern "C" const struct backend_table *offramp_cuda_table(void);
+extern "C" __attribute__((visibility("default"))) const struct backend_table *offramp_cuda_table(void);
 
 /* weight.cu */
 int cuda_weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,

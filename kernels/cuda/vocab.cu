@@ -4,7 +4,7 @@
 #include "kernels/cuda/table.cuh"
 
 #define THREADS_MOST  1024
-#define LOGITS_VALUES ((int64_t)1 << 26) /* of a chunk: 256 MB of f32 */
+#define LOGITS_VALUES EMULATED_ELSE((int64_t)1 << 14, (int64_t)1 << 26) /* of a chunk: 256 MB of f32 */
 #define CHUNK_MOST    1024
 #define CHUNK_LEAST   16
 
@@ -63,15 +63,6 @@ static void make_logits(struct queue *queue, const char *op, struct matrix h, co
 }
 
 /* ---- one row of logits ---- */
-
-/* Threads for a row: about 8 logits each, fixed by the vocabulary alone. */
-static dim3 row_threads(int64_t size)
-{
-    unsigned threads = 32;
-    while (threads < THREADS_MOST && threads * 8 < size)
-        threads *= 2;
-    return dim3(threads);
-}
 
 /* Running maximum and sum of exponentials of what a thread has seen. */
 struct log_sum {
@@ -197,11 +188,11 @@ static void launch_describe(struct queue *queue, int64_t rows, const float *logi
 {
     const int32_t *label = (const int32_t *)rows_from(labels, first);
     if (queue_is_bf16(queue))
-        LAUNCH(describe_rows<__nv_bfloat16>, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue),
-               logits, size, label, labels.stride, out, (__nv_bfloat16 *)probabilities);
+        LAUNCH(describe_rows<__nv_bfloat16>, dim3((unsigned)rows), row_threads(size, THREADS_MOST), 0,
+               queue_stream(queue), logits, size, label, labels.stride, out, (__nv_bfloat16 *)probabilities);
     else
-        LAUNCH(describe_rows<float>, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue), logits,
-               size, label, labels.stride, out, (float *)probabilities);
+        LAUNCH(describe_rows<float>, dim3((unsigned)rows), row_threads(size, THREADS_MOST), 0,
+               queue_stream(queue), logits, size, label, labels.stride, out, (float *)probabilities);
 }
 
 void cuda_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
@@ -264,8 +255,8 @@ void cuda_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *
             make_logits(queue, "vocab_cross", view_rows(h, first, rows), vocab, weight, logits);
             make_logits(queue, "vocab_cross", view_rows(t, first, rows), teacher, teacher_weight,
                         logits + chunk * size);
-            LAUNCH(cross_rows, dim3((unsigned)rows), row_threads(size), 0, queue_stream(queue), logits,
-                   logits + chunk * size, size, rows_from(cross, first), cross.stride);
+            LAUNCH(cross_rows, dim3((unsigned)rows), row_threads(size, THREADS_MOST), 0, queue_stream(queue),
+                   logits, logits + chunk * size, size, rows_from(cross, first), cross.stride);
             launch_ok(queue, "vocab_cross", h);
         }
     scratch_free(queue, logits);
@@ -378,11 +369,11 @@ static void loss_chunk(struct queue *queue, struct loss_work *work, struct matri
         rows.teacher = work->teacher;
     }
     if (queue_is_bf16(queue))
-        LAUNCH(loss_gradients<__nv_bfloat16>, dim3((unsigned)h.rows), row_threads(work->size), 0,
+        LAUNCH(loss_gradients<__nv_bfloat16>, dim3((unsigned)h.rows), row_threads(work->size, THREADS_MOST), 0,
                queue_stream(queue), work->logits, work->size, rows, (__nv_bfloat16 *)work->gradient);
     else
-        LAUNCH(loss_gradients<float>, dim3((unsigned)h.rows), row_threads(work->size), 0, queue_stream(queue),
-               work->logits, work->size, rows, (float *)work->gradient);
+        LAUNCH(loss_gradients<float>, dim3((unsigned)h.rows), row_threads(work->size, THREADS_MOST), 0,
+               queue_stream(queue), work->logits, work->size, rows, (float *)work->gradient);
     struct matrix to = view_rows(dh, first, h.rows);
     weigh_vocab(queue, "vocab_loss", h.rows, work->size, work->gradient, work->weight, to);
     if (target->target == VOCAB_U)

@@ -1,184 +1,257 @@
 /* emulator.cpp: the scheduler, runtime and products behind emulator.h. */
 #include "tests/cuda/emulator.h"
 
-#include <setjmp.h>
 #include <sys/mman.h>
 #include <time.h>
-#include <ucontext.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <vector>
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
+int emulator_current;
+
+/* The section of static shared memory; the linker knows its ends. */
+extern "C" __attribute__((visibility("hidden"))) uint64_t __start_emulator_shared[], __stop_emulator_shared[];
+
+/* ---- stacks ---- */
+
+/* Puts the running stack aside, its place into *from, and goes on where `to` was put aside. Written by
+ * hand: a switch happens at every shuffle of every thread, swapcontext makes a system call, and under
+ * AddressSanitizer longjmp clears whole stacks. */
+extern "C" __attribute__((visibility("hidden"))) void emulator_switch(void **from, void *to);
+
+namespace
+{
+constexpr size_t STACK = 256 * 1024;
+[[noreturn]] void stack_main();
+} // namespace
+
+#ifdef __x86_64__
+asm(R"(
+    .text
+    .hidden emulator_switch
+    .globl emulator_switch
+    .type emulator_switch, @function
+emulator_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+    .size emulator_switch, . - emulator_switch
+)");
+
+/* The place of a stack that begins with stack_main. */
+static void *stack_prepare(char *memory)
+{
+    void **place = (void **)(memory + STACK - 8 * sizeof(void *));
+    memset(place, 0, 8 * sizeof(void *));
+    place[6] = (void *)&stack_main;
+    return place;
+}
+#else
+#include <ucontext.h>
+
+void emulator_switch(void **from, void *to)
+{
+    ucontext_t here;
+    *from = &here; /* on the stack that is put aside */
+    swapcontext(&here, (ucontext_t *)to);
+}
+
+static void *stack_prepare(char *memory)
+{
+    ucontext_t *place = new ucontext_t;
+    getcontext(place);
+    place->uc_stack.ss_sp = memory;
+    place->uc_stack.ss_size = STACK;
+    place->uc_link = nullptr;
+    makecontext(place, (void (*)())stack_main, 0);
+    return place;
+}
+#endif
+
+/* ---- threads ---- */
 
 namespace
 {
 
-enum state { READY, BLOCK_WAIT, WARP_WAIT, DONE };
-constexpr size_t STACK = 256 * 1024;
+enum state { FRESH, RUNNING, BLOCK_WAIT, WARP_WAIT, DONE };
 
-struct fiber {
-    ucontext_t context; /* entered once; later switches by longjmp, which makes no system call */
-    jmp_buf place;
-    bool entered;
+struct thread {
+    uint3 index;
     state what;
-    unsigned mask; /* WARP_WAIT: of this warp's lanes */
-    int kind, line;
+    void *place; /* of its stack, while it waits */
+    unsigned mask; /* WARP_WAIT: of this warp's lanes; with what it gives and the lane it asks */
+    int kind, source;
+    int line; /* of the barrier or exchange */
+    uint64_t value;
 };
 
 struct {
     const char *kernel = "";
     const std::function<void()> *body;
-    std::vector<fiber> fibers;
+    std::vector<thread> threads;
+    std::vector<int> ready, late; /* threads that can run; those of them whose turn comes last */
+    uint64_t slow; /* which threads are late, see slow_draw */
+    int slow_group;
+    std::vector<int> warp_waiting; /* how many lanes of each warp wait */
+    int block_waiting, done;
+    std::vector<void *> idle; /* places of stacks without a thread */
+    size_t stacks;
+    void *launcher; /* place of the stack that launched the kernel */
     std::vector<unsigned char> shared;
-    std::vector<uint64_t> slots; /* 32 a warp */
-    char *stacks = nullptr;
-    size_t stacks_count = 0;
-    ucontext_t outside;
-    jmp_buf scheduler;
-    int current = -1;
     uint64_t random = 0;
 } now;
 
-uint64_t next_random()
+/* Below n. */
+size_t next_random(size_t n)
 {
-    uint64_t z = now.random += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    now.random = now.random * 6364136223846793005u + 1442695040888963407u; /* Knuth's */
+    return (size_t)((now.random >> 32) * n >> 32);
 }
 
-void fiber_main()
+/* From one block barrier to the next, some warps, or some threads, or none, run only when all others
+ * wait: the race behind a missing barrier needs one to be far ahead of another, which equal chances
+ * hardly ever give. */
+void slow_draw()
 {
-    (*now.body)();
-    now.fibers[now.current].what = DONE;
-    _longjmp(now.scheduler, 1);
+    const size_t kind = next_random(3);
+    now.slow = kind == 0 ? 0 : (uint64_t)next_random(1u << 31) << 32 | next_random(1u << 31);
+    now.slow_group = kind == 1 ? 32 : 1;
 }
 
-__attribute__((noinline)) void yield(state what, unsigned mask, int kind, int line)
+void make_ready(int index)
 {
-    fiber &self = now.fibers[now.current];
-    self.what = what;
-    self.mask = mask;
-    self.kind = kind;
-    self.line = line;
-    if (_setjmp(self.place) == 0)
-        _longjmp(now.scheduler, 1);
+    (now.slow >> index / now.slow_group % 64 & 1 ? now.late : now.ready).push_back(index);
 }
 
-/* Runs a fiber until it waits or ends. */
-__attribute__((noinline)) void resume(fiber &f)
+/* A stack for a thread that begins. Tops are staggered: at the same place of a page they would all
+ * compete for the same lines of the caches. */
+void *idle_stack()
 {
-    if (_setjmp(now.scheduler) != 0)
-        return;
-    if (f.entered)
-        _longjmp(f.place, 1);
-    f.entered = true;
-    swapcontext(&now.outside, &f.context);
-}
-
-void set_thread(int index)
-{
-    now.current = index;
-    threadIdx.x = (unsigned)index % blockDim.x;
-    threadIdx.y = (unsigned)index / blockDim.x % blockDim.y;
-    threadIdx.z = (unsigned)index / (blockDim.x * blockDim.y);
-}
-
-/* Frees the warp whose whole mask waits for the same exchange; true when one was freed. */
-bool release_warps()
-{
-    bool any = false;
-    int count = (int)now.fibers.size();
-    for (int first = 0; first < count; first += 32) {
-        int lanes = count - first < 32 ? count - first : 32;
-        for (int lane = 0; lane < lanes; lane++) {
-            fiber &leader = now.fibers[first + lane];
-            if (leader.what != WARP_WAIT)
-                continue;
-            unsigned mask = lanes < 32 ? leader.mask & ((1u << lanes) - 1) : leader.mask;
-            bool all = true;
-            for (int other = 0; other < lanes; other++) {
-                const fiber &peer = now.fibers[first + other];
-                all = all && (!(mask >> other & 1) || (peer.what == WARP_WAIT && peer.mask == leader.mask &&
-                                                       peer.kind == leader.kind && peer.line == leader.line));
-            }
-            if (!all)
-                continue;
-            for (int other = 0; other < lanes; other++)
-                if (mask >> other & 1)
-                    now.fibers[first + other].what = READY;
-            any = true;
+    if (now.idle.empty()) {
+        const size_t stagger = now.stacks++ % 64 * 192;
+        void *memory = mmap(nullptr, STACK + 64 * 192, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (memory == MAP_FAILED) {
+            perror("emulator: stacks");
+            abort();
         }
+        return stack_prepare((char *)memory + stagger);
     }
-    return any;
+    void *place = now.idle.back();
+    now.idle.pop_back();
+    return place;
 }
 
-bool release_block()
+/* Takes one of the threads that can run, at random, and makes it the current one. */
+thread &next_thread()
 {
-    int line = -1;
-    for (const fiber &f : now.fibers) {
-        if (f.what != BLOCK_WAIT)
-            return false;
-        if (line >= 0 && f.line != line)
-            emulator_fail("threads of a block wait at barriers of different lines");
-        line = f.line;
+    if (now.ready.empty())
+        now.ready.swap(now.late);
+    if (now.ready.empty())
+        emulator_fail("threads wait for others that never come (a divergent barrier or shuffle)");
+    size_t pick = next_random(now.ready.size());
+    emulator_current = now.ready[pick];
+    now.ready[pick] = now.ready.back();
+    now.ready.pop_back();
+    thread &next = now.threads[emulator_current];
+    threadIdx = next.index;
+    return next;
+}
+
+/* Puts the current thread aside and lets another run. */
+void yield(thread &self)
+{
+    thread &next = next_thread();
+    if (&next != &self)
+        emulator_switch(&self.place, next.what == FRESH ? idle_stack() : next.place);
+    self.what = RUNNING;
+}
+
+/* What a stack does: runs a thread to its end, then another. */
+void stack_main()
+{
+    for (;;) {
+        now.threads[emulator_current].what = RUNNING;
+        (*now.body)();
+        now.threads[emulator_current].what = DONE;
+        void *to = now.launcher;
+        if (++now.done < (int)now.threads.size()) {
+            thread &next = next_thread();
+            if (next.what == FRESH)
+                continue;
+            to = next.place;
+        }
+        now.idle.push_back(nullptr);
+        emulator_switch(&now.idle.back(), to);
     }
-    for (fiber &f : now.fibers)
-        f.what = READY;
-    return true;
+}
+
+/* The lanes of a warp's mask that there are. */
+unsigned mask_lanes(unsigned mask, int first)
+{
+    int lanes = (int)now.threads.size() - first;
+    return lanes < 32 ? mask & ((1u << lanes) - 1) : mask;
+}
+
+/* Frees the lanes of the current thread's mask when all of them wait for the same exchange, and gives
+ * each the value of the lane it asks. */
+void release_warp(const thread &self, unsigned lanes, int first)
+{
+    thread *warp = &now.threads[first];
+    for (int lane = 0; lane < 32; lane++)
+        if ((lanes >> lane & 1) && (warp[lane].what != WARP_WAIT || warp[lane].mask != self.mask ||
+                                    warp[lane].kind != self.kind || warp[lane].line != self.line))
+            return;
+    uint64_t given[32];
+    for (int lane = 0; lane < 32; lane++)
+        given[lane] = lanes >> lane & 1 ? warp[lane].value : 0;
+    for (int lane = 0; lane < 32; lane++) {
+        if (!(lanes >> lane & 1))
+            continue;
+        if (!(lanes >> warp[lane].source & 1))
+            emulator_fail("a shuffle reads a lane outside its mask");
+        warp[lane].value = given[warp[lane].source];
+        make_ready(first + lane);
+        now.warp_waiting[first / 32]--;
+    }
+}
+
+/* What an earlier kernel may have left in shared memory: 1.3e36 as f32. AddressSanitizer's red zones lie
+ * between the variables. */
+__attribute__((no_sanitize("address"))) void spoil_shared()
+{
+    for (volatile uint64_t *word = __start_emulator_shared; word + 1 <= __stop_emulator_shared; word++)
+        *word = 0x7b7b7b7b7b7b7b7b;
 }
 
 void run_block()
 {
-    int count = (int)now.fibers.size(), done = 0;
-    std::vector<int> ready;
+    const int count = (int)now.threads.size();
+    spoil_shared();
+    slow_draw();
     for (int i = 0; i < count; i++) {
-        fiber &f = now.fibers[i];
-        getcontext(&f.context);
-        f.context.uc_stack.ss_sp = now.stacks + (size_t)i * STACK;
-        f.context.uc_stack.ss_size = STACK;
-        f.context.uc_link = nullptr;
-        f.what = READY;
-        f.entered = false;
-        makecontext(&f.context, fiber_main, 0);
+        now.threads[i].what = FRESH;
+        make_ready(i);
     }
-    while (done < count) {
-        ready.clear();
-        for (int i = 0; i < count; i++)
-            if (now.fibers[i].what == READY)
-                ready.push_back(i);
-        if (ready.empty()) {
-            if (release_warps() || release_block())
-                continue;
-            emulator_fail("threads wait for others that never come (a divergent barrier or shuffle)");
-        }
-        for (size_t i = ready.size(); i > 0; i--) {
-            size_t pick = next_random() % i;
-            int index = ready[pick];
-            ready[pick] = ready[i - 1];
-            set_thread(index);
-            resume(now.fibers[index]);
-            done += now.fibers[index].what == DONE;
-        }
-    }
-    now.current = -1;
-}
-
-void reserve_stacks(size_t count)
-{
-    if (count <= now.stacks_count)
-        return;
-    if (now.stacks)
-        munmap(now.stacks, now.stacks_count * STACK);
-    void *block = mmap(nullptr, count * STACK, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (block == MAP_FAILED) {
-        perror("emulator: stacks");
-        abort();
-    }
-    now.stacks = (char *)block;
-    now.stacks_count = count;
+    now.warp_waiting.assign((size_t)(count + 31) / 32, 0);
+    now.block_waiting = now.done = 0;
+    next_thread();
+    emulator_switch(&now.launcher, idle_stack());
 }
 
 } // namespace
@@ -187,28 +260,30 @@ void emulator_fail(const char *what)
 {
     fprintf(stderr, "emulator: kernel %s, block (%u, %u, %u): %s\n", now.kernel, blockIdx.x, blockIdx.y,
             blockIdx.z, what);
-    static const char *const names[] = {"ready", "at a block barrier", "at a warp exchange", "done"};
-    for (size_t i = 0; i < now.fibers.size() && i < 64; i++)
-        fprintf(stderr, "  thread %zu: %s, line %d\n", i, names[now.fibers[i].what], now.fibers[i].line);
-    exit(70);
+    static const char *const names[] = {"not begun", "running", "at a block barrier", "at a warp exchange",
+                                        "done"};
+    for (size_t i = 0; i < now.threads.size() && i < 64; i++)
+        fprintf(stderr, "  thread %zu: %s, line %d\n", i, names[now.threads[i].what], now.threads[i].line);
+    fflush(stdout);
+    _exit(70); /* not exit: what it calls may not run on this stack */
 }
 
 void emulator_launch(const char *kernel, dim3 grid, dim3 block, size_t shared,
                      const std::function<void()> &body)
 {
-    size_t threads = (size_t)block.x * block.y * block.z;
+    const size_t threads = (size_t)block.x * block.y * block.z;
     const char *seed = getenv("OFFRAMP_EMULATOR_SEED");
     now.kernel = kernel;
+    now.threads.resize(threads <= 1024 ? threads : 0);
     if (threads == 0 || threads > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 ||
         grid.z > 65535 || shared > 227 * 1024)
         emulator_fail("a launch that no device accepts");
     now.body = &body;
     now.random = seed ? strtoull(seed, nullptr, 10) : 1;
-    now.fibers.assign(threads, fiber{});
-    now.slots.assign((threads + 31) / 32 * 32, 0);
+    for (unsigned i = 0; i < threads; i++)
+        now.threads[i].index = uint3{i % block.x, i / block.x % block.y, i / (block.x * block.y)};
     blockDim = block;
     gridDim = grid;
-    reserve_stacks(threads);
     for (unsigned z = 0; z < grid.z; z++)
         for (unsigned y = 0; y < grid.y; y++)
             for (unsigned x = 0; x < grid.x; x++) {
@@ -226,24 +301,38 @@ void *emulator_dynamic_shared(void)
 
 void emulator_block_barrier(int line)
 {
-    yield(BLOCK_WAIT, 0, 0, line);
+    thread &self = now.threads[emulator_current];
+    self.what = BLOCK_WAIT;
+    self.line = line;
+    if (++now.block_waiting == (int)now.threads.size()) {
+        now.block_waiting = 0;
+        slow_draw();
+        for (int i = 0; i < (int)now.threads.size(); i++) {
+            if (now.threads[i].line != line)
+                emulator_fail("threads of a block wait at barriers of different lines");
+            make_ready(i);
+        }
+    }
+    yield(self);
 }
 
-void emulator_warp_barrier(unsigned mask, int kind, int line)
+uint64_t emulator_warp_exchange(unsigned mask, uint64_t value, int source, int kind, int line)
 {
-    if (!(mask >> emulator_lane() & 1))
+    const int lane = emulator_lane(), first = emulator_current - lane;
+    thread &self = now.threads[emulator_current];
+    if (!(mask >> lane & 1))
         emulator_fail("a thread takes part in a warp exchange whose mask leaves it out");
-    yield(WARP_WAIT, mask, kind, line);
-}
-
-uint64_t *emulator_warp_slots(void)
-{
-    return &now.slots[(size_t)now.current / 32 * 32];
-}
-
-int emulator_lane(void)
-{
-    return now.current % 32;
+    self.what = WARP_WAIT;
+    self.mask = mask;
+    self.value = value;
+    self.source = source;
+    self.kind = kind;
+    self.line = line;
+    const unsigned lanes = mask_lanes(mask, first);
+    if (++now.warp_waiting[first / 32] >= (lanes == ~0u ? 32 : __builtin_popcount(lanes)))
+        release_warp(self, lanes, first);
+    yield(self);
+    return self.value;
 }
 
 /* ---- runtime ---- */
@@ -298,19 +387,48 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
     *free_bytes = *total = (size_t)8 << 30;
     return cudaSuccess;
 }
+/* An allocation lies between two guards, the first of which holds its size; where AddressSanitizer
+ * watches they are not needed. */
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t GUARD = 0;
+#else
+constexpr size_t GUARD = 64;
+#endif
+constexpr int GUARD_BYTE = 0xa5;
+
 cudaError_t emulator_malloc(void **pointer, size_t bytes)
 {
     /* OFFRAMP_EMULATOR_MEMORY bounds a single allocation, so that running out can be tested */
     const char *limit = getenv("OFFRAMP_EMULATOR_MEMORY");
-    *pointer = limit && bytes > strtoull(limit, nullptr, 10) ? nullptr : malloc(bytes ? bytes : 1);
-    if (!*pointer)
+    char *block =
+        limit && bytes > strtoull(limit, nullptr, 10) ? nullptr : (char *)malloc(bytes + 2 * GUARD + 1);
+    *pointer = nullptr;
+    if (!block)
         return cudaErrorMemoryAllocation;
-    memset(*pointer, 0xff, bytes);
+    memset(block, GUARD_BYTE, bytes + 2 * GUARD);
+    if (GUARD)
+        memcpy(block, &bytes, sizeof bytes);
+    memset(block + GUARD, 0xff, bytes);
+    *pointer = block + GUARD;
     return cudaSuccess;
 }
 cudaError_t cudaFree(void *pointer)
 {
-    free(pointer);
+    char *block = (char *)pointer - GUARD;
+    size_t bytes = 0;
+    if (!pointer)
+        return cudaSuccess;
+    if (GUARD)
+        memcpy(&bytes, block, sizeof bytes);
+    for (size_t i = sizeof bytes; i < GUARD; i++)
+        if ((unsigned char)block[i] != GUARD_BYTE ||
+            (unsigned char)block[GUARD + bytes + i - sizeof bytes] != GUARD_BYTE) {
+            fprintf(stderr,
+                    "emulator: a kernel wrote outside a buffer of %zu bytes; AddressSanitizer shows which\n",
+                    bytes);
+            exit(70);
+        }
+    free(block);
     return cudaSuccess;
 }
 cudaError_t cudaFreeAsync(void *pointer, cudaStream_t)
@@ -436,6 +554,19 @@ static double element(const void *data, cudaDataType_t type, long long index)
                                : ((const float *)data)[index];
 }
 
+/* A column-major [rows, cols] operand, or its transpose, as doubles [cols, rows], row-major. */
+static std::vector<double> columns_of(const void *data, cudaDataType_t type, long long first, int ld,
+                                      cublasOperation_t transpose, int rows, int cols)
+{
+    std::vector<double> out((size_t)rows * (size_t)cols);
+    for (int col = 0; col < cols; col++)
+        for (int row = 0; row < rows; row++)
+            out[(size_t)col * rows + row] = element(
+                data, type,
+                first + (transpose == CUBLAS_OP_N ? row + (long long)col * ld : col + (long long)row * ld));
+    return out;
+}
+
 cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t, cublasOperation_t transpose_a,
                                           cublasOperation_t transpose_b, int m, int n, int k, const void *alpha,
                                           const void *a, cudaDataType_t a_type, int lda, long long a_step,
@@ -446,25 +577,28 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t, cublasOperation_t tran
     if (lda < (transpose_a == CUBLAS_OP_N ? m : k) || ldb < (transpose_b == CUBLAS_OP_N ? k : n) || ldc < m ||
         m < 0 || n < 0 || k < 0 || a_type != b_type)
         return CUBLAS_STATUS_INVALID_VALUE;
-    for (int item = 0; item < batch; item++)
-        for (int column = 0; column < n; column++)
+    const double scale = *(const float *)beta;
+    std::vector<double> sums((size_t)m);
+    for (int item = 0; item < batch; item++) {
+        const std::vector<double> left = columns_of(a, a_type, item * a_step, lda, transpose_a, m, k),
+                                  right = columns_of(b, b_type, item * b_step, ldb, transpose_b, k, n);
+        for (int column = 0; column < n; column++) {
+            std::fill(sums.begin(), sums.end(), 0.0);
+            for (int i = 0; i < k; i++) {
+                const double factor = right[(size_t)column * k + i], *from = &left[(size_t)i * m];
+                for (int row = 0; row < m; row++)
+                    sums[row] += factor * from[row];
+            }
             for (int row = 0; row < m; row++) {
-                double sum = 0;
-                for (int i = 0; i < k; i++) {
-                    long long at =
-                        transpose_a == CUBLAS_OP_N ? row + (long long)i * lda : i + (long long)row * lda;
-                    long long bt =
-                        transpose_b == CUBLAS_OP_N ? i + (long long)column * ldb : column + (long long)i * ldb;
-                    sum += element(a, a_type, item * a_step + at) * element(b, b_type, item * b_step + bt);
-                }
-                long long place = item * c_step + row + (long long)column * ldc;
-                double scale = *(const float *)beta;
-                double value =
-                    *(const float *)alpha * sum + (scale != 0 ? scale * element(c, c_type, place) : 0);
+                const long long place = item * c_step + row + (long long)column * ldc;
+                const double value =
+                    *(const float *)alpha * sums[row] + (scale != 0 ? scale * element(c, c_type, place) : 0);
                 if (c_type == CUDA_R_16BF)
                     ((__nv_bfloat16 *)c)[place] = __float2bfloat16_rn((float)value);
                 else
                     ((float *)c)[place] = (float)value;
             }
+        }
+    }
     return CUBLAS_STATUS_SUCCESS;
 }

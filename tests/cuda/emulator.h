@@ -2,8 +2,8 @@
  *
  * The .cu files are compiled as C++ with this header in front (-include) and
  * OFFRAMP_CUDA_EMULATED defined. Blocks run one after the other; the threads of a block are fibers
- * (ucontext) that switch at barriers and shuffles only. Between two barriers the ready threads run
- * in a random order, seeded by OFFRAMP_EMULATOR_SEED, so that a missing barrier shows. What a device
+ * that switch at barriers and shuffles only. Which of the threads that can run comes next is random,
+ * seeded by OFFRAMP_EMULATOR_SEED, so that a missing barrier shows. What a device
  * would leave undefined ends the program with a message that names kernel, block and threads:
  *   - a barrier that not every thread of the block reaches, or reached from different lines;
  *   - a shuffle that not every thread of its mask reaches, or of different kinds;
@@ -29,8 +29,9 @@
 #define __device__ __attribute__((unused))
 #define __host__
 #define __forceinline__ inline
-#define __shared__      static
-#define __constant__    static
+/* In a section of its own, which every block finds full of garbage. */
+#define __shared__   static __attribute__((section("emulator_shared")))
+#define __constant__ static
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
@@ -75,6 +76,7 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w)
 /* Variables of the running thread: the scheduler sets them at each switch. */
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
+extern int emulator_current; /* its number in the block */
 static const int warpSize = 32;
 
 /* ---- scheduling (emulator.cpp) ---- */
@@ -84,12 +86,14 @@ void emulator_launch(const char *kernel, dim3 grid, dim3 block, size_t shared,
 void *emulator_dynamic_shared(void);
 /* Until every thread of the block is here, from the same line. */
 void emulator_block_barrier(int line);
-/* Until every thread of `mask` in this warp is here, for the same kind of exchange and line. */
-void emulator_warp_barrier(unsigned mask, int kind, int line);
-/* This lane's place in the warp's exchange, 8 bytes each. */
-uint64_t *emulator_warp_slots(void);
+/* Waits until every thread of `mask` in this warp is here, for the same kind of exchange and line; gives
+ * value, gets that of lane `source`. */
+uint64_t emulator_warp_exchange(unsigned mask, uint64_t value, int source, int kind, int line);
 [[noreturn]] void emulator_fail(const char *what);
-int emulator_lane(void);
+static inline int emulator_lane(void)
+{
+    return emulator_current % 32;
+}
 
 static inline void __syncthreads(int line = __builtin_LINE())
 {
@@ -97,24 +101,19 @@ static inline void __syncthreads(int line = __builtin_LINE())
 }
 static inline void __syncwarp(unsigned mask = 0xffffffffu, int line = __builtin_LINE())
 {
-    emulator_warp_barrier(mask, 0, line);
+    emulator_warp_exchange(mask, 0, emulator_lane(), 0, line);
 }
 
 /* Every lane of mask gives value; each gets that of lane `source` (of itself when it is outside the warp). */
 template <typename T> static T emulator_exchange(unsigned mask, T value, int source, int kind, int line)
 {
     static_assert(sizeof(T) <= 8, "shuffles move at most 8 bytes");
-    uint64_t *slots = emulator_warp_slots();
-    memcpy(&slots[emulator_lane()], &value, sizeof value);
-    emulator_warp_barrier(mask, kind, line);
-    T result = value;
-    if (source >= 0 && source < 32) {
-        if (!(mask >> source & 1))
-            emulator_fail("a shuffle reads a lane outside its mask");
-        memcpy(&result, &slots[source], sizeof result);
-    }
-    emulator_warp_barrier(mask, -kind, line);
-    return result;
+    uint64_t bits = 0;
+    memcpy(&bits, &value, sizeof value);
+    bits =
+        emulator_warp_exchange(mask, bits, source >= 0 && source < 32 ? source : emulator_lane(), kind, line);
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 template <typename T>
 static T __shfl_sync(unsigned mask, T value, int source, int width = 32, int line = __builtin_LINE())

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# mutations.sh: shows that the emulated tests can fail. Each mutation breaks a copy of one source of
+# kernels/cuda as a slip would (a barrier gone, a wrong lane, an index one too far); the tests of its ops
+# must fail.
+#
+#   tests/cuda/mutations.sh [all]      one of every kind (for the suite), or every one (make soak)
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+build=${BUILD:-build} which=${1:-few}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+flags=(-std=c++17 -O1 -g -fPIC -w -DOFFRAMP_CUDA_EMULATED)
+! grep -q __asan_init "$build/obj/tests/cuda/emulator.o" || flags+=(-fsanitize=address)
+passed=0 failed=0
+
+# mutate NAME SOURCE BROKEN TESTS MOST-ROWS EDIT: SOURCE is compiled, with the sed script EDIT made on
+# BROKEN, itself or a header that it includes.
+mutate() {
+    local name=$1 source=$2 broken=$3 tests=$4 most=$5 edit=$6 objects
+    rm -rf "${work:?}/kernels"
+    mkdir -p "$work/kernels/cuda"
+    cp kernels/cuda/"$source" "$work/kernels/cuda/"
+    sed -E "$edit" "kernels/cuda/$broken" >"$work/kernels/cuda/$broken"
+    if cmp -s "kernels/cuda/$broken" "$work/kernels/cuda/$broken"; then
+        echo "FAILED  $name: the edit finds nothing to change in $broken"
+        failed=$((failed + 1))
+        return
+    fi
+    objects=$(ls "$build"/obj/kernels/cuda/*.emulated.o "$build"/obj/tests/cuda/emulator.o | grep -v "/${source%.cu}\.")
+    # shellcheck disable=SC2086 # CXX may be two words, objects are many
+    if ! ${CXX:-g++} "${flags[@]}" -I"$work" -I. -include tests/cuda/emulator.h -x c++ -c \
+        -o "$work/mutant.o" "$work/kernels/cuda/$source" ||
+        ! ${CXX:-g++} "${flags[@]}" -shared -o "$work/mutant.so" "$work/mutant.o" $objects; then
+        echo "FAILED  $name: does not compile"
+        failed=$((failed + 1))
+    elif OFFRAMP_CUDA_LIBRARY=$work/mutant.so OFFRAMP_TEST_DEVICE=cuda OFFRAMP_EMULATOR_SEED=1 \
+        OFFRAMP_TEST_BATCH=$most "$build/tests/ops/$tests" match_ref >"$work/log" 2>&1; then
+        echo "FAILED  $name: tests/ops/$tests does not notice"
+        failed=$((failed + 1))
+    else
+        echo "ok      $name: $(grep -m1 -E 'emulator:|ERROR: Addr|op_case.c' "$work/log" | cut -c1-150)"
+        passed=$((passed + 1))
+    fi
+}
+
+mutate "a barrier gone: a sum read before it is written" norm.cu reduce.cuh rows 9 \
+    '/T block_sum/,/^}/{/partial\[warp\] = value/{n;d}}'
+mutate "a wrong lane: half a warp left out of a sum" norm.cu reduce.cuh rows 9 's/int bits = 16/int bits = 8/'
+mutate "an index one too far: a value behind a row written" norm.cu norm.cu rows 9 \
+    '/__global__ void norm_groups\(/,/^}/{s/i < group(; i \+= blockDim\.x\)$)/i <= group\1/}'
+if [ "$which" = all ]; then
+    mutate "a barrier gone: a sum overwritten while it is read" norm.cu reduce.cuh rows 9 '/an earlier reduction/d'
+    mutate "a barrier gone: scores read before they are written" attention.cu attention.cu attention 3 \
+        '/void attend_piece/,/^}/{/^    __syncthreads/d}'
+    mutate "a barrier gone: the top token read before all have looked" vocab.cu vocab.cu vocab 9 \
+        '/atomicMin/{n;d}'
+    mutate "a barrier that not every thread reaches" elementwise.cu elementwise.cu rows 9 \
+        '/void mean_squares/,/^}/{s/float sum = 0;/float sum = 0; if (threadIdx.x < 40) __syncthreads();/}'
+    mutate "a shuffle whose mask leaves lanes out" elementwise.cu reduce.cuh rows 9 \
+        's/value \+= __shfl_xor_sync\(0xffffffffu/value += __shfl_xor_sync(0xffffu/'
+    mutate "a wrong lane: a neighbour's value twice" elementwise.cu reduce.cuh rows 9 \
+        's/__shfl_xor_sync\(0xffffffffu, value, bits\)/__shfl_xor_sync(0xffffffffu, value, bits \& 30)/'
+    mutate "an index one too far: a thread behind the last value" activation.cu activation.cu rows 9 \
+        's/index >= rows \* cols/index > rows * cols/'
+    mutate "an index one too far: a row of another piece" elementwise.cu elementwise.cu rows 1500 \
+        's/row < last/row <= last/'
+    mutate "an index one too far: a key after the query" attention.cu attention.cu attention 3 \
+        's/key <= place;/key <= place + 1;/'
+    mutate "an index one too far: an output behind the last" weight.cu weight.cu products 9 \
+        's/lane == 0 && first \+ o < rows/lane == 0/'
+    mutate "an index one too far: a value behind a weight" weight.cu weight.cu products 9 \
+        '/void expand_part/,/^}/{s/index >= rows \* cols/index > rows * cols/}'
+    mutate "a wrong half: nibbles of the other sixteen" weight.cu dequantise.cuh products 9 \
+        's/% BLOCK_VALUES < 16/% BLOCK_VALUES < 24/'
+    mutate "a wrong place: sines where cosines are" rope.cu rope.cu rows 9 's/angle\[half \+ i\]/angle[i]/'
+    mutate "a piece forgotten: a window that begins late" attention.cu attention.cu attention 3 \
+        's/place \+ 1 - l.window/place + 2 - l.window/'
+    mutate "a chunk in the place of another" vocab.cu vocab.cu vocab 20 's/rows_from\(stats->lse, first\)/rows_from(stats->lse, 0)/'
+    mutate "a moment that is not corrected" optimizer.cu optimizer.cu optimizer 9 's/\(m \* f\.correction1\)/m/'
+fi
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ]
