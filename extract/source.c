@@ -26,7 +26,8 @@ static int visit_tensor(const struct model *model, int layer, enum tensor_role r
 static int visit_all(const struct model *model, const struct store_info *info, source_visit *visit,
                      void *context, struct error *error)
 {
-    static const enum tensor_role roles[] = {ROLE_MLP_NORM, ROLE_MLP_GATE, ROLE_MLP_UP, ROLE_MLP_DOWN};
+    static const enum tensor_role roles[] = {ROLE_MLP_NORM,  ROLE_MLP_GATE, ROLE_MLP_UP,   ROLE_MLP_DOWN,
+                                             ROLE_GATE_BIAS, ROLE_UP_BIAS,  ROLE_DOWN_BIAS};
     if (visit_tensor(model, 0, ROLE_FINAL_NORM, visit, context, error) < 0 ||
         visit_tensor(model, 0, ROLE_OUTPUT, visit, context, error) < 0)
         return -1;

@@ -1,6 +1,6 @@
 /* source.h: keeps in the store the frozen parts of the model that heads copy, in their own number
  * format: "final_norm", "output" (the embedding when tied), and for each tap of layer L >= 1 that
- * layer's "L/mlp_norm", "L/mlp_gate", "L/mlp_up", "L/mlp_down". Training needs no model then. Of
+ * layer's "L/mlp_norm", "L/mlp_gate", "L/mlp_up", "L/mlp_down" and their biases. Training needs no model then. Of
  * several shards the first keeps them.
  */
 #ifndef OFFRAMP_EXTRACT_SOURCE_H

@@ -83,5 +83,6 @@ struct head_shape stores_head_shape(const struct stores *stores)
         .intermediate = stores->config.intermediate,
         .vocab = stores->config.vocab,
         .norm_epsilon = stores->config.norm_epsilon,
+        .mlp_bias = stores->config.mlp_bias,
     };
 }

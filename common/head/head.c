@@ -92,14 +92,24 @@ int64_t extent_size(enum extent extent, const struct head_shape *shape)
     return 0;
 }
 
-int head_rule_count(const struct head_spec *spec)
+/* Parameters of a kind in a model of that shape: all, or all but the biases at the end. */
+static int count_parameters(const struct head_kind *kind, const struct head_shape *shape)
 {
-    return spec->kind->parameters + (spec->output == OUTPUT_UNTIED);
+    int count = kind->parameters;
+    while (!shape->mlp_bias && count > 0 && kind->parameter[count - 1].role >= ROLE_GATE_BIAS &&
+           kind->parameter[count - 1].role <= ROLE_DOWN_BIAS)
+        count--;
+    return count;
 }
 
-const struct parameter_rule *head_rule(const struct head_spec *spec, int index)
+int head_rule_count(const struct head_spec *spec, const struct head_shape *shape)
 {
-    return index < spec->kind->parameters ? &spec->kind->parameter[index] : &head_output_rule;
+    return count_parameters(spec->kind, shape) + (spec->output == OUTPUT_UNTIED);
+}
+
+const struct parameter_rule *head_rule(const struct head_spec *spec, const struct head_shape *shape, int index)
+{
+    return index < count_parameters(spec->kind, shape) ? &spec->kind->parameter[index] : &head_output_rule;
 }
 
 int head_spec_check(const struct head_spec *spec, const struct head_shape *shape, struct error *error)
@@ -134,8 +144,8 @@ int head_create(const struct head_spec *spec, const struct head_shape *shape, st
     head->spec = *spec;
     head->shape = *shape;
     head->backend = backend;
-    for (int i = 0; i < head_rule_count(spec); i++) {
-        const struct parameter_rule *rule = head_rule(spec, i);
+    for (int i = 0; i < head_rule_count(spec, shape); i++) {
+        const struct parameter_rule *rule = head_rule(spec, shape, i);
         const int64_t rows = extent_size(rule->rows, shape), cols = extent_size(rule->cols, shape);
         struct buffer *buffer;
         size_t bytes;
@@ -254,5 +264,5 @@ struct vocab head_vocab(const struct head *head, const struct weight *tied)
 {
     if (head->spec.output == OUTPUT_TIED)
         return (struct vocab){.tied = tied, .own = matrix_none()};
-    return (struct vocab){.own = head->parameter[head->spec.kind->parameters].value};
+    return (struct vocab){.own = head->parameter[head->parameters - 1].value};
 }

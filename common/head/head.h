@@ -3,7 +3,8 @@
  *     kind    function of the tap's states x                          trained
  *     norm    norm(x)                                                 the norm's scale
  *     affine  norm(x A + b), the "tuned lens" (Belrose et al. 2023)   A, b, scale
- *     mlp     norm(x + MLP(frozen norm of layer L(x))), tap L.mid     gate, up, down, scale
+ *     mlp     norm(x + MLP(frozen norm of layer L(x))), tap L.mid     gate, up, down, scale; biases
+ *                                                                     where the model's MLPs have them
  *
  * followed by an output weight: the model's own (`tied`, frozen, shared by all heads) or the head's
  * own copy (`untied`, trained). A kind is one row of a table (head.c); its forward and backward are
@@ -52,15 +53,16 @@ struct head_spec {
 struct head_shape {
     int layers, hidden, intermediate, vocab;
     float norm_epsilon;
+    bool mlp_bias; /* its MLPs have biases */
 };
 
 /* The spec makes sense for the model: mlp wants a .mid tap, and so on. */
 int head_spec_check(const struct head_spec *spec, const struct head_shape *shape, struct error *error);
 
-#define HEAD_PARAMETERS_MAX 8
+#define HEAD_PARAMETERS_MAX 9
 
 struct head_parameter {
-    const char *name; /* "scale", "a", "b", "gate", "up", "down", "output", "mlp_norm" */
+    const char *name; /* "scale", "a", "b", "gate", "up", "down", "gate_bias", ..., "output", "mlp_norm" */
     struct matrix value;
     bool trained; /* frozen ones are kept with the head so that its file is whole */
 };
@@ -84,9 +86,9 @@ struct head_source {
     void *context;
 };
 
-/* Fills the parameters; frozen ones always come from `source`. COPY: scale from the final norm, A the identity and b zero, the MLP of the
- * tap's layer, the output weight. RANDOM: normal(0, 0.02) matrices (down and b zero), scale ones.
- * RIDGE (affine only): as COPY; the caller then sets "a" and "b" from its regression. */
+/* Fills the parameters; frozen ones always come from `source`. COPY: scale from the final norm, A the
+ * identity and b zero, the MLP of the tap's layer, the output weight. RANDOM: normal(0, 0.02) matrices (down
+ * and biases zero), scale ones. RIDGE (affine only): as COPY; the caller then sets "a" and "b" from its regression. */
 int head_initialise(struct head *head, enum head_init init, uint64_t seed, const struct head_source *source,
                     struct error *error);
 
@@ -97,7 +99,8 @@ int head_scratch_create(const struct head *head, int64_t rows, bool backward, st
                         struct error *error);
 void head_scratch_destroy(struct head_scratch *scratch); /* NULL is fine */
 
-/* h [M, H] from the tap's states x [M, H]. Few rows (at most MATMUL_FEW_ROWS) or many: same result up to rounding. */
+/* h [M, H] from the tap's states x [M, H]. Few rows (at most MATMUL_FEW_ROWS) or many: same result up to
+ * rounding. */
 void head_forward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
                   struct matrix h);
 /* After head_forward of the same x with the same scratch: gradients [parameter] += ; entries of frozen
@@ -110,8 +113,8 @@ struct vocab head_vocab(const struct head *head, const struct weight *tied);
 /* ---- files ---- */
 
 /* head.safetensors: one F32 tensor per parameter; metadata, all strings: "offramp" (version), "kind",
- * "output", "tap", "layers", "hidden", "intermediate", "vocab", "norm_epsilon", and "model", its
- * fingerprint. */
+ * "output", "tap", "layers", "hidden", "intermediate", "vocab", "norm_epsilon", "mlp_bias" ("yes" or "no"),
+ * and "model", its fingerprint. */
 int head_save(const struct head *head, struct queue *queue, const char *path, const char *fingerprint,
               struct error *error);
 /* Checks everything; fingerprint[17] receives the model's. */

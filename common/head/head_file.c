@@ -19,10 +19,11 @@ static json_t *metadata_of(const struct head *head, const char *fingerprint)
     for (int i = 0; i < 4; i++)
         snprintf(number[i], sizeof number[i], "%d", sizes[i]);
     snprintf(number[4], sizeof number[4], "%.9g", (double)shape->norm_epsilon);
-    return json_pack("{ss ss ss ss ss ss ss ss ss ss}", "offramp", OFFRAMP_VERSION, "kind",
+    return json_pack("{ss ss ss ss ss ss ss ss ss ss ss}", "offramp", OFFRAMP_VERSION, "kind",
                      head->spec.kind->name, "output", head_output_name(head->spec.output), "tap", tap, "layers",
                      number[0], "hidden", number[1], "intermediate", number[2], "vocab", number[3],
-                     "norm_epsilon", number[4], "model", fingerprint);
+                     "norm_epsilon", number[4], "mlp_bias", shape->mlp_bias ? "yes" : "no", "model",
+                     fingerprint);
 }
 
 static int write_parameter(const struct head_parameter *parameter, struct queue *queue,
@@ -111,6 +112,8 @@ static int read_shape(const char *path, const json_t *metadata, struct head_shap
     if (parse_number(epsilon, 0, 1, &number, error) < 0)
         return error_prefix(error, "%s: metadata \"norm_epsilon\"", path);
     shape->norm_epsilon = (float)number;
+    const char *bias = json_string_value(json_object_get(metadata, "mlp_bias"));
+    shape->mlp_bias = bias && strcmp(bias, "yes") == 0; /* check_tensors finds out when that is a lie */
     return 0;
 }
 
@@ -138,9 +141,9 @@ static int read_metadata(const char *path, const json_t *metadata, struct head_s
 static int check_tensors(const char *path, const struct safetensors *file, const struct head_spec *spec,
                          const struct head_shape *shape, struct error *error)
 {
-    const int count = head_rule_count(spec);
+    const int count = head_rule_count(spec, shape);
     for (int i = 0; i < count; i++) {
-        const struct parameter_rule *rule = head_rule(spec, i);
+        const struct parameter_rule *rule = head_rule(spec, shape, i);
         const int64_t rows = extent_size(rule->rows, shape), cols = extent_size(rule->cols, shape);
         const struct tensor *tensor = safetensors_find(file, rule->name);
         if (!tensor)

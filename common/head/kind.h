@@ -28,7 +28,9 @@ struct parameter_rule {
     enum extent rows, cols;
     bool trained;
     enum fill copy, random; /* by INIT_COPY, by INIT_RANDOM */
-    enum tensor_role role; /* FILL_MODEL: which tensor; of the tap's layer when layers have it */
+    enum tensor_role
+        role; /* FILL_MODEL: which tensor; of the tap's layer when layers have it. A bias of the MLP
+                            * is a parameter where the model has it; such rules are a kind's last ones. */
 };
 
 /* A matrix of working memory, as many rows as the scratch. */
@@ -56,9 +58,9 @@ extern const struct head_kind head_kind_norm, head_kind_affine, head_kind_mlp;
 /* The rule of the own output weight of an untied head, behind its kind's parameters. */
 extern const struct parameter_rule head_output_rule;
 /* The rule of a head's parameter by index, the output weight's included. */
-const struct parameter_rule *head_rule(const struct head_spec *spec, int index);
+const struct parameter_rule *head_rule(const struct head_spec *spec, const struct head_shape *shape, int index);
 /* Parameters of a head, its own output weight counted. */
-int head_rule_count(const struct head_spec *spec);
+int head_rule_count(const struct head_spec *spec, const struct head_shape *shape);
 
 struct head {
     struct head_spec spec;

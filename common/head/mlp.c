@@ -2,7 +2,7 @@
  * Copied from the model it computes what `norm` computes at tap L. */
 #include "common/head/kind.h"
 
-enum { GATE, UP, DOWN, SCALE, MLP_NORM, PARAMETERS };
+enum { GATE, UP, DOWN, SCALE, MLP_NORM, GATE_BIAS, UP_BIAS, DOWN_BIAS, PARAMETERS };
 enum {
     NORMED, /* frozen norm of x */
     GATE_UP, /* [gate, up] of it */
@@ -20,6 +20,9 @@ static const struct parameter_rule parameters[PARAMETERS] = {
     [DOWN] = {"down", EXTENT_HIDDEN, EXTENT_INTERMEDIATE, true, FILL_MODEL, FILL_ZEROS, ROLE_MLP_DOWN},
     [SCALE] = {"scale", EXTENT_ONE, EXTENT_HIDDEN, true, FILL_MODEL, FILL_ONES, ROLE_FINAL_NORM},
     [MLP_NORM] = {"mlp_norm", EXTENT_ONE, EXTENT_HIDDEN, false, FILL_MODEL, FILL_MODEL, ROLE_MLP_NORM},
+    [GATE_BIAS] = {"gate_bias", EXTENT_ONE, EXTENT_INTERMEDIATE, true, FILL_MODEL, FILL_ZEROS, ROLE_GATE_BIAS},
+    [UP_BIAS] = {"up_bias", EXTENT_ONE, EXTENT_INTERMEDIATE, true, FILL_MODEL, FILL_ZEROS, ROLE_UP_BIAS},
+    [DOWN_BIAS] = {"down_bias", EXTENT_ONE, EXTENT_HIDDEN, true, FILL_MODEL, FILL_ZEROS, ROLE_DOWN_BIAS},
 };
 
 static const struct scratch_rule scratches[SCRATCHES] = {
@@ -45,9 +48,15 @@ static void forward(const struct head *head, struct queue *queue, struct head_sc
     op_norm(queue, x, parameter[MLP_NORM].value, head->shape.norm_epsilon, normed);
     op_gemm(queue, normed, false, parameter[GATE].value, true, matrix_cols(gate_up, 0, width), OP_STORE);
     op_gemm(queue, normed, false, parameter[UP].value, true, matrix_cols(gate_up, width, width), OP_STORE);
+    if (head->shape.mlp_bias) {
+        op_add_bias(queue, parameter[GATE_BIAS].value, matrix_cols(gate_up, 0, width));
+        op_add_bias(queue, parameter[UP_BIAS].value, matrix_cols(gate_up, width, width));
+    }
     op_swiglu(queue, gate_up, activation);
     op_copy(queue, x, sum);
     op_gemm(queue, activation, false, parameter[DOWN].value, true, sum, OP_ADD);
+    if (head->shape.mlp_bias)
+        op_add_bias(queue, parameter[DOWN_BIAS].value, sum);
     op_norm(queue, sum, parameter[SCALE].value, head->shape.norm_epsilon, h);
 }
 
@@ -71,6 +80,11 @@ static void backward(const struct head *head, struct queue *queue, struct head_s
     op_swiglu_grad(queue, dactivation, gate_up, dgate_up);
     op_gemm(queue, matrix_cols(dgate_up, 0, width), true, normed, false, gradients[GATE], OP_ADD);
     op_gemm(queue, matrix_cols(dgate_up, width, width), true, normed, false, gradients[UP], OP_ADD);
+    if (head->shape.mlp_bias) {
+        op_sum_rows(queue, matrix_cols(dgate_up, 0, width), gradients[GATE_BIAS]);
+        op_sum_rows(queue, matrix_cols(dgate_up, width, width), gradients[UP_BIAS]);
+        op_sum_rows(queue, dsum, gradients[DOWN_BIAS]);
+    }
 }
 
 const struct head_kind head_kind_mlp = {

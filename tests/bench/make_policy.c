@@ -36,8 +36,8 @@ static int save_exit(struct model *model, struct backend *backend, struct queue 
 {
     const struct model_config *config = model_config(model);
     const struct head_source source = {get_tensor, model};
-    const struct head_shape shape = {config->layers, config->hidden, config->intermediate, config->vocab,
-                                     config->norm_epsilon};
+    const struct head_shape shape = {config->layers, config->hidden,       config->intermediate,
+                                     config->vocab,  config->norm_epsilon, config->mlp_bias};
     struct head_spec spec = {head_kind_find(exit->tap.mid ? "mlp" : "norm", error), OUTPUT_TIED, exit->tap};
     struct head *head = NULL;
     char tap[TAP_NAME_SIZE], *path = NULL;

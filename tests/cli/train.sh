@@ -184,6 +184,16 @@ target_alone() {
         run 2 --store "$work/bare" --out "$work/bare4" --tap target --head norm && says err "\"target\" is no tap"
 }
 
+# Copied from a model whose MLPs have biases, an mlp head at 1.mid is what a norm head is at 1.
+mlp_with_biases() {
+    perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 2000)' >"$work/ids.u16"
+    "$build/extract" --model tests/golden/bias --corpus "$work/ids.u16" --held-out-corpus "$work/ids.u16" \
+        --end-of-text 5 --seq-len 32 --taps 1.mid,1,final --codec raw:f32 --out "$work/bias" >/dev/null 2>&1 || return 1
+    printf 'steps: 0\ntrials:\n  - {tap: 1.mid, head: mlp}\n  - {tap: 1, head: norm}\n' >"$work/bias.yaml"
+    run 0 --store "$work/bias" --out "$work/bias.run" --sweep "$work/bias.yaml" || return 1
+    [ "$(cut -f 12- "$work/bias.run/leaderboard.tsv" | tail -n +2 | sed -E 's/([0-9]\.[0-9]{4})[0-9]*/\1/g' | sort -u | wc -l)" = 1 ]
+}
+
 finished_run_again() {
     local before after
     before=$(find "$work/eight" -printf '%p %T@\n' | sort)
@@ -325,6 +335,7 @@ check same_on_one_thread
 check same_from_shards
 check same_without_target
 check target_alone
+check mlp_with_biases
 check finished_run_again
 check json
 check changed_options_are_refused

@@ -11,7 +11,7 @@
 
 enum { LAYERS = 3, H = 16, I = 24, V = 40, M = 5, LAYER = 2 };
 
-static const struct head_shape shape = {LAYERS, H, I, V, 1e-5f};
+static struct head_shape shape = {LAYERS, H, I, V, 1e-5f, false};
 static const char fingerprint[] = "0123456789abcdef";
 
 /* ---- a model to take from: every tensor is made from its name ---- */
@@ -31,8 +31,9 @@ static int get_named(void *context, const char *name, float **values, int64_t *r
     static const struct {
         const char *name;
         int64_t rows, cols;
-    } tensors[] = {{"final_norm", 1, H}, {"output", V, H},   {"2/mlp_norm", 1, H},
-                   {"2/mlp_gate", I, H}, {"2/mlp_up", I, H}, {"2/mlp_down", H, I}};
+    } tensors[] = {{"final_norm", 1, H},      {"output", V, H},        {"2/mlp_norm", 1, H},
+                   {"2/mlp_gate", I, H},      {"2/mlp_up", I, H},      {"2/mlp_down", H, I},
+                   {"2/mlp_gate_bias", 1, I}, {"2/mlp_up_bias", 1, I}, {"2/mlp_down_bias", 1, H}};
     const char *wrong = context;
     for (size_t t = 0; t < sizeof tensors / sizeof tensors[0]; t++) {
         if (strcmp(tensors[t].name, name) != 0)
@@ -147,16 +148,22 @@ static double plain_dot(const double *a, const double *b, int count)
     return sum;
 }
 
+static double plain_bias(const struct bench *bench, const char *name, int i)
+{
+    return shape.mlp_bias ? named(bench, name)[i] : 0;
+}
+
 static void plain_mlp(const struct bench *bench, const double *x, double *y)
 {
     double normed[H], inner[I];
     plain_norm(x, named(bench, "mlp_norm"), normed);
     for (int i = 0; i < I; i++) {
-        double gate = plain_dot(named(bench, "gate") + i * H, normed, H);
-        inner[i] = gate / (1 + exp(-gate)) * plain_dot(named(bench, "up") + i * H, normed, H);
+        double gate = plain_dot(named(bench, "gate") + i * H, normed, H) + plain_bias(bench, "gate_bias", i);
+        double up = plain_dot(named(bench, "up") + i * H, normed, H) + plain_bias(bench, "up_bias", i);
+        inner[i] = gate / (1 + exp(-gate)) * up;
     }
     for (int i = 0; i < H; i++)
-        y[i] = x[i] + plain_dot(named(bench, "down") + i * I, inner, I);
+        y[i] = x[i] + plain_dot(named(bench, "down") + i * I, inner, I) + plain_bias(bench, "down_bias", i);
 }
 
 /* h [H] from one row x [H]. */
@@ -557,6 +564,27 @@ TEST(head_file_cut_short)
     }
     free(bytes);
     bench_close(&bench);
+}
+
+/* In a model whose MLPs have biases, so has the head; other kinds do not notice. */
+TEST(head_with_biases)
+{
+    struct error error;
+    struct bench bench;
+    shape.mlp_bias = true;
+    for (int k = 0; k < 3; k++) {
+        REQUIRE_OK(bench_open(&bench, "ref", kinds[k], OUTPUT_UNTIED, INIT_COPY, &error));
+        CHECK((named(&bench, "gate_bias") && named(&bench, "up_bias") && named(&bench, "down_bias")) ==
+              (k == 2));
+        CHECK(!strcmp(head_parameter(bench.head, head_parameter_count(bench.head) - 1)->name, "output"));
+        bench_close(&bench);
+        check_forward("ref", kinds[k], INIT_COPY);
+        check_forward("cpu", kinds[k], INIT_COPY);
+        check_backward("ref", kinds[k]);
+        check_backward("cpu", kinds[k]);
+        check_round_trip(kinds[k], OUTPUT_UNTIED);
+    }
+    shape.mlp_bias = false;
 }
 
 TEST_MAIN

@@ -133,7 +133,7 @@ static int write_head(const char *folder, const struct model *model, int place, 
                       struct policy_exit *exit, struct error *error)
 {
     const struct head_source source = {get_tensor, (void *)(uintptr_t)model};
-    const struct head_shape shape = {LAYERS, H, I, V, 1e-5f};
+    const struct head_shape shape = {LAYERS, H, I, V, 1e-5f, false};
     struct head_spec spec = {head_kind_find(exit_table[place].kind, error), exit_table[place].output, {0}};
     struct backend *backend = NULL;
     struct queue *queue = NULL;
