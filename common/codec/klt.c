@@ -295,8 +295,8 @@ static int klt_encode(struct codec_worker *worker, const void *prepared, const f
             quantise_row(coefficients + r * cols, klt->offset, cols, worker->integers + r * cols);
         *loss += lost * by_row / (double)rows;
     }
-    if (coefficients_encode(worker, worker->integers, klt->spread, rows, cols, bytes + head, capacity - head,
-                            size, error) < 0)
+    if (coefficients_encode(worker, worker->integers, rows, cols, bytes + head, capacity - head, size, error) <
+        0)
         return error_prefix(error, "klt");
     *size += head;
     return 0;
@@ -317,8 +317,7 @@ static int klt_decode(struct codec_worker *worker, const void *prepared, const v
     const unsigned char *bytes = payload;
     if (codec_check("klt", rows, cols, size, head, error) < 0 || grow_buffers(worker, rows, cols, error) < 0)
         return -1;
-    if (coefficients_decode(worker, bytes + head, size - head, klt->spread, rows, cols, worker->integers,
-                            error) < 0)
+    if (coefficients_decode(worker, bytes + head, size - head, rows, cols, worker->integers, error) < 0)
         return error_prefix(error, "klt payload");
     float *coefficients = worker->floats, *normal = coefficients + rows * cols;
     for (int64_t i = 0; i < rows * cols; i++)

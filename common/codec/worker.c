@@ -61,9 +61,10 @@ int codec_worker_create(struct codec_worker **worker, struct error *error)
         return -1;
     made->compressor = ZSTD_createCCtx();
     made->decompressor = ZSTD_createDCtx();
+    rans_paths(&made->path);
     if (!made->compressor || !made->decompressor)
         error_set(error, "out of memory for zstd");
-    else if (set_huffman_only(made->compressor, error) == 0) {
+    else if (set_huffman_only(made->compressor, error) == 0 && rans_create(&made->rans, error) == 0) {
         *worker = made;
         return 0;
     }
@@ -81,5 +82,9 @@ void codec_worker_destroy(struct codec_worker *worker)
     free(worker->sums);
     free(worker->floats);
     free(worker->integers);
+    rans_destroy(worker->rans);
+    free(worker->model);
+    free(worker->residuals);
+    free(worker->totals);
     free(worker);
 }

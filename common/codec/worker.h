@@ -5,6 +5,7 @@
 #include <zstd.h>
 
 #include "common/codec/codec.h"
+#include "common/codec/rans.h"
 
 struct codec_worker {
     ZSTD_CCtx *compressor; /* Huffman coding only, see worker.c */
@@ -17,6 +18,12 @@ struct codec_worker {
     size_t floats_capacity;
     int16_t *integers; /* [rows, cols] */
     size_t integers_capacity;
+    struct rans *rans;
+    const struct rans_path *path; /* the fastest there is */
+    int16_t *model, *residuals; /* of coefficients.c */
+    size_t model_capacity, residuals_capacity;
+    int64_t *totals; /* per column */
+    size_t totals_capacity;
 };
 
 /* rows * cols; 0 when the shape is out of what any codec takes: sides of at least 1, at most 2^29
