@@ -397,7 +397,7 @@ static int check_repaired(struct repair *repair, struct error *error)
 
 static int run_calls(struct repair *repair, struct error *error)
 {
-    int result = pass_run(repair->pass, visit, repair, error);
+    int result = pass_run(repair->pass, false, visit, repair, error);
     if (repair->teacher)
         teacher_rest(repair->teacher);
     return result;

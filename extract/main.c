@@ -281,7 +281,7 @@ static int run(struct extraction *extraction, struct error *error)
                                     .tokens = &tokens,
                                     .run = &report,
                                     .numerics = backend_identity(extraction->backend)};
-    if (plan_make(model_config(extraction->model), store_info(extraction->store),
+    if (plan_make(model_config(extraction->model), plan_file(extraction->model), store_info(extraction->store),
                   backend_math(extraction->backend), extraction->threads, options->memory, &plan, error) < 0 ||
         sources_store(extraction->model, extraction->store, error) < 0 ||
         tokenize(extraction, &tokens, error) < 0 || check_disk(extraction, error) < 0 ||

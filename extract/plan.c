@@ -1,7 +1,10 @@
 #include "extract/plan.h"
 
+#include <math.h>
+
 #include "common/base/clock.h"
 #include "common/head/teacher.h"
+#include "common/model/layers.h"
 #include "common/store/target.h"
 
 #define ACTIVATION_BYTES (64u << 20)
@@ -10,6 +13,9 @@
 #define MOST_ENCODERS    16
 #define PROCESS_BYTES    ((uint64_t)200 << 20) /* code, tables, a transaction of the store */
 #define PAGE             4096
+#define WIDENED_ROWS     512 /* of a weight and per thread, that preparing holds as f32; */
+#define WIDENED_LEAST    4096 /* or so many */
+#define EMBEDDED_BYTES   65536 /* of the file that reading one row of the embedding brings into memory */
 
 /* Floats of working memory for a row: residual, normed, attention's q, k, v and output, the MLP's gate,
  * up and their product. */
@@ -28,13 +34,29 @@ static uint64_t layer_values(const struct model_config *config)
     return hidden * (2 * q + 2 * kv + 3 * (uint64_t)config->intermediate);
 }
 
+/* Working memory of preparing a layer: rows of one of its weights as f32. */
+static uint64_t widened_bytes(const struct model_config *config, int threads)
+{
+    const uint64_t hidden = (uint64_t)config->hidden, inner = (uint64_t)config->intermediate;
+    const uint64_t most = WIDENED_ROWS * (uint64_t)threads, rows = most > WIDENED_LEAST ? most : WIDENED_LEAST;
+    const uint64_t gate_up = (rows < 2 * inner ? rows : 2 * inner) * hidden;
+    const uint64_t down = (rows < hidden ? rows : hidden) * inner;
+    return sizeof(float) * (gate_up > down ? gate_up : down);
+}
+
 static uint64_t clamp(uint64_t value, uint64_t least, uint64_t most)
 {
     return value < least ? least : value > most ? most : value;
 }
 
-int plan_make(const struct model_config *config, const struct store_info *info, enum math math, int threads,
-              uint64_t memory, struct plan *plan, struct error *error)
+struct plan_file plan_file(const struct model *model)
+{
+    return (struct plan_file){layers_file_bytes(model, model_config(model)->layers),
+                              model_tensor(model, 0, ROLE_EMBEDDING)->bytes};
+}
+
+int plan_make(const struct model_config *config, struct plan_file file, const struct store_info *info,
+              enum math math, int threads, uint64_t memory, struct plan *plan, struct error *error)
 {
     const uint64_t rows = (uint64_t)info->rows;
     const uint64_t row_bytes = sizeof(float) * row_floats(config);
@@ -50,6 +72,7 @@ int plan_make(const struct model_config *config, const struct store_info *info, 
     plan->encoders = (int)clamp((uint64_t)threads, 1, MOST_ENCODERS);
     plan->jobs = (int)clamp(JOB_BYTES / (2 * state_bytes), (uint64_t)plan->encoders + 2,
                             2 * (uint64_t)plan->batch * (uint64_t)info->taps + (uint64_t)plan->encoders + 2);
+    plan->layer = layer_bytes;
     plan->weights = layer_bytes * (uint64_t)plan->layers + output_bytes;
 
     const uint64_t call_bytes = (uint64_t)plan->batch * state_bytes; /* the residuals of a call */
@@ -60,18 +83,32 @@ int plan_make(const struct model_config *config, const struct store_info *info, 
     if (memory == 0 || plan->peak <= memory)
         return 0;
 
-    /* One layer prepared, and as much again of its file and of what preparing it takes; or that layer still,
-     * and the output weight in its two forms with as much of its file. */
-    const uint64_t layer_turn = 2 * layer_bytes, output_turn = layer_bytes + output_bytes / 2 * 3;
-    const uint64_t least = fixed + (output_turn > layer_turn ? output_turn : layer_turn) + call_bytes;
+    /* Two layers and what making one takes; while the last one computes, the output weight too, in its two
+     * forms, and its file. */
+    const uint64_t embedded = clamp((uint64_t)plan->batch * rows * EMBEDDED_BYTES, 0, file.embedding);
+    const uint64_t least = fixed + 2 * layer_bytes + file.layer + widened_bytes(config, threads) +
+                           output_bytes / 2 * 3 + embedded + call_bytes;
     char text[32];
     if (memory < least)
-        return error_set(error, "--memory: this model needs at least %s",
-                         format_bytes((double)least, text, sizeof text));
+        return error_set(error, "--memory: this model needs at least %s%s",
+                         format_bytes((double)(least < plan->peak ? least : plan->peak), text, sizeof text),
+                         target ? "; --no-target takes less" : "");
     plan->resident = false;
     plan->group = (int)clamp(1 + (memory - least) / call_bytes, 1, INT32_MAX / MOST_ROWS);
     plan->peak = least + (uint64_t)(plan->group - 1) * call_bytes;
     return 0;
+}
+
+int plan_group(const struct plan *plan, const struct pass_times *times, uint64_t calls)
+{
+    const double load = times->read + times->prepare;
+    const double output = (double)plan->weights / ((double)plan->layers * (double)plan->layer) - 1;
+    const double unhidden = PLAN_PREPARE * (times->prepare + output * load);
+    const double wanted = ceil((load > unhidden ? load : unhidden) / times->call);
+    uint64_t group = wanted < (double)plan->group ? (uint64_t)wanted : (uint64_t)plan->group;
+    group = clamp(group, 1, calls > 0 ? calls : 1);
+    const uint64_t batches = (calls + group - 1) / group;
+    return (int)(batches > 0 ? (calls + batches - 1) / batches : 1);
 }
 
 uint64_t plan_tap_bytes(const struct store_info *info, int tap, uint64_t sequences)

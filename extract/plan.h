@@ -4,7 +4,9 @@
  * Rows per call: enough that a product uses the processor well, few enough that the activations of a
  * layer stay small: about 64 MB of them, one sequence at least. Host buffers of states: those of two
  * calls, within 128 MB. A layer's weights stay in memory when all do; else (--memory) each layer is
- * loaded once for a super-batch, the calls whose residuals fit in the memory that is left.
+ * loaded once for a super-batch of calls, whose residuals wait in memory, while the layer before computes:
+ * two layers at a time, and what one has in the file and takes to prepare. A super-batch is as large as it
+ * takes to hide the loading, within the memory: a larger one would only lose more to a kill.
  */
 #ifndef OFFRAMP_EXTRACT_PLAN_H
 #define OFFRAMP_EXTRACT_PLAN_H
@@ -14,25 +16,41 @@
 
 #include "common/base/error.h"
 #include "common/model/config.h"
+#include "common/model/pass.h"
 #include "common/store/store.h"
 
 struct plan {
     int layers; /* to run: the last tap's */
     bool half; /* of the last one, the attention only */
     int batch; /* sequences per call */
-    int group; /* calls per super-batch; 1 when all weights are resident */
+    int group; /* calls per super-batch, at most; 1 when all weights are resident */
     bool resident;
     int jobs; /* host buffers of states [rows, hidden] */
     int encoders; /* threads */
-    uint64_t
-        weights; /* bytes of the layers to run, and of the output weight for a target, in the compute type */
+    uint64_t layer; /* bytes of a layer in the compute type */
+    uint64_t weights; /* of the layers to run, and of the output weight for a target */
     uint64_t peak; /* bytes expected in all */
 };
 
-/* memory: bytes the process may use, 0: what it takes. threads: resolved, >= 1. An error when
- * `memory` is too small for one layer, which names the least that does. */
-int plan_make(const struct model_config *config, const struct store_info *info, enum math math, int threads,
-              uint64_t memory, struct plan *plan, struct error *error);
+/* Bytes in the model's file. */
+struct plan_file {
+    uint64_t layer; /* layers_file_bytes */
+    uint64_t embedding;
+};
+
+struct plan_file plan_file(const struct model *model);
+
+/* memory: bytes the process may use, 0: what it takes. threads: resolved, >= 1. An error when `memory` is
+ * too small for two layers, which names the least that does. */
+int plan_make(const struct model_config *config, struct plan_file file, const struct store_info *info,
+              enum math math, int threads, uint64_t memory, struct plan *plan, struct error *error);
+
+/* Calls for a super-batch of a plan that is not resident: the least that take so long in a layer that
+ * the next one is read and prepared meanwhile, and that what nothing hides costs one part in PLAN_PREPARE at
+ * most: preparing, which takes the processors from computing, and all of loading a target's output weight.
+ * No more than `calls`, all there are, in super-batches of one size. */
+#define PLAN_PREPARE 32
+int plan_group(const struct plan *plan, const struct pass_times *times, uint64_t calls);
 
 /* The most bytes that a tap's records can take for that many sequences. */
 uint64_t plan_tap_bytes(const struct store_info *info, int tap, uint64_t sequences);

@@ -192,8 +192,8 @@ static int prepare(struct pilot *pilot, struct error *error)
     if (manifest_parse("manifest", job->manifest, &preflight->info, error) < 0 ||
         array_alloc(&preflight->tap_bytes, preflight->info.taps, error) < 0)
         return -1;
-    return plan_make(model_config(job->model), &preflight->info, backend_math(job->backend),
-                     job->tokenize->threads, job->memory, &pilot->plan, error);
+    return plan_make(model_config(job->model), plan_file(job->model), &preflight->info,
+                     backend_math(job->backend), job->tokenize->threads, job->memory, &pilot->plan, error);
 }
 
 int preflight_run(const struct preflight_job *job, struct preflight *preflight, struct error *error)

@@ -1,5 +1,6 @@
 #include "extract/run.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,7 @@ struct run {
     int target; /* its place among the taps, or -1 */
     struct teacher *teacher; /* with a target */
     struct target_row *values; /* [batch * rows] the teacher's, of a call */
+    int group, most_group; /* calls per super-batch, now and before */
 
     struct inputs *inputs;
     struct pipeline *pipeline;
@@ -100,11 +102,38 @@ static int read_tap(void *context, int number, int layer, bool mid, struct queue
     return layer == run->info->layers && !mid ? read_target(run, call, queue, states, error) : 0;
 }
 
+/* The size of the next super-batch, of which `from` is the first sequence. */
+static int choose_group(struct run *run, uint64_t from, struct error *error)
+{
+    const uint64_t batch = (uint64_t)run->plan->batch;
+    const struct pass_times times = pass_times(run->pass);
+    run->group = plan_group(run->plan, &times, (run->total - from + batch - 1) / batch);
+    if (run->group > run->most_group)
+        run->most_group = run->group;
+    return pass_resize(run->pass, run->group, error);
+}
+
+static void print_group(const struct run *run)
+{
+    const struct plan *plan = run->plan;
+    const struct pass_times times = pass_times(run->pass);
+    const int rows = plan->batch * run->info->rows;
+    const double compute = times.call * run->group, load = times.read + times.prepare;
+    char weights[32];
+    fprintf(
+        stderr,
+        "extract: the weights of %d layers, %s, do not fit: each is loaded once for %d tokens, while the one "
+        "before computes: reading takes %.2f s, preparing %.2f s, computing %.2f s%s\n",
+        plan->layers, format_bytes((double)plan->weights, weights, sizeof weights), run->group * rows,
+        times.read, times.prepare, compute,
+        load > compute && run->group == plan->group ? "; more --memory would be faster" : "");
+}
+
 /* Takes up to `group` calls from the reader; returns how many. */
 static int add_calls(struct run *run)
 {
     int count = 0;
-    for (; count < run->plan->group; count++) {
+    for (; count < run->group; count++) {
         struct input *batch = inputs_next(run->inputs, &run->stage);
         if (!batch)
             break;
@@ -124,12 +153,16 @@ static int compute(struct run *run, struct error *error)
 {
     int count;
     while ((count = add_calls(run)) > 0) {
-        if (pass_run(run->pass, read_tap, run, error) < 0)
+        const struct call *last = &run->calls[count - 1];
+        const uint64_t end = last->index + (uint64_t)last->sequences;
+        if (pass_run(run->pass, end < run->total, read_tap, run, error) < 0)
             return -1;
         if (run->teacher)
             teacher_rest(run->teacher);
         for (int i = 0; i < count; i++)
             run->tokens += (uint64_t)run->calls[i].sequences * (uint64_t)run->info->rows;
+        if (!run->plan->resident && end < run->total && choose_group(run, end, error) < 0)
+            return -1;
     }
     return 0;
 }
@@ -169,12 +202,17 @@ static int open_teacher(struct run *run, const struct model *model, struct backe
 static int open_pass(struct run *run, const struct model *model, struct backend *backend, struct error *error)
 {
     const struct plan *plan = run->plan;
-    const struct pass_shape shape = {run->info->rows, plan->batch, plan->group,
-                                     plan->layers,    plan->half,  plan->resident};
+    const struct pass_shape shape = {run->info->rows, plan->batch, 1, plan->layers, plan->half, plan->resident};
+    run->group = 1;
     if (pass_open(model, backend, &shape, &run->pass, error) < 0 ||
-        array_alloc(&run->calls, plan->group, error) < 0)
+        array_alloc(&run->calls, plan->group, error) < 0 || open_teacher(run, model, backend, error) < 0)
         return -1;
-    return open_teacher(run, model, backend, error);
+    if (plan->resident)
+        return 0;
+    if (pass_measure(run->pass, error) < 0 || choose_group(run, run->from, error) < 0)
+        return -1;
+    print_group(run);
+    return 0;
 }
 
 /* Ends all threads; of several failures it returns the one that came first: a stage's, whose end made
@@ -219,6 +257,9 @@ int run_model(const struct model *model, struct backend *backend, struct store *
     report->compute.name = "compute";
     report->target = run.asking;
     report->target.name = run.teacher ? "target" : NULL;
+    report->load = pass_times(run.pass).loading;
+    report->waited = pass_times(run.pass).waited;
+    report->group = run.most_group;
     report->tokens = run.tokens;
 done:
     report->seconds = clock_seconds() - started;

@@ -26,6 +26,10 @@ struct run_report {
     double seconds; /* loading the weights included */
     double loading; /* of those, loading weights */
     struct stage read, compute, target, encode, write; /* target: no name without one */
+    /* Where weights are not resident: */
+    double load; /* seconds of the thread that loads layers beside computing */
+    double waited; /* seconds of computing that went by waiting for them */
+    int group; /* calls of the largest super-batch */
 };
 
 /* Nothing is computed when every record is there. A signal ends it early: an error that says how to go

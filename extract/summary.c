@@ -61,6 +61,11 @@ static void print_run(const struct summary *summary)
     print_stage(&run->target);
     print_stage(&run->encode);
     print_stage(&run->write);
+    if (!summary->plan->resident)
+        printf(
+            "  weights were loaded layer by layer for up to %d tokens: in %.1f s, for which computing waited "
+            "%.1f s\n",
+            run->group * summary->plan->batch * store_info(summary->store)->rows, run->load, run->waited);
 }
 
 static void print_text(const struct summary *summary, const uint64_t *bytes)
@@ -88,7 +93,7 @@ static void print_text(const struct summary *summary, const uint64_t *bytes)
     printf("peak memory %s", format_bytes((double)memory_peak(), text, sizeof text));
     printf("; weights take %s%s; numerics: %s\n",
            format_bytes((double)summary->plan->weights, text, sizeof text),
-           summary->plan->resident ? "" : " (loaded one by one)", summary->numerics);
+           summary->plan->resident ? "" : " (two layers' at a time)", summary->numerics);
 }
 
 /* ---- as JSON ---- */
@@ -119,7 +124,8 @@ static int print_json(const struct summary *summary, const uint64_t *bytes, stru
                                "target", stage_to_json(&run->target), "encode", stage_to_json(&run->encode),
                                "write", stage_to_json(&run->write));
     json_t *object = json_pack(
-        "{s:s, s:i, s:{s:I, s:I}, s:{s:I, s:I, s:I}, s:o, s:I, s:f, s:f, s:f, s:o, s:I, s:I, s:b, s:s}",
+        "{s:s, s:i, s:{s:I, s:I}, s:{s:I, s:I, s:I}, s:o, s:I, s:f, s:f, s:f, s:o, s:I, s:I, s:b, s:i, s:f, "
+        "s:f, s:s}",
         "store", store_path(summary->store), "rows", store_info(summary->store)->rows, "sequences", "train",
         (json_int_t)tokens->sequences[SPLIT_TRAIN], "held_out", (json_int_t)tokens->sequences[SPLIT_HELD_OUT],
         "documents", "train", (json_int_t)tokens->documents[SPLIT_TRAIN], "held_out",
@@ -127,7 +133,9 @@ static int print_json(const struct summary *summary, const uint64_t *bytes, stru
         taps_to_json(summary, bytes), "computed_tokens", (json_int_t)run->tokens, "seconds", run->seconds,
         "loading_seconds", run->loading, "tokens_per_second", tokens_per_second(run), "stages", stages,
         "peak_memory", (json_int_t)memory_peak(), "weight_bytes", (json_int_t)summary->plan->weights,
-        "resident", (int)summary->plan->resident, "numerics", summary->numerics);
+        "resident", (int)summary->plan->resident, "super_batch",
+        run->group * summary->plan->batch * store_info(summary->store)->rows, "weights_load", run->load,
+        "weights_waited", run->waited, "numerics", summary->numerics);
     char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(object);
     if (!text)

@@ -95,12 +95,9 @@ done:
     return result;
 }
 
-/* Writes config.json and model.safetensors into the folder, which is made. Token 2 ends a text. */
-static inline int make_model(const struct made_model *made, const char *folder, struct error *error)
+static inline int made_write_config(const struct made_model *made, const char *folder, struct error *error)
 {
     char path[4096];
-    if (directory_create(folder, error) < 0)
-        return -1;
     json_t *config =
         json_pack("{ss si si si si si si si si sb sf si}", "model_type", "llama", "num_hidden_layers",
                   made->layers, "hidden_size", made->hidden, "intermediate_size", made->intermediate,
@@ -110,8 +107,17 @@ static inline int make_model(const struct made_model *made, const char *folder, 
     snprintf(path, sizeof path, "%s/config.json", folder);
     int result = json_write(path, config, error);
     json_decref(config);
+    return result;
+}
+
+/* Writes config.json and model.safetensors into the folder, which is made. Token 2 ends a text. */
+static inline int make_model(const struct made_model *made, const char *folder, struct error *error)
+{
+    char path[4096];
+    if (directory_create(folder, error) < 0 || made_write_config(made, folder, error) < 0)
+        return -1;
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    return result < 0 ? -1 : made_write_weights(made, path, error);
+    return made_write_weights(made, path, error);
 }
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/model/forward.h"
 #include "common/model/layers.h"
@@ -14,6 +15,8 @@ struct call {
 
 struct pass {
     struct pass_shape shape;
+    const struct model *model;
+    struct backend *backend;
     int hidden;
     struct queue *queue;
     struct ends *ends;
@@ -23,27 +26,28 @@ struct pass {
     struct buffer *ids; /* [batch * rows] i32 */
     struct call *calls; /* [group], the first `count` wait */
     int count;
+    struct stage loading; /* waiting: for weights */
+    double call_seconds; /* pass_measure */
 };
 
 int pass_open(const struct model *model, struct backend *backend, const struct pass_shape *shape,
               struct pass **result, struct error *error)
 {
     const int64_t rows = (int64_t)shape->batch * shape->rows;
-    const size_t hidden = (size_t)model_config(model)->hidden;
-    const size_t states = (size_t)shape->group * (size_t)rows * hidden;
     struct pass *pass;
     *result = NULL;
     if (array_alloc(&pass, 1, error) < 0)
         return -1;
     pass->shape = *shape;
-    pass->hidden = (int)hidden;
+    pass->model = model;
+    pass->backend = backend;
+    pass->hidden = model_config(model)->hidden;
     if (queue_create(backend, &pass->queue, error) < 0 ||
         ends_load(model, backend, false, 0, &pass->ends, error) < 0 ||
         layers_open(model, backend, shape->layers, shape->resident, &pass->layers, error) < 0 ||
         scratch_create(model_config(model), backend, (int)rows, shape->rows, &pass->scratch, error) < 0 ||
-        buffer_create(backend, states * sizeof(float), &pass->x, error) < 0 ||
         buffer_create(backend, (size_t)rows * sizeof(int32_t), &pass->ids, error) < 0 ||
-        array_alloc(&pass->calls, shape->group, error) < 0) {
+        pass_resize(pass, shape->group, error) < 0) {
         pass_close(pass);
         return -1;
     }
@@ -65,6 +69,21 @@ void pass_close(struct pass *pass)
     free(pass);
 }
 
+int pass_resize(struct pass *pass, int group, struct error *error)
+{
+    const size_t rows = (size_t)group * (size_t)pass->shape.batch * (size_t)pass->shape.rows;
+    if (pass->calls && group == pass->shape.group)
+        return 0;
+    buffer_destroy(pass->x);
+    free(pass->calls);
+    pass->x = NULL;
+    pass->calls = NULL;
+    pass->shape.group = group;
+    if (buffer_create(pass->backend, rows * (size_t)pass->hidden * sizeof(float), &pass->x, error) < 0)
+        return -1;
+    return array_alloc(&pass->calls, group, error);
+}
+
 static struct matrix call_states(const struct pass *pass, const struct call *call)
 {
     const struct pass_shape *shape = &pass->shape;
@@ -81,14 +100,49 @@ void pass_add(struct pass *pass, const int32_t *ids, int sequences)
     const struct matrix places = matrix_i32(pass->ids, (int64_t)sequences * pass->shape.rows, 1);
     op_write(pass->queue, places, ids);
     ends_embed(pass->ends, pass->queue, places, call_states(pass, call));
+    if (!pass->shape.resident) /* rows of the embedding stay in the file: they would add up to all of it */
+        tensor_release(model_tensor(pass->model, 0, ROLE_EMBEDDING));
 }
 
-/* One layer over all calls. */
-static int run_layer(struct pass *pass, int number, pass_visit *visit, void *context, struct error *error)
+/* On states of zero, which every layer takes. */
+int pass_measure(struct pass *pass, struct error *error)
+{
+    const struct call call = {.sequences = pass->shape.batch};
+    const struct place place = {.sequences = call.sequences};
+    const struct layer *layer;
+    if (pass->shape.layers == 0)
+        return 0;
+    if (layers_use(pass->layers, 0, -1, &pass->loading, &layer, error) < 0)
+        return -1;
+    for (int again = 0; again < 2; again++) { /* the first time makes what later ones find ready */
+        const double started = clock_seconds();
+        layer_attention(layer, pass->queue, pass->scratch, &place, call_states(pass, &call));
+        layer_mlp(layer, pass->queue, pass->scratch, call_states(pass, &call));
+        if (queue_wait(pass->queue, error) < 0)
+            return -1;
+        pass->call_seconds = clock_seconds() - started;
+    }
+    pass->loading.waiting = 0; /* the first load, which nothing can hide */
+    return 0;
+}
+
+struct pass_times pass_times(const struct pass *pass)
+{
+    const struct layers_times times = layers_times(pass->layers);
+    return (struct pass_times){.read = times.loads > 0 ? times.read / times.loads : 0,
+                               .prepare = times.prepare,
+                               .call = pass->call_seconds,
+                               .loading = times.load,
+                               .waited = pass->loading.waiting};
+}
+
+/* One layer over all calls; `next`: the index of the layer to load meanwhile, or -1. */
+static int run_layer(struct pass *pass, int number, int next, pass_visit *visit, void *context,
+                     struct error *error)
 {
     const struct layer *layer;
     const bool attention_only = pass->shape.half && number == pass->shape.layers;
-    if (layers_use(pass->layers, number - 1, &layer, error) < 0)
+    if (layers_use(pass->layers, number - 1, next, &pass->loading, &layer, error) < 0)
         return -1;
     for (int i = 0; i < pass->count; i++) {
         const struct place place = {.sequences = pass->calls[i].sequences};
@@ -105,13 +159,14 @@ static int run_layer(struct pass *pass, int number, pass_visit *visit, void *con
     return 0;
 }
 
-int pass_run(struct pass *pass, pass_visit *visit, void *context, struct error *error)
+int pass_run(struct pass *pass, bool more, pass_visit *visit, void *context, struct error *error)
 {
+    const int layers = pass->shape.layers;
     int result = 0;
     for (int i = 0; i < pass->count && result == 0; i++)
         result = visit(context, i, 0, false, pass->queue, call_states(pass, &pass->calls[i]), error);
-    for (int number = 1; number <= pass->shape.layers && result == 0; number++)
-        result = run_layer(pass, number, visit, context, error);
+    for (int number = 1; number <= layers && result == 0; number++)
+        result = run_layer(pass, number, number < layers ? number : more ? 0 : -1, visit, context, error);
     pass->count = 0;
     return result < 0 ? -1 : queue_wait(pass->queue, error);
 }

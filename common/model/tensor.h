@@ -17,9 +17,10 @@ struct tensor {
     const char *file; /* path, for errors */
 };
 
-/* Pages of the mapped file count as memory of this process once they are read. Has the system read a
- * tensor's ahead; and drops them, when they are not needed for now (reading brings them back). */
-void tensor_read_ahead(const struct tensor *tensor);
+/* Pages of the mapped file count as memory of this process once they are read. Reads a tensor's, so that
+ * its use does not wait for the disk; and drops them, when they are not needed for now (use brings them
+ * back). */
+void tensor_read(const struct tensor *tensor);
 void tensor_release(const struct tensor *tensor);
 
 #endif

@@ -30,18 +30,27 @@ static struct store_info make_info(const struct model_config *config, int rows, 
         .layers = config->layers, .hidden = config->hidden, .rows = rows, .tap = taps, .taps = count};
 }
 
+/* Of a file in bf16. */
+static struct plan_file file_of(const struct model_config *config)
+{
+    const uint64_t hidden = (uint64_t)config->hidden, heads = 2 * (uint64_t)(config->heads + config->kv_heads);
+    return (struct plan_file){
+        .layer = 2 * hidden * (heads * (uint64_t)config->head_size + 3 * (uint64_t)config->intermediate),
+        .embedding = 2 * hidden * (uint64_t)config->vocab};
+}
+
 TEST(plan_small_model)
 {
     struct tap taps[] = {{6, false}, {12, true}, {30, false}};
     const struct store_info info = make_info(&small, 512, taps, 3);
     struct plan plan;
-    REQUIRE_OK(plan_make(&small, &info, MATH_F32, 2, 0, &plan, &error));
+    REQUIRE_OK(plan_make(&small, file_of(&small), &info, MATH_F32, 2, 0, &plan, &error));
     CHECK(plan.resident && plan.group == 1 && plan.layers == 30 && !plan.half);
     CHECK(plan.batch * 512 >= 1024 && plan.batch * 512 <= 4096);
     CHECK(plan.weights == 30ull * 4 * 3538944); /* 106 M values */
     CHECK(plan.peak <= plan.weights + 1000000000);
     CHECK(plan.jobs >= 2 * 3 && plan.encoders == 2);
-    REQUIRE_OK(plan_make(&small, &info, MATH_BF16, 2, 0, &plan, &error));
+    REQUIRE_OK(plan_make(&small, file_of(&small), &info, MATH_BF16, 2, 0, &plan, &error));
     CHECK(plan.weights == 30ull * 2 * 3538944);
 }
 
@@ -50,7 +59,7 @@ TEST(plan_stops_at_the_last_tap)
     struct tap taps[] = {{0, false}, {12, true}};
     const struct store_info info = make_info(&small, 512, taps, 2);
     struct plan plan;
-    REQUIRE_OK(plan_make(&small, &info, MATH_F32, 2, 0, &plan, &error));
+    REQUIRE_OK(plan_make(&small, file_of(&small), &info, MATH_F32, 2, 0, &plan, &error));
     CHECK(plan.layers == 12 && plan.half);
     CHECK(plan.weights == 12ull * 4 * 3538944);
 }
@@ -64,7 +73,7 @@ TEST(plan_every_size_stays_within_a_gigabyte_of_the_weights)
             const struct model_config *config = big ? &large : &small;
             const struct store_info info = make_info(config, rows[i], taps, 3);
             struct plan plan;
-            REQUIRE_OK(plan_make(config, &info, MATH_F32, 4, 0, &plan, &error));
+            REQUIRE_OK(plan_make(config, file_of(config), &info, MATH_F32, 4, 0, &plan, &error));
             CHECK(plan.batch >= 1 && plan.jobs >= plan.encoders + 2);
             if (!big || rows[i] <= 512)
                 CHECK(plan.peak - plan.weights <= 1000000000);
@@ -78,14 +87,48 @@ TEST(plan_little_memory)
     const struct store_info info = make_info(&large, 512, taps, 1);
     const uint64_t memory = (uint64_t)16 << 30;
     struct plan plan, more;
-    REQUIRE_OK(plan_make(&large, &info, MATH_BF16, 8, memory, &plan, &error));
+    REQUIRE_OK(plan_make(&large, file_of(&large), &info, MATH_BF16, 8, memory, &plan, &error));
     CHECK(!plan.resident && plan.group > 1 && plan.peak <= memory && plan.weights > memory);
-    REQUIRE_OK(plan_make(&large, &info, MATH_BF16, 8, 2 * memory, &more, &error));
+    REQUIRE_OK(plan_make(&large, file_of(&large), &info, MATH_BF16, 8, 2 * memory, &more, &error));
     CHECK(more.group > plan.group && more.peak <= 2 * memory);
-    REQUIRE_OK(plan_make(&large, &info, MATH_BF16, 8, (uint64_t)1 << 40, &more, &error));
+    REQUIRE_OK(plan_make(&large, file_of(&large), &info, MATH_BF16, 8, (uint64_t)1 << 40, &more, &error));
     CHECK(more.resident && more.group == 1);
-    CHECK(plan_make(&large, &info, MATH_BF16, 8, 1 << 30, &plan, &error) < 0);
+    CHECK(plan_make(&large, file_of(&large), &info, MATH_BF16, 8, 1 << 30, &plan, &error) < 0);
     CHECK_TEXT(error.text, "--memory: this model needs at least ");
+}
+
+TEST(plan_group_hides_loading)
+{
+    const struct plan plan = {.group = 100, .layers = 10, .layer = 1000, .weights = 10000};
+    const struct plan target = {.group = 100, .layers = 10, .layer = 1000, .weights = 15000};
+    const struct pass_times slow_disk = {.read = 10, .prepare = 0.1, .call = 1};
+    const struct pass_times slow_preparing = {.read = 0.1, .prepare = 1, .call = 1};
+    const struct pass_times nothing = {.read = 0, .prepare = 0, .call = 1};
+    const struct pass_times hopeless = {.read = 1e6, .prepare = 1e6, .call = 1e-9};
+    CHECK(plan_group(&plan, &slow_disk, 1100) == 11); /* 10.1 calls */
+    CHECK(plan_group(&plan, &slow_preparing, 1024) == PLAN_PREPARE);
+    CHECK(plan_group(&target, &slow_preparing, 1000) == 50); /* 32 (1 + half of 1.1), in 20 parts */
+    CHECK(plan_group(&plan, &nothing, 1000) == 1);
+    CHECK(plan_group(&plan, &hopeless, 1000) == 100);
+    CHECK(plan_group(&plan, &hopeless, 101) == 51); /* two of one size, not 100 and 1 */
+    CHECK(plan_group(&plan, &hopeless, 7) == 7 && plan_group(&plan, &hopeless, 0) == 1);
+}
+
+/* A model of few layers needs no more than all of them, which may be less than two, one in the making. */
+TEST(plan_names_the_least_memory)
+{
+    struct model_config few = small;
+    struct tap taps[] = {{2, false}};
+    struct store_info info;
+    struct plan plan;
+    few.layers = 2;
+    info = make_info(&few, 512, taps, 1);
+    CHECK(plan_make(&few, file_of(&few), &info, MATH_F32, 2, 1, &plan, &error) < 0);
+    const char *digits = strpbrk(error.text, "0123456789");
+    REQUIRE(digits);
+    const uint64_t least = (uint64_t)(atof(digits) * 1e6);
+    REQUIRE_OK(plan_make(&few, file_of(&few), &info, MATH_F32, 2, least + 100000, &plan, &error));
+    CHECK(plan.resident);
 }
 
 /* The prediction must not be less than what LMDB takes. */
