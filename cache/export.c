@@ -7,10 +7,12 @@
 #include <string.h>
 
 #include "cache/commands.h"
+#include "cache/npy.h"
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/memory.h"
+#include "common/base/option.h"
 #include "common/base/progress.h"
 #include "common/model/safetensors.h"
 #include "common/store/shards.h"
@@ -19,6 +21,7 @@ struct export_command {
     char **paths;
     int count;
     const char *tap, *out;
+    bool npy; /* else safetensors */
     bool wanted[SPLIT_COUNT];
 };
 
@@ -27,7 +30,8 @@ struct export
     const struct export_command *command;
     struct shards *shards;
     struct shards_reader *reader;
-    struct safetensors_writer *writer;
+    struct safetensors_writer *writer; /* this, or */
+    struct npy_writer *npy;
     int tap;
     uint64_t sequences[SPLIT_COUNT]; /* that are exported */
     enum dtype type; /* of the states in the file */
@@ -52,15 +56,13 @@ static void parse_split(struct export_command *command, const char *text, struct
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
+    static const char *const formats[] = {"safetensors", "npy", NULL};
     struct export_command *command = state->input;
     switch (key) {
     case OPTION_TAP: command->tap = text; return 0;
     case OPTION_OUT: command->out = text; return 0;
     case OPTION_SPLIT: parse_split(command, text, state); return 0;
-    case OPTION_FORMAT:
-        if (strcmp(text, "safetensors") != 0)
-            argp_error(state, "--format: \"%s\" is not known; there is safetensors", text);
-        return 0;
+    case OPTION_FORMAT: command->npy = option_word(state, "format", text, formats) == 1; return 0;
     case ARGP_KEY_ARGS:
         command->paths = state->argv + state->next;
         command->count = state->argc - state->next;
@@ -109,6 +111,8 @@ static int create_file(struct export *export, struct error *error)
          .dims = 3,
          .shape = {count, info->rows, info->hidden}},
     };
+    if (export->command->npy)
+        return npy_create(export->command->out, tensors, sizeof tensors / sizeof *tensors, &export->npy, error);
     char name[TAP_NAME_SIZE];
     const json_t *model = json_object_get(shards_manifest(export->shards), "model");
     const char *fingerprint = json_string_value(json_object_get(model, "fingerprint"));
@@ -123,6 +127,20 @@ static int create_file(struct export *export, struct error *error)
     return result;
 }
 
+static int write_bytes(struct export *export, const void *data, size_t size, struct error *error)
+{
+    return export->npy ? npy_write(export->npy, data, size, error)
+                       : safetensors_write(export->writer, data, size, error);
+}
+
+static int finish_file(struct export *export, struct error *error)
+{
+    int result = export->npy ? npy_finish(export->npy, error) : safetensors_finish(export->writer, error);
+    export->npy = NULL;
+    export->writer = NULL;
+    return result;
+}
+
 typedef int write_sequence(struct export *export, struct sequence sequence, struct error *error);
 
 static int write_tokens(struct export *export, struct sequence sequence, struct error *error)
@@ -130,13 +148,13 @@ static int write_tokens(struct export *export, struct sequence sequence, struct 
     size_t count = (size_t)shards_info(export->shards)->rows + 1;
     if (shards_reader_tokens(export->reader, sequence, export->ids, error) < 0)
         return -1;
-    return safetensors_write(export->writer, export->ids, count * sizeof *export->ids, error);
+    return write_bytes(export, export->ids, count * sizeof *export->ids, error);
 }
 
 static int write_split(struct export *export, struct sequence sequence, struct error *error)
 {
     int32_t split = (int32_t)sequence.split;
-    return safetensors_write(export->writer, &split, sizeof split, error);
+    return write_bytes(export, &split, sizeof split, error);
 }
 
 static int write_states(struct export *export, struct sequence sequence, struct error *error)
@@ -153,8 +171,7 @@ static int write_states(struct export *export, struct sequence sequence, struct 
         }
     }
     progress_update(&export->progress, ++export->done);
-    return safetensors_write(export->writer, export->states, values * (export->type == DTYPE_F32 ? 4 : 2),
-                             error);
+    return write_bytes(export, export->states, values * (export->type == DTYPE_F32 ? 4 : 2), error);
 }
 
 static int write_all(struct export *export, write_sequence *write, struct error *error)
@@ -184,7 +201,7 @@ static int open_store(struct export *export, struct error *error)
         array_alloc(&export->ids, info->rows + 1, error) < 0 ||
         array_alloc(&export->states, (size_t)info->rows * (size_t)info->hidden, error) < 0)
         return -1;
-    export->type = info->codec[export->tap].codec->type;
+    export->type = command->npy ? DTYPE_F32 : info->codec[export->tap].codec->type; /* NumPy has no bf16 */
     for (enum split split = 0; split < SPLIT_COUNT; split++)
         if (command->wanted[split])
             export->sequences[split] = shards_progress(export->shards, export->tap, split);
@@ -201,15 +218,14 @@ static int run(const struct export_command *command, struct error *error)
     if (write_all(&export, write_tokens, error) == 0 && write_all(&export, write_split, error) == 0)
         result = write_all(&export, write_states, error);
     progress_finish(&export.progress);
-    if (result == 0) {
-        result = safetensors_finish(export.writer, error);
-        export.writer = NULL;
-    }
+    if (result == 0)
+        result = finish_file(&export, error);
     if (result == 0)
         printf("%s: %" PRIu64 " train and %" PRIu64 " held-out sequences\n", command->out,
                export.sequences[SPLIT_TRAIN], export.sequences[SPLIT_HELD_OUT]);
 done:
     safetensors_abandon(export.writer);
+    npy_abandon(export.npy);
     shards_reader_close(export.reader);
     shards_close(export.shards);
     free(export.ids);
@@ -221,8 +237,8 @@ int cache_export(int argc, char **argv)
 {
     static const struct argp_option options[] = {
         {"tap", OPTION_TAP, "NAME", 0, "The tap whose states are written, such as 12, 12.mid, final", 0},
-        {"out", OPTION_OUT, "FILE", 0, "The file to write", 0},
-        {"format", OPTION_FORMAT, "NAME", 0, "safetensors (the only one, and the default)", 0},
+        {"out", OPTION_OUT, "FILE", 0, "The file to write; of npy the folder", 0},
+        {"format", OPTION_FORMAT, "NAME", 0, "safetensors, or npy: NumPy files (safetensors)", 0},
         {"split", OPTION_SPLIT, "NAME", 0, "train, held-out or all (all)", 0},
         {0}};
     static const struct argp argp = {
@@ -233,7 +249,8 @@ int cache_export(int argc, char **argv)
             "Write the tokens and states of a tap to a file for other programs."
             "\vThe file has the tensors \"tokens\" I32 [N, T + 1] (the last column is the label of the last "
             "row), \"split\" I32 [N] (0 train, 1 held-out) and \"states\" [N, T, hidden], F32 from raw:f32 and "
-            "BF16 from other codecs; train sequences come first. Shards are given together.",
+            "BF16 from other codecs, or as NumPy files F32; train sequences come first. Shards are given "
+            "together.",
     };
     struct export_command command = {.wanted = {true, true}};
     struct error error;

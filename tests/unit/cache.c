@@ -192,4 +192,53 @@ TEST(cache_export_safetensors)
     CHECK(!file_exists(file));
 }
 
+/* A file of NumPy's: its header's dictionary, and where its data begins; free() it. NULL: it is not one. */
+static char *read_npy(const char *name, const char *dictionary, const void **values, size_t *bytes)
+{
+    struct error error;
+    char file[4400], *text;
+    size_t size, length;
+    snprintf(file, sizeof file, "%s/../npy/%s.npy", path, name);
+    if (file_read(file, &text, &size, &error) < 0) {
+        test_fail(__FILE__, __LINE__, "%s", error.text);
+        return NULL;
+    }
+    const unsigned char *header = (unsigned char *)text;
+    length = size < 10 ? 0 : header[8] + 256u * header[9];
+    CHECK(size > 10 + length && memcmp(text, "\x93NUMPY\1", 8) == 0 && (10 + length) % 64 == 0);
+    CHECK(text[10 + length - 1] == '\n');
+    if (strncmp(text + 10, dictionary, strlen(dictionary)) != 0)
+        test_fail(__FILE__, __LINE__, "%s: \"%.80s\"", name, text + 10);
+    *values = text + 10 + length;
+    *bytes = size - 10 - length;
+    return text;
+}
+
+TEST(cache_export_npy)
+{
+    struct error error;
+    const void *values;
+    size_t bytes;
+    char folder[4300];
+    REQUIRE_OK(create(true, &error));
+    snprintf(folder, sizeof folder, "%s/../npy/states.npy", path);
+    CHECK(cache("export %s --tap 3 --format npy --out %s/../npy") == 1 && !file_exists(folder));
+    CHECK(cache("export %s --tap 2 --format npy --out %s/../npy") == 0);
+    char *text =
+        read_npy("tokens", "{'descr': '<i4', 'fortran_order': False, 'shape': (13, 9,), }", &values, &bytes);
+    REQUIRE(text && bytes == 13 * 9 * sizeof(int32_t));
+    free(text);
+    text = read_npy("split", "{'descr': '<i4', 'fortran_order': False, 'shape': (13,), }", &values, &bytes);
+    REQUIRE(text && bytes == 13 * sizeof(int32_t));
+    CHECK(((const int32_t *)values)[8] == 0 && ((const int32_t *)values)[9] == 1);
+    free(text);
+    text = read_npy("states", "{'descr': '<f4', 'fortran_order': False, 'shape': (13, 8, 640,), }", &values,
+                    &bytes);
+    float expected[FIXTURE_ROWS * FIXTURE_HIDDEN];
+    REQUIRE(text && bytes == 13 * sizeof expected);
+    fixture_states(1, (struct sequence){SPLIT_HELD_OUT, 3}, expected);
+    CHECK(memcmp((const char *)values + 12 * sizeof expected, expected, sizeof expected) == 0);
+    free(text);
+}
+
 TEST_MAIN
