@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# check.sh: `make check`: formatting, the layer rule, warnings as errors with gcc and clang, and the
+# check.sh: `make check`: formatting, the layer rule, warnings as errors with gcc and clang, a little fuzzing, and the
 # tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +15,8 @@ step "warnings as errors, gcc"
 make -s -j"$jobs" BUILD=build-gcc CC=gcc EXTRA_CFLAGS=-Werror tests-build
 step "warnings as errors, clang"
 make -s -j"$jobs" BUILD=build-clang CC=clang EXTRA_CFLAGS=-Werror tests-build
+step "every fuzz target, four seconds"
+tests/fuzz.sh 4
 step "tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 make -s -j"$jobs" SANITIZE=1 tests-build
 OFFRAMP_TEST_MODEL=$(pipelines/setup.sh model) || OFFRAMP_TEST_MODEL=
