@@ -34,7 +34,7 @@ static inline int codec_fixture_fit(const struct codec *codec, const float *stat
         return 0;
     if (moments_create(cols, &moments, error) < 0 || moments_add(moments, states, rows, error) < 0 ||
         codec->fit(moments, parameters, error) < 0 ||
-        codec->set_step(parameters->data, parameters->length, step, error) < 0)
+        codec->set(parameters->data, parameters->length, &(struct codec_setting){.step = step}, error) < 0)
         result = -1;
     moments_destroy(moments);
     return result;

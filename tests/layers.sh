@@ -16,6 +16,7 @@ allowed() { # allowed FOLDER: a pattern of the headers it may include
     common/store) echo 'common/base/|kernels/dtype\.h|common/codec/codec\.h|common/store/' ;;
     common/model) echo 'common/base/|kernels/(ops|dtype)\.h|common/model/' ;;
     common/text) echo 'common/base/|common/model/gguf\.h|common/text/' ;;
+    common/pilot) echo 'common/base/|kernels/(ops|dtype)\.h|common/(codec|model|store|pilot)/' ;;
     common/head) echo 'common/base/|kernels/(ops|dtype)\.h|common/(model|store|codec|head)/' ;;
     extract | train | generate | cache) echo "common/|kernels/(ops|dtype)\\.h|$1/" ;;
     tests*) echo '.' ;;

@@ -135,6 +135,12 @@ uint64_t coder_hash(const struct coder *coder)
     return coder->hash;
 }
 
+struct codec_setting coder_setting(const struct coder *coder)
+{
+    const struct codec *codec = coder->codec;
+    return codec->setting ? codec->setting(coder->prepared) : (struct codec_setting){0};
+}
+
 size_t coder_bound(const struct coder *coder, int64_t rows)
 {
     return coder->codec->bound(rows, coder->cols);

@@ -39,6 +39,13 @@ void codec_worker_destroy(struct codec_worker *worker); /* NULL is fine */
 
 /* ---- the table ---- */
 
+/* How fine a codec with parameters codes, and what came of it on its pilot. */
+struct codec_setting {
+    double step; /* in units of a token's RMS */
+    double bits; /* per value of records; 0: not known */
+    double loss; /* as coder_encode's */
+};
+
 struct codec {
     const char *name; /* as --codec and the manifest write it, without arguments */
     uint16_t id; /* in record headers; never reused */
@@ -62,8 +69,11 @@ struct codec {
                   int64_t rows, int64_t cols, float *states, struct error *error);
 
     /* NULL in a codec without parameters; see fit.h. */
+    struct codec_setting (*setting)(const void *prepared);
     int (*fit)(const struct moments *moments, struct string *parameters, struct error *error);
-    int (*set_step)(void *parameters, size_t size, double step, struct error *error);
+    int (*choose_step)(const void *parameters, size_t size, const float *states, int64_t rows, double bits,
+                       double *step, struct error *error);
+    int (*set)(void *parameters, size_t size, const struct codec_setting *setting, struct error *error);
 };
 
 const struct codec *codec_find_id(uint16_t id); /* NULL: unknown */
@@ -104,6 +114,8 @@ const struct codec *coder_codec(const struct coder *coder);
 int64_t coder_cols(const struct coder *coder);
 /* XXH3-64 of the parameters, 0: there are none. */
 uint64_t coder_hash(const struct coder *coder);
+/* All 0 for a codec without parameters. */
+struct codec_setting coder_setting(const struct coder *coder);
 
 /* The most bytes encode can write; 0 when the shape is out of range. */
 size_t coder_bound(const struct coder *coder, int64_t rows);

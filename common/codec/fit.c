@@ -45,16 +45,13 @@ static int add_piece(struct moments *moments, const float *states, int64_t rows,
 {
     const int64_t cols = moments->cols;
     for (int64_t r = 0; r < rows; r++) {
-        uint16_t rms = 0;
-        if (row_rms(states + r * cols, cols, &rms, error) < 0)
+        float *normal = moments->rows + r * cols;
+        uint16_t rms;
+        if (normalise_row(states + r * cols, cols, normal, &rms, error) < 0)
             return -1;
-        const float inverse = rms ? 1 / bf16_to_f32(rms) : 0;
         moments->count += rms != 0;
-        for (int64_t c = 0; c < cols; c++) {
-            const float value = states[r * cols + c] * inverse;
-            moments->rows[r * cols + c] = value;
-            moments->sum[c] += value;
-        }
+        for (int64_t c = 0; c < cols; c++)
+            moments->sum[c] += normal[c];
     }
     if (gram(moments->rows, rows, cols, moments->piece, error) < 0)
         return -1;

@@ -3,8 +3,13 @@
  *     moments_create(cols, &moments, error);
  *     moments_add(moments, states, rows, error);                    // any number of times
  *     codec->fit(moments, &parameters, error);                      // appends the parameters' bytes
- *     codec->set_step(parameters.data, parameters.length, step, error);      // any number of times
+ *     codec->choose_step(parameters.data, parameters.length, states, rows, 4, &setting.step, error);
+ *     codec->set(parameters.data, parameters.length, &setting, error);       // any number of times
  *     coder_create(codec, parameters.data, parameters.length, cols, &coder, error);
+ *
+ * choose_step finds the step with which the states' coefficients have so many bits a value: the mean of their
+ * entropies, each by itself, which is what an ideal coder would make of them. Records come out a little larger,
+ * depending on the entropy stage. The states should not be those that were fitted to.
  *
  * The same states in the same calls give the same bytes.
  */

@@ -6,36 +6,24 @@
  * 10.3): each direction gets the same error, and those that vary less than it are left out. Directions are
  * ordered by variance, so that neighbouring coefficients have like spreads.
  *
- * Parameters, little-endian: struct klt_header, f32 mean[cols], f32 deviation[cols], f32 basis[cols][cols],
- * a direction a row.
+ * The parameters are in klt.h.
+ *
  * Payload: u16 rms[rows] (bf16), then the coefficients (coefficients.h).
  */
-#include <lapacke.h>
+#include "common/codec/klt.h"
+
 #include <stdlib.h>
 
-#include "common/base/blas.h"
 #include "common/base/memory.h"
 #include "common/codec/coefficients.h"
-#include "common/codec/fit.h"
 #include "common/codec/rms.h"
 #include "common/codec/rotate.h"
 
 /* Rounds to the nearest integer, ties to even, for |value| < 2^22: the sum's last bits are that integer. */
 #define ROUNDER 12582912.0f
 
-#define KLT_VERSION 1
-#define MOST_COLS   (1 << 16)
-static const char klt_magic[4] = {'O', 'F', 'R', 'K'};
-
-struct klt_header {
-    char magic[4]; /* "OFRK" */
-    uint16_t version, reserved; /* 1, 0 */
-    uint32_t cols;
-    float step;
-};
-_Static_assert(sizeof(struct klt_header) == 16, "the header is 16 bytes on every machine");
-
 struct klt {
+    struct codec_setting setting;
     float step;
     float *mean; /* [cols] */
     float *offset; /* [cols] mean B / step */
@@ -44,11 +32,6 @@ struct klt {
 };
 
 /* ---- parameters ---- */
-
-static size_t parameters_size(int64_t cols)
-{
-    return sizeof(struct klt_header) + (size_t)(cols * (cols + 2)) * sizeof(float);
-}
 
 static void klt_release(void *prepared)
 {
@@ -94,21 +77,6 @@ static int check_values(const struct klt *klt, int64_t cols, struct error *error
     return 0;
 }
 
-static int read_header(const void *parameters, size_t size, struct klt_header *header, struct error *error)
-{
-    if (size < sizeof *header)
-        return error_set(error, "%zu bytes are too few", size);
-    memcpy(header, parameters, sizeof *header);
-    if (memcmp(header->magic, klt_magic, sizeof klt_magic) != 0)
-        return error_set(error, "these are not parameters of klt");
-    if (header->version != KLT_VERSION || header->reserved != 0)
-        return error_set(error, "they have format version %u; this program reads %d: use a newer one",
-                         header->version, KLT_VERSION);
-    if (header->cols < 1 || header->cols > MOST_COLS || size != parameters_size(header->cols))
-        return error_set(error, "%zu bytes are not those of %u columns", size, header->cols);
-    return 0;
-}
-
 /* Copies what follows the header, and makes what is derived. */
 static int fill(struct klt *klt, const unsigned char *values, int64_t cols, struct error *error)
 {
@@ -133,7 +101,7 @@ static int klt_prepare(const void *parameters, size_t size, int64_t cols, void *
 {
     struct klt_header header;
     *prepared = NULL;
-    if (read_header(parameters, size, &header, error) < 0)
+    if (klt_header_read(parameters, size, &header, error) < 0)
         return -1;
     if (header.cols != (uint64_t)cols)
         return error_set(error, "they are for %u columns, not %lld", header.cols, (long long)cols);
@@ -142,6 +110,7 @@ static int klt_prepare(const void *parameters, size_t size, int64_t cols, void *
     struct klt *klt = memory_alloc(1, sizeof *klt, error);
     if (!klt)
         return -1;
+    klt->setting = (struct codec_setting){header.step, header.bits, header.loss};
     klt->step = header.step;
     if (fill(klt, (const unsigned char *)parameters + sizeof header, cols, error) < 0) {
         klt_release(klt);
@@ -151,82 +120,16 @@ static int klt_prepare(const void *parameters, size_t size, int64_t cols, void *
     return 0;
 }
 
-/* ---- fitting ---- */
-
-/* Eigenvectors are unique but for their sign: the largest component is made positive. */
-static void fix_sign(float *direction, int64_t cols)
+static struct codec_setting klt_setting(const void *prepared)
 {
-    int64_t largest = 0;
-    for (int64_t i = 1; i < cols; i++)
-        if (fabsf(direction[i]) > fabsf(direction[largest]))
-            largest = i;
-    const float sign = direction[largest] < 0 ? -1 : 1;
-    for (int64_t i = 0; i < cols; i++)
-        direction[i] *= sign;
-}
-
-/* Deviations [cols] and basis [cols, cols] from the eigenvectors, largest variance first. */
-static int decompose(double *covariance, int64_t cols, float *deviation, float *basis, struct error *error)
-{
-    double *variance;
-    if (array_alloc(&variance, cols, error) < 0)
-        return -1;
-    blas_use_one_thread();
-    /* Column-major: eigenvector i lies in row i of our matrix, and a symmetric matrix is its transpose. */
-    const lapack_int info =
-        LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', (lapack_int)cols, covariance, (lapack_int)cols, variance);
-    for (int64_t c = 0; c < cols && info == 0; c++) {
-        const int64_t from = cols - 1 - c; /* LAPACK's order ascends */
-        deviation[c] = variance[from] > 0 ? (float)sqrt(variance[from]) : 0;
-        for (int64_t i = 0; i < cols; i++)
-            basis[c * cols + i] = (float)covariance[from * cols + i];
-        fix_sign(basis + c * cols, cols);
-    }
-    free(variance);
-    return info == 0 ? 0 : error_set(error, "the covariance has no eigenvectors (LAPACK: %d)", (int)info);
-}
-
-static int klt_fit(const struct moments *moments, struct string *parameters, struct error *error)
-{
-    const int64_t cols = moments->cols;
-    struct klt_header header = {.version = KLT_VERSION, .cols = (uint32_t)cols, .step = 1};
-    double *covariance = NULL;
-    float *values = NULL; /* mean, deviation, basis */
-    int result = -1;
-    memcpy(header.magic, klt_magic, sizeof header.magic);
-    if (cols < 1 || cols > MOST_COLS)
-        return error_set(error, "klt takes states of 1 to %d values, not %lld", MOST_COLS, (long long)cols);
-    if (moments_covariance(moments, &covariance, error) < 0 ||
-        array_alloc(&values, cols * (cols + 2), error) < 0)
-        goto done;
-    for (int64_t c = 0; c < cols; c++)
-        values[c] = (float)(moments->sum[c] / (double)moments->count);
-    if (decompose(covariance, cols, values + cols, values + 2 * cols, error) < 0)
-        goto done;
-    string_append(parameters, (const char *)&header, sizeof header);
-    string_append(parameters, (const char *)values, parameters_size(cols) - sizeof header);
-    result = string_failed(parameters, error) ? -1 : 0;
-done:
-    free(covariance);
-    free(values);
-    return result;
-}
-
-static int klt_set_step(void *parameters, size_t size, double step, struct error *error)
-{
-    struct klt_header header;
-    if (read_header(parameters, size, &header, error) < 0)
-        return -1;
-    header.step = (float)step;
-    memcpy(parameters, &header, sizeof header);
-    return 0;
+    return ((const struct klt *)prepared)->setting;
 }
 
 /* ---- coding ---- */
 
 static size_t klt_bound(int64_t rows, int64_t cols)
 {
-    const size_t coefficients = cols > MOST_COLS ? 0 : coefficients_bound(rows, cols);
+    const size_t coefficients = cols > KLT_MOST_COLS ? 0 : coefficients_bound(rows, cols);
     return coefficients ? (size_t)rows * sizeof(uint16_t) + coefficients : 0;
 }
 
@@ -256,13 +159,10 @@ static int normalise(const float *states, int64_t rows, int64_t cols, float *nor
                      struct error *error)
 {
     for (int64_t r = 0; r < rows; r++) {
-        uint16_t rms = 0;
-        if (row_rms(states + r * cols, cols, &rms, error) < 0)
+        uint16_t rms;
+        if (normalise_row(states + r * cols, cols, normal + r * cols, &rms, error) < 0)
             return error_prefix(error, "klt");
         memcpy(scales + r * (int64_t)sizeof rms, &rms, sizeof rms);
-        const float inverse = rms ? 1 / bf16_to_f32(rms) : 0;
-        for (int64_t c = 0; c < cols; c++)
-            normal[r * cols + c] = states[r * cols + c] * inverse;
     }
     return 0;
 }
@@ -346,6 +246,8 @@ const struct codec codec_klt = {
     .release = klt_release,
     .encode = klt_encode,
     .decode = klt_decode,
+    .setting = klt_setting,
     .fit = klt_fit,
-    .set_step = klt_set_step,
+    .choose_step = klt_choose_step,
+    .set = klt_set,
 };

@@ -36,4 +36,17 @@ static inline int row_rms(const float *row, int64_t cols, uint16_t *rms, struct 
     return 0;
 }
 
+/* normal [cols] = the row divided by its RMS, zeros when that is 0. */
+static inline int normalise_row(const float *restrict row, int64_t cols, float *restrict normal, uint16_t *rms,
+                                struct error *error)
+{
+    *rms = 0;
+    if (row_rms(row, cols, rms, error) < 0)
+        return -1;
+    const float inverse = *rms ? 1 / bf16_to_f32(*rms) : 0;
+    for (int64_t c = 0; c < cols; c++)
+        normal[c] = row[c] * inverse;
+    return 0;
+}
+
 #endif

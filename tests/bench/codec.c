@@ -66,7 +66,7 @@ static int make_coder(struct bench *bench, const struct codec *codec, int tap, s
     }
     if (result == 0 && codec->fit &&
         (codec->fit(moments, &parameters, error) < 0 ||
-         codec->set_step(parameters.data, parameters.length, STEP, error) < 0))
+         codec->set(parameters.data, parameters.length, &(struct codec_setting){.step = STEP}, error) < 0))
         result = -1;
     if (result == 0)
         result = coder_create(codec, parameters.data, parameters.length, info->hidden, coder, error);

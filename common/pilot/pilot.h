@@ -1,0 +1,40 @@
+/* pilot.h: the parameters of a tap's codec, from a store that has the tap's states exactly or nearly so.
+ *
+ *     const struct pilot pilot = {store, tap, sequences, &choice, meter};
+ *     pilot_fit(&pilot, &parameters, &setting, &kl, error);
+ *
+ * The sequences are spread evenly over the store's training split. Most are fitted to; an eighth of them (4096
+ * tokens at most, one sequence at least) serves to choose the step, so that the choice does not flatter a fit to few
+ * tokens. Memory is bounded by the tap's width: 40 bytes times its square, and those 4096 tokens four times.
+ *
+ * The same store, sequences and backend give the same bytes.
+ */
+#ifndef OFFRAMP_PILOT_PILOT_H
+#define OFFRAMP_PILOT_PILOT_H
+
+#include "common/base/error.h"
+#include "common/base/string.h"
+#include "common/pilot/meter.h"
+#include "common/store/store.h"
+
+struct pilot {
+    struct store *store;
+    int tap; /* by place in `store` */
+    uint64_t sequences; /* to use of the training split, 1 .. what there are */
+    const struct codec_choice *choice; /* of a codec with parameters */
+    struct meter *meter; /* of the head that loses (CODEC_KL), for a record's rows; else NULL */
+};
+
+/* Tokens worth fitting a codec of states with `hidden` values to, when there are `tokens`: an eighth of them, but 8
+ * to 32 for every value. (On SmolLM2-135M at 4 bits, 4, 16 and 48 tokens a value cost 0.15, 0.06 and 0.02 bits more
+ * than 85 do.) */
+uint64_t pilot_tokens(uint64_t tokens, int hidden);
+
+/* The place in the split of number `number` of `count` sequences that are spread over `total`. */
+uint64_t pilot_place(uint64_t number, uint64_t count, uint64_t total);
+
+/* Appends the parameters. *setting: what came of them on the pilot; *kl: with a meter, what the head loses. */
+int pilot_fit(const struct pilot *pilot, struct string *parameters, struct codec_setting *setting, double *kl,
+              struct error *error);
+
+#endif
