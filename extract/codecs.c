@@ -44,6 +44,12 @@ static int parse_item(char *item, const struct tap *tap, int taps, int layers, s
     return codec_parse(codec, choice, error);
 }
 
+/* No head reads the target, so that there is none to lose anything: a bound on that says nothing about it. */
+static int check_target(struct codec_choice *choice, struct error *error)
+{
+    return choice->goal == CODEC_KL ? codec_parse(DEFAULT_CODEC, choice, error) : 0;
+}
+
 int codecs_parse(const char *text, const struct tap *tap, int taps, int layers, struct codec_choice *choices,
                  struct error *error)
 {
@@ -61,6 +67,8 @@ int codecs_parse(const char *text, const struct tap *tap, int taps, int layers, 
     for (int i = 0; i < taps && result == 0; i++)
         if (!choices[i].codec)
             choices[i] = i > 0 && tap[i].layer > layers ? choices[i - 1] : fallback; /* the target as final */
+    if (result == 0 && tap[taps - 1].layer > layers)
+        result = check_target(&choices[taps - 1], error);
     return result < 0 ? error_prefix(error, "--codec") : 0;
 }
 

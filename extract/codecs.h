@@ -3,6 +3,8 @@
  *     klt:4                              all taps
  *     lossless,12=klt:3,final=klt:4      tap 12, final, and all others (lossless, when none is named)
  *
+ * The target ("target") is stored as final when it is not named, but losslessly under klt:kl=NATS.
+ *
  * The target is coded like final unless target=CODEC says otherwise.
  */
 #ifndef OFFRAMP_EXTRACT_CODECS_H

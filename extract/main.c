@@ -10,6 +10,7 @@
 #include "extract/codecs.h"
 #include "extract/identity.h"
 #include "extract/options.h"
+#include "extract/pilot.h"
 #include "extract/plan.h"
 #include "extract/preflight.h"
 #include "extract/run.h"
@@ -226,6 +227,7 @@ static struct preflight_job preflight_job(const struct extraction *extraction,
                                   .out = extraction->options->out,
                                   .manifest = extraction->manifest,
                                   .memory = extraction->options->memory,
+                                  .parameters = extraction->options->pilot,
                                   .tokenize = tokenize};
 }
 
@@ -276,15 +278,25 @@ static int run(struct extraction *extraction, struct error *error)
     struct tokenize_result tokens = {0};
     struct run_report report;
     struct plan plan;
+    const struct pilot_job pilot = {.model = extraction->model,
+                                    .backend = extraction->backend,
+                                    .store = extraction->store,
+                                    .threads = extraction->threads,
+                                    .memory = options->memory,
+                                    .from = options->pilot,
+                                    .to = options->pilot_out};
+    double piloting;
     const struct summary summary = {.store = extraction->store,
                                     .plan = &plan,
                                     .tokens = &tokens,
+                                    .piloting = &piloting,
                                     .run = &report,
                                     .numerics = backend_identity(extraction->backend)};
     if (plan_make(model_config(extraction->model), plan_file(extraction->model), store_info(extraction->store),
                   backend_math(extraction->backend), extraction->threads, options->memory, &plan, error) < 0 ||
         sources_store(extraction->model, extraction->store, error) < 0 ||
-        tokenize(extraction, &tokens, error) < 0 || check_disk(extraction, error) < 0 ||
+        tokenize(extraction, &tokens, error) < 0 || pilot_run(&pilot, false, &piloting, error) < 0 ||
+        check_disk(extraction, error) < 0 ||
         run_model(extraction->model, extraction->backend, extraction->store, &plan, &report, error) < 0)
         return -1;
     if (!store_is_sealed(extraction->store) && store_seal(extraction->store, error) < 0)

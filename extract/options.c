@@ -33,6 +33,8 @@ enum {
     OPTION_TAPS,
     OPTION_NO_TARGET,
     OPTION_CODEC,
+    OPTION_PILOT,
+    OPTION_PILOT_OUT,
     OPTION_OUT,
     OPTION_SHARD,
     OPTION_SEQ_LEN,
@@ -73,6 +75,8 @@ static const struct argp_option option_list[] = {
      "How states are stored: raw:f32, raw (bf16), lossless (bf16), q8, klt:BITS or klt:kl=NATS; TAP=CODEC for "
      "one tap, such as klt:4,12=lossless (lossless)",
      3},
+    {"pilot", OPTION_PILOT, "FILE", 0, "Take the parameters of codecs from FILE, as all shards must", 3},
+    {"pilot-out", OPTION_PILOT_OUT, "FILE", 0, "Write the parameters of codecs to FILE", 3},
     {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (auto)", 4},
     {"math", OPTION_MATH, "MODE", 0, "f32, bf16 with f32 sums, tf32 (f32; on cuda bf16)", 4},
     {"threads", OPTION_THREADS, "N", 0, "Threads that compute (one per processor)", 4},
@@ -113,6 +117,8 @@ static void check_all(struct parse *parse, struct argp_state *state)
         argp_error(state, "--model, --corpus and --out are wanted");
     if (options->held_out_corpus.count > 0 && parse->held_out_given)
         argp_error(state, "--held-out and --held-out-corpus are two ways to choose what is held out: give one");
+    if (options->pilot && options->pilot_out)
+        argp_error(state, "--pilot reads what --pilot-out writes: give one");
     if (!parse->held_out_given)
         options->held_out = options->held_out_corpus.count > 0 ? 0 : HELD_OUT_SHARE;
     for (int split = 0; split < SPLIT_COUNT; split++)
@@ -179,6 +185,8 @@ static error_t parse_run_option(int key, char *text, struct parse *parse, struct
         check_codec(text, state);
         options->codec = text;
         break;
+    case OPTION_PILOT: options->pilot = text; break;
+    case OPTION_PILOT_OUT: options->pilot_out = text; break;
     case OPTION_DEVICE:
         options->device = device_names()[option_word(state, "device", text, device_names())];
         break;

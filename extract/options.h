@@ -25,6 +25,7 @@ struct extract_options {
     const char *taps; /* NULL: four, evenly spaced */
     bool no_target;
     const char *codec; /* as codecs_parse takes it */
+    const char *pilot, *pilot_out; /* files of parameters, or NULL */
     int rows; /* tokens per sequence */
     int threads; /* 0: one per processor */
     const char *device;

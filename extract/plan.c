@@ -111,9 +111,20 @@ int plan_group(const struct plan *plan, const struct pass_times *times, uint64_t
     return (int)(batches > 0 ? (calls + batches - 1) / batches : 1);
 }
 
+/* Bytes of a record's payload, at most; of a codec that is fitted far more than it will be: a bit a value above
+ * what was asked for, or nine. */
+static uint64_t payload_bytes(const struct store_info *info, int tap)
+{
+    const struct codec_choice *choice = &info->codec[tap];
+    if (!choice->codec->fit)
+        return choice->codec->bound(info->rows, info->hidden);
+    const double bits = choice->goal == CODEC_BITS ? choice->value + 1 : 9;
+    return (uint64_t)(bits / 8 * info->rows * info->hidden) + PAGE;
+}
+
 uint64_t plan_tap_bytes(const struct store_info *info, int tap, uint64_t sequences)
 {
-    uint64_t record = sizeof(struct record_header) + info->codec[tap].codec->bound(info->rows, info->hidden);
+    uint64_t record = sizeof(struct record_header) + payload_bytes(info, tap);
     if (tap == store_find_target(info))
         record += (uint64_t)info->rows * sizeof(struct target_row);
     /* A record of LMDB's lies in whole pages behind a header of 16 bytes, and has a key. */

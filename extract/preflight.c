@@ -9,7 +9,9 @@
 #include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/string.h"
+#include "common/pilot/pilot.h"
 #include "common/store/manifest.h"
+#include "extract/pilot.h"
 #include "extract/run.h"
 #include "extract/sample.h"
 #include "extract/source.h"
@@ -18,7 +20,7 @@
 #define FEW_RECORDS   64
 
 /* A pilot in the making. */
-struct pilot {
+struct trial {
     const struct preflight_job *job;
     struct preflight *preflight;
     struct plan plan;
@@ -26,6 +28,7 @@ struct pilot {
     uint64_t there; /* sequences in the sample */
     char *path;
     struct store *store;
+    bool fitted; /* codecs, to this pilot */
 };
 
 /* ---- sequences ---- */
@@ -38,25 +41,25 @@ static uint64_t own_sequences(const struct store_info *info, double tokens, uint
     return (all + (uint64_t)(info->shards - 1 - info->shard)) / (uint64_t)info->shards;
 }
 
-static int count_sequences(struct pilot *pilot, struct error *error)
+static int count_sequences(struct trial *trial, struct error *error)
 {
-    const struct tokenize_job *job = pilot->job->tokenize;
-    struct preflight *preflight = pilot->preflight;
+    const struct tokenize_job *job = trial->job->tokenize;
+    struct preflight *preflight = trial->preflight;
     double used = 0;
-    if (corpus_sample(job->list, &job->rules, job->tokenizer, job->threads, &pilot->sample, error) < 0)
+    if (corpus_sample(job->list, &job->rules, job->tokenizer, job->threads, &trial->sample, error) < 0)
         return -1;
     for (int split = 0; split < SPLIT_COUNT; split++) {
-        const double tokens = pilot->sample.tokens[split];
+        const double tokens = trial->sample.tokens[split];
         const double wanted = (double)job->most[split] * preflight->info.rows;
         preflight->sequences[split] = own_sequences(&preflight->info, tokens, job->most[split]);
         if (tokens > 0 && used < 1)
             used = wanted < tokens && wanted / tokens > used ? wanted / tokens : wanted < tokens ? used : 1;
     }
-    preflight->tokenizing = pilot->sample.seconds * used;
-    preflight->exact = pilot->sample.exact;
-    pilot->there =
-        pilot->sample.ids.count > 0 ? (pilot->sample.ids.count - 1) / (size_t)preflight->info.rows : 0;
-    if (pilot->there == 0 || preflight->sequences[SPLIT_TRAIN] == 0)
+    preflight->tokenizing = trial->sample.seconds * used;
+    preflight->exact = trial->sample.exact;
+    trial->there =
+        trial->sample.ids.count > 0 ? (trial->sample.ids.count - 1) / (size_t)preflight->info.rows : 0;
+    if (trial->there == 0 || preflight->sequences[SPLIT_TRAIN] == 0)
         return error_set(error,
                          "the training documents do not fill one sequence of %d tokens: give more text, or "
                          "a smaller --seq-len",
@@ -66,36 +69,59 @@ static int count_sequences(struct pilot *pilot, struct error *error)
 
 /* ---- running ---- */
 
-static int make_store(struct pilot *pilot, struct error *error)
+static int make_store(struct trial *trial, struct error *error)
 {
-    if (asprintf(&pilot->path, "%s.pilot", pilot->job->out) < 0) {
-        pilot->path = NULL;
+    if (asprintf(&trial->path, "%s.pilot", trial->job->out) < 0) {
+        trial->path = NULL;
         return error_set(error, "out of memory");
     }
-    if (store_exists(pilot->path) && store_remove(pilot->path, error) < 0)
+    if (store_exists(trial->path) && store_remove(trial->path, error) < 0)
         return -1;
-    return store_create(pilot->path, pilot->job->manifest, &pilot->store, error);
+    return store_create(trial->path, trial->job->manifest, &trial->store, error);
 }
 
 /* Sequences up to number `count` of the sample, evenly spread when there are `spread` in all. */
-static int put_sequences(struct pilot *pilot, uint64_t count, uint64_t spread, struct error *error)
+static int put_sequences(struct trial *trial, uint64_t count, uint64_t spread, struct error *error)
 {
-    const uint64_t rows = (uint64_t)pilot->preflight->info.rows;
-    if (store_begin(pilot->store, error) < 0)
+    const uint64_t rows = (uint64_t)trial->preflight->info.rows;
+    if (store_begin(trial->store, error) < 0)
         return -1;
-    for (uint64_t i = store_sequences(pilot->store, SPLIT_TRAIN); i < count; i++) {
-        const uint64_t place = pilot->there / spread * i + pilot->there % spread * i / spread;
-        if (store_put_tokens(pilot->store, SPLIT_TRAIN, pilot->sample.ids.data + place * rows, NULL, 0, error) <
+    for (uint64_t i = store_sequences(trial->store, SPLIT_TRAIN); i < count; i++) {
+        const uint64_t place = trial->there / spread * i + trial->there % spread * i / spread;
+        if (store_put_tokens(trial->store, SPLIT_TRAIN, trial->sample.ids.data + place * rows, NULL, 0, error) <
             0)
             return -1;
     }
-    return store_commit(pilot->store, error);
+    return store_commit(trial->store, error);
+}
+
+/* Codecs with parameters are fitted to the pilot's first sequences: what is aimed at, bits or loss, they have
+ * then, as they will when they are fitted to more. */
+static int fit_codecs(struct trial *trial, struct error *error)
+{
+    const struct preflight_job *job = trial->job;
+    const struct pilot_job fitting = {.model = job->model,
+                                      .backend = job->backend,
+                                      .store = trial->store,
+                                      .threads = job->tokenize->threads,
+                                      .memory = job->memory,
+                                      .from = job->parameters};
+    double seconds;
+    for (int tap = 0; tap < trial->preflight->info.taps;
+         tap++) /* what is lost is measured by the model's head */
+        if (trial->preflight->info.codec[tap].goal == CODEC_KL && !job->parameters &&
+            sources_store(job->model, trial->store, error) < 0)
+            return -1;
+    if (pilot_run(&fitting, true, &seconds, error) < 0)
+        return -1;
+    trial->fitted = seconds > 0;
+    return 0;
 }
 
 /* Runs what is in the pilot's store and has no record yet. */
-static int run_pilot(struct pilot *pilot, struct run_report *report, struct error *error)
+static int run_pilot(struct trial *trial, struct run_report *report, struct error *error)
 {
-    return run_model(pilot->job->model, pilot->job->backend, pilot->store, &pilot->plan, report, error);
+    return run_model(trial->job->model, trial->job->backend, trial->store, &trial->plan, report, error);
 }
 
 static uint64_t all_sequences(const struct preflight *preflight)
@@ -105,11 +131,11 @@ static uint64_t all_sequences(const struct preflight *preflight)
 
 /* Seconds of computing, from a run of one call and one of `calls` calls. Weights that are loaded again for
  * every super-batch take the same time for one call as for all of them. */
-static double estimate(const struct pilot *pilot, const struct run_report *one, const struct run_report *some,
+static double estimate(const struct trial *trial, const struct run_report *one, const struct run_report *some,
                        uint64_t calls)
 {
-    const struct plan *plan = &pilot->plan;
-    const double batch = plan->batch, total = (double)all_sequences(pilot->preflight) / batch;
+    const struct plan *plan = &trial->plan;
+    const double batch = plan->batch, total = (double)all_sequences(trial->preflight) / batch;
     const double first = one->seconds - one->loading, second = some->seconds - some->loading;
     if (plan->resident || calls < 2)
         return second / (double)calls * total;
@@ -119,103 +145,109 @@ static double estimate(const struct pilot *pilot, const struct run_report *one, 
 }
 
 /* The most sequences that a pilot can have: what the sample holds, and half of the disk. */
-static int find_most(const struct pilot *pilot, uint64_t *most, struct error *error)
+static int find_most(const struct trial *trial, uint64_t *most, struct error *error)
 {
-    const struct preflight *preflight = pilot->preflight;
+    const struct preflight *preflight = trial->preflight;
     uint64_t each = 0, available;
     char text[32];
     for (int tap = 0; tap < preflight->info.taps; tap++)
         each += plan_tap_bytes(&preflight->info, tap, 1);
-    if (disk_free(pilot->job->out, &available, error) < 0)
+    if (disk_free(trial->job->out, &available, error) < 0)
         return -1;
-    *most = pilot->there < all_sequences(preflight) ? pilot->there : all_sequences(preflight);
+    *most = trial->there < all_sequences(preflight) ? trial->there : all_sequences(preflight);
     if (*most > available / 2 / each)
         *most = available / 2 / each;
     return *most > 0 ? 0
                      : error_set(error, "%s: the disk has %s free, not enough to try one sequence",
-                                 pilot->job->out, format_bytes((double)available, text, sizeof text));
+                                 trial->job->out, format_bytes((double)available, text, sizeof text));
 }
 
-static int time_pilot(struct pilot *pilot, struct error *error)
+static int time_pilot(struct trial *trial, struct error *error)
 {
-    struct preflight *preflight = pilot->preflight;
-    const uint64_t batch = (uint64_t)pilot->plan.batch, total = all_sequences(preflight);
+    struct preflight *preflight = trial->preflight;
+    const uint64_t batch = (uint64_t)trial->plan.batch, total = all_sequences(preflight);
     struct run_report one, some;
     uint64_t most;
-    if (find_most(pilot, &most, error) < 0)
+    if (find_most(trial, &most, error) < 0)
         return -1;
     const uint64_t first = most < batch ? most : batch;
-    if (put_sequences(pilot, first, most, error) < 0 || run_pilot(pilot, &one, error) < 0)
+    if (put_sequences(trial, first, most, error) < 0 || fit_codecs(trial, error) < 0 ||
+        run_pilot(trial, &one, error) < 0)
         return -1;
     some = one;
     uint64_t calls = (uint64_t)(PILOT_SECONDS / (one.seconds - one.loading + 1e-3));
     calls = calls < 2 ? 2 : calls;
     preflight->pilot = first + calls * batch < most ? first + calls * batch : most;
     if (preflight->pilot > first &&
-        (put_sequences(pilot, preflight->pilot, most, error) < 0 || run_pilot(pilot, &some, error) < 0))
+        (put_sequences(trial, preflight->pilot, most, error) < 0 || run_pilot(trial, &some, error) < 0))
         return -1;
     calls = (some.tokens / (uint64_t)preflight->info.rows + batch - 1) / batch;
     preflight->loading = some.loading;
-    preflight->computing = estimate(pilot, &one, &some, calls);
+    preflight->computing = estimate(trial, &one, &some, calls);
     preflight->tokens_per_second =
         (double)total * preflight->info.rows / (preflight->computing > 0 ? preflight->computing : 1);
+    if (trial->fitted)
+        preflight->fitting =
+            (double)pilot_tokens(preflight->sequences[SPLIT_TRAIN] * (uint64_t)preflight->info.rows,
+                                 preflight->info.hidden) /
+            preflight->tokens_per_second;
     return 0;
 }
 
 /* ---- sizes ---- */
 
-static int measure(struct pilot *pilot, struct error *error)
+static int measure(struct trial *trial, struct error *error)
 {
-    struct preflight *preflight = pilot->preflight;
+    struct preflight *preflight = trial->preflight;
     const double scale = (double)all_sequences(preflight) / (double)preflight->pilot;
     struct store_usage usage;
-    if (store_measure(pilot->store, STORE_TOKENS, &usage, error) < 0)
+    if (store_measure(trial->store, STORE_TOKENS, &usage, error) < 0)
         return -1;
     preflight->token_bytes = (double)usage.bytes * scale;
-    preflight->source_bytes = (double)sources_bytes(pilot->job->model, &preflight->info);
+    preflight->source_bytes = (double)sources_bytes(trial->job->model, &preflight->info);
     preflight->bytes = preflight->token_bytes + preflight->source_bytes;
     for (int tap = 0; tap < preflight->info.taps; tap++) {
-        if (store_measure(pilot->store, tap, &usage, error) < 0)
+        if (store_measure(trial->store, tap, &usage, error) < 0)
             return -1;
         preflight->tap_bytes[tap] = (double)usage.bytes * scale;
         preflight->bytes += preflight->tap_bytes[tap];
     }
-    return disk_free(pilot->job->out, &preflight->available, error);
+    return disk_free(trial->job->out, &preflight->available, error);
 }
 
 /* ---- life ---- */
 
-static int prepare(struct pilot *pilot, struct error *error)
+static int prepare(struct trial *trial, struct error *error)
 {
-    const struct preflight_job *job = pilot->job;
-    struct preflight *preflight = pilot->preflight;
+    const struct preflight_job *job = trial->job;
+    struct preflight *preflight = trial->preflight;
     if (manifest_parse("manifest", job->manifest, &preflight->info, error) < 0 ||
         array_alloc(&preflight->tap_bytes, preflight->info.taps, error) < 0)
         return -1;
     return plan_make(model_config(job->model), plan_file(job->model), &preflight->info,
-                     backend_math(job->backend), job->tokenize->threads, job->memory, &pilot->plan, error);
+                     backend_math(job->backend), job->tokenize->threads, job->memory, &trial->plan, error);
 }
 
 int preflight_run(const struct preflight_job *job, struct preflight *preflight, struct error *error)
 {
-    struct pilot pilot = {.job = job, .preflight = preflight};
+    struct trial trial = {.job = job, .preflight = preflight};
     struct error ignored;
     *preflight = (struct preflight){0};
-    int result = prepare(&pilot, error);
+    int result = prepare(&trial, error);
     if (result == 0)
-        result = count_sequences(&pilot, error);
+        result = count_sequences(&trial, error);
     if (result == 0)
-        result = make_store(&pilot, error);
+        result = make_store(&trial, error);
     if (result == 0)
-        result = time_pilot(&pilot, error);
+        result = time_pilot(&trial, error);
     if (result == 0)
-        result = measure(&pilot, error);
-    if (pilot.store) {
-        store_close(pilot.store);
-        store_remove(pilot.path, result < 0 ? &ignored : error);
+        result = measure(&trial, error);
+    if (trial.store) {
+        store_close(trial.store);
+        store_remove(trial.path, result < 0 ? &ignored : error);
     }
-    sample_free(&pilot.sample);
-    free(pilot.path);
+    sample_free(&trial.sample);
+    free(trial.path);
     return result;
 }
 
@@ -297,7 +329,7 @@ static double bits_per_value(const struct preflight *preflight, int tap)
 
 static double all_seconds(const struct preflight *preflight)
 {
-    return preflight->tokenizing + preflight->loading + preflight->computing;
+    return preflight->tokenizing + preflight->fitting + preflight->loading + preflight->computing;
 }
 
 static int print_json(const struct preflight_job *job, const struct preflight *preflight, struct error *error)

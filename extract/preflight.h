@@ -23,6 +23,7 @@ struct preflight_job {
     const json_t *manifest; /* of the store to be */
     uint64_t memory; /* as plan_make's */
     const struct tokenize_job *tokenize; /* its store is not looked at */
+    const char *parameters; /* --pilot: a file, or NULL */
 };
 
 struct preflight {
@@ -34,7 +35,8 @@ struct preflight {
     double token_bytes, source_bytes, bytes; /* of tokens, of the model's tensors, of all */
     uint64_t available; /* bytes on the disk */
     double tokens_per_second; /* computing */
-    double tokenizing, loading, computing; /* seconds */
+    double tokenizing, fitting, loading,
+        computing; /* seconds; fitting: codecs, to the states of some sequences */
 };
 
 int preflight_run(const struct preflight_job *job, struct preflight *preflight, struct error *error);

@@ -56,6 +56,8 @@ static void print_run(const struct summary *summary)
            tokens_per_second(run));
     printf("  %-10s %9s %9s\n", "stage", "busy s", "waiting s");
     printf("  %-10s %9.1f\n", "tokenize", summary->tokens->seconds);
+    if (*summary->piloting > 0)
+        printf("  %-10s %9.1f\n", "pilot", *summary->piloting);
     print_stage(&run->read);
     print_stage(&run->compute);
     print_stage(&run->target);

@@ -14,6 +14,7 @@ struct summary {
     struct store *store;
     const struct plan *plan;
     const struct tokenize_result *tokens;
+    const double *piloting; /* seconds that codecs were fitted, 0: not in this run */
     const struct run_report *run;
     const char *numerics;
 };

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/codec/fit.h"
 
@@ -98,6 +99,10 @@ static int measure(struct fitting *fitting, struct string *parameters, struct co
         const float *states = fitting->states + (int64_t)i * values;
         size_t size;
         double loss;
+        if (cli_interrupted()) {
+            result = error_set(error, "interrupted: the same command fits the codecs again");
+            break;
+        }
         result = coder_encode(coder, fitting->worker, states, rows, fitting->payload, fitting->capacity, &size,
                               &loss, error);
         if (result == 0 && meter)

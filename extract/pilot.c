@@ -1,0 +1,274 @@
+#include "extract/pilot.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/base/memory.h"
+#include "common/pilot/pilot.h"
+#include "common/store/manifest.h"
+#include "extract/pilot_file.h"
+#include "extract/run.h"
+
+#define FOLDER "pilot"
+#define CODEC  "lossless" /* of the pilot's own records */
+
+/* ---- what is wanted ---- */
+
+/* -1: asking failed. */
+static int lacks_parameters(struct store *store, int tap, struct error *error)
+{
+    void *bytes;
+    size_t size;
+    if (!store_info(store)->codec[tap].codec->fit)
+        return 0;
+    if (store_get_parameters(store, tap, &bytes, &size, error) < 0)
+        return -1;
+    free(bytes);
+    return !bytes;
+}
+
+static int count_lacking(struct store *store, struct error *error)
+{
+    int count = 0;
+    for (int tap = 0; tap < store_info(store)->taps; tap++) {
+        const int lacks = lacks_parameters(store, tap, error);
+        if (lacks < 0)
+            return -1;
+        count += lacks;
+    }
+    return count;
+}
+
+/* ---- from a file ---- */
+
+static int take_from_file(const struct pilot_file *file, struct store *store, int tap, struct error *error)
+{
+    const void *bytes;
+    void *there;
+    size_t size, there_size;
+    if (!store_info(store)->codec[tap].codec->fit)
+        return 0;
+    if (pilot_file_find(file, store, tap, &bytes, &size, error) < 0 ||
+        store_get_parameters(store, tap, &there, &there_size, error) < 0)
+        return -1;
+    int result = 0;
+    if (!there)
+        result = store_put_parameters(store, tap, bytes, size, error);
+    else if (there_size != size || memcmp(there, bytes, size) != 0)
+        result = error_set(error, "%s: was begun with other parameters than --pilot names: give the same file",
+                           store_path(store));
+    free(there);
+    return result;
+}
+
+static int take_all_from_file(const struct pilot_job *job, struct error *error)
+{
+    struct pilot_file *file;
+    if (pilot_file_open(job->from, job->store, &file, error) < 0)
+        return error_prefix(error, "--pilot");
+    int result = store_is_sealed(job->store) ? 0 : store_begin(job->store, error);
+    for (int tap = 0; tap < store_info(job->store)->taps && result == 0; tap++)
+        result = take_from_file(file, job->store, tap, error);
+    pilot_file_close(file);
+    return result == 0 && !store_is_sealed(job->store) ? store_commit(job->store, error) : result;
+}
+
+/* ---- the pilot's store ---- */
+
+/* A store of the taps that lack parameters, and nothing of where its sequences come from but how many. */
+static json_t *make_manifest(struct store *store, uint64_t sequences, struct error *error)
+{
+    const struct store_info *info = store_info(store);
+    json_t *taps = json_array();
+    for (int tap = 0; tap < info->taps; tap++) {
+        char name[TAP_NAME_SIZE];
+        tap_name(info->tap[tap], info->layers, name);
+        if (lacks_parameters(store, tap, error) > 0)
+            json_array_append_new(taps, json_pack("{s:s, s:s}", "name", name, "codec", CODEC));
+    }
+    json_t *manifest =
+        json_pack("{s:O, s:i, s:o, s:I}", "model", json_object_get(store_manifest(store), "model"), "rows",
+                  info->rows, "taps", taps, "sequences", (json_int_t)sequences);
+    if (!manifest)
+        error_set(error, "out of memory for the pilot's manifest");
+    return manifest;
+}
+
+/* What an earlier run has left is gone on with when it is of the same kind. */
+static int open_own_store(const char *path, const json_t *manifest, struct store **own, struct error *error)
+{
+    struct error reason;
+    if (store_exists(path)) {
+        if (store_open(path, STORE_WRITE, own, &reason) == 0 &&
+            manifest_compare(store_manifest(*own), manifest, NULL, &reason) == 0)
+            return 0;
+        store_close(*own);
+        if (store_remove(path, error) < 0)
+            return -1;
+    }
+    return store_create(path, manifest, own, error);
+}
+
+static int copy_tokens(struct store *store, struct store *own, uint64_t sequences, struct error *error)
+{
+    const struct store_info *info = store_info(store);
+    struct reader *reader = NULL;
+    int32_t *ids = NULL;
+    int result = -1;
+    if (store_sequences(own, SPLIT_TRAIN) > 0)
+        return 0;
+    if (array_alloc(&ids, info->rows + 1, error) < 0 || reader_open(store, &reader, error) < 0 ||
+        store_begin(own, error) < 0)
+        goto done;
+    for (uint64_t i = 0; i < sequences; i++) {
+        const uint64_t place = pilot_place(i, sequences, store_sequences(store, SPLIT_TRAIN));
+        const struct sequence sequence = {SPLIT_TRAIN, place * (uint64_t)info->shards + (uint64_t)info->shard};
+        if (reader_tokens(reader, sequence, ids, error) < 0 ||
+            store_put_tokens(own, SPLIT_TRAIN, ids, NULL, 0, error) < 0)
+            goto done;
+    }
+    result = store_commit(own, error);
+done:
+    reader_close(reader);
+    free(ids);
+    return result;
+}
+
+static int check_disk(const struct store *own, struct error *error)
+{
+    const uint64_t wanted = plan_missing_bytes(own);
+    uint64_t available;
+    char most[32], there[32];
+    if (disk_free(store_path(own), &available, error) < 0)
+        return -1;
+    if (wanted <= available)
+        return 0;
+    return error_set(error, "%s: wants up to %s for a while, but the disk has %s free", store_path(own),
+                     format_bytes((double)wanted, most, sizeof most),
+                     format_bytes((double)available, there, sizeof there));
+}
+
+static int compute_states(const struct pilot_job *job, struct store *own, struct error *error)
+{
+    struct plan plan;
+    struct run_report report;
+    if (plan_make(model_config(job->model), plan_file(job->model), store_info(own), backend_math(job->backend),
+                  job->threads, job->memory, &plan, error) < 0 ||
+        check_disk(own, error) < 0)
+        return -1;
+    return run_model(job->model, job->backend, own, &plan, &report, error);
+}
+
+/* ---- fitting ---- */
+
+/* Fits one tap and puts its parameters; `own_tap` is its place in the pilot's store. */
+static int fit_tap(const struct pilot_job *job, struct store *own, int own_tap, bool quiet, struct error *error)
+{
+    const struct store_info *info = store_info(job->store);
+    const int tap = store_find_tap(job->store, store_info(own)->tap[own_tap], error);
+    struct string parameters = {0};
+    struct codec_setting setting;
+    struct pilot pilot = {.store = own, .tap = own_tap, .sequences = store_sequences(own, SPLIT_TRAIN)};
+    char name[TAP_NAME_SIZE];
+    double kl;
+    if (tap < 0)
+        return -1;
+    pilot.choice = &info->codec[tap];
+    if (pilot.choice->goal == CODEC_KL &&
+        meter_open(job->store, job->backend, info->rows, &pilot.meter, error) < 0)
+        return -1;
+    tap_name(info->tap[tap], info->layers, name);
+    int result = pilot_fit(&pilot, &parameters, &setting, &kl, error);
+    if (result == 0)
+        result = store_put_parameters(job->store, tap, parameters.data, parameters.length, error);
+    else
+        error_prefix(error, "tap %s", name);
+    if (result == 0 && !quiet) {
+        fprintf(stderr, "extract: pilot: tap %s, %s: step %.4g, %.2f bits a value", name, pilot.choice->name,
+                setting.step, setting.bits);
+        if (pilot.meter)
+            fprintf(stderr, ", the head loses %.2g nats a token", kl);
+        fprintf(stderr, "\n");
+    }
+    meter_close(pilot.meter);
+    string_free(&parameters);
+    return result;
+}
+
+static int fit_all(const struct pilot_job *job, struct store *own, bool quiet, struct error *error)
+{
+    if (store_begin(job->store, error) < 0)
+        return -1;
+    for (int tap = 0; tap < store_info(own)->taps; tap++)
+        if (fit_tap(job, own, tap, quiet, error) < 0)
+            return -1;
+    return store_commit(job->store, error);
+}
+
+static int make_parameters(const struct pilot_job *job, bool quiet, struct error *error)
+{
+    const struct store_info *info = store_info(job->store);
+    const uint64_t rows = (uint64_t)info->rows, there = store_sequences(job->store, SPLIT_TRAIN);
+    const uint64_t wanted = (pilot_tokens(there * rows, info->hidden) + rows - 1) / rows;
+    const uint64_t sequences = wanted < there ? wanted : there;
+    struct store *own = NULL;
+    int result = -1;
+    char *path = path_join(store_path(job->store), FOLDER, error);
+    json_t *manifest = path ? make_manifest(job->store, sequences, error) : NULL;
+    if (!manifest)
+        goto done;
+    if (!quiet)
+        fprintf(stderr, "extract: pilot: %" PRIu64 " sequences to fit the codecs to\n", sequences);
+    if (open_own_store(path, manifest, &own, error) < 0 || copy_tokens(job->store, own, sequences, error) < 0 ||
+        compute_states(job, own, error) < 0 || fit_all(job, own, quiet, error) < 0)
+        error_prefix(error, "pilot");
+    else
+        result = 0;
+    store_close(own);
+    if (result == 0)
+        result = store_remove(path, error);
+done:
+    json_decref(manifest);
+    free(path);
+    return result;
+}
+
+/* --pilot and --pilot-out make no sense for codecs without parameters. */
+static int check_wanted(const struct pilot_job *job, struct error *error)
+{
+    const struct store_info *info = store_info(job->store);
+    for (int tap = 0; tap < info->taps; tap++)
+        if (info->codec[tap].codec->fit)
+            return 0;
+    return job->from || job->to
+               ? error_set(error, "--pilot%s: no tap is stored with a codec that has parameters (klt)",
+                           job->to ? "-out" : "")
+               : 0;
+}
+
+int pilot_run(const struct pilot_job *job, bool alone, double *seconds, struct error *error)
+{
+    const double started = clock_seconds();
+    *seconds = 0;
+    if (check_wanted(job, error) < 0)
+        return -1;
+    if (job->from)
+        return take_all_from_file(job, error);
+    const int lacking = count_lacking(job->store, error);
+    if (lacking < 0)
+        return -1;
+    if (lacking > 0 && store_info(job->store)->shards > 1 && !job->to && !alone)
+        return error_set(error,
+                         "the shards of a store must have their codecs' parameters in common: make one shard "
+                         "first, with --pilot-out FILE, and give the others --pilot FILE");
+    if (lacking > 0) {
+        if (make_parameters(job, alone, error) < 0)
+            return -1;
+        *seconds = clock_seconds() - started;
+    }
+    return job->to ? pilot_file_write(job->to, job->store, error) : 0;
+}

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# codecs.sh: codecs on the command line of extract, and the pilot of those that are fitted.
+. "$(dirname "$0")/lib.sh"
+tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens, no tokenizer
+ids=$work/ids.u16
+perl -e 'srand(5); print pack("v*", map { int(rand(64)) } 1 .. 6000)' >"$ids"
+small=(--model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 320 --seq-len 16 --taps 1,1.mid,final)
+
+wrong_usage() {
+    local required=(--model m --out o --corpus c) text
+    for text in klt klt:0 klt:x klt:kl= 12=zip ,raw raw:4; do
+        run 2 extract "${required[@]}" --codec "$text" && says err "--codec: " || return 1
+    done
+    run 2 extract "${required[@]}" --pilot a --pilot-out b && says err "give one"
+}
+
+unfit_for_the_taps() {
+    run 1 extract "${small[@]}" --out "$work/none" --codec 3=raw && says err "--codec: tap 3" &&
+        run 1 extract "${small[@]}" --out "$work/none" --codec 0=raw && says err "tap 0 is not among --taps" &&
+        run 1 extract "${small[@]}" --out "$work/none" --codec raw,q8 && says err "the default has two codecs" &&
+        run 1 extract "${small[@]}" --out "$work/none" --codec 1=raw,1=q8 && says err "tap 1 has two codecs" &&
+        [ ! -e "$work/none" ] && run 1 extract "${small[@]}" --out "$work/plain" --pilot-out "$work/none" &&
+        says err "no tap is stored with a codec that has parameters"
+}
+
+codec_per_tap() {
+    run 0 extract "${small[@]}" --out "$work/mixed" --codec q8,1.mid=klt:3.0,final=lossless && says out "1.mid      klt:3 " &&
+        says out "1          q8 " && says out "final      lossless" && says err "tap 1.mid, klt:3: step" &&
+        run 0 cache verify "$work/mixed" && says out " 0 problems" && [ ! -e "$work/mixed/pilot" ] &&
+        run 0 extract "${small[@]}" --out "$work/mixed" --codec 1.mid=klt:3,q8,2=lossless &&
+        run 1 extract "${small[@]}" --out "$work/mixed" --codec q8,1.mid=klt:4,final=lossless &&
+        says err "1.mid klt:3, 1 q8, final lossless" && says err "this command has 1.mid klt:4"
+}
+
+# Bounds of what the head loses are kept, and the finer one takes more.
+loss_is_bounded() {
+    run 0 extract "${small[@]}" --out "$work/loss" --codec final=klt:kl=0.001,1=klt:kl=0.00001 || return 1
+    perl -ne 'if (/tap (\S+), klt:kl=(\S+): .*, ([\d.]+) bits a value, the head loses (\S+) nats/) {
+            $seen++; $bad = 1 if $4 > $2 || $4 < $2 / 2; $bits{$1} = $3 }
+        END { exit($seen != 2 || $bad || $bits{1} <= $bits{final}) }' "$work/err" || { cat "$work/err"; return 1; }
+}
+
+# export_all STORE: all states, in $work/NAME.TAP
+export_all() {
+    local tap
+    for tap in 1 1.mid final; do
+        run 0 cache export "$1" --tap $tap --out "$work/$(basename "$1").$tap" || return 1
+    done
+}
+
+same_as() {
+    local tap
+    export_all "$1" || return 1
+    for tap in 1 1.mid final; do cmp "$work/first.$tap" "$work/$(basename "$1").$tap" || return 1; done
+}
+
+same_bytes() {
+    run 0 extract "${small[@]}" --out "$work/first" --codec klt:4 --threads 1 --pilot-out "$work/parameters" && export_all "$work/first" &&
+        run 0 extract "${small[@]}" --out "$work/two" --codec klt:4 --threads 2 --pilot-out "$work/again" && same_as "$work/two" &&
+        cmp "$work/parameters" "$work/again"
+}
+
+# What a dry run foretells is what comes, within a tenth.
+foretold() {
+    run 0 extract "${small[@]}" --out "$work/dry" --codec klt:4,final=klt:kl=0.001 --dry-run --json && cp "$work/out" "$work/forecast" &&
+        run 0 extract "${small[@]}" --out "$work/real" --codec klt:4,final=klt:kl=0.001 --json && [ ! -e "$work/dry.pilot" ] || return 1
+    local field
+    for field in "$work/forecast" "$work/out"; do grep -o '"bits_per_value": [0-9.]*' "$field" | cut -d' ' -f2 >"$field.bits"; done
+    paste "$work/forecast.bits" "$work/out.bits" | awk '{ print } $1 < 0.5 * $2 || $1 > 2 * $2 { bad = 1 } END { exit bad || NR != 4 }'
+}
+
+# Killed wherever it stands, in the pilot or behind it, the same command makes the same bytes.
+killed() {
+    local delay
+    for delay in 0.03 0.07 0.1 0.15; do
+        rm -rf "$work/killed"
+        "$build/extract" "${small[@]}" --out "$work/killed" --codec klt:4 >"$work/out" 2>"$work/err" &
+        local process=$!
+        sleep $delay
+        kill -9 $process 2>/dev/null
+        wait $process 2>/dev/null
+        run 0 extract "${small[@]}" --out "$work/killed" --codec klt:4 && same_as "$work/killed" || return 1
+        [ ! -e "$work/killed/pilot" ] || return 1
+    done
+}
+
+# Shards need one pilot; with it they hold what the whole does.
+shards() {
+    local i
+    run 1 extract "${small[@]}" --out "$work/0" --codec klt:4 --shard 0/2 && says err "--pilot-out FILE" || return 1
+    for i in 0 1; do
+        run 0 extract "${small[@]}" --out "$work/$i" --codec klt:4 --shard $i/2 --pilot "$work/parameters" || return 1
+    done
+    run 0 cache export "$work/0" "$work/1" --tap final --out "$work/shards.final" && cmp "$work/first.final" "$work/shards.final"
+}
+
+pilot_files() {
+    head -c 9000 "$work/parameters" >"$work/short"
+    perl -e 'local $/; $_ = <STDIN>; substr($_, 5000, 1) ^= "\1"; print' <"$work/parameters" >"$work/flipped"
+    run 1 extract "${small[@]}" --out "$work/bad" --codec klt:4 --pilot "$work/short" && says err "--pilot: $work/short: is damaged" &&
+        run 1 extract "${small[@]}" --out "$work/bad" --codec klt:4 --pilot "$work/flipped" && says err "is damaged" &&
+        run 1 extract "${small[@]}" --out "$work/bad" --codec klt:4 --pilot "$ids" && says err "is not a file that --pilot-out has written" &&
+        run 1 extract "${small[@]}" --out "$work/finer" --codec klt:5 --pilot "$work/parameters" && says err "with klt:4, not klt:5" &&
+        run 1 extract --model tests/golden/llama --corpus "$ids" --seq-len 16 --taps final --out "$work/other" --codec klt:4 --pilot "$work/parameters" &&
+        says err "was made with another model" &&
+        run 0 extract "${small[@]}" --out "$work/finer" --codec klt:5 --pilot-out "$work/five" &&
+        run 1 extract "${small[@]}" --out "$work/first" --codec klt:4 --pilot "$work/five" && says err "with klt:5, not klt:4" &&
+        run 0 extract "${small[@]}" --out "$work/first" --codec klt:4 --pilot "$work/parameters"
+}
+
+check wrong_usage
+check unfit_for_the_taps
+check codec_per_tap
+check loss_is_bounded
+check same_bytes
+check foretold
+check killed
+check shards
+check pilot_files
+finish
