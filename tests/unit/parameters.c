@@ -14,7 +14,13 @@ enum { KLT = 1 }; /* the tap that has parameters, by place */
 static int create(const char *path, int shard, int shards, struct store **store, struct error *error)
 {
     json_t *manifest = fixture_manifest(shard, shards);
-    json_object_set_new(json_array_get(json_object_get(manifest, "taps"), 0), "codec", json_string("klt:4"));
+    size_t i;
+    json_t *tap;
+    json_array_foreach(json_object_get(manifest, "taps"), i, tap)
+    {
+        if (strcmp(json_string_value(json_object_get(tap, "name")), "2") == 0)
+            json_object_set_new(tap, "codec", json_string("klt:4"));
+    }
     int result = store_create(path, manifest, store, error);
     json_decref(manifest);
     return result;
