@@ -16,6 +16,7 @@ struct session {
     struct buffer *states; /* [capacity, H], each row where it stopped */
     int capacity, rows;
     int depth; /* of the last row */
+    int *together; /* [capacity] of a row that came with more than MATMUL_FEW_ROWS: where they end; else 0 */
     int *taken; /* [2 n + 1] by step: the first `taken` rows have taken it */
     int64_t *work; /* [2 n + 1] rows put through it */
 };
@@ -47,6 +48,7 @@ static int create_buffers(struct session *session, struct backend *backend, stru
         return error_set(error, "the states of %d positions do not fit in memory", session->capacity);
     if (buffer_create(backend, (size_t)session->capacity * sizeof(int32_t), &session->ids, error) < 0 ||
         buffer_create(backend, bytes, &session->states, error) < 0 ||
+        array_alloc(&session->together, session->capacity, error) < 0 ||
         array_alloc(&session->taken, session_steps(session) + 1, error) < 0 ||
         array_alloc(&session->work, session_steps(session) + 1, error) < 0)
         return -1;
@@ -91,6 +93,7 @@ void session_destroy(struct session *session)
     buffer_destroy(session->states);
     free(session->layer);
     free(session->kv);
+    free(session->together);
     free(session->taken);
     free(session->work);
     free(session);
@@ -114,6 +117,8 @@ int session_append(struct session *session, const int32_t *ids, int count, struc
     struct matrix place = matrix_rows(matrix_i32(session->ids, session->capacity, 1), session->rows, count);
     op_write(session->queue, place, ids);
     ends_embed(session->ends, session->queue, place, state_rows(session, session->rows, count));
+    for (int i = 0; i < count; i++)
+        session->together[session->rows + i] = count > MATMUL_FEW_ROWS ? session->rows + count : 0;
     session->rows += count;
     session->taken[0] = session->rows;
     session->work[0] += count;
@@ -134,12 +139,25 @@ static void run_rows(struct session *session, int step, int first, int rows)
     session->work[step] += rows;
 }
 
+/* How many rows go through a step at once, from `first` on. Kernels of few rows and of many round
+ * differently: a row that came among many goes with those, and one that came alone, however many wait with
+ * it, as if it had not waited. */
+static int rows_at_once(const struct session *session, int first)
+{
+    const int end = session->together[first];
+    if (end > 0)
+        return end - first < ROWS_AT_ONCE ? end - first : ROWS_AT_ONCE;
+    int rows = 1;
+    while (rows < MATMUL_FEW_ROWS && first + rows < session->rows && session->together[first + rows] == 0)
+        rows++;
+    return rows;
+}
+
 void session_run(struct session *session, int step)
 {
     for (int s = session->depth + 1; s <= step; s++) {
         while (session->taken[s] < session->rows) {
-            const int first = session->taken[s], left = session->rows - first;
-            const int rows = left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE;
+            const int first = session->taken[s], rows = rows_at_once(session, first);
             run_rows(session, s, first, rows);
             session->taken[s] = first + rows;
         }

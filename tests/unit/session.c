@@ -496,6 +496,44 @@ TEST(session_any_depths)
     check_depths("cpu");
 }
 
+/* Rows that waited, however many and with whomever, are to the last bit what they are without waiting. */
+TEST(session_waiting_changes_nothing)
+{
+    enum { LONG = 530, ALONE = 25, FEW = 6, MANY = 21, ALL = LONG + 2 * ALONE + FEW + MANY };
+    static const int counts[] = {LONG, ALONE, FEW, ALONE, MANY};
+    struct error error;
+    struct model *model = NULL;
+    struct subject prompt, waiting;
+    int32_t ids[ALL];
+    float expected[H], found[H];
+    const char *folder = test_folder();
+    make_prompt(ids, ALL);
+    REQUIRE_OK(make_model(folder, 0, &model, &error));
+    for (int until = 1; until <= 5; until++) { /* the last append that waits with the earlier ones */
+        int rows = 0;
+        REQUIRE_OK(subject_open(&prompt, folder, model, "cpu", -1, 0, 0, &error));
+        REQUIRE_OK(subject_open(&waiting, folder, model, "cpu", -1, 0, 0, &error));
+        for (int c = 0; c < until; c++) {
+            const int at_once = counts[c] == ALONE ? 1 : counts[c];
+            for (int i = 0; i < counts[c]; i += at_once, rows += at_once) {
+                REQUIRE_OK(session_append(prompt.session, ids + rows, at_once, &error));
+                REQUIRE_OK(session_append(waiting.session, ids + rows, at_once, &error));
+                session_run(prompt.session, STEPS);
+                session_run(waiting.session, (c + i) % 4);
+            }
+        }
+        session_run(waiting.session, STEPS);
+        op_read(session_queue(prompt.session), session_state(prompt.session), expected);
+        op_read(session_queue(waiting.session), session_state(waiting.session), found);
+        REQUIRE_OK(queue_wait(session_queue(prompt.session), &error));
+        REQUIRE_OK(queue_wait(session_queue(waiting.session), &error));
+        CHECK(memcmp(expected, found, sizeof found) == 0);
+        subject_close(&prompt);
+        subject_close(&waiting);
+    }
+    model_close(model);
+}
+
 TEST(generate_samples)
 {
     struct error error;
