@@ -95,21 +95,22 @@ json_t *identity_manifest(const struct identity *identity, struct error *error)
 static const struct {
     const char *option, *object, *member; /* object NULL: a member of the manifest itself */
     const char *label; /* another member of the object, to print beside the value; or NULL */
+    bool grows; /* differs where the corpus has grown */
 } fields[] = {
-    {"--model", "model", "fingerprint", "name"},
-    {"--model (its tokenizer)", NULL, "tokenizer", NULL},
-    {"--corpus (number of files)", "corpus", "files", NULL},
-    {"--corpus (bytes)", "corpus", "bytes", NULL},
-    {"--corpus (fingerprint of the files)", "corpus", "fingerprint", NULL},
-    {"--field", "corpus", "field", NULL},
-    {"--held-out", "corpus", "held_out", NULL},
-    {"--tokens", "corpus", "tokens", NULL},
-    {"--held-out-tokens", "corpus", "held_out_tokens", NULL},
-    {"--end-of-text", "corpus", "end_of_text", NULL},
-    {"--seq-len", NULL, "rows", NULL},
-    {"--shard", NULL, "shard", NULL},
-    {"--taps, --no-target or --codec", NULL, "taps", NULL},
-    {"--device, --math or the libraries (numerics)", NULL, "numerics", NULL},
+    {"--model", "model", "fingerprint", "name", false},
+    {"--model (its tokenizer)", NULL, "tokenizer", NULL, false},
+    {"--field", "corpus", "field", NULL, false},
+    {"--held-out", "corpus", "held_out", NULL, false},
+    {"--tokens", "corpus", "tokens", NULL, false},
+    {"--held-out-tokens", "corpus", "held_out_tokens", NULL, false},
+    {"--end-of-text", "corpus", "end_of_text", NULL, false},
+    {"--seq-len", NULL, "rows", NULL, false},
+    {"--shard", NULL, "shard", NULL, false},
+    {"--taps, --no-target or --codec", NULL, "taps", NULL, false},
+    {"--device, --math or the libraries (numerics)", NULL, "numerics", NULL, false},
+    {"--corpus (number of files)", "corpus", "files", NULL, true},
+    {"--corpus (bytes)", "corpus", "bytes", NULL, true},
+    {"--corpus (fingerprint of the files)", "corpus", "fingerprint", NULL, true},
 };
 
 /* "6 lossless, final lossless": taps are read more easily so than as JSON. */
@@ -147,7 +148,7 @@ static char *print_value(const json_t *value, const json_t *label)
     if (json_is_object(value))
         return print_shard(value);
     if (!json_is_string(value))
-        return json_dumps(value, JSON_ENCODE_ANY);
+        return json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(6));
     if (!json_is_string(label))
         return strdup(json_string_value(value));
     return asprintf(&text, "%s, %s", json_string_value(label), json_string_value(value)) < 0 ? NULL : text;
@@ -173,4 +174,22 @@ int identity_compare(const char *store, const json_t *there, const json_t *wante
         return -1;
     }
     return 0;
+}
+
+bool identity_may_have_grown(const json_t *there, const json_t *wanted)
+{
+    const json_t *old_corpus = json_object_get(there, "corpus"),
+                 *new_corpus = json_object_get(wanted, "corpus");
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        const char *object = fields[i].object;
+        const json_t *old = json_object_get(object ? json_object_get(there, object) : there, fields[i].member);
+        const json_t *new =
+            json_object_get(object ? json_object_get(wanted, object) : wanted, fields[i].member);
+        if (!fields[i].grows && !json_equal(old, new) && (old || new))
+            return false;
+    }
+    return json_integer_value(json_object_get(new_corpus, "bytes")) >
+               json_integer_value(json_object_get(old_corpus, "bytes")) &&
+           json_integer_value(json_object_get(new_corpus, "files")) >=
+               json_integer_value(json_object_get(old_corpus, "files"));
 }

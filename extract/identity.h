@@ -15,6 +15,7 @@
 #define OFFRAMP_EXTRACT_IDENTITY_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/error.h"
@@ -43,5 +44,8 @@ json_t *identity_manifest(const struct identity *identity, struct error *error);
 /* 0 when a store with manifest `there` may be gone on with under `wanted`; else an error that names
  * the option and both values. */
 int identity_compare(const char *store, const json_t *there, const json_t *wanted, struct error *error);
+
+/* Whether they differ in the corpus's files and bytes alone, and it may have grown (grow.h finds out). */
+bool identity_may_have_grown(const json_t *there, const json_t *wanted);
 
 #endif

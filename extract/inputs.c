@@ -13,7 +13,8 @@
 
 struct inputs {
     struct store *store;
-    uint64_t train, from, to;
+    struct order order;
+    uint64_t length; /* of the order */
     int batch, rows;
     struct input batches[AHEAD];
     int32_t *sequence; /* [rows + 1] */
@@ -28,15 +29,15 @@ struct inputs {
 /* A reader of its own each time: while one is open, the writer can use no page again that was freed since. */
 static int fill_batch(struct inputs *inputs, struct input *batch, uint64_t index)
 {
-    const struct store_info *info = store_info(inputs->store);
     struct reader *reader;
     int result = 0;
     if (reader_open(inputs->store, &reader, &inputs->error) < 0)
         return -1;
     batch->index = index;
-    batch->sequences = inputs->to - index < (uint64_t)inputs->batch ? (int)(inputs->to - index) : inputs->batch;
+    batch->sequences =
+        inputs->length - index < (uint64_t)inputs->batch ? (int)(inputs->length - index) : inputs->batch;
     for (int i = 0; i < batch->sequences && result == 0; i++) {
-        result = reader_tokens(reader, sequence_at(info, inputs->train, index + (uint64_t)i), inputs->sequence,
+        result = reader_tokens(reader, order_at(&inputs->order, index + (uint64_t)i), inputs->sequence,
                                &inputs->error);
         const size_t rows = (size_t)inputs->rows, first = (size_t)i * rows;
         memcpy(batch->ids + first, inputs->sequence, rows * sizeof *inputs->sequence);
@@ -50,7 +51,7 @@ static void *inputs_run(void *context)
 {
     struct inputs *inputs = context;
     const double started = clock_seconds();
-    for (uint64_t index = inputs->from; index < inputs->to; index += (uint64_t)inputs->batch) {
+    for (uint64_t index = 0; index < inputs->length; index += (uint64_t)inputs->batch) {
         struct input *batch = channel_receive(inputs->unused, &inputs->stage);
         if (!batch)
             break;
@@ -66,7 +67,7 @@ static void *inputs_run(void *context)
     return NULL;
 }
 
-int inputs_open(struct store *store, uint64_t from, uint64_t to, int batch, struct inputs **result,
+int inputs_open(struct store *store, const struct order *order, int batch, struct inputs **result,
                 struct error *error)
 {
     struct error ignored;
@@ -75,9 +76,8 @@ int inputs_open(struct store *store, uint64_t from, uint64_t to, int batch, stru
     if (!inputs)
         return -1;
     inputs->store = store;
-    inputs->train = store_sequences(store, SPLIT_TRAIN);
-    inputs->from = from;
-    inputs->to = to;
+    inputs->order = *order;
+    inputs->length = order_length(order);
     inputs->batch = batch;
     inputs->rows = store_info(store)->rows;
     if (channel_create(AHEAD, &inputs->unused, error) < 0 ||

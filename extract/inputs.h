@@ -1,7 +1,7 @@
 /* inputs.h: the first thread of the second stage: reads the tokens of one call after another from the
  * store, a few calls ahead.
  *
- *     inputs_open(store, from, to, batch, &inputs, error);
+ *     inputs_open(store, &order, batch, &inputs, error);
  *     while ((ids = inputs_next(inputs, &stage))) {
  *         ...
  *         inputs_return(inputs, ids);
@@ -16,10 +16,11 @@
 #include "common/base/channel.h"
 #include "common/base/error.h"
 #include "common/store/store.h"
+#include "extract/order.h"
 
 /* The tokens of one call. */
 struct input {
-    uint64_t index; /* of the first sequence in store order */
+    uint64_t index; /* of the first sequence in the run's order */
     int sequences;
     int32_t *ids; /* [sequences * rows] */
     int32_t *labels; /* [sequences * rows] the token after each of them */
@@ -27,8 +28,8 @@ struct input {
 
 struct inputs;
 
-/* Sequences [from, to) in store order, `batch` to a call. */
-int inputs_open(struct store *store, uint64_t from, uint64_t to, int batch, struct inputs **inputs,
+/* All sequences of the order, `batch` to a call. */
+int inputs_open(struct store *store, const struct order *order, int batch, struct inputs **inputs,
                 struct error *error);
 
 /* Borrowed until inputs_return; NULL at the end or after a failure. */

@@ -8,6 +8,7 @@
 #include "common/base/memory.h"
 #include "common/base/pool.h"
 #include "extract/codecs.h"
+#include "extract/grow.h"
 #include "extract/identity.h"
 #include "extract/options.h"
 #include "extract/pilot.h"
@@ -185,19 +186,6 @@ static int make_manifest(struct extraction *extraction, struct error *error)
     return extraction->manifest ? 0 : -1;
 }
 
-/* A new store, or the one that an earlier run of the same command began. */
-static int open_store(struct extraction *extraction, struct error *error)
-{
-    const char *path = extraction->options->out;
-    if (!store_exists(path))
-        return store_create(path, extraction->manifest, &extraction->store, error);
-    if (store_open(path, STORE_WRITE, &extraction->store, error) < 0)
-        return -1;
-    return identity_compare(path, store_manifest(extraction->store), extraction->manifest, error);
-}
-
-/* ---- the two stages ---- */
-
 static uint64_t most_sequences(const struct extract_options *options, enum split split)
 {
     const uint64_t tokens = options->tokens[split];
@@ -218,6 +206,25 @@ static struct tokenize_job tokenize_job(const struct extraction *extraction)
         .most = {most_sequences(options, SPLIT_TRAIN), most_sequences(options, SPLIT_HELD_OUT)},
         .threads = extraction->threads};
 }
+
+/* A new store, or the one that an earlier run of the same command began. */
+static int open_store(struct extraction *extraction, struct error *error)
+{
+    const char *path = extraction->options->out;
+    if (!store_exists(path))
+        return store_create(path, extraction->manifest, &extraction->store, error);
+    if (store_open(path, STORE_WRITE, &extraction->store, error) < 0)
+        return -1;
+    const json_t *there = store_manifest(extraction->store);
+    if (identity_compare(path, there, extraction->manifest, error) == 0)
+        return 0;
+    if (!identity_may_have_grown(there, extraction->manifest))
+        return -1;
+    const struct tokenize_job job = tokenize_job(extraction);
+    return corpus_grow(&job, extraction->manifest, error);
+}
+
+/* ---- the two stages ---- */
 
 static struct preflight_job preflight_job(const struct extraction *extraction,
                                           const struct tokenize_job *tokenize)

@@ -254,7 +254,8 @@ void extract_options_parse(int argc, char **argv, struct extract_options *option
         "\vTexts are tokenized with the model's own tokenizer; each file is a document, or each line of a "
         "*.jsonl. Token files hold raw token ids and need no tokenizer; documents in them end at the "
         "end-of-text "
-        "id. The same command again goes on where a run was stopped.",
+        "id. The same command again goes on where a run was stopped, or behind the old end of a corpus that "
+        "has grown there.",
         NULL,
         NULL,
         NULL};

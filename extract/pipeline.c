@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/memory.h"
+#include "extract/order.h"
 
 struct encoder {
     struct pipeline *pipeline;
@@ -17,7 +18,7 @@ struct encoder {
 struct pipeline {
     const struct store_info *info;
     const struct coder **coder; /* [taps] the store's */
-    uint64_t train; /* sequences of that split: the store itself belongs to the writer's thread */
+    struct order order; /* the store itself belongs to the writer's thread */
     struct writer *writer;
     struct job *jobs; /* [job_count] */
     int job_count;
@@ -80,7 +81,7 @@ static int check_finite(const struct job *job, const struct store_info *info, st
 static int encode_job(struct encoder *encoder, struct job *job, struct error *error)
 {
     const struct store_info *info = encoder->pipeline->info;
-    const struct sequence sequence = sequence_at(info, encoder->pipeline->train, job->index);
+    const struct sequence sequence = order_at(&encoder->pipeline->order, job->index);
     if (check_finite(job, info, sequence, error) < 0)
         return -1;
     const struct coder *coder = encoder->pipeline->coder[job->tap];
@@ -204,7 +205,7 @@ int pipeline_open(struct store *store, const struct plan *plan, struct pipeline 
         return -1;
     pthread_mutex_init(&pipeline->mutex, NULL);
     pipeline->info = store_info(store);
-    pipeline->train = store_sequences(store, SPLIT_TRAIN);
+    pipeline->order = order_of(store);
     const size_t jobs = (size_t)plan->jobs;
     if (find_coders(pipeline, store, error) < 0 || channel_create(jobs, &pipeline->unused, error) < 0 ||
         channel_create(jobs, &pipeline->filled, error) < 0 ||

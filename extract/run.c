@@ -16,12 +16,13 @@
 struct run {
     const struct store_info *info;
     const struct plan *plan;
-    uint64_t from, total; /* sequences of the store in store order: [from, total) are computed */
+    struct order order;
+    uint64_t total; /* sequences in that order */
     uint64_t *stored; /* [taps] records that are there already */
 
     struct pass *pass;
     struct call {
-        uint64_t index; /* of the first sequence in store order */
+        uint64_t index; /* of the first sequence in the run's order */
         int sequences;
         int32_t *labels; /* [batch * rows] the token after each of its rows */
     } * calls; /* [group] */
@@ -171,15 +172,13 @@ static int compute(struct run *run, struct error *error)
 
 static int find_start(struct run *run, const struct store *store, struct error *error)
 {
-    run->total = store_sequences(store, SPLIT_TRAIN) + store_sequences(store, SPLIT_HELD_OUT);
-    run->from = run->total;
+    run->order = order_of(store);
+    run->total = order_length(&run->order);
     if (array_alloc(&run->stored, run->info->taps, error) < 0)
         return -1;
     for (int tap = 0; tap < run->info->taps; tap++) {
-        run->stored[tap] = records_stored(store, tap);
-        run->records_before += run->stored[tap];
-        if (run->stored[tap] < run->from)
-            run->from = run->stored[tap];
+        run->stored[tap] = order_stored(&run->order, store, tap);
+        run->records_before += records_stored(store, tap);
     }
     return 0;
 }
@@ -209,7 +208,7 @@ static int open_pass(struct run *run, const struct model *model, struct backend 
         return -1;
     if (plan->resident)
         return 0;
-    if (pass_measure(run->pass, error) < 0 || choose_group(run, run->from, error) < 0)
+    if (pass_measure(run->pass, error) < 0 || choose_group(run, 0, error) < 0)
         return -1;
     print_group(run);
     return 0;
@@ -236,17 +235,18 @@ int run_model(const struct model *model, struct backend *backend, struct store *
     struct run run = {.info = store_info(store), .plan = plan, .target = store_find_target(store_info(store))};
     *report = (struct run_report){0};
     int result = find_start(&run, store, error);
-    if (result < 0 || run.from == run.total)
+    if (result < 0 || run.total == 0)
         goto done;
     result = open_pass(&run, model, backend, error);
     const double loaded = clock_seconds();
     report->loading = loaded - started;
     if (result < 0)
         goto done;
-    progress_start(&run.progress, "extract", "tokens", run.total * (uint64_t)run.info->rows);
+    const uint64_t sequences = store_sequences(store, SPLIT_TRAIN) + store_sequences(store, SPLIT_HELD_OUT);
+    progress_start(&run.progress, "extract", "tokens", sequences * (uint64_t)run.info->rows);
     run.progress.first = run.records_before / (uint64_t)run.info->taps * (uint64_t)run.info->rows;
     if (pipeline_open(store, plan, &run.pipeline, error) < 0 ||
-        inputs_open(store, run.from, run.total, plan->batch, &run.inputs, error) < 0)
+        inputs_open(store, &run.order, plan->batch, &run.inputs, error) < 0)
         result = -1;
     else
         result = compute(&run, error);

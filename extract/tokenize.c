@@ -17,6 +17,13 @@
 #define COMMIT_BYTES    (64u << 20)
 #define COMMIT_SECONDS  2.0
 
+/* What corpus_compare has seen. */
+struct comparison {
+    struct reader *reader;
+    int32_t *ids; /* [rows + 1] */
+    uint64_t *same, *packed; /* [SPLIT_COUNT] */
+};
+
 struct tokenize {
     const struct tokenize_job *job;
     struct corpus *corpus;
@@ -24,6 +31,8 @@ struct tokenize {
     struct pool *pool;
     struct piece_list pieces;
     bool complete;
+    bool again; /* packs from the beginning: what is stored already is left out */
+    struct comparison *comparison; /* NULL: sequences are stored */
     double committed; /* clock_seconds */
     struct progress progress;
 };
@@ -36,11 +45,11 @@ static int save_note(struct tokenize *state, struct error *error)
     json_t *packing = packing_save(state->packing, error);
     if (!packing)
         return -1;
-    json_t *note =
-        json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:b, s:i, s:o}", "complete", (int)state->complete, "file",
-                  (json_int_t)place.file, "offset", (json_int_t)place.offset, "line", (json_int_t)place.line,
-                  "document", (json_int_t)place.document, "empty", (json_int_t)place.empty, "inside",
-                  (int)place.inside, "split", (int)place.split, "packing", packing);
+    json_t *note = json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:b, s:i, s:o}", "complete",
+                             (int)state->complete, "again", (int)state->again, "file", (json_int_t)place.file,
+                             "offset", (json_int_t)place.offset, "line", (json_int_t)place.line, "document",
+                             (json_int_t)place.document, "empty", (json_int_t)place.empty, "inside",
+                             (int)place.inside, "split", (int)place.split, "packing", packing);
     char *text = json_text("the note of the corpus position", note, JSON_COMPACT, error);
     int result = text ? store_put_note(state->job->store, NOTE, text, strlen(text), error) : -1;
     free(text);
@@ -93,16 +102,36 @@ static int restore(struct tokenize *state, struct error *error)
     if (result == 0)
         result = corpus_open(job->list, &job->rules, &place, &state->corpus, error);
     state->complete = json_is_true(json_object_get(note, "complete"));
+    state->again = json_is_true(json_object_get(note, "again"));
     json_decref(note);
-    for (int split = 0; split < SPLIT_COUNT && result == 0; split++)
-        if (own_sequences(store_info(job->store), packing_sequences(state->packing, (enum split)split)) !=
-            store_sequences(job->store, (enum split)split))
+    for (int split = 0; split < SPLIT_COUNT && result == 0; split++) {
+        const uint64_t packed =
+            own_sequences(store_info(job->store), packing_sequences(state->packing, (enum split)split));
+        const uint64_t stored = store_sequences(job->store, (enum split)split);
+        if (state->again ? packed > stored : packed != stored)
             result = error_set(error, "%s: the position in the corpus does not belong to the tokens stored",
                                store_path(job->store));
+    }
     return result;
 }
 
 /* ---- packing ---- */
+
+/* A start that is not the stored one shows in the ids: an end of text comes before it. */
+static int compare_sequence(const struct tokenize *state, struct sequence sequence, uint64_t place,
+                            const int32_t *ids, struct error *error)
+{
+    const struct comparison *comparison = state->comparison;
+    const size_t size = ((size_t)store_info(state->job->store)->rows + 1) * sizeof *ids;
+    if (place >= store_sequences(state->job->store, sequence.split))
+        return 0;
+    if (reader_tokens(comparison->reader, sequence, comparison->ids, error) < 0)
+        return -1;
+    comparison->packed[sequence.split]++;
+    if (comparison->same[sequence.split] == place && memcmp(ids, comparison->ids, size) == 0)
+        comparison->same[sequence.split]++;
+    return 0;
+}
 
 /* Every shard packs the whole corpus, which numbers the sequences, and keeps its own. */
 static int put_sequence(void *context, enum split split, const int32_t *ids, const int32_t *starts, int count,
@@ -111,7 +140,12 @@ static int put_sequence(void *context, enum split split, const int32_t *ids, con
     struct tokenize *state = context;
     const struct store_info *info = store_info(state->job->store);
     const uint64_t number = packing_sequences(state->packing, split);
+    const uint64_t place = number / (uint64_t)info->shards;
     if (number % (uint64_t)info->shards != (uint64_t)info->shard)
+        return 0;
+    if (state->comparison)
+        return compare_sequence(state, (struct sequence){split, number}, place, ids, error);
+    if (state->again && place < store_sequences(state->job->store, split))
         return 0;
     return store_put_tokens(state->job->store, split, ids, starts, count, error);
 }
@@ -203,33 +237,99 @@ static int run_stage(struct tokenize *state, struct error *error)
     return 0;
 }
 
+/* ---- life ---- */
+
+/* The corpus is opened by the caller. */
+static int open_stage(struct tokenize *state, const struct tokenize_job *job, struct error *error)
+{
+    const struct packing_rules rules = {.rows = store_info(job->store)->rows,
+                                        .end = job->rules.end,
+                                        .most = {job->most[SPLIT_TRAIN], job->most[SPLIT_HELD_OUT]},
+                                        .put = put_sequence,
+                                        .context = state};
+    *state = (struct tokenize){.job = job, .committed = clock_seconds()};
+    if (packing_create(&rules, &state->packing, error) < 0)
+        return -1;
+    return pool_create(job->threads, &state->pool, error);
+}
+
+static void close_stage(struct tokenize *state)
+{
+    progress_finish(&state->progress);
+    corpus_close(state->corpus);
+    packing_destroy(state->packing);
+    pool_destroy(state->pool);
+    piece_list_free(&state->pieces);
+}
+
 int corpus_tokenize(const struct tokenize_job *job, struct tokenize_result *result, struct error *error)
 {
-    double started = clock_seconds();
-    struct tokenize state = {.job = job, .committed = started};
-    struct packing_rules rules = {.rows = store_info(job->store)->rows,
-                                  .end = job->rules.end,
-                                  .most = {job->most[SPLIT_TRAIN], job->most[SPLIT_HELD_OUT]},
-                                  .put = put_sequence,
-                                  .context = &state};
-    int status = -1;
-    if (packing_create(&rules, &state.packing, error) < 0 ||
-        pool_create(job->threads, &state.pool, error) < 0 || restore(&state, error) < 0)
-        goto done;
-    if (!state.complete && run_stage(&state, error) < 0)
-        goto done;
-    *result = (struct tokenize_result){.empty = corpus_tell(state.corpus).empty,
-                                       .seconds = clock_seconds() - started};
-    for (int split = 0; split < SPLIT_COUNT; split++) {
-        result->sequences[split] = packing_sequences(state.packing, (enum split)split);
-        result->documents[split] = packing_documents(state.packing, (enum split)split);
+    struct tokenize state;
+    int status = open_stage(&state, job, error);
+    const double started = state.committed;
+    if (status == 0)
+        status = restore(&state, error);
+    if (status == 0 && !state.complete)
+        status = run_stage(&state, error);
+    if (status == 0) {
+        *result = (struct tokenize_result){.empty = corpus_tell(state.corpus).empty,
+                                           .seconds = clock_seconds() - started};
+        for (int split = 0; split < SPLIT_COUNT; split++) {
+            result->sequences[split] = packing_sequences(state.packing, (enum split)split);
+            result->documents[split] = packing_documents(state.packing, (enum split)split);
+        }
     }
-    status = 0;
-done:
-    progress_finish(&state.progress);
-    corpus_close(state.corpus);
-    packing_destroy(state.packing);
-    pool_destroy(state.pool);
-    piece_list_free(&state.pieces);
+    close_stage(&state);
+    return status;
+}
+
+int corpus_restart(const struct tokenize_job *job, struct error *error)
+{
+    struct tokenize state;
+    int status = open_stage(&state, job, error);
+    if (status == 0)
+        status = corpus_open(job->list, &job->rules, NULL, &state.corpus, error);
+    state.again = true;
+    if (status == 0)
+        status = save_note(&state, error);
+    close_stage(&state);
+    return status;
+}
+
+/* What the store has of some split has not come yet. */
+static bool is_missing(const struct tokenize *state)
+{
+    const struct store *store = state->job->store;
+    for (enum split split = 0; split < SPLIT_COUNT; split++)
+        if (state->comparison->packed[split] < store_sequences(store, split))
+            return true;
+    return false;
+}
+
+int corpus_compare(const struct tokenize_job *job, uint64_t same[SPLIT_COUNT], uint64_t packed[SPLIT_COUNT],
+                   struct error *error)
+{
+    struct comparison comparison = {.same = same, .packed = packed};
+    struct tokenize state;
+    memset(same, 0, SPLIT_COUNT * sizeof *same);
+    memset(packed, 0, SPLIT_COUNT * sizeof *packed);
+    int status = open_stage(&state, job, error);
+    state.comparison = &comparison;
+    if (status == 0)
+        status = corpus_open(job->list, &job->rules, NULL, &state.corpus, error);
+    if (status == 0)
+        status = reader_open(job->store, &comparison.reader, error);
+    if (status == 0)
+        status = array_alloc(&comparison.ids, store_info(job->store)->rows + 1, error);
+    if (status == 0)
+        progress_start(&state.progress, "compare", "bytes", job->list->bytes);
+    while (status == 0 && !state.complete && is_missing(&state)) {
+        status =
+            cli_interrupted() ? error_set(error, "interrupted; nothing was changed") : advance(&state, error);
+        progress_update(&state.progress, corpus_bytes_read(state.corpus));
+    }
+    reader_close(comparison.reader);
+    free(comparison.ids);
+    close_stage(&state);
     return status;
 }

@@ -35,4 +35,12 @@ struct tokenize_result {
  * everything so far committed. */
 int corpus_tokenize(const struct tokenize_job *job, struct tokenize_result *result, struct error *error);
 
+/* Packs the corpus from its beginning until all that the store has has come again. same: how many sequences
+ * of each split, from its first, are as they are stored; packed: how many came, at most those stored. */
+int corpus_compare(const struct tokenize_job *job, uint64_t same[SPLIT_COUNT], uint64_t packed[SPLIT_COUNT],
+                   struct error *error);
+
+/* Has the next corpus_tokenize begin at the beginning and leave out what is stored. Inside a transaction. */
+int corpus_restart(const struct tokenize_job *job, struct error *error);
+
 #endif

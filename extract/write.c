@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/memory.h"
+#include "extract/order.h"
 
 #define COMMIT_BYTES   (64u << 20)
 #define COMMIT_SECONDS 0.25
@@ -14,8 +15,8 @@
 struct writer {
     struct store *store;
     int taps;
-    uint64_t train; /* sequences of that split */
-    uint64_t *next; /* [taps] the place in store order that is stored next */
+    struct order order;
+    uint64_t *next; /* [taps] the place in that order that is stored next */
     uint64_t *bytes; /* [taps] of records */
     struct job *early; /* those whose predecessors have not come */
     bool open; /* a transaction */
@@ -23,13 +24,6 @@ struct writer {
 };
 
 /* ---- what is stored ---- */
-
-struct sequence sequence_at(const struct store_info *info, uint64_t train, uint64_t index)
-{
-    const enum split split = index < train ? SPLIT_TRAIN : SPLIT_HELD_OUT;
-    const uint64_t place = index < train ? index : index - train;
-    return (struct sequence){split, place * (uint64_t)info->shards + (uint64_t)info->shard};
-}
 
 uint64_t records_stored(const struct store *store, int tap)
 {
@@ -50,6 +44,40 @@ int records_bytes(struct store *store, uint64_t *bytes, struct error *error)
     return 0;
 }
 
+int records_put_bytes(struct store *store, const uint64_t *bytes, struct error *error)
+{
+    return store_put_note(store, NOTE, bytes, (size_t)store_info(store)->taps * sizeof *bytes, error);
+}
+
+static int forget_record(struct reader *reader, int tap, struct sequence sequence, uint64_t *bytes,
+                         struct error *error)
+{
+    const void *record;
+    size_t size;
+    if (reader_record(reader, tap, sequence, &record, &size, error) < 0)
+        return -1;
+    *bytes -= size < *bytes ? size : *bytes;
+    return 0;
+}
+
+int records_bytes_of(struct store *store, const uint64_t sequences[SPLIT_COUNT], uint64_t *bytes,
+                     struct error *error)
+{
+    const struct store_info *info = store_info(store);
+    struct reader *reader;
+    if (records_bytes(store, bytes, error) < 0 || reader_open(store, &reader, error) < 0)
+        return -1;
+    int result = 0;
+    for (int tap = 0; tap < info->taps; tap++)
+        for (enum split split = 0; split < SPLIT_COUNT; split++)
+            for (uint64_t i = sequences[split]; result == 0 && i < store_progress(store, tap, split); i++) {
+                const uint64_t index = i * (uint64_t)info->shards + (uint64_t)info->shard;
+                result = forget_record(reader, tap, (struct sequence){split, index}, &bytes[tap], error);
+            }
+    reader_close(reader);
+    return result;
+}
+
 /* ---- writing ---- */
 
 int writer_create(struct store *store, struct writer **result, struct error *error)
@@ -60,7 +88,7 @@ int writer_create(struct store *store, struct writer **result, struct error *err
         return -1;
     writer->store = store;
     writer->taps = store_info(store)->taps;
-    writer->train = store_sequences(store, SPLIT_TRAIN);
+    writer->order = order_of(store);
     if (array_alloc(&writer->next, writer->taps, error) < 0 ||
         array_alloc(&writer->bytes, writer->taps, error) < 0 ||
         records_bytes(store, writer->bytes, error) < 0) {
@@ -68,7 +96,7 @@ int writer_create(struct store *store, struct writer **result, struct error *err
         return -1;
     }
     for (int tap = 0; tap < writer->taps; tap++)
-        writer->next[tap] = records_stored(store, tap);
+        writer->next[tap] = order_stored(&writer->order, store, tap);
     *result = writer;
     return 0;
 }
@@ -85,14 +113,10 @@ void writer_destroy(struct writer *writer)
 static int commit(struct writer *writer, struct error *error)
 {
     struct store *store = writer->store;
-    const uint64_t train = writer->train;
-    for (int tap = 0; tap < writer->taps; tap++) {
-        const uint64_t next = writer->next[tap];
-        if (store_set_progress(store, tap, SPLIT_TRAIN, next < train ? next : train, error) < 0 ||
-            store_set_progress(store, tap, SPLIT_HELD_OUT, next < train ? 0 : next - train, error) < 0)
+    for (int tap = 0; tap < writer->taps; tap++)
+        if (order_set_progress(&writer->order, store, tap, writer->next[tap], error) < 0)
             return -1;
-    }
-    if (store_put_note(store, NOTE, writer->bytes, (size_t)writer->taps * sizeof *writer->bytes, error) < 0)
+    if (records_put_bytes(store, writer->bytes, error) < 0)
         return -1;
     writer->open = false;
     return store_commit(store, error);
@@ -106,9 +130,8 @@ static int put_record(struct writer *writer, const struct job *job, struct error
         writer->open = true;
         writer->began = clock_seconds();
     }
-    if (store_put_record(writer->store, job->tap,
-                         sequence_at(store_info(writer->store), writer->train, job->index), job->record,
-                         job->size, error) < 0)
+    if (store_put_record(writer->store, job->tap, order_at(&writer->order, job->index), job->record, job->size,
+                         error) < 0)
         return -1;
     writer->next[job->tap]++;
     writer->bytes[job->tap] += job->size;

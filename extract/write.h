@@ -20,7 +20,7 @@
 /* One sequence at one tap, on its way from the model to the store. */
 struct job {
     int tap; /* its place in store_info */
-    uint64_t index; /* of the sequence in store order: training, then held out */
+    uint64_t index; /* of the sequence in the run's order (order.h) */
     float *states; /* [rows, hidden]; of the target u */
     struct target_row *values; /* [rows], of the target */
     unsigned char *record; /* `size` bytes of `capacity` */
@@ -40,12 +40,14 @@ int writer_finish(struct writer *writer, struct error *error);
 
 /* ---- what is stored ---- */
 
-/* The sequence at a place in store order, with `train` training sequences in the store; a shard has every
- * info->shards-th of the corpus. */
-struct sequence sequence_at(const struct store_info *info, uint64_t train, uint64_t index);
-/* Sequences of all splits in store order that have their record at a tap. */
+/* Sequences of all splits that have their record at a tap. */
 uint64_t records_stored(const struct store *store, int tap);
 /* Bytes of a tap's records, all runs together: bytes [taps]. */
 int records_bytes(struct store *store, uint64_t *bytes, struct error *error);
+/* The same without those behind the first `sequences` of each split. */
+int records_bytes_of(struct store *store, const uint64_t sequences[SPLIT_COUNT], uint64_t *bytes,
+                     struct error *error);
+/* Keeps that number. Inside a transaction. */
+int records_put_bytes(struct store *store, const uint64_t *bytes, struct error *error);
 
 #endif

@@ -62,6 +62,8 @@ void store_drop_puts(struct store *store);
 
 /* Writes the file that lets readers do without locks. */
 int store_mark_sealed(const struct store *store, struct error *error);
+/* Removes it, before what is sealed is changed. */
+int store_unmark_sealed(const struct store *store, struct error *error);
 
 /* Where LMDB has mapped the file. */
 struct map_place {
@@ -98,6 +100,10 @@ int reader_check(struct reader *reader, int tap, struct sequence sequence, const
 
 #define KEY_STATE "state" /* in meta */
 
+#define KEY_MANIFEST "manifest" /* in meta */
+
+/* Appends the value of KEY_MANIFEST. */
+int store_frame_manifest(const struct store *store, struct string *framed, struct error *error);
 /* Appends the value of KEY_STATE. */
 int store_frame_state(const struct store *store, struct string *framed, struct error *error);
 

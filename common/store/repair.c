@@ -1,28 +1,15 @@
 #include "common/store/repair.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "common/base/file.h"
 #include "common/store/environment.h"
 #include "common/store/internal.h"
 #include "common/store/pages.h"
 
-static int remove_mark(const struct store *store, struct error *error)
-{
-    char *mark = path_join(store->path, SEALED_FILE, error);
-    if (!mark)
-        return -1;
-    int result = unlink(mark) < 0 && errno != ENOENT ? error_system(error, "%s", mark) : 0;
-    free(mark);
-    return result;
-}
-
 int repair_begin(struct store *store, struct error *error)
 {
-    if (store_check_idle(store, error) < 0 || remove_mark(store, error) < 0)
+    if (store_check_idle(store, error) < 0 || store_unmark_sealed(store, error) < 0)
         return -1;
     store->writing = true;
     return 0;

@@ -47,6 +47,16 @@ int state_set(struct state *state, const char *name, const void *value, size_t s
     return 0;
 }
 
+void state_remove(struct state *state, const char *name)
+{
+    struct state_entry *entry = find(state, name);
+    if (!entry)
+        return;
+    free(entry->name);
+    free(entry->value);
+    *entry = state->entries[--state->count];
+}
+
 void state_free(struct state *state)
 {
     for (size_t i = 0; i < state->count; i++) {

@@ -30,6 +30,7 @@ struct state {
 /* NULL when there is none of that name; borrowed until the next state_set. */
 const void *state_get(const struct state *state, const char *name, size_t *size);
 int state_set(struct state *state, const char *name, const void *value, size_t size, struct error *error);
+void state_remove(struct state *state, const char *name);
 void state_free(struct state *state); /* a zeroed one is fine */
 
 /* Appends the dictionary's bytes. */

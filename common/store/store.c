@@ -15,9 +15,8 @@
 #include "common/store/pages.h"
 #include "common/store/target.h"
 
-#define KEY_VERSION  "version"
-#define KEY_MANIFEST "manifest"
-#define DATA_NEW     "data.mdb.new"
+#define KEY_VERSION "version"
+#define DATA_NEW    "data.mdb.new"
 
 /* ---- asking ---- */
 
@@ -421,17 +420,22 @@ static int put_state(struct store *store, MDB_txn *transaction, struct error *er
     return result;
 }
 
+int store_frame_manifest(const struct store *store, struct string *framed, struct error *error)
+{
+    char *text = json_text("manifest", store->manifest, JSON_COMPACT | JSON_REAL_PRECISION(17), error);
+    if (!text)
+        return -1;
+    meta_frame(KEY_MANIFEST, text, strlen(text), framed);
+    free(text);
+    return string_failed(framed, error) ? -1 : 0;
+}
+
 static int put_manifest(struct store *store, MDB_txn *transaction, struct error *error)
 {
     const uint32_t version = STORE_VERSION;
     struct string framed = {0};
-    char *text = json_text("manifest", store->manifest, JSON_COMPACT | JSON_REAL_PRECISION(17), error);
-    if (!text)
-        return -1;
-    meta_frame(KEY_MANIFEST, text, strlen(text), &framed);
-    free(text);
     int result = -1;
-    if (!string_failed(&framed, error) &&
+    if (store_frame_manifest(store, &framed, error) == 0 &&
         put_meta(transaction, store->meta, KEY_MANIFEST, framed.data, framed.length, error) == 0)
         result = put_meta(transaction, store->meta, KEY_VERSION, &version, sizeof version, error);
     string_free(&framed);

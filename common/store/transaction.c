@@ -1,7 +1,9 @@
 /* Writing: puts are gathered, then handed to LMDB in one synced transaction. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/file.h"
 #include "common/base/memory.h"
@@ -245,6 +247,16 @@ int store_mark_sealed(const struct store *store, struct error *error)
         return -1;
     int result = file_exists(marker) ? 0 : file_write(marker, text, sizeof text - 1, error);
     free(marker);
+    return result;
+}
+
+int store_unmark_sealed(const struct store *store, struct error *error)
+{
+    char *mark = path_join(store->path, SEALED_FILE, error);
+    if (!mark)
+        return -1;
+    int result = unlink(mark) < 0 && errno != ENOENT ? error_system(error, "%s", mark) : 0;
+    free(mark);
     return result;
 }
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "extract/order.h"
 #include "extract/pipeline.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
@@ -14,7 +15,8 @@ static const struct plan plan = {.jobs = 7, .encoders = 3};
 
 static struct sequence place(uint64_t index)
 {
-    return sequence_at(&(struct store_info){.shards = 1}, TRAIN, index);
+    const struct order order = {.count = {TRAIN, HELD_OUT}, .shards = 1};
+    return order_at(&order, index);
 }
 
 /* A store with tokens and no states. */

@@ -1,0 +1,63 @@
+#include "common/store/extend.h"
+
+#include <string.h>
+
+#include "common/store/internal.h"
+#include "common/store/manifest.h"
+
+static int shorten(struct store *store, const uint64_t sequences[SPLIT_COUNT], struct error *error)
+{
+    uint64_t counts[SPLIT_COUNT];
+    for (int tap = 0; tap < store->info.taps; tap++)
+        for (enum split split = 0; split < SPLIT_COUNT; split++)
+            if (store_progress(store, tap, split) > sequences[split] &&
+                store_set_progress(store, tap, split, sequences[split], error) < 0)
+                return -1;
+    for (enum split split = 0; split < SPLIT_COUNT; split++) {
+        const uint64_t there = store_sequences(store, split);
+        counts[split] = sequences[split] < there ? sequences[split] : there;
+    }
+    return state_set(&store->state, STATE_SEQUENCES, counts, sizeof counts, error);
+}
+
+/* The parts of a manifest that the store itself goes by. */
+static int check_kept(const struct store *store, const json_t *manifest, struct error *error)
+{
+    static const char *const kept[] = {"model", "rows", "taps", "shard"};
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+        const json_t *old = json_object_get(store->manifest, kept[i]),
+                     *new = json_object_get(manifest, kept[i]);
+        if (old != new && !json_equal(old, new))
+            return error_set(error, "%s: cannot go on with another \"%s\"", store->path, kept[i]);
+    }
+    return 0;
+}
+
+static int put_manifest(struct store *store, struct error *error)
+{
+    struct string framed = {0};
+    int result = store_frame_manifest(store, &framed, error);
+    if (result == 0)
+        result = store_put(store, store->meta, KEY_MANIFEST, strlen(KEY_MANIFEST), framed.data, framed.length,
+                           NULL, 0, error);
+    string_free(&framed);
+    return result;
+}
+
+int extend_begin(struct store *store, const json_t *manifest, const uint64_t sequences[SPLIT_COUNT],
+                 struct error *error)
+{
+    if (store_check_idle(store, error) < 0 || check_kept(store, manifest, error) < 0 ||
+        store_unmark_sealed(store, error) < 0)
+        return -1;
+    store->writing = true;
+    state_remove(&store->state, STATE_SEALED);
+    json_decref(store->manifest);
+    store->manifest = json_deep_copy(manifest);
+    if (!store->manifest || put_manifest(store, error) < 0 || shorten(store, sequences, error) < 0) {
+        store->failed = true; /* what is in memory is no longer what is on disk */
+        store_drop_puts(store);
+        return -1;
+    }
+    return 0;
+}

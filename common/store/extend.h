@@ -1,0 +1,13 @@
+/* extend.h: lets a store go on that may be finished, with another manifest: its corpus has grown. */
+#ifndef OFFRAMP_STORE_EXTEND_H
+#define OFFRAMP_STORE_EXTEND_H
+
+#include "common/store/store.h"
+
+/* Begins a transaction in which the store is no longer sealed, has `manifest`, whose model, rows, taps and
+ * shard must be the old one's, and only the first `sequences` of each split: behind them, tokens and records
+ * are put again. A store that lacks the transaction is as it was. */
+int extend_begin(struct store *store, const json_t *manifest, const uint64_t sequences[SPLIT_COUNT],
+                 struct error *error);
+
+#endif
