@@ -166,7 +166,11 @@ static int open_inputs(struct extraction *extraction, struct error *error)
     if (choose_codecs(extraction, error) < 0 || open_tokenizer(extraction, error) < 0 ||
         choose_end(extraction, error) < 0)
         return -1;
-    return backend_open(options->device, &wanted, &extraction->backend, error);
+    if (backend_open(options->device, &wanted, &extraction->backend, error) < 0)
+        return -1;
+    if (backend_warning(extraction->backend))
+        fprintf(stderr, "extract: warning: %s\n", backend_warning(extraction->backend));
+    return 0;
 }
 
 /* ---- the store ---- */

@@ -63,6 +63,11 @@ const char *backend_name(const struct backend *backend)
     return backend->name;
 }
 
+const char *backend_warning(const struct backend *backend)
+{
+    return backend->warning;
+}
+
 const char *backend_identity(const struct backend *backend)
 {
     return backend->identity;

@@ -59,11 +59,12 @@ struct backend_table {
 };
 
 /* Every backend's objects begin with these; the backend's own fields follow. A backend sets identity,
- * data and a weight's bytes; the other fields are set for it when its function has returned. */
+ * warning, data and a weight's bytes; the other fields are set for it when its function has returned. */
 struct backend {
     const struct backend_table *table;
     const char *name;
     char identity[160];
+    const char *warning; /* or NULL */
     struct backend_options options; /* threads resolved */
 };
 

@@ -77,6 +77,8 @@ const char *const *math_names(void);
 /* What the bytes of a result depend on: backend, instruction set, math mode, library versions, for
  * instance "cpu avx512 f32 onednn-2.6.3". Lives as long as the backend. */
 const char *backend_identity(const struct backend *backend);
+/* What its user should know before a long run, one line; NULL: nothing. Lives as long as the backend. */
+const char *backend_warning(const struct backend *backend);
 
 int queue_create(struct backend *backend, struct queue **queue, struct error *error);
 void queue_destroy(struct queue *queue); /* NULL is fine */

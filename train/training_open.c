@@ -1,4 +1,5 @@
 /* training_open.c: what a run is made of, and whether it may go on. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -135,6 +136,8 @@ static int open_device(struct training *training, struct error *error)
         fix_math(training, error) < 0 || note_numerics(training, error) < 0 ||
         array_alloc(&taps, sweep->trials, error) < 0)
         return -1;
+    if (backend_warning(training->backend))
+        fprintf(stderr, "train: warning: %s\n", backend_warning(training->backend));
     for (int i = 0; i < sweep->trials; i++) {
         taps[i] = sweep->trial[i].spec.tap;
         teach |= trial_measuring(&sweep->trial[i]);

@@ -36,7 +36,6 @@ static int device_open(const struct backend_options *options, struct backend **r
 {
     struct cpu_backend *backend = memory_alloc(1, sizeof *backend, error);
     char onednn[96];
-    bool has_bf16;
     *result = NULL;
     if (!backend)
         return -1;
@@ -50,8 +49,11 @@ static int device_open(const struct backend_options *options, struct backend **r
     backend->base.options.threads = pool_threads(backend->pool);
     if (product_cache_create(pool_threads(backend->pool), &backend->products, error) < 0)
         goto fail;
-    product_describe(backend->products, onednn, sizeof onednn, &has_bf16);
-    if (backend->bf16 && !has_bf16) {
+    product_describe(onednn, sizeof onednn);
+    const enum bf16_products bf16 = product_bf16(backend->products);
+    if (backend->bf16 && bf16 == BF16_EMULATED)
+        backend->base.warning = "this CPU has no instructions for bf16 products: --math f32 is faster on it";
+    if (backend->bf16 && bf16 == BF16_NONE) {
         error_set(error, "this CPU has no bf16 products (%s; they need AVX-512); use --math f32", onednn);
         goto fail;
     }

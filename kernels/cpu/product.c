@@ -377,12 +377,22 @@ static const char *isa_name(void)
     return "generic";
 }
 
-void product_describe(struct product_cache *cache, char *text, size_t size, bool *bf16)
+void product_describe(char *text, size_t size)
 {
     const dnnl_version_t *version = dnnl_version();
-    dnnl_memory_desc_t layout;
     snprintf(text, size, "onednn-%d.%d.%d %s", version->major, version->minor, version->patch, isa_name());
-    *bf16 = packed_layout(cache->engine, 64, 64, true, &layout) == dnnl_success;
+}
+
+enum bf16_products product_bf16(struct product_cache *cache)
+{
+    dnnl_memory_desc_t layout;
+    if (packed_layout(cache->engine, 64, 64, true, &layout) != dnnl_success)
+        return BF16_NONE;
+#ifdef __x86_64__
+    if ((dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx512_core_bf16) != dnnl_cpu_isa_avx512_core_bf16)
+        return BF16_EMULATED;
+#endif
+    return BF16_NATIVE;
 }
 
 int product_vector_level(void)

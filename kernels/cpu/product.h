@@ -63,8 +63,15 @@ void right_destroy(struct product_right *right);
 int right_pack(struct product_cache *cache, const struct product_right *right, int worker, const float *source,
                int64_t inner_stride, int64_t col_stride);
 
-/* "onednn-2.6.3 avx512_core_bf16" into text; true in *bf16 when oneDNN has bf16 products here. */
-void product_describe(struct product_cache *cache, char *text, size_t size, bool *bf16);
+enum bf16_products {
+    BF16_NONE,
+    BF16_EMULATED, /* by f32 instructions: slower than f32 products */
+    BF16_NATIVE
+};
+
+/* "onednn-2.6.3 avx512_core_bf16" into text. */
+void product_describe(char *text, size_t size);
+enum bf16_products product_bf16(struct product_cache *cache);
 
 /* oneDNN's instruction set as it may be limited by ONEDNN_MAX_CPU_ISA: 2 avx512, 1 avx2, 0 less. */
 int product_vector_level(void);

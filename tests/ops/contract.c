@@ -435,6 +435,9 @@ TEST(devices)
     REQUIRE_OK(backend_open("auto", &all, &backend, &error));
     CHECK_TEXT(backend_identity(backend), backend_name(backend));
     backend_close(backend);
+    REQUIRE_OK(backend_open("cpu", &one, &backend, &error));
+    CHECK(backend_warning(backend) == NULL);
+    backend_close(backend);
     backend_close(NULL);
 }
 
