@@ -8,6 +8,7 @@
 #include "common/base/memory.h"
 #include "common/base/pool.h"
 #include "common/base/random.h"
+#include "train/ahead.h"
 
 /* One is with the reader of the feed, one being filled, one ready. */
 #define BATCHES 3
@@ -27,6 +28,7 @@ struct feed {
     struct slot *given; /* to the reader */
     struct channel *empty, *full;
     struct stage reading; /* the reader's waiting time */
+    struct ahead *ahead;
     struct pool *pool;
     struct shards_reader **reader; /* [threads] */
     int32_t *ids; /* [threads, rows + 1] */
@@ -117,6 +119,7 @@ static void *fill_batches(void *context)
         pool_run(feed->pool, batch->sequences * piece_count(&feed->plan), fill_piece,
                  &(struct fill){feed, slot});
         place += (uint64_t)batch->sequences;
+        ahead_move(feed->ahead, place);
         if (!channel_send(feed->full, slot, NULL))
             return NULL;
     }
@@ -173,6 +176,22 @@ static int open_readers(struct feed *feed, int threads, struct error *error)
     return 0;
 }
 
+/* What pieces are made of. */
+static int open_ahead(struct feed *feed, struct error *error)
+{
+    int *columns, count = 0;
+    if (array_alloc(&columns, piece_count(&feed->plan), error) < 0)
+        return -1;
+    columns[count++] = STORE_TOKENS;
+    for (int t = 0; t < feed->plan.taps; t++)
+        columns[count++] = feed->place[t];
+    if (count < piece_count(&feed->plan))
+        columns[count++] = store_find_target(shards_info(feed->stores->shards));
+    int result = ahead_open(feed->stores, &feed->plan, columns, count, &feed->ahead, error);
+    free(columns);
+    return result;
+}
+
 static int start(struct feed *feed, struct error *error)
 {
     if (channel_create(BATCHES, &feed->empty, error) < 0 || channel_create(BATCHES, &feed->full, error) < 0)
@@ -197,7 +216,7 @@ int feed_open(const struct stores *stores, const struct feed_plan *plan, int thr
     pthread_mutex_init(&opened->lock, NULL);
     if (pool_create(threads, &opened->pool, error) < 0 || find_taps(opened, error) < 0 ||
         allocate_slots(opened, error) < 0 || open_readers(opened, pool_threads(opened->pool), error) < 0 ||
-        start(opened, error) < 0) {
+        open_ahead(opened, error) < 0 || start(opened, error) < 0) {
         feed_close(opened);
         return -1;
     }
@@ -235,6 +254,7 @@ void feed_close(struct feed *feed)
         channel_cancel(feed->full, NULL);
         pthread_join(feed->thread, NULL);
     }
+    ahead_close(feed->ahead);
     channel_destroy(feed->empty);
     channel_destroy(feed->full);
     if (feed->reader) {

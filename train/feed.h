@@ -3,7 +3,7 @@
  * A stream is an endless line of places; place p of the training split is a sequence that depends on
  * (seed, p) only, every pass over the split another shuffle. A batch is `sequences` neighbouring
  * places. One thread fills batches ahead of the reader, decoding in a pool of its own; what is in a
- * batch does not depend on the threads.
+ * batch does not depend on the threads. Before that the records are read from disk (ahead.h).
  *
  *     feed_open(&stores, &plan, threads, &feed, error);
  *     while (feed_next(feed, &batch, error) == 0 && batch) ...   // states of all taps, labels

@@ -1,5 +1,7 @@
 #include <inttypes.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "common/base/memory.h"
 #include "common/store/environment.h"
@@ -61,6 +63,19 @@ int reader_record(struct reader *reader, int tap, struct sequence sequence, cons
     *bytes = value.mv_data;
     *size = value.mv_size;
     return 0;
+}
+
+size_t reader_ahead(struct reader *reader, int tap, struct sequence sequence)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    struct error ignored;
+    const void *record;
+    size_t size;
+    if (reader_record(reader, tap, sequence, &record, &size, &ignored) < 0)
+        return 0;
+    const uintptr_t from = (uintptr_t)record / page * page;
+    madvise((void *)from, (uintptr_t)record + size - from, MADV_WILLNEED);
+    return size;
 }
 
 static int check_target(struct reader *reader, struct sequence sequence, const void *value, size_t size,

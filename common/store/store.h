@@ -193,6 +193,8 @@ int reader_tokens(struct reader *reader, struct sequence sequence, int32_t *ids,
  * closed; not checked. */
 int reader_record(struct reader *reader, int tap, struct sequence sequence, const void **record, size_t *size,
                   struct error *error);
+/* Has the system read a record from disk, without waiting for it. Returns its bytes; 0: there is none. */
+size_t reader_ahead(struct reader *reader, int tap, struct sequence sequence);
 /* Checked and decoded: states [rows, cols] f32; of the target its u (see reader_target). */
 int reader_states(struct reader *reader, int tap, struct sequence sequence, float *states, struct error *error);
 

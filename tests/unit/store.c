@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -581,6 +582,75 @@ TEST(store_manifest_compare)
     CHECK_TEXT(error.text, "\"seed\" differs: the store has none, this command wants 1");
     json_decref(stored);
     json_decref(wanted);
+}
+
+/* Pages of [from, from + size) that the system has in memory. */
+static size_t cached_pages(const void *from, size_t size)
+{
+    static unsigned char in_memory[4096];
+    const uintptr_t page = (uintptr_t)from / 4096 * 4096;
+    const size_t pages = ((uintptr_t)from + size - page + 4095) / 4096;
+    size_t count = 0;
+    if (pages > sizeof in_memory || mincore((void *)page, pages * 4096, in_memory) < 0)
+        return 0;
+    for (size_t i = 0; i < pages; i++)
+        count += in_memory[i] & 1;
+    return count;
+}
+
+TEST(store_reads_ahead)
+{
+    enum { ROWS = 256, COLS = 1024, LAST = 5 };
+    static float states[ROWS * COLS];
+    static int32_t ids[ROWS + 1];
+    struct error error;
+    struct store *store;
+    struct reader *reader;
+    struct codec_worker *worker;
+    const struct coder *coder;
+    unsigned char *record = NULL;
+    size_t capacity = 0, size;
+    const void *bytes;
+    char data[sizeof path + 16];
+    json_t *manifest = json_pack("{s:{s:i, s:i, s:i}, s:i, s:[{s:s, s:s}]}", "model", "layers", 2, "hidden",
+                                 COLS, "vocab", 8, "rows", ROWS, "taps", "name", "1", "codec", "raw");
+    new_path();
+    snprintf(data, sizeof data, "%s/data.mdb", path);
+    REQUIRE_OK(store_create(path, manifest, &store, &error));
+    json_decref(manifest);
+    REQUIRE_OK(codec_worker_create(&worker, &error));
+    REQUIRE_OK(store_coder(store, 0, &coder, &error));
+    REQUIRE_OK(store_begin(store, &error));
+    for (uint64_t i = 0; i <= LAST; i++) {
+        const struct sequence sequence = {SPLIT_TRAIN, i};
+        REQUIRE_OK(store_put_tokens(store, SPLIT_TRAIN, ids, NULL, 0, &error));
+        REQUIRE_OK(record_encode(worker, coder, (struct tap){1, false}, sequence, states, ROWS, &record,
+                                 &capacity, &size, NULL, &error));
+        REQUIRE_OK(store_put_record(store, 0, sequence, record, size, &error));
+    }
+    REQUIRE_OK(store_commit(store, &error));
+    store_close(store);
+    codec_worker_destroy(worker);
+    free(record);
+
+    REQUIRE_OK(store_open(path, STORE_READ, &store, &error));
+    REQUIRE_OK(reader_open(store, &reader, &error));
+    CHECK(reader_ahead(reader, 0, (struct sequence){SPLIT_TRAIN, LAST + 1}) == 0);
+    REQUIRE_OK(reader_record(reader, 0, (struct sequence){SPLIT_TRAIN, 2}, &bytes, &size, &error));
+    int file = open(data, O_RDONLY);
+    REQUIRE(file >= 0);
+    posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+    close(file);
+    if (cached_pages(bytes, size) > size / 4096 / 2) {
+        test_skip("this file system keeps files in memory");
+    } else {
+        CHECK(reader_ahead(reader, 0, (struct sequence){SPLIT_TRAIN, 2}) == size);
+        for (int i = 0; i < 500 && cached_pages(bytes, size) < size / 4096; i++)
+            usleep(10000);
+        CHECK(cached_pages(bytes, size) >= size / 4096);
+    }
+    reader_close(reader);
+    store_close(store);
 }
 
 /* Bytes of mapped files in this process's memory. */

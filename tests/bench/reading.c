@@ -1,0 +1,216 @@
+/* reading: a pass of train's feed over a store, in shuffled order, against pread of the same bytes of the same
+ * file in the same order by as many threads into a buffer of their own: `reading [SEQUENCES [ROUNDS]]`. Warm:
+ * the file is in the system's cache; cold: it was dropped before each pass. All take turns; medians. */
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "common/base/cli.h"
+#include "common/base/clock.h"
+#include "common/base/pool.h"
+#include "tests/train_fixture.h"
+#include "train/feed.h"
+
+enum { ROUNDS_MAX = 50, BATCH = 4, PAGE = 4096 };
+
+struct place {
+    off_t offset;
+    size_t size;
+};
+
+struct bench {
+    const char *folder;
+    char data[4200];
+    int count; /* sequences */
+    struct place *places; /* [count] of their records, in the order of reading */
+    size_t bytes, largest;
+    int threads;
+    struct pool *pool;
+    char **buffer; /* [threads][largest] */
+    int file;
+};
+
+static const struct tap final = {2, false};
+
+static struct feed_plan make_plan(const struct bench *bench)
+{
+    return (struct feed_plan){.split = SPLIT_TRAIN,
+                              .shuffled = true,
+                              .seed = 1,
+                              .tap = &final,
+                              .taps = 1,
+                              .sequences = BATCH,
+                              .end = (uint64_t)bench->count};
+}
+
+/* A large value of LMDB's lies in pages of its own, the first of which begins with its number in the file. */
+static struct place place_of(const void *record, size_t size)
+{
+    const char *page = (const char *)record - (uintptr_t)record % PAGE;
+    uint64_t number;
+    memcpy(&number, page, sizeof number);
+    return (struct place){(off_t)(number * PAGE + (uintptr_t)record % PAGE), size};
+}
+
+static int find_places(struct bench *bench, struct error *error)
+{
+    const struct feed_plan plan = make_plan(bench);
+    struct store *store;
+    struct reader *reader = NULL;
+    if (store_open(bench->folder, STORE_READ, &store, error) < 0)
+        return -1;
+    int result = reader_open(store, &reader, error);
+    for (int i = 0; i < bench->count && result == 0; i++) {
+        const struct sequence sequence = {SPLIT_TRAIN,
+                                          feed_sequence(&plan, (uint64_t)bench->count, (uint64_t)i)};
+        const void *record;
+        size_t size;
+        result = reader_record(reader, 0, sequence, &record, &size, error);
+        if (result < 0)
+            break;
+        bench->places[i] = place_of(record, size);
+        bench->bytes += size;
+        bench->largest = size > bench->largest ? size : bench->largest;
+    }
+    reader_close(reader);
+    store_close(store);
+    return result;
+}
+
+static void forget(const struct bench *bench)
+{
+    fdatasync(bench->file);
+    posix_fadvise(bench->file, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+static int read_feed(struct bench *bench, double *seconds, struct error *error)
+{
+    const struct feed_plan plan = make_plan(bench);
+    const struct feed_batch *batch;
+    struct stores stores;
+    struct feed *feed;
+    if (stores_open(&bench->folder, 1, &stores, error) < 0)
+        return -1;
+    const double started = clock_seconds();
+    int result = feed_open(&stores, &plan, bench->threads, &feed, error);
+    while (result == 0 && (result = feed_next(feed, &batch, error)) == 0 && batch)
+        ;
+    *seconds = clock_seconds() - started;
+    feed_close(feed);
+    stores_close(&stores);
+    return result;
+}
+
+static void read_piece(void *context, int piece, int worker)
+{
+    const struct bench *bench = context;
+    const struct place *place = &bench->places[piece];
+    if (pread(bench->file, bench->buffer[worker], place->size, place->offset) != (ssize_t)place->size)
+        perror("pread");
+}
+
+static double read_plain(struct bench *bench)
+{
+    const double started = clock_seconds();
+    pool_run(bench->pool, bench->count, read_piece, bench);
+    return clock_seconds() - started;
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static int measure(struct bench *bench, const char *codec, int rounds, struct error *error)
+{
+    double seconds[2][2][ROUNDS_MAX]; /* [cold][plain] */
+    for (int round = 0; round < rounds; round++)
+        for (int cold = 0; cold < 2; cold++)
+            for (int plain = 0; plain < 2; plain++) {
+                double *result = &seconds[cold][plain][round];
+                if (cold)
+                    forget(bench);
+                else
+                    read_plain(bench);
+                if (plain)
+                    *result = read_plain(bench);
+                else if (read_feed(bench, result, error) < 0)
+                    return -1;
+            }
+    for (int cold = 0; cold < 2; cold++) {
+        double rate[2];
+        for (int plain = 0; plain < 2; plain++) {
+            qsort(seconds[cold][plain], (size_t)rounds, sizeof(double), compare_numbers);
+            rate[plain] = (double)bench->bytes / seconds[cold][plain][rounds / 2] / 1e9;
+        }
+        printf("  %-10s %-5s %10.2f %10.2f %8.2f\n", codec, cold ? "cold" : "warm", rate[0], rate[1],
+               rate[0] / rate[1]);
+    }
+    return 0;
+}
+
+static int open_bench(struct bench *bench, const char *codec, struct error *error)
+{
+    const struct train_fixture fixture = {.layers = 2,
+                                          .hidden = 576,
+                                          .intermediate = 64,
+                                          .vocab = 64,
+                                          .rows = 512,
+                                          .train = bench->count,
+                                          .held_out = 1,
+                                          .taps = "final",
+                                          .codec = codec,
+                                          .seed = 1};
+    snprintf(bench->data, sizeof bench->data, "%s/data.mdb", bench->folder);
+    if (train_fixture_create(&fixture, bench->folder, error) < 0 ||
+        array_alloc(&bench->places, bench->count, error) < 0 || find_places(bench, error) < 0 ||
+        pool_create(bench->threads, &bench->pool, error) < 0 ||
+        array_alloc(&bench->buffer, bench->threads, error) < 0)
+        return -1;
+    for (int i = 0; i < bench->threads; i++)
+        if (array_alloc(&bench->buffer[i], bench->largest, error) < 0)
+            return -1;
+    bench->file = open(bench->data, O_RDONLY);
+    return bench->file < 0 ? error_system(error, "%s", bench->data) : 0;
+}
+
+static void close_bench(struct bench *bench)
+{
+    char command[4200];
+    if (bench->file >= 0)
+        close(bench->file);
+    for (int i = 0; bench->buffer && i < bench->threads; i++)
+        free(bench->buffer[i]);
+    free(bench->buffer);
+    free(bench->places);
+    pool_destroy(bench->pool);
+    snprintf(command, sizeof command, "rm -rf '%s'", bench->folder);
+    if (system(command) != 0)
+        fprintf(stderr, "reading: %s is left\n", bench->folder);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const codecs[] = {"raw", "lossless"};
+    const int count = argc > 1 ? atoi(argv[1]) : 400, rounds = argc > 2 ? atoi(argv[2]) : 5;
+    char folder[] = "/var/tmp/offramp-reading-XXXXXX"; /* on a disk, where /tmp may be memory */
+    struct error error;
+    int result = count < BATCH || rounds < 1 || rounds > ROUNDS_MAX
+                     ? error_set(&error, "usage: reading [SEQUENCES [ROUNDS]]")
+                     : 0;
+    printf("reading: %d records of 512 x 576 in shuffled order, GB/s of stored bytes, median of %d\n", count,
+           rounds);
+    printf("  %-10s %-5s %10s %10s %8s\n", "codec", "cache", "feed", "pread", "ratio");
+    for (int c = 0; c < 2 && result == 0; c++) {
+        struct bench bench = {.count = count, .threads = processor_count(), .file = -1};
+        bench.folder = mkdtemp(folder);
+        result = bench.folder ? open_bench(&bench, codecs[c], &error) : error_system(&error, "%s", folder);
+        if (result == 0)
+            result = measure(&bench, codecs[c], rounds, &error);
+        close_bench(&bench);
+        memcpy(folder + sizeof folder - 7, "XXXXXX", 6);
+    }
+    if (result < 0)
+        fprintf(stderr, "reading: %s\n", error.text);
+    return result < 0 ? EXIT_FAILED : EXIT_DONE;
+}
