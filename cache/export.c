@@ -37,6 +37,8 @@ struct export
     enum dtype type; /* of the states in the file */
     int32_t *ids; /* [rows + 1] */
     float *states; /* [rows, hidden] */
+    struct target_row *values; /* [rows], of the target */
+    int member; /* of a target_row, that is written */
     struct progress progress;
     uint64_t done;
 };
@@ -99,11 +101,17 @@ static int check_space(const struct export *export, struct error *error)
     return 0;
 }
 
+/* Members of struct target_row, in its order. */
+enum { MEMBERS = 4 };
+static char *const member_names[MEMBERS] = {"top", "probability", "entropy", "loss"};
+_Static_assert(sizeof(struct target_row) == MEMBERS * sizeof(float), "four bytes each");
+
 static int create_file(struct export *export, struct error *error)
 {
     const struct store_info *info = shards_info(export->shards);
+    const bool target = export->tap == store_find_target(info);
     const int64_t count = (int64_t)sequences_in_all(export);
-    const struct tensor tensors[] = {
+    struct tensor tensors[3 + MEMBERS] = {
         {.name = (char[]){"tokens"}, .type = DTYPE_I32, .dims = 2, .shape = {count, info->rows + 1}},
         {.name = (char[]){"split"}, .type = DTYPE_I32, .dims = 1, .shape = {count}},
         {.name = (char[]){"states"},
@@ -111,8 +119,13 @@ static int create_file(struct export *export, struct error *error)
          .dims = 3,
          .shape = {count, info->rows, info->hidden}},
     };
+    for (int i = 0; i < MEMBERS; i++)
+        tensors[3 + i] = (struct tensor){.name = member_names[i],
+                                         .type = i == 0 ? DTYPE_I32 : DTYPE_F32,
+                                         .dims = 2,
+                                         .shape = {count, info->rows}};
     if (export->command->npy)
-        return npy_create(export->command->out, tensors, sizeof tensors / sizeof *tensors, &export->npy, error);
+        return npy_create(export->command->out, tensors, target ? 3 + MEMBERS : 3, &export->npy, error);
     char name[TAP_NAME_SIZE];
     const json_t *model = json_object_get(shards_manifest(export->shards), "model");
     const char *fingerprint = json_string_value(json_object_get(model, "fingerprint"));
@@ -120,7 +133,7 @@ static int create_file(struct export *export, struct error *error)
     json_t *metadata =
         json_pack("{s:s, s:s, s:s, s:s, s:s*}", "format", "pt", "made_by", "offramp cache export", "tap", name,
                   "codec", info->codec[export->tap].name, "model", fingerprint);
-    int result = metadata ? safetensors_create(export->command->out, tensors, sizeof tensors / sizeof *tensors,
+    int result = metadata ? safetensors_create(export->command->out, tensors, target ? 3 + MEMBERS : 3,
                                                metadata, &export->writer, error)
                           : error_set(error, "out of memory for the file's metadata");
     json_decref(metadata);
@@ -174,6 +187,19 @@ static int write_states(struct export *export, struct sequence sequence, struct 
     return write_bytes(export, export->states, values * (export->type == DTYPE_F32 ? 4 : 2), error);
 }
 
+/* One member of the target's rows. */
+static int write_member(struct export *export, struct sequence sequence, struct error *error)
+{
+    const size_t rows = (size_t)shards_info(export->shards)->rows;
+    uint32_t *words = (uint32_t *)export->ids; /* as long, and free now */
+    if (shards_reader_target(export->reader, sequence, export->values, NULL, error) < 0)
+        return -1;
+    for (size_t r = 0; r < rows; r++)
+        memcpy(&words[r], (const char *)&export->values[r] + (size_t) export->member * sizeof *words,
+               sizeof *words);
+    return write_bytes(export, words, rows * sizeof *words, error);
+}
+
 static int write_all(struct export *export, write_sequence *write, struct error *error)
 {
     for (enum split split = 0; split < SPLIT_COUNT; split++)
@@ -183,6 +209,16 @@ static int write_all(struct export *export, write_sequence *write, struct error 
             if (write(export, (struct sequence){split, i}, error) < 0)
                 return -1;
         }
+    return 0;
+}
+
+static int write_members(struct export *export, struct error *error)
+{
+    if (export->tap != store_find_target(shards_info(export->shards)))
+        return 0;
+    for (export->member = 0; export->member < MEMBERS; export->member++)
+        if (write_all(export, write_member, error) < 0)
+            return -1;
     return 0;
 }
 
@@ -199,6 +235,7 @@ static int open_store(struct export *export, struct error *error)
         (export->tap = shards_find_tap(export->shards, tap, error)) < 0 ||
         shards_reader_open(export->shards, &export->reader, error) < 0 ||
         array_alloc(&export->ids, info->rows + 1, error) < 0 ||
+        array_alloc(&export->values, info->rows, error) < 0 ||
         array_alloc(&export->states, (size_t)info->rows * (size_t)info->hidden, error) < 0)
         return -1;
     export->type = command->npy ? DTYPE_F32 : info->codec[export->tap].codec->type; /* NumPy has no bf16 */
@@ -215,8 +252,9 @@ static int run(const struct export_command *command, struct error *error)
     if (open_store(&export, error) < 0 || check_space(&export, error) < 0 || create_file(&export, error) < 0)
         goto done;
     progress_start(&export.progress, "export", "sequences", sequences_in_all(&export));
-    if (write_all(&export, write_tokens, error) == 0 && write_all(&export, write_split, error) == 0)
-        result = write_all(&export, write_states, error);
+    if (write_all(&export, write_tokens, error) == 0 && write_all(&export, write_split, error) == 0 &&
+        write_all(&export, write_states, error) == 0)
+        result = write_members(&export, error);
     progress_finish(&export.progress);
     if (result == 0)
         result = finish_file(&export, error);
@@ -230,13 +268,15 @@ done:
     shards_close(export.shards);
     free(export.ids);
     free(export.states);
+    free(export.values);
     return result;
 }
 
 int cache_export(int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"tap", OPTION_TAP, "NAME", 0, "The tap whose states are written, such as 12, 12.mid, final", 0},
+        {"tap", OPTION_TAP, "NAME", 0, "The tap whose states are written, such as 12, 12.mid, final; or target",
+         0},
         {"out", OPTION_OUT, "FILE", 0, "The file to write; of npy the folder", 0},
         {"format", OPTION_FORMAT, "NAME", 0, "safetensors, or npy: NumPy files (safetensors)", 0},
         {"split", OPTION_SPLIT, "NAME", 0, "train, held-out or all (all)", 0},
@@ -250,7 +290,10 @@ int cache_export(int argc, char **argv)
             "\vThe file has the tensors \"tokens\" I32 [N, T + 1] (the last column is the label of the last "
             "row), \"split\" I32 [N] (0 train, 1 held-out) and \"states\" [N, T, hidden], F32 from raw:f32 and "
             "BF16 from other codecs, or as NumPy files F32; train sequences come first. Shards are given "
-            "together.",
+            "together. For the target \"states\" are the sums of the output weight's rows by the full model's "
+            "probabilities, and \"top\" I32, \"probability\", \"entropy\" and \"loss\" F32 [N, T] its "
+            "likeliest "
+            "token, that token's probability, and nats.",
     };
     struct export_command command = {.wanted = {true, true}};
     struct error error;

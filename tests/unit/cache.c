@@ -173,6 +173,32 @@ static void check_export(const char *file, int tap, enum dtype type, uint64_t tr
     safetensors_close(tensors);
 }
 
+static void check_target_values(const char *file, uint64_t train, uint64_t held_out)
+{
+    struct error error;
+    struct safetensors *tensors;
+    REQUIRE_OK(safetensors_open(file, &tensors, &error));
+    const struct tensor *top = safetensors_find(tensors, "top"), *loss = safetensors_find(tensors, "loss");
+    const struct tensor *entropy = safetensors_find(tensors, "entropy");
+    const struct tensor *probability = safetensors_find(tensors, "probability");
+    REQUIRE(top && probability && entropy && loss && top->type == DTYPE_I32 && loss->type == DTYPE_F32);
+    CHECK(loss->dims == 2 && loss->shape[0] == (int64_t)(train + held_out) && loss->shape[1] == FIXTURE_ROWS);
+    for (uint64_t i = 0; i < train + held_out; i++) {
+        struct target_row expected[FIXTURE_ROWS];
+        fixture_values(i < train ? (struct sequence){SPLIT_TRAIN, i}
+                                 : (struct sequence){SPLIT_HELD_OUT, i - train},
+                       expected);
+        for (uint64_t r = 0; r < FIXTURE_ROWS; r++) {
+            const uint64_t at = i * FIXTURE_ROWS + r;
+            CHECK(((const int32_t *)top->data)[at] == expected[r].top);
+            CHECK(((const float *)probability->data)[at] == expected[r].probability);
+            CHECK(((const float *)entropy->data)[at] == expected[r].entropy);
+            CHECK(((const float *)loss->data)[at] == expected[r].loss);
+        }
+    }
+    safetensors_close(tensors);
+}
+
 TEST(cache_export_safetensors)
 {
     struct error error;
@@ -185,6 +211,9 @@ TEST(cache_export_safetensors)
     check_export(file, 2, DTYPE_F32, 9, 0);
     CHECK(cache("export %s --tap 4 --split held-out --out %s/../states.safetensors") == 0);
     check_export(file, 2, DTYPE_F32, 0, 4);
+    CHECK(cache("export %s --tap target --out %s/../states.safetensors") == 0);
+    check_export(file, 3, DTYPE_BF16, 9, 4);
+    check_target_values(file, 9, 4);
     CHECK(cache("export %s --tap 3 --out %s/../none.safetensors") == 1);
     CHECK_TEXT(output, "there is no tap 3; the store has 2.mid, 2, final");
     CHECK(cache("export %s --tap 2 --out %s/none/none.safetensors") == 1);
