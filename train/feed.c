@@ -232,10 +232,9 @@ int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *
     feed->given = channel_receive(feed->full, &feed->reading);
     if (!feed->given)
         return 0;
-    if (feed->given->failed) {
-        *error = feed->given->error;
-        return -1;
-    }
+    if (feed->given->failed)
+        return error_set(error, "%s (\"cache verify\" finds all that is damaged, \"cache repair\" mends it)",
+                         feed->given->error.text);
     *batch = &feed->given->batch;
     return 0;
 }

@@ -27,7 +27,7 @@ static const char style[] =
     "main{max-width:1120px;margin:0 auto;padding:28px 24px 48px}\n"
     "h1{font-size:26px;margin:0 0 2px}h2{font-size:18px;margin:34px 0 10px}\n"
     "p{margin:6px 0;max-width:110ch}.quiet{color:#5d6876}\n"
-    ".cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(165px,1fr));gap:12px;margin:18px 0}\n"
+    ".cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:12px;margin:18px 0}\n"
     ".card{background:#fff;border:1px solid #e3e6ea;border-radius:8px;padding:10px 14px}\n"
     ".card b{display:block;font-size:20px;font-weight:600}.card span{color:#5d6876;font-size:13px}\n"
     ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(430px,100%),1fr));gap:16px}\n"
@@ -41,6 +41,7 @@ static const char style[] =
     ".swatch{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:8px}\n"
     ".bar{display:block;height:8px;border-radius:2px;background:#2f6db3}\n"
     ".rail{display:inline-block;width:90px;margin-right:8px;background:#edeff2;border-radius:2px}\n"
+    ".share{display:inline-block;width:58px}\n"
     ".stack{display:flex;width:150px;height:12px;border-radius:3px;overflow:hidden;background:#e3e6ea}\n"
     ".legend{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px;color:#3b4552;margin:6px 4px 2px}\n"
     ".verdict{background:#fff6e0;border:1px solid #ecd8a0;border-radius:8px;padding:8px 14px;margin:12px 0}\n"
@@ -123,7 +124,7 @@ static void write_row(struct string *out, const struct leaderboard_row *row, int
         const struct evaluation *result = &row->last->held_out;
         string_print(out,
                      "<td>%.4f</td><td>%.4f</td><td><span class=\"rail\"><span class=\"bar\" "
-                     "style=\"width:%.0fpx\"></span></span>%.1f %%</td></tr>\n",
+                     "style=\"width:%.0fpx\"></span></span><span class=\"share\">%.1f %%</span></td></tr>\n",
                      result->loss, result->kl, 90 * result->agreement, 100 * result->agreement);
     } else {
         string_print(out, "<td colspan=\"3\" class=\"text\">%s after step %" PRId64 "%s", row->status,
@@ -321,9 +322,14 @@ static void write_depth(struct string *out, const struct stores *stores, const s
     string_print(out, "</div>\n<div class=\"legend\">");
     static const char *const kinds[] = {"norm", "affine", "mlp"};
     static const int places[] = {1, 0, 2};
-    for (int k = 0; k < 3; k++)
-        string_print(out, "<span><span class=\"swatch\" style=\"background:%s\"></span>%s</span>",
-                     colours[places[k]], kinds[k]);
+    for (int k = 0; k < 3; k++) {
+        bool there = false;
+        for (int i = 0; i < board->count; i++)
+            there = there || !strcmp(head_kind_name(board->row[i].config->spec.kind), kinds[k]);
+        if (there)
+            string_print(out, "<span><span class=\"swatch\" style=\"background:%s\"></span>%s</span>",
+                         colours[places[k]], kinds[k]);
+    }
     string_print(out, "<span>circles: distillation, diamonds: cross-entropy</span></div>\n");
 }
 

@@ -303,7 +303,8 @@ int sweep_resolve(struct sweep *sweep, const struct head_shape *shape, struct er
             return -1;
         for (int j = 0; j < i; j++) {
             if (!strcmp(sweep->trial[j].id, config->id))
-                return error_set(error, "%s: trial %s is given twice", sweep->name, config->id);
+                return error_set(error, "%s: trial %s is given twice: leave one out, or change a setting of it",
+                                 sweep->name, config->id);
         }
     }
     return 0;

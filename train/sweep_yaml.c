@@ -145,6 +145,8 @@ static int refuse_document(const char *name, const char *text, cyaml_err_t code,
         return refuse_key(name, text, complaint, error);
     if (code == CYAML_ERR_ALIAS)
         return error_set(error, "%s: line %d: aliases are not allowed here", name, line);
+    if (code == CYAML_ERR_SEQUENCE_ENTRIES_MIN)
+        return error_set(error, "%s: line %d: the list is empty", name, line);
     if (code == CYAML_ERR_OOM)
         return error_set(error, "%s: out of memory", name);
     if (sscanf(complaint->reason, "Expecting %31[^,], got event: %31s", expected, found) == 2)

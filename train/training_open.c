@@ -50,10 +50,13 @@ static int fix_facts(struct training *training, struct error *error)
     };
     int result = 0;
     for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
-        if (result == 0)
-            result = run_folder_fix(run, facts[i].name, facts[i].value, error);
-        else
+        if (result < 0) {
             json_decref(facts[i].value);
+            continue;
+        }
+        result = run_folder_fix(run, facts[i].name, facts[i].value, error);
+        if (result < 0 && strcmp(facts[i].name, "store") == 0)
+            error_prefix(error, "another store (its taps, codecs, text or numerics differ)");
     }
     return result;
 }

@@ -120,7 +120,7 @@ TEST(sweep_wrong_structure_has_its_line)
     check_refused("trials:\n  tap: 6\n", "line 2", "a list expected, not keys and values");
     check_refused("trials:\n  - 6\n", "line 2", "keys and values expected, not a single value");
     check_refused("seed: 1\ngrid: {tap: [}\n", "after line", "not YAML");
-    check_refused("grid:\n  tap: []\n  head: [norm]\n", "line 2", "entries");
+    check_refused("grid:\n  tap: []\n  head: [norm]\n", "line 2", "the list is empty");
     check_refused("seed: &a 1\npasses: *a\n", "line 2", "aliases");
     check_refused("seed: 1\n", "", "holds no trials");
     check_refused("", "", "");
