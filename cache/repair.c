@@ -136,7 +136,8 @@ static int find_damage(struct repair *repair, struct error *error)
                          "%s: the structure is damaged, not only records: nothing was changed; extract again "
                          "into another store",
                          repair->command->path);
-    qsort(repair->damaged, repair->count, sizeof *repair->damaged, compare_damaged);
+    if (repair->count > 0)
+        qsort(repair->damaged, repair->count, sizeof *repair->damaged, compare_damaged);
     return 0;
 }
 
