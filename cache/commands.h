@@ -9,6 +9,7 @@ int cache_info(int argc, char **argv);
 int cache_verify(int argc, char **argv);
 int cache_repair(int argc, char **argv);
 int cache_merge(int argc, char **argv);
+int cache_recode(int argc, char **argv);
 int cache_export(int argc, char **argv);
 
 /* Ends a command: flushes stdout; "NAME: reason" on stderr when that or `result` failed. */

@@ -14,6 +14,7 @@ static const struct {
                 {"verify", cache_verify},
                 {"repair", cache_repair},
                 {"merge", cache_merge},
+                {"recode", cache_recode},
                 {"export", cache_export}};
 
 struct call {
@@ -61,6 +62,7 @@ int main(int argc, char **argv)
                "  verify    read everything in it and name what is damaged\n"
                "  repair    compute damaged records again\n"
                "  merge     make one store of the shards of an extraction\n"
+               "  recode    write a store anew with other codecs\n"
                "  export    write the tokens and states of a tap to a file for other programs"
                "\v`cache COMMAND --help` says more.",
     };

@@ -11,6 +11,7 @@
 #include "common/base/memory.h"
 #include "common/base/pool.h"
 #include "common/base/progress.h"
+#include "common/pilot/pilot.h"
 #include "common/store/copy.h"
 #include "common/store/manifest.h"
 
@@ -34,6 +35,7 @@ struct hand {
     struct shards_reader *reader;
     struct codec_worker *worker;
     float *states; /* [rows, hidden] */
+    struct target_row *values; /* [rows] */
 };
 
 struct job {
@@ -99,6 +101,40 @@ static int open_new(struct job *job, struct error *error)
     return result;
 }
 
+/* The parameters of a tap's new codec, fitted to sequences spread over the first shard. */
+static int fit_tap(struct job *job, int tap, struct error *error)
+{
+    struct store *from = shards_store(job->from, 0);
+    const struct store_info *info = job->info;
+    const uint64_t rows = (uint64_t)info->rows, there = store_sequences(from, SPLIT_TRAIN);
+    const uint64_t wanted =
+        (pilot_tokens(shards_sequences(job->from, SPLIT_TRAIN) * rows, info->hidden) + rows - 1) / rows;
+    struct pilot pilot = {.store = from, .tap = tap, .sequences = wanted < there ? wanted : there};
+    struct string parameters = {0};
+    struct codec_setting setting;
+    struct backend *backend = NULL;
+    void *bytes;
+    size_t size;
+    double kl;
+    pilot.choice = &job->rewrite->codec[tap];
+    if (!pilot.choice->codec->fit || store_get_parameters(job->to, tap, &bytes, &size, error) < 0)
+        return pilot.choice->codec->fit ? -1 : 0;
+    int result = 0;
+    if (!bytes && pilot.choice->goal == CODEC_KL) {
+        const struct backend_options options = {.threads = job->rewrite->threads};
+        result = backend_open("auto", &options, &backend, error);
+        if (result == 0)
+            result = meter_open(from, backend, info->rows, &pilot.meter, error);
+    }
+    if (!bytes && result == 0 && (result = pilot_fit(&pilot, &parameters, &setting, &kl, error)) == 0)
+        result = store_put_parameters(job->to, tap, parameters.data, parameters.length, error);
+    meter_close(pilot.meter);
+    backend_close(backend);
+    string_free(&parameters);
+    free(bytes);
+    return result;
+}
+
 /* What goes before the first sequence. Done again when a kill has come between. */
 static int put_first(struct job *job, struct error *error)
 {
@@ -111,8 +147,10 @@ static int put_first(struct job *job, struct error *error)
     for (int tap = 0; tap < job->info->taps && result == 0; tap++) {
         void *bytes = NULL, *there = NULL;
         size_t size, there_size;
-        if (job->recoded[tap])
+        if (job->recoded[tap]) {
+            result = fit_tap(job, tap, error);
             continue;
+        }
         if ((result = store_get_parameters(first, tap, &bytes, &size, error)) == 0 && bytes &&
             (result = store_get_parameters(job->to, tap, &there, &there_size, error)) == 0 && !there)
             result = store_put_parameters(job->to, tap, bytes, size, error);
@@ -142,8 +180,16 @@ static int code_record(const struct job *job, struct hand *hand, struct coding *
     const struct store_info *info = job->info;
     const struct coder *coder;
     struct error *error = &coding->error;
-    if (shards_reader_states(hand->reader, coding->tap, coding->sequence, hand->states, error) < 0 ||
-        store_coder(job->to, coding->tap, &coder, error) < 0)
+    if (store_coder(job->to, coding->tap, &coder, error) < 0)
+        return -1;
+    if (coding->tap == store_find_target(info)) {
+        if (shards_reader_target(hand->reader, coding->sequence, hand->values, hand->states, error) < 0)
+            return -1;
+        return target_encode(hand->worker, coder, info->tap[coding->tap], coding->sequence, hand->values,
+                             hand->states, info->rows, &coding->record, &coding->capacity, &coding->size, NULL,
+                             error);
+    }
+    if (shards_reader_states(hand->reader, coding->tap, coding->sequence, hand->states, error) < 0)
         return -1;
     return record_encode(hand->worker, coder, info->tap[coding->tap], coding->sequence, hand->states,
                          info->rows, &coding->record, &coding->capacity, &coding->size, NULL, error);
@@ -193,7 +239,8 @@ static int open_hands(struct job *job, struct error *error)
     for (int i = 0; i < pool_threads(job->pool); i++)
         if (shards_reader_open(job->from, &job->hands[i].reader, error) < 0 ||
             codec_worker_create(&job->hands[i].worker, error) < 0 ||
-            array_alloc(&job->hands[i].states, values, error) < 0)
+            array_alloc(&job->hands[i].states, values, error) < 0 ||
+            array_alloc(&job->hands[i].values, job->info->rows, error) < 0)
             return -1;
     return 0;
 }
@@ -312,6 +359,7 @@ static void close_job(struct job *job)
         shards_reader_close(job->hands[i].reader);
         codec_worker_destroy(job->hands[i].worker);
         free(job->hands[i].states);
+        free(job->hands[i].values);
     }
     for (size_t i = 0; i < job->coding_capacity && job->codings; i++)
         free(job->codings[i].record);

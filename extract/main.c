@@ -7,7 +7,7 @@
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
-#include "extract/codecs.h"
+#include "common/store/codecs.h"
 #include "extract/grow.h"
 #include "extract/identity.h"
 #include "extract/options.h"

@@ -9,7 +9,7 @@
 #include "common/base/memory.h"
 #include "common/base/option.h"
 #include "common/base/string.h"
-#include "extract/codecs.h"
+#include "common/store/codecs.h"
 
 #define HELD_OUT_SHARE 0.05
 #define ROWS           512

@@ -16,7 +16,7 @@ wrong_usage() {
 
 unfit_for_the_taps() {
     run 1 extract "${small[@]}" --out "$work/none" --codec 3=raw && says err "--codec: tap 3" &&
-        run 1 extract "${small[@]}" --out "$work/none" --codec 0=raw && says err "tap 0 is not among --taps" &&
+        run 1 extract "${small[@]}" --out "$work/none" --codec 0=raw && says err "tap 0 is not one of the store's taps" &&
         run 1 extract "${small[@]}" --out "$work/none" --codec raw,q8 && says err "the default has two codecs" &&
         run 1 extract "${small[@]}" --out "$work/none" --codec 1=raw,1=q8 && says err "tap 1 has two codecs" &&
         [ ! -e "$work/none" ] && run 1 extract "${small[@]}" --out "$work/plain" --pilot-out "$work/none" &&

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# cache.sh: kill -9 at random moments of cache verify, repair and merge; every time the same command goes on
+# cache.sh: kill -9 at random moments of cache verify, repair, merge and recode; every time the same command goes on
 # and ends as if nobody had disturbed it.
 #
 #   tests/faults/cache.sh [KILLS] [SEED]      8 of each, from the clock
@@ -88,7 +88,17 @@ merge() {
         same_stores "$work/whole" "$work/merged"
 }
 
+# Into a codec with parameters, and back to what the states must be then.
+no_recoded() { rm -rf "$work/recoded"; }
+
+recode() {
+    run 0 cache recode --codec lossless,1=klt:6 --out "$work/coded" "$work/whole" &&
+        kill_at_random no_recoded cache recode --codec lossless,1=klt:6 --out "$work/recoded" "$work/whole" &&
+        same_stores "$work/coded" "$work/recoded"
+}
+
 check verify
 check repair
 check merge
+check recode
 finish

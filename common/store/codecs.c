@@ -1,4 +1,4 @@
-#include "extract/codecs.h"
+#include "common/store/codecs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +27,7 @@ static int find_tap(const char *name, const struct tap *tap, int taps, int layer
     for (int i = 0; i < taps; i++)
         if (tap_compare(tap[i], wanted) == 0)
             return i;
-    return error_set(error, "tap %s is not among --taps", name);
+    return error_set(error, "tap %s is not one of the store's taps", name);
 }
 
 /* Sets `fallback`, or the tap's choice; a choice without a codec is not made yet. */

@@ -7,8 +7,8 @@
  *
  * The target is coded like final unless target=CODEC says otherwise.
  */
-#ifndef OFFRAMP_EXTRACT_CODECS_H
-#define OFFRAMP_EXTRACT_CODECS_H
+#ifndef OFFRAMP_STORE_CODECS_H
+#define OFFRAMP_STORE_CODECS_H
 
 #include "common/base/error.h"
 #include "common/codec/codec.h"

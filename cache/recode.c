@@ -1,0 +1,86 @@
+/* cache recode: a finished store with other codecs. */
+#include <argp.h>
+#include <stdlib.h>
+
+#include "cache/commands.h"
+#include "cache/rewrite.h"
+#include "common/base/cli.h"
+#include "common/base/memory.h"
+#include "common/base/option.h"
+#include "common/store/codecs.h"
+
+struct recode_command {
+    char **paths;
+    int count, threads;
+    const char *out, *codec;
+};
+
+enum { OPTION_OUT = 256, OPTION_CODEC, OPTION_THREADS };
+
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+    struct recode_command *command = state->input;
+    struct error error;
+    switch (key) {
+    case OPTION_OUT: command->out = text; return 0;
+    case OPTION_CODEC:
+        if (codecs_check(text, &error) < 0)
+            argp_error(state, "%s", error.text);
+        command->codec = text;
+        return 0;
+    case OPTION_THREADS: command->threads = (int)option_integer(state, "threads", text, 1, 1024); return 0;
+    case ARGP_KEY_ARGS:
+        command->paths = state->argv + state->next;
+        command->count = state->argc - state->next;
+        return 0;
+    case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
+    case ARGP_KEY_END:
+        if (!command->codec || !command->out)
+            argp_error(state, "%s is missing", command->codec ? "--out" : "--codec");
+        return 0;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static int run(const struct recode_command *command, struct error *error)
+{
+    struct rewrite rewrite = {.name = "recode", .out = command->out, .threads = command->threads};
+    struct codec_choice *codec = NULL;
+    struct shards *shards;
+    if (shards_open((const char *const *)command->paths, command->count, &shards, error) < 0)
+        return -1;
+    const struct store_info *info = shards_info(shards);
+    int result = array_alloc(&codec, info->taps, error);
+    if (result == 0)
+        result = codecs_parse(command->codec, info->tap, info->taps, info->layers, codec, error);
+    rewrite.codec = codec;
+    if (result == 0)
+        result = rewrite_store(&rewrite, shards, error);
+    free(codec);
+    shards_close(shards);
+    return result;
+}
+
+int cache_recode(int argc, char **argv)
+{
+    static const struct argp_option options[] = {
+        {"codec", OPTION_CODEC, "LIST", 0, "As extract's: klt:4, or 12=klt:3,final=lossless and so on", 0},
+        {"out", OPTION_OUT, "STORE", 0, "The folder of the new store", 0},
+        {"threads", OPTION_THREADS, "N", 0, "Threads that code (one per processor)", 0},
+        {0}};
+    static const struct argp argp = {
+        .options = options,
+        .parser = parse_option,
+        .args_doc = "STORE...",
+        .doc =
+            "Write a finished store anew with other codecs."
+            "\vTaps whose codec stays keep their records' bytes. Codecs with parameters (klt) are fitted to "
+            "the "
+            "store's own states, as it gives them back: start from lossless or raw. Shards are given together "
+            "and become one store. The same command again goes on where it was stopped.",
+    };
+    struct recode_command command = {0};
+    struct error error;
+    argp_parse(&argp, argc, argv, 0, NULL, &command);
+    return cache_finish(argv[0], run(&command, &error), &error);
+}
