@@ -124,6 +124,25 @@ static bool writer_at_work(const char *folder)
     return held;
 }
 
+/* A byte of the lock file for each process, far behind its text; processes of several containers may have one
+ * number. Open file description locks, unlike others, hold against this process, too. */
+int process_lock(const char *folder, int *lock, struct error *error)
+{
+    struct error ignored;
+    struct stat space;
+    struct flock byte = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
+    byte.l_start = (off_t)1 << 32 | getpid();
+    if (stat("/proc/self/ns/pid", &space) == 0)
+        byte.l_start += (off_t)(space.st_ino % (1 << 28)) << 33;
+    *lock = open_lock(folder, O_RDWR, &ignored);
+    if (*lock < 0 || fcntl(*lock, F_OFD_SETLK, &byte) == 0)
+        return 0;
+    const bool held = errno == EAGAIN || errno == EACCES;
+    close(*lock);
+    *lock = -1;
+    return held ? error_set(error, "%s: this process has the store open already", folder) : 0;
+}
+
 /* ---- opening ---- */
 
 static size_t map_size(const char *path, bool large)

@@ -26,6 +26,11 @@
  * an error that names the first. */
 int writer_lock(const char *folder, int *lock, struct error *error);
 
+/* LMDB's locks are a process's: of two environments of one file, the one closed first would take those of the
+ * other along. An error when this process has the store open already; *lock is a descriptor to close, or -1
+ * where there are no locks to be had. Before environment_open. */
+int process_lock(const char *folder, int *lock, struct error *error);
+
 /* Opens the environment in `folder`, checking the file's head before. A writer has the lock already. */
 int environment_open(const char *folder, enum store_mode mode, MDB_env **env, struct error *error);
 /* A new file of its own at `path`, not a folder, for a store in the making. */

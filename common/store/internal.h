@@ -19,7 +19,7 @@ struct put {
 struct store {
     char *path;
     enum store_mode mode;
-    int lock; /* the writer's, or -1 */
+    int lock, own_lock; /* the writer's and the process's, or -1 */
     MDB_env *env;
     MDB_dbi meta, tokens, source, *tap; /* [taps] */
     MDB_dbi parameters; /* database "codec"; there when has_parameters */

@@ -320,7 +320,7 @@ static struct store *store_new(const char *path, enum store_mode mode, struct er
     if (array_alloc(&store, 1, error) < 0)
         return NULL;
     store->mode = mode;
-    store->lock = -1;
+    store->lock = store->own_lock = -1;
     atomic_init(&store->readers, 0);
     pthread_mutex_init(&store->coder_mutex, NULL);
     store->path = string_copy(path, error);
@@ -340,7 +340,8 @@ static int open_files(struct store *store, struct error *error)
         return -1;
     bool marked = file_exists(marker);
     free(marker);
-    if (environment_open(store->path, store->mode, &store->env, error) < 0 || load(store, error) < 0)
+    if (((store->mode == STORE_WRITE || !marked) && process_lock(store->path, &store->own_lock, error) < 0) ||
+        environment_open(store->path, store->mode, &store->env, error) < 0 || load(store, error) < 0)
         return -1;
 
     /* The file "sealed" is written behind the commit that seals. A store that had it and is not sealed is
@@ -377,6 +378,8 @@ void store_close(struct store *store)
         mdb_env_close(store->env);
     if (store->lock >= 0)
         close(store->lock);
+    if (store->own_lock >= 0)
+        close(store->own_lock);
     json_decref(store->manifest);
     for (int tap = 0; store->coder && tap < store->info.taps; tap++)
         coder_destroy(store->coder[tap]);

@@ -16,7 +16,8 @@
  *
  * Writing is done by one thread: store_begin, puts, store_commit; a commit is synced to disk, and
  * the progress marks go with the data they count. What was committed survives kill -9 and power loss.
- * A process opens a store once at a time (LMDB's locks are per process).
+ * A process opens a store that is not sealed once at a time (LMDB's locks are per process); a second time
+ * is an error.
  *
  *     store_create(path, manifest, &store, error);              // or store_open(path, STORE_WRITE, ...)
  *     store_begin(store, error);

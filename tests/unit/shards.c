@@ -100,7 +100,7 @@ TEST(shards_must_be_whole)
     CHECK(open_shards(folder, first, 2, &shards, &error) < 0);
     CHECK_TEXT(error.text, "is shard 0 of 3: all 3 are needed, and 2 given");
     CHECK(open_shards(folder, twice, 3, &shards, &error) < 0);
-    CHECK_TEXT(error.text, "are both shard 0");
+    CHECK_TEXT(error.text, "has the store open already");
     CHECK(shards == NULL);
 }
 

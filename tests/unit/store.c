@@ -333,6 +333,33 @@ TEST(store_second_writer)
     store_close(store);
 }
 
+/* LMDB would take the first one's locks along when the second is closed. */
+TEST(store_opened_twice)
+{
+    struct store *store, *again;
+    struct error error;
+    int status;
+    REQUIRE_OK(create_filled(4, 2, &store, &error));
+    CHECK(store_open(store_path(store), STORE_READ, &again, &error) < 0);
+    CHECK_TEXT(error.text, "this process has the store open already");
+    store_close(store);
+    REQUIRE_OK(store_open(path, STORE_READ, &store, &error));
+    CHECK(store_open(path, STORE_READ, &again, &error) < 0);
+    CHECK_TEXT(error.text, "this process has the store open already");
+    fflush(stdout);
+    pid_t child = fork(); /* another process may */
+    if (child == 0) {
+        const bool opened = store_open(path, STORE_READ, &again, &error) == 0;
+        if (opened)
+            store_close(again);
+        _exit(opened ? 0 : 1);
+    }
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    store_close(store);
+    REQUIRE_OK(store_open(path, STORE_READ, &store, &error));
+    store_close(store);
+}
+
 TEST(store_seal)
 {
     struct error error;
