@@ -10,12 +10,8 @@
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
-} commands[] = {{"info", cache_info},
-                {"verify", cache_verify},
-                {"repair", cache_repair},
-                {"merge", cache_merge},
-                {"recode", cache_recode},
-                {"export", cache_export}};
+} commands[] = {{"info", cache_info},   {"verify", cache_verify}, {"repair", cache_repair},
+                {"merge", cache_merge}, {"recode", cache_recode}, {"export", cache_export}};
 
 struct call {
     int code; /* what the subcommand returned */

@@ -47,6 +47,8 @@ static json_t *problem_to_json(const struct verify_problem *problem)
 {
     static const char *const kinds[] = {"structure", "tokens", "record", "source", "parameters"};
     json_t *object = json_pack("{s:s, s:s}", "kind", kinds[problem->kind], "text", problem->text);
+    if (problem->kind == VERIFY_RECORD || problem->kind == VERIFY_PARAMETERS)
+        json_object_set_new(object, "tap", json_string(problem->tap_name));
     if (problem->kind == VERIFY_TOKENS || problem->kind == VERIFY_RECORD) {
         json_object_set_new(object, "split", json_string(split_name(problem->sequence.split)));
         json_object_set_new(object, "sequence", json_integer((json_int_t)problem->sequence.index));

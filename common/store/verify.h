@@ -25,6 +25,7 @@ enum verify_kind {
 struct verify_problem {
     enum verify_kind kind;
     int tap; /* by place; VERIFY_RECORD and VERIFY_PARAMETERS only */
+    char tap_name[TAP_NAME_SIZE]; /* of it */
     struct sequence sequence;
     char text[1024]; /* one line; names all of the above */
 };

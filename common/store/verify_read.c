@@ -87,6 +87,8 @@ void verify_problem_at(const struct verify_shared *shared, const struct verify_u
     if (unit->kind == UNIT_SEQUENCES) {
         problem->kind = unit->database == 0 ? VERIFY_TOKENS : VERIFY_RECORD;
         problem->tap = unit->database - 1;
+        if (problem->kind == VERIFY_RECORD)
+            tap_name(shared->tap[problem->tap], shared->layers, problem->tap_name);
         problem->sequence = sequence_at(shared, unit->split, unit->first + value);
         snprintf(problem->text, sizeof problem->text, "%s, %s sequence %" PRIu64, name, split_name(unit->split),
                  problem->sequence.index);
@@ -297,6 +299,7 @@ static void read_parameters(struct verifier *verifier)
         if (info->codec[problem.tap].codec->prepare &&
             check_parameters(verifier, problem.tap, &there, &error) < 0) {
             snprintf(problem.text, sizeof problem.text, "%s", error.text);
+            tap_name(info->tap[problem.tap], info->layers, problem.tap_name);
             verify_send(verifier->pipe, false, &problem);
         }
         found += there;

@@ -135,6 +135,7 @@ TEST(cache_verify_reports)
     CHECK(json_integer_value(json_object_get(report, "values")) == 65);
     CHECK(strcmp(json_string_value(json_object_get(problem, "kind")), "record") == 0);
     CHECK(json_object_get(problem, "sequence") != NULL);
+    CHECK(json_is_string(json_object_get(problem, "tap")));
     json_decref(report);
 
     CHECK(truncate(data, 8192) == 0);
