@@ -308,7 +308,8 @@ static int run(struct extraction *extraction, struct error *error)
         sources_store(extraction->model, extraction->store, error) < 0 ||
         tokenize(extraction, &tokens, error) < 0 || pilot_run(&pilot, false, &piloting, error) < 0 ||
         check_disk(extraction, error) < 0 ||
-        run_model(extraction->model, extraction->backend, extraction->store, &plan, &report, error) < 0)
+        run_model("extract", extraction->model, extraction->backend, extraction->store, &plan, &report, error) <
+            0)
         return -1;
     if (!store_is_sealed(extraction->store) && store_seal(extraction->store, error) < 0)
         return -1;

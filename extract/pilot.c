@@ -160,7 +160,7 @@ static int compute_states(const struct pilot_job *job, struct store *own, struct
                   job->threads, job->memory, &plan, error) < 0 ||
         check_disk(own, error) < 0)
         return -1;
-    return run_model(job->model, job->backend, own, &plan, &report, error);
+    return run_model("pilot", job->model, job->backend, own, &plan, &report, error);
 }
 
 /* ---- fitting ---- */

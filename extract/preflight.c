@@ -121,7 +121,8 @@ static int fit_codecs(struct trial *trial, struct error *error)
 /* Runs what is in the pilot's store and has no record yet. */
 static int run_pilot(struct trial *trial, struct run_report *report, struct error *error)
 {
-    return run_model(trial->job->model, trial->job->backend, trial->store, &trial->plan, report, error);
+    return run_model("pilot", trial->job->model, trial->job->backend, trial->store, &trial->plan, report,
+                     error);
 }
 
 static uint64_t all_sequences(const struct preflight *preflight)

@@ -228,8 +228,8 @@ static int close_stages(struct run *run, int result, struct run_report *report, 
     return result;
 }
 
-int run_model(const struct model *model, struct backend *backend, struct store *store, const struct plan *plan,
-              struct run_report *report, struct error *error)
+int run_model(const char *title, const struct model *model, struct backend *backend, struct store *store,
+              const struct plan *plan, struct run_report *report, struct error *error)
 {
     const double started = clock_seconds();
     struct run run = {.info = store_info(store), .plan = plan, .target = store_find_target(store_info(store))};
@@ -243,7 +243,7 @@ int run_model(const struct model *model, struct backend *backend, struct store *
     if (result < 0)
         goto done;
     const uint64_t sequences = store_sequences(store, SPLIT_TRAIN) + store_sequences(store, SPLIT_HELD_OUT);
-    progress_start(&run.progress, "extract", "tokens", sequences * (uint64_t)run.info->rows);
+    progress_start(&run.progress, title, "tokens", sequences * (uint64_t)run.info->rows);
     run.progress.first = run.records_before / (uint64_t)run.info->taps * (uint64_t)run.info->rows;
     if (pipeline_open(store, plan, &run.pipeline, error) < 0 ||
         inputs_open(store, &run.order, plan->batch, &run.inputs, error) < 0)

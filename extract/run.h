@@ -32,9 +32,9 @@ struct run_report {
     int group; /* calls of the largest super-batch */
 };
 
-/* Nothing is computed when every record is there. A signal ends it early: an error that says how to go
- * on, with everything so far committed; the report is filled then too. */
-int run_model(const struct model *model, struct backend *backend, struct store *store, const struct plan *plan,
-              struct run_report *report, struct error *error);
+/* title: of the progress shown. Nothing is computed when every record is there. A signal ends it early: an
+ * error that says how to go on, with everything so far committed; the report is filled then too. */
+int run_model(const char *title, const struct model *model, struct backend *backend, struct store *store,
+              const struct plan *plan, struct run_report *report, struct error *error);
 
 #endif
