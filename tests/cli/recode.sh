@@ -60,9 +60,29 @@ shards() {
         same_states "$work/raw" "$work/joined" 1 1.mid final target
 }
 
+# The disk becomes full in the middle; with room again, the same command goes on.
+full_disk() {
+    local disk=$work/disk
+    mkdir -p "$disk" && mount -t tmpfs -o size=24m none "$disk" && head -c 23m /dev/zero >"$disk/ballast" || return 1
+    run 1 cache merge --out "$disk/merged" "$work/raw" && says err "merged: needs" && [ ! -e "$disk/merged" ] &&
+        run 1 cache recode --codec raw:f32 --out "$disk/store" "$work/raw" && says err "disk full" && rm "$disk/ballast" &&
+        run 0 cache recode --codec raw:f32 --out "$disk/store" "$work/raw" &&
+        same_states "$work/raw" "$disk/store" 1 1.mid final target
+    local result=$?
+    umount "$disk"
+    return $result
+}
+
 check wrong_usage
 check exact
 check some
 check threads
 check shards
+if mkdir "$work/try" && mount -t tmpfs -o size=1m none "$work/try" 2>/dev/null; then
+    umount "$work/try"
+    check full_disk
+else
+    skipped=$((skipped + 1))
+    echo "    skipped: full_disk: a tmpfs cannot be mounted here"
+fi
 finish
