@@ -42,7 +42,7 @@ INTEROP := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/interop/*.c))
 FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
 # The cuda backend is a library of its own, opened at run time: nothing else needs the toolkit. An
-# installed one is preferred to the one that pipelines/setup.sh cuda gets.
+# installed one is preferred to the one that pipelines/setup.sh --cuda gets.
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc) \
 	$(wildcard $(CUDA_CACHE)/nvidia/cu13/bin/nvcc))
 CUDA_CACHE ?= $(if $(OFFRAMP_CACHE),$(OFFRAMP_CACHE),$(CURDIR)/.cache)/cuda
@@ -94,7 +94,7 @@ $(BUILD)/obj/common/codec/%.o: override CFLAGS += -O3
 
 $(BUILD)/libofframp_cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
 	$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBRARIES) -l:libcublas.so.13 \
-		-Xlinker -rpath,'$$ORIGIN',-rpath,$(CUDA_LIBRARIES),-rpath,/usr/local/cuda/lib64
+		-Xlinker -rpath,'$$ORIGIN',-rpath,$(CUDA_LIBRARIES),-rpath,/usr/local/cuda/lib64,-rpath,'$$ORIGIN/cuda/nvidia/cu13/lib'
 $(BUILD)/obj/%.cuda.o: %.cu
 	@mkdir -p $(@D)
 	$(NVCC) $(CUDA_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<

@@ -29,14 +29,19 @@ const struct backend_table *cuda_library_table(struct error *error)
     if (!path || !*path)
         path = path_beside(beside, sizeof beside) ? beside : NAME;
     if (access(path, F_OK) < 0) {
-        error_set(error, "%s is not there; build it where nvcc is, or after: pipelines/setup.sh cuda && make",
-                  path);
+        error_set(error, "%s is not there; what makes it: pipelines/setup.sh --cuda && make", path);
         return NULL;
     }
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
-        error_set(error, "%s; cuBLAS 13 comes with a CUDA 13 toolkit, or: pip install nvidia-cublas",
-                  dlerror());
+        const char *reason = dlerror(), *slash = strrchr(path, '/');
+        if (strstr(reason, "libcublas"))
+            error_set(error,
+                      "%s; cuBLAS 13 comes with a CUDA 13 toolkit, or by: python3 -m pip install --target "
+                      "%.*s/cuda 'nvidia-cublas==13.*'",
+                      reason, slash ? (int)(slash - path) : 1, slash ? path : ".");
+        else
+            error_set(error, "%s", reason);
         return NULL;
     }
     /* ISO C has no cast from an object's address to a function's; POSIX does. */

@@ -5,7 +5,7 @@
 #   pipelines/setup.sh check     the same and what `make check` uses: clang, clang-format
 #   pipelines/setup.sh model     the demo's model; prints its path
 #   pipelines/setup.sh corpus    the demo's text; prints its folder
-#   pipelines/setup.sh cuda      the CUDA toolkit 13.0 where none is installed (1.1 GB, no root needed)
+#   pipelines/setup.sh --cuda    the CUDA toolkit 13.0 where none is installed (1.1 GB, no root needed)
 #
 # Downloads go to .cache/ (or $OFFRAMP_CACHE).
 set -euo pipefail
@@ -130,7 +130,7 @@ build) install_packages $BUILD_PACKAGES ;;
 check) install_packages $BUILD_PACKAGES $CHECK_PACKAGES ;;
 model) fetch_model ;;
 corpus) make_corpus ;;
-cuda) fetch_cuda ;;
+--cuda) fetch_cuda ;;
 *)
     sed -n '2,10s/^# \{0,1\}//p' "$0"
     exit 2

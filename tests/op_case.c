@@ -277,20 +277,6 @@ static const struct {
 } kinds[] = {{"cpu", MATH_F32}, {"cpu", MATH_BF16}, {"cuda", MATH_F32}, {"cuda", MATH_BF16}};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
-/* A test of cuda alone (tests/cuda, tests/gpu) leaves the others out; one without a device leaves out
- * cuda, unless REQUIRE_CUDA=1. */
-static bool is_wanted(const char *device)
-{
-    const char *only = getenv("OFFRAMP_TEST_DEVICE");
-    return !only || !*only || strcmp(only, device) == 0;
-}
-
-static bool is_required(const char *device)
-{
-    const char *required = getenv("REQUIRE_CUDA"), *only = getenv("OFFRAMP_TEST_DEVICE");
-    return strcmp(device, "cuda") != 0 || (only && strcmp(only, "cuda") == 0) || (required && *required == '1');
-}
-
 /* Entry k is NULL, and the reason shown, where the machine has no bf16 products. */
 static void open_backends(int threads, struct backend *backend[KINDS])
 {
@@ -298,12 +284,12 @@ static void open_backends(int threads, struct backend *backend[KINDS])
         struct error error;
         const struct backend_options options = {threads, kinds[k].math};
         backend[k] = NULL;
-        if (!is_wanted(kinds[k].device) || backend_open(kinds[k].device, &options, &backend[k], &error) == 0)
+        if (!test_wants_device(kinds[k].device) ||
+            backend_open(kinds[k].device, &options, &backend[k], &error) == 0)
             continue;
         backend[k] = NULL;
-        if (is_required(kinds[k].device))
-            printf("  without %s: %s\n", kinds[k].device, error.text);
-        if (is_required(kinds[k].device) && kinds[k].math == MATH_F32)
+        printf("  without %s: %s\n", kinds[k].device, error.text);
+        if (kinds[k].math == MATH_F32)
             test_fail(__FILE__, __LINE__, "%s does not open", kinds[k].device);
     }
 }

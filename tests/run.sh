@@ -12,7 +12,7 @@ part=${1:-}
 passed=0 failed=0 skipped=0 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-for source in tests/unit/*.c tests/ops/*.c tests/golden/*.c tests/malformed/*.c tests/faults/*.c tests/cli/*.sh tests/faults/*.sh tests/cuda/*.sh; do
+for source in tests/unit/*.c tests/ops/*.c tests/golden/*.c tests/malformed/*.c tests/faults/*.c tests/cli/*.sh tests/faults/*.sh tests/cuda/*.sh tests/gpu/device.sh; do
     case $source in
     *"$part"*) ;;
     *) continue ;;

@@ -57,6 +57,12 @@ const char *test_folder(void)
     return folder;
 }
 
+bool test_wants_device(const char *device)
+{
+    const char *only = getenv("OFFRAMP_TEST_DEVICE");
+    return only && *only ? strcmp(only, device) == 0 : strcmp(device, "cuda") != 0;
+}
+
 const char *test_model(void)
 {
     const char *path = getenv("OFFRAMP_TEST_MODEL");

@@ -26,6 +26,9 @@ void test_fail(const char *file, int line, const char *format, ...) __attribute_
 void test_skip(const char *reason);
 /* An empty folder of this test's own under TMPDIR, removed when the program ends; borrowed. */
 const char *test_folder(void);
+/* OFFRAMP_TEST_DEVICE names the only device of this run; without it all are wanted but cuda, which
+ * tests/cuda (in emulation) and tests/gpu (on a device) ask for. */
+bool test_wants_device(const char *device);
 /* The demo model's GGUF file (OFFRAMP_TEST_MODEL, set by pipelines/test.sh), or NULL. */
 const char *test_model(void);
 int test_main(int argc, char **argv);

@@ -71,7 +71,7 @@ static int cuda_open(const struct backend_options *options, struct backend **res
     uint64_t keep = UINT64_MAX; /* the pool gives nothing back between ops */
     cudaError_t status = cudaGetDeviceCount(&count);
     if (status != cudaSuccess || count == 0)
-        return fail(error, "cuda: no device: %s; see nvidia-smi, or use --device cpu",
+        return fail(error, "there is none: %s; nvidia-smi shows what the driver sees; --device cpu needs none",
                     status == cudaSuccess ? "none is visible" : cudaGetErrorString(status));
     backend = (struct cuda_backend *)calloc(1, sizeof *backend);
     if (!backend)
@@ -83,7 +83,7 @@ static int cuda_open(const struct backend_options *options, struct backend **res
         (status = cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep)) != cudaSuccess ||
         (status = cudaStreamCreateWithFlags(&backend->upload, cudaStreamNonBlocking)) != cudaSuccess) {
         free(backend);
-        return fail(error, "cuda: the device cannot be opened: %s", cudaGetErrorString(status));
+        return fail(error, "it cannot be opened: %s", cudaGetErrorString(status));
     }
     backend->base.table = offramp_cuda_table();
     backend->base.name = "cuda";

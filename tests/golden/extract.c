@@ -58,7 +58,7 @@ static int run_extract(const struct golden *golden, const char *model, const cha
     const char *build = getenv("BUILD");
     snprintf(command, sizeof command,
              "%s/extract --model %s --corpus %s --end-of-text %d --held-out 0 --seq-len %d --taps " TAPS
-             " --codec raw:f32 --device %s --out %s >/dev/null 2>%s.log",
+             " --codec raw:f32 --math f32 --device %s --out %s >/dev/null 2>%s.log",
              build ? build : "build", model, golden->tokens, golden->end, golden->length, device, golden->store,
              golden->store);
     return system(command) == 0 ? 0 : error_set(&error, "failed: %s", command);
@@ -214,9 +214,11 @@ static int check_store(const struct golden *golden, const char *model, const cha
 
 static void check_model(const char *model, const char *states)
 {
-    static const char *const devices[] = {"ref", "cpu"};
-    for (int i = 0; i < 2; i++) {
+    static const char *const devices[] = {"ref", "cpu", "cuda"};
+    for (int i = 0; i < 3; i++) {
         struct golden golden = {0};
+        if (!test_wants_device(devices[i]))
+            continue;
         if (golden_open(&golden, states) < 0 || run_extract(&golden, model, devices[i]) < 0 ||
             check_store(&golden, model, devices[i]) < 0)
             test_fail(__FILE__, __LINE__, "%s on %s: %s", model, devices[i], error.text);

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# golden.sh: whole models and programs on the emulated device (emulator.h): golden models against
+# transformers, an extraction read back from its store, and a sweep against the cpu's.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+build=${BUILD:-build}
+export OFFRAMP_CUDA_LIBRARY=$build/libofframp_cuda_emulated.so OFFRAMP_EMULATOR_SEED=${SEED:-1}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+check() { # check NAME COMMAND...
+    local name=$1
+    shift
+    if "$@" >"$work/log" 2>&1; then
+        echo "ok      $name"
+        passed=$((passed + 1))
+    else
+        echo "FAILED  $name"
+        tail -n 15 "$work/log"
+        failed=$((failed + 1))
+    fi
+}
+
+# Losses of a run, trial by trial: the last line of each trial's metrics.
+losses() {
+    local trial
+    for trial in "$1"/trials/*/; do
+        printf '%s %s\n' "$(basename "$trial")" \
+            "$(tail -n 1 "$trial/metrics.jsonl" | sed -E 's/.*"held_out_loss": *([0-9.e+-]+).*/\1/')"
+    done
+}
+
+# sweep NAME DEVICE MATH: a run of every kind of head and loss
+sweep() {
+    "$build/train" --store "$work/store" --sweep "$work/sweep.yaml" --out "$work/$1" --device "$2" --math "$3" &&
+        losses "$work/$1" >"$work/$1.losses"
+}
+
+# same_losses TOLERANCE A B: both runs have the same trials, and losses that differ by that share at most
+same_losses() {
+    [ -s "$work/$2.losses" ] && join "$work/$2.losses" "$work/$3.losses" | awk -v tolerance="$1" '
+        { d = ($2 - $3) / $3; if (!(d * d <= tolerance * tolerance)) { print; bad = 1 } }
+        END { exit bad || NR < 5 }'
+}
+
+for model in golden_llama golden_qwen3 golden_gguf_qwen2; do
+    check "model $model" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/golden/model" $model
+done
+check "extract" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/golden/extract"
+
+cat >"$work/sweep.yaml" <<'END'
+seed: 4
+passes: 1
+grid:
+  tap: [1]
+  head: [affine]
+  init: [ridge]
+  loss: [distillation, cross-entropy]
+trials:
+  - {tap: 2, head: norm, loss: cross-entropy}
+  - {tap: 2.mid, head: mlp}
+  - {tap: 2, head: affine, output: untied, rate: 3e-3}
+END
+check "a store to train on" "$build/tests/bench/make_store" "$work/store"
+check "train on the cpu" sweep cpu cpu f32
+check "train in f32" sweep f32 cuda f32
+check "losses in f32 are the cpu's" same_losses 1e-4 f32 cpu
+check "train in bf16" sweep bf16 cuda bf16
+check "losses in bf16 are the cpu's" same_losses 1e-2 bf16 cpu
+check "train in f32 again" sweep again cuda f32
+check "the same bytes again" diff -r "$work/f32/trials" "$work/again/trials" --exclude=metrics.jsonl --exclude=config.json
+echo "$passed passed, $failed failed, 0 skipped"
+[ "$failed" = 0 ]
