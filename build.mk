@@ -17,6 +17,10 @@ override LDFLAGS += -fsanitize=address,undefined
 endif
 LIBS := -ldnnl -llmdb -lzstd -lxxhash -lpcre2-8 -lutf8proc -ljansson -lcyaml -llapacke -lgomp -lm -ldl
 
+# Where a bundle (pipelines/bundle.sh) has the libraries, from bin/ and from bin/tests/*/. Old-style: they
+# hold for what the libraries themselves need, too.
+RUN_PATHS := -Wl,--disable-new-dtags,-rpath,'$$ORIGIN/../lib',-rpath,'$$ORIGIN/../../../lib'
+
 # Loops of the cpu backend are compiled once per instruction set and chosen at run time.
 LOOPS := $(wildcard kernels/cpu/loops/*.c)
 ifeq ($(shell uname -m),x86_64)
@@ -61,7 +65,7 @@ tests-build: programs $(TESTS) $(BUILD)/libofframp_cuda_emulated.so
 
 define program_rule
 $(BUILD)/$(1): $(call PROGRAM_OBJECTS,$(1)) $(BUILD)/libofframp.a
-	$$(CC) $$(CFLAGS) $$(LDFLAGS) -o $$@ $$^ $$(LIBS)
+	$$(CC) $$(CFLAGS) $$(LDFLAGS) $$(RUN_PATHS) -o $$@ $$^ $$(LIBS)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
 
@@ -72,7 +76,7 @@ $(BUILD)/libprograms.a: $(SHARED_OBJECTS)
 
 $(TESTS): $(BUILD)/%: $(BUILD)/obj/%.o $(HARNESS) $(BUILD)/libprograms.a $(BUILD)/libofframp.a
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) $(TEST_LDFLAGS) -o $@ $^ $(LIBS)
+	$(CC) $(CFLAGS) $(LDFLAGS) $(RUN_PATHS) $(TEST_LDFLAGS) -o $@ $^ $(LIBS)
 
 $(INTEROP): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/libofframp.a
 	@mkdir -p $(@D)

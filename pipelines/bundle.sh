@@ -1,32 +1,39 @@
 #!/usr/bin/env bash
 # bundle.sh: one relocatable archive for machines where nothing can be installed: `make bundle`.
 #
-# offramp-VERSION-x86_64.tar.zst holds bin/ (the programs, and libofframp_cuda.so where nvcc is),
-# lib/ (every library they need but glibc's own, which must be 2.36 or later, and cuBLAS, which comes
-# with the node's CUDA toolkit or PyPI's nvidia-cublas), tests/ (the test programs and scripts). It
-# runs from wherever it is unpacked.
+#   offramp-VERSION-x86_64/
+#     bin/           the programs; libofframp_cuda.so where nvcc is; tests/ of ops, golden models, benchmarks
+#     lib/           every library they need but glibc's own, which must be 2.36 or later
+#     tests/         golden models, the device's tests and benchmarks: tests/gpu/all.sh
+#     pipelines/     tune.sh and slurm.sh, which take the programs from bin/ by BUILD=bin
+#
+# It runs from wherever it is unpacked. cuBLAS comes with the node's CUDA toolkit, or, as --device cuda says
+# where it is missing, from PyPI. ZSTD_CLEVEL may be set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-pipelines/setup.sh build
-build=build-bundle
+build=${BUILD:-build}
 version=$(sed -nE 's/^#define OFFRAMP_VERSION "(.*)"/\1/p' common/base/cli.h)
 name=offramp-$version-$(uname -m)
-stage=$build/$name
+stage=$build/bundle/$name
 
-# Old-style run paths: they hold for the libraries' own dependencies too.
-make -s -j"$(nproc)" BUILD=$build LDFLAGS="-Wl,--disable-new-dtags,-rpath,'\$\$ORIGIN/../lib',-rpath,'\$\$ORIGIN/../../lib'" tests-build
-rm -rf "$stage"
-mkdir -p "$stage/bin" "$stage/lib" "$stage/tests"
+pipelines/setup.sh build
+make -s -j"$(nproc)" BUILD="$build" tests-build
+rm -rf "$build/bundle"
+mkdir -p "$stage/bin/tests" "$stage/lib" "$stage/tests" "$stage/pipelines"
 for program in extract train generate cache; do cp "$build/$program" "$stage/bin/"; done
-cp -r "$build/tests/." "$stage/tests/"
-cp -r tests/gpu "$stage/" 2>/dev/null || true
-[ ! -f $build/libofframp_cuda.so ] || cp $build/libofframp_cuda.so "$stage/bin/"
+for part in ops golden bench; do cp -r "$build/tests/$part" "$stage/bin/tests/"; done
+if [ -f "$build/libofframp_cuda.so" ]; then cp "$build/libofframp_cuda.so" "$stage/bin/"; fi
+cp -r tests/gpu tests/golden "$stage/tests/"
+rm -f "$stage"/tests/golden/*.c "$stage"/tests/golden/*.py
+cp pipelines/tune.sh pipelines/slurm.sh "$stage/pipelines/"
 cp LICENSE README.md "$stage/"
 
 # glibc's parts belong to the system; everything else comes along.
 system='ld-linux|linux-vdso|libc\.so|libm\.so|libdl\.so|libpthread\.so|librt\.so|libresolv\.so|libcublas|libcuda'
-for file in "$stage"/bin/*; do ldd "$file"; done | sed -nE 's/.* => (\/[^ ]+) .*/\1/p' | grep -vE "/($system)" | sort -u |
-    while read -r library; do cp -L "$library" "$stage/lib/"; done
-find "$stage" -type f \( -path '*/bin/*' -o -path '*/tests/*' -o -name '*.so*' \) -exec strip --strip-debug {} + 2>/dev/null || true
-tar -C $build -cf - "$name" | zstd -q -19 -T0 -f -o "build/$name.tar.zst"
-ls -l "build/$name.tar.zst" | awk '{printf "%s: %.1f MB\n", $9, $5 / 1e6}'
+find "$stage/bin" -type f | while read -r file; do ldd "$file"; done | sed -nE 's/.* => (\/[^ ]+) .*/\1/p' |
+    grep -vE "/($system)" | sort -u | while read -r library; do cp -L "$library" "$stage/lib/"; done
+find "$stage/bin" "$stage/lib" -type f -exec strip --strip-unneeded {} +
+mkdir -p build
+tar -C "$build/bundle" -cf - "$name" | ZSTD_CLEVEL=${ZSTD_CLEVEL:-19} zstd -q -T0 -f -o "$build/$name.tar.zst"
+rm -rf "$build/bundle"
+ls -l "$build/$name.tar.zst" | awk '{ printf "%s: %.1f MB\n", $9, $5 / 1e6 }'
