@@ -38,7 +38,7 @@ LIBRARY_OBJECTS := $(LIBRARY_SOURCES:%.c=$(BUILD)/obj/%.o) $(LOOP_OBJECTS)
 PROGRAM_OBJECTS = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $(1)/*.c))
 SHARED_OBJECTS := $(filter-out %/main.o,$(foreach p,$(PROGRAMS),$(call PROGRAM_OBJECTS,$(p))))
 
-TEST_SOURCES := $(wildcard tests/unit/*.c tests/ops/*.c tests/golden/*.c tests/malformed/*.c tests/faults/*.c tests/bench/*.c)
+TEST_SOURCES := $(wildcard tests/unit/*.c tests/ops/*.c tests/golden/*.c tests/malformed/*.c tests/faults/*.c tests/bench/*.c tests/gpu/*.c)
 TESTS := $(TEST_SOURCES:%.c=$(BUILD)/%)
 HARNESS := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/*.c))
 # What the comparisons with other software (tests/interop/*.py) run: programs of one file.
@@ -60,7 +60,7 @@ EMULATED_FLAGS := -std=c++17 -O2 -g -fPIC -I. -Wall -Wextra -Wno-unknown-pragmas
 	-DOFFRAMP_CUDA_EMULATED -fvisibility=hidden $(if $(SANITIZE),-fsanitize=address -fno-omit-frame-pointer) $(EXTRA_CFLAGS)
 
 programs: $(PROGRAMS:%=$(BUILD)/%) $(CUDA_LIBRARY)
-tests-build: programs $(TESTS) $(BUILD)/libofframp_cuda_emulated.so
+tests-build: programs $(TESTS) $(BUILD)/libofframp_cuda_emulated.so $(if $(CUDA_LIBRARY),$(BUILD)/tests/gpu/ceilings)
 .PHONY: programs tests-build
 
 define program_rule
@@ -102,6 +102,12 @@ $(BUILD)/libofframp_cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
 $(BUILD)/obj/%.cuda.o: %.cu
 	@mkdir -p $(@D)
 	$(NVCC) $(CUDA_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
+
+# What bounds a device: the only program that links to CUDA, for tests/gpu/all.sh.
+$(BUILD)/tests/gpu/ceilings: tests/gpu/ceilings.cu
+	@mkdir -p $(@D)
+	$(NVCC) $(CUDA_FLAGS) -cudart static -o $@ $< -L$(CUDA_LIBRARIES) -l:libcublas.so.13 \
+		-Xlinker -rpath,'$$ORIGIN/../..',-rpath,$(CUDA_LIBRARIES),-rpath,/usr/local/cuda/lib64,-rpath,'$$ORIGIN/../../cuda/nvidia/cu13/lib'
 
 # The same sources on the processor, for tests (tests/cuda/emulator.h).
 $(BUILD)/libofframp_cuda_emulated.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.emulated.o) $(BUILD)/obj/tests/cuda/emulator.o

@@ -21,10 +21,10 @@ make -s -j"$(nproc)" BUILD="$build" tests-build
 rm -rf "$build/bundle"
 mkdir -p "$stage/bin/tests" "$stage/lib" "$stage/tests" "$stage/pipelines"
 for program in extract train generate cache; do cp "$build/$program" "$stage/bin/"; done
-for part in ops golden bench; do cp -r "$build/tests/$part" "$stage/bin/tests/"; done
+for part in ops golden bench gpu; do cp -r "$build/tests/$part" "$stage/bin/tests/"; done
 if [ -f "$build/libofframp_cuda.so" ]; then cp "$build/libofframp_cuda.so" "$stage/bin/"; fi
 cp -r tests/gpu tests/golden "$stage/tests/"
-rm -f "$stage"/tests/golden/*.c "$stage"/tests/golden/*.py
+rm -f "$stage"/tests/g*/*.c "$stage"/tests/gpu/*.cu "$stage"/tests/golden/*.py
 cp pipelines/tune.sh pipelines/slurm.sh "$stage/pipelines/"
 cp LICENSE README.md "$stage/"
 

@@ -1,4 +1,4 @@
-/* generate MODEL [POLICY]: tokens per second of one-row decoding beside what memory gives, and of leaving
+/* generate MODEL [POLICY] (OFFRAMP_TEST_DEVICE, else the cpu): tokens per second of one-row decoding beside what memory gives, and of leaving
  * early beside the full model. Each figure is the median of rounds in which all of them take turns. */
 #include <math.h>
 #include <stdio.h>
@@ -196,8 +196,10 @@ static int run_bench(struct bench *bench, const char *path, const char *policy, 
                      struct error *error)
 {
     const size_t words = READ_BYTES / sizeof(uint64_t);
+    const char *device = getenv("OFFRAMP_TEST_DEVICE");
     if (model_open(path, &bench->model, error) < 0 ||
-        backend_open("cpu", &(struct backend_options){0}, &bench->backend, error) < 0 ||
+        backend_open(device && *device ? device : "cpu", &(struct backend_options){0}, &bench->backend, error) <
+            0 ||
         pool_create(0, &bench->pool, error) < 0 || array_alloc(&bench->memory, words, error) < 0 ||
         (policy && load_policy(bench, policy, exits, error) < 0) ||
         sampler_create(&bench->sampler, 0, 0, 1, 0, model_config(bench->model)->vocab, error) < 0)
