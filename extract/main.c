@@ -30,6 +30,7 @@ struct extraction {
     int32_t end; /* the end-of-text id */
     int threads;
     struct backend *backend;
+    uint64_t memory; /* plan_memory */
     json_t *manifest; /* of the store */
     struct store *store;
 };
@@ -168,6 +169,7 @@ static int open_inputs(struct extraction *extraction, struct error *error)
         return -1;
     if (backend_open(options->device, &wanted, &extraction->backend, error) < 0)
         return -1;
+    extraction->memory = plan_memory(extraction->backend, plan_file(extraction->model), options->memory);
     if (backend_warning(extraction->backend))
         fprintf(stderr, "extract: warning: %s\n", backend_warning(extraction->backend));
     return 0;
@@ -237,7 +239,7 @@ static struct preflight_job preflight_job(const struct extraction *extraction,
                                   .backend = extraction->backend,
                                   .out = extraction->options->out,
                                   .manifest = extraction->manifest,
-                                  .memory = extraction->options->memory,
+                                  .memory = extraction->memory,
                                   .parameters = extraction->options->pilot,
                                   .tokenize = tokenize};
 }
@@ -293,7 +295,7 @@ static int run(struct extraction *extraction, struct error *error)
                                     .backend = extraction->backend,
                                     .store = extraction->store,
                                     .threads = extraction->threads,
-                                    .memory = options->memory,
+                                    .memory = extraction->memory,
                                     .from = options->pilot,
                                     .to = options->pilot_out};
     double piloting;
@@ -304,7 +306,8 @@ static int run(struct extraction *extraction, struct error *error)
                                     .run = &report,
                                     .numerics = backend_identity(extraction->backend)};
     if (plan_make(model_config(extraction->model), plan_file(extraction->model), store_info(extraction->store),
-                  backend_math(extraction->backend), extraction->threads, options->memory, &plan, error) < 0 ||
+                  backend_math(extraction->backend), extraction->threads, extraction->memory, &plan,
+                  error) < 0 ||
         sources_store(extraction->model, extraction->store, error) < 0 ||
         tokenize(extraction, &tokens, error) < 0 || pilot_run(&pilot, false, &piloting, error) < 0 ||
         check_disk(extraction, error) < 0 ||

@@ -12,6 +12,7 @@
 #define JOB_BYTES        (128u << 20)
 #define MOST_ENCODERS    16
 #define PROCESS_BYTES    ((uint64_t)200 << 20) /* code, tables, a transaction of the store */
+#define DEVICE_BYTES     ((uint64_t)1 << 30) /* scores, logits and rounded operands of ops; cuBLAS */
 #define PAGE             4096
 #define WIDENED_ROWS     512 /* of a weight and per thread, that preparing holds as f32; */
 #define WIDENED_LEAST    4096 /* or so many */
@@ -55,6 +56,15 @@ struct plan_file plan_file(const struct model *model)
                               model_tensor(model, 0, ROLE_EMBEDDING)->bytes};
 }
 
+uint64_t plan_memory(const struct backend *backend, struct plan_file file, uint64_t memory)
+{
+    const uint64_t own = backend_memory(backend), kept = DEVICE_BYTES + own / 16 + file.embedding;
+    if (own == 0)
+        return memory;
+    const uint64_t most = own > kept ? own - kept : 1;
+    return memory == 0 || most < memory ? most : memory;
+}
+
 int plan_make(const struct model_config *config, struct plan_file file, const struct store_info *info,
               enum math math, int threads, uint64_t memory, struct plan *plan, struct error *error)
 {
@@ -90,7 +100,7 @@ int plan_make(const struct model_config *config, struct plan_file file, const st
                            output_bytes / 2 * 3 + embedded + call_bytes;
     char text[32];
     if (memory < least)
-        return error_set(error, "--memory: this model needs at least %s%s",
+        return error_set(error, "memory (--memory, or the device's): this model needs at least %s%s",
                          format_bytes((double)(least < plan->peak ? least : plan->peak), text, sizeof text),
                          target ? "; --no-target takes less" : "");
     plan->resident = false;

@@ -40,6 +40,10 @@ struct plan_file {
 
 struct plan_file plan_file(const struct model *model);
 
+/* What may be used: `memory` (--memory; 0: all there is) and, where the device has its own, what is free
+ * there, less the embedding and what ops work with. 0: what it takes. */
+uint64_t plan_memory(const struct backend *backend, struct plan_file file, uint64_t memory);
+
 /* memory: bytes the process may use, 0: what it takes. threads: resolved, >= 1. An error when `memory` is
  * too small for two layers, which names the least that does. */
 int plan_make(const struct model_config *config, struct plan_file file, const struct store_info *info,

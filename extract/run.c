@@ -20,6 +20,7 @@ struct run {
     uint64_t total; /* sequences in that order */
     uint64_t *stored; /* [taps] records that are there already */
 
+    struct plan fitting; /* the plan, its calls made smaller where a device's memory ran out */
     struct pass *pass;
     struct call {
         uint64_t index; /* of the first sequence in the run's order */
@@ -206,11 +207,44 @@ static int open_pass(struct run *run, const struct model *model, struct backend 
     if (pass_open(model, backend, &shape, &run->pass, error) < 0 ||
         array_alloc(&run->calls, plan->group, error) < 0 || open_teacher(run, model, backend, error) < 0)
         return -1;
-    if (plan->resident)
-        return 0;
+    if (plan->resident) /* on a device, a first call shows whether its working memory is there */
+        return backend_memory(backend) > 0 ? pass_measure(run->pass, error) : 0;
     if (pass_measure(run->pass, error) < 0 || choose_group(run, 0, error) < 0)
         return -1;
     print_group(run);
+    return 0;
+}
+
+static void close_pass(struct run *run)
+{
+    pass_close(run->pass);
+    teacher_close(run->teacher);
+    for (int i = 0; run->calls && i < run->plan->group; i++)
+        free(run->calls[i].labels);
+    free(run->calls);
+    free(run->values);
+    run->pass = NULL;
+    run->teacher = NULL;
+    run->calls = NULL;
+    run->values = NULL;
+}
+
+/* With fewer sequences per call when the device's memory does not hold as many as were planned. */
+static int open_fitting_pass(struct run *run, const struct model *model, struct backend *backend,
+                             struct error *error)
+{
+    const int planned = run->fitting.batch;
+    int result;
+    while ((result = open_pass(run, model, backend, error)) < 0 && backend_ran_out(backend) &&
+           run->fitting.batch > 1) {
+        close_pass(run);
+        run->fitting.batch = (run->fitting.batch + 1) / 2;
+    }
+    if (result < 0)
+        return run->fitting.batch < planned ? error_prefix(error, "with one sequence per call") : -1;
+    if (run->fitting.batch < planned)
+        fprintf(stderr, "extract: device memory does not hold calls of %d sequences; they have %d\n", planned,
+                run->fitting.batch);
     return 0;
 }
 
@@ -232,12 +266,14 @@ int run_model(const char *title, const struct model *model, struct backend *back
               const struct plan *plan, struct run_report *report, struct error *error)
 {
     const double started = clock_seconds();
-    struct run run = {.info = store_info(store), .plan = plan, .target = store_find_target(store_info(store))};
+    struct run run = {
+        .info = store_info(store), .fitting = *plan, .target = store_find_target(store_info(store))};
+    run.plan = &run.fitting;
     *report = (struct run_report){0};
     int result = find_start(&run, store, error);
     if (result < 0 || run.total == 0)
         goto done;
-    result = open_pass(&run, model, backend, error);
+    result = open_fitting_pass(&run, model, backend, error);
     const double loaded = clock_seconds();
     report->loading = loaded - started;
     if (result < 0)
@@ -246,7 +282,7 @@ int run_model(const char *title, const struct model *model, struct backend *back
     progress_start(&run.progress, title, "tokens", sequences * (uint64_t)run.info->rows);
     run.progress.first = run.records_before / (uint64_t)run.info->taps * (uint64_t)run.info->rows;
     if (pipeline_open(store, plan, &run.pipeline, error) < 0 ||
-        inputs_open(store, &run.order, plan->batch, &run.inputs, error) < 0)
+        inputs_open(store, &run.order, run.plan->batch, &run.inputs, error) < 0)
         result = -1;
     else
         result = compute(&run, error);
@@ -263,12 +299,7 @@ int run_model(const char *title, const struct model *model, struct backend *back
     report->tokens = run.tokens;
 done:
     report->seconds = clock_seconds() - started;
-    pass_close(run.pass);
-    teacher_close(run.teacher);
-    for (int i = 0; run.calls && i < plan->group; i++)
-        free(run.calls[i].labels);
-    free(run.calls);
-    free(run.values);
+    close_pass(&run);
     free(run.stored);
     return result;
 }

@@ -58,6 +58,18 @@ void backend_close(struct backend *backend)
         backend->table->close(backend);
 }
 
+uint64_t backend_memory(const struct backend *backend)
+{
+    return backend->table->memory ? backend->table->memory(backend) : 0;
+}
+
+bool backend_ran_out(struct backend *backend)
+{
+    const bool ran_out = backend->ran_out;
+    backend->ran_out = false;
+    return ran_out;
+}
+
 const char *backend_name(const struct backend *backend)
 {
     return backend->name;

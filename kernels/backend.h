@@ -14,6 +14,7 @@ struct backend_table {
     /* life cycle */
     int (*open)(const struct backend_options *options, struct backend **backend, struct error *error);
     void (*close)(struct backend *backend);
+    uint64_t (*memory)(const struct backend *backend); /* NULL: the process's */
     int (*queue_create)(struct backend *backend, struct queue **queue, struct error *error);
     void (*queue_destroy)(struct queue *queue);
     int (*queue_wait)(struct queue *queue, struct error *error);
@@ -66,6 +67,7 @@ struct backend {
     char identity[160];
     const char *warning; /* or NULL */
     struct backend_options options; /* threads resolved */
+    bool ran_out; /* of device memory; set by the backend, cleared by backend_ran_out */
 };
 
 struct queue {

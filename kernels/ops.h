@@ -80,6 +80,12 @@ const char *backend_identity(const struct backend *backend);
 /* What its user should know before a long run, one line; NULL: nothing. Lives as long as the backend. */
 const char *backend_warning(const struct backend *backend);
 
+/* Bytes of the device's own memory that are free; 0: buffers and weights are in the process's memory. */
+uint64_t backend_memory(const struct backend *backend);
+/* Whether a buffer or an op has failed for want of device memory since the last call: with fewer rows it may
+ * not. */
+bool backend_ran_out(struct backend *backend);
+
 int queue_create(struct backend *backend, struct queue **queue, struct error *error);
 void queue_destroy(struct queue *queue); /* NULL is fine */
 int queue_wait(struct queue *queue, struct error *error);
@@ -136,7 +142,8 @@ enum {
 /* A weight W [N, K] from `count` parts with the same cols K, stacked by rows (q, k and v; gate and
  * up), in a form the backend likes best for the uses named: packed once in the compute type, or the
  * file's own format where few rows are multiplied. bias: N values, added by op_matmul; or NULL.
- * The parts' data must outlive a weight with WEIGHT_ROWS; `bias` is copied. */
+ * The parts' data must outlive a weight with WEIGHT_ROWS; `bias` is copied. One thread may prepare weights
+ * while another puts ops on queues: the upload goes on beside them. */
 int weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,
                    unsigned uses, struct weight **weight, struct error *error);
 void weight_destroy(struct weight *weight); /* NULL is fine */

@@ -28,17 +28,26 @@ extern "C" {
 #include "kernels/backend.h"
 }
 
+/* Page-locked memory that weights go through: one half is filled while the other is on its way. */
+struct staging {
+    void *half[2];
+    cudaEvent_t sent[2]; /* the half may be filled again */
+};
+#define STAGING_BYTES EMULATED_ELSE((size_t)1000, (size_t)16 << 20) /* a half */
+
 struct cuda_backend {
     struct backend base;
-    int device;
-    cudaStream_t upload; /* weights and first contents of buffers */
+    cudaStream_t upload; /* weights and first contents of buffers, beside what queues compute */
+    struct staging staging; /* of the one thread that prepares weights */
 };
 
 struct cuda_queue {
     struct queue base;
     cudaStream_t stream;
-    cublasHandle_t blas;
+    cublasHandle_t blas; /* NULL until the first product: making it takes memory and time */
     int *fault; /* enum fault, on the device: what a kernel found wrong in its inputs */
+    const char *last_op; /* put last, with its shape */
+    struct matrix last_shape;
 };
 
 /* Inputs that only a kernel can check; the queue fails at its next wait. */
@@ -78,6 +87,10 @@ static inline bool queue_is_bf16(const struct queue *queue)
 
 /* Remembers the first failure of the queue, with the op and its shapes in the text. */
 void cuda_fail(struct queue *queue, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Copies from any host memory, on the upload stream; the source has been read when it returns. */
+cudaError_t cuda_upload(struct backend *backend, void *to, const void *source, size_t bytes);
+/* The queue's cuBLAS handle; NULL, and the queue has failed, when it cannot be made. */
+cublasHandle_t queue_blas(struct queue *queue);
 /* True when `status` is success; otherwise the queue fails with "op [rows, cols]: reason". */
 bool cuda_ok(struct queue *queue, const char *op, struct matrix shape, cudaError_t status);
 /* cuda_ok for what the last launch left behind. */

@@ -53,15 +53,16 @@ void product_run(struct queue *queue, const struct product *p)
     cudaDataType_t type = p->a.bf16 ? CUDA_R_16BF : CUDA_R_32F;
     struct matrix shape = matrix_shape(p->rows, p->cols);
     bool tf32 = queue->backend->options.math == MATH_TF32;
-    if (queue->failed || p->rows == 0 || p->cols == 0)
+    cublasHandle_t blas = queue->failed || p->rows == 0 || p->cols == 0 ? NULL : queue_blas(queue);
+    if (!blas)
         return;
     /* cuBLAS is column-major: a row-major product c = a b is its c^T = b^T a^T. */
     cublasStatus_t status = cublasGemmStridedBatchedEx(
-        ((struct cuda_queue *)queue)->blas, p->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-        p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)p->cols, (int)p->rows, (int)p->inner, &one, p->b.data,
-        type, (int)p->b.stride, p->b_step, p->a.data, type, (int)p->a.stride, p->a_step, &scale, p->c,
-        CUDA_R_32F, (int)p->c_stride, p->c_step, (int)(p->batch ? p->batch : 1),
-        tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+        blas, p->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
+        (int)p->cols, (int)p->rows, (int)p->inner, &one, p->b.data, type, (int)p->b.stride, p->b_step,
+        p->a.data, type, (int)p->a.stride, p->a_step, &scale, p->c, CUDA_R_32F, (int)p->c_stride, p->c_step,
+        (int)(p->batch ? p->batch : 1), tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+        CUBLAS_GEMM_DEFAULT);
     if (status != CUBLAS_STATUS_SUCCESS)
         cuda_fail(queue, "%s [%lld, %lld]: a product over %lld: cuBLAS: %s", p->op, (long long)shape.rows,
                   (long long)shape.cols, (long long)p->inner, cublasGetStatusString(status));

@@ -30,6 +30,8 @@ void cuda_fail(struct queue *queue, const char *format, ...)
 
 bool cuda_ok(struct queue *queue, const char *op, struct matrix shape, cudaError_t status)
 {
+    ((struct cuda_queue *)queue)->last_op = op;
+    ((struct cuda_queue *)queue)->last_shape = shape;
     if (status != cudaSuccess)
         cuda_fail(queue, "%s [%lld, %lld]: cuda: %s", op, (long long)shape.rows, (long long)shape.cols,
                   cudaGetErrorString(status));
@@ -47,6 +49,7 @@ void *scratch_take(struct queue *queue, const char *op, struct matrix shape, siz
     if (cudaMallocAsync(&scratch, bytes ? bytes : 1, queue_stream(queue)) == cudaSuccess)
         return scratch;
     cudaGetLastError(); /* out of memory is not sticky: clear it */
+    queue->backend->ran_out = true;
     cuda_fail(queue, "%s [%lld, %lld]: out of device memory: %zu bytes of working memory could not be had", op,
               (long long)shape.rows, (long long)shape.cols, bytes);
     return NULL;
@@ -95,10 +98,49 @@ static int cuda_open(const struct backend_options *options, struct backend **res
     return 0;
 }
 
-static void cuda_close(struct backend *backend)
+static void cuda_close(struct backend *base)
 {
-    cudaStreamDestroy(((struct cuda_backend *)backend)->upload);
+    struct cuda_backend *backend = (struct cuda_backend *)base;
+    for (int i = 0; i < 2; i++) {
+        cudaFreeHost(backend->staging.half[i]);
+        if (backend->staging.sent[i])
+            cudaEventDestroy(backend->staging.sent[i]);
+    }
+    cudaStreamDestroy(backend->upload);
     free(backend);
+}
+
+static uint64_t cuda_memory(const struct backend *backend)
+{
+    size_t unused = 0, total = 0;
+    (void)backend;
+    return cudaMemGetInfo(&unused, &total) == cudaSuccess ? unused : 0;
+}
+
+/* The driver would copy pageable memory through a buffer of its own, and the caller would wait for each. */
+cudaError_t cuda_upload(struct backend *base, void *to, const void *source, size_t bytes)
+{
+    struct cuda_backend *backend = (struct cuda_backend *)base;
+    struct staging *staging = &backend->staging;
+    cudaError_t status = cudaSuccess;
+    for (size_t at = 0, piece = 0; at < bytes && status == cudaSuccess; at += STAGING_BYTES, piece ^= 1) {
+        const size_t part = bytes - at < STAGING_BYTES ? bytes - at : STAGING_BYTES;
+        if (!staging->half[piece]) {
+            status = cudaMallocHost(&staging->half[piece], STAGING_BYTES);
+            if (status == cudaSuccess)
+                status = cudaEventCreateWithFlags(&staging->sent[piece], cudaEventDisableTiming);
+        } else {
+            status = cudaEventSynchronize(staging->sent[piece]);
+        }
+        if (status != cudaSuccess)
+            break;
+        memcpy(staging->half[piece], (const char *)source + at, part);
+        status = cudaMemcpyAsync((char *)to + at, staging->half[piece], part, cudaMemcpyHostToDevice,
+                                 backend->upload);
+        if (status == cudaSuccess)
+            status = cudaEventRecord(staging->sent[piece], backend->upload);
+    }
+    return status;
 }
 
 static int cuda_queue_create(struct backend *backend, struct queue **result, struct error *error)
@@ -111,27 +153,36 @@ static int cuda_queue_create(struct backend *backend, struct queue **result, str
         free(queue);
         return fail(error, "cuda: a stream cannot be made: %s", cudaGetErrorString(status));
     }
-    cublasStatus_t blas = cublasCreate(&queue->blas);
-    if (blas == CUBLAS_STATUS_SUCCESS)
-        blas = cublasSetStream(queue->blas, queue->stream);
-    if (blas != CUBLAS_STATUS_SUCCESS ||
-        (status = cudaMalloc(&queue->fault, sizeof *queue->fault)) != cudaSuccess ||
+    if ((status = cudaMalloc(&queue->fault, sizeof *queue->fault)) != cudaSuccess ||
         (status = cudaMemsetAsync(queue->fault, 0, sizeof *queue->fault, queue->stream)) != cudaSuccess) {
-        cublasDestroy(queue->blas);
+        cudaFree(queue->fault);
         cudaStreamDestroy(queue->stream);
         free(queue);
-        return fail(error, "cuda: a queue cannot be made: %s",
-                    blas != CUBLAS_STATUS_SUCCESS ? cublasGetStatusString(blas) : cudaGetErrorString(status));
+        return fail(error, "cuda: a queue cannot be made: %s", cudaGetErrorString(status));
     }
     queue->base.backend = backend;
     *result = &queue->base;
     return 0;
 }
 
+cublasHandle_t queue_blas(struct queue *base)
+{
+    struct cuda_queue *queue = (struct cuda_queue *)base;
+    if (queue->blas)
+        return queue->blas;
+    cublasStatus_t status = cublasCreate(&queue->blas);
+    if (status == CUBLAS_STATUS_SUCCESS)
+        status = cublasSetStream(queue->blas, queue->stream);
+    if (status != CUBLAS_STATUS_SUCCESS)
+        cuda_fail(base, "cuBLAS does not start: %s", cublasGetStatusString(status));
+    return status == CUBLAS_STATUS_SUCCESS ? queue->blas : NULL;
+}
+
 static void cuda_queue_destroy(struct queue *queue)
 {
     cudaStreamSynchronize(queue_stream(queue));
-    cublasDestroy(((struct cuda_queue *)queue)->blas);
+    if (((struct cuda_queue *)queue)->blas)
+        cublasDestroy(((struct cuda_queue *)queue)->blas);
     cudaFree(queue_fault(queue));
     cudaStreamDestroy(queue_stream(queue));
     free(queue);
@@ -144,8 +195,13 @@ static int cuda_queue_wait(struct queue *queue, struct error *error)
         cudaMemcpyAsync(&fault, queue_fault(queue), sizeof fault, cudaMemcpyDeviceToHost, queue_stream(queue));
     if (status == cudaSuccess)
         status = cudaStreamSynchronize(queue_stream(queue));
+    const struct cuda_queue *own = (const struct cuda_queue *)queue;
     if (status != cudaSuccess)
-        cuda_fail(queue, "cuda: %s", cudaGetErrorString(status));
+        cuda_fail(queue,
+                  "cuda: %s: by one of the ops up to %s [%lld, %lld]; the environment variable "
+                  "CUDA_LAUNCH_BLOCKING=1 makes this name it",
+                  cudaGetErrorString(status), own->last_op ? own->last_op : "none",
+                  (long long)own->last_shape.rows, (long long)own->last_shape.cols);
     else if (fault == FAULT_TOKEN)
         cuda_fail(queue, "op_embed: a token id is outside the vocabulary");
     else if (fault == FAULT_POSITION)
@@ -169,6 +225,7 @@ static int cuda_buffer_create(struct backend *backend, size_t bytes, struct buff
         cudaGetLastError();
         cudaMemGetInfo(&unused, &total);
         free(buffer);
+        backend->ran_out = true;
         return fail(error, "out of device memory: %zu bytes wanted, %zu of %zu free", bytes, unused, total);
     }
     cudaError_t status = cudaMemsetAsync(buffer->data, 0, bytes, stream);
@@ -224,13 +281,14 @@ static void cuda_copy(struct queue *queue, struct matrix x, struct matrix y)
 const struct backend_table *offramp_cuda_table(void)
 {
     static const struct backend_table table = {
-        cuda_open,        cuda_close,          cuda_queue_create,   cuda_queue_destroy,
-        cuda_queue_wait,  cuda_buffer_create,  cuda_buffer_destroy, cuda_write,
-        cuda_read,        cuda_weight_prepare, cuda_weight_destroy, cuda_matmul,
-        cuda_matmul_grad, cuda_embed,          cuda_gemm,           cuda_gram,
-        cuda_copy,        cuda_axpy,           cuda_add_bias,       cuda_sum_rows,
-        cuda_sum_squares, cuda_mean_square,    cuda_norm,           cuda_norm_grad,
-        cuda_swiglu,      cuda_swiglu_grad,    cuda_rope,           cuda_attention,
-        cuda_vocab_stats, cuda_vocab_cross,    cuda_vocab_loss,     cuda_adam};
+        cuda_open,          cuda_close,       cuda_memory,         cuda_queue_create,
+        cuda_queue_destroy, cuda_queue_wait,  cuda_buffer_create,  cuda_buffer_destroy,
+        cuda_write,         cuda_read,        cuda_weight_prepare, cuda_weight_destroy,
+        cuda_matmul,        cuda_matmul_grad, cuda_embed,          cuda_gemm,
+        cuda_gram,          cuda_copy,        cuda_axpy,           cuda_add_bias,
+        cuda_sum_rows,      cuda_sum_squares, cuda_mean_square,    cuda_norm,
+        cuda_norm_grad,     cuda_swiglu,      cuda_swiglu_grad,    cuda_rope,
+        cuda_attention,     cuda_vocab_stats, cuda_vocab_cross,    cuda_vocab_loss,
+        cuda_adam};
     return &table;
 }

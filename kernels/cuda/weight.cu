@@ -52,19 +52,19 @@ struct expand_action {
     }
 };
 
-static cudaError_t upload(const void *source, size_t bytes, void **to, cudaStream_t stream)
+static cudaError_t upload(struct backend *backend, const void *source, size_t bytes, void **to)
 {
     cudaError_t status = cudaMalloc(to, bytes ? bytes : 1);
-    if (status == cudaSuccess)
-        status = cudaMemcpyAsync(*to, source, bytes, cudaMemcpyHostToDevice, stream);
-    return status;
+    return status == cudaSuccess ? cuda_upload(backend, *to, source, bytes) : status;
 }
 
 /* The parts on the device, the compute-type matrix made from them, and what is not needed given back. */
 static cudaError_t prepare(struct cuda_weight *weight, const struct weight_part *parts, int count,
-                           const float *bias, cudaStream_t stream)
+                           const float *bias)
 {
-    bool bf16 = weight->base.backend->options.math == MATH_BF16;
+    struct backend *backend = weight->base.backend;
+    cudaStream_t stream = ((struct cuda_backend *)backend)->upload;
+    bool bf16 = backend->options.math == MATH_BF16;
     size_t value = bf16 ? 2 : 4, row_bytes = (size_t)weight->base.cols * value;
     bool products = (weight->base.uses & (WEIGHT_FORWARD | WEIGHT_BACKWARD)) != 0;
     cudaError_t status = cudaSuccess;
@@ -75,8 +75,8 @@ static cudaError_t prepare(struct cuda_weight *weight, const struct weight_part 
         struct cuda_part *part = &weight->part[i];
         part->type = parts[i].type;
         part->rows = parts[i].rows;
-        status = upload(parts[i].data, (size_t)part->rows * part_row_bytes(part->type, weight->base.cols),
-                        &part->data, stream);
+        status = upload(backend, parts[i].data,
+                        (size_t)part->rows * part_row_bytes(part->type, weight->base.cols), &part->data);
         if (status == cudaSuccess && products && part->rows > 0) {
             with_format(part->type,
                         expand_action{part, weight->base.cols,
@@ -87,7 +87,7 @@ static cudaError_t prepare(struct cuda_weight *weight, const struct weight_part 
         first += part->rows;
     }
     if (status == cudaSuccess && bias)
-        status = upload(bias, (size_t)weight->base.rows * sizeof *bias, (void **)&weight->bias, stream);
+        status = upload(backend, bias, (size_t)weight->base.rows * sizeof *bias, (void **)&weight->bias);
     if (status == cudaSuccess)
         status = cudaStreamSynchronize(stream);
     if (status == cudaSuccess && !(weight->base.uses & WEIGHT_ROWS))
@@ -121,11 +121,15 @@ int cuda_weight_prepare(struct backend *backend, const struct weight_part *parts
     weight->base.cols = parts[0].cols;
     for (int i = 0; i < count; i++)
         weight->base.rows += parts[i].rows;
-    cudaError_t status = prepare(weight, parts, count, bias, ((struct cuda_backend *)backend)->upload);
+    cudaError_t status = prepare(weight, parts, count, bias);
     if (status != cudaSuccess) {
+        size_t unused = 0, total = 0;
         cudaGetLastError();
-        snprintf(error->text, sizeof error->text, "cuda: a weight [%lld, %lld] cannot be put on the device: %s",
-                 (long long)weight->base.rows, (long long)weight->base.cols, cudaGetErrorString(status));
+        cudaMemGetInfo(&unused, &total);
+        snprintf(error->text, sizeof error->text,
+                 "cuda: a weight [%lld, %lld] cannot be put on the device: %s; %zu of %zu bytes are free",
+                 (long long)weight->base.rows, (long long)weight->base.cols, cudaGetErrorString(status), unused,
+                 total);
         cuda_weight_destroy(&weight->base);
         return -1;
     }

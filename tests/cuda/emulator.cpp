@@ -102,6 +102,7 @@ struct thread {
 
 struct {
     const char *kernel = "";
+    bool faulted; /* a kernel named by OFFRAMP_EMULATOR_FAULT was launched: waiting fails from then on */
     const std::function<void()> *body;
     std::vector<thread> threads;
     std::vector<int> ready, late; /* threads that can run; those of them whose turn comes last */
@@ -273,7 +274,9 @@ void emulator_launch(const char *kernel, dim3 grid, dim3 block, size_t shared,
 {
     const size_t threads = (size_t)block.x * block.y * block.z;
     const char *seed = getenv("OFFRAMP_EMULATOR_SEED");
+    const char *fault = getenv("OFFRAMP_EMULATOR_FAULT");
     now.kernel = kernel;
+    now.faulted = now.faulted || (fault && *fault && strstr(kernel, fault));
     now.threads.resize(threads <= 1024 ? threads : 0);
     if (threads == 0 || threads > 1024 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.y > 65535 ||
         grid.z > 65535 || shared > 227 * 1024)
@@ -350,6 +353,7 @@ struct emulator_blas {
 const char *cudaGetErrorString(cudaError_t error)
 {
     return error == cudaErrorMemoryAllocation ? "out of memory"
+           : error == cudaErrorIllegalAddress ? "an illegal memory access was encountered"
            : error == cudaSuccess             ? "no error"
                                               : "invalid value";
 }
@@ -468,7 +472,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t)
 {
-    return cudaSuccess;
+    return now.faulted ? cudaErrorIllegalAddress : cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned)
 {

@@ -69,5 +69,36 @@ check "train in bf16" sweep bf16 cuda bf16
 check "losses in bf16 are the cpu's" same_losses 1e-2 bf16 cpu
 check "train in f32 again" sweep again cuda f32
 check "the same bytes again" diff -r "$work/f32/trials" "$work/again/trials" --exclude=metrics.jsonl --exclude=config.json
+
+# ---- memory, and what a device's failure says ----
+# OFFRAMP_EMULATOR_MEMORY is the largest allocation that succeeds.
+printf '\1\0\2\0\3\0%.0s' {1..100} >"$work/tokens.bin"
+extract() { # extract NAME MODEL ARGUMENT...
+    local name=$1 model=$2
+    shift 2
+    "$build/extract" --model "$model" --corpus "$work/tokens.bin" --token-type u16 --end-of-text 9 --held-out 0 --seq-len 20 \
+        --taps 1,final --codec raw:f32 --no-target --math f32 --out "$work/$name" "$@" 2>&1 | tee "$work/$name.log"
+}
+not() { ! "$@"; }
+same_states() { "$build/tests/gpu/compare" "$work/$1" "$work/$2" 1e-5; }
+says() { [ "$(grep -c -- "$2" "$work/$1.log")" = 1 ] || { cat "$work/$1.log"; return 1; }; }
+
+check "a small model of random weights" "$build/tests/bench/make_weights" "$work/small" 3 64 192 1 1 128 1000
+check "extract on the cpu" extract whole "$work/small" --device cpu
+check "extract with all the memory" extract all "$work/small" --device cuda
+check "the cpu's states" same_states all whole
+export OFFRAMP_EMULATOR_MEMORY=1000000
+check "extract with room for fewer sequences" extract fewer "$work/small" --device cuda
+check "which it says once" says fewer "device memory does not hold calls of"
+check "the cpu's states, too" same_states fewer whole
+export OFFRAMP_EMULATOR_MEMORY=100000
+check "extract without room for a weight" not extract none "$work/small" --device cuda
+check "the numbers of which it says" says none "weight \[1000, 64\].*cannot be put on the device: out of memory; [0-9]* of [0-9]* bytes are free"
+unset OFFRAMP_EMULATOR_MEMORY
+export OFFRAMP_EMULATOR_FAULT=swiglu_values
+check "extract with a fault" not extract fault "$work/small" --device cuda
+check "the ops of which it names" says fault "illegal memory access.*by one of the ops up to [a-z_]* \[[0-9]*, [0-9]*\]"
+unset OFFRAMP_EMULATOR_FAULT
+
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]
