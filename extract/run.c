@@ -32,6 +32,10 @@ struct run {
     struct target_row *values; /* [batch * rows] the teacher's, of a call */
     int group, most_group; /* calls per super-batch, now and before */
 
+    struct job *reading; /* handed on when its states have come; NULL: none */
+    struct queue *reading_queue;
+    uint64_t reading_mark;
+
     struct inputs *inputs;
     struct pipeline *pipeline;
     struct stage stage, asking; /* of this thread: with the layers, with the teacher */
@@ -47,7 +51,20 @@ static void update_progress(struct run *run)
     progress_update(&run->progress, records / (uint64_t)run->info->taps * (uint64_t)run->info->rows);
 }
 
-/* Hands a tap's part of a call to the encoders, a job a sequence: states [rows of the call, hidden], and of the
+/* Hands the job whose states are on their way to the encoders. */
+static int submit_reading(struct run *run, struct error *error)
+{
+    struct job *job = run->reading;
+    run->reading = NULL;
+    if (!job)
+        return 0;
+    if (queue_reach(run->reading_queue, run->reading_mark, error) < 0)
+        return -1;
+    pipeline_submit(run->pipeline, job);
+    return 0;
+}
+
+/* Hands a tap's part of a call to the encoders, a job a sequence, each when the next is on its way: states [rows of the call, hidden], and of the
  * target its values. */
 static int submit(struct run *run, const struct call *call, int tap, struct queue *queue, struct matrix states,
                   const struct target_row *values, struct stage *stage, struct error *error)
@@ -65,9 +82,12 @@ static int submit(struct run *run, const struct call *call, int tap, struct queu
         if (values)
             memcpy(job->values, values + (size_t)i * (size_t)rows, (size_t)rows * sizeof *values);
         op_read(queue, matrix_rows(states, (int64_t)i * rows, rows), job->states);
-        if (queue_wait(queue, error) < 0)
+        const uint64_t mark = queue_mark(queue);
+        if (submit_reading(run, error) < 0)
             return -1;
-        pipeline_submit(run->pipeline, job);
+        run->reading = job;
+        run->reading_queue = queue;
+        run->reading_mark = mark;
     }
     update_progress(run);
     return 0;
@@ -157,7 +177,7 @@ static int compute(struct run *run, struct error *error)
     while ((count = add_calls(run)) > 0) {
         const struct call *last = &run->calls[count - 1];
         const uint64_t end = last->index + (uint64_t)last->sequences;
-        if (pass_run(run->pass, end < run->total, read_tap, run, error) < 0)
+        if (pass_run(run->pass, end < run->total, read_tap, run, error) < 0 || submit_reading(run, error) < 0)
             return -1;
         if (run->teacher)
             teacher_rest(run->teacher);

@@ -18,6 +18,9 @@ struct backend_table {
     int (*queue_create)(struct backend *backend, struct queue **queue, struct error *error);
     void (*queue_destroy)(struct queue *queue);
     int (*queue_wait)(struct queue *queue, struct error *error);
+    /* Both NULL: an op is done when its function returns. */
+    uint64_t (*queue_mark)(const struct queue *queue);
+    void (*queue_reach)(struct queue *queue, uint64_t mark); /* failures by queue_fail */
     int (*buffer_create)(struct backend *backend, size_t bytes, struct buffer **buffer, struct error *error);
     void (*buffer_destroy)(struct buffer *buffer);
     void (*write)(struct queue *queue, struct matrix matrix, const void *source);

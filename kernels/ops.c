@@ -33,6 +33,21 @@ int queue_wait(struct queue *queue, struct error *error)
     return -1;
 }
 
+uint64_t queue_mark(const struct queue *queue)
+{
+    return queue->backend->table->queue_mark ? queue->backend->table->queue_mark(queue) : 0;
+}
+
+int queue_reach(struct queue *queue, uint64_t mark, struct error *error)
+{
+    if (queue->backend->table->queue_reach)
+        queue->backend->table->queue_reach(queue, mark);
+    if (!queue->failed)
+        return 0;
+    *error = queue->error;
+    return -1;
+}
+
 struct backend *queue_backend(const struct queue *queue)
 {
     return queue->backend;

@@ -89,6 +89,14 @@ bool backend_ran_out(struct backend *backend);
 int queue_create(struct backend *backend, struct queue **queue, struct error *error);
 void queue_destroy(struct queue *queue); /* NULL is fine */
 int queue_wait(struct queue *queue, struct error *error);
+/* Reading while computing goes on:
+ *     op_read(queue, x, states);
+ *     mark = queue_mark(queue);
+ *     ... more ops, which may change x ...
+ *     queue_reach(queue, mark, error);        // states are there; -1 as queue_wait, for what led to them
+ */
+uint64_t queue_mark(const struct queue *queue);
+int queue_reach(struct queue *queue, uint64_t mark, struct error *error);
 struct backend *queue_backend(const struct queue *queue);
 
 /* Contents start as zeros. */
@@ -119,7 +127,8 @@ struct matrix matrix_none(void);
 bool matrix_is_none(struct matrix matrix);
 
 /* Host memory to device and back, rows one behind the other on the host. `source` may be changed
- * after op_write returns; `destination` is filled after queue_wait. */
+ * after op_write returns; `destination` is filled after queue_wait, or after queue_reach with a mark that
+ * was taken behind the op_read. */
 void op_write(struct queue *queue, struct matrix matrix, const void *source);
 void op_read(struct queue *queue, struct matrix matrix, void *destination);
 

@@ -41,9 +41,21 @@ struct cuda_backend {
     struct staging staging; /* of the one thread that prepares weights */
 };
 
+/* A read on its way to the host (transfer.cu). */
+struct cuda_read {
+    void *device, *host; /* [room] bytes, the host's page-locked */
+    size_t room, bytes;
+    cudaEvent_t packed, sent;
+    void *destination; /* NULL: none is on its way */
+};
+#define CUDA_READS 4
+
 struct cuda_queue {
     struct queue base;
     cudaStream_t stream;
+    cudaStream_t reading; /* NULL until the first long read */
+    struct cuda_read read[CUDA_READS]; /* number r in r % CUDA_READS */
+    uint64_t reads; /* put so far */
     cublasHandle_t blas; /* NULL until the first product: making it takes memory and time */
     int *fault; /* enum fault, on the device: what a kernel found wrong in its inputs */
     const char *last_op; /* put last, with its shape */
@@ -89,6 +101,9 @@ static inline bool queue_is_bf16(const struct queue *queue)
 void cuda_fail(struct queue *queue, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Copies from any host memory, on the upload stream; the source has been read when it returns. */
 cudaError_t cuda_upload(struct backend *backend, void *to, const void *source, size_t bytes);
+/* The queue fails when waiting gave an error, or a kernel found a fault. */
+void cuda_waited(struct queue *queue, cudaError_t status, int fault);
+void cuda_reads_free(struct queue *queue);
 /* The queue's cuBLAS handle; NULL, and the queue has failed, when it cannot be made. */
 cublasHandle_t queue_blas(struct queue *queue);
 /* True when `status` is success; otherwise the queue fails with "op [rows, cols]: reason". */

@@ -1,4 +1,4 @@
-/* memory.cu: opening a device, queues, buffers, copies and errors. */
+/* memory.cu: opening a device, queues, buffers and errors. */
 #include "kernels/cuda/device.cuh"
 
 #include <stdarg.h>
@@ -117,32 +117,6 @@ static uint64_t cuda_memory(const struct backend *backend)
     return cudaMemGetInfo(&unused, &total) == cudaSuccess ? unused : 0;
 }
 
-/* The driver would copy pageable memory through a buffer of its own, and the caller would wait for each. */
-cudaError_t cuda_upload(struct backend *base, void *to, const void *source, size_t bytes)
-{
-    struct cuda_backend *backend = (struct cuda_backend *)base;
-    struct staging *staging = &backend->staging;
-    cudaError_t status = cudaSuccess;
-    for (size_t at = 0, piece = 0; at < bytes && status == cudaSuccess; at += STAGING_BYTES, piece ^= 1) {
-        const size_t part = bytes - at < STAGING_BYTES ? bytes - at : STAGING_BYTES;
-        if (!staging->half[piece]) {
-            status = cudaMallocHost(&staging->half[piece], STAGING_BYTES);
-            if (status == cudaSuccess)
-                status = cudaEventCreateWithFlags(&staging->sent[piece], cudaEventDisableTiming);
-        } else {
-            status = cudaEventSynchronize(staging->sent[piece]);
-        }
-        if (status != cudaSuccess)
-            break;
-        memcpy(staging->half[piece], (const char *)source + at, part);
-        status = cudaMemcpyAsync((char *)to + at, staging->half[piece], part, cudaMemcpyHostToDevice,
-                                 backend->upload);
-        if (status == cudaSuccess)
-            status = cudaEventRecord(staging->sent[piece], backend->upload);
-    }
-    return status;
-}
-
 static int cuda_queue_create(struct backend *backend, struct queue **result, struct error *error)
 {
     struct cuda_queue *queue = (struct cuda_queue *)calloc(1, sizeof *queue);
@@ -181,6 +155,7 @@ cublasHandle_t queue_blas(struct queue *base)
 static void cuda_queue_destroy(struct queue *queue)
 {
     cudaStreamSynchronize(queue_stream(queue));
+    cuda_reads_free(queue);
     if (((struct cuda_queue *)queue)->blas)
         cublasDestroy(((struct cuda_queue *)queue)->blas);
     cudaFree(queue_fault(queue));
@@ -188,13 +163,8 @@ static void cuda_queue_destroy(struct queue *queue)
     free(queue);
 }
 
-static int cuda_queue_wait(struct queue *queue, struct error *error)
+void cuda_waited(struct queue *queue, cudaError_t status, int fault)
 {
-    int fault = FAULT_NONE;
-    cudaError_t status =
-        cudaMemcpyAsync(&fault, queue_fault(queue), sizeof fault, cudaMemcpyDeviceToHost, queue_stream(queue));
-    if (status == cudaSuccess)
-        status = cudaStreamSynchronize(queue_stream(queue));
     const struct cuda_queue *own = (const struct cuda_queue *)queue;
     if (status != cudaSuccess)
         cuda_fail(queue,
@@ -206,6 +176,18 @@ static int cuda_queue_wait(struct queue *queue, struct error *error)
         cuda_fail(queue, "op_embed: a token id is outside the vocabulary");
     else if (fault == FAULT_POSITION)
         cuda_fail(queue, "op_rope: a position is outside the table");
+}
+
+static int cuda_queue_wait(struct queue *queue, struct error *error)
+{
+    int fault = FAULT_NONE;
+    cudaError_t status =
+        cudaMemcpyAsync(&fault, queue_fault(queue), sizeof fault, cudaMemcpyDeviceToHost, queue_stream(queue));
+    if (status == cudaSuccess)
+        status = cudaStreamSynchronize(queue_stream(queue));
+    if (status == cudaSuccess)
+        cuda_queue_reach(queue, cuda_queue_mark(queue));
+    cuda_waited(queue, status, fault);
     if (queue->failed)
         *error = queue->error;
     return queue->failed ? -1 : 0;
@@ -243,52 +225,15 @@ static void cuda_buffer_destroy(struct buffer *buffer)
     free(buffer);
 }
 
-static size_t value_bytes(enum dtype type)
-{
-    return type == DTYPE_F64 ? 8 : 4;
-}
-
-static void *matrix_address(struct matrix matrix)
-{
-    return (char *)matrix.buffer->data + (size_t)matrix.offset * value_bytes(matrix.type);
-}
-
-static void cuda_write(struct queue *queue, struct matrix matrix, const void *source)
-{
-    size_t size = value_bytes(matrix.type), width = (size_t)matrix.cols * size;
-    cuda_ok(queue, "write", matrix,
-            cudaMemcpy2DAsync(matrix_address(matrix), (size_t)matrix.stride * size, source, width, width,
-                              (size_t)matrix.rows, cudaMemcpyHostToDevice, queue_stream(queue)));
-}
-
-static void cuda_read(struct queue *queue, struct matrix matrix, void *destination)
-{
-    size_t size = value_bytes(matrix.type), width = (size_t)matrix.cols * size;
-    cuda_ok(queue, "read", matrix,
-            cudaMemcpy2DAsync(destination, width, matrix_address(matrix), (size_t)matrix.stride * size, width,
-                              (size_t)matrix.rows, cudaMemcpyDeviceToHost, queue_stream(queue)));
-}
-
-static void cuda_copy(struct queue *queue, struct matrix x, struct matrix y)
-{
-    size_t size = value_bytes(x.type);
-    cuda_ok(queue, "copy", x,
-            cudaMemcpy2DAsync(matrix_address(y), (size_t)y.stride * size, matrix_address(x),
-                              (size_t)x.stride * size, (size_t)x.cols * size, (size_t)x.rows,
-                              cudaMemcpyDeviceToDevice, queue_stream(queue)));
-}
-
 const struct backend_table *offramp_cuda_table(void)
 {
     static const struct backend_table table = {
-        cuda_open,          cuda_close,       cuda_memory,         cuda_queue_create,
-        cuda_queue_destroy, cuda_queue_wait,  cuda_buffer_create,  cuda_buffer_destroy,
-        cuda_write,         cuda_read,        cuda_weight_prepare, cuda_weight_destroy,
-        cuda_matmul,        cuda_matmul_grad, cuda_embed,          cuda_gemm,
-        cuda_gram,          cuda_copy,        cuda_axpy,           cuda_add_bias,
-        cuda_sum_rows,      cuda_sum_squares, cuda_mean_square,    cuda_norm,
-        cuda_norm_grad,     cuda_swiglu,      cuda_swiglu_grad,    cuda_rope,
-        cuda_attention,     cuda_vocab_stats, cuda_vocab_cross,    cuda_vocab_loss,
-        cuda_adam};
+        cuda_open,        cuda_close,       cuda_memory,         cuda_queue_create,   cuda_queue_destroy,
+        cuda_queue_wait,  cuda_queue_mark,  cuda_queue_reach,    cuda_buffer_create,  cuda_buffer_destroy,
+        cuda_write,       cuda_read,        cuda_weight_prepare, cuda_weight_destroy, cuda_matmul,
+        cuda_matmul_grad, cuda_embed,       cuda_gemm,           cuda_gram,           cuda_copy,
+        cuda_axpy,        cuda_add_bias,    cuda_sum_rows,       cuda_sum_squares,    cuda_mean_square,
+        cuda_norm,        cuda_norm_grad,   cuda_swiglu,         cuda_swiglu_grad,    cuda_rope,
+        cuda_attention,   cuda_vocab_stats, cuda_vocab_cross,    cuda_vocab_loss,     cuda_adam};
     return &table;
 }

@@ -7,6 +7,12 @@
 /* What the library gives to the program that opens it. */
 extern "C" __attribute__((visibility("default"))) const struct backend_table *offramp_cuda_table(void);
 
+/* transfer.cu */
+void cuda_write(struct queue *queue, struct matrix matrix, const void *source);
+void cuda_read(struct queue *queue, struct matrix matrix, void *destination);
+void cuda_copy(struct queue *queue, struct matrix x, struct matrix y);
+uint64_t cuda_queue_mark(const struct queue *queue);
+void cuda_queue_reach(struct queue *queue, uint64_t mark);
 /* weight.cu */
 int cuda_weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,
                         unsigned uses, struct weight **weight, struct error *error);

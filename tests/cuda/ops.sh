@@ -6,8 +6,8 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 export OFFRAMP_CUDA_LIBRARY=${BUILD:-build}/libofframp_cuda_emulated.so OFFRAMP_TEST_DEVICE=cuda
 passed=0 failed=0
-check() { # check SEED PROGRAM MOST-ROWS
-    if OFFRAMP_EMULATOR_SEED=$1 OFFRAMP_TEST_BATCH=$3 "${BUILD:-build}/tests/ops/$2" match_ref; then
+check() { # check SEED PROGRAM MOST-ROWS [TEST]
+    if OFFRAMP_EMULATOR_SEED=$1 OFFRAMP_TEST_BATCH=$3 "${BUILD:-build}/tests/ops/$2" "${4:-match_ref}"; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
@@ -18,6 +18,7 @@ for seed in ${SEEDS:-1 2 3}; do
     check "$seed" products 1100
     check "$seed" optimizer 70
 done
+check 1 contract 1 reads_keep
 check 1 attention 3
 check 2 vocab 20
 echo "$passed passed, $failed failed, 0 skipped"

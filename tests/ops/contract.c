@@ -423,6 +423,52 @@ TEST(weights_that_cannot_be)
     desk_close(&desk);
 }
 
+/* What is read stays what it was when the read was put, whatever later ops make of the buffer. */
+static void check_reads(const char *device)
+{
+    enum { READS = 7, COLS = 64, ROWS = 40 };
+    static float got[READS + 1][ROWS * COLS], expected[ROWS * COLS];
+    uint64_t mark[READS];
+    struct error error;
+    struct backend *backend;
+    struct buffer *buffer;
+    REQUIRE_OK(backend_open(device, &(struct backend_options){.threads = 1}, &backend, &error));
+    REQUIRE_OK(buffer_create(backend, sizeof expected * 2, &buffer, &error));
+    struct queue *queue = new_queue(backend);
+    struct matrix x = {buffer, DTYPE_F32, 3, ROWS, COLS, COLS + 5}, step = matrix_f32(buffer, 1, COLS);
+    for (int i = 0; i < ROWS * COLS; i++)
+        expected[i] = (float)i;
+    op_write(queue, x, expected);
+    step.offset = 3 + ROWS * (COLS + 5);
+    for (int r = 0; r < READS; r++) {
+        memset(got[r], 0, sizeof got[r]);
+        op_read(queue, x, got[r]);
+        mark[r] = queue_mark(queue);
+        op_add_bias(queue, step, x); /* of zeros, at first */
+        op_write(queue, step, (float[COLS]){1});
+    }
+    for (int r = 0; r < READS; r++) {
+        REQUIRE_OK(queue_reach(queue, mark[r], &error));
+        for (int row = 0; row < ROWS && r > 1; row++)
+            expected[row * COLS] += 1;
+        CHECK(memcmp(got[r], expected, sizeof expected) == 0);
+    }
+    op_read(queue, x, got[READS]);
+    REQUIRE_OK(queue_wait(queue, &error));
+    CHECK(got[READS][COLS] == expected[COLS] + 1);
+    queue_destroy(queue);
+    buffer_destroy(buffer);
+    backend_close(backend);
+}
+
+TEST(reads_keep_what_they_saw)
+{
+    static const char *const kinds[] = {"ref", "cpu", "cuda"};
+    for (int i = 0; i < 3; i++)
+        if (test_wants_device(kinds[i]))
+            check_reads(kinds[i]);
+}
+
 TEST(devices)
 {
     struct error error;
