@@ -1,12 +1,19 @@
 #include "extract/pipeline.h"
 
+#include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "extract/order.h"
+
+/* What a record may take, and lose, of what the pilot did. */
+#define DRIFT_BITS 1.2
+#define DRIFT_LOSS 1.5
 
 struct encoder {
     struct pipeline *pipeline;
@@ -18,6 +25,7 @@ struct encoder {
 struct pipeline {
     const struct store_info *info;
     const struct coder **coder; /* [taps] the store's */
+    atomic_bool *warned; /* [taps] that a text is unlike the pilot's */
     struct order order; /* the store itself belongs to the writer's thread */
     struct writer *writer;
     struct job *jobs; /* [job_count] */
@@ -78,6 +86,25 @@ static int check_finite(const struct job *job, const struct store_info *info, st
                      name, split_name(sequence.split), (unsigned long long)sequence.index);
 }
 
+/* A text that is unlike the pilot's costs bits, or where the step is coarse precision: said once for a tap. */
+static void check_drift(struct pipeline *pipeline, const struct job *job, struct sequence sequence, double loss)
+{
+    const struct store_info *info = pipeline->info;
+    const struct codec_setting setting = coder_setting(pipeline->coder[job->tap]);
+    const size_t values = job->tap == store_find_target(info) ? (size_t)info->rows * sizeof *job->values : 0;
+    const double bits = 8 * (double)(job->size - values) / ((double)info->rows * info->hidden);
+    char name[TAP_NAME_SIZE];
+    if (setting.bits <= 0 || (bits <= DRIFT_BITS * setting.bits && loss <= DRIFT_LOSS * setting.loss) ||
+        atomic_exchange(&pipeline->warned[job->tap], true))
+        return;
+    tap_name(info->tap[job->tap], info->layers, name);
+    fprintf(stderr,
+            "extract: warning: tap %s, %s sequence %llu: takes %.2f bits a value and loses %.2g of its size, "
+            "where the pilot took %.2f and lost %.2g: the text is unlike that which %s was fitted to\n",
+            name, split_name(sequence.split), (unsigned long long)sequence.index, bits, sqrt(loss),
+            setting.bits, sqrt(setting.loss), info->codec[job->tap].name);
+}
+
 static int encode_job(struct encoder *encoder, struct job *job, struct error *error)
 {
     const struct store_info *info = encoder->pipeline->info;
@@ -85,11 +112,16 @@ static int encode_job(struct encoder *encoder, struct job *job, struct error *er
     if (check_finite(job, info, sequence, error) < 0)
         return -1;
     const struct coder *coder = encoder->pipeline->coder[job->tap];
-    if (job->tap == store_find_target(info))
-        return target_encode(encoder->worker, coder, info->tap[job->tap], sequence, job->values, job->states,
-                             info->rows, &job->record, &job->capacity, &job->size, NULL, error);
-    return record_encode(encoder->worker, coder, info->tap[job->tap], sequence, job->states, info->rows,
-                         &job->record, &job->capacity, &job->size, NULL, error);
+    double loss;
+    int result =
+        job->tap == store_find_target(info)
+            ? target_encode(encoder->worker, coder, info->tap[job->tap], sequence, job->values, job->states,
+                            info->rows, &job->record, &job->capacity, &job->size, &loss, error)
+            : record_encode(encoder->worker, coder, info->tap[job->tap], sequence, job->states, info->rows,
+                            &job->record, &job->capacity, &job->size, &loss, error);
+    if (result == 0)
+        check_drift(encoder->pipeline, job, sequence, loss);
+    return result;
 }
 
 static void *encoder_run(void *context)
@@ -176,6 +208,8 @@ static int find_coders(struct pipeline *pipeline, struct store *store, struct er
 {
     const int taps = pipeline->info->taps;
     int result = array_alloc(&pipeline->coder, taps, error);
+    if (result == 0)
+        result = array_alloc(&pipeline->warned, taps, error);
     for (int tap = 0; tap < taps && result == 0; tap++)
         result = store_coder(store, tap, &pipeline->coder[tap], error);
     return result;
@@ -269,6 +303,7 @@ int pipeline_close(struct pipeline *pipeline, struct pipeline_report *report, st
     }
     free(pipeline->jobs);
     free(pipeline->coder);
+    free(pipeline->warned);
     free(pipeline->encoders);
     writer_destroy(pipeline->writer);
     channel_destroy(pipeline->unused);

@@ -3,7 +3,7 @@
  *     raw:f32   the values as they are                        32 bits a value, exact
  *     raw       rounded to bf16                               16
  *     lossless  rounded to bf16, byte planes, zstd            about 10.6
- *     q8        int8 with a scale per token and per channel   about 6
+ *     q8        int8 with a scale per token and per channel   about 7.5
  *     klt:4     rotated into a tap's own basis, one step      about 4, as asked for
  *
  * "Exact" for raw and lossless means: decoding gives the bf16 rounding of what was encoded.

@@ -27,7 +27,6 @@ struct klt {
     float step;
     float *mean; /* [cols] */
     float *offset; /* [cols] mean B / step */
-    float *spread; /* [cols] deviations in steps */
     float *basis; /* [cols, cols], a direction a row */
 };
 
@@ -40,7 +39,6 @@ static void klt_release(void *prepared)
         return;
     free(klt->mean);
     free(klt->offset);
-    free(klt->spread);
     free(klt->basis);
     free(klt);
 }
@@ -66,8 +64,6 @@ static int check_values(const struct klt *klt, int64_t cols, struct error *error
         const double length = norm(klt->basis + c * cols, cols);
         if (!(length > 0.999 && length < 1.001)) /* not a number either */
             return error_set(error, "direction %lld has length %g", (long long)c, length);
-        if (!(klt->spread[c] >= 0 && klt->spread[c] < 1e9f))
-            return error_set(error, "coefficient %lld has deviation %g", (long long)c, (double)klt->spread[c]);
     }
     if (!(norm(klt->mean, cols) < 2 * sqrt((double)cols)))
         return error_set(error, "the mean has length %g", norm(klt->mean, cols));
@@ -82,17 +78,15 @@ static int fill(struct klt *klt, const unsigned char *values, int64_t cols, stru
 {
     const size_t row = (size_t)cols * sizeof(float);
     if (array_alloc(&klt->mean, cols, error) < 0 || array_alloc(&klt->offset, cols, error) < 0 ||
-        array_alloc(&klt->spread, cols, error) < 0 || array_alloc(&klt->basis, cols * cols, error) < 0)
+        array_alloc(&klt->basis, cols * cols, error) < 0)
         return -1;
     memcpy(klt->mean, values, row);
-    memcpy(klt->spread, values + row, row);
-    memcpy(klt->basis, values + 2 * row, (size_t)cols * row);
+    memcpy(klt->basis, values + row, (size_t)cols * row);
     for (int64_t c = 0; c < cols; c++) {
         double offset = 0;
         for (int64_t i = 0; i < cols; i++)
             offset += (double)klt->mean[i] * klt->basis[c * cols + i];
         klt->offset[c] = (float)(offset / klt->step);
-        klt->spread[c] /= klt->step;
     }
     return check_values(klt, cols, error);
 }

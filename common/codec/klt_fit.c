@@ -16,7 +16,7 @@ static const char klt_magic[4] = {'O', 'F', 'R', 'K'};
 
 size_t klt_parameters_size(int64_t cols)
 {
-    return sizeof(struct klt_header) + (size_t)(cols * (cols + 2)) * sizeof(float);
+    return sizeof(struct klt_header) + (size_t)(cols * (cols + 1)) * sizeof(float);
 }
 
 struct klt_header klt_header_make(int64_t cols)
@@ -67,8 +67,8 @@ static void fix_sign(float *direction, int64_t cols)
         direction[i] *= sign;
 }
 
-/* Deviations [cols] and basis [cols, cols] from the eigenvectors, largest variance first. */
-static int decompose(double *covariance, int64_t cols, float *deviation, float *basis, struct error *error)
+/* The basis [cols, cols] of the eigenvectors, largest variance first. */
+static int decompose(double *covariance, int64_t cols, float *basis, struct error *error)
 {
     double *variance;
     if (array_alloc(&variance, cols, error) < 0)
@@ -79,7 +79,6 @@ static int decompose(double *covariance, int64_t cols, float *deviation, float *
         LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', (lapack_int)cols, covariance, (lapack_int)cols, variance);
     for (int64_t c = 0; c < cols && info == 0; c++) {
         const int64_t from = cols - 1 - c; /* LAPACK's order ascends */
-        deviation[c] = variance[from] > 0 ? (float)sqrt(variance[from]) : 0;
         for (int64_t i = 0; i < cols; i++)
             basis[c * cols + i] = (float)covariance[from * cols + i];
         fix_sign(basis + c * cols, cols);
@@ -93,16 +92,16 @@ int klt_fit(const struct moments *moments, struct string *parameters, struct err
     const int64_t cols = moments->cols;
     struct klt_header header = klt_header_make(cols);
     double *covariance = NULL;
-    float *values = NULL; /* mean, deviation, basis */
+    float *values = NULL; /* mean, basis */
     int result = -1;
     if (cols < 1 || cols > KLT_MOST_COLS)
         return error_set(error, "klt takes states of 1 to %d values, not %lld", KLT_MOST_COLS, (long long)cols);
     if (moments_covariance(moments, &covariance, error) < 0 ||
-        array_alloc(&values, cols * (cols + 2), error) < 0)
+        array_alloc(&values, cols * (cols + 1), error) < 0)
         goto done;
     for (int64_t c = 0; c < cols; c++)
         values[c] = (float)(moments->sum[c] / (double)moments->count);
-    if (decompose(covariance, cols, values + cols, values + 2 * cols, error) < 0)
+    if (decompose(covariance, cols, values + cols, error) < 0)
         goto done;
     string_append(parameters, (const char *)&header, sizeof header);
     string_append(parameters, (const char *)values, klt_parameters_size(cols) - sizeof header);
@@ -201,10 +200,10 @@ int klt_choose_step(const void *parameters, size_t size, const float *states, in
     if (klt_header_read(parameters, size, &header, error) < 0)
         return -1;
     const int64_t cols = header.cols;
-    if (array_alloc(&own, cols * (cols + 2), error) < 0)
+    if (array_alloc(&own, cols * (cols + 1), error) < 0)
         return -1;
     memcpy(own, (const char *)parameters + sizeof header, size - sizeof header); /* aligned */
-    const float *basis = own + 2 * cols;
+    const float *basis = own + cols;
     if (rotate_mean(own, basis, cols, &middle, error) < 0 ||
         coefficients_by_column(basis, states, rows, cols, &values, error) < 0)
         goto done;
