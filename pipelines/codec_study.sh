@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# codec_study.sh: what training on coded states costs: heads fitted to states that went through a codec, scored on
+# exact held-out states, against heads fitted to exact ones.
+#
+#   pipelines/codec_study.sh MODEL CORPUS OUT
+#
+# Prints a table: codec, bits per value (all taps together), and for tap 24 of the demo model (or TAP) the held-out
+# KL to the full model of a ridge regression and of a head trained from there, beside what exact states give.
+# TAP, TOKENS, HELD_OUT, CODECS and STEPS may be set. The same command again goes on where it stopped.
+set -euo pipefail
+[ $# = 3 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
+top=$(cd "$(dirname "$0")/.." && pwd)
+bin=${BUILD:-$top/build} model=$1 corpus=$2 out=$3
+tap=${TAP:-24}
+mkdir -p "$out"
+"$bin/extract" --model "$model" --corpus "$corpus" --tokens "${TOKENS:-32768}" --held-out-tokens "${HELD_OUT:-8192}" \
+    --taps "$tap,final" --codec raw:f32 --out "$out/exact" >"$out/extract.txt"
+
+for codec in exact ${CODECS:-lossless q8 klt:4 klt:3 klt:2}; do
+    store=$out/$codec
+    if [ "$codec" != exact ] && [ ! -e "$store/sealed" ]; then
+        rm -rf "$store"
+        "$bin/tests/bench/coded_store" "$out/exact" "$codec" "$store" >"$out/$codec.bits"
+    fi
+    for kind in ridge trained; do
+        steps=0
+        [ $kind = ridge ] || steps=${STEPS:-32}
+        "$bin/train" --store "$store" --out "$out/$codec.$kind" --tap "$tap" --head affine --init ridge --rate 1e-4 \
+            --sequences 2 --steps "$steps" >"$out/$codec.$kind.txt"
+    done
+done
+
+# kl FILE: the divergence in the only row of a leaderboard
+kl() { awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == "kl") column = i } NR == 2 { print $column }' "$1/leaderboard.tsv"; }
+bits() { [ "$1" = exact ] && echo 32 || awk -F'\t' '{ sum += $3 } END { printf "%.2f", sum / NR }' "$out/$1.bits"; }
+echo "| codec | bits per value | ridge: KL | trained: KL |"
+echo "|---|---|---|---|"
+for codec in exact ${CODECS:-lossless q8 klt:4 klt:3 klt:2}; do
+    ridge=$(kl "$out/$codec.ridge") trained=$(kl "$out/$codec.trained")
+    awk -v codec="$codec" -v bits="$(bits "$codec")" -v r="$ridge" -v t="$trained" \
+        -v r0="$(kl "$out/exact.ridge")" -v t0="$(kl "$out/exact.trained")" \
+        'BEGIN { printf "| `%s` | %s | %.4f (%+.4f) | %.4f (%+.4f) |\n", codec, bits, r, r - r0, t, t - t0 }'
+done
