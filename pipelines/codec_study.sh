@@ -2,31 +2,32 @@
 # codec_study.sh: what training on coded states costs: heads fitted to states that went through a codec, scored on
 # exact held-out states, against heads fitted to exact ones.
 #
-#   pipelines/codec_study.sh MODEL CORPUS OUT
+#   build/extract --model MODEL --corpus CORPUS --codec raw:f32 --taps 24,final --out STORE
+#   pipelines/codec_study.sh STORE OUT
 #
-# Prints a table: codec, bits per value (all taps together), and for tap 24 of the demo model (or TAP) the held-out
-# KL to the full model of a ridge regression and of a head trained from there, beside what exact states give.
-# TAP, TOKENS, HELD_OUT, CODECS and STEPS may be set. The same command again goes on where it stopped.
+# Prints a table: codec, bits per value (all taps of the store together), and for the heads at tap 24 (or TAP) the
+# held-out KL to the full model of a ridge regression and of a head trained from there, beside what exact states
+# give. TAP, CODECS, STEPS (of the trained head) and SEQUENCES (per step) may be set. The same command again goes on
+# where it stopped.
 set -euo pipefail
-[ $# = 3 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# = 2 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
 top=$(cd "$(dirname "$0")/.." && pwd)
-bin=${BUILD:-$top/build} model=$1 corpus=$2 out=$3
+bin=${BUILD:-$top/build} exact=$1 out=$2
 tap=${TAP:-24}
 mkdir -p "$out"
-"$bin/extract" --model "$model" --corpus "$corpus" --tokens "${TOKENS:-32768}" --held-out-tokens "${HELD_OUT:-8192}" \
-    --taps "$tap,final" --codec raw:f32 --out "$out/exact" >"$out/extract.txt"
 
 for codec in exact ${CODECS:-lossless q8 klt:4 klt:3 klt:2}; do
     store=$out/$codec
+    [ "$codec" != exact ] || store=$exact
     if [ "$codec" != exact ] && [ ! -e "$store/sealed" ]; then
         rm -rf "$store"
-        "$bin/tests/bench/coded_store" "$out/exact" "$codec" "$store" >"$out/$codec.bits"
+        "$bin/tests/bench/coded_store" "$exact" "$codec" "$store" >"$out/$codec.bits"
     fi
     for kind in ridge trained; do
         steps=0
         [ $kind = ridge ] || steps=${STEPS:-32}
         "$bin/train" --store "$store" --out "$out/$codec.$kind" --tap "$tap" --head affine --init ridge --rate 1e-4 \
-            --sequences 2 --steps "$steps" >"$out/$codec.$kind.txt"
+            --sequences "${SEQUENCES:-4}" --steps "$steps" >"$out/$codec.$kind.txt"
     done
 done
 

@@ -27,7 +27,8 @@ struct klt {
     float step;
     float *mean; /* [cols] */
     float *offset; /* [cols] mean B / step */
-    float *basis; /* [cols, cols], a direction a row */
+    float *basis; /* [cols, cols], a direction a row: from coefficients to states */
+    float *inverse; /* its transpose: from states to coefficients */
 };
 
 /* ---- parameters ---- */
@@ -40,6 +41,7 @@ static void klt_release(void *prepared)
     free(klt->mean);
     free(klt->offset);
     free(klt->basis);
+    free(klt->inverse);
     free(klt);
 }
 
@@ -78,10 +80,11 @@ static int fill(struct klt *klt, const unsigned char *values, int64_t cols, stru
 {
     const size_t row = (size_t)cols * sizeof(float);
     if (array_alloc(&klt->mean, cols, error) < 0 || array_alloc(&klt->offset, cols, error) < 0 ||
-        array_alloc(&klt->basis, cols * cols, error) < 0)
+        array_alloc(&klt->basis, cols * cols, error) < 0 || array_alloc(&klt->inverse, cols * cols, error) < 0)
         return -1;
     memcpy(klt->mean, values, row);
     memcpy(klt->basis, values + row, (size_t)cols * row);
+    transpose(klt->basis, cols, klt->inverse);
     for (int64_t c = 0; c < cols; c++) {
         double offset = 0;
         for (int64_t i = 0; i < cols; i++)
@@ -181,7 +184,7 @@ static int klt_encode(struct codec_worker *worker, const void *prepared, const f
         return -1;
     float *normal = worker->floats, *coefficients = normal + rows * cols;
     if (normalise(states, rows, cols, normal, bytes, error) < 0 ||
-        rotate(normal, klt->basis, true, 1 / klt->step, rows, cols, coefficients, error) < 0)
+        rotate(normal, klt->inverse, 1 / klt->step, rows, cols, coefficients, error) < 0)
         return -1;
     const double by_row = (double)klt->step * klt->step / (double)cols; /* |token / rms|^2 is cols */
     for (int64_t r = 0; r < rows; r++) {
@@ -216,7 +219,7 @@ static int klt_decode(struct codec_worker *worker, const void *prepared, const v
     float *coefficients = worker->floats, *normal = coefficients + rows * cols;
     for (int64_t i = 0; i < rows * cols; i++)
         coefficients[i] = worker->integers[i];
-    if (rotate(coefficients, klt->basis, false, klt->step, rows, cols, normal, error) < 0)
+    if (rotate(coefficients, klt->basis, klt->step, rows, cols, normal, error) < 0)
         return -1;
     for (int64_t r = 0; r < rows; r++) {
         uint16_t rms = 0;

@@ -122,16 +122,17 @@ done:
 static int coefficients_by_column(const float *basis, const float *states, int64_t rows, int64_t cols,
                                   float **values, struct error *error)
 {
-    float *normal = NULL, *rotated = NULL;
+    float *normal = NULL, *rotated = NULL, *inverse = NULL;
     int result = -1;
     *values = NULL;
     if (array_alloc(&normal, rows * cols, error) < 0 || array_alloc(&rotated, rows * cols, error) < 0 ||
-        array_alloc(values, rows * cols, error) < 0)
+        array_alloc(&inverse, cols * cols, error) < 0 || array_alloc(values, rows * cols, error) < 0)
         goto done;
+    transpose(basis, cols, inverse);
     for (int64_t r = 0; r < rows; r++)
         if (normalise_row(states + r * cols, cols, normal + r * cols, &(uint16_t){0}, error) < 0)
             goto done;
-    if (rotate(normal, basis, true, 1, rows, cols, rotated, error) < 0)
+    if (rotate(normal, inverse, 1, rows, cols, rotated, error) < 0)
         goto done;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < cols; c++)
@@ -144,6 +145,7 @@ done:
     }
     free(normal);
     free(rotated);
+    free(inverse);
     return result;
 }
 
