@@ -4,7 +4,7 @@
 #   common/base  <-  kernels  <-  common/*  <-  extract, train, generate, cache  <-  tests
 #
 # Inside common/: codec uses base only (and dtypes); store uses codec; text uses model's gguf; model
-# uses base and kernels; head may use model and store.
+# uses base and kernels; head may use model and store; pilot, which fits codecs to states, all of these but head.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
