@@ -9,8 +9,8 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/memory.h"
+#include "common/base/svg.h"
 #include "train/policy_table.h"
-#include "train/svg.h"
 
 /* Points of a loss curve: more are averaged in groups. */
 #define CURVE_POINTS 240
@@ -45,11 +45,6 @@ static const char style[] =
     ".stack{display:flex;width:150px;height:12px;border-radius:3px;overflow:hidden;background:#e3e6ea}\n"
     ".legend{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px;color:#3b4552;margin:6px 4px 2px}\n"
     ".verdict{background:#fff6e0;border:1px solid #ecd8a0;border-radius:8px;padding:8px 14px;margin:12px 0}\n"
-    ".grid{stroke:#e8ebee;stroke-width:1}.tick{fill:#5d6876;font-size:11px}\n"
-    ".label{fill:#3b4552;font-size:12px}.title{fill:#1d2530;font-size:14px;font-weight:600}\n"
-    ".line{fill:none;stroke-width:1.8;stroke-linejoin:round}.mark{stroke:#fff;stroke-width:1}\n"
-    ".rule{stroke:#1d2530;stroke-width:1.2;stroke-dasharray:5 4}\n"
-    ".note{fill:#3b4552;font-size:11px;paint-order:stroke;stroke:#fff;stroke-width:3px}\n"
     "footer{margin-top:36px;color:#5d6876;font-size:13px}\n";
 
 static const char *row_colour(int place)
@@ -99,9 +94,9 @@ static void write_head(struct string *out, const struct stores *stores)
     string_print(out,
                  "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
                  "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
-                 "<title>offramp: exit heads</title>\n<style>\n%s</style></head>\n<body><main>\n"
+                 "<title>offramp: exit heads</title>\n<style>\n%s%s</style></head>\n<body><main>\n"
                  "<h1>Exit heads of ",
-                 style);
+                 style, svg_style);
     html_escape(out, name ? name : "a model");
     string_print(out,
                  "</h1>\n<p class=\"quiet\">%s, %d layers, hidden size %d, vocabulary %d, fingerprint %s</p>\n",

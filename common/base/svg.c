@@ -1,4 +1,4 @@
-#include "train/svg.h"
+#include "common/base/svg.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -9,6 +9,13 @@
 #define RIGHT  14.0
 #define TOP    34.0
 #define BOTTOM 46.0
+
+const char svg_style[] =
+    ".grid{stroke:#e8ebee;stroke-width:1}.tick{fill:#5d6876;font-size:11px}\n"
+    ".label{fill:#3b4552;font-size:12px}.title{fill:#1d2530;font-size:14px;font-weight:600}\n"
+    ".line{fill:none;stroke-width:1.8;stroke-linejoin:round}.mark{stroke:#fff;stroke-width:1}\n"
+    ".rule{stroke:#1d2530;stroke-width:1.2;stroke-dasharray:5 4}\n"
+    ".note{fill:#3b4552;font-size:11px;paint-order:stroke;stroke:#fff;stroke-width:3px}\n";
 
 void html_escape(struct string *out, const char *text)
 {
@@ -131,9 +138,19 @@ void svg_begin(struct svg_chart *chart, const char *title)
     const double middle = (TOP + chart->height - BOTTOM) / 2;
     widen(&chart->x);
     widen(&chart->y);
-    string_print(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"", chart->width, chart->height);
+    string_print(out, "<svg viewBox=\"0 0 %g %g\" role=\"img\"", chart->width, chart->height);
+    if (chart->alone)
+        string_print(out, " xmlns=\"http://www.w3.org/2000/svg\" width=\"%g\" height=\"%g\"", chart->width,
+                     chart->height);
+    string_print(out, " aria-label=\"");
     html_escape(out, title);
-    string_print(out, "\">\n<text class=\"title\" x=\"%g\" y=\"18\">", LEFT);
+    string_print(out, "\">\n");
+    if (chart->alone)
+        string_print(out,
+                     "<style>text{font-family:system-ui,'DejaVu Sans',sans-serif}\n%s</style>\n"
+                     "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
+                     svg_style);
+    string_print(out, "<text class=\"title\" x=\"%g\" y=\"18\">", LEFT);
     html_escape(out, title);
     string_print(out, "</text>\n");
     draw_axis(chart, SVG_DOWN);

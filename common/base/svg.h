@@ -1,4 +1,4 @@
-/* svg.h: line charts as inline SVG: axes with round ticks, lines, marks, reference rules.
+/* svg.h: line charts as SVG: axes with round ticks, lines, marks, reference rules.
  *
  *     struct svg_chart chart = {
  *         .out = &text, .width = 560, .height = 320,
@@ -13,8 +13,8 @@
  * Texts are escaped; out-of-memory stays in the string (string_failed). Points that are not finite, or
  * not positive on a logarithmic axis, are left out.
  */
-#ifndef OFFRAMP_TRAIN_SVG_H
-#define OFFRAMP_TRAIN_SVG_H
+#ifndef OFFRAMP_BASE_SVG_H
+#define OFFRAMP_BASE_SVG_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,6 +33,7 @@ struct svg_chart {
     struct string *out;
     double width, height; /* of the whole, in units of the view box */
     struct svg_axis x, y;
+    bool alone; /* a file of its own; false: inside HTML whose style has svg_style */
 };
 
 struct svg_point {
@@ -41,6 +42,9 @@ struct svg_point {
 
 enum svg_shape { SVG_CIRCLE, SVG_SQUARE, SVG_DIAMOND };
 enum svg_direction { SVG_ACROSS, SVG_DOWN };
+
+/* CSS of what the functions below draw. */
+extern const char svg_style[];
 
 void svg_begin(struct svg_chart *chart, const char *title);
 /* dash: as stroke-dasharray, or NULL. */
