@@ -36,6 +36,8 @@ struct moments;
 struct codec_worker;
 int codec_worker_create(struct codec_worker **worker, struct error *error);
 void codec_worker_destroy(struct codec_worker *worker); /* NULL is fine */
+/* Of the time spent in encoding and decoding so far, what went into entropy coding. */
+double codec_worker_entropy_seconds(const struct codec_worker *worker);
 
 /* ---- the table ---- */
 

@@ -13,6 +13,7 @@
 
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/codec/rans.h"
 
@@ -199,6 +200,7 @@ int coefficients_encode(struct codec_worker *worker, const int16_t *values, int6
     struct rans_matrix matrix[3];
     struct rans_encoder encoder;
     int16_t level[SIDES];
+    const double start = clock_seconds();
     if (codec_check("coefficients", rows, cols, capacity, coefficients_bound(rows, cols), error) < 0 ||
         open_model(worker, rows, cols, &model, error) < 0 ||
         measure(worker, values, rows, cols, &model, error) < 0)
@@ -224,6 +226,7 @@ int coefficients_encode(struct codec_worker *worker, const int16_t *values, int6
     memmove(bytes + sizeof head, encoder.words, words);
     memmove(bytes + sizeof head + words, encoder.escapes, escapes);
     *size = sizeof head + words + escapes;
+    worker->entropy_seconds += clock_seconds() - start;
     return 0;
 }
 
@@ -254,6 +257,7 @@ int coefficients_decode(struct codec_worker *worker, const unsigned char *bytes,
     struct rans_matrix matrix[3];
     struct rans_decoder decoder;
     int16_t level[SIDES];
+    const double start = clock_seconds();
     if (codec_check("coefficients", rows, cols, size, sizeof(struct head), error) < 0 ||
         open_model(worker, rows, cols, &model, error) < 0)
         return -1;
@@ -267,5 +271,6 @@ int coefficients_decode(struct codec_worker *worker, const unsigned char *bytes,
     rans_decode(worker->rans, worker->path, &decoder, &matrix[2], values);
     if (rans_decode_finish(&decoder, error) < 0)
         return error_prefix(error, "coefficients are damaged");
+    worker->entropy_seconds += clock_seconds() - start;
     return 0;
 }

@@ -128,8 +128,8 @@ static int lossless_encode(struct codec_worker *worker, const void *prepared, co
         shift_row(row, channel, cols, bytes[0], token[r], -1);
     }
 
-    size_t frame = ZSTD_compress2(worker->compressor, bytes + layout.frame, capacity - layout.frame,
-                                  worker->plane, values);
+    size_t frame =
+        worker_compress(worker, bytes + layout.frame, capacity - layout.frame, worker->plane, values);
     if (ZSTD_isError(frame))
         return error_set(error, "lossless: zstd cannot code: %s", ZSTD_getErrorName(frame));
     *size = layout.frame + frame;
@@ -156,8 +156,7 @@ static int lossless_decode(struct codec_worker *worker, const void *prepared, co
         array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0)
         return -1;
 
-    size_t got = ZSTD_decompressDCtx(worker->decompressor, worker->plane, values, bytes + layout.frame,
-                                     size - layout.frame);
+    size_t got = worker_decompress(worker, worker->plane, values, bytes + layout.frame, size - layout.frame);
     if (ZSTD_isError(got))
         return error_set(error, "lossless payload is damaged: %s", ZSTD_getErrorName(got));
     if (got != values)

@@ -107,7 +107,7 @@ static int q8_encode(struct codec_worker *worker, const void *prepared, const fl
                  (double)rows;
 
     const size_t written =
-        ZSTD_compress2(worker->compressor, frame, capacity - (size_t)(frame - bytes), worker->plane, values);
+        worker_compress(worker, frame, capacity - (size_t)(frame - bytes), worker->plane, values);
     if (ZSTD_isError(written))
         return error_set(error, "q8: zstd cannot code: %s", ZSTD_getErrorName(written));
     *size = head_size(rows, cols) + written;
@@ -124,8 +124,7 @@ static int q8_decode(struct codec_worker *worker, const void *prepared, const vo
         array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0 ||
         array_grow(&worker->floats, &worker->floats_capacity, (size_t)cols, error) < 0)
         return -1;
-    const size_t got =
-        ZSTD_decompressDCtx(worker->decompressor, worker->plane, values, bytes + head, size - head);
+    const size_t got = worker_decompress(worker, worker->plane, values, bytes + head, size - head);
     if (ZSTD_isError(got) || got != values)
         return error_set(error, "q8 payload is damaged: %s",
                          ZSTD_isError(got) ? ZSTD_getErrorName(got) : "it holds too few values");

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/memory.h"
 
 size_t codec_values(int64_t rows, int64_t cols)
@@ -87,4 +88,25 @@ void codec_worker_destroy(struct codec_worker *worker)
     free(worker->residuals);
     free(worker->totals);
     free(worker);
+}
+
+double codec_worker_entropy_seconds(const struct codec_worker *worker)
+{
+    return worker->entropy_seconds;
+}
+
+size_t worker_compress(struct codec_worker *worker, void *to, size_t capacity, const void *from, size_t size)
+{
+    const double start = clock_seconds();
+    const size_t result = ZSTD_compress2(worker->compressor, to, capacity, from, size);
+    worker->entropy_seconds += clock_seconds() - start;
+    return result;
+}
+
+size_t worker_decompress(struct codec_worker *worker, void *to, size_t capacity, const void *from, size_t size)
+{
+    const double start = clock_seconds();
+    const size_t result = ZSTD_decompressDCtx(worker->decompressor, to, capacity, from, size);
+    worker->entropy_seconds += clock_seconds() - start;
+    return result;
 }

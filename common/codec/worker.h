@@ -24,6 +24,7 @@ struct codec_worker {
     size_t model_capacity, residuals_capacity;
     int64_t *totals; /* per column */
     size_t totals_capacity;
+    double entropy_seconds; /* spent in zstd and in coefficients.c */
 };
 
 /* rows * cols; 0 when the shape is out of what any codec takes: sides of at least 1, at most 2^29
@@ -33,6 +34,10 @@ size_t codec_values(int64_t rows, int64_t cols);
 /* What encode and decode begin with: the shape is in range and `size`, a payload's or a capacity, is at
  * least `least` bytes. */
 int codec_check(const char *name, int64_t rows, int64_t cols, size_t size, size_t least, struct error *error);
+
+/* ZSTD_compress2 and ZSTD_decompressDCtx with the worker's contexts; results as theirs. */
+size_t worker_compress(struct codec_worker *worker, void *to, size_t capacity, const void *from, size_t size);
+size_t worker_decompress(struct codec_worker *worker, void *to, size_t capacity, const void *from, size_t size);
 
 extern const struct codec codec_raw_f32, codec_raw, codec_lossless, codec_q8, codec_klt;
 
