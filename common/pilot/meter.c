@@ -7,6 +7,10 @@
 
 enum { BUFFER_SCALE, BUFFER_EXACT, BUFFER_CODED, BUFFER_NORMED, BUFFER_STATS, BUFFERS };
 
+/* The weight is prepared for products of more rows than MATMUL_FEW_ROWS: fewer are asked together with some that
+ * nobody looks at. */
+#define LEAST_ROWS (MATMUL_FEW_ROWS + 1)
+
 struct meter {
     struct backend *backend;
     struct queue *queue;
@@ -80,7 +84,7 @@ int meter_open(struct store *store, struct backend *backend, int64_t rows, struc
     if (!meter)
         return -1;
     meter->backend = backend;
-    meter->rows = rows;
+    meter->rows = rows > LEAST_ROWS ? rows : LEAST_ROWS;
     meter->hidden = store_info(store)->hidden;
     if (config_from_json("manifest", json_object_get(store_manifest(store), "model"), &config, error) < 0 ||
         queue_create(backend, &meter->queue, error) < 0 || create_buffers(meter, error) < 0 ||
@@ -109,21 +113,22 @@ void meter_close(struct meter *meter)
 int meter_add(struct meter *meter, const float *exact, const float *coded, int64_t rows, struct error *error)
 {
     struct queue *queue = meter->queue;
-    const struct matrix left = matrix_f32(meter->buffer[BUFFER_EXACT], rows, meter->hidden);
-    const struct matrix right = matrix_f32(meter->buffer[BUFFER_CODED], rows, meter->hidden);
-    const struct matrix normed = matrix_f32(meter->buffer[BUFFER_NORMED], rows, meter->hidden);
-    const struct matrix stats = matrix_f32(meter->buffer[BUFFER_STATS], 3 * rows, 1);
-    const struct matrix lse = matrix_rows(stats, 0, rows), cross = matrix_rows(stats, rows, rows);
-    const struct matrix entropy = matrix_rows(stats, 2 * rows, rows), none = matrix_none();
+    const int64_t asked = rows > LEAST_ROWS ? rows : LEAST_ROWS;
+    const struct matrix left = matrix_f32(meter->buffer[BUFFER_EXACT], asked, meter->hidden);
+    const struct matrix right = matrix_f32(meter->buffer[BUFFER_CODED], asked, meter->hidden);
+    const struct matrix normed = matrix_f32(meter->buffer[BUFFER_NORMED], asked, meter->hidden);
+    const struct matrix stats = matrix_f32(meter->buffer[BUFFER_STATS], 3 * asked, 1);
+    const struct matrix lse = matrix_rows(stats, 0, asked), cross = matrix_rows(stats, asked, asked);
+    const struct matrix entropy = matrix_rows(stats, 2 * asked, asked), none = matrix_none();
     const struct vocab vocab = {.tied = meter->output, .own = none};
     const struct vocab_stats of_coded = {lse, none, none, none, none, none};
     const struct vocab_stats of_exact = {none, none, none, none, entropy, none};
     if (rows > meter->rows)
         return error_set(error, "%lld rows where %lld were said to be the most", (long long)rows,
                          (long long)meter->rows);
-    op_write(queue, left, exact);
+    op_write(queue, matrix_rows(left, 0, rows), exact);
     op_norm(queue, left, meter->scale, meter->epsilon, normed);
-    op_write(queue, left, coded);
+    op_write(queue, matrix_rows(left, 0, rows), coded);
     op_norm(queue, left, meter->scale, meter->epsilon, right);
     op_vocab_stats(queue, normed, &vocab, none, &of_exact);
     op_vocab_stats(queue, right, &vocab, none, &of_coded);
@@ -133,7 +138,7 @@ int meter_add(struct meter *meter, const float *exact, const float *coded, int64
         return -1;
     for (int64_t r = 0; r < rows; r++)
         meter->sum +=
-            (double)meter->values[r] - (double)meter->values[rows + r] - (double)meter->values[2 * rows + r];
+            (double)meter->values[r] - (double)meter->values[asked + r] - (double)meter->values[2 * asked + r];
     meter->count += (uint64_t)rows;
     return 0;
 }
