@@ -11,6 +11,7 @@ int cache_repair(int argc, char **argv);
 int cache_merge(int argc, char **argv);
 int cache_recode(int argc, char **argv);
 int cache_export(int argc, char **argv);
+int cache_bench(int argc, char **argv);
 
 /* Ends a command: flushes stdout; "NAME: reason" on stderr when that or `result` failed. */
 int cache_finish(const char *name, int result, struct error *error);

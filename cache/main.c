@@ -11,7 +11,8 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } commands[] = {{"info", cache_info},   {"verify", cache_verify}, {"repair", cache_repair},
-                {"merge", cache_merge}, {"recode", cache_recode}, {"export", cache_export}};
+                {"merge", cache_merge}, {"recode", cache_recode}, {"export", cache_export},
+                {"bench", cache_bench}};
 
 struct call {
     int code; /* what the subcommand returned */
@@ -59,7 +60,8 @@ int main(int argc, char **argv)
                "  repair    compute damaged records again\n"
                "  merge     make one store of the shards of an extraction\n"
                "  recode    write a store anew with other codecs\n"
-               "  export    write the tokens and states of a tap to a file for other programs"
+               "  export    write the tokens and states of a tap to a file for other programs\n"
+               "  bench     what every codec would make of its records: size, speed, loss"
                "\v`cache COMMAND --help` says more.",
     };
     struct call call = {EXIT_DONE};

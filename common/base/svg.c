@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* Room around the plot for labels. */
-#define LEFT   56.0
+#define LEFT   64.0
 #define RIGHT  14.0
 #define TOP    34.0
 #define BOTTOM 46.0
