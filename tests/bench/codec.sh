@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# codec.sh: sizes and speeds of every codec on exact states of the demo model. TOKENS may be set.
+# codec.sh: every codec on exact states of the demo model, and klt's transform beside its product. TOKENS may be set.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${BUILD:-build}
@@ -12,4 +12,5 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$build/extract" --model "$model" --corpus common kernels extract train generate --held-out 0 --seq-len 512 \
     --tokens "${TOKENS:-4096}" --taps 6,12,18,24,final --codec raw:f32 --json --out "$work/store" >"$work/summary.json"
-"$build/tests/bench/codec" "$work/store"
+"$build/cache" bench "$work/store" --records 4
+"$build/tests/bench/codec"
