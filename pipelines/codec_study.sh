@@ -16,27 +16,31 @@ bin=${BUILD:-$top/build} exact=$1 out=$2
 tap=${TAP:-24}
 mkdir -p "$out"
 
-for codec in exact ${CODECS:-lossless q8 klt:4 klt:3 klt:2}; do
-    store=$out/$codec
-    [ "$codec" != exact ] || store=$exact
-    if [ "$codec" != exact ] && [ ! -e "$store/sealed" ]; then
-        rm -rf "$store"
-        "$bin/tests/bench/coded_store" "$exact" "$codec" "$store" >"$out/$codec.bits"
-    fi
-    for kind in ridge trained; do
-        steps=0
-        [ $kind = ridge ] || steps=${STEPS:-32}
-        "$bin/train" --store "$store" --out "$out/$codec.$kind" --tap "$tap" --head affine --init ridge --rate 1e-4 \
-            --sequences "${SEQUENCES:-4}" --steps "$steps" >"$out/$codec.$kind.txt"
-    done
+codecs=(exact ${CODECS:-lossless q8 klt:4 klt:3 klt:2})
+for codec in "${codecs[@]:1}"; do
+    [ ! -e "$out/$codec/sealed" ] || continue
+    rm -rf "${out:?}/$codec"
+    "$bin/tests/bench/coded_store" "$exact" "$codec" "$out/$codec" >"$out/$codec.bits"
 done
 
-# kl FILE: the divergence in the only row of a leaderboard
+# fit NAME STEPS: an affine head on every codec's states, from a ridge regression on
+fit() {
+    local codec store
+    for codec in "${codecs[@]}"; do
+        [ "$codec" = exact ] && store=$exact || store=$out/$codec
+        "$bin/train" --store "$store" --out "$out/$codec.$1" --tap "$tap" --head affine --init ridge --rate 1e-4 \
+            --sequences "${SEQUENCES:-4}" --steps "$2" >"$out/$codec.$1.txt"
+    done
+}
+fit ridge 0
+fit trained "${STEPS:-32}"
+
+# kl RUN: the divergence in the only row of its leaderboard
 kl() { awk -F'\t' 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == "kl") column = i } NR == 2 { print $column }' "$1/leaderboard.tsv"; }
 bits() { [ "$1" = exact ] && echo 32 || awk -F'\t' '{ sum += $3 } END { printf "%.2f", sum / NR }' "$out/$1.bits"; }
 echo "| codec | bits per value | ridge: KL | trained: KL |"
 echo "|---|---|---|---|"
-for codec in exact ${CODECS:-lossless q8 klt:4 klt:3 klt:2}; do
+for codec in "${codecs[@]}"; do
     ridge=$(kl "$out/$codec.ridge") trained=$(kl "$out/$codec.trained")
     awk -v codec="$codec" -v bits="$(bits "$codec")" -v r="$ridge" -v t="$trained" \
         -v r0="$(kl "$out/exact.ridge")" -v t0="$(kl "$out/exact.trained")" \

@@ -17,9 +17,9 @@ row() { echo "| $1 |$(bits "$2")"; }
 
 [ -e "$out/parameters" ] && pilot=(--pilot "$out/parameters") || pilot=(--pilot-out "$out/parameters")
 "$bin/extract" "${common[@]}" --corpus "$corpus" --tokens "${TOKENS:-16384}" --out "$out/own" "${pilot[@]}" >"$out/own.json"
-taps=$(sed -nE 's/.*"name": "([^"]+)".*/\1/p' "$out/own.json" | awk '{ printf " tap %s |", $1 }')
-echo "| text |$taps"
-echo "|---|${taps//[^|]/---|}"
+names=$(sed -nE 's/.*"name": "([^"]+)".*/\1/p' "$out/own.json")
+echo "| text |$(awk '{ printf " tap %s |", $1 }' <<<"$names")"
+echo "|---|$(awk '{ printf "---|" }' <<<"$names")"
 row "$(basename "$corpus") (fitted to)" "$out/own.json"
 for text in "$@"; do
     name=$(basename "$text")
