@@ -108,6 +108,17 @@ pilot_files() {
         run 0 extract "${small[@]}" --out "$work/first" --codec klt:4 --pilot "$work/parameters"
 }
 
+# A text unlike the pilot's is named, once for each tap; the pilot's own is not.
+foreign_text() {
+    perl -e 'srand(7); print pack("v*", map { int(rand(3)) } 1 .. 3000)' >"$work/few.u16"
+    local few=(--model "$tiny" --held-out 0 --seq-len 16 --taps 1,final --codec klt:4 --no-target)
+    run 0 extract "${few[@]}" --corpus "$work/few.u16" --out "$work/few" --pilot-out "$work/of_few" || return 1
+    if grep -q warning "$work/err"; then cat "$work/err"; return 1; fi
+    run 0 extract "${few[@]}" --corpus "$ids" --out "$work/foreign" --pilot "$work/of_few" &&
+        says err "warning: tap 1, train sequence" && says err "warning: tap final, train sequence" &&
+        says err "the text is unlike that which klt:4 was fitted to" && [ "$(grep -c warning "$work/err")" = 2 ]
+}
+
 check wrong_usage
 check unfit_for_the_taps
 check codec_per_tap
@@ -117,4 +128,5 @@ check foretold
 check killed
 check shards
 check pilot_files
+check foreign_text
 finish
