@@ -54,6 +54,24 @@ TEST(plan_small_model)
     CHECK(plan.weights == 30ull * 2 * 3538944);
 }
 
+/* A target takes all layers and the output weight in two forms, which with little memory is there for a while
+ * only. */
+TEST(plan_with_a_target)
+{
+    struct tap taps[] = {{6, false}, {30, false}, tap_target(30)};
+    const struct store_info with = make_info(&small, 512, taps, 3), without = make_info(&small, 512, taps, 2);
+    const uint64_t output = 2ull * 4 * 49152 * 576;
+    struct plan plan, other;
+    REQUIRE_OK(plan_make(&small, file_of(&small), &with, MATH_F32, 2, 0, &plan, &error));
+    REQUIRE_OK(plan_make(&small, file_of(&small), &without, MATH_F32, 2, 0, &other, &error));
+    CHECK(plan.layers == 30 && !plan.half && plan.resident);
+    CHECK(plan.weights == other.weights + output);
+    CHECK(plan.peak > other.peak + output && plan.peak < other.peak + output + (200 << 20));
+    const uint64_t memory = plan.peak - 1;
+    REQUIRE_OK(plan_make(&small, file_of(&small), &with, MATH_F32, 2, memory, &plan, &error));
+    CHECK(!plan.resident && plan.peak <= memory);
+}
+
 TEST(plan_stops_at_the_last_tap)
 {
     struct tap taps[] = {{0, false}, {12, true}};
