@@ -9,9 +9,12 @@
  * target is the model's own whatever else is in the store, and `final` may be coded coarsely, or once more,
  * without touching it. What must agree then does: u and the entropy are of the same q, for the divergence is
  * made of both (each of a q of its own would bias it by the difference of their entropies). Only u is coded,
- * like a tap; its error enters loss and gradient linearly. Heads with an output weight of their own need q
- * itself, which the states at `final` give: they are taught by those and measured against those, entropy
- * included.
+ * like a tap; its error enters loss and gradient linearly, so that klt:4 does for it: an affine head at tap 24
+ * of the demo model, taught and measured so, has KL 0.7349, with klt:3 0.7374, with lossless 0.7364, and
+ * held-out losses that differ by 0.0002 (8k training tokens).
+ *
+ * Heads with an output weight of their own need q itself, which the states at `final` give: they are taught by
+ * those and measured against those, entropy included.
  *
  * A store keeps it as the record of a tap named "target" (tap.h): the header (cols: H), target_row [rows],
  * then u as the codec writes it.
