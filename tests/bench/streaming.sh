@@ -9,18 +9,18 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${BUILD:-build}
-shape=${SHAPE:-8 1024 4096 16 8 64 8192} tokens=${TOKENS:-6144} rounds=${ROUNDS:-3}
+shape=${SHAPE:-12 512 2048 8 4 64 4096} tokens=${TOKENS:-6144} rounds=${ROUNDS:-3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # shellcheck disable=SC2086
 "$build/tests/bench/make_weights" "$work/model" $shape
-perl -e 'srand(3); print pack("V*", map { int(rand(8192)) } 1 .. $ARGV[0] + 1)' "$tokens" >"$work/ids.u32"
+perl -e 'srand(3); print pack("V*", map { int(rand($ARGV[1])) } 1 .. $ARGV[0] + 1)' "$tokens" "${shape##* }" >"$work/ids.u32"
 
 # extract ARGUMENT...
 extract() {
     rm -rf "$work/store"
     "$build/extract" --model "$work/model" --corpus "$work/ids.u32" --end-of-text 0 --held-out 0 --tokens "$tokens" \
-        --taps 4,final --no-target --out "$work/store" --json "$@" 2>"$work/err"
+        --taps 1,final --no-target --out "$work/store" --json "$@" 2>"$work/err" || { cat "$work/err" >&2; return 1; }
 }
 
 forget() { # until it is killed
@@ -41,7 +41,7 @@ note() {
 # median NAME COLUMN
 median() { awk -v c="$2" '{ print $c }' "$work/$1" | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
-extract --memory 1M || true
+extract --memory 1M 2>/dev/null || true
 memory=$(($(sed -nE 's/.*at least ([0-9]+)(\.[0-9]+)? MB.*/\1/p' "$work/err") + 50)) # room for the super-batch
 for _ in $(seq "$rounds"); do
     extract | note resident
