@@ -417,6 +417,13 @@ TEST(head_spec)
 
 /* ---- files ---- */
 
+/* Padding may differ. */
+static bool same_shape(const struct head_shape *a, const struct head_shape *b)
+{
+    return a->layers == b->layers && a->hidden == b->hidden && a->intermediate == b->intermediate &&
+           a->vocab == b->vocab && a->norm_epsilon == b->norm_epsilon && a->mlp_bias == b->mlp_bias;
+}
+
 static void check_round_trip(const char *kind, enum head_output output)
 {
     struct error error;
@@ -431,7 +438,7 @@ static void check_round_trip(const char *kind, enum head_output output)
     CHECK(head_get_spec(loaded)->kind == head_get_spec(bench.head)->kind);
     CHECK(head_get_spec(loaded)->output == output);
     CHECK(tap_compare(head_get_spec(loaded)->tap, head_get_spec(bench.head)->tap) == 0);
-    CHECK(memcmp(head_get_shape(loaded), &shape, sizeof shape) == 0);
+    CHECK(same_shape(head_get_shape(loaded), &shape));
     REQUIRE(head_parameter_count(loaded) == head_parameter_count(bench.head));
     other = (struct bench){.backend = bench.backend, .queue = bench.queue, .head = loaded};
     for (int i = 0; i < head_parameter_count(loaded); i++) {
