@@ -10,6 +10,7 @@
 #include "common/base/cli.h"
 #include "common/base/file.h"
 #include "common/base/memory.h"
+#include "common/base/option.h"
 #include "common/base/svg.h"
 
 #define CODECS  "raw:f32,raw,lossless,q8,klt:5,klt:4,klt:3,klt:2"
@@ -47,22 +48,14 @@ static void take_codecs(struct bench_command *command, const char *text, struct 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     struct bench_command *command = state->input;
-    struct error error;
-    int64_t number;
     switch (key) {
     case OPTION_JSON: command->json = true; return 0;
     case OPTION_SVG: command->svg = text; return 0;
     case OPTION_CODECS: take_codecs(command, text, state); return 0;
     case OPTION_RECORDS:
-        if (parse_integer(text, 1, 1000000, &number, &error) < 0)
-            argp_error(state, "--records: %s", error.text);
-        command->measure.records = (uint64_t)number;
+        command->measure.records = (uint64_t)option_integer(state, "records", text, 1, 1000000);
         return 0;
-    case ARGP_KEY_ARG:
-        if (command->path)
-            argp_error(state, "one store at a time");
-        command->path = text;
-        return 0;
+    case ARGP_KEY_ARG: cache_take_store(&command->path, text, state); return 0;
     case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
     default: return ARGP_ERR_UNKNOWN;
     }

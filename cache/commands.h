@@ -2,6 +2,8 @@
 #ifndef OFFRAMP_CACHE_COMMANDS_H
 #define OFFRAMP_CACHE_COMMANDS_H
 
+#include <argp.h>
+
 #include "common/base/error.h"
 
 /* Each parses its own options and returns an exit code (common/base/cli.h). */
@@ -12,6 +14,9 @@ int cache_merge(int argc, char **argv);
 int cache_recode(int argc, char **argv);
 int cache_export(int argc, char **argv);
 int cache_bench(int argc, char **argv);
+
+/* The argument of a command that works on one store; a second one ends the program as wrong usage. */
+void cache_take_store(const char **path, const char *text, struct argp_state *state);
 
 /* Ends a command: flushes stdout; "NAME: reason" on stderr when that or `result` failed. */
 int cache_finish(const char *name, int result, struct error *error);

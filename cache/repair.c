@@ -73,11 +73,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         return 0;
     case OPTION_THREADS: command->threads = (int)option_integer(state, "threads", text, 1, 1024); return 0;
     case OPTION_ALLOW_NUMERICS: command->allow_numerics = true; return 0;
-    case ARGP_KEY_ARG:
-        if (command->path)
-            argp_error(state, "one store at a time");
-        command->path = text;
-        return 0;
+    case ARGP_KEY_ARG: cache_take_store(&command->path, text, state); return 0;
     case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
     case ARGP_KEY_END:
         if (!command->model)

@@ -52,6 +52,17 @@ check_with_model() {
     fi
 }
 
+# For a test that mounts a small file system.
+check_on_tmpfs() {
+    if mkdir "$work/try" && mount -t tmpfs -o size=1m none "$work/try" 2>/dev/null; then
+        umount "$work/try"
+        check "$1"
+    else
+        skipped=$((skipped + 1))
+        echo "    skipped: $1: a tmpfs cannot be mounted here"
+    fi
+}
+
 finish() {
     echo "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" = 0 ]

@@ -79,11 +79,5 @@ check dry_run
 check sizes
 check sample
 check too_little
-if mkdir "$work/try" && mount -t tmpfs -o size=1m none "$work/try" 2>/dev/null; then
-    umount "$work/try"
-    check full_disk
-else
-    skipped=$((skipped + 1))
-    echo "    skipped: full_disk: a tmpfs cannot be mounted here"
-fi
+check_on_tmpfs full_disk
 finish

@@ -67,12 +67,6 @@ END
     return $result
 }
 
-if mkdir "$work/try" && mount -t tmpfs -o size=1m none "$work/try" 2>/dev/null; then
-    umount "$work/try"
-    check read_only_system
-else
-    skipped=$((skipped + 1))
-    echo "    skipped: read_only_system: a tmpfs cannot be mounted here"
-fi
+check_on_tmpfs read_only_system
 check no_locks
 finish

@@ -3,6 +3,13 @@
 #include "cache/commands.h"
 #include "common/base/cli.h"
 
+void cache_take_store(const char **path, const char *text, struct argp_state *state)
+{
+    if (*path)
+        argp_error(state, "one store at a time");
+    *path = text;
+}
+
 int cache_finish(const char *name, int result, struct error *error)
 {
     if (result == 0)
