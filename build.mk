@@ -15,7 +15,7 @@ ifneq ($(SANITIZE),)
 override CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 override LDFLAGS += -fsanitize=address,undefined
 endif
-LIBS := -ldnnl -llmdb -lzstd -lxxhash -lpcre2-8 -lutf8proc -ljansson -lcyaml -llapacke -lgomp -lm -ldl
+LIBS := -ldnnl -llmdb -lxxhash -lpcre2-8 -lutf8proc -ljansson -lcyaml -llapacke -lgomp -lm -ldl
 
 # Where a bundle (pipelines/bundle.sh) has the libraries, from bin/ and from bin/tests/*/. Old-style: they
 # hold for what the libraries themselves need, too.
@@ -94,7 +94,7 @@ endef
 $(foreach set,$(LOOP_SETS),$(eval $(call loop_rule,$(set))))
 
 # Codecs are loops over values and bytes, worth vectorising; they stay one build for all machines.
-$(BUILD)/obj/common/codec/%.o: override CFLAGS += -O3
+$(BUILD)/obj/common/codec/%.o: override CFLAGS += -O3 -funroll-loops
 
 $(BUILD)/libofframp_cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
 	$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBRARIES) -l:libcublas.so.13 \

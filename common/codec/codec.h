@@ -2,7 +2,7 @@
  *
  *     raw:f32   the values as they are                        32 bits a value, exact
  *     raw       rounded to bf16                               16
- *     lossless  rounded to bf16, byte planes, zstd            about 10.6
+ *     lossless  rounded to bf16, byte planes, Huffman         about 10.6
  *     q8        int8 with a scale per token and per channel   about 7.5
  *     klt:4     rotated into a tap's own basis, one step      about 4, as asked for
  *
@@ -32,7 +32,7 @@
 
 struct moments;
 
-/* Working memory of one thread (zstd contexts, planes); codecs grow it as they need. */
+/* Working memory of one thread (tables, planes); codecs grow it as they need. */
 struct codec_worker;
 int codec_worker_create(struct codec_worker **worker, struct error *error);
 void codec_worker_destroy(struct codec_worker *worker); /* NULL is fine */

@@ -15,9 +15,9 @@
  *     u8 base                          whole exponent around which the levels lie
  *     i8 channel[cols], i8 token[rows]
  *     u8 low[rows][cols]
- *     zstd frame of u8 residual[rows][cols]
+ *     u8 residual[rows][cols]          as huffman.h writes it
  *
- * All of it is integer arithmetic, so the bytes are the same on every machine with the same zstd.
+ * All of it is integer arithmetic, so the bytes are the same on every machine.
  */
 #include <string.h>
 
@@ -26,7 +26,7 @@
 
 /* Where the parts of a payload begin. */
 struct layout {
-    size_t channel, token, low, frame;
+    size_t channel, token, low, residual;
 };
 
 static struct layout layout_of(int64_t rows, int64_t cols)
@@ -34,14 +34,14 @@ static struct layout layout_of(int64_t rows, int64_t cols)
     struct layout layout = {.channel = 1};
     layout.token = layout.channel + (size_t)cols;
     layout.low = layout.token + (size_t)rows;
-    layout.frame = layout.low + codec_values(rows, cols);
+    layout.residual = layout.low + codec_values(rows, cols);
     return layout;
 }
 
 static size_t lossless_bound(int64_t rows, int64_t cols)
 {
     size_t values = codec_values(rows, cols);
-    return values ? layout_of(rows, cols).frame + ZSTD_compressBound(values) : 0;
+    return values ? layout_of(rows, cols).residual + huffman_bound(values) : 0;
 }
 
 /* Exponents to `exponents`, mantissas and signs to `low`; the exponents' sum over the rows to `sums`. */
@@ -107,7 +107,7 @@ static int lossless_encode(struct codec_worker *worker, const void *prepared, co
     unsigned char *bytes = payload;
     struct layout layout = layout_of(rows, cols);
     size_t values = codec_values(rows, cols);
-    (void)prepared, (void)loss;
+    (void)prepared, (void)capacity, (void)loss;
     if (array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0 ||
         array_grow(&worker->sums, &worker->sums_capacity, (size_t)cols, error) < 0)
         return -1;
@@ -128,11 +128,7 @@ static int lossless_encode(struct codec_worker *worker, const void *prepared, co
         shift_row(row, channel, cols, bytes[0], token[r], -1);
     }
 
-    size_t frame =
-        worker_compress(worker, bytes + layout.frame, capacity - layout.frame, worker->plane, values);
-    if (ZSTD_isError(frame))
-        return error_set(error, "lossless: zstd cannot code: %s", ZSTD_getErrorName(frame));
-    *size = layout.frame + frame;
+    *size = layout.residual + worker_pack(worker, worker->plane, values, bytes + layout.residual);
     return 0;
 }
 
@@ -152,15 +148,13 @@ static int lossless_decode(struct codec_worker *worker, const void *prepared, co
     struct layout layout = layout_of(rows, cols);
     size_t values = codec_values(rows, cols);
     (void)prepared;
-    if (codec_check("lossless", rows, cols, size, layout.frame, error) < 0 ||
+    if (codec_check("lossless", rows, cols, size, layout.residual, error) < 0 ||
         array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0)
         return -1;
 
-    size_t got = worker_decompress(worker, worker->plane, values, bytes + layout.frame, size - layout.frame);
-    if (ZSTD_isError(got))
-        return error_set(error, "lossless payload is damaged: %s", ZSTD_getErrorName(got));
-    if (got != values)
-        return error_set(error, "lossless payload holds %zu exponents, not %zu", got, values);
+    if (worker_unpack(worker, bytes + layout.residual, size - layout.residual, worker->plane, values, error) <
+        0)
+        return error_prefix(error, "lossless payload is damaged");
 
     const signed char *channel = (const signed char *)bytes + layout.channel;
     const signed char *token = (const signed char *)bytes + layout.token;

@@ -6,7 +6,7 @@
  * scale taken out, is 127. Needs no parameters.
  *
  *     u16 token[rows], u16 channel[cols]     bf16
- *     zstd frame of i8 q[rows][cols]
+ *     i8 q[rows][cols]                       as huffman.h writes it
  */
 #include "common/base/memory.h"
 #include "common/codec/rms.h"
@@ -23,7 +23,7 @@ static size_t head_size(int64_t rows, int64_t cols)
 static size_t q8_bound(int64_t rows, int64_t cols)
 {
     const size_t values = codec_values(rows, cols);
-    return values ? head_size(rows, cols) + ZSTD_compressBound(values) : 0;
+    return values ? head_size(rows, cols) + huffman_bound(values) : 0;
 }
 
 static void store_bf16(unsigned char *bytes, int64_t index, uint16_t value)
@@ -90,9 +90,9 @@ static int q8_encode(struct codec_worker *worker, const void *prepared, const fl
                      int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
                      struct error *error)
 {
-    unsigned char *bytes = payload, *frame = bytes + head_size(rows, cols);
-    const size_t values = codec_values(rows, cols);
-    (void)prepared;
+    unsigned char *bytes = payload;
+    const size_t values = codec_values(rows, cols), head = head_size(rows, cols);
+    (void)prepared, (void)capacity;
     if (array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0 ||
         array_grow(&worker->floats, &worker->floats_capacity, 2 * (size_t)cols, error) < 0)
         return -1;
@@ -106,11 +106,7 @@ static int q8_encode(struct codec_worker *worker, const void *prepared, const fl
                           (signed char *)worker->plane + r * cols) /
                  (double)rows;
 
-    const size_t written =
-        worker_compress(worker, frame, capacity - (size_t)(frame - bytes), worker->plane, values);
-    if (ZSTD_isError(written))
-        return error_set(error, "q8: zstd cannot code: %s", ZSTD_getErrorName(written));
-    *size = head_size(rows, cols) + written;
+    *size = head + worker_pack(worker, worker->plane, values, bytes + head);
     return 0;
 }
 
@@ -124,10 +120,8 @@ static int q8_decode(struct codec_worker *worker, const void *prepared, const vo
         array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0 ||
         array_grow(&worker->floats, &worker->floats_capacity, (size_t)cols, error) < 0)
         return -1;
-    const size_t got = worker_decompress(worker, worker->plane, values, bytes + head, size - head);
-    if (ZSTD_isError(got) || got != values)
-        return error_set(error, "q8 payload is damaged: %s",
-                         ZSTD_isError(got) ? ZSTD_getErrorName(got) : "it holds too few values");
+    if (worker_unpack(worker, bytes + head, size - head, worker->plane, values, error) < 0)
+        return error_prefix(error, "q8 payload is damaged");
     float *restrict scale = worker->floats;
     for (int64_t c = 0; c < cols; c++)
         scale[c] = load_bf16(bytes + (size_t)rows * sizeof(uint16_t), c);

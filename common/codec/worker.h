@@ -2,15 +2,12 @@
 #ifndef OFFRAMP_CODEC_WORKER_H
 #define OFFRAMP_CODEC_WORKER_H
 
-#include <zstd.h>
-
 #include "common/codec/codec.h"
+#include "common/codec/huffman.h"
 #include "common/codec/rans.h"
 
 struct codec_worker {
-    ZSTD_CCtx *compressor; /* Huffman coding only, see worker.c */
-    ZSTD_DCtx *decompressor;
-    unsigned char *plane; /* bytes between the transform and zstd */
+    unsigned char *plane; /* bytes between the transform and the entropy stage */
     size_t plane_capacity;
     uint32_t *sums; /* per column */
     size_t sums_capacity;
@@ -24,7 +21,8 @@ struct codec_worker {
     size_t model_capacity, residuals_capacity;
     int64_t *totals; /* per column */
     size_t totals_capacity;
-    double entropy_seconds; /* spent in zstd and in coefficients.c */
+    struct huffman_table table;
+    double entropy_seconds; /* spent in huffman.c and in coefficients.c */
 };
 
 /* rows * cols; 0 when the shape is out of what any codec takes: sides of at least 1, at most 2^29
@@ -35,9 +33,11 @@ size_t codec_values(int64_t rows, int64_t cols);
  * least `least` bytes. */
 int codec_check(const char *name, int64_t rows, int64_t cols, size_t size, size_t least, struct error *error);
 
-/* ZSTD_compress2 and ZSTD_decompressDCtx with the worker's contexts; results as theirs. */
-size_t worker_compress(struct codec_worker *worker, void *to, size_t capacity, const void *from, size_t size);
-size_t worker_decompress(struct codec_worker *worker, void *to, size_t capacity, const void *from, size_t size);
+/* huffman_encode and huffman_decode, timed. */
+size_t worker_pack(struct codec_worker *worker, const unsigned char *values, size_t count,
+                   unsigned char *bytes);
+int worker_unpack(struct codec_worker *worker, const unsigned char *bytes, size_t size, unsigned char *values,
+                  size_t count, struct error *error);
 
 extern const struct codec codec_raw_f32, codec_raw, codec_lossless, codec_q8, codec_klt;
 
