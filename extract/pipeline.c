@@ -6,10 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "extract/order.h"
+
+/* Encoders take what the model's threads leave, or all there is while the model waits for a job: one of its threads
+ * put aside for coding would keep the others waiting. */
+#define ENCODER_NICE 10
 
 /* What a record may take, and lose, of what the pilot did. */
 #define DRIFT_BITS 1.2
@@ -131,6 +136,7 @@ static void *encoder_run(void *context)
     const double started = clock_seconds();
     struct error error;
     struct job *job;
+    setpriority(PRIO_PROCESS, 0, ENCODER_NICE); /* of this thread alone, on Linux */
     while ((job = channel_receive(pipeline->filled, &encoder->stage))) {
         if (encode_job(encoder, job, &error) < 0) {
             pipeline_fail(pipeline, &error);
