@@ -130,25 +130,31 @@ static size_t klt_bound(int64_t rows, int64_t cols)
     return coefficients ? (size_t)rows * sizeof(uint16_t) + coefficients : 0;
 }
 
+/* Sums side by side, so that they can be a vector; their order is one for all machines. */
+#define SUMS 16
+
 /* Coefficients in steps, of a token divided by its RMS, to the nearest integers less the mean's; returns
  * the squared error in steps. */
 static double quantise_row(const float *restrict coefficients, const float *restrict offset, int64_t cols,
                            int16_t *restrict integers)
 {
-    double lost[4] = {0};
+    float lost[SUMS] = {0};
+    double sum = 0;
     int64_t c = 0;
-    for (; c + 4 <= cols; c += 4)
-        for (int i = 0; i < 4; i++) {
+    for (; c + SUMS <= cols; c += SUMS)
+        for (int i = 0; i < SUMS; i++) {
             const float value = coefficients[c + i] - offset[c + i], rounded = value + ROUNDER - ROUNDER;
             integers[c + i] = (int16_t)(int32_t)rounded;
-            lost[i] += (double)((value - rounded) * (value - rounded));
+            lost[i] += (value - rounded) * (value - rounded);
         }
     for (; c < cols; c++) {
         const float value = coefficients[c] - offset[c], rounded = value + ROUNDER - ROUNDER;
         integers[c] = (int16_t)(int32_t)rounded;
-        lost[0] += (double)((value - rounded) * (value - rounded));
+        sum += (value - rounded) * (value - rounded);
     }
-    return lost[0] + lost[1] + lost[2] + lost[3];
+    for (int i = 0; i < SUMS; i++)
+        sum += lost[i];
+    return sum;
 }
 
 /* Rows divided by their RMS, which goes to `scales`. */
