@@ -95,8 +95,9 @@ struct rans_path {
     const char *name;
     rans_decode_rows *decode; /* NULL: the portable one */
 };
-/* The paths this machine has, the fastest first, the portable one last; returns how many. */
+/* The paths this machine has, the portable one last; returns how many. */
 int rans_paths(const struct rans_path **paths);
+const struct rans_path *rans_path_fastest(void);
 
 /* States of at least 2^16. The words are not trusted; whatever they are, the states stay what they must be. */
 int rans_decode_start(struct rans_decoder *decoder, const uint32_t state[RANS_LANES], struct error *error);

@@ -4,6 +4,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 
 #include <immintrin.h>
+#include <stdio.h>
 #include <string.h>
 
 /* What a row of a block takes at most. */
@@ -29,7 +30,7 @@ static void take_escapes(struct rans_decoder *decoder, uint32_t mask, int32_t *r
 
 /* ---- AVX2 ---- */
 
-/* Eight entries, loaded one by one: since the mitigation of Gather Data Sampling a gather takes three times as long. */
+/* Eight entries, loaded one by one: where Gather Data Sampling is mitigated, a gather takes three times as long. */
 AVX2 static inline __m256i look_up8(const uint32_t *table, __m256i index)
 {
     const __m128i low = _mm256_castsi256_si128(index), high = _mm256_extracti128_si256(index, 1);
@@ -134,15 +135,17 @@ struct step16 {
     __m512i state, residual;
 };
 
-AVX512 static inline __m512i look_up16(const uint32_t *table, __m512i index)
+AVX512 static inline __m512i look_up16(const uint32_t *table, __m512i index, bool gathers)
 {
+    if (gathers)
+        return _mm512_i32gather_epi32(index, table, sizeof *table);
     const __m256i low = look_up8(table, _mm512_castsi512_si256(index));
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), look_up8(table, _mm512_extracti64x4_epi64(index, 1)),
                               1);
 }
 
 AVX512 static inline struct step16 decode16(const struct rans *rans, struct rans_decoder *decoder,
-                                            const unsigned char **next, __m512i x, __m512i level)
+                                            const unsigned char **next, __m512i x, __m512i level, bool gathers)
 {
     const __m512i one = _mm512_set1_epi32(1), low12 = _mm512_set1_epi32(0xfff), zero = _mm512_setzero_si512();
     level = _mm512_min_epi32(_mm512_max_epi32(level, zero), _mm512_set1_epi32(RANS_LEVELS - 1));
@@ -152,7 +155,7 @@ AVX512 static inline struct step16 decode16(const struct rans *rans, struct rans
     const __m512i unit = _mm512_sllv_epi32(one, shift), high = _mm512_srlv_epi32(x, shift);
     const __m512i slot = _mm512_or_si512(_mm512_slli_epi32(table, RANS_BITS),
                                          _mm512_and_si512(high, _mm512_set1_epi32(RANS_SLOTS - 1)));
-    const __m512i entry = look_up16(rans->slot, slot);
+    const __m512i entry = look_up16(rans->slot, slot, gathers);
     const __m512i noise = _mm512_and_si512(x, _mm512_sub_epi32(unit, one));
     x = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_and_si512(entry, low12), _mm512_srli_epi32(high, RANS_BITS)),
                          _mm512_and_si512(_mm512_srli_epi32(entry, 12), low12));
@@ -181,9 +184,9 @@ AVX512 static inline __m512i wide16(const int16_t *values)
     return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)values));
 }
 
-AVX512 static int64_t decode_avx512(const struct rans *rans, struct rans_decoder *decoder,
-                                    const struct rans_matrix *matrix, int64_t block, int64_t row,
-                                    int16_t *values)
+AVX512 static inline int64_t decode_rows16(const struct rans *rans, struct rans_decoder *decoder,
+                                           const struct rans_matrix *matrix, int64_t block, int64_t row,
+                                           int16_t *values, bool gathers)
 {
     enum { VECTORS = RANS_LANES / 16 };
     const int64_t first = block * RANS_LANES;
@@ -200,8 +203,8 @@ AVX512 static int64_t decode_avx512(const struct rans *rans, struct rans_decoder
         const __m512i row_level = _mm512_set1_epi32(matrix->row_level[row]);
         int16_t *to = values + row * matrix->cols + first;
         for (int v = 0; v < VECTORS; v++) {
-            const struct step16 step =
-                decode16(rans, decoder, &words, state[v], _mm512_add_epi32(row_level, column_level[v]));
+            const struct step16 step = decode16(rans, decoder, &words, state[v],
+                                                _mm512_add_epi32(row_level, column_level[v]), gathers);
             const __m512i expected = _mm512_srai_epi32(
                 _mm512_add_epi32(_mm512_mullo_epi32(slope[v], above[v]), _mm512_set1_epi32(8)), 4);
             const __m256i low = _mm512_cvtepi32_epi16(_mm512_add_epi32(step.residual, expected));
@@ -216,17 +219,54 @@ AVX512 static int64_t decode_avx512(const struct rans *rans, struct rans_decoder
     return row;
 }
 
+AVX512 static int64_t decode_gathering(const struct rans *rans, struct rans_decoder *decoder,
+                                       const struct rans_matrix *matrix, int64_t block, int64_t row,
+                                       int16_t *values)
+{
+    return decode_rows16(rans, decoder, matrix, block, row, values, true);
+}
+
+AVX512 static int64_t decode_avx512(const struct rans *rans, struct rans_decoder *decoder,
+                                    const struct rans_matrix *matrix, int64_t block, int64_t row,
+                                    int16_t *values)
+{
+    return decode_rows16(rans, decoder, matrix, block, row, values, false);
+}
+
 int rans_paths(const struct rans_path **paths)
 {
-    static const struct rans_path all[] = {
-        {"avx512", decode_avx512}, {"avx2", decode_avx2}, {"portable", NULL}};
+    static const struct rans_path all[] = {{"avx512, gathering", decode_gathering},
+                                           {"avx512", decode_avx512},
+                                           {"avx2", decode_avx2},
+                                           {"portable", NULL}};
+    const int count = sizeof all / sizeof *all;
     const int skipped = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                                 __builtin_cpu_supports("avx512vl")
                             ? 0
-                        : __builtin_cpu_supports("avx2") ? 1
-                                                         : 2;
+                        : __builtin_cpu_supports("avx2") ? 2
+                                                         : 3;
     *paths = all + skipped;
-    return 3 - skipped;
+    return count - skipped;
+}
+
+/* Whether gathers run at full speed, as far as Linux says. */
+static bool gathers_are_fast(void)
+{
+    char text[16] = "";
+    FILE *file = fopen("/sys/devices/system/cpu/vulnerabilities/gather_data_sampling", "r");
+    if (!file)
+        return false;
+    if (!fgets(text, sizeof text, file))
+        text[0] = 0;
+    fclose(file);
+    return __builtin_cpu_is("intel") && strncmp(text, "Not affected", 12) == 0;
+}
+
+const struct rans_path *rans_path_fastest(void)
+{
+    const struct rans_path *paths;
+    rans_paths(&paths);
+    return paths->decode == decode_gathering && !gathers_are_fast() ? paths + 1 : paths;
 }
 
 #else
@@ -236,6 +276,13 @@ int rans_paths(const struct rans_path **paths)
     static const struct rans_path portable = {"portable", NULL};
     *paths = &portable;
     return 1;
+}
+
+const struct rans_path *rans_path_fastest(void)
+{
+    const struct rans_path *paths;
+    rans_paths(&paths);
+    return paths;
 }
 
 #endif

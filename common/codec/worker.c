@@ -31,7 +31,7 @@ int codec_worker_create(struct codec_worker **worker, struct error *error)
     *worker = NULL;
     if (array_alloc(&made, 1, error) < 0)
         return -1;
-    rans_paths(&made->path);
+    made->path = rans_path_fastest();
     if (rans_create(&made->rans, error) == 0) {
         *worker = made;
         return 0;
