@@ -131,18 +131,48 @@ static int next_batch(struct training *training, int64_t step, const struct feed
     return feed_next(training->feed, batch, error);
 }
 
-static int step_member(struct training *training, int index, double started, struct error *error)
+static bool is_at(const struct training *training, int index, int64_t step)
 {
-    struct member *member = &training->member[index];
-    struct trial *trial = member->trial;
-    struct trial_result result;
-    struct error reason;
-    if (trial_step(trial, training->workspace, training->shared, training->steps, &result, &reason) < 0)
+    const struct trial *trial = training->member[index].trial;
+    return trial && trial->step == step;
+}
+
+/* What a trial's step came to, at the end of which its step has moved on or the trial has failed. */
+static int keep_step(struct training *training, int index, const struct trial_result *result, double seconds,
+                     struct error *error)
+{
+    const struct member *member = &training->member[index];
+    const struct trial *trial = member->trial;
+    if (trial->failed) {
+        const struct error reason = trial->reason;
         return member_fail(training, index, &reason, error);
-    const double seconds = clock_seconds() - started;
-    return metrics_write_step(member->metrics, trial->step, tokens_after(training, trial->step), &result,
+    }
+    return metrics_write_step(member->metrics, trial->step, tokens_after(training, trial->step), result,
                               (double)tokens_after(training, 1) / (seconds > 0 ? seconds : 1e-9),
                               training->stalled + feed_waiting(training->feed), error);
+}
+
+/* Step `step` + 1 of trial `first`, and of those behind it that take it together with it. */
+static int step_group(struct training *training, int first, int64_t step, double started, struct error *error)
+{
+    const int most = workspace_trials(training->workspace);
+    struct trial *trials[TRIALS_TOGETHER];
+    struct trial_result results[TRIALS_TOGETHER];
+    int index[TRIALS_TOGETHER], count = 0;
+    for (int i = first; i < training->sweep->trials && count < most; i++) {
+        struct trial *trial = training->member[i].trial;
+        if (is_at(training, i, step) && (i == first || trial_joins(trial, trials[0]))) {
+            index[count] = i;
+            trials[count++] = trial;
+        }
+    }
+    trials_step(trials, count, training->workspace, training->shared, training->steps, results);
+    const double seconds = clock_seconds() - started;
+    for (int t = 0; t < count; t++) {
+        if (keep_step(training, index[t], &results[t], seconds, error) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* Step `step` + 1 of the trials that have done `step`. */
@@ -152,15 +182,13 @@ static int take_step(struct training *training, int64_t step, struct error *erro
     const struct feed_batch *batch;
     unsigned teach = TEACH_NOTHING;
     for (int i = 0; i < training->sweep->trials; i++) {
-        const struct trial *trial = training->member[i].trial;
-        if (trial && trial->step == step)
-            teach |= trial_teaching(trial);
+        if (is_at(training, i, step))
+            teach |= trial_teaching(training->member[i].trial);
     }
     if (next_batch(training, step, &batch, error) < 0 || shared_load(training->shared, batch, teach, error) < 0)
         return -1;
     for (int i = 0; i < training->sweep->trials; i++) {
-        const struct trial *trial = training->member[i].trial;
-        if (trial && trial->step == step && step_member(training, i, started, error) < 0)
+        if (is_at(training, i, step) && step_group(training, i, step, started, error) < 0)
             return -1;
     }
     return 0;

@@ -150,7 +150,8 @@ static int open_device(struct training *training, struct error *error)
     free(taps);
     if (result < 0)
         return -1;
-    return workspace_create(training->backend, rows, stores->config.hidden, &training->workspace, error);
+    return workspace_create(training->backend, rows, stores->config.hidden, sweep->trials, &training->workspace,
+                            error);
 }
 
 static int open_run(struct training *training, struct error *error)

@@ -17,34 +17,40 @@ struct workspace {
     struct backend *backend;
     struct queue *queue;
     int64_t rows, hidden;
-    struct buffer *h, *dh; /* [rows, H] */
-    struct buffer *loss; /* [rows, 1] */
-    struct buffer *norm; /* [1, 1] f64 */
-    struct buffer *gradients; /* of the trained parameters of one trial; zeros between steps */
-    int64_t values; /* in gradients */
+    int trials; /* of a group, at most: T */
+    struct buffer *h, *dh; /* [T rows, H], a trial behind the other, as all of these */
+    struct buffer *labels, *u; /* [T rows, 1] i32, [T rows, H]: the batch's, for each trial, where T > 1 */
+    struct buffer *loss; /* [T rows, 1] */
+    struct buffer *norm; /* [T, 1] f64 */
+    struct buffer *gradients; /* of the trained parameters of each; zeros between steps */
+    int64_t values, stride; /* in gradients, and from a tied trial's to the next one's */
     struct {
         const struct head_kind *kind;
-        struct head_scratch *scratch;
+        struct head_scratch *scratch[TRIALS_TOGETHER];
     } kind[KINDS_MAX];
-    float *losses; /* [rows], host */
+    float *losses; /* [T rows], host */
     bool spoiled; /* a failed trial's gradients could not be removed */
 };
 
-int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, struct workspace **workspace,
-                     struct error *error)
+int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, int trials,
+                     struct workspace **workspace, struct error *error)
 {
     struct workspace *made;
+    const int64_t fit = rows > MATMUL_FEW_ROWS ? TRIALS_ROWS / rows : 1;
+    const int64_t most = trials < TRIALS_TOGETHER ? trials : TRIALS_TOGETHER;
     *workspace = NULL;
     if (array_alloc(&made, 1, error) < 0)
         return -1;
     *made = (struct workspace){.backend = backend, .rows = rows, .hidden = hidden};
-    const size_t bytes = (size_t)rows * sizeof(float);
-    if (queue_create(backend, &made->queue, error) < 0 ||
-        buffer_create(backend, bytes * (size_t)hidden, &made->h, error) < 0 ||
-        buffer_create(backend, bytes * (size_t)hidden, &made->dh, error) < 0 ||
+    made->trials = (int)(fit < 1 ? 1 : fit < most ? fit : most);
+    const size_t bytes = (size_t)made->trials * (size_t)rows * sizeof(float), states = bytes * (size_t)hidden;
+    if (queue_create(backend, &made->queue, error) < 0 || buffer_create(backend, states, &made->h, error) < 0 ||
+        buffer_create(backend, states, &made->dh, error) < 0 ||
+        buffer_create(backend, bytes, &made->labels, error) < 0 ||
+        buffer_create(backend, made->trials > 1 ? states : sizeof(float), &made->u, error) < 0 ||
         buffer_create(backend, bytes, &made->loss, error) < 0 ||
-        buffer_create(backend, sizeof(double), &made->norm, error) < 0 ||
-        array_alloc(&made->losses, rows, error) < 0) {
+        buffer_create(backend, (size_t)made->trials * sizeof(double), &made->norm, error) < 0 ||
+        array_alloc(&made->losses, made->trials * rows, error) < 0) {
         workspace_destroy(made);
         return -1;
     }
@@ -56,10 +62,14 @@ void workspace_destroy(struct workspace *workspace)
 {
     if (!workspace)
         return;
-    for (int k = 0; k < KINDS_MAX; k++)
-        head_scratch_destroy(workspace->kind[k].scratch);
+    for (int k = 0; k < KINDS_MAX; k++) {
+        for (int t = 0; t < TRIALS_TOGETHER; t++)
+            head_scratch_destroy(workspace->kind[k].scratch[t]);
+    }
     buffer_destroy(workspace->h);
     buffer_destroy(workspace->dh);
+    buffer_destroy(workspace->labels);
+    buffer_destroy(workspace->u);
     buffer_destroy(workspace->loss);
     buffer_destroy(workspace->norm);
     buffer_destroy(workspace->gradients);
@@ -68,46 +78,52 @@ void workspace_destroy(struct workspace *workspace)
     free(workspace);
 }
 
-struct matrix workspace_h(const struct workspace *workspace, int64_t rows)
+int workspace_trials(const struct workspace *workspace)
 {
-    return matrix_f32(workspace->h, rows, workspace->hidden);
+    return workspace->trials;
 }
 
-static struct head_scratch *workspace_scratch(const struct workspace *workspace, const struct head *head)
+static struct head_scratch *workspace_scratch(const struct workspace *workspace, const struct head *head,
+                                              int place)
 {
     int k = 0;
     while (k < KINDS_MAX - 1 && workspace->kind[k].kind != head_get_spec(head)->kind)
         k++;
-    return workspace->kind[k].scratch;
+    return workspace->kind[k].scratch[place];
 }
 
-/* Makes room for the gradients and the scratch of a head. */
+/* Makes room for the gradients and the scratch of a head, in every place of a group if it may be in one. */
 static int workspace_admit(struct workspace *workspace, const struct head *head, int64_t values,
                            struct error *error)
 {
     const struct head_kind *kind = head_get_spec(head)->kind;
+    const int places = head_get_spec(head)->output == OUTPUT_TIED ? workspace->trials : 1;
     int k = 0;
     while (k < KINDS_MAX && workspace->kind[k].kind && workspace->kind[k].kind != kind)
         k++;
     if (k == KINDS_MAX)
         return error_set(error, "a run cannot have more than %d kinds of heads", KINDS_MAX);
-    if (!workspace->kind[k].kind) {
-        if (head_scratch_create(head, workspace->rows, true, &workspace->kind[k].scratch, error) < 0)
+    workspace->kind[k].kind = kind;
+    for (int t = 0; t < places; t++) {
+        struct head_scratch **scratch = &workspace->kind[k].scratch[t];
+        if (!*scratch && head_scratch_create(head, workspace->rows, true, scratch, error) < 0)
             return -1;
-        workspace->kind[k].kind = kind;
     }
-    if (values > workspace->values) {
+    const int64_t stride = places > 1 && values > workspace->stride ? values : workspace->stride;
+    const int64_t all = places > 1 ? places * stride : values;
+    if (all > workspace->values) {
         struct buffer *larger;
-        if (buffer_create(workspace->backend, (size_t)values * sizeof(float), &larger, error) < 0)
+        if (buffer_create(workspace->backend, (size_t)all * sizeof(float), &larger, error) < 0)
             return -1;
         buffer_destroy(workspace->gradients);
         workspace->gradients = larger;
-        workspace->values = values;
+        workspace->values = all;
     }
+    workspace->stride = stride;
     return 0;
 }
 
-/* After a failed trial: nothing of it may reach the next one. */
+/* After a failed trial: nothing of it may reach the next ones. */
 static void workspace_clear(struct workspace *workspace)
 {
     struct error ignored; /* the trial's own failure is what is told */
@@ -196,12 +212,25 @@ void trial_destroy(struct trial *trial)
     free(trial);
 }
 
-struct matrix trial_forward(const struct trial *trial, struct workspace *workspace, const struct shared *shared)
+/* Rows of the trial in that place of a group. */
+static struct matrix place_rows(struct buffer *buffer, int place, int64_t rows, int64_t cols)
 {
-    struct matrix h = workspace_h(workspace, shared->rows);
-    head_forward(trial->head, trial->queue, workspace_scratch(workspace, trial->head),
+    return matrix_rows(matrix_f32(buffer, (place + 1) * rows, cols), place * rows, rows);
+}
+
+/* The head's result in that place of the workspace. */
+static struct matrix forward(const struct trial *trial, struct queue *queue, struct workspace *workspace,
+                             int place, const struct shared *shared)
+{
+    struct matrix h = place_rows(workspace->h, place, shared->rows, workspace->hidden);
+    head_forward(trial->head, queue, workspace_scratch(workspace, trial->head, place),
                  shared_states(shared, trial->config.spec.tap), h);
     return h;
+}
+
+struct matrix trial_forward(const struct trial *trial, struct workspace *workspace, const struct shared *shared)
+{
+    return forward(trial, trial->queue, workspace, 0, shared);
 }
 
 unsigned trial_teaching(const struct trial *trial)
@@ -216,18 +245,50 @@ unsigned trial_measuring(const struct trial_config *config)
     return config->spec.output == OUTPUT_TIED ? TEACH_U : TEACH_STATES | TEACH_STATES_ENTROPY;
 }
 
-static struct vocab_loss trial_target(const struct trial *trial, const struct shared *shared)
+/* ---- a step ---- */
+
+/* Trials that take a step together. */
+struct group {
+    struct trial *const *trials; /* [count] */
+    int count;
+    struct queue *queue; /* the first one's */
+    struct workspace *workspace;
+    const struct shared *shared;
+};
+
+bool trial_joins(const struct trial *trial, const struct trial *other)
 {
+    return trial->config.spec.output == OUTPUT_TIED && other->config.spec.output == OUTPUT_TIED &&
+           trial->config.loss == other->config.loss;
+}
+
+/* The batch's rows once for each trial of a group, in `all`, which has the room. */
+static struct matrix repeat_rows(const struct group *group, struct matrix rows, struct buffer *buffer)
+{
+    struct matrix all = rows;
+    if (group->count == 1)
+        return rows;
+    all.buffer = buffer;
+    all.rows = group->count * rows.rows;
+    for (int t = 0; t < group->count; t++)
+        op_copy(group->queue, rows, matrix_rows(all, t * rows.rows, rows.rows));
+    return all;
+}
+
+static struct vocab_loss group_target(const struct group *group)
+{
+    const struct trial *trial = group->trials[0];
+    const struct shared *shared = group->shared;
     struct vocab_loss target = {.labels = matrix_none(),
                                 .u = matrix_none(),
                                 .teacher_state = matrix_none(),
                                 .scale = (float)(1.0 / (double)shared->rows)};
     if (trial->config.loss == LOSS_CROSS_ENTROPY) {
         target.target = VOCAB_LABELS;
-        target.labels = shared->labels;
+        target.labels = repeat_rows(group, shared->labels, group->workspace->labels);
     } else if (trial->config.spec.output == OUTPUT_TIED) {
         target.target = VOCAB_U;
-        target.u = shared->u;
+        target.u = repeat_rows(group, shared->u, group->workspace->u);
     } else {
         target.target = VOCAB_TEACHER;
         target.teacher_state = shared->teacher;
@@ -236,86 +297,131 @@ static struct vocab_loss trial_target(const struct trial *trial, const struct sh
     return target;
 }
 
-/* Fills `gradients` (views of the workspace's, one per parameter) and returns the mean loss and the
- * gradient's norm. */
-static int trial_gradient(struct trial *trial, struct workspace *workspace, const struct shared *shared,
-                          struct matrix *gradients, struct trial_result *result, struct error *error)
+/* The place for the gradient of a parameter of a group's trial; none for a frozen one. */
+static struct matrix group_gradient(const struct group *group, int place, int parameter)
 {
-    const int64_t rows = shared->rows;
-    struct matrix down = matrix_none();
-    struct matrix dh = matrix_f32(workspace->dh, rows, workspace->hidden);
-    struct matrix loss = matrix_f32(workspace->loss, rows, 1);
-    struct matrix norm = matrix_f64(workspace->norm, 1, 1);
-    double squares = 0;
-    for (int i = 0; i < head_parameter_count(trial->head); i++) {
-        gradients[i] = parameter_part(trial, workspace->gradients, i);
-        if (!strcmp(head_parameter(trial->head, i)->name, "output"))
-            down = gradients[i];
-    }
-    const struct vocab vocab = head_vocab(trial->head, shared->output);
-    const struct vocab_loss target = trial_target(trial, shared);
-    struct matrix h = trial_forward(trial, workspace, shared);
-    op_vocab_loss(trial->queue, h, &vocab, &target, loss, dh, down);
-    head_backward(trial->head, trial->queue, workspace_scratch(workspace, trial->head),
-                  shared_states(shared, trial->config.spec.tap), dh, gradients);
-    op_write(trial->queue, norm, &squares);
+    struct matrix gradient = parameter_part(group->trials[place], group->workspace->gradients, parameter);
+    gradient.offset += place * group->workspace->stride;
+    return gradient;
+}
+
+/* The gradients of a trial whose rows of dh are there, and the sum of their squares. */
+static void backward(const struct group *group, int place)
+{
+    const struct trial *trial = group->trials[place];
+    struct workspace *workspace = group->workspace;
+    struct matrix gradients[HEAD_PARAMETERS_MAX];
+    struct matrix norm = matrix_rows(matrix_f64(workspace->norm, group->count, 1), place, 1);
+    for (int i = 0; i < head_parameter_count(trial->head); i++)
+        gradients[i] = group_gradient(group, place, i);
+    head_backward(trial->head, group->queue, workspace_scratch(workspace, trial->head, place),
+                  shared_states(group->shared, trial->config.spec.tap),
+                  place_rows(workspace->dh, place, group->shared->rows, workspace->hidden), gradients);
     for (int i = 0; i < head_parameter_count(trial->head); i++) {
         if (!matrix_is_none(gradients[i]))
-            op_sum_squares(trial->queue, gradients[i], norm);
+            op_sum_squares(group->queue, gradients[i], norm);
     }
-    op_read(trial->queue, norm, &squares);
-    op_read(trial->queue, loss, workspace->losses);
-    if (queue_wait(trial->queue, error) < 0)
+}
+
+/* The gradient of the own output weight of an untied trial, which is alone in its group; else none. */
+static struct matrix output_gradient(const struct group *group)
+{
+    const struct head *head = group->trials[0]->head;
+    const int last = head_parameter_count(head) - 1;
+    return head_get_spec(head)->output == OUTPUT_UNTIED ? group_gradient(group, 0, last) : matrix_none();
+}
+
+/* Fills the gradients, and gives the trials' mean losses and the norms of their gradients. */
+static int group_gradients(const struct group *group, struct trial_result *results, struct error *error)
+{
+    struct workspace *workspace = group->workspace;
+    const struct shared *shared = group->shared;
+    const int64_t rows = shared->rows, all = group->count * rows;
+    struct matrix loss = matrix_f32(workspace->loss, all, 1);
+    struct matrix norm = matrix_f64(workspace->norm, group->count, 1);
+    double squares[TRIALS_TOGETHER] = {0};
+    const struct vocab vocab = head_vocab(group->trials[0]->head, shared->output);
+    const struct vocab_loss target = group_target(group);
+    for (int t = 0; t < group->count; t++)
+        forward(group->trials[t], group->queue, workspace, t, shared);
+    op_vocab_loss(group->queue, matrix_f32(workspace->h, all, workspace->hidden), &vocab, &target, loss,
+                  matrix_f32(workspace->dh, all, workspace->hidden), output_gradient(group));
+    op_write(group->queue, norm, squares);
+    for (int t = 0; t < group->count; t++)
+        backward(group, t);
+    op_read(group->queue, norm, squares);
+    op_read(group->queue, loss, workspace->losses);
+    if (queue_wait(group->queue, error) < 0)
         return -1;
-    double sum = 0;
-    for (int64_t r = 0; r < rows; r++)
-        sum += workspace->losses[r];
-    result->loss = sum / (double)rows;
-    result->norm = sqrt(squares);
+    for (int t = 0; t < group->count; t++) {
+        double sum = 0;
+        for (int64_t r = 0; r < rows; r++)
+            sum += workspace->losses[t * rows + r];
+        results[t].loss = sum / (double)rows;
+        results[t].norm = sqrt(squares[t]);
+    }
     return 0;
 }
 
-static void trial_update(struct trial *trial, const struct matrix *gradients, double clip, double rate)
+static void update(const struct group *group, int place, const struct trial_result *result)
 {
+    const struct trial *trial = group->trials[place];
     const struct trial_config *config = &trial->config;
+    const double limit = config->clip;
     const struct adam adam = {
-        .rate = (float)rate,
+        .rate = (float)result->rate,
         .beta1 = (float)config->beta1,
         .beta2 = (float)config->beta2,
         .epsilon = (float)config->epsilon,
         .decay = (float)config->decay,
-        .clip = (float)clip,
+        .clip = (float)(limit > 0 && result->norm > limit ? limit / result->norm : 1),
         .step = trial->step + 1,
     };
     for (int i = 0; i < head_parameter_count(trial->head); i++) {
-        if (!matrix_is_none(gradients[i]))
-            op_adam(trial->queue, &adam, gradients[i], head_parameter(trial->head, i)->value,
+        struct matrix gradient = group_gradient(group, place, i);
+        if (!matrix_is_none(gradient))
+            op_adam(group->queue, &adam, gradient, head_parameter(trial->head, i)->value,
                     trial_first_moment(trial, i), trial_second_moment(trial, i));
     }
 }
 
-int trial_step(struct trial *trial, struct workspace *workspace, const struct shared *shared, int64_t steps,
-               struct trial_result *result, struct error *error)
+/* One step of those whose loss and gradient are numbers; the others fail. */
+static int group_step(const struct group *group, int64_t steps, struct trial_result *results,
+                      struct error *error)
 {
-    struct matrix gradients[HEAD_PARAMETERS_MAX];
-    if (workspace->spoiled)
+    if (group->workspace->spoiled)
         return error_set(error, "the device failed in an earlier trial");
-    if (trial_gradient(trial, workspace, shared, gradients, result, error) < 0)
-        goto fail;
-    if (!isfinite(result->loss) || !isfinite(result->norm)) {
-        error_set(error, "the %s of step %" PRId64 " is not a number; try a smaller rate",
-                  isfinite(result->loss) ? "gradient" : "loss", trial->step + 1);
-        goto fail;
+    if (group_gradients(group, results, error) < 0)
+        return -1;
+    for (int t = 0; t < group->count; t++) {
+        struct trial *trial = group->trials[t];
+        results[t].rate = trial_rate(&trial->config, trial->step + 1, steps);
+        trial->failed = !isfinite(results[t].loss) || !isfinite(results[t].norm);
+        if (trial->failed)
+            error_set(&trial->reason, "the %s of step %" PRId64 " is not a number; try a smaller rate",
+                      isfinite(results[t].loss) ? "gradient" : "loss", trial->step + 1);
+        else
+            update(group, t, &results[t]);
     }
-    const double limit = trial->config.clip;
-    const double clip = limit > 0 && result->norm > limit ? limit / result->norm : 1;
-    result->rate = trial_rate(&trial->config, trial->step + 1, steps);
-    trial_update(trial, gradients, clip, result->rate);
-    if (queue_wait(trial->queue, error) < 0)
-        goto fail;
-    trial->step++;
-    return 0;
-fail:
-    workspace_clear(workspace);
-    return -1;
+    return queue_wait(group->queue, error);
+}
+
+void trials_step(struct trial *const *trials, int count, struct workspace *workspace,
+                 const struct shared *shared, int64_t steps, struct trial_result *results)
+{
+    const struct group group = {trials, count, trials[0]->queue, workspace, shared};
+    struct error error;
+    bool failed = false;
+    const bool device_failed = group_step(&group, steps, results, &error) < 0;
+    for (int t = 0; t < count; t++) {
+        struct trial *trial = trials[t];
+        if (device_failed && !trial->failed) {
+            trial->failed = true;
+            trial->reason = error;
+        }
+        trial->step += !trial->failed;
+        failed = failed || trial->failed;
+    }
+    if (failed)
+        workspace_clear(workspace);
 }

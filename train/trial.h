@@ -1,12 +1,25 @@
-/* trial.h: one head, its hyperparameters and its optimizer's state; one step of its training.
+/* trial.h: one head, its hyperparameters and its optimizer's state; a step of the training of some.
  *
- * Trials run one after another in a common workspace, so that a run needs the memory of one gradient
- * however many trials it has. A trial depends on its own settings, the seed and the batches only.
+ * Most of a step is two products with the output weight, [M, H] with [V, H] (V 49,152 to 128,256; an affine
+ * head's own are 1 to 3 % of them). Trials that share the model's output weight and the loss take a step together:
+ * their rows are stacked and go through one op_vocab_loss, as many as make TRIALS_ROWS rows. So short batches (M of
+ * some hundred rows) fill a device, or a processor's chunk, the weight is read once for all, and the host waits
+ * for the device twice a group instead of twice a trial. Batches of half as many rows and more do so by
+ * themselves, and their trials go one by one.
  *
- *     workspace_create(backend, rows, hidden, &workspace, error);
- *     trial_create(&config, &shape, shared, workspace, &trial, error);
+ * Groups run one after another in a common workspace, which holds a gradient for each trial of one group, and
+ * states of TRIALS_ROWS rows, or of a batch if that has more; however many trials there are.
+ *
+ * A trial depends on its own settings, the seed and the batches only. On cpu and ref it has the same bytes in
+ * whatever group (ops.h: rows do not depend on each other. Batches of at most MATMUL_FEW_ROWS rows are not
+ * stacked: another kernel would multiply the stack). On cuda the library chooses kernels by the number of rows: a
+ * loss alone and among others may differ by 1e-4 of its size in f32, by 1e-2 in bf16; in the same groups it is
+ * the same bytes.
+ *
+ *     workspace_create(backend, rows, hidden, trials, &workspace, error);
+ *     trial_create(&config, &shape, backend, workspace, &trial, error);
  *     head_initialise(trial->head, ...);
- *     trial_step(trial, workspace, shared, steps, &result, error);     // after shared_load
+ *     trials_step(group, count, workspace, shared, steps, results);     // after shared_load
  */
 #ifndef OFFRAMP_TRAIN_TRIAL_H
 #define OFFRAMP_TRAIN_TRIAL_H
@@ -19,16 +32,19 @@
 #include "train/shared.h"
 #include "train/sweep.h"
 
-/* ---- working memory, used by one trial at a time ---- */
+/* ---- working memory, used by one group of trials at a time ---- */
+
+#define TRIALS_ROWS     4096 /* of a group of more than one trial, at most */
+#define TRIALS_TOGETHER 32 /* trials of a group, at most */
 
 struct workspace;
 
-int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, struct workspace **workspace,
-                     struct error *error);
+/* rows: the most in a batch. trials: the most that there will be. */
+int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, int trials,
+                     struct workspace **workspace, struct error *error);
 void workspace_destroy(struct workspace *workspace); /* NULL is fine */
-
-/* h [rows, H]: the place for a head's result. */
-struct matrix workspace_h(const struct workspace *workspace, int64_t rows);
+/* Trials that may take a step together, at most. */
+int workspace_trials(const struct workspace *workspace);
 
 /* ---- trials ---- */
 
@@ -69,9 +85,13 @@ struct trial_result {
     double rate;
 };
 
-/* Step trial->step + 1 of `steps` on the loaded batch. -1 when the loss or the gradient is not a number
- * (the trial is as it was) or the device failed; the workspace is clean either way. */
-int trial_step(struct trial *trial, struct workspace *workspace, const struct shared *shared, int64_t steps,
-               struct trial_result *result, struct error *error);
+/* Whether both may be in one group: the same loss through the model's own output weight. */
+bool trial_joins(const struct trial *trial, const struct trial *other);
+
+/* Step trial->step + 1 of `steps`, on the loaded batch, of each of a group's trials (at most workspace_trials, each
+ * joins the first); results [count]. A trial whose loss or gradient is not a number is marked failed and stays
+ * as it was, the others do not notice; when the device fails all of the group are. The workspace is clean either way. */
+void trials_step(struct trial *const *trials, int count, struct workspace *workspace,
+                 const struct shared *shared, int64_t steps, struct trial_result *results);
 
 #endif

@@ -51,7 +51,7 @@ static int open_bench(struct bench *bench, const char *folder, int sequences, in
         backend_open("cpu", &(struct backend_options){0}, &bench->backend, error) < 0 ||
         queue_create(bench->backend, &bench->queue, error) < 0 ||
         shared_create(&bench->stores, bench->backend, taps, 2, TEACH_U, rows, &bench->shared, error) < 0 ||
-        workspace_create(bench->backend, rows, fixture.hidden, &bench->workspace, error) < 0)
+        workspace_create(bench->backend, rows, fixture.hidden, TRIALS, &bench->workspace, error) < 0)
         return -1;
     struct feed_plan plan = {
         .split = SPLIT_TRAIN, .shuffled = true, .sequences = sequences, .end = (uint64_t)(sequences * steps)};
@@ -112,16 +112,22 @@ static double time_vocab_loss(struct bench *bench, struct error *error)
 static double time_step(struct bench *bench, struct trial *const *trials, int count, struct error *error)
 {
     const struct feed_batch *batch;
-    struct trial_result result;
+    struct trial_result results[TRIALS_TOGETHER];
+    const int most = workspace_trials(bench->workspace);
+    int group = 0;
     unsigned teach = TEACH_NOTHING;
     const double started = clock_seconds();
     for (int i = 0; i < count; i++)
         teach |= trial_teaching(trials[i]);
     if (feed_next(bench->feed, &batch, error) < 0 || shared_load(bench->shared, batch, teach, error) < 0)
         return -1;
+    for (int first = 0; first < count; first += group) {
+        group = count - first < most ? count - first : most;
+        trials_step(trials + first, group, bench->workspace, bench->shared, 1000, results);
+    }
     for (int i = 0; i < count; i++) {
-        if (trial_step(trials[i], bench->workspace, bench->shared, 1000, &result, error) < 0)
-            return -1;
+        if (trials[i]->failed)
+            return error_set(error, "%s", trials[i]->reason.text);
     }
     return clock_seconds() - started;
 }

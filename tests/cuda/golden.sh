@@ -47,6 +47,7 @@ for model in golden_llama golden_qwen3 golden_gguf_qwen2; do
     check "model $model" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/golden/model" $model
 done
 check "extract" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/golden/extract"
+check "groups of trials" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" groups
 
 cat >"$work/sweep.yaml" <<'END'
 seed: 4

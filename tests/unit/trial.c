@@ -1,5 +1,5 @@
 /* Trials: every kind of head with every output and loss: its gradient against finite differences of its
- * loss, and that training lowers the loss; the optimizer's arithmetic; trials that fail; evaluation. */
+ * loss, and that training lowers the loss; the optimizer's arithmetic; trials that fail; groups; evaluation. */
 #include "tests/train_fixture.h"
 
 #include <math.h>
@@ -16,7 +16,7 @@ static const struct {
 
 enum { KINDS = sizeof kinds / sizeof kinds[0], SEQUENCES = 4 };
 
-/* Everything a trial needs, on the ref backend. */
+/* Everything a trial needs. */
 struct bench {
     const char *folder;
     struct stores stores;
@@ -28,8 +28,8 @@ struct bench {
 
 enum { TEACH_ALL = TEACH_U | TEACH_OUTCOME | TEACH_STATES | TEACH_STATES_ENTROPY };
 
-static int bench_open_store(struct bench *bench, const struct train_fixture *fixture, unsigned teach,
-                            struct error *error)
+static int bench_open_on(struct bench *bench, const char *device, enum math math,
+                         const struct train_fixture *fixture, unsigned teach, struct error *error)
 {
     char path[4096];
     struct tap taps[KINDS];
@@ -40,15 +40,21 @@ static int bench_open_store(struct bench *bench, const struct train_fixture *fix
     snprintf(path, sizeof path, "%s/store", bench->folder);
     if (train_fixture_create(fixture, path, error) < 0 ||
         stores_open((const char *[]){path}, 1, &bench->stores, error) < 0 ||
-        backend_open("ref", &(struct backend_options){.threads = 1}, &bench->backend, error) < 0)
+        backend_open(device, &(struct backend_options){.threads = 2, .math = math}, &bench->backend, error) < 0)
         return -1;
     const int64_t rows = SEQUENCES * (int64_t)bench->stores.rows;
     if (shared_create(&bench->stores, bench->backend, taps, KINDS, teach, rows, &bench->shared, error) < 0 ||
-        workspace_create(bench->backend, rows, bench->stores.config.hidden, &bench->workspace, error) < 0)
+        workspace_create(bench->backend, rows, bench->stores.config.hidden, 16, &bench->workspace, error) < 0)
         return -1;
     struct feed_plan plan = {.split = SPLIT_TRAIN, .shuffled = true, .sequences = SEQUENCES, .end = UINT64_MAX};
     shared_plan(bench->shared, teach, &plan);
     return feed_open(&bench->stores, &plan, 1, &bench->feed, error);
+}
+
+static int bench_open_store(struct bench *bench, const struct train_fixture *fixture, unsigned teach,
+                            struct error *error)
+{
+    return bench_open_on(bench, "ref", MATH_F32, fixture, teach, error);
 }
 
 static int bench_open(struct bench *bench, struct error *error)
@@ -101,12 +107,21 @@ static int bench_trial(struct bench *bench, const struct trial_config *config, e
     return head_initialise((*trial)->head, init, 5, &source, error);
 }
 
+/* A step of a trial alone. */
+static int take_step(struct bench *bench, struct trial *trial, int64_t steps, struct trial_result *result,
+                     struct error *error)
+{
+    trials_step(&trial, 1, bench->workspace, bench->shared, steps, result);
+    *error = trial->reason;
+    return trial->failed ? -1 : 0;
+}
+
 /* The loss of the loaded batch as the trial stands: a step whose learning rate is 0 changes no parameter. */
 static double loss_now(struct bench *bench, struct trial *trial)
 {
     struct trial_result result = {0};
     struct error error = {""};
-    if (trial_step(trial, bench->workspace, bench->shared, 10, &result, &error) < 0)
+    if (take_step(bench, trial, 10, &result, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s", error.text);
     return result.loss;
 }
@@ -211,7 +226,7 @@ TEST(trial_loss_goes_down)
         REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
         for (int step = 1; step <= 30; step++) {
             REQUIRE_OK(bench_load(&bench, &error));
-            REQUIRE_OK(trial_step(trial, bench.workspace, bench.shared, 30, &result, &error));
+            REQUIRE_OK(take_step(&bench, trial, 30, &result, &error));
             first += step <= 5 ? result.loss / 5 : 0;
             last += step > 25 ? result.loss / 5 : 0;
         }
@@ -239,7 +254,7 @@ TEST(trial_first_step_is_the_rate)
     REQUIRE_OK(bench_load(&bench, &error));
     REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
     op_read(trial->queue, head_parameter(trial->head, 0)->value, before);
-    REQUIRE_OK(trial_step(trial, bench.workspace, bench.shared, 30, &result, &error));
+    REQUIRE_OK(take_step(&bench, trial, 30, &result, &error));
     op_read(trial->queue, head_parameter(trial->head, 0)->value, after);
     REQUIRE_OK(queue_wait(trial->queue, &error));
     CHECK(fabs(result.rate - 1e-3) < 1e-12); /* a third of 3e-3 */
@@ -264,7 +279,7 @@ TEST(trial_clips_the_norm)
     REQUIRE_OK(bench_open(&bench, &error));
     REQUIRE_OK(bench_load(&bench, &error));
     REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
-    REQUIRE_OK(trial_step(trial, bench.workspace, bench.shared, 30, &result, &error));
+    REQUIRE_OK(take_step(&bench, trial, 30, &result, &error));
     CHECK(result.norm > 1e-3);
     op_read(trial->queue, trial_first_moment(trial, 0), moment);
     REQUIRE_OK(queue_wait(trial->queue, &error));
@@ -296,12 +311,12 @@ TEST(trial_that_fails_leaves_the_others_alone)
     REQUIRE_OK(bench_trial(&bench, &good, INIT_COPY, &alone, &error));
     REQUIRE_OK(bench_trial(&bench, &good, INIT_COPY, &beside, &error));
     REQUIRE_OK(bench_trial(&bench, &bad, INIT_COPY, &broken, &error));
-    REQUIRE_OK(trial_step(alone, bench.workspace, bench.shared, 30, &result, &error));
+    REQUIRE_OK(take_step(&bench, alone, 30, &result, &error));
     op_write(broken->queue, head_parameter(broken->head, 3)->value, nothing);
-    CHECK(trial_step(broken, bench.workspace, bench.shared, 30, &result, &error) < 0);
+    CHECK(take_step(&bench, broken, 30, &result, &error) < 0);
     CHECK_TEXT(error.text, "the loss of step 1 is not a number");
     CHECK(broken->step == 0);
-    REQUIRE_OK(trial_step(beside, bench.workspace, bench.shared, 30, &result, &error));
+    REQUIRE_OK(take_step(&bench, beside, 30, &result, &error));
     read_scale(alone, expected);
     read_scale(beside, found);
     CHECK(!memcmp(expected, found, sizeof found));
@@ -326,12 +341,12 @@ TEST(trial_goes_on_from_a_checkpoint)
     REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &first, &error));
     REQUIRE_OK(bench_trial(&bench, &config, INIT_RANDOM, &second, &error));
     for (int i = 0; i < 2; i++)
-        REQUIRE_OK(trial_step(first, bench.workspace, bench.shared, 30, &result, &error));
+        REQUIRE_OK(take_step(&bench, first, 30, &result, &error));
     REQUIRE_OK(checkpoint_write(first, path, "0123456789abcdef", &error));
-    REQUIRE_OK(trial_step(first, bench.workspace, bench.shared, 30, &result, &error));
+    REQUIRE_OK(take_step(&bench, first, 30, &result, &error));
     REQUIRE_OK(checkpoint_read(second, path, "0123456789abcdef", &error));
     CHECK(second->step == 2);
-    REQUIRE_OK(trial_step(second, bench.workspace, bench.shared, 30, &result, &error));
+    REQUIRE_OK(take_step(&bench, second, 30, &result, &error));
     for (int i = 0; i < head_parameter_count(first->head); i++) {
         const struct matrix value = head_parameter(first->head, i)->value;
         if (value.cols != 24 || value.rows != 1)
@@ -363,6 +378,268 @@ TEST(trial_goes_on_from_a_checkpoint)
     trial_destroy(first);
     trial_destroy(second);
     bench_close(&bench);
+}
+
+/* ---- groups ---- */
+
+static const struct place {
+    const char *device;
+    enum math math;
+    double tolerance; /* of a loss, as trial.h states it; 0: the same bytes */
+} places[] = {{"ref", MATH_F32, 0},
+              {"cpu", MATH_F32, 0},
+              {"cpu", MATH_BF16, 0},
+              {"cuda", MATH_F32, 1e-4},
+              {"cuda", MATH_BF16, 1e-2}};
+enum { PLACES = sizeof places / sizeof places[0] };
+
+static int bench_open_at(struct bench *bench, const struct place *place, struct error *error)
+{
+    return bench_open_on(bench, place->device, place->math, &small_fixture, TEACH_ALL, error);
+}
+
+/* Runs a check wherever this run of the tests wants. */
+static void at_places(void (*check)(const struct place *place))
+{
+    for (int p = 0; p < PLACES; p++) {
+        if (test_wants_device(places[p].device))
+            check(&places[p]);
+    }
+}
+
+enum { MEMBERS = 16, GROUP_STEPS = 3 };
+
+/* Trials of one loss, of all kinds, each with a rate of its own. */
+static int make_members(struct bench *bench, enum trial_loss loss, struct trial **trials, struct error *error)
+{
+    for (int i = 0; i < MEMBERS; i++) {
+        struct trial_config config = make_config(i % KINDS, OUTPUT_TIED, loss);
+        config.rate = 1e-3 * (i + 1);
+        if (bench_trial(bench, &config, i % 2 ? INIT_RANDOM : INIT_COPY, &trials[i], error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void destroy_members(struct trial **trials)
+{
+    for (int i = 0; i < MEMBERS; i++)
+        trial_destroy(trials[i]);
+}
+
+/* A step of all that have not failed, in groups of `size`. */
+static void step_members(struct bench *bench, struct trial *const *trials, int size,
+                         struct trial_result *results)
+{
+    struct trial *group[TRIALS_TOGETHER];
+    int count = 0;
+    for (int i = 0; i <= MEMBERS; i++) {
+        if (count == size || (i == MEMBERS && count > 0)) {
+            trials_step(group, count, bench->workspace, bench->shared, 30, results);
+            results += count;
+            count = 0;
+        }
+        if (i < MEMBERS && !trials[i]->failed)
+            group[count++] = trials[i];
+    }
+}
+
+/* Whether both have the same bytes in every parameter and moment, after as many steps. */
+static bool same_trials(struct trial *a, struct trial *b)
+{
+    bool same = a->step == b->step && a->failed == b->failed;
+    for (int i = 0; i < head_parameter_count(a->head) && same; i++) {
+        const struct matrix of_a[] = {head_parameter(a->head, i)->value, trial_first_moment(a, i)};
+        const struct matrix of_b[] = {head_parameter(b->head, i)->value, trial_first_moment(b, i)};
+        for (int m = 0; m < 2 && !matrix_is_none(of_a[m]); m++) {
+            const int64_t values = of_a[m].rows * of_a[m].cols;
+            struct error error;
+            float *left, *right;
+            if (array_alloc(&left, values, &error) < 0 || array_alloc(&right, values, &error) < 0)
+                return false;
+            op_read(a->queue, of_a[m], left);
+            op_read(b->queue, of_b[m], right);
+            same = queue_wait(a->queue, &error) == 0 && queue_wait(b->queue, &error) == 0 && same &&
+                   !memcmp(left, right, (size_t)values * sizeof *left);
+            free(left);
+            free(right);
+        }
+    }
+    return same;
+}
+
+/* 16 trials alone, two by two, six by six and all at once. */
+static void check_groups(const struct place *place, enum trial_loss loss)
+{
+    static const int sizes[] = {2, 6, 16};
+    struct error error = {""};
+    struct bench bench;
+    struct trial *alone[MEMBERS], *grouped[MEMBERS];
+    struct trial_result expected[GROUP_STEPS][MEMBERS], found[MEMBERS];
+    REQUIRE_OK(bench_open_at(&bench, place, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    CHECK(workspace_trials(bench.workspace) == MEMBERS);
+    REQUIRE_OK(make_members(&bench, loss, alone, &error));
+    for (int step = 0; step < GROUP_STEPS; step++)
+        step_members(&bench, alone, 1, expected[step]);
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        REQUIRE_OK(make_members(&bench, loss, grouped, &error));
+        for (int step = 0; step < GROUP_STEPS; step++) {
+            step_members(&bench, grouped, sizes[s], found);
+            for (int i = 0; i < MEMBERS; i++)
+                CHECK(fabs(found[i].loss / expected[step][i].loss - 1) <= place->tolerance);
+        }
+        for (int i = 0; i < MEMBERS; i++) {
+            CHECK(grouped[i]->step == GROUP_STEPS);
+            if (place->tolerance == 0 && !same_trials(alone[i], grouped[i]))
+                test_fail(__FILE__, __LINE__, "%s, %s %d in a group of %d differs from itself alone",
+                          place->device, grouped[i]->config.id, i, sizes[s]);
+        }
+        destroy_members(grouped);
+    }
+    destroy_members(alone);
+    bench_close(&bench);
+}
+
+static void check_all_groups(const struct place *place)
+{
+    check_groups(place, LOSS_CROSS_ENTROPY);
+    check_groups(place, LOSS_DISTILLATION);
+}
+
+TEST(groups_give_what_trials_give_alone)
+{
+    at_places(check_all_groups);
+}
+
+/* The third of a group has a NaN in a parameter: the others take the step, and the next ones, as without it. */
+static void check_failure(const struct place *place)
+{
+    struct error error = {""};
+    struct bench bench;
+    struct trial *alone[MEMBERS], *grouped[MEMBERS];
+    struct trial_result results[MEMBERS];
+    float nothing[24];
+    for (int i = 0; i < 24; i++)
+        nothing[i] = NAN;
+    REQUIRE_OK(bench_open_at(&bench, place, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    REQUIRE_OK(make_members(&bench, LOSS_DISTILLATION, alone, &error));
+    REQUIRE_OK(make_members(&bench, LOSS_DISTILLATION, grouped, &error));
+    struct trial *broken = grouped[2];
+    op_write(broken->queue, head_parameter(broken->head, 3)->value, nothing);
+    REQUIRE_OK(queue_wait(broken->queue, &error));
+    for (int step = 0; step < 2; step++) {
+        step_members(&bench, grouped, MEMBERS, results);
+        step_members(&bench, alone, MEMBERS, results);
+    }
+    CHECK(broken->failed && broken->step == 0);
+    CHECK_TEXT(broken->reason.text, "the loss of step 1 is not a number");
+    for (int i = 0; i < MEMBERS; i++) {
+        if (i != 2)
+            CHECK(!grouped[i]->failed && grouped[i]->step == 2);
+        if (i != 2 && place->tolerance == 0)
+            CHECK(same_trials(alone[i], grouped[i]));
+    }
+    destroy_members(alone);
+    destroy_members(grouped);
+    bench_close(&bench);
+}
+
+TEST(groups_go_on_without_a_trial_that_fails)
+{
+    at_places(check_failure);
+}
+
+/* From checkpoints after two steps to the bytes of the third, in the same groups. */
+static void check_resume(const struct place *place)
+{
+    struct error error = {""};
+    struct bench bench;
+    struct trial *whole[MEMBERS], *resumed[MEMBERS];
+    struct trial_result results[MEMBERS];
+    char path[4200];
+    REQUIRE_OK(bench_open_at(&bench, place, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, whole, &error));
+    REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, resumed, &error));
+    for (int step = 0; step < GROUP_STEPS; step++) {
+        for (int i = 0; step == 2 && i < MEMBERS; i++) {
+            snprintf(path, sizeof path, "%s/%d.ckpt", bench.folder, i);
+            REQUIRE_OK(checkpoint_write(whole[i], path, "0123456789abcdef", &error));
+            REQUIRE_OK(checkpoint_read(resumed[i], path, "0123456789abcdef", &error));
+        }
+        step_members(&bench, whole, 6, results);
+    }
+    step_members(&bench, resumed, 6, results);
+    for (int i = 0; i < MEMBERS; i++)
+        CHECK(same_trials(whole[i], resumed[i]));
+    destroy_members(whole);
+    destroy_members(resumed);
+    bench_close(&bench);
+}
+
+TEST(groups_go_on_from_checkpoints)
+{
+    at_places(check_resume);
+}
+
+/* A device that fails takes the group; the next one has clean gradients. */
+TEST(groups_fail_with_their_device)
+{
+    struct error error = {""};
+    struct bench bench;
+    struct trial *trials[MEMBERS], *others[MEMBERS];
+    struct trial_result results[MEMBERS];
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, trials, &error));
+    REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, others, &error));
+    op_copy(trials[0]->queue, bench.shared->u, bench.shared->labels);
+    trials_step(trials, 6, bench.workspace, bench.shared, 30, results);
+    for (int i = 0; i < 6; i++) {
+        CHECK(trials[i]->failed && trials[i]->step == 0);
+        CHECK_TEXT(trials[i]->reason.text, "op_copy");
+    }
+    trials_step(trials + 6, 6, bench.workspace, bench.shared, 30, results);
+    trials_step(others + 6, 6, bench.workspace, bench.shared, 30, results);
+    for (int i = 6; i < 12; i++)
+        CHECK(same_trials(trials[i], others[i]) && trials[i]->step == 1);
+    destroy_members(trials);
+    destroy_members(others);
+    bench_close(&bench);
+}
+
+/* Groups are bounded by rows, and few rows are not stacked. */
+TEST(groups_are_bounded)
+{
+    static const struct {
+        int64_t rows;
+        int trials, expected;
+    } cases[] = {{8, 16, 1},    {9, 16, 16},   {9, 40, TRIALS_TOGETHER},
+                 {256, 16, 16}, {1024, 16, 4}, {1024, 3, 3},
+                 {2049, 16, 1}, {8192, 16, 1}};
+    struct error error = {""};
+    struct backend *backend;
+    REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &backend, &error));
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct workspace *workspace;
+        REQUIRE_OK(workspace_create(backend, cases[c].rows, 4, cases[c].trials, &workspace, &error));
+        CHECK(workspace_trials(workspace) == cases[c].expected);
+        workspace_destroy(workspace);
+    }
+    backend_close(backend);
+}
+
+TEST(groups_share_loss_and_output_weight)
+{
+    const struct trial a = {.config = make_config(0, OUTPUT_TIED, LOSS_DISTILLATION)};
+    const struct trial b = {.config = make_config(1, OUTPUT_TIED, LOSS_DISTILLATION)};
+    const struct trial other_loss = {.config = make_config(0, OUTPUT_TIED, LOSS_CROSS_ENTROPY)};
+    const struct trial own_weight = {.config = make_config(0, OUTPUT_UNTIED, LOSS_DISTILLATION)};
+    CHECK(trial_joins(&a, &b) && !trial_joins(&a, &other_loss));
+    CHECK(!trial_joins(&own_weight, &a) && !trial_joins(&a, &own_weight));
+    CHECK(!trial_joins(&own_weight, &own_weight));
 }
 
 /* KL, agreement and loss as evaluate.h defines them, row by row and plainly. */
@@ -496,7 +773,7 @@ TEST(trial_without_final_states)
     CHECK(result.kl > 0.01 && result.kl < 10 && full.loss > 0.4);
     REQUIRE_OK(feed_next(bench.feed, &batch, &error));
     REQUIRE_OK(shared_load(bench.shared, batch, TEACH_U, &error));
-    REQUIRE_OK(trial_step(trial, bench.workspace, bench.shared, 10, &step, &error));
+    REQUIRE_OK(take_step(&bench, trial, 10, &step, &error));
     trial_destroy(trial);
     bench_close(&bench);
 }
@@ -517,7 +794,7 @@ static void check_full_model(const struct train_fixture *fixture)
     CHECK(fabs(result.kl) < 1e-6 && result.agreement == 1 && fabs(result.loss - full.loss) < 1e-6);
     struct trial_result step;
     REQUIRE_OK(bench_load(&bench, &error));
-    REQUIRE_OK(trial_step(trial, bench.workspace, bench.shared, 10, &step, &error));
+    REQUIRE_OK(take_step(&bench, trial, 10, &step, &error));
     CHECK(step.norm < 1e-5); /* against 0.1 and more for other heads */
     trial_destroy(trial);
     bench_close(&bench);
