@@ -2,7 +2,7 @@
 # bundle.sh: one relocatable archive for machines where nothing can be installed: `make bundle`.
 #
 #   offramp-VERSION-x86_64/
-#     bin/           the programs; libofframp_cuda.so where nvcc is; tests/ of ops, golden models, benchmarks
+#     bin/           the programs; libofframp_cuda.so where nvcc is; tests/ of ops, golden models, trials, benchmarks
 #     lib/           every library they need but glibc's own, which must be 2.36 or later
 #     tests/         golden models, the device's tests and benchmarks: tests/gpu/all.sh
 #     pipelines/     tune.sh and slurm.sh, which take the programs from bin/ by BUILD=bin
@@ -22,6 +22,7 @@ rm -rf "$build/bundle"
 mkdir -p "$stage/bin/tests" "$stage/lib" "$stage/tests" "$stage/pipelines"
 for program in extract train generate cache; do cp "$build/$program" "$stage/bin/"; done
 for part in ops golden bench gpu; do cp -r "$build/tests/$part" "$stage/bin/tests/"; done
+install -D "$build/tests/unit/trial" "$stage/bin/tests/unit/trial"
 if [ -f "$build/libofframp_cuda.so" ]; then cp "$build/libofframp_cuda.so" "$stage/bin/"; fi
 cp -r tests/gpu tests/golden "$stage/tests/"
 rm -f "$stage"/tests/g*/*.c "$stage"/tests/gpu/*.cu "$stage"/tests/golden/*.py

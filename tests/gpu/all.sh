@@ -4,12 +4,12 @@
 #
 #   tests/gpu/all.sh             OFFRAMP_TEST_MODEL=demo.gguf adds the demo model's lines
 #
-#   1  tests/ops and golden models on the device
+#   1  tests/ops, golden models and trials in groups on the device
 #   2  the demo model: states of every tap against the cpu's (1e-2 in bf16, 1e-4 in f32), losses of a sweep
 #   3  compute-sanitizer, memcheck and racecheck, over tests/ops
 #   4  ceilings measured here: copy bandwidth, upload, cuBLAS
 #   5  models of random weights in the shapes of Llama 7B, 8B and 70B: extraction, resident and streamed,
-#      a sweep of 16 trials, decoding
+#      sweeps of 16 trials, decoding
 #
 # Every line says ok, FAILED, missed (a rate below its aim) or not run, and why; docs/gpu.md keeps the figures.
 set -uo pipefail
@@ -61,8 +61,9 @@ if [ -n "$missing" ]; then
 fi
 
 # ---- 1: ops and golden models ----
-for program in ops/rows ops/products ops/optimizer ops/attention ops/vocab golden/model golden/extract; do
-    if OFFRAMP_TEST_DEVICE=cuda timed 60 "$build/tests/$program"; then
+for program in ops/rows ops/products ops/optimizer ops/attention ops/vocab golden/model golden/extract "unit/trial groups"; do
+    # shellcheck disable=SC2086 # a program and the name of its tests
+    if OFFRAMP_TEST_DEVICE=cuda timed 60 "$build"/tests/$program; then
         line "$program" ok "$(last_line)"
     else
         grep -v '^ok' "$work/log" | head -20 >&2
@@ -168,16 +169,28 @@ shape 7B 8 4096 11008 32 32 32000
 shape 70B 4 8192 28672 64 8 128256
 shape 8B 8 4096 14336 32 8 128256
 
-# The 8B shape's store: 16 tied affine trials. A token and trial: two products with the vocabulary, three of
-# the head.
-{
-    printf 'seed: 1\nsteps: 8\nevaluate: 8\ngrid:\n  tap: [1, 4]\n  head: [affine]\n  init: [copy]\n  loss: [cross-entropy]\n'
-    printf '  rate: [1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4, 8e-4]\n'
-} >"$work/sixteen.yaml"
-if timed 100 "$build/train" --store "$work/store" --sweep "$work/sixteen.yaml" --out "$work/sweep" --device cuda; then
-    metrics=$(ls "$work"/sweep/trials/*/metrics.jsonl | head -1)
-    rate=$(value tokens_per_second "$metrics")
-    aim "8B: a sweep of 16 tied trials" "$(calc "${rate:-0} * 16 * (4 * 128256 * 4096 + 6 * 4096 * 4096) * 1e-12" 1)" "$bf16" 0.65 TFLOP/s
+# sweep NAME SEQUENCES: 16 tied affine trials on the 8B shape's store of 512 rows a sequence: TFLOP/s of a token and
+# trial's two products with the vocabulary, and two of the head. The last trial of a step ends with the step.
+sweep() {
+    local rate
+    {
+        printf 'seed: 1\nsteps: 8\nsequences: %s\nevaluate: 0\ngrid:\n  tap: [1, 4]\n  head: [affine]\n' "$2"
+        printf '  loss: [cross-entropy]\n  rate: [1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4, 8e-4]\n'
+    } >"$work/sixteen.yaml"
+    if timed 60 "$build/train" --store "$work/store" --sweep "$work/sixteen.yaml" --out "$work/sweep$2" --device cuda; then
+        rate=$(sed -nE 's/^\{"step": 8,.*"tokens_per_second": ([0-9.e+-]+).*/\1/p' "$work/sweep$2"/trials/*/metrics.jsonl |
+            sort -g | head -1)
+        aim "$1" "$(calc "${rate:-0} * 16 * (4 * 128256 * 4096 + 4 * 4096 * 4096) * 1e-12" 1)" "$bf16" 0.65 TFLOP/s
+    else
+        line "$1" FAILED "$(last_line)"
+    fi
+}
+rm -rf "$work/store"
+if timed 60 "$build/extract" --model "$work/model" --corpus "$work/tokens.bin" --token-type u16 --end-of-text 0 --seq-len 512 \
+    --held-out-tokens 2048 --tokens 32768 --taps 1,4,final --device cuda --no-target --out "$work/store"; then
+    sweep "8B: 16 tied trials, 512 tokens, 8 together" 1
+    sweep "8B: 16 tied trials, 2,048 tokens, 2 together" 4
+    sweep "8B: 16 tied trials, 8,192 tokens, one by one" 16
 else
     line "8B: a sweep of 16 tied trials" FAILED "$(last_line)"
 fi

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# device.sh: ops and golden models on the machine's CUDA device. Skipped, and counted so, where there is
+# device.sh: ops, golden models and trials in groups on the machine's CUDA device. Skipped, and counted so, where there is
 # none or nvcc has built no library; with REQUIRE_CUDA=1 that is a failure.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 build=${BUILD:-build}
 export BUILD=$build OFFRAMP_TEST_DEVICE=cuda
 export OFFRAMP_CUDA_LIBRARY=${OFFRAMP_CUDA_LIBRARY:-$build/libofframp_cuda.so}
-programs=(ops/rows ops/products ops/optimizer ops/attention ops/vocab golden/model golden/extract)
+programs=(ops/rows ops/products ops/optimizer ops/attention ops/vocab golden/model golden/extract "unit/trial groups")
 passed=0 failed=0 skipped=0
 missing=$("$build/tests/ops/optimizer" match_ref | sed -nE 's/^ *without cuda: //p' | head -1)
 if [ -n "$missing" ]; then
@@ -20,7 +20,8 @@ if [ -n "$missing" ]; then
     exit 0
 fi
 for program in "${programs[@]}"; do
-    log=$("$build/tests/$program" 2>&1)
+    # shellcheck disable=SC2086 # a program and the name of its tests
+    log=$("$build"/tests/$program 2>&1)
     read -r p f s < <(echo "$log" | tail -n 1 | sed -nE 's/^([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p')
     [ -n "${s:-}" ] || { p=0 f=1 s=0; }
     [ "$f" = 0 ] || echo "$log" | tail -n 30
