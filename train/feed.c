@@ -4,37 +4,46 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "common/base/memory.h"
-#include "common/base/pool.h"
 #include "common/base/random.h"
 #include "train/ahead.h"
 
-/* One is with the reader of the feed, one being filled, one ready. */
+/* One is with the reader of the feed, one ready or nearly so, one being filled. */
 #define BATCHES 3
 
 struct slot {
     struct feed_batch batch;
-    bool failed;
-    int failed_piece; /* the first one, whatever the order they ran in */
+    int left; /* pieces that are not filled in yet */
+    int failed_piece; /* the first one, whatever the order they ran in; -1: none */
     struct error error;
+};
+
+/* One thread and what it reads with. */
+struct decoder {
+    struct feed *feed;
+    struct shards_reader *reader;
+    int32_t *ids; /* [rows + 1] */
+    pthread_t thread;
 };
 
 struct feed {
     const struct stores *stores;
     struct feed_plan plan;
     int *place; /* [taps]: in the stores */
-    struct slot slot[BATCHES];
-    struct slot *given; /* to the reader */
-    struct channel *empty, *full;
-    struct stage reading; /* the reader's waiting time */
     struct ahead *ahead;
-    struct pool *pool;
-    struct shards_reader **reader; /* [threads] */
-    int32_t *ids; /* [threads, rows + 1] */
-    pthread_mutex_t lock; /* of failures */
-    pthread_t thread;
-    bool started;
+    struct decoder *decoder; /* [decoders] */
+    int decoders;
+    double waiting; /* the reader's */
+    uint64_t batches; /* in all */
+    pthread_mutex_t mutex; /* of what follows */
+    pthread_cond_t ready, room; /* a batch has been filled; one was given back */
+    struct slot slot[BATCHES]; /* batch b is in slot b % BATCHES */
+    uint64_t next_batch; /* of the piece to be filled next */
+    int next_piece;
+    uint64_t given; /* batches that the reader has had; it holds the last one */
+    bool holding, stopping;
 };
 
 uint64_t feed_sequence(const struct feed_plan *plan, uint64_t count, uint64_t place)
@@ -44,22 +53,6 @@ uint64_t feed_sequence(const struct feed_plan *plan, uint64_t count, uint64_t pl
 }
 
 /* ---- filling a batch ---- */
-
-static void note_failure(struct feed *feed, struct slot *slot, int piece, const struct error *error)
-{
-    pthread_mutex_lock(&feed->lock);
-    if (!slot->failed || piece < slot->failed_piece) {
-        slot->failed = true;
-        slot->failed_piece = piece;
-        slot->error = *error;
-    }
-    pthread_mutex_unlock(&feed->lock);
-}
-
-struct fill {
-    struct feed *feed;
-    struct slot *slot;
-};
 
 static int fill_labels(struct feed *feed, struct shards_reader *reader, struct sequence sequence, int32_t *ids,
                        int32_t *labels, struct error *error)
@@ -77,53 +70,76 @@ static int piece_count(const struct feed_plan *plan)
 }
 
 /* Pieces of a batch: sequence by sequence. */
-static void fill_piece(void *context, int piece, int worker)
+static int fill_piece(struct decoder *decoder, struct feed_batch *batch, int piece, struct error *error)
 {
-    const struct fill *fill = context;
-    struct feed *feed = fill->feed;
-    struct feed_batch *batch = &fill->slot->batch;
+    struct feed *feed = decoder->feed;
     const int sequence = piece / piece_count(&feed->plan), column = piece % piece_count(&feed->plan) - 1;
     const uint64_t count = feed->stores->sequences[feed->plan.split];
     const struct sequence which = {feed->plan.split,
                                    feed_sequence(&feed->plan, count, batch->first + (uint64_t)sequence)};
-    struct shards_reader *reader = feed->reader[worker];
-    const int64_t rows = feed->stores->rows, hidden = feed->stores->config.hidden;
-    const int64_t row = sequence * rows;
-    struct error error;
-    int result;
+    const int64_t hidden = feed->stores->config.hidden, row = sequence * feed->stores->rows;
     if (column < 0)
-        result = fill_labels(feed, reader, which, feed->ids + worker * (rows + 1), batch->labels + row, &error);
-    else if (column < feed->plan.taps)
-        result = shards_reader_states(reader, feed->place[column], which, batch->states[column] + row * hidden,
-                                      &error);
-    else
-        result = shards_reader_target(reader, which, batch->values + row,
-                                      batch->u ? batch->u + row * hidden : NULL, &error);
-    if (result < 0)
-        note_failure(feed, fill->slot, piece, &error);
+        return fill_labels(feed, decoder->reader, which, decoder->ids, batch->labels + row, error);
+    if (column < feed->plan.taps)
+        return shards_reader_states(decoder->reader, feed->place[column], which,
+                                    batch->states[column] + row * hidden, error);
+    return shards_reader_target(decoder->reader, which, batch->values + row,
+                                batch->u ? batch->u + row * hidden : NULL, error);
 }
 
-static void *fill_batches(void *context)
+/* Batch `number` begins in its slot, which is empty. */
+static void begin_batch(struct feed *feed, struct slot *slot, uint64_t number)
 {
-    struct feed *feed = context;
-    for (uint64_t place = feed->plan.first; place < feed->plan.end;) {
-        struct slot *slot = channel_receive(feed->empty, NULL);
-        if (!slot)
-            return NULL;
-        const uint64_t left = feed->plan.end - place;
-        struct feed_batch *batch = &slot->batch;
-        batch->first = place;
-        batch->sequences = left < (uint64_t)feed->plan.sequences ? (int)left : feed->plan.sequences;
-        batch->rows = (int64_t)batch->sequences * feed->stores->rows;
-        slot->failed = false;
-        pool_run(feed->pool, batch->sequences * piece_count(&feed->plan), fill_piece,
-                 &(struct fill){feed, slot});
-        place += (uint64_t)batch->sequences;
-        ahead_move(feed->ahead, place);
-        if (!channel_send(feed->full, slot, NULL))
-            return NULL;
+    struct feed_batch *batch = &slot->batch;
+    batch->first = feed->plan.first + number * (uint64_t)feed->plan.sequences;
+    const uint64_t left = feed->plan.end - batch->first;
+    batch->sequences = left < (uint64_t)feed->plan.sequences ? (int)left : feed->plan.sequences;
+    batch->rows = (int64_t)batch->sequences * feed->stores->rows;
+    slot->left = batch->sequences * piece_count(&feed->plan);
+    slot->failed_piece = -1;
+    ahead_move(feed->ahead, batch->first);
+}
+
+/* The next piece, of the batch in *slot, when there is room for that; -1: there are no more. */
+static int take_piece(struct feed *feed, struct slot **slot)
+{
+    int piece = -1;
+    pthread_mutex_lock(&feed->mutex);
+    while (!feed->stopping && feed->next_batch < feed->batches &&
+           feed->next_batch >= feed->given - feed->holding + BATCHES)
+        pthread_cond_wait(&feed->room, &feed->mutex);
+    if (!feed->stopping && feed->next_batch < feed->batches) {
+        *slot = &feed->slot[feed->next_batch % BATCHES];
+        if (feed->next_piece == 0)
+            begin_batch(feed, *slot, feed->next_batch);
+        piece = feed->next_piece++;
+        if (feed->next_piece == (*slot)->batch.sequences * piece_count(&feed->plan)) {
+            feed->next_piece = 0;
+            feed->next_batch++;
+        }
     }
-    channel_close(feed->full);
+    pthread_mutex_unlock(&feed->mutex);
+    return piece;
+}
+
+static void *decoder_run(void *context)
+{
+    struct decoder *decoder = context;
+    struct feed *feed = decoder->feed;
+    struct slot *slot;
+    int piece;
+    while ((piece = take_piece(feed, &slot)) >= 0) {
+        struct error error;
+        const int result = fill_piece(decoder, &slot->batch, piece, &error);
+        pthread_mutex_lock(&feed->mutex);
+        if (result < 0 && (slot->failed_piece < 0 || piece < slot->failed_piece)) {
+            slot->failed_piece = piece;
+            slot->error = error;
+        }
+        if (--slot->left == 0)
+            pthread_cond_signal(&feed->ready);
+        pthread_mutex_unlock(&feed->mutex);
+    }
     return NULL;
 }
 
@@ -164,18 +180,6 @@ static int find_taps(struct feed *feed, struct error *error)
     return 0;
 }
 
-static int open_readers(struct feed *feed, int threads, struct error *error)
-{
-    if (array_alloc(&feed->reader, threads, error) < 0 ||
-        array_alloc(&feed->ids, (size_t)threads * ((size_t)feed->stores->rows + 1), error) < 0)
-        return -1;
-    for (int i = 0; i < threads; i++) {
-        if (shards_reader_open(feed->stores->shards, &feed->reader[i], error) < 0)
-            return -1;
-    }
-    return 0;
-}
-
 /* What pieces are made of. */
 static int open_ahead(struct feed *feed, struct error *error)
 {
@@ -192,15 +196,22 @@ static int open_ahead(struct feed *feed, struct error *error)
     return result;
 }
 
-static int start(struct feed *feed, struct error *error)
+static int start_decoders(struct feed *feed, int threads, struct error *error)
 {
-    if (channel_create(BATCHES, &feed->empty, error) < 0 || channel_create(BATCHES, &feed->full, error) < 0)
+    if (array_alloc(&feed->decoder, threads, error) < 0)
         return -1;
-    for (int i = 0; i < BATCHES; i++)
-        channel_send(feed->empty, &feed->slot[i], NULL);
-    if (pthread_create(&feed->thread, NULL, fill_batches, feed) != 0)
-        return error_set(error, "a thread to read the store cannot be started");
-    feed->started = true;
+    for (; feed->decoders < threads; feed->decoders++) {
+        struct decoder *decoder = &feed->decoder[feed->decoders];
+        decoder->feed = feed;
+        if (shards_reader_open(feed->stores->shards, &decoder->reader, error) < 0)
+            return -1;
+        if (array_alloc(&decoder->ids, feed->stores->rows + 1, error) < 0 ||
+            pthread_create(&decoder->thread, NULL, decoder_run, decoder) != 0) {
+            shards_reader_close(decoder->reader);
+            free(decoder->ids);
+            return error_set(error, "a thread to read the store cannot be started");
+        }
+    }
     return 0;
 }
 
@@ -213,10 +224,13 @@ int feed_open(const struct stores *stores, const struct feed_plan *plan, int thr
         return -1;
     opened->stores = stores;
     opened->plan = *plan;
-    pthread_mutex_init(&opened->lock, NULL);
-    if (pool_create(threads, &opened->pool, error) < 0 || find_taps(opened, error) < 0 ||
-        allocate_slots(opened, error) < 0 || open_readers(opened, pool_threads(opened->pool), error) < 0 ||
-        open_ahead(opened, error) < 0 || start(opened, error) < 0) {
+    const uint64_t places = plan->end - plan->first, sequences = (uint64_t)plan->sequences;
+    opened->batches = places / sequences + (places % sequences > 0);
+    pthread_mutex_init(&opened->mutex, NULL);
+    pthread_cond_init(&opened->ready, NULL);
+    pthread_cond_init(&opened->room, NULL);
+    if (find_taps(opened, error) < 0 || allocate_slots(opened, error) < 0 || open_ahead(opened, error) < 0 ||
+        start_decoders(opened, threads, error) < 0) {
         feed_close(opened);
         return -1;
     }
@@ -227,39 +241,52 @@ int feed_open(const struct stores *stores, const struct feed_plan *plan, int thr
 int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *error)
 {
     *batch = NULL;
-    if (feed->given)
-        channel_send(feed->empty, feed->given, NULL);
-    feed->given = channel_receive(feed->full, &feed->reading);
-    if (!feed->given)
+    pthread_mutex_lock(&feed->mutex);
+    feed->holding = feed->given < feed->batches;
+    const uint64_t number = feed->given;
+    if (feed->holding)
+        feed->given++;
+    pthread_cond_broadcast(&feed->room);
+    struct slot *slot = &feed->slot[number % BATCHES];
+    const double started = clock_seconds();
+    while (feed->holding && (feed->next_batch <= number || slot->left > 0))
+        pthread_cond_wait(&feed->ready, &feed->mutex);
+    feed->waiting += clock_seconds() - started;
+    pthread_mutex_unlock(&feed->mutex);
+    if (!feed->holding)
         return 0;
-    if (feed->given->failed)
+    if (slot->failed_piece >= 0)
         return error_set(error, "%s (\"cache verify\" finds all that is damaged, \"cache repair\" mends it)",
-                         feed->given->error.text);
-    *batch = &feed->given->batch;
+                         slot->error.text);
+    *batch = &slot->batch;
     return 0;
 }
 
 double feed_waiting(const struct feed *feed)
 {
-    return feed->reading.waiting;
+    return feed->waiting;
+}
+
+static void stop_decoders(struct feed *feed)
+{
+    pthread_mutex_lock(&feed->mutex);
+    feed->stopping = true;
+    pthread_cond_broadcast(&feed->room);
+    pthread_mutex_unlock(&feed->mutex);
+    for (int i = 0; i < feed->decoders; i++) {
+        pthread_join(feed->decoder[i].thread, NULL);
+        shards_reader_close(feed->decoder[i].reader);
+        free(feed->decoder[i].ids);
+    }
+    free(feed->decoder);
 }
 
 void feed_close(struct feed *feed)
 {
     if (!feed)
         return;
-    if (feed->started) {
-        channel_cancel(feed->empty, NULL);
-        channel_cancel(feed->full, NULL);
-        pthread_join(feed->thread, NULL);
-    }
+    stop_decoders(feed);
     ahead_close(feed->ahead);
-    channel_destroy(feed->empty);
-    channel_destroy(feed->full);
-    if (feed->reader) {
-        for (int i = 0; i < pool_threads(feed->pool); i++)
-            shards_reader_close(feed->reader[i]);
-    }
     for (int i = 0; i < BATCHES; i++) {
         struct feed_batch *batch = &feed->slot[i].batch;
         for (int t = 0; batch->states && t < feed->plan.taps; t++)
@@ -269,10 +296,9 @@ void feed_close(struct feed *feed)
         free(batch->values);
         free(batch->u);
     }
-    pool_destroy(feed->pool);
-    pthread_mutex_destroy(&feed->lock);
-    free(feed->reader);
-    free(feed->ids);
+    pthread_cond_destroy(&feed->ready);
+    pthread_cond_destroy(&feed->room);
+    pthread_mutex_destroy(&feed->mutex);
     free(feed->place);
     free(feed);
 }

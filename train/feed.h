@@ -2,8 +2,8 @@
  *
  * A stream is an endless line of places; place p of the training split is a sequence that depends on
  * (seed, p) only, every pass over the split another shuffle. A batch is `sequences` neighbouring
- * places. One thread fills batches ahead of the reader, decoding in a pool of its own; what is in a
- * batch does not depend on the threads. Before that the records are read from disk (ahead.h).
+ * places. Threads of its own fill batches ahead of the reader, a record at a time; what is in a batch
+ * does not depend on them. Before that the records are read from disk (ahead.h).
  *
  *     feed_open(&stores, &plan, threads, &feed, error);
  *     while (feed_next(feed, &batch, error) == 0 && batch) ...   // states of all taps, labels
@@ -15,7 +15,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/base/channel.h"
 #include "common/base/error.h"
 #include "train/stores.h"
 
