@@ -71,7 +71,8 @@ static int take_full(struct evaluator *evaluator, unsigned teach, struct evaluat
 static int take_trial(struct evaluator *evaluator, struct trial *trial, struct error *error)
 {
     const struct shared *shared = evaluator->setting->shared;
-    struct queue *queue = trial->queue;
+    struct workspace *workspace = evaluator->setting->workspace;
+    struct queue *queue = workspace_queue(workspace);
     const struct vocab vocab = head_vocab(trial->head, shared->output);
     const struct vocab_stats stats = {
         .lse = value_rows(evaluator, VALUE_LSE),
@@ -81,7 +82,7 @@ static int take_trial(struct evaluator *evaluator, struct trial *trial, struct e
         .entropy = matrix_none(),
         .u = matrix_none(),
     };
-    struct matrix h = trial_forward(trial, evaluator->setting->workspace, shared);
+    struct matrix h = trial_forward(trial, workspace, shared);
     op_vocab_stats(queue, h, &vocab, shared->labels, &stats);
     op_read(queue, stats.lse, evaluator->lse);
     op_read(queue, stats.label, evaluator->label);
@@ -132,6 +133,7 @@ static void evaluate_trial(struct evaluator *evaluator, struct trial *trial, str
         return;
     if (take_trial(evaluator, trial, &trial->reason) < 0) {
         trial->failed = true;
+        workspace_mend(evaluator->setting->workspace);
         return;
     }
     add_rows(evaluator, trial, result, outcomes);

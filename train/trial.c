@@ -123,17 +123,26 @@ static int workspace_admit(struct workspace *workspace, const struct head *head,
     return 0;
 }
 
-/* After a failed trial: nothing of it may reach the next ones. */
-static void workspace_clear(struct workspace *workspace)
+struct queue *workspace_queue(const struct workspace *workspace)
+{
+    return workspace->queue;
+}
+
+void workspace_mend(struct workspace *workspace)
 {
     struct error ignored; /* the trial's own failure is what is told */
+    struct queue *queue;
     float *zeros;
     workspace->spoiled = true;
+    if (queue_create(workspace->backend, &queue, &ignored) < 0)
+        return;
+    queue_destroy(workspace->queue);
+    workspace->queue = queue;
     if (array_alloc(&zeros, workspace->values, &ignored) < 0)
         return;
-    op_write(workspace->queue, matrix_f32(workspace->gradients, 1, workspace->values), zeros);
+    op_write(queue, matrix_f32(workspace->gradients, 1, workspace->values), zeros);
     free(zeros);
-    workspace->spoiled = queue_wait(workspace->queue, &ignored) < 0;
+    workspace->spoiled = queue_wait(queue, &ignored) < 0;
 }
 
 /* ---- trials ---- */
@@ -219,18 +228,18 @@ static struct matrix place_rows(struct buffer *buffer, int place, int64_t rows, 
 }
 
 /* The head's result in that place of the workspace. */
-static struct matrix forward(const struct trial *trial, struct queue *queue, struct workspace *workspace,
-                             int place, const struct shared *shared)
+static struct matrix forward(const struct trial *trial, struct workspace *workspace, int place,
+                             const struct shared *shared)
 {
     struct matrix h = place_rows(workspace->h, place, shared->rows, workspace->hidden);
-    head_forward(trial->head, queue, workspace_scratch(workspace, trial->head, place),
+    head_forward(trial->head, workspace->queue, workspace_scratch(workspace, trial->head, place),
                  shared_states(shared, trial->config.spec.tap), h);
     return h;
 }
 
 struct matrix trial_forward(const struct trial *trial, struct workspace *workspace, const struct shared *shared)
 {
-    return forward(trial, trial->queue, workspace, 0, shared);
+    return forward(trial, workspace, 0, shared);
 }
 
 unsigned trial_teaching(const struct trial *trial)
@@ -251,7 +260,7 @@ unsigned trial_measuring(const struct trial_config *config)
 struct group {
     struct trial *const *trials; /* [count] */
     int count;
-    struct queue *queue; /* the first one's */
+    struct queue *queue; /* the workspace's */
     struct workspace *workspace;
     const struct shared *shared;
 };
@@ -343,7 +352,7 @@ static int group_gradients(const struct group *group, struct trial_result *resul
     const struct vocab vocab = head_vocab(group->trials[0]->head, shared->output);
     const struct vocab_loss target = group_target(group);
     for (int t = 0; t < group->count; t++)
-        forward(group->trials[t], group->queue, workspace, t, shared);
+        forward(group->trials[t], workspace, t, shared);
     op_vocab_loss(group->queue, matrix_f32(workspace->h, all, workspace->hidden), &vocab, &target, loss,
                   matrix_f32(workspace->dh, all, workspace->hidden), output_gradient(group));
     op_write(group->queue, norm, squares);
@@ -409,7 +418,7 @@ static int group_step(const struct group *group, int64_t steps, struct trial_res
 void trials_step(struct trial *const *trials, int count, struct workspace *workspace,
                  const struct shared *shared, int64_t steps, struct trial_result *results)
 {
-    const struct group group = {trials, count, trials[0]->queue, workspace, shared};
+    const struct group group = {trials, count, workspace->queue, workspace, shared};
     struct error error;
     bool failed = false;
     const bool device_failed = group_step(&group, steps, results, &error) < 0;
@@ -423,5 +432,5 @@ void trials_step(struct trial *const *trials, int count, struct workspace *works
         failed = failed || trial->failed;
     }
     if (failed)
-        workspace_clear(workspace);
+        workspace_mend(workspace);
 }

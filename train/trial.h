@@ -45,13 +45,17 @@ int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, int 
 void workspace_destroy(struct workspace *workspace); /* NULL is fine */
 /* Trials that may take a step together, at most. */
 int workspace_trials(const struct workspace *workspace);
+/* Where trials are computed: a queue holds its ops' working memory, which is so in memory once. */
+struct queue *workspace_queue(const struct workspace *workspace);
+/* After a failure: a queue that has failed gives way to a new one, and nothing of the trial reaches the next. */
+void workspace_mend(struct workspace *workspace);
 
 /* ---- trials ---- */
 
 struct trial {
     struct trial_config config;
     struct head *head;
-    struct queue *queue;
+    struct queue *queue; /* for what is read and written between steps */
     int64_t trained; /* values the optimizer changes */
     int64_t step; /* steps done */
     int64_t evaluated; /* the last step it was evaluated after; -1: none */

@@ -595,7 +595,7 @@ TEST(groups_fail_with_their_device)
     REQUIRE_OK(bench_load(&bench, &error));
     REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, trials, &error));
     REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, others, &error));
-    op_copy(trials[0]->queue, bench.shared->u, bench.shared->labels);
+    op_copy(workspace_queue(bench.workspace), bench.shared->u, bench.shared->labels);
     trials_step(trials, 6, bench.workspace, bench.shared, 30, results);
     for (int i = 0; i < 6; i++) {
         CHECK(trials[i]->failed && trials[i]->step == 0);
@@ -664,8 +664,8 @@ static struct evaluation evaluate_plainly(struct bench *bench, struct trial *tri
     while (feed_next(feed, &batch, error) == 0 && batch) {
         if (shared_load(bench->shared, batch, TEACH_STATES, error) < 0)
             break;
-        op_read(trial->queue, trial_forward(trial, bench->workspace, bench->shared), h);
-        op_read(trial->queue, bench->shared->teacher, teacher);
+        op_read(workspace_queue(bench->workspace), trial_forward(trial, bench->workspace, bench->shared), h);
+        op_read(workspace_queue(bench->workspace), bench->shared->teacher, teacher);
         for (int r = 0; r < rows; r++) {
             double z[64], t[64], z_sum = 0, t_sum = 0, z_top = -INFINITY, t_top = -INFINITY;
             int z_best = 0, t_best = 0;
@@ -751,6 +751,30 @@ TEST(trial_evaluation)
     check_evaluation(&computed, 1e-5);
     check_evaluation(&stored, 1e-5);
     check_evaluation(&small_fixture, 1e-3); /* u and the final states are kept as bf16 */
+}
+
+/* The queue fails while the first trial is evaluated: the second has a new one. */
+TEST(trial_evaluation_goes_on_after_a_failure)
+{
+    const struct trial_config config = make_config(1, OUTPUT_TIED, LOSS_DISTILLATION);
+    struct error error = {""};
+    struct bench bench;
+    struct trial *trials[2];
+    struct evaluation results[2], full;
+    bool complete;
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    for (int i = 0; i < 2; i++)
+        REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[i], &error));
+    op_copy(workspace_queue(bench.workspace), bench.shared->u, bench.shared->labels);
+    const struct evaluation_setting setting = {&bench.stores, bench.shared, bench.workspace, SEQUENCES, 1};
+    REQUIRE_OK(evaluate_trials(&setting, trials, 2, results, &full, NULL, &complete, &error));
+    CHECK(trials[0]->failed && !trials[1]->failed && complete);
+    CHECK_TEXT(trials[0]->reason.text, "op_copy");
+    CHECK(results[1].kl > 0.01 && results[1].kl < 10);
+    trial_destroy(trials[0]);
+    trial_destroy(trials[1]);
+    bench_close(&bench);
 }
 
 /* With a target, heads that share the model's output weight need no final states. */
