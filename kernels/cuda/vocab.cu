@@ -3,10 +3,15 @@
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/table.cuh"
 
-#define THREADS_MOST  1024
-#define LOGITS_VALUES EMULATED_ELSE((int64_t)1 << 14, (int64_t)1 << 26) /* of a chunk: 256 MB of f32 */
-#define CHUNK_MOST    1024
-#define CHUNK_LEAST   16
+#define THREADS_MOST 1024
+
+/* Rows of a chunk. Its product with the weight, [rows, H] over V, cuBLAS cuts into tiles of 128 rows and
+ * up to 256 columns: 1,024 rows at H 4,096 make 128, one for each of an H100's 132 multiprocessors. */
+#define LOGITS_VALUES                                                                                          \
+    EMULATED_ELSE((int64_t)1 << 14, (int64_t)1 << 27) /* 512 MB of f32: 1,024 rows at V 128,256 */
+#define CHUNK_MOST  4096
+#define CHUNK_TILE  128
+#define CHUNK_LEAST 16
 
 /* ---- output weights ---- */
 
@@ -28,10 +33,11 @@ static int64_t vocab_size(const struct vocab *vocab)
     return vocab->tied ? vocab->tied->rows : vocab->own.rows;
 }
 
-/* Rows per chunk: fixed by the vocabulary alone. */
+/* Rows per chunk: fixed by the vocabulary alone; whole tiles if there is room for one. */
 static int64_t chunk_rows(int64_t size)
 {
-    int64_t rows = LOGITS_VALUES / size / 16 * 16;
+    int64_t rows = LOGITS_VALUES / size, whole = rows < CHUNK_TILE ? CHUNK_LEAST : CHUNK_TILE;
+    rows = rows / whole * whole;
     return rows > CHUNK_MOST ? CHUNK_MOST : rows < CHUNK_LEAST ? CHUNK_LEAST : rows;
 }
 
