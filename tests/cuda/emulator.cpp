@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <mutex>
 #include <vector>
 
 uint3 threadIdx, blockIdx;
@@ -272,6 +273,8 @@ void emulator_fail(const char *what)
 void emulator_launch(const char *kernel, dim3 grid, dim3 block, size_t shared,
                      const std::function<void()> &body)
 {
+    static std::mutex one; /* weights are prepared by another thread than that which computes */
+    const std::lock_guard<std::mutex> held(one);
     const size_t threads = (size_t)block.x * block.y * block.z;
     const char *seed = getenv("OFFRAMP_EMULATOR_SEED");
     const char *fault = getenv("OFFRAMP_EMULATOR_FAULT");

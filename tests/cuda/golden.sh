@@ -96,6 +96,14 @@ export OFFRAMP_EMULATOR_MEMORY=100000
 check "extract without room for a weight" not extract none "$work/small" --device cuda
 check "the numbers of which it says" says none "weight \[1000, 64\].*cannot be put on the device: out of memory; [0-9]* of [0-9]* bytes are free"
 unset OFFRAMP_EMULATOR_MEMORY
+
+# ---- layers that take turns in the device's memory ----
+check "a model of many layers" "$build/tests/bench/make_weights" "$work/deep" 12 512 1024 4 4 128 1000
+check "extract with all of it on the device" extract resident "$work/deep" --device cuda --tokens 20
+check "extract layer by layer" extract streamed "$work/deep" --device cuda --tokens 20 --memory 345M
+check "which it says once" says streamed "two layers' at a time"
+check "the same states" "$build/tests/gpu/compare" "$work/streamed" "$work/resident" 0
+
 export OFFRAMP_EMULATOR_FAULT=swiglu_values
 check "extract with a fault" not extract fault "$work/small" --device cuda
 check "the ops of which it names" says fault "illegal memory access.*by one of the ops up to [a-z_]* \[[0-9]*, [0-9]*\]"
