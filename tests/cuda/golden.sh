@@ -98,9 +98,9 @@ check "the numbers of which it says" says none "weight \[1000, 64\].*cannot be p
 unset OFFRAMP_EMULATOR_MEMORY
 
 # ---- layers that take turns in the device's memory ----
-check "a model of many layers" "$build/tests/bench/make_weights" "$work/deep" 12 512 1024 4 4 128 1000
+check "a model of many layers" "$build/tests/bench/make_weights" "$work/deep" 12 256 512 2 2 128 1000
 check "extract with all of it on the device" extract resident "$work/deep" --device cuda --tokens 20
-check "extract layer by layer" extract streamed "$work/deep" --device cuda --tokens 20 --memory 345M
+check "extract layer by layer" extract streamed "$work/deep" --device cuda --tokens 20 --memory 300M
 check "which it says once" says streamed "two layers' at a time"
 check "the same states" "$build/tests/gpu/compare" "$work/streamed" "$work/resident" 0
 
