@@ -12,7 +12,7 @@
 #define JOB_BYTES        (128u << 20)
 #define MOST_ENCODERS    16
 #define PROCESS_BYTES    ((uint64_t)200 << 20) /* code, tables, a transaction of the store */
-#define DEVICE_BYTES     ((uint64_t)1 << 30) /* scores, logits and rounded operands of ops; cuBLAS */
+#define DEVICE_BYTES     ((uint64_t)3 << 29) /* scores, logits and rounded operands of ops; cuBLAS */
 #define PAGE             4096
 #define WIDENED_ROWS     512 /* of a weight and per thread, that preparing holds as f32; */
 #define WIDENED_LEAST    4096 /* or so many */

@@ -84,6 +84,8 @@ static void write_facts(struct string *out, const struct run_folder *run, const 
     card(out, format_duration(fact(run, "seconds"), text, sizeof text), "training time");
     card(out, format_duration(fact(run, "stall_seconds"), text, sizeof text), "waiting for the store");
     card(out, format_bytes(fact(run, "peak_memory"), text, sizeof text), "peak memory, with the mapped store");
+    if (fact(run, "device_memory") > 0)
+        card(out, format_bytes(fact(run, "device_memory"), text, sizeof text), "memory of the device");
     string_print(out, "</div>\n");
 }
 

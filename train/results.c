@@ -96,6 +96,7 @@ static void print_text(const struct training *training, const struct leaderboard
                        const struct policy *policy)
 {
     const struct run_folder *run = &training->run;
+    const double device = json_number_value(json_object_get(run->facts, "device_memory"));
     char time[32], stall[32], memory[32];
     leaderboard_print(board, stdout);
     if (policy->exits > 0) {
@@ -104,11 +105,13 @@ static void print_text(const struct training *training, const struct leaderboard
     }
     printf(
         "\nTime %s, of that %s waiting for the store; peak memory %s (pages of the mapped store "
-        "included).\nReport: %s/report.html\n",
+        "included).\n",
         format_duration(json_number_value(json_object_get(run->facts, "seconds")), time, sizeof time),
         format_duration(json_number_value(json_object_get(run->facts, "stall_seconds")), stall, sizeof stall),
-        format_bytes(json_number_value(json_object_get(run->facts, "peak_memory")), memory, sizeof memory),
-        run->path);
+        format_bytes(json_number_value(json_object_get(run->facts, "peak_memory")), memory, sizeof memory));
+    if (device > 0)
+        printf("Memory of the device %s.\n", format_bytes(device, memory, sizeof memory));
+    printf("Report: %s/report.html\n", run->path);
 }
 
 static int print_json(const struct training *training, const struct leaderboard *board, struct error *error)

@@ -43,6 +43,7 @@ struct training {
     struct run_folder run;
     struct stores stores;
     struct backend *backend;
+    uint64_t device_memory; /* free bytes of the device before anything was put there; 0: it has none */
     struct shared *shared;
     struct workspace *workspace;
     struct member *member; /* [sweep->trials] */

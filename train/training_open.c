@@ -139,6 +139,7 @@ static int open_device(struct training *training, struct error *error)
         fix_math(training, error) < 0 || note_numerics(training, error) < 0 ||
         array_alloc(&taps, sweep->trials, error) < 0)
         return -1;
+    training->device_memory = backend_memory(training->backend);
     if (backend_warning(training->backend))
         fprintf(stderr, "train: warning: %s\n", backend_warning(training->backend));
     for (int i = 0; i < sweep->trials; i++) {
@@ -240,6 +241,17 @@ struct evaluation_setting training_evaluation(const struct training *training)
     };
 }
 
+/* What is gone of the device's memory: nothing is given back before the end. Other processes count, too. */
+static int note_device_memory(struct training *training, struct error *error)
+{
+    struct run_folder *run = &training->run;
+    if (training->device_memory == 0)
+        return 0;
+    const double peak = json_number_value(json_object_get(run->facts, "device_memory"));
+    const double used = (double)training->device_memory - (double)backend_memory(training->backend);
+    return run_folder_note(run, "device_memory", json_real(used > peak ? used : peak), error);
+}
+
 int training_note_cost(struct training *training, struct error *error)
 {
     struct run_folder *run = &training->run;
@@ -249,7 +261,8 @@ int training_note_cost(struct training *training, struct error *error)
     const double now = clock_seconds(), used = (double)memory_peak();
     if (run_folder_note(run, "seconds", json_real(seconds + now - training->started), error) < 0 ||
         run_folder_note(run, "stall_seconds", json_real(stalled + training->stalled), error) < 0 ||
-        run_folder_note(run, "peak_memory", json_real(used > peak ? used : peak), error) < 0)
+        run_folder_note(run, "peak_memory", json_real(used > peak ? used : peak), error) < 0 ||
+        note_device_memory(training, error) < 0)
         return -1;
     training->started = now;
     training->stalled = 0;

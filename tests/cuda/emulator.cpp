@@ -1,11 +1,13 @@
 /* emulator.cpp: the scheduler, runtime and products behind emulator.h. */
 #include "tests/cuda/emulator.h"
 
+#include <malloc.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <vector>
 
@@ -389,9 +391,11 @@ cudaError_t cudaRuntimeGetVersion(int *version)
     *version = 13000;
     return cudaSuccess;
 }
+static std::atomic<size_t> allocated; /* bytes of the device's memory */
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
-    *free_bytes = *total = (size_t)8 << 30;
+    *total = (size_t)8 << 30;
+    *free_bytes = *total - allocated;
     return cudaSuccess;
 }
 /* An allocation lies between two guards, the first of which holds its size; where AddressSanitizer
@@ -416,6 +420,7 @@ cudaError_t emulator_malloc(void **pointer, size_t bytes)
     if (GUARD)
         memcpy(block, &bytes, sizeof bytes);
     memset(block + GUARD, 0xff, bytes);
+    allocated += malloc_usable_size(block);
     *pointer = block + GUARD;
     return cudaSuccess;
 }
@@ -435,6 +440,7 @@ cudaError_t cudaFree(void *pointer)
                     bytes);
             exit(70);
         }
+    allocated -= malloc_usable_size(block);
     free(block);
     return cudaSuccess;
 }

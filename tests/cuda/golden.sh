@@ -65,6 +65,7 @@ END
 check "a store to train on" "$build/tests/bench/make_store" "$work/store"
 check "train on the cpu" sweep cpu cpu f32
 check "train in f32" sweep f32 cuda f32
+check "the device's memory is told" grep -q '"device_memory": [1-9]' "$work/f32/run.json"
 check "losses in f32 are the cpu's" same_losses 1e-4 f32 cpu
 check "train in bf16" sweep bf16 cuda bf16
 check "losses in bf16 are the cpu's" same_losses 1e-2 bf16 cpu
