@@ -168,6 +168,9 @@ static int step_group(struct training *training, int first, int64_t step, double
     }
     trials_step(trials, count, training->workspace, training->shared, training->steps, results);
     const double seconds = clock_seconds() - started;
+    const int fewer = workspace_trials(training->workspace);
+    if (fewer < most)
+        fprintf(stderr, "train: device memory does not hold %d trials together; they go by %d\n", count, fewer);
     for (int t = 0; t < count; t++) {
         if (keep_step(training, index[t], &results[t], seconds, error) < 0)
             return -1;

@@ -421,7 +421,16 @@ void trials_step(struct trial *const *trials, int count, struct workspace *works
     const struct group group = {trials, count, workspace->queue, workspace, shared};
     struct error error;
     bool failed = false;
+    backend_ran_out(workspace->backend);
     const bool device_failed = group_step(&group, steps, results, &error) < 0;
+    if (device_failed && count > 1 && backend_ran_out(workspace->backend)) {
+        const int half = (count + 1) / 2; /* no trial has changed: the optimizer takes no memory */
+        workspace_mend(workspace);
+        workspace->trials = half;
+        trials_step(trials, half, workspace, shared, steps, results);
+        trials_step(trials + half, count - half, workspace, shared, steps, results + half);
+        return;
+    }
     for (int t = 0; t < count; t++) {
         struct trial *trial = trials[t];
         if (device_failed && !trial->failed) {

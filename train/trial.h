@@ -43,7 +43,7 @@ struct workspace;
 int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, int trials,
                      struct workspace **workspace, struct error *error);
 void workspace_destroy(struct workspace *workspace); /* NULL is fine */
-/* Trials that may take a step together, at most. */
+/* Trials that may take a step together, at most; fewer once the device's memory has not held so many. */
 int workspace_trials(const struct workspace *workspace);
 /* Where trials are computed: a queue holds its ops' working memory, which is so in memory once. */
 struct queue *workspace_queue(const struct workspace *workspace);
@@ -94,7 +94,8 @@ bool trial_joins(const struct trial *trial, const struct trial *other);
 
 /* Step trial->step + 1 of `steps`, on the loaded batch, of each of a group's trials (at most workspace_trials, each
  * joins the first); results [count]. A trial whose loss or gradient is not a number is marked failed and stays
- * as it was, the others do not notice; when the device fails all of the group are. The workspace is clean either way. */
+ * as it was, the others do not notice; when the device fails all of the group are, but where its memory does not
+ * hold the group, halves are tried. The workspace is clean either way. */
 void trials_step(struct trial *const *trials, int count, struct workspace *workspace,
                  const struct shared *shared, int64_t steps, struct trial_result *results);
 

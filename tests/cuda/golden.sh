@@ -89,6 +89,15 @@ check "a small model of random weights" "$build/tests/bench/make_weights" "$work
 check "extract on the cpu" extract whole "$work/small" --device cpu
 check "extract with all the memory" extract all "$work/small" --device cuda
 check "the cpu's states" same_states all whole
+printf 'seed: 4\nsteps: 2\ngrid:\n  tap: [1, 2, 3]\n  head: [affine]\n' >"$work/sweep.yaml"
+three() { sweep "$1" cuda "$2" 2>&1 | tee "$work/$1.log" && [ "$(wc -l <"$work/$1.losses")" = 3 ]; }
+check "three trials" three three f32
+export OFFRAMP_EMULATOR_MEMORY=30000
+check "three trials with room for one at a time" three one f32
+check "which it says once" says one "device memory does not hold 3 trials together; they go by"
+check "the same bytes" diff -r "$work/three/trials" "$work/one/trials" --exclude=metrics.jsonl --exclude=config.json
+export OFFRAMP_EMULATOR_MEMORY=10000
+check "three trials without room for one" not three none f32
 export OFFRAMP_EMULATOR_MEMORY=1000000
 check "extract with room for fewer sequences" extract fewer "$work/small" --device cuda
 check "which it says once" says fewer "device memory does not hold calls of"
