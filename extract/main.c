@@ -154,7 +154,7 @@ static int check_length(const struct extraction *extraction, struct error *error
 static int open_inputs(struct extraction *extraction, struct error *error)
 {
     const struct extract_options *options = extraction->options;
-    const struct backend_options wanted = {.threads = options->threads, .math = options->math};
+    const struct backend_options wanted = {.threads = options->threads, .math = options->math, .timed = true};
     extraction->threads = options->threads > 0 ? options->threads : processor_count();
     if (open_corpus(extraction, error) < 0)
         return -1;

@@ -286,6 +286,7 @@ int run_model(const char *title, const struct model *model, struct backend *back
               const struct plan *plan, struct run_report *report, struct error *error)
 {
     const double started = clock_seconds();
+    const struct device_times before = backend_times(backend);
     struct run run = {
         .info = store_info(store), .fitting = *plan, .target = store_find_target(store_info(store))};
     run.plan = &run.fitting;
@@ -315,6 +316,10 @@ int run_model(const char *title, const struct model *model, struct backend *back
     report->target.name = run.teacher ? "target" : NULL;
     report->load = pass_times(run.pass).loading;
     report->waited = pass_times(run.pass).waited;
+    const struct device_times times = backend_times(backend);
+    report->device =
+        (struct device_times){times.ops - before.ops, times.in - before.in, times.out - before.out};
+    report->encoders = plan->encoders;
     report->group = run.most_group;
     report->tokens = run.tokens;
 done:

@@ -26,6 +26,8 @@ struct run_report {
     double seconds; /* loading the weights included */
     double loading; /* of those, loading weights */
     struct stage read, compute, target, encode, write; /* target: no name without one */
+    int encoders; /* threads that encode.busy and .waiting are of */
+    struct device_times device;
     /* Where weights are not resident: */
     double load; /* seconds of the thread that loads layers beside computing */
     double waited; /* seconds of computing that went by waiting for them */

@@ -38,6 +38,31 @@ static double tokens_per_second(const struct run_report *run)
     return seconds > 0 ? (double)run->tokens / seconds : 0;
 }
 
+/* What a run was bound by: the part at work for most of the time beside the others. */
+struct bound {
+    const char *name;
+    double seconds;
+};
+
+static struct bound find_bound(const struct run_report *run)
+{
+    const bool device = run->device.ops > 0;
+    const struct bound parts[] = {
+        {"reading tokens", run->read.busy},
+        {"computing", device ? run->device.ops : run->compute.busy + run->target.busy - run->waited},
+        {"loading layers", run->load},
+        {"bringing to the device", run->device.in},
+        {"taking from the device", run->device.out},
+        {"encoding", run->encoders > 0 ? run->encode.busy / run->encoders : 0},
+        {"writing", run->write.busy},
+    };
+    struct bound most = parts[0];
+    for (size_t i = 1; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].seconds > most.seconds)
+            most = parts[i];
+    return most;
+}
+
 /* ---- for people ---- */
 
 static void print_stage(const struct stage *stage)
@@ -63,6 +88,11 @@ static void print_run(const struct summary *summary)
     print_stage(&run->target);
     print_stage(&run->encode);
     print_stage(&run->write);
+    if (run->device.ops > 0)
+        printf("  device     %9.1f computing, %.1f taking in, %.1f giving out\n", run->device.ops,
+               run->device.in, run->device.out);
+    const struct bound bound = find_bound(run);
+    printf("  bound by %s: %.1f s\n", bound.name, bound.seconds);
     if (!summary->plan->resident)
         printf(
             "  weights were loaded layer by layer for up to %d tokens: in %.1f s, for which computing waited "
@@ -125,19 +155,22 @@ static int print_json(const struct summary *summary, const uint64_t *bytes, stru
                                "read", stage_to_json(&run->read), "compute", stage_to_json(&run->compute),
                                "target", stage_to_json(&run->target), "encode", stage_to_json(&run->encode),
                                "write", stage_to_json(&run->write));
+    json_t *device = json_pack("{s:f, s:f, s:f}", "computing", run->device.ops, "in", run->device.in, "out",
+                               run->device.out);
     json_t *object = json_pack(
-        "{s:s, s:i, s:{s:I, s:I}, s:{s:I, s:I, s:I}, s:o, s:I, s:f, s:f, s:f, s:o, s:I, s:I, s:b, s:i, s:f, "
-        "s:f, s:s}",
+        "{s:s, s:i, s:{s:I, s:I}, s:{s:I, s:I, s:I}, s:o, s:I, s:f, s:f, s:f, s:o, s:o, s:s, s:I, s:I, s:b, "
+        "s:i, "
+        "s:f, s:f, s:s}",
         "store", store_path(summary->store), "rows", store_info(summary->store)->rows, "sequences", "train",
         (json_int_t)tokens->sequences[SPLIT_TRAIN], "held_out", (json_int_t)tokens->sequences[SPLIT_HELD_OUT],
         "documents", "train", (json_int_t)tokens->documents[SPLIT_TRAIN], "held_out",
         (json_int_t)tokens->documents[SPLIT_HELD_OUT], "empty", (json_int_t)tokens->empty, "taps",
         taps_to_json(summary, bytes), "computed_tokens", (json_int_t)run->tokens, "seconds", run->seconds,
         "loading_seconds", run->loading, "tokens_per_second", tokens_per_second(run), "stages", stages,
-        "peak_memory", (json_int_t)memory_peak(), "weight_bytes", (json_int_t)summary->plan->weights,
-        "resident", (int)summary->plan->resident, "super_batch",
-        run->group * summary->plan->batch * store_info(summary->store)->rows, "weights_load", run->load,
-        "weights_waited", run->waited, "numerics", summary->numerics);
+        "device", device, "bound_by", find_bound(run).name, "peak_memory", (json_int_t)memory_peak(),
+        "weight_bytes", (json_int_t)summary->plan->weights, "resident", (int)summary->plan->resident,
+        "super_batch", run->group * summary->plan->batch * store_info(summary->store)->rows, "weights_load",
+        run->load, "weights_waited", run->waited, "numerics", summary->numerics);
     char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(object);
     if (!text)

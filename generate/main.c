@@ -47,8 +47,9 @@ static int open_run(struct run *run, const struct generate_options *options, con
     const struct gguf *gguf = model_gguf(run->model);
     if (tokenizer_open(gguf, gguf ? NULL : options->model, &run->tokenizer, error) < 0 ||
         prompt_encode(run->model, run->tokenizer, text, &run->prompt, error) < 0 ||
-        backend_open(options->device, &(struct backend_options){options->threads, options->math}, &run->backend,
-                     error) < 0 ||
+        backend_open(options->device,
+                     &(struct backend_options){.threads = options->threads, .math = options->math},
+                     &run->backend, error) < 0 ||
         open_exits(run, options, error) < 0)
         return -1;
     if (run->prompt.count >= (size_t)config->context)

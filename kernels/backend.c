@@ -63,6 +63,11 @@ uint64_t backend_memory(const struct backend *backend)
     return backend->table->memory ? backend->table->memory(backend) : 0;
 }
 
+struct device_times backend_times(const struct backend *backend)
+{
+    return backend->times;
+}
+
 bool backend_ran_out(struct backend *backend)
 {
     const bool ran_out = backend->ran_out;

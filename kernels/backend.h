@@ -21,6 +21,9 @@ struct backend_table {
     /* Both NULL: an op is done when its function returns. */
     uint64_t (*queue_mark)(const struct queue *queue);
     void (*queue_reach)(struct queue *queue, uint64_t mark); /* failures by queue_fail */
+    /* Both NULL, or around every op of a timed backend: its seconds go to *total, a member of the backend's times. */
+    void (*time_begin)(struct queue *queue, double *total);
+    void (*time_end)(struct queue *queue);
     int (*buffer_create)(struct backend *backend, size_t bytes, struct buffer **buffer, struct error *error);
     void (*buffer_destroy)(struct buffer *buffer);
     void (*write)(struct queue *queue, struct matrix matrix, const void *source);
@@ -71,6 +74,7 @@ struct backend {
     const char *warning; /* or NULL */
     struct backend_options options; /* threads resolved */
     bool ran_out; /* of device memory; set by the backend, cleared by backend_ran_out */
+    struct device_times times; /* kept by a backend with a device of its own */
 };
 
 struct queue {

@@ -387,15 +387,23 @@ static void explain_failure(struct queue *queue, const char *op, const struct op
     error_prefix(&queue->error, "%s(%s)", op, shapes);
 }
 
-/* Runs an op if the operands at the end are right and `wrong`, another reason against it, is NULL. */
-#define RUN(op, arguments, wrong, ...)                                                                         \
+/* Runs an op if the operands at the end are right and `wrong`, another reason against it, is NULL. `kind` is the
+ * member of struct device_times that its time counts to. */
+#define RUN_AS(kind, op, arguments, wrong, ...)                                                                \
     do {                                                                                                       \
         const struct operand operands[] = {__VA_ARGS__, {.name = NULL}};                                       \
         if (accept(queue, "op_" #op, wrong, operands)) {                                                       \
-            queue->backend->table->op arguments;                                                               \
+            const struct backend_table *functions = queue->backend->table;                                     \
+            const bool timed = queue->backend->options.timed && functions->time_begin;                         \
+            if (timed)                                                                                         \
+                functions->time_begin(queue, &queue->backend->times.kind);                                     \
+            functions->op arguments;                                                                           \
+            if (timed)                                                                                         \
+                functions->time_end(queue);                                                                    \
             explain_failure(queue, "op_" #op, operands);                                                       \
         }                                                                                                      \
     } while (0)
+#define RUN(op, arguments, wrong, ...) RUN_AS(ops, op, arguments, wrong, __VA_ARGS__)
 
 static const char *unless(bool right, const char *wrong)
 {
@@ -411,13 +419,14 @@ static bool divides(int64_t part, int64_t total)
 
 void op_write(struct queue *queue, struct matrix matrix, const void *source)
 {
-    RUN(write, (queue, matrix, source), NULL, output("matrix", matrix, matrix.type, matrix.rows, matrix.cols));
+    RUN_AS(in, write, (queue, matrix, source), NULL,
+           output("matrix", matrix, matrix.type, matrix.rows, matrix.cols));
 }
 
 void op_read(struct queue *queue, struct matrix matrix, void *destination)
 {
-    RUN(read, (queue, matrix, destination), NULL,
-        input("matrix", matrix, matrix.type, matrix.rows, matrix.cols));
+    RUN_AS(out, read, (queue, matrix, destination), NULL,
+           input("matrix", matrix, matrix.type, matrix.rows, matrix.cols));
 }
 
 void op_matmul(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y,

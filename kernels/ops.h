@@ -58,6 +58,7 @@ enum math {
 struct backend_options {
     int threads; /* 0: one per processor this process may use */
     enum math math;
+    bool timed; /* for backend_times */
 };
 
 /* device: "auto" (the fastest one there is), "cpu", "ref", "cuda". The error of a device that is
@@ -85,6 +86,14 @@ uint64_t backend_memory(const struct backend *backend);
 /* Whether a buffer or an op has failed for want of device memory since the last call: with fewer rows it may
  * not. */
 bool backend_ran_out(struct backend *backend);
+
+/* Seconds that a device, measured by itself, has been at work for a backend that was opened timed, as far as queues
+ * have been waited for: with ops, with what op_write and weights bring to it, and with what op_read takes from it.
+ * These may overlap. All 0 where ops are the caller's own time (cpu, ref). For queues of one thread. */
+struct device_times {
+    double ops, in, out;
+};
+struct device_times backend_times(const struct backend *backend);
 
 int queue_create(struct backend *backend, struct queue **queue, struct error *error);
 void queue_destroy(struct queue *queue); /* NULL is fine */

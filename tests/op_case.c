@@ -282,7 +282,7 @@ static void open_backends(int threads, struct backend *backend[KINDS])
 {
     for (int k = 0; k < KINDS; k++) {
         struct error error;
-        const struct backend_options options = {threads, kinds[k].math};
+        const struct backend_options options = {.threads = threads, .math = kinds[k].math};
         backend[k] = NULL;
         if (!test_wants_device(kinds[k].device) ||
             backend_open(kinds[k].device, &options, &backend[k], &error) == 0)

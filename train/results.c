@@ -92,26 +92,49 @@ done:
 
 /* ---- printing ---- */
 
+static double fact(const struct run_folder *run, const char *name)
+{
+    return json_number_value(json_object_get(run->facts, name));
+}
+
+/* What the run took, and what it was bound by: the part at work for most of the time beside the others. */
+static void print_cost(const struct run_folder *run)
+{
+    const double seconds = fact(run, "seconds"), stalled = fact(run, "stall_seconds");
+    const double ops = fact(run, "device_compute_seconds"), in = fact(run, "device_in_seconds"),
+                 out = fact(run, "device_out_seconds"), memory = fact(run, "device_memory");
+    const struct {
+        const char *name;
+        double seconds;
+    } parts[] = {{"computing", ops > 0 ? ops : seconds - stalled},
+                 {"reading the store", stalled},
+                 {"bringing to the device", in},
+                 {"taking from the device", out}};
+    int most = 0;
+    char time[32], stall[32], bytes[32];
+    for (int i = 1; i < (int)(sizeof parts / sizeof *parts); i++)
+        most = parts[i].seconds > parts[most].seconds ? i : most;
+    printf(
+        "\nTime %s, of that %s waiting for the store: bound by %s; peak memory %s (pages of the mapped store "
+        "included).\n",
+        format_duration(seconds, time, sizeof time), format_duration(stalled, stall, sizeof stall),
+        parts[most].name, format_bytes(fact(run, "peak_memory"), bytes, sizeof bytes));
+    if (ops > 0)
+        printf("The device computed %.1f s, took in for %.1f s, gave out for %.1f s.\n", ops, in, out);
+    if (memory > 0)
+        printf("Memory of the device %s.\n", format_bytes(memory, bytes, sizeof bytes));
+}
+
 static void print_text(const struct training *training, const struct leaderboard *board,
                        const struct policy *policy)
 {
-    const struct run_folder *run = &training->run;
-    const double device = json_number_value(json_object_get(run->facts, "device_memory"));
-    char time[32], stall[32], memory[32];
     leaderboard_print(board, stdout);
     if (policy->exits > 0) {
         printf("\n");
         policy_table_print(policy, stdout);
     }
-    printf(
-        "\nTime %s, of that %s waiting for the store; peak memory %s (pages of the mapped store "
-        "included).\n",
-        format_duration(json_number_value(json_object_get(run->facts, "seconds")), time, sizeof time),
-        format_duration(json_number_value(json_object_get(run->facts, "stall_seconds")), stall, sizeof stall),
-        format_bytes(json_number_value(json_object_get(run->facts, "peak_memory")), memory, sizeof memory));
-    if (device > 0)
-        printf("Memory of the device %s.\n", format_bytes(device, memory, sizeof memory));
-    printf("Report: %s/report.html\n", run->path);
+    print_cost(&training->run);
+    printf("Report: %s/report.html\n", training->run.path);
 }
 
 static int print_json(const struct training *training, const struct leaderboard *board, struct error *error)

@@ -54,6 +54,7 @@ struct training {
     int64_t feed_step; /* steps before the feed's next batch */
     double started; /* clock_seconds */
     double stalled; /* seconds spent waiting for the stores */
+    struct device_times device_times; /* as they were noted last */
 };
 
 /* Opens everything, resolves the sweep, and refuses to go on with a run that was begun otherwise. */

@@ -130,8 +130,8 @@ static int open_device(struct training *training, struct error *error)
 {
     const struct sweep *sweep = training->sweep;
     const struct stores *stores = &training->stores;
-    const struct backend_options options = {.threads = training->options->threads,
-                                            .math = training->options->math};
+    const struct backend_options options = {
+        .threads = training->options->threads, .math = training->options->math, .timed = true};
     const int64_t rows = (int64_t)sweep->sequences * stores->rows;
     unsigned teach = TEACH_OUTCOME;
     struct tap *taps;
@@ -252,6 +252,25 @@ static int note_device_memory(struct training *training, struct error *error)
     return run_folder_note(run, "device_memory", json_real(used > peak ? used : peak), error);
 }
 
+/* Adds what the device was at work since this was noted last. */
+static int note_device_times(struct training *training, struct error *error)
+{
+    const struct device_times now = backend_times(training->backend), last = training->device_times;
+    const struct {
+        const char *name;
+        double seconds;
+    } facts[] = {{"device_compute_seconds", now.ops - last.ops},
+                 {"device_in_seconds", now.in - last.in},
+                 {"device_out_seconds", now.out - last.out}};
+    for (int i = 0; i < 3 && now.ops > 0; i++) {
+        const double before = json_number_value(json_object_get(training->run.facts, facts[i].name));
+        if (run_folder_note(&training->run, facts[i].name, json_real(before + facts[i].seconds), error) < 0)
+            return -1;
+    }
+    training->device_times = now;
+    return 0;
+}
+
 int training_note_cost(struct training *training, struct error *error)
 {
     struct run_folder *run = &training->run;
@@ -262,7 +281,7 @@ int training_note_cost(struct training *training, struct error *error)
     if (run_folder_note(run, "seconds", json_real(seconds + now - training->started), error) < 0 ||
         run_folder_note(run, "stall_seconds", json_real(stalled + training->stalled), error) < 0 ||
         run_folder_note(run, "peak_memory", json_real(used > peak ? used : peak), error) < 0 ||
-        note_device_memory(training, error) < 0)
+        note_device_memory(training, error) < 0 || note_device_times(training, error) < 0)
         return -1;
     training->started = now;
     training->stalled = 0;

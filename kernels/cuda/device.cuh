@@ -31,7 +31,8 @@ extern "C" {
 /* Page-locked memory that weights go through: one half is filled while the other is on its way. */
 struct staging {
     void *half[2];
-    cudaEvent_t sent[2]; /* the half may be filled again */
+    cudaEvent_t begun[2], sent[2]; /* when one was sent last it may be filled again */
+    bool sending[2]; /* since it was waited for last */
 };
 #define STAGING_BYTES EMULATED_ELSE((size_t)1000, (size_t)16 << 20) /* a half */
 
@@ -50,12 +51,21 @@ struct cuda_read {
 };
 #define CUDA_READS 4
 
+/* The time from one event to another, which goes to *total (timing.cu). */
+struct cuda_span {
+    cudaEvent_t from, to;
+    double *total; /* NULL: not measured */
+};
+#define CUDA_SPANS 64
+
 struct cuda_queue {
     struct queue base;
     cudaStream_t stream;
     cudaStream_t reading; /* NULL until the first long read */
     struct cuda_read read[CUDA_READS]; /* number r in r % CUDA_READS */
     uint64_t reads; /* put so far */
+    struct cuda_span span[CUDA_SPANS]; /* of the last ops: number s in s % CUDA_SPANS */
+    uint64_t spans; /* put so far */
     cublasHandle_t blas; /* NULL until the first product: making it takes memory and time */
     int *fault; /* enum fault, on the device: what a kernel found wrong in its inputs */
     const char *last_op; /* put last, with its shape */
@@ -99,6 +109,11 @@ static inline bool queue_is_bf16(const struct queue *queue)
 
 /* Remembers the first failure of the queue, with the op and its shapes in the text. */
 void cuda_fail(struct queue *queue, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Adds the seconds between two events that have passed. */
+void cuda_time_add(double *total, cudaEvent_t from, cudaEvent_t to);
+/* Counts what is left, when the queue has been waited for; and lets go of all. */
+void cuda_times_finish(struct cuda_queue *queue);
+void cuda_times_free(struct cuda_queue *queue);
 /* Copies from any host memory, on the upload stream; the source has been read when it returns. */
 cudaError_t cuda_upload(struct backend *backend, void *to, const void *source, size_t bytes);
 /* The queue fails when waiting gave an error, or a kernel found a fault. */

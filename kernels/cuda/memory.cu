@@ -103,6 +103,8 @@ static void cuda_close(struct backend *base)
     struct cuda_backend *backend = (struct cuda_backend *)base;
     for (int i = 0; i < 2; i++) {
         cudaFreeHost(backend->staging.half[i]);
+        if (backend->staging.begun[i])
+            cudaEventDestroy(backend->staging.begun[i]);
         if (backend->staging.sent[i])
             cudaEventDestroy(backend->staging.sent[i]);
     }
@@ -156,6 +158,7 @@ static void cuda_queue_destroy(struct queue *queue)
 {
     cudaStreamSynchronize(queue_stream(queue));
     cuda_reads_free(queue);
+    cuda_times_free((struct cuda_queue *)queue);
     if (((struct cuda_queue *)queue)->blas)
         cublasDestroy(((struct cuda_queue *)queue)->blas);
     cudaFree(queue_fault(queue));
@@ -185,8 +188,10 @@ static int cuda_queue_wait(struct queue *queue, struct error *error)
         cudaMemcpyAsync(&fault, queue_fault(queue), sizeof fault, cudaMemcpyDeviceToHost, queue_stream(queue));
     if (status == cudaSuccess)
         status = cudaStreamSynchronize(queue_stream(queue));
-    if (status == cudaSuccess)
+    if (status == cudaSuccess) {
         cuda_queue_reach(queue, cuda_queue_mark(queue));
+        cuda_times_finish((struct cuda_queue *)queue);
+    }
     cuda_waited(queue, status, fault);
     if (queue->failed)
         *error = queue->error;
@@ -228,12 +233,15 @@ static void cuda_buffer_destroy(struct buffer *buffer)
 const struct backend_table *offramp_cuda_table(void)
 {
     static const struct backend_table table = {
-        cuda_open,        cuda_close,       cuda_memory,         cuda_queue_create,   cuda_queue_destroy,
-        cuda_queue_wait,  cuda_queue_mark,  cuda_queue_reach,    cuda_buffer_create,  cuda_buffer_destroy,
-        cuda_write,       cuda_read,        cuda_weight_prepare, cuda_weight_destroy, cuda_matmul,
-        cuda_matmul_grad, cuda_embed,       cuda_gemm,           cuda_gram,           cuda_copy,
-        cuda_axpy,        cuda_add_bias,    cuda_sum_rows,       cuda_sum_squares,    cuda_mean_square,
-        cuda_norm,        cuda_norm_grad,   cuda_swiglu,         cuda_swiglu_grad,    cuda_rope,
-        cuda_attention,   cuda_vocab_stats, cuda_vocab_cross,    cuda_vocab_loss,     cuda_adam};
+        cuda_open,          cuda_close,       cuda_memory,         cuda_queue_create,
+        cuda_queue_destroy, cuda_queue_wait,  cuda_queue_mark,     cuda_queue_reach,
+        cuda_time_begin,    cuda_time_end,    cuda_buffer_create,  cuda_buffer_destroy,
+        cuda_write,         cuda_read,        cuda_weight_prepare, cuda_weight_destroy,
+        cuda_matmul,        cuda_matmul_grad, cuda_embed,          cuda_gemm,
+        cuda_gram,          cuda_copy,        cuda_axpy,           cuda_add_bias,
+        cuda_sum_rows,      cuda_sum_squares, cuda_mean_square,    cuda_norm,
+        cuda_norm_grad,     cuda_swiglu,      cuda_swiglu_grad,    cuda_rope,
+        cuda_attention,     cuda_vocab_stats, cuda_vocab_cross,    cuda_vocab_loss,
+        cuda_adam};
     return &table;
 }

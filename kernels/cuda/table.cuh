@@ -7,6 +7,9 @@
 /* What the library gives to the program that opens it. */
 extern "C" __attribute__((visibility("default"))) const struct backend_table *offramp_cuda_table(void);
 
+/* timing.cu */
+void cuda_time_begin(struct queue *queue, double *total);
+void cuda_time_end(struct queue *queue);
 /* transfer.cu */
 void cuda_write(struct queue *queue, struct matrix matrix, const void *source);
 void cuda_read(struct queue *queue, struct matrix matrix, void *destination);

@@ -6,6 +6,29 @@
 
 /* ---- weights to the device ---- */
 
+/* Waits until the half may be filled again, and counts what sending it took. */
+static cudaError_t staging_finish(struct cuda_backend *backend, size_t half)
+{
+    struct staging *staging = &backend->staging;
+    if (!staging->sending[half])
+        return cudaSuccess;
+    staging->sending[half] = false;
+    cudaError_t status = cudaEventSynchronize(staging->sent[half]);
+    if (status == cudaSuccess && backend->base.options.timed)
+        cuda_time_add(&backend->base.times.in, staging->begun[half], staging->sent[half]);
+    return status;
+}
+
+static cudaError_t staging_make(struct staging *staging, size_t half)
+{
+    cudaError_t status = cudaMallocHost(&staging->half[half], STAGING_BYTES);
+    if (status == cudaSuccess)
+        status = cudaEventCreate(&staging->begun[half]);
+    if (status == cudaSuccess)
+        status = cudaEventCreate(&staging->sent[half]);
+    return status;
+}
+
 /* The driver would copy pageable memory through a buffer of its own, and the caller would wait for each. */
 cudaError_t cuda_upload(struct backend *base, void *to, const void *source, size_t bytes)
 {
@@ -14,20 +37,17 @@ cudaError_t cuda_upload(struct backend *base, void *to, const void *source, size
     cudaError_t status = cudaSuccess;
     for (size_t at = 0, piece = 0; at < bytes && status == cudaSuccess; at += STAGING_BYTES, piece ^= 1) {
         const size_t part = bytes - at < STAGING_BYTES ? bytes - at : STAGING_BYTES;
-        if (!staging->half[piece]) {
-            status = cudaMallocHost(&staging->half[piece], STAGING_BYTES);
-            if (status == cudaSuccess)
-                status = cudaEventCreateWithFlags(&staging->sent[piece], cudaEventDisableTiming);
-        } else {
-            status = cudaEventSynchronize(staging->sent[piece]);
-        }
+        status = staging->half[piece] ? staging_finish(backend, piece) : staging_make(staging, piece);
         if (status != cudaSuccess)
             break;
         memcpy(staging->half[piece], (const char *)source + at, part);
-        status = cudaMemcpyAsync((char *)to + at, staging->half[piece], part, cudaMemcpyHostToDevice,
-                                 backend->upload);
+        status = cudaEventRecord(staging->begun[piece], backend->upload);
+        if (status == cudaSuccess)
+            status = cudaMemcpyAsync((char *)to + at, staging->half[piece], part, cudaMemcpyHostToDevice,
+                                     backend->upload);
         if (status == cudaSuccess)
             status = cudaEventRecord(staging->sent[piece], backend->upload);
+        staging->sending[piece] = status == cudaSuccess;
     }
     return status;
 }
@@ -91,6 +111,8 @@ static void read_finish(struct queue *queue, struct cuda_read *read)
         return;
     cudaError_t status = cudaEventSynchronize(read->sent);
     if (status == cudaSuccess) {
+        if (queue->backend->options.timed)
+            cuda_time_add(&queue->backend->times.out, read->packed, read->sent);
         memcpy(read->destination, read->host, read->bytes);
         memcpy(&fault, (char *)read->host + fault_place(read->bytes), sizeof fault);
     }
@@ -106,8 +128,7 @@ static bool read_reserve(struct cuda_read *read, size_t bytes)
         return true;
     read_free(read);
     if (cudaMalloc(&read->device, room) == cudaSuccess && cudaMallocHost(&read->host, room) == cudaSuccess &&
-        cudaEventCreateWithFlags(&read->packed, cudaEventDisableTiming) == cudaSuccess &&
-        cudaEventCreateWithFlags(&read->sent, cudaEventDisableTiming) == cudaSuccess) {
+        cudaEventCreate(&read->packed) == cudaSuccess && cudaEventCreate(&read->sent) == cudaSuccess) {
         read->room = room;
         return true;
     }

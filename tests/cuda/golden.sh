@@ -89,6 +89,8 @@ check "a small model of random weights" "$build/tests/bench/make_weights" "$work
 check "extract on the cpu" extract whole "$work/small" --device cpu
 check "extract with all the memory" extract all "$work/small" --device cuda
 check "the cpu's states" same_states all whole
+check "what the device was at work with" says all "^  device .*[0-9] computing, .*[0-9] taking in, .*[0-9] giving out"
+check "what it was bound by" says all "^  bound by "
 printf 'seed: 4\nsteps: 2\ngrid:\n  tap: [1, 2, 3]\n  head: [affine]\n' >"$work/sweep.yaml"
 three() { sweep "$1" cuda "$2" 2>&1 | tee "$work/$1.log" && [ "$(wc -l <"$work/$1.losses")" = 3 ]; }
 check "three trials" three three f32

@@ -469,6 +469,59 @@ TEST(reads_keep_what_they_saw)
             check_reads(kinds[i]);
 }
 
+/* More ops than are measured at a time, so that times are gathered on the way and at the end. */
+static struct device_times times_of(const char *device, bool timed)
+{
+    enum { OPS = 300, ROWS = 64, COLS = 64 };
+    static float values[ROWS * COLS];
+    const struct weight_part part = {DTYPE_F32, ROWS, COLS, values};
+    struct error error;
+    struct backend *backend;
+    struct buffer *buffer;
+    struct weight *weight;
+    if (backend_open(device, &(struct backend_options){.threads = 1, .timed = timed}, &backend, &error) < 0 ||
+        buffer_create(backend, 2 * sizeof values, &buffer, &error) < 0 ||
+        weight_prepare(backend, &part, 1, NULL, WEIGHT_FORWARD, &weight, &error) < 0) {
+        fprintf(stderr, "contract: %s\n", error.text);
+        exit(1);
+    }
+    struct queue *queue = new_queue(backend);
+    const struct matrix both = matrix_f32(buffer, 2 * ROWS, COLS);
+    const struct matrix x = matrix_rows(both, 0, ROWS), y = matrix_rows(both, ROWS, ROWS);
+    for (int i = 0; i < OPS; i++)
+        op_write(queue, x, values);
+    CHECK(queue_wait(queue, &error) == 0);
+    const struct device_times written = backend_times(backend);
+    CHECK(written.ops == 0 && written.out == 0);
+    for (int i = 0; i < OPS; i++)
+        op_axpy(queue, 1, x, y);
+    CHECK(queue_wait(queue, &error) == 0);
+    CHECK(backend_times(backend).in == written.in && backend_times(backend).out == 0);
+    op_read(queue, x, values);
+    CHECK(queue_wait(queue, &error) == 0);
+    const struct device_times times = backend_times(backend);
+    queue_destroy(queue);
+    weight_destroy(weight);
+    buffer_destroy(buffer);
+    backend_close(backend);
+    return times;
+}
+
+TEST(times_are_the_device_s)
+{
+    static const char *const kinds[] = {"ref", "cpu", "cuda"};
+    for (int i = 0; i < 3; i++)
+        for (int timed = 0; timed < 2; timed++) {
+            if (!test_wants_device(kinds[i]))
+                continue;
+            const bool own = timed && strcmp(kinds[i], "cuda") == 0;
+            const struct device_times times = times_of(kinds[i], timed);
+            if ((times.ops > 0) != own || (times.in > 0) != own || (times.out > 0) != own)
+                test_fail(__FILE__, __LINE__, "%s%s: %g s computing, %g in, %g out", kinds[i],
+                          timed ? ", timed" : "", times.ops, times.in, times.out);
+        }
+}
+
 TEST(devices)
 {
     struct error error;
