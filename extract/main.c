@@ -305,9 +305,10 @@ static int run(struct extraction *extraction, struct error *error)
                                     .piloting = &piloting,
                                     .run = &report,
                                     .numerics = backend_identity(extraction->backend)};
+    const struct plan_machine machine =
+        plan_machine(extraction->backend, extraction->threads, extraction->memory);
     if (plan_make(model_config(extraction->model), plan_file(extraction->model), store_info(extraction->store),
-                  backend_math(extraction->backend), extraction->threads, extraction->memory, &plan,
-                  error) < 0 ||
+                  &machine, &plan, error) < 0 ||
         sources_store(extraction->model, extraction->store, error) < 0 ||
         tokenize(extraction, &tokens, error) < 0 || pilot_run(&pilot, false, &piloting, error) < 0 ||
         check_disk(extraction, error) < 0 ||

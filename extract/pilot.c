@@ -156,8 +156,9 @@ static int compute_states(const struct pilot_job *job, struct store *own, struct
 {
     struct plan plan;
     struct run_report report;
-    if (plan_make(model_config(job->model), plan_file(job->model), store_info(own), backend_math(job->backend),
-                  job->threads, job->memory, &plan, error) < 0 ||
+    const struct plan_machine machine = plan_machine(job->backend, job->threads, job->memory);
+    if (plan_make(model_config(job->model), plan_file(job->model), store_info(own), &machine, &plan, error) <
+            0 ||
         check_disk(own, error) < 0)
         return -1;
     return run_model("pilot", job->model, job->backend, own, &plan, &report, error);

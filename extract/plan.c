@@ -7,16 +7,15 @@
 #include "common/model/layers.h"
 #include "common/store/target.h"
 
-#define ACTIVATION_BYTES (64u << 20)
-#define MOST_ROWS        4096
-#define JOB_BYTES        (128u << 20)
-#define MOST_ENCODERS    16
-#define PROCESS_BYTES    ((uint64_t)200 << 20) /* code, tables, a transaction of the store */
-#define DEVICE_BYTES     ((uint64_t)3 << 29) /* scores, logits and rounded operands of ops; cuBLAS */
-#define PAGE             4096
-#define WIDENED_ROWS     512 /* of a weight and per thread, that preparing holds as f32; */
-#define WIDENED_LEAST    4096 /* or so many */
-#define EMBEDDED_BYTES   65536 /* of the file that reading one row of the embedding brings into memory */
+#define MOST_ROWS      4096
+#define JOB_BYTES      (128u << 20)
+#define MOST_ENCODERS  16
+#define PROCESS_BYTES  ((uint64_t)200 << 20) /* code, tables, a transaction of the store */
+#define DEVICE_BYTES   ((uint64_t)3 << 29) /* scores, logits and rounded operands of ops; cuBLAS */
+#define PAGE           4096
+#define WIDENED_ROWS   512 /* of a weight and per thread, that preparing holds as f32; */
+#define WIDENED_LEAST  4096 /* or so many */
+#define EMBEDDED_BYTES 65536 /* of the file that reading one row of the embedding brings into memory */
 
 /* Floats of working memory for a row: residual, normed, attention's q, k, v and output, the MLP's gate,
  * up and their product. */
@@ -65,9 +64,17 @@ uint64_t plan_memory(const struct backend *backend, struct plan_file file, uint6
     return memory == 0 || most < memory ? most : memory;
 }
 
-int plan_make(const struct model_config *config, struct plan_file file, const struct store_info *info,
-              enum math math, int threads, uint64_t memory, struct plan *plan, struct error *error)
+struct plan_machine plan_machine(const struct backend *backend, int threads, uint64_t memory)
 {
+    return (struct plan_machine){backend_math(backend), threads, backend_activations(backend), memory};
+}
+
+int plan_make(const struct model_config *config, struct plan_file file, const struct store_info *info,
+              const struct plan_machine *machine, struct plan *plan, struct error *error)
+{
+    const enum math math = machine->math;
+    const int threads = machine->threads;
+    const uint64_t memory = machine->memory;
     const uint64_t rows = (uint64_t)info->rows;
     const uint64_t row_bytes = sizeof(float) * row_floats(config);
     const uint64_t state_bytes = sizeof(float) * rows * (uint64_t)config->hidden;
@@ -77,7 +84,7 @@ int plan_make(const struct model_config *config, struct plan_file file, const st
     const uint64_t output_bytes = target ? teacher_weight_bytes(config, math) : 0;
 
     *plan = (struct plan){.layers = last.layer, .half = last.mid, .resident = true, .group = 1};
-    uint64_t most_rows = clamp(ACTIVATION_BYTES / row_bytes, 1, MOST_ROWS);
+    uint64_t most_rows = clamp(machine->activations / row_bytes, 1, MOST_ROWS);
     plan->batch = (int)clamp(most_rows / rows, 1, MOST_ROWS);
     plan->encoders = (int)clamp((uint64_t)threads, 1, MOST_ENCODERS);
     plan->jobs = (int)clamp(JOB_BYTES / (2 * state_bytes), (uint64_t)plan->encoders + 2,

@@ -44,10 +44,19 @@ struct plan_file plan_file(const struct model *model);
  * there, less the embedding and what ops work with. 0: what it takes. */
 uint64_t plan_memory(const struct backend *backend, struct plan_file file, uint64_t memory);
 
-/* memory: bytes the process may use, 0: what it takes. threads: resolved, >= 1. An error when `memory` is
- * too small for two layers, which names the least that does. */
+/* What a plan is made for. */
+struct plan_machine {
+    enum math math;
+    int threads; /* resolved, >= 1 */
+    uint64_t activations; /* bytes a call should have, as backend_activations */
+    uint64_t memory; /* bytes the process may use, 0: what it takes */
+};
+
+struct plan_machine plan_machine(const struct backend *backend, int threads, uint64_t memory);
+
+/* An error when the machine's memory is too small for two layers, which names the least that does. */
 int plan_make(const struct model_config *config, struct plan_file file, const struct store_info *info,
-              enum math math, int threads, uint64_t memory, struct plan *plan, struct error *error);
+              const struct plan_machine *machine, struct plan *plan, struct error *error);
 
 /* Calls for a super-batch of a plan that is not resident: the least that take so long in a layer that
  * the next one is read and prepared meanwhile, and that what nothing hides costs one part in PLAN_PREPARE at

@@ -225,8 +225,9 @@ static int prepare(struct trial *trial, struct error *error)
     if (manifest_parse("manifest", job->manifest, &preflight->info, error) < 0 ||
         array_alloc(&preflight->tap_bytes, preflight->info.taps, error) < 0)
         return -1;
-    return plan_make(model_config(job->model), plan_file(job->model), &preflight->info,
-                     backend_math(job->backend), job->tokenize->threads, job->memory, &trial->plan, error);
+    const struct plan_machine machine = plan_machine(job->backend, job->tokenize->threads, job->memory);
+    return plan_make(model_config(job->model), plan_file(job->model), &preflight->info, &machine, &trial->plan,
+                     error);
 }
 
 int preflight_run(const struct preflight_job *job, struct preflight *preflight, struct error *error)

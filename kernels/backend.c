@@ -63,6 +63,11 @@ uint64_t backend_memory(const struct backend *backend)
     return backend->table->memory ? backend->table->memory(backend) : 0;
 }
 
+uint64_t backend_activations(const struct backend *backend)
+{
+    return backend->activations ? backend->activations : 64 << 20;
+}
+
 struct device_times backend_times(const struct backend *backend)
 {
     return backend->times;

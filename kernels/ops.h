@@ -83,6 +83,8 @@ const char *backend_warning(const struct backend *backend);
 
 /* Bytes of the device's own memory that are free; 0: buffers and weights are in the process's memory. */
 uint64_t backend_memory(const struct backend *backend);
+/* Bytes of activations per call with which ops run best: more leave a processor's caches, fewer do not fill a device. */
+uint64_t backend_activations(const struct backend *backend);
 /* Whether a buffer or an op has failed for want of device memory since the last call: with fewer rows it may
  * not. */
 bool backend_ran_out(struct backend *backend);

@@ -63,6 +63,9 @@ void scratch_free(struct queue *queue, void *scratch)
 
 /* ---- backend ---- */
 
+/* Some thousand rows of a large model, whose products fill any device. */
+#define ACTIVATIONS ((uint64_t)1 << 30)
+
 static const char *const math_labels[] = {"", "f32", "tf32", "bf16"}; /* by enum math */
 
 static int cuda_open(const struct backend_options *options, struct backend **result, struct error *error)
@@ -91,6 +94,7 @@ static int cuda_open(const struct backend_options *options, struct backend **res
     backend->base.table = offramp_cuda_table();
     backend->base.name = "cuda";
     backend->base.options = *options;
+    backend->base.activations = ACTIVATIONS;
     snprintf(backend->base.identity, sizeof backend->base.identity, "cuda %.80s sm_%d%d %s cuda-%d.%d",
              properties.name, properties.major, properties.minor, math_labels[options->math], runtime / 1000,
              runtime % 1000 / 10);

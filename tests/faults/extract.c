@@ -199,11 +199,12 @@ static int choose_memory(void)
     if (model_open(setup.model, &opened, &error) < 0)
         return -1;
     const struct plan_file file = plan_file(opened);
-    int result = plan_make(model_config(opened), file, &info, MATH_F32, 2, 0, &plan, &error);
-    const uint64_t memory = plan.peak - 1;
+    struct plan_machine machine = {MATH_F32, 2, 64 << 20, 0};
+    int result = plan_make(model_config(opened), file, &info, &machine, &plan, &error);
+    const uint64_t memory = machine.memory = plan.peak - 1;
     snprintf(setup.little, sizeof setup.little, "%llu", (unsigned long long)memory);
     if (result == 0)
-        result = plan_make(model_config(opened), file, &info, MATH_F32, 2, memory, &plan, &error);
+        result = plan_make(model_config(opened), file, &info, &machine, &plan, &error);
     if (result == 0 && (plan.resident || plan.group < 2))
         result = error_set(&error, "%s bytes are enough for all weights", setup.little);
     model_close(opened);

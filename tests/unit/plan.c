@@ -39,18 +39,26 @@ static struct plan_file file_of(const struct model_config *config)
         .embedding = 2 * hidden * (uint64_t)config->vocab};
 }
 
+/* On a machine with a processor's caches. */
+static int make(const struct model_config *config, const struct store_info *info, enum math math, int threads,
+                uint64_t memory, struct plan *plan)
+{
+    const struct plan_machine machine = {math, threads, 64 << 20, memory};
+    return plan_make(config, file_of(config), info, &machine, plan, &error);
+}
+
 TEST(plan_small_model)
 {
     struct tap taps[] = {{6, false}, {12, true}, {30, false}};
     const struct store_info info = make_info(&small, 512, taps, 3);
     struct plan plan;
-    REQUIRE_OK(plan_make(&small, file_of(&small), &info, MATH_F32, 2, 0, &plan, &error));
+    REQUIRE_OK(make(&small, &info, MATH_F32, 2, 0, &plan));
     CHECK(plan.resident && plan.group == 1 && plan.layers == 30 && !plan.half);
     CHECK(plan.batch * 512 >= 1024 && plan.batch * 512 <= 4096);
     CHECK(plan.weights == 30ull * 4 * 3538944); /* 106 M values */
     CHECK(plan.peak <= plan.weights + 1000000000);
     CHECK(plan.jobs >= 2 * 3 && plan.encoders == 2);
-    REQUIRE_OK(plan_make(&small, file_of(&small), &info, MATH_BF16, 2, 0, &plan, &error));
+    REQUIRE_OK(make(&small, &info, MATH_BF16, 2, 0, &plan));
     CHECK(plan.weights == 30ull * 2 * 3538944);
 }
 
@@ -62,13 +70,13 @@ TEST(plan_with_a_target)
     const struct store_info with = make_info(&small, 512, taps, 3), without = make_info(&small, 512, taps, 2);
     const uint64_t output = 2ull * 4 * 49152 * 576;
     struct plan plan, other;
-    REQUIRE_OK(plan_make(&small, file_of(&small), &with, MATH_F32, 2, 0, &plan, &error));
-    REQUIRE_OK(plan_make(&small, file_of(&small), &without, MATH_F32, 2, 0, &other, &error));
+    REQUIRE_OK(make(&small, &with, MATH_F32, 2, 0, &plan));
+    REQUIRE_OK(make(&small, &without, MATH_F32, 2, 0, &other));
     CHECK(plan.layers == 30 && !plan.half && plan.resident);
     CHECK(plan.weights == other.weights + output);
     CHECK(plan.peak > other.peak + output && plan.peak < other.peak + output + (200 << 20));
     const uint64_t memory = plan.peak - 1;
-    REQUIRE_OK(plan_make(&small, file_of(&small), &with, MATH_F32, 2, memory, &plan, &error));
+    REQUIRE_OK(make(&small, &with, MATH_F32, 2, memory, &plan));
     CHECK(!plan.resident && plan.peak <= memory);
 }
 
@@ -77,7 +85,7 @@ TEST(plan_stops_at_the_last_tap)
     struct tap taps[] = {{0, false}, {12, true}};
     const struct store_info info = make_info(&small, 512, taps, 2);
     struct plan plan;
-    REQUIRE_OK(plan_make(&small, file_of(&small), &info, MATH_F32, 2, 0, &plan, &error));
+    REQUIRE_OK(make(&small, &info, MATH_F32, 2, 0, &plan));
     CHECK(plan.layers == 12 && plan.half);
     CHECK(plan.weights == 12ull * 4 * 3538944);
 }
@@ -91,12 +99,25 @@ TEST(plan_every_size_stays_within_a_gigabyte_of_the_weights)
             const struct model_config *config = big ? &large : &small;
             const struct store_info info = make_info(config, rows[i], taps, 3);
             struct plan plan;
-            REQUIRE_OK(plan_make(config, file_of(config), &info, MATH_F32, 4, 0, &plan, &error));
+            REQUIRE_OK(make(config, &info, MATH_F32, 4, 0, &plan));
             CHECK(plan.batch >= 1 && plan.jobs >= plan.encoders + 2);
             if (!big || rows[i] <= 512)
                 CHECK(plan.peak - plan.weights <= 1000000000);
         }
     }
+}
+
+/* A device wants more rows in a call, however short the sequences. */
+TEST(plan_fills_what_computes)
+{
+    struct tap taps[] = {{80, false}};
+    const struct store_info info = make_info(&large, 128, taps, 1);
+    struct plan_machine machine = {MATH_BF16, 8, 64 << 20, 0};
+    struct plan cached, device;
+    REQUIRE_OK(plan_make(&large, file_of(&large), &info, &machine, &cached, &error));
+    machine.activations = (uint64_t)1 << 30;
+    REQUIRE_OK(plan_make(&large, file_of(&large), &info, &machine, &device, &error));
+    CHECK(cached.batch == 1 && device.batch * 128 > 1024 && device.batch * 128 <= 4096);
 }
 
 TEST(plan_little_memory)
@@ -105,13 +126,13 @@ TEST(plan_little_memory)
     const struct store_info info = make_info(&large, 512, taps, 1);
     const uint64_t memory = (uint64_t)16 << 30;
     struct plan plan, more;
-    REQUIRE_OK(plan_make(&large, file_of(&large), &info, MATH_BF16, 8, memory, &plan, &error));
+    REQUIRE_OK(make(&large, &info, MATH_BF16, 8, memory, &plan));
     CHECK(!plan.resident && plan.group > 1 && plan.peak <= memory && plan.weights > memory);
-    REQUIRE_OK(plan_make(&large, file_of(&large), &info, MATH_BF16, 8, 2 * memory, &more, &error));
+    REQUIRE_OK(make(&large, &info, MATH_BF16, 8, 2 * memory, &more));
     CHECK(more.group > plan.group && more.peak <= 2 * memory);
-    REQUIRE_OK(plan_make(&large, file_of(&large), &info, MATH_BF16, 8, (uint64_t)1 << 40, &more, &error));
+    REQUIRE_OK(make(&large, &info, MATH_BF16, 8, (uint64_t)1 << 40, &more));
     CHECK(more.resident && more.group == 1);
-    CHECK(plan_make(&large, file_of(&large), &info, MATH_BF16, 8, 1 << 30, &plan, &error) < 0);
+    CHECK(make(&large, &info, MATH_BF16, 8, 1 << 30, &plan) < 0);
     CHECK_TEXT(error.text, "this model needs at least ");
 }
 
@@ -141,11 +162,11 @@ TEST(plan_names_the_least_memory)
     struct plan plan;
     few.layers = 2;
     info = make_info(&few, 512, taps, 1);
-    CHECK(plan_make(&few, file_of(&few), &info, MATH_F32, 2, 1, &plan, &error) < 0);
+    CHECK(make(&few, &info, MATH_F32, 2, 1, &plan) < 0);
     const char *digits = strpbrk(error.text, "0123456789");
     REQUIRE(digits);
     const uint64_t least = (uint64_t)(atof(digits) * 1e6);
-    REQUIRE_OK(plan_make(&few, file_of(&few), &info, MATH_F32, 2, least + 100000, &plan, &error));
+    REQUIRE_OK(make(&few, &info, MATH_F32, 2, least + 100000, &plan));
     CHECK(plan.resident);
 }
 
