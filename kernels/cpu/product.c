@@ -32,7 +32,7 @@ struct product_worker {
     size_t scratchpad_bytes;
 };
 
-enum { BUCKETS = 256 };
+enum { BUCKETS = 256, NARROW_COLS = 16 };
 
 struct product_cache {
     dnnl_engine_t engine;
@@ -109,12 +109,20 @@ static dnnl_data_type_t operand_type(bool bf16)
     return bf16 ? dnnl_bf16 : dnnl_f32;
 }
 
+/* Rows of one call of the primitive. With AMX oneDNN computes narrow products without its tiles, and rounds otherwise,
+ * when they have few rows: those of any number of rows are made of such. */
+static int64_t primitive_rows(const struct product_shape *shape)
+{
+    return shape->bf16 && shape->cols <= NARROW_COLS ? ROW_STEP : shape->rows;
+}
+
 /* right: its layout, or NULL for the one oneDNN likes best (asked for afterwards). */
 static dnnl_status_t describe_product(dnnl_engine_t engine, const struct product_shape *shape,
                                       const dnnl_memory_desc_t *right, dnnl_primitive_desc_t *description)
 {
-    dnnl_dims_t left_dims = {shape->rows, shape->inner}, right_dims = {shape->inner, shape->cols};
-    dnnl_dims_t result_dims = {shape->rows, shape->cols};
+    const int64_t rows = primitive_rows(shape);
+    dnnl_dims_t left_dims = {rows, shape->inner}, right_dims = {shape->inner, shape->cols};
+    dnnl_dims_t result_dims = {rows, shape->cols};
     dnnl_memory_desc_t left, any, result;
     dnnl_matmul_desc_t operation;
     dnnl_primitive_attr_t attributes = NULL;
@@ -258,16 +266,10 @@ static int grow_scratchpad(struct product_worker *worker, size_t bytes)
     return 0;
 }
 
-int product_run(const struct product *product, int number, const void *left, const struct product_right *right,
-                float *result)
+static dnnl_status_t run_primitive(const struct product *product, const struct product_worker *worker,
+                                   const struct operands *operands, const void *left,
+                                   const struct product_right *right, float *result)
 {
-    struct product_worker *worker = &product->cache->worker[number];
-    struct operands *operands = &product->operands[number];
-    omp_set_num_threads(1);
-    if (grow_scratchpad(worker, product->scratchpad_bytes) < 0)
-        return -1;
-    if (!operands->left && prepare_operands(product, operands) < 0)
-        return -1;
     dnnl_status_t status = dnnl_memory_set_data_handle(operands->left, (void *)(uintptr_t)left);
     if (!status)
         status = dnnl_memory_set_data_handle(operands->result, result);
@@ -284,7 +286,26 @@ int product_run(const struct product *product, int number, const void *left, con
     if (!status)
         status =
             dnnl_primitive_execute(product->primitive, worker->stream, operands->scratchpad ? 4 : 3, arguments);
-    return status ? -1 : 0;
+    return status;
+}
+
+int product_run(const struct product *product, int number, const void *left, const struct product_right *right,
+                float *result)
+{
+    struct product_worker *worker = &product->cache->worker[number];
+    struct operands *operands = &product->operands[number];
+    const struct product_shape *shape = &product->shape;
+    const size_t left_row = (size_t)shape->inner * (shape->bf16 ? sizeof(uint16_t) : sizeof(float));
+    omp_set_num_threads(1);
+    if (grow_scratchpad(worker, product->scratchpad_bytes) < 0)
+        return -1;
+    if (!operands->left && prepare_operands(product, operands) < 0)
+        return -1;
+    for (int64_t row = 0; row < shape->rows; row += primitive_rows(shape))
+        if (run_primitive(product, worker, operands, (const char *)left + (size_t)row * left_row, right,
+                          result + row * shape->cols))
+            return -1;
+    return 0;
 }
 
 /* ---- packed right sides ---- */

@@ -25,8 +25,8 @@ same_states() {
     done
 }
 
-# sizes STORE: names, codecs and bytes of the taps
-sizes() { run 0 cache info --json "$1" && sed '/"recoded"/,/\]/d' "$work/out" | grep -E '"(name|codec|bytes|train|held_out)"'; }
+# sizes STORE: names, codecs and bytes of the taps; may run beside itself
+sizes() { "$build/cache" info --json "$1" | sed '/"recoded"/,/\]/d' | grep -E '"(name|codec|bytes|train|held_out)"'; }
 
 exact() {
     run 0 cache recode --codec raw --out "$work/recoded" "$work/lossless" && says out "finished" &&
