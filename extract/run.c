@@ -18,6 +18,7 @@ struct run {
     const struct plan *plan;
     struct order order;
     uint64_t total; /* sequences in that order */
+    bool bus; /* states cross one from the device's memory */
     uint64_t *stored; /* [taps] records that are there already */
 
     struct plan fitting; /* the plan, its calls made smaller where a device's memory ran out */
@@ -64,6 +65,17 @@ static int submit_reading(struct run *run, struct error *error)
     return 0;
 }
 
+/* What an exact codec would round is rounded before it crosses the bus, to the same record. */
+static void read_states(const struct run *run, int tap, struct queue *queue, struct matrix states,
+                        float *destination)
+{
+    const struct codec *codec = run->info->codec[tap].codec;
+    if (run->bus && codec->exact && codec->type == DTYPE_BF16)
+        op_read_rounded(queue, states, destination);
+    else
+        op_read(queue, states, destination);
+}
+
 /* Hands a tap's part of a call to the encoders, a job a sequence, each when the next is on its way: states [rows of the call, hidden], and of the
  * target its values. */
 static int submit(struct run *run, const struct call *call, int tap, struct queue *queue, struct matrix states,
@@ -81,7 +93,7 @@ static int submit(struct run *run, const struct call *call, int tap, struct queu
         job->index = index;
         if (values)
             memcpy(job->values, values + (size_t)i * (size_t)rows, (size_t)rows * sizeof *values);
-        op_read(queue, matrix_rows(states, (int64_t)i * rows, rows), job->states);
+        read_states(run, tap, queue, matrix_rows(states, (int64_t)i * rows, rows), job->states);
         const uint64_t mark = queue_mark(queue);
         if (submit_reading(run, error) < 0)
             return -1;
@@ -287,8 +299,10 @@ int run_model(const char *title, const struct model *model, struct backend *back
 {
     const double started = clock_seconds();
     const struct device_times before = backend_times(backend);
-    struct run run = {
-        .info = store_info(store), .fitting = *plan, .target = store_find_target(store_info(store))};
+    struct run run = {.info = store_info(store),
+                      .fitting = *plan,
+                      .bus = backend_memory(backend) > 0,
+                      .target = store_find_target(store_info(store))};
     run.plan = &run.fitting;
     *report = (struct run_report){0};
     int result = find_start(&run, store, error);

@@ -28,6 +28,7 @@ struct backend_table {
     void (*buffer_destroy)(struct buffer *buffer);
     void (*write)(struct queue *queue, struct matrix matrix, const void *source);
     void (*read)(struct queue *queue, struct matrix matrix, void *destination);
+    void (*read_rounded)(struct queue *queue, struct matrix matrix, float *destination);
     int (*weight_prepare)(struct backend *backend, const struct weight_part *parts, int count,
                           const float *bias, unsigned uses, struct weight **weight, struct error *error);
     void (*weight_destroy)(struct weight *weight);
@@ -116,6 +117,13 @@ static inline int32_t *matrix_ints(struct matrix matrix)
 static inline double *matrix_doubles(struct matrix matrix)
 {
     return matrix.buffer ? (double *)matrix.buffer->data + matrix.offset : NULL;
+}
+
+/* For read_rounded, where the values are on the host already. */
+static inline void round_floats(float *values, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        values[i] = bf16_to_f32(f32_to_bf16(values[i]));
 }
 
 #endif

@@ -429,6 +429,12 @@ void op_read(struct queue *queue, struct matrix matrix, void *destination)
            input("matrix", matrix, matrix.type, matrix.rows, matrix.cols));
 }
 
+void op_read_rounded(struct queue *queue, struct matrix matrix, float *destination)
+{
+    RUN_AS(out, read_rounded, (queue, matrix, destination), NULL,
+           input("matrix", matrix, DTYPE_F32, matrix.rows, matrix.cols));
+}
+
 void op_matmul(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y,
                enum op_mode mode)
 {

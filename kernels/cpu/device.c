@@ -145,6 +145,12 @@ static void device_read(struct queue *queue, struct matrix matrix, void *destina
         memcpy((char *)destination + (size_t)r * row, row_address(matrix, r), row);
 }
 
+static void device_read_rounded(struct queue *queue, struct matrix matrix, float *destination)
+{
+    device_read(queue, matrix, destination);
+    round_floats(destination, matrix.rows * matrix.cols);
+}
+
 /* ---- shared by the ops ---- */
 
 void *scratch_get(struct queue *base, enum scratch slot, int64_t count, size_t size)
@@ -215,6 +221,7 @@ const struct backend_table cpu_table = {
     .buffer_destroy = device_buffer_destroy,
     .write = device_write,
     .read = device_read,
+    .read_rounded = device_read_rounded,
     .weight_prepare = cpu_weight_prepare,
     .weight_destroy = cpu_weight_destroy,
     .matmul = cpu_matmul,

@@ -46,6 +46,7 @@ struct cuda_backend {
 struct cuda_read {
     void *device, *host; /* [room] bytes, the host's page-locked */
     size_t room, bytes;
+    bool rounded; /* bf16, widened on its way to the destination */
     cudaEvent_t packed, sent;
     void *destination; /* NULL: none is on its way */
 };

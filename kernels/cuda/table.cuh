@@ -13,6 +13,7 @@ void cuda_time_end(struct queue *queue);
 /* transfer.cu */
 void cuda_write(struct queue *queue, struct matrix matrix, const void *source);
 void cuda_read(struct queue *queue, struct matrix matrix, void *destination);
+void cuda_read_rounded(struct queue *queue, struct matrix matrix, float *destination);
 void cuda_copy(struct queue *queue, struct matrix x, struct matrix y);
 uint64_t cuda_queue_mark(const struct queue *queue);
 void cuda_queue_reach(struct queue *queue, uint64_t mark);

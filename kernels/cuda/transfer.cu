@@ -83,6 +83,42 @@ void cuda_copy(struct queue *queue, struct matrix x, struct matrix y)
 
 /* ---- reading back ---- */
 
+#define ROUND_THREADS 256
+
+/* The bits of f32_to_bf16: __float2bfloat16_rn makes one NaN of all. */
+__device__ inline unsigned bf16_bits(float value)
+{
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    const unsigned rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
+    return (bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded;
+}
+
+__device__ inline unsigned bf16_pair(float low, float high)
+{
+    return bf16_bits(low) | bf16_bits(high) << 16;
+}
+
+/* to [rows, cols], rows one behind the other: 8 values a thread, 16 bytes at a time where they lie so. 6 bytes and about
+ * 7 integer operations a value: bound by memory. */
+__global__ void pack_rounded(const float *x, int64_t stride, int64_t rows, int64_t cols, uint16_t *to)
+{
+    const int64_t eights = (cols + 7) / 8, index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= rows * eights)
+        return;
+    const int64_t row = index / eights, k = index % eights * 8;
+    const float *from = x + row * stride + k;
+    uint16_t *out = to + row * cols + k;
+    if (k + 8 <= cols && (((size_t)from | (size_t)out) & 15) == 0) {
+        const float4 a = *(const float4 *)from, b = *(const float4 *)(from + 4);
+        *(uint4 *)out =
+            make_uint4(bf16_pair(a.x, a.y), bf16_pair(a.z, a.w), bf16_pair(b.x, b.y), bf16_pair(b.z, b.w));
+    } else {
+        for (int i = 0; i < 8 && k + i < cols; i++)
+            out[i] = (uint16_t)bf16_bits(from[i]);
+    }
+}
+
 /* A read is packed on the device in the order of the ops, with the fault found so far behind it; from there
  * it goes to page-locked memory beside later ops, and to its destination when somebody waits for it. Less
  * than this goes straight to its destination, and is there when op_read returns. */
@@ -104,6 +140,12 @@ static void read_free(struct cuda_read *read)
     memset(read, 0, sizeof *read);
 }
 
+static void widen_values(float *to, const uint16_t *from, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] = bf16_to_f32(from[i]);
+}
+
 static void read_finish(struct queue *queue, struct cuda_read *read)
 {
     int fault = FAULT_NONE;
@@ -113,7 +155,11 @@ static void read_finish(struct queue *queue, struct cuda_read *read)
     if (status == cudaSuccess) {
         if (queue->backend->options.timed)
             cuda_time_add(&queue->backend->times.out, read->packed, read->sent);
-        memcpy(read->destination, read->host, read->bytes);
+        if (read->rounded)
+            widen_values((float *)read->destination, (const uint16_t *)read->host,
+                         read->bytes / sizeof(uint16_t));
+        else
+            memcpy(read->destination, read->host, read->bytes);
         memcpy(&fault, (char *)read->host + fault_place(read->bytes), sizeof fault);
     }
     read->destination = NULL;
@@ -137,15 +183,25 @@ static bool read_reserve(struct cuda_read *read, size_t bytes)
     return false;
 }
 
+static cudaError_t read_pack(struct cuda_queue *queue, struct cuda_read *read, struct matrix matrix)
+{
+    const size_t size = value_bytes(matrix.type), width = (size_t)matrix.cols * size;
+    if (!read->rounded)
+        return cudaMemcpy2DAsync(read->device, width, matrix_address(matrix), (size_t)matrix.stride * size,
+                                 width, (size_t)matrix.rows, cudaMemcpyDeviceToDevice, queue->stream);
+    LAUNCH(pack_rounded, dim3(blocks_for(matrix.rows * ((matrix.cols + 7) / 8), ROUND_THREADS)),
+           dim3(ROUND_THREADS), 0, queue->stream, matrix_floats(matrix), matrix.stride, matrix.rows,
+           matrix.cols, (uint16_t *)read->device);
+    return cudaGetLastError();
+}
+
 static cudaError_t read_start(struct cuda_queue *queue, struct cuda_read *read, struct matrix matrix)
 {
-    const size_t size = value_bytes(matrix.type), width = (size_t)matrix.cols * size,
-                 fault = fault_place(read->bytes);
+    const size_t fault = fault_place(read->bytes);
     cudaError_t status =
         queue->reading ? cudaSuccess : cudaStreamCreateWithFlags(&queue->reading, cudaStreamNonBlocking);
     if (status == cudaSuccess)
-        status = cudaMemcpy2DAsync(read->device, width, matrix_address(matrix), (size_t)matrix.stride * size,
-                                   width, (size_t)matrix.rows, cudaMemcpyDeviceToDevice, queue->stream);
+        status = read_pack(queue, read, matrix);
     if (status == cudaSuccess)
         status = cudaMemcpyAsync((char *)read->device + fault, queue->fault, sizeof(int),
                                  cudaMemcpyDeviceToDevice, queue->stream);
@@ -159,11 +215,11 @@ static cudaError_t read_start(struct cuda_queue *queue, struct cuda_read *read, 
     return status == cudaSuccess ? cudaEventRecord(read->sent, queue->reading) : status;
 }
 
-void cuda_read(struct queue *base, struct matrix matrix, void *destination)
+static void read_put(struct queue *base, struct matrix matrix, void *destination, bool rounded)
 {
     struct cuda_queue *queue = (struct cuda_queue *)base;
     const size_t size = value_bytes(matrix.type), width = (size_t)matrix.cols * size,
-                 bytes = width * (size_t)matrix.rows;
+                 bytes = width * (size_t)matrix.rows / (rounded ? 2 : 1);
     struct cuda_read *read = &queue->read[queue->reads % CUDA_READS];
     if (bytes >= READ_LEAST) {
         read_finish(base, read);
@@ -171,6 +227,7 @@ void cuda_read(struct queue *base, struct matrix matrix, void *destination)
             return;
         if (read_reserve(read, bytes)) {
             read->bytes = bytes;
+            read->rounded = rounded;
             if (cuda_ok(base, "read", matrix, read_start(queue, read, matrix))) {
                 read->destination = destination;
                 queue->reads++;
@@ -178,9 +235,21 @@ void cuda_read(struct queue *base, struct matrix matrix, void *destination)
             return;
         }
     }
-    cuda_ok(base, "read", matrix,
-            cudaMemcpy2DAsync(destination, width, matrix_address(matrix), (size_t)matrix.stride * size, width,
-                              (size_t)matrix.rows, cudaMemcpyDeviceToHost, queue->stream));
+    if (cuda_ok(base, "read", matrix,
+                cudaMemcpy2DAsync(destination, width, matrix_address(matrix), (size_t)matrix.stride * size,
+                                  width, (size_t)matrix.rows, cudaMemcpyDeviceToHost, queue->stream)) &&
+        rounded)
+        round_floats((float *)destination, matrix.rows * matrix.cols);
+}
+
+void cuda_read(struct queue *queue, struct matrix matrix, void *destination)
+{
+    read_put(queue, matrix, destination, false);
+}
+
+void cuda_read_rounded(struct queue *queue, struct matrix matrix, float *destination)
+{
+    read_put(queue, matrix, destination, true);
 }
 
 uint64_t cuda_queue_mark(const struct queue *queue)

@@ -92,6 +92,12 @@ void ref_read(struct queue *queue, struct matrix matrix, void *destination)
         memcpy((char *)destination + (size_t)row * bytes, row_of(matrix, row), bytes);
 }
 
+void ref_read_rounded(struct queue *queue, struct matrix matrix, float *destination)
+{
+    ref_read(queue, matrix, destination);
+    round_floats(destination, matrix.rows * matrix.cols);
+}
+
 void ref_copy(struct queue *queue, struct matrix x, struct matrix y)
 {
     (void)queue;

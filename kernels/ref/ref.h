@@ -38,6 +38,7 @@ int ref_buffer_create(struct backend *backend, size_t bytes, struct buffer **buf
 void ref_buffer_destroy(struct buffer *buffer);
 void ref_write(struct queue *queue, struct matrix matrix, const void *source);
 void ref_read(struct queue *queue, struct matrix matrix, void *destination);
+void ref_read_rounded(struct queue *queue, struct matrix matrix, float *destination);
 
 /* weight.c */
 int ref_weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,

@@ -10,6 +10,7 @@ const struct backend_table ref_table = {
     .buffer_destroy = ref_buffer_destroy,
     .write = ref_write,
     .read = ref_read,
+    .read_rounded = ref_read_rounded,
     .weight_prepare = ref_weight_prepare,
     .weight_destroy = ref_weight_destroy,
     .matmul = ref_matmul,

@@ -109,6 +109,27 @@ check "extract without room for a weight" not extract none "$work/small" --devic
 check "the numbers of which it says" says none "weight \[1000, 64\].*cannot be put on the device: out of memory; [0-9]* of [0-9]* bytes are free"
 unset OFFRAMP_EMULATOR_MEMORY
 
+# ---- records of states that are rounded on the device: the bytes of those that the host rounds ----
+coded() { # coded NAME CODEC: all taps, and the target
+    "$build/extract" --model "$work/small" --corpus "$work/tokens.bin" --token-type u16 --end-of-text 9 --held-out 0 --seq-len 20 \
+        --taps 1,final --codec "$2" --math f32 --device cuda --out "$work/$1"
+}
+sizes() { "$build/cache" info --json "$1" | sed '/"recoded"/,/\]/d' | grep -E '"(name|codec|bytes)"'; }
+same_records() {
+    local tap
+    "$build/cache" recode --codec "$1" --out "$work/$1.host" "$work/f32" && diff <(sizes "$work/$1") <(sizes "$work/$1.host") || return 1
+    for tap in 1 final target; do
+        "$build/cache" export --tap $tap --format npy --out "$work/x" "$work/$1" &&
+            "$build/cache" export --tap $tap --format npy --out "$work/y" "$work/$1.host" && diff -r "$work/x" "$work/y" || return 1
+        rm -rf "$work/x" "$work/y"
+    done
+}
+check "extract in f32" coded f32 raw:f32
+for codec in raw lossless q8; do
+    check "extract in $codec" coded "$codec" "$codec"
+    check "the host's records in $codec" same_records "$codec"
+done
+
 # ---- layers that take turns in the device's memory ----
 check "a model of many layers" "$build/tests/bench/make_weights" "$work/deep" 12 256 512 2 2 128 1000
 check "extract with all of it on the device" extract resident "$work/deep" --device cuda --tokens 20

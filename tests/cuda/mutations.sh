@@ -76,6 +76,9 @@ if [ "$which" = all ]; then
     mutate "a piece forgotten: a window that begins late" attention.cu attention.cu attention 3 \
         's/place \+ 1 - l.window/place + 2 - l.window/'
     mutate "a chunk in the place of another" vocab.cu vocab.cu vocab 20 's/rows_from\(stats->lse, first\)/rows_from(stats->lse, 0)/'
+    mutate "a row that ends early: a value behind it rounded, too" transfer.cu transfer.cu contract 9 \
+        '/void pack_rounded/,/^}/{s/i < 8 \&\& k \+ i < cols/i < 8/}'
+    mutate "a tie that is not rounded to even" transfer.cu transfer.cu contract 9 's/ \+ \(bits >> 16 \& 1\)//'
     mutate "a moment that is not corrected" optimizer.cu optimizer.cu optimizer 9 's/\(m \* f\.correction1\)/m/'
 fi
 echo "$passed passed, $failed failed, 0 skipped"

@@ -227,6 +227,8 @@ TEST(views_outside_their_buffer)
     ACCEPTED(op_read(queue, matrix_rows(matrix_f32(desk.a, VALUES / 4, 4), VALUES / 4 - 2, 2), values));
     REFUSED(op_read(queue, matrix_rows(matrix_f32(desk.a, VALUES / 4, 4), VALUES / 4 - 1, 2), values),
             "op_read(matrix f32 [2, 4])", "(offset 4092, stride 4) is outside its buffer of 16384 bytes");
+    REFUSED(op_read_rounded(queue, matrix_i32(desk.a, 2, 4), values), "op_read_rounded(matrix i32 [2, 4])",
+            "must be f32");
     ACCEPTED(op_read(queue, matrix_f64(desk.a, VALUES / 2, 1), (double[VALUES / 2]){0}));
     REFUSED(op_read(queue, matrix_f64(desk.a, VALUES / 2 + 1, 1), values), "matrix f64 [2049, 1]",
             "is outside its buffer");
@@ -467,6 +469,59 @@ TEST(reads_keep_what_they_saw)
     for (int i = 0; i < 3; i++)
         if (test_wants_device(kinds[i]))
             check_reads(kinds[i]);
+}
+
+/* Reads of this shape, rounded, give the bits that the host's rounding gives. */
+static void check_rounded(struct backend *backend, int64_t rows, int64_t cols, int64_t offset, int64_t gap)
+{
+    /* Ties to even, both ways; carries; zeros; subnormals; the largest; infinite; no numbers. */
+    static const uint32_t edges[] = {0x3f808000, 0x3f818000, 0xbf808001, 0x3f80ffff, 0x3fff8000, 0x80000000,
+                                     0x00000001, 0x00008000, 0x80018000, 0x007fffff, 0x7f7fffff, 0x7f800000,
+                                     0xff800000, 0x7f800001, 0xffc12345, 0x7fffffff};
+    enum { EDGES = sizeof edges / sizeof *edges };
+    const int64_t count = rows * cols;
+    float values[VALUES], got[VALUES], expected[VALUES];
+    struct random random = {7};
+    struct error error;
+    struct buffer *buffer;
+    struct queue *queue = new_queue(backend);
+    for (int64_t i = 0; i < count; i++) {
+        const uint32_t bits = i % 2 ? edges[i / 2 % EDGES] : (uint32_t)random_next(&random);
+        memcpy(&values[i], &bits, sizeof bits);
+        expected[i] = bf16_to_f32(f32_to_bf16(values[i]));
+    }
+    REQUIRE_OK(
+        buffer_create(backend, (size_t)(offset + rows * (cols + gap)) * sizeof *values, &buffer, &error));
+    const struct matrix x = {buffer, DTYPE_F32, offset, rows, cols, cols + gap};
+    op_write(queue, x, values);
+    op_read_rounded(queue, x, got);
+    REQUIRE_OK(queue_wait(queue, &error));
+    if (memcmp(got, expected, (size_t)count * sizeof *got) != 0)
+        test_fail(__FILE__, __LINE__, "[%lld, %lld] at %lld, %lld between rows: not the host's rounding",
+                  (long long)rows, (long long)cols, (long long)offset, (long long)gap);
+    op_read(queue, x, got);
+    REQUIRE_OK(queue_wait(queue, &error));
+    CHECK(memcmp(got, values, (size_t)count * sizeof *got) == 0);
+    queue_destroy(queue);
+    buffer_destroy(buffer);
+}
+
+TEST(rounded_reads_match_ref)
+{
+    static const char *const kinds[] = {"ref", "cpu", "cuda"};
+    static const int64_t cols[] = {1, 7, 8, 9, 48, 64, 129};
+    for (int i = 0; i < 3; i++) {
+        struct error error;
+        struct backend *backend;
+        if (!test_wants_device(kinds[i]))
+            continue;
+        REQUIRE_OK(backend_open(kinds[i], &(struct backend_options){.threads = 1}, &backend, &error));
+        for (size_t c = 0; c < sizeof cols / sizeof *cols; c++)
+            for (int64_t rows = 1; rows < 32; rows += 15)
+                for (int64_t offset = 0; offset < 5; offset++)
+                    check_rounded(backend, rows, cols[c], offset, 2 * offset);
+        backend_close(backend);
+    }
 }
 
 /* More ops than are measured at a time, so that times are gathered on the way and at the end. */
