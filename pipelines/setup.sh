@@ -5,7 +5,7 @@
 #   pipelines/setup.sh check     the same and what `make check` uses: clang, clang-format
 #   pipelines/setup.sh model     the demo's model; prints its path
 #   pipelines/setup.sh corpus    the demo's text; prints its folder
-#   pipelines/setup.sh --cuda    the CUDA toolkit 13.0 where none is installed (1.1 GB, no root needed)
+#   pipelines/setup.sh --cuda    the CUDA toolkit 13.0 where none is installed (1.1 GB, no root needed), in a virtual environment
 #
 # Downloads go to .cache/ (or $OFFRAMP_CACHE).
 set -euo pipefail
@@ -59,19 +59,31 @@ need_pip() {
     python3 -m pip --version >/dev/null 2>&1 || install_packages $PIP_PACKAGES
 }
 
-# The toolkit as PyPI packages it, in a folder of its own: nvcc, the runtime, cuBLAS.
+# The toolkit as PyPI packages it, in a virtual environment of its own: nvcc, the runtime, cuBLAS. The link to
+# its packages, which build.mk follows, is made last: one cut short is fetched anew. pip comes from outside,
+# or from ensurepip, which Debian packages apart.
 fetch_cuda() {
-    local folder=$cache/cuda
+    local folder=$cache/cuda pip
     if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || [ -x "$folder/nvidia/cu13/bin/nvcc" ]; then
         return 0
     fi
-    need_pip
+    command -v python3 >/dev/null || need_pip
     say "fetching the CUDA toolkit 13.0 (nvcc, cudart, cuBLAS; 1.1 GB)"
-    rm -rf "$folder.part"
-    python3 -m pip install --quiet --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
-        --target "$folder.part" 'cuda-toolkit[nvcc,cudart,cublas,cccl]==13.0.*' >&2 ||
-        { rm -rf "$folder.part"; say "pip install of cuda-toolkit failed"; return 1; }
-    mv "$folder.part" "$folder"
+    rm -rf "$folder"
+    mkdir -p "$cache"
+    python3 -m venv --without-pip "$folder" >&2 || { say "python3 -m venv failed"; return 1; }
+    pip=(python3 -m pip --python "$folder/bin/python3")
+    if ! "${pip[@]}" --version >/dev/null 2>&1; then
+        if "$folder/bin/python3" -m ensurepip >/dev/null 2>&1; then
+            pip=("$folder/bin/python3" -m pip)
+        else
+            need_pip
+        fi
+    fi
+    "${pip[@]}" install --quiet --no-cache-dir --disable-pip-version-check \
+        'cuda-toolkit[nvcc,cudart,cublas,cccl]==13.0.*' >&2 ||
+        { rm -rf "$folder"; say "pip install of cuda-toolkit failed"; return 1; }
+    ln -s "$(cd "$folder" && echo lib/python3*/site-packages/nvidia)" "$folder/nvidia"
 }
 
 fetch_model() {
