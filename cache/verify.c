@@ -15,11 +15,11 @@ struct verify_command {
     char **paths;
     int count;
     int processes;
-    bool json;
+    bool json, decode;
     json_t *problems; /* of the store at hand, with --json */
 };
 
-enum { OPTION_PROCESSES = 256, OPTION_JSON };
+enum { OPTION_PROCESSES = 256, OPTION_DECODE, OPTION_JSON };
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
@@ -33,6 +33,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         else
             command->processes = (int)value;
         return 0;
+    case OPTION_DECODE: command->decode = true; return 0;
     case OPTION_JSON: command->json = true; return 0;
     case ARGP_KEY_ARGS:
         command->paths = state->argv + state->next;
@@ -88,7 +89,7 @@ static void print_result(const char *path, const struct verify_result *result, d
 
 static int verify_one(struct verify_command *command, const char *path, uint64_t *problems, struct error *error)
 {
-    const struct verify_options options = {command->processes, print_problem, command};
+    const struct verify_options options = {command->processes, print_problem, command, command->decode};
     struct verify_result result;
     double started = clock_seconds();
     command->problems = json_array();
@@ -106,16 +107,16 @@ int cache_verify(int argc, char **argv)
 {
     static const struct argp_option options[] = {
         {"processes", OPTION_PROCESSES, "N", 0, "Processes that read at once (one per processor)", 0},
+        {"decode", OPTION_DECODE, NULL, 0, "Decode every record, besides hashing it", 0},
         {"json", OPTION_JSON, NULL, 0, "Print the result as JSON", 0},
         {0}};
     static const struct argp argp = {
         .options = options,
         .parser = parse_option,
         .args_doc = "STORE...",
-        .doc =
-            "Read everything in a store and name what is damaged."
-            "\vEvery record is hashed and decoded, tokens and tensors are hashed, LMDB's own pages are walked. "
-            "Each problem is a line on standard output. The exit code is 1 when there is any.",
+        .doc = "Read everything in a store and name what is damaged."
+               "\vRecords, tokens, tensors and parameters are hashed, LMDB's own pages are walked. "
+               "Each problem is a line on standard output. The exit code is 1 when there is any.",
     };
     struct verify_command command = {0};
     struct error error;

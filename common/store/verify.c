@@ -260,8 +260,10 @@ int store_verify(const char *path, const struct verify_options *options, struct 
     if (parent.processes > VERIFY_PROCESSES_MAX)
         parent.processes = VERIFY_PROCESSES_MAX;
     int failed = parent_open(&parent, error);
-    if (failed == 0)
+    if (failed == 0) {
+        parent.shared->decode = options->decode;
         failed = survey(&parent, &readable, error);
+    }
     if (failed == 0 && readable)
         failed = read_all(&parent, error);
     if (parent.shared) {

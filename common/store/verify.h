@@ -1,8 +1,10 @@
 /* verify.h: reads everything in a store and says what is wrong with it.
  *
- * First the pages that LMDB's trees are made of (pages.h), then every value: tokens, records (hashed and
- * decoded), tensors, parameters of codecs. The reading is done by child processes: a damaged page may lead LMDB anywhere, and a
- * child that dies of it is one problem more, behind whose place the next child goes on.
+ * First the pages that LMDB's trees are made of (pages.h), then every value: tokens, records, tensors,
+ * parameters of codecs. All of them are hashed: what matches is what was written. Decoding records, too,
+ * takes longer and finds only faults of the program that wrote them. The reading is done by child processes:
+ * a damaged page may lead LMDB anywhere, and a child that dies of it is one problem more, behind whose place
+ * the next child goes on.
  *
  *     struct verify_options options = {.report = print_problem};
  *     struct verify_result result;
@@ -34,6 +36,7 @@ struct verify_options {
     int processes; /* that read at once; 0: one per processor */
     void (*report)(void *context, const struct verify_problem *problem); /* may be NULL */
     void *context;
+    bool decode; /* records, too */
 };
 
 struct verify_result {

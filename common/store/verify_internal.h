@@ -25,6 +25,7 @@ struct verify_shared {
     uint64_t count[1 + MANIFEST_TAPS_MAX][SPLIT_COUNT]; /* values that must be there */
     uint64_t total; /* of the above, and pieces of tensors and parameters */
     bool unreadable[MANIFEST_TAPS_MAX]; /* its codec's parameters are bad: its records are not tried */
+    bool decode; /* records, besides hashing them */
     bool damaged; /* the structure is: what goes from entry to entry is not tried */
     atomic_uint_fast64_t next_unit, values, bytes;
     struct verify_slot slot[VERIFY_PROCESSES_MAX];

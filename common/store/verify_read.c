@@ -107,7 +107,7 @@ struct verifier {
     int pipe;
     struct store *store;
     struct reader *reader;
-    float *states; /* [rows, hidden] */
+    float *states; /* [rows, hidden]; NULL: records are not decoded */
     struct map_place map;
 };
 
@@ -316,6 +316,8 @@ static int verifier_open(struct verifier *verifier, const char *path, struct err
         store_find_map(verifier->store, verifier->reader->snapshot, &verifier->map, error) < 0)
         return -1;
     const struct store_info *info = store_info(verifier->store);
+    if (!verifier->shared->decode)
+        return 0;
     return array_alloc(&verifier->states, (size_t)info->rows * (size_t)info->hidden, error);
 }
 

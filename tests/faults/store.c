@@ -609,7 +609,7 @@ TEST(store_verify_outlives_its_children)
     store_close(store);
     for (int processes = 1; processes <= 3; processes++) {
         struct string text = {0};
-        const struct verify_options options = {processes, append_text, &text};
+        const struct verify_options options = {.processes = processes, .report = append_text, .context = &text};
         deadly_count = 3;
         REQUIRE_OK(store_verify(path, &options, &result, &error));
         deadly_count = 0;

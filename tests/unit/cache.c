@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/base/file.h"
+#include "common/base/hash.h"
 #include "common/model/safetensors.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
@@ -141,6 +142,46 @@ TEST(cache_verify_reports)
     CHECK(truncate(data, 8192) == 0);
     CHECK(cache("verify %s") == 1);
     CHECK_TEXT(output, "cut short");
+}
+
+/* Fills a record's payload with what its codec cannot have written, and hashes it as its writer would have. */
+static int spoil_record(const char *data, struct error *error)
+{
+    char *bytes;
+    size_t size;
+    struct record_header header;
+    if (file_read(data, &bytes, &size, error) < 0)
+        return -1;
+    char *at = bytes, *end = bytes + size - sizeof header;
+    for (; at < end; at += 16) { /* a page's header is before it */
+        memcpy(&header, at, sizeof header);
+        if (memcmp(header.magic, "OFRR", 4) == 0 && header.layer == 2 && !header.mid)
+            break;
+    }
+    if (at < end) {
+        memset(at + sizeof header, 0xff, header.payload);
+        header.hash = 0;
+        header.hash = hash_bytes(at + sizeof header, header.payload, hash_bytes(&header, sizeof header, 0));
+        memcpy(at, &header, sizeof header);
+    }
+    int result = at < end ? file_write(data, bytes, size, error) : error_set(error, "there is no such record");
+    free(bytes);
+    return result;
+}
+
+/* Hashes tell that a record is what was written; whether that was a record, decoding does. */
+TEST(cache_verify_decodes_when_told)
+{
+    struct error error;
+    char data[4300];
+    REQUIRE_OK(create(true, &error));
+    snprintf(data, sizeof data, "%s/data.mdb", path);
+    CHECK(cache("verify --decode %s") == 0);
+    REQUIRE_OK(spoil_record(data, &error));
+    CHECK(cache("verify %s") == 0);
+    CHECK(cache("verify --decode %s") == 1);
+    CHECK_TEXT(output, "tap 2, ");
+    CHECK_TEXT(output, "1 problem;");
 }
 
 /* The file's tensors against what the fixture put in. */

@@ -144,7 +144,7 @@ TEST(parameters_that_are_damaged_are_found)
     struct reader *reader;
     struct string parameters = {0}, text = {0};
     struct verify_result result;
-    const struct verify_options options = {1, append_text, &text};
+    const struct verify_options options = {.processes = 1, .report = append_text, .context = &text};
     float states[FIXTURE_ROWS * FIXTURE_HIDDEN];
     unsigned char bytes[64];
     snprintf(path, sizeof path, "%s/store", test_folder());
