@@ -104,36 +104,105 @@ int policy_choose(struct trial *const *trials, int count, int layers, struct tri
     return kept;
 }
 
-/* ---- the table ---- */
+/* ---- which exits ---- */
 
-static int count_table(const struct evaluation_setting *setting, struct trial *const *best,
-                       struct outcome *const *outcomes, struct policy *policy, struct error *error)
+/* What the threshold does that the policy would have: the lowest one of the table that agrees often enough. */
+static void count_own(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
+                      struct policy_row *row)
 {
-    const struct model_config *config = &setting->stores->config;
-    const double layer = layer_parameters(config);
-    const uint64_t tokens = setting->stores->sequences[SPLIT_HELD_OUT] * (uint64_t)setting->stores->rows;
-    struct policy_costs costs = {.layers = config->layers,
-                                 .output = (double)config->vocab * config->hidden / layer,
-                                 .exits = policy->exits};
-    int result = -1;
-    if (array_alloc(&costs.exit, policy->exits, error) < 0 || array_alloc(&policy->row, THRESHOLDS, error) < 0)
+    for (int i = 0; i < THRESHOLDS; i++) {
+        policy_count(costs, outcomes, tokens, thresholds[i], row);
+        if (row->agreement >= wanted_agreement)
+            return;
+    }
+}
+
+static void remove_exit(struct policy_costs *costs, struct outcome **outcomes, int *kept, int place)
+{
+    const size_t behind = (size_t)(--costs->exits - place);
+    memmove(costs->exit + place, costs->exit + place + 1, behind * sizeof *costs->exit);
+    memmove(outcomes + place, outcomes + place + 1, behind * sizeof *outcomes);
+    memmove(kept + place, kept + place + 1, behind * sizeof *kept);
+}
+
+/* The exit without which the policy is predicted fastest, and how fast; -1: all are needed. */
+static int find_burden(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
+                       struct exit_cost *exit, struct outcome **others, struct policy_row *row)
+{
+    struct policy_costs fewer = *costs;
+    int burden = -1;
+    fewer.exit = exit;
+    fewer.exits = costs->exits - 1;
+    count_own(costs, outcomes, tokens, row);
+    double fastest = row->speedup;
+    for (int without = 0; without < costs->exits && fewer.exits > 0; without++) {
+        for (int e = 0; e < fewer.exits; e++) {
+            exit[e] = costs->exit[e + (e >= without)];
+            others[e] = outcomes[e + (e >= without)];
+        }
+        count_own(&fewer, others, tokens, row);
+        if (row->speedup > fastest) {
+            fastest = row->speedup;
+            burden = without;
+        }
+    }
+    return burden;
+}
+
+int policy_thin(struct policy_costs *costs, struct outcome **outcomes, uint64_t tokens, int *kept,
+                struct error *error)
+{
+    struct exit_cost *exit = NULL;
+    struct outcome **others = NULL;
+    struct policy_row row = {0};
+    int burden, result = -1;
+    for (int e = 0; e < costs->exits; e++)
+        kept[e] = e;
+    if (array_alloc(&exit, costs->exits, error) < 0 || array_alloc(&others, costs->exits, error) < 0 ||
+        array_alloc(&row.exit_rate, costs->exits, error) < 0)
         goto done;
-    for (int e = 0; e < policy->exits; e++) {
-        costs.exit[e].depth = tap_depth(config, best[e]->config.spec.tap);
-        costs.exit[e].head = head_parameters(best[e]->head) / layer;
-        policy->cost_head += costs.exit[e].head / policy->exits;
-    }
-    policy->cost_output = costs.output;
-    for (; policy->rows < THRESHOLDS; policy->rows++) {
-        struct policy_row *row = &policy->row[policy->rows];
-        if (array_alloc(&row->exit_rate, policy->exits, error) < 0)
-            goto done;
-        policy_count(&costs, outcomes, tokens, thresholds[policy->rows], row);
-    }
+    while ((burden = find_burden(costs, outcomes, tokens, exit, others, &row)) >= 0)
+        remove_exit(costs, outcomes, kept, burden);
     result = 0;
 done:
-    free(costs.exit);
+    free(exit);
+    free(others);
+    free(row.exit_rate);
     return result;
+}
+
+/* ---- the table ---- */
+
+static int make_costs(const struct model_config *config, struct trial *const *best, int count,
+                      struct policy_costs *costs, struct error *error)
+{
+    const double layer = layer_parameters(config);
+    *costs = (struct policy_costs){
+        .layers = config->layers, .output = (double)config->vocab * config->hidden / layer, .exits = count};
+    if (array_alloc(&costs->exit, count, error) < 0)
+        return -1;
+    for (int e = 0; e < count; e++) {
+        costs->exit[e].depth = tap_depth(config, best[e]->config.spec.tap);
+        costs->exit[e].head = head_parameters(best[e]->head) / layer;
+    }
+    return 0;
+}
+
+static int count_table(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
+                       struct policy *policy, struct error *error)
+{
+    if (array_alloc(&policy->row, THRESHOLDS, error) < 0)
+        return -1;
+    for (int e = 0; e < costs->exits; e++)
+        policy->cost_head += costs->exit[e].head / costs->exits;
+    policy->cost_output = costs->output;
+    for (; policy->rows < THRESHOLDS; policy->rows++) {
+        struct policy_row *row = &policy->row[policy->rows];
+        if (array_alloc(&row->exit_rate, costs->exits, error) < 0)
+            return -1;
+        policy_count(costs, outcomes, tokens, thresholds[policy->rows], row);
+    }
+    return 0;
 }
 
 static double choose_threshold(const struct policy *policy)
@@ -160,18 +229,30 @@ static int save_exit(const struct trial *trial, const char *folder, const struct
     return result;
 }
 
+/* Of `best` those exits that pay, their table and their heads. `outcomes` may be put in another order. */
 static int write_policy(const struct evaluation_setting *setting, struct trial *const *best,
-                        struct outcome *const *outcomes, struct policy *policy, const char *folder,
+                        struct outcome **outcomes, uint64_t tokens, struct policy *policy, const char *folder,
                         struct error *error)
 {
-    if (count_table(setting, best, outcomes, policy, error) < 0 || directory_create(folder, error) < 0)
-        return -1;
+    struct policy_costs costs = {0};
+    int *kept = NULL, result = -1;
+    if (array_alloc(&kept, policy->exits, error) < 0 ||
+        make_costs(&setting->stores->config, best, policy->exits, &costs, error) < 0 ||
+        policy_thin(&costs, outcomes, tokens, kept, error) < 0)
+        goto done;
+    policy->exits = costs.exits;
+    if (count_table(&costs, outcomes, tokens, policy, error) < 0 || directory_create(folder, error) < 0)
+        goto done;
     for (int e = 0; e < policy->exits; e++) {
         policy->exit[e].threshold = choose_threshold(policy);
-        if (save_exit(best[e], folder, setting->stores, &policy->exit[e], error) < 0)
-            return -1;
+        if (save_exit(best[kept[e]], folder, setting->stores, &policy->exit[e], error) < 0)
+            goto done;
     }
-    return policy_write(folder, policy, error);
+    result = policy_write(folder, policy, error);
+done:
+    free(costs.exit);
+    free(kept);
+    return result;
 }
 
 int policy_table_write(const struct evaluation_setting *setting, struct trial *const *best, int count,
@@ -179,12 +260,12 @@ int policy_table_write(const struct evaluation_setting *setting, struct trial *c
 {
     const uint64_t tokens = setting->stores->sequences[SPLIT_HELD_OUT] * (uint64_t)setting->stores->rows;
     struct policy policy = {.layers = setting->stores->config.layers, .exits = count};
-    struct outcome **outcomes = NULL;
+    struct outcome **outcomes = NULL, **paying = NULL;
     struct evaluation *results = NULL, full;
     int result = -1;
     strcpy(policy.fingerprint, setting->stores->fingerprint);
-    if (array_alloc(&outcomes, count, error) < 0 || array_alloc(&results, count, error) < 0 ||
-        array_alloc(&policy.exit, count, error) < 0)
+    if (array_alloc(&outcomes, count, error) < 0 || array_alloc(&paying, count, error) < 0 ||
+        array_alloc(&results, count, error) < 0 || array_alloc(&policy.exit, count, error) < 0)
         goto done;
     for (int e = 0; e < count; e++) {
         if (array_alloc(&outcomes[e], tokens, error) < 0)
@@ -195,12 +276,15 @@ int policy_table_write(const struct evaluation_setting *setting, struct trial *c
         if (best[e]->failed)
             result = error_set(error, "trial %s: %s", best[e]->config.id, best[e]->reason.text);
     }
-    if (result == 0 && *complete)
-        result = write_policy(setting, best, outcomes, &policy, folder, error);
+    if (result == 0 && *complete) {
+        memcpy(paying, outcomes, (size_t)count * sizeof *paying);
+        result = write_policy(setting, best, paying, tokens, &policy, folder, error);
+    }
 done:
     for (int e = 0; outcomes && e < count; e++)
         free(outcomes[e]);
     free(outcomes);
+    free(paying);
     free(results);
     policy_free(&policy);
     return result;

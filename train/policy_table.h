@@ -1,5 +1,5 @@
-/* policy_table.h: RUN/policy: of every tap the head that is nearest to the full model, and what
- * confidence exits through them would do, counted on the cached held-out split.
+/* policy_table.h: RUN/policy: of every tap the head that is nearest to the full model, of these the ones that pay,
+ * and what confidence exits through them would do, counted on the cached held-out split.
  *
  * A token leaves at the first exit whose likeliest token has at least the threshold's probability. Costs
  * are predicted from parameter counts, which is what decoding one token at a time is bound by: a
@@ -44,8 +44,14 @@ void policy_count(const struct policy_costs *costs, struct outcome *const *outco
  * nearer to the full model than an exit before it. */
 int policy_choose(struct trial *const *trials, int count, int layers, struct trial **best);
 
-/* Counts the table for `best`, and writes their heads and policy.json into `folder`. *complete is false
- * when the program was told to stop meanwhile. */
+/* Leaves out exits, one after the other, as long as the policy is predicted faster without: those whose checks cost
+ * more than they save. One stays at least. Of costs->exit and outcomes [exits][tokens] what stays comes first;
+ * kept [exits] has their numbers before. */
+int policy_thin(struct policy_costs *costs, struct outcome **outcomes, uint64_t tokens, int *kept,
+                struct error *error);
+
+/* Counts the table for those of `best` that policy_thin keeps, and writes their heads and policy.json into `folder`.
+ * *complete is false when the program was told to stop meanwhile. */
 int policy_table_write(const struct evaluation_setting *setting, struct trial *const *best, int count,
                        const char *folder, bool *complete, struct error *error);
 

@@ -108,6 +108,9 @@ inits_only() {
         [ "$(wc -l <"$work/inits/trials/3-affine-ridge-distillation-0.001/metrics.jsonl")" = 1 ]
 }
 
+# The head files that a run's policy names.
+exits_of() { sed -nE 's/.*"file": "(.*)".*/\1/p' "$1/policy/policy.json" | sort; }
+
 sweep_of_eight() {
     run 0 --store "$store" --out "$work/eight" --sweep "$work/eight.yaml" --threads 2 &&
         says out "predicted speed-up" && says out "$work/eight/report.html" &&
@@ -116,7 +119,8 @@ sweep_of_eight() {
         [ "$(cut -f 1,10 "$work/eight/leaderboard.tsv" | sed -n 9p)" = "$(printf '8\tdone')" ] &&
         [ "$(cut -f 13 "$work/eight/leaderboard.tsv" | tail -n +2)" = \
             "$(cut -f 13 "$work/eight/leaderboard.tsv" | tail -n +2 | sort -g)" ] &&
-        [ "$(ls "$work/eight/policy")" = "$(printf '1.safetensors\n2.mid.safetensors\n2.safetensors\n3.safetensors\npolicy.json')" ] &&
+        [ -n "$(exits_of "$work/eight")" ] &&
+        [ "$(exits_of "$work/eight")" = "$(cd "$work/eight/policy" && ls ./*.safetensors | cut -c 3-)" ] &&
         grep -q '<svg' "$work/eight/report.html" && ! grep -qE 'https?://' "$work/eight/report.html" &&
         ls "$work"/eight/trials/*/ | grep -c head.safetensors | grep -qx 8
 }
@@ -295,7 +299,7 @@ failed_trial() {
         says err "2.mid-mlp-copy-distillation-0.001: failed: the loss of step" &&
         says out "failed after step" && grep -q '"failed"' "$work/nan/trials/2.mid-mlp-copy-distillation-0.001/metrics.jsonl" &&
         [ ! -e "$work/nan/trials/2.mid-mlp-copy-distillation-0.001/head.safetensors" ] &&
-        [ "$(ls "$work/nan/policy" | wc -l)" = 4 ] &&
+        [ -n "$(exits_of "$work/nan")" ] && [ ! -e "$work/nan/policy/2.mid.safetensors" ] &&
         same "$work/eight" "$work/nan" 2-norm-copy-cross-entropy-0.001 &&
         same "$work/eight" "$work/nan" 3-affine-ridge-distillation-0.001 || return 1
     run 1 --store "$work/broken" --out "$work/nan2" "${one[@]}" --tap 2.mid --head mlp && says err "every trial has failed" &&

@@ -56,6 +56,31 @@ TEST(policy_table_counts_tokens)
     CHECK(rates[0] == 1 && near(row.agreement, 0.6) && row.depth == 2 && near(row.speedup, 14 / 6.5));
 }
 
+/* The exits above and one behind them, at 8: nobody leaves at the second with less than 0.95 but wrongly, so that
+ * checking it is a burden; whoever is left leaves at the third. */
+TEST(policy_table_leaves_out_burdens)
+{
+    struct exit_cost exits[] = {{2, 0.5}, {5, 1}, {8, 0.25}};
+    struct policy_costs costs = {.layers = 30, .output = 2, .exit = exits, .exits = 3};
+    struct outcome first[] = {{0.999f, true}, {0.999f, true}, {0.1f, true}, {0.2f, false}, {0.1f, true}};
+    struct outcome second[] = {{0.1f, false}, {0.1f, false}, {0.2f, true}, {0.1f, true}, {0.2f, false}};
+    struct outcome third[] = {{0.5f, true}, {0.5f, true}, {0.999f, true}, {0.999f, true}, {0.999f, true}};
+    struct outcome *outcomes[] = {first, second, third};
+    struct error error;
+    int kept[3];
+    REQUIRE_OK(policy_thin(&costs, outcomes, 5, kept, &error));
+    CHECK(costs.exits == 2 && kept[0] == 0 && kept[1] == 2);
+    CHECK(outcomes[0] == first && outcomes[1] == third && exits[1].depth == 8);
+
+    /* Checks that cost more than all layers: the last exit stays, whatever it is worth. */
+    costs.output = 100;
+    costs.exit[0].head = 1;
+    for (int t = 0; t < 5; t++)
+        first[t].confidence = third[t].confidence = 0;
+    REQUIRE_OK(policy_thin(&costs, outcomes, 5, kept, &error));
+    CHECK(costs.exits == 1 && kept[0] == 1 && outcomes[0] == third);
+}
+
 TEST(policy_table_chooses_the_nearest_of_each_tap)
 {
     struct trial trials[] = {
