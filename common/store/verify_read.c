@@ -151,14 +151,26 @@ static int check_value(struct verifier *verifier, int database, struct sequence 
     return 0;
 }
 
+/* Asks the disk for values `first` to `last` of a unit. Not where pages are damaged: finding a value may be the end of
+ * this process, and would be taken for the value that it is at. */
+static void ask_ahead(const struct verifier *verifier, const struct verify_unit *unit, uint64_t first,
+                      uint64_t last)
+{
+    const int tap = unit->database == 0 ? STORE_TOKENS : unit->database - 1;
+    for (uint64_t i = first; i <= last && i < unit->count && !verifier->shared->damaged; i++)
+        reader_ahead(verifier->reader, tap, sequence_at(verifier->shared, unit->split, unit->first + i));
+}
+
 static void read_sequences(struct verifier *verifier, const struct verify_unit *unit, uint64_t from)
 {
+    enum { AHEAD = 16 };
     struct error error;
     for (uint64_t i = from; i < unit->count; i++) {
         struct sequence sequence = sequence_at(verifier->shared, unit->split, unit->first + i);
         const void *value;
         size_t size;
         atomic_store(&verifier->slot->value, i);
+        ask_ahead(verifier, unit, i == from ? i : i + AHEAD, i + AHEAD);
         if (reader_record(verifier->reader, unit->database == 0 ? STORE_TOKENS : unit->database - 1, sequence,
                           &value, &size, &error) < 0 ||
             check_value(verifier, unit->database, sequence, value, size, &error) < 0)
