@@ -308,13 +308,17 @@ void policy_verdict(const struct policy *policy, char *text, size_t size)
     if (leaving > 0)
         length += snprintf(text + length, size - (size_t)length, ", and %.1f %% of those are the full model's",
                            100 * row->agreement);
-    if (row->speedup <= 1)
-        snprintf(
-            text + length, size - (size_t)length,
-            ". Predicted to be slower than the full model, at %.2f times its speed: every check that lets a "
-            "token go on costs %.1f layers, and there are up to %d of them.",
-            row->speedup, check, policy->exits);
-    else
+    if (row->speedup <= 1) {
+        length +=
+            snprintf(text + length, size - (size_t)length,
+                     ". Predicted to be slower than the full model, at %.2f times its speed: a check that "
+                     "lets a token go on costs %.1f layers",
+                     row->speedup, check);
+        if (policy->exits > 1)
+            snprintf(text + length, size - (size_t)length, ", and there are up to %d of them.", policy->exits);
+        else
+            snprintf(text + length, size - (size_t)length, ".");
+    } else
         snprintf(text + length, size - (size_t)length, ". Predicted speed: %.2f times the full model's.",
                  row->speedup);
 }

@@ -112,7 +112,13 @@ TEST(policy_table_verdict_is_plain)
     policy_verdict(&policy, text, sizeof text);
     CHECK_TEXT(text, "threshold is 0.9: 25.0 % of the tokens leave early, and 96.0 % of those");
     CHECK_TEXT(text, "slower than the full model, at 0.60 times its speed");
-    CHECK_TEXT(text, "costs 8.5 layers");
+    CHECK_TEXT(text, "costs 8.5 layers.");
+    double more[] = {0.25, 0};
+    rows[1].exit_rate = more;
+    policy.exits = 2;
+    policy.exit = (struct policy_exit[]){{.threshold = 0.9}, {.threshold = 0.9}};
+    policy_verdict(&policy, text, sizeof text);
+    CHECK_TEXT(text, "costs 8.5 layers, and there are up to 2 of them.");
     rows[1].speedup = 1.25;
     policy_verdict(&policy, text, sizeof text);
     CHECK_TEXT(text, "Predicted speed: 1.25 times");
