@@ -159,8 +159,7 @@ static int print_json(const struct summary *summary, const uint64_t *bytes, stru
                                run->device.out);
     json_t *object = json_pack(
         "{s:s, s:i, s:{s:I, s:I}, s:{s:I, s:I, s:I}, s:o, s:I, s:f, s:f, s:f, s:o, s:o, s:s, s:I, s:I, s:b, "
-        "s:i, "
-        "s:f, s:f, s:s}",
+        "s:i, s:f, s:f, s:s}",
         "store", store_path(summary->store), "rows", store_info(summary->store)->rows, "sequences", "train",
         (json_int_t)tokens->sequences[SPLIT_TRAIN], "held_out", (json_int_t)tokens->sequences[SPLIT_HELD_OUT],
         "documents", "train", (json_int_t)tokens->documents[SPLIT_TRAIN], "held_out",

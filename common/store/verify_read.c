@@ -62,6 +62,12 @@ bool verify_unit_at(const struct verify_shared *shared, uint64_t number, struct 
     return number <= 1 && !shared->damaged;
 }
 
+/* A database of sequences as readers name it. */
+static int tap_place(int database)
+{
+    return database == 0 ? STORE_TOKENS : database - 1;
+}
+
 static struct sequence sequence_at(const struct verify_shared *shared, enum split split, uint64_t place)
 {
     return (struct sequence){split, place * (uint64_t)shared->shards + (uint64_t)shared->shard};
@@ -138,7 +144,7 @@ static int check_pages(const struct verifier *verifier, const void *value, size_
 static int check_value(struct verifier *verifier, int database, struct sequence sequence, const void *value,
                        size_t size, struct error *error)
 {
-    int tap = database == 0 ? STORE_TOKENS : database - 1;
+    const int tap = tap_place(database);
     if (reader_check(verifier->reader, tap, sequence, value, size, verifier->states, error) < 0)
         return -1;
     if (check_pages(verifier, value, size, error) < 0) {
@@ -156,7 +162,7 @@ static int check_value(struct verifier *verifier, int database, struct sequence 
 static void ask_ahead(const struct verifier *verifier, const struct verify_unit *unit, uint64_t first,
                       uint64_t last)
 {
-    const int tap = unit->database == 0 ? STORE_TOKENS : unit->database - 1;
+    const int tap = tap_place(unit->database);
     for (uint64_t i = first; i <= last && i < unit->count && !verifier->shared->damaged; i++)
         reader_ahead(verifier->reader, tap, sequence_at(verifier->shared, unit->split, unit->first + i));
 }
@@ -171,8 +177,7 @@ static void read_sequences(struct verifier *verifier, const struct verify_unit *
         size_t size;
         atomic_store(&verifier->slot->value, i);
         ask_ahead(verifier, unit, i == from ? i : i + AHEAD, i + AHEAD);
-        if (reader_record(verifier->reader, unit->database == 0 ? STORE_TOKENS : unit->database - 1, sequence,
-                          &value, &size, &error) < 0 ||
+        if (reader_record(verifier->reader, tap_place(unit->database), sequence, &value, &size, &error) < 0 ||
             check_value(verifier, unit->database, sequence, value, size, &error) < 0)
             send_problem(verifier, unit, i, &error);
     }
