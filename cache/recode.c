@@ -12,10 +12,11 @@
 struct recode_command {
     char **paths;
     int count, threads;
+    bool force;
     const char *out, *codec;
 };
 
-enum { OPTION_OUT = 256, OPTION_CODEC, OPTION_THREADS };
+enum { OPTION_OUT = 256, OPTION_CODEC, OPTION_FORCE, OPTION_THREADS };
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
@@ -28,6 +29,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
             argp_error(state, "%s", error.text);
         command->codec = text;
         return 0;
+    case OPTION_FORCE: command->force = true; return 0;
     case OPTION_THREADS: command->threads = (int)option_integer(state, "threads", text, 1, 1024); return 0;
     case ARGP_KEY_ARGS:
         command->paths = state->argv + state->next;
@@ -44,7 +46,8 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 
 static int run(const struct recode_command *command, struct error *error)
 {
-    struct rewrite rewrite = {.name = "recode", .out = command->out, .threads = command->threads};
+    struct rewrite rewrite = {
+        .name = "recode", .out = command->out, .threads = command->threads, .force = command->force};
     struct codec_choice *codec = NULL;
     struct shards *shards;
     if (shards_open((const char *const *)command->paths, command->count, &shards, error) < 0)
@@ -66,6 +69,7 @@ int cache_recode(int argc, char **argv)
     static const struct argp_option options[] = {
         {"codec", OPTION_CODEC, "LIST", 0, "As extract's: klt:4, or 12=klt:3,final=lossless and so on", 0},
         {"out", OPTION_OUT, "STORE", 0, "The folder of the new store", 0},
+        {"force", OPTION_FORCE, NULL, 0, "Start although the disk will become full", 0},
         {"threads", OPTION_THREADS, "N", 0, "Threads that code (one per processor)", 0},
         {0}};
     static const struct argp argp = {

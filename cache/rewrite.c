@@ -20,8 +20,11 @@
 #define BATCH_BYTES    ((size_t)32 << 20) /* of records that are coded at a time */
 #define NOTE_BYTES     "bytes" /* extract's: bytes of each tap's records */
 
+#define SAMPLE 64 /* sequences that foretell how large a tap becomes */
+
 /* A record that is coded anew. */
 struct coding {
+    const struct coder *coder;
     int tap;
     struct sequence sequence;
     unsigned char *record;
@@ -45,6 +48,7 @@ struct job {
     const struct store_info *info; /* of `from` */
     struct store *to;
     bool *recoded; /* [taps] */
+    struct string *parameters; /* [taps] of the new codecs; empty: it has none, or `to` has them */
     uint64_t *bytes; /* [taps] of records */
     double committed; /* clock_seconds */
 
@@ -101,7 +105,7 @@ static int open_new(struct job *job, struct error *error)
     return result;
 }
 
-/* The parameters of a tap's new codec, fitted to sequences spread over the first shard. */
+/* Parameters fitted to sequences spread over the first shard. */
 static int fit_tap(struct job *job, int tap, struct error *error)
 {
     struct store *from = shards_store(job->from, 0);
@@ -109,30 +113,46 @@ static int fit_tap(struct job *job, int tap, struct error *error)
     const uint64_t rows = (uint64_t)info->rows, there = store_sequences(from, SPLIT_TRAIN);
     const uint64_t wanted =
         (pilot_tokens(shards_sequences(job->from, SPLIT_TRAIN) * rows, info->hidden) + rows - 1) / rows;
-    struct pilot pilot = {.store = from, .tap = tap, .sequences = wanted < there ? wanted : there};
-    struct string parameters = {0};
+    struct pilot pilot = {.store = from,
+                          .tap = tap,
+                          .sequences = wanted < there ? wanted : there,
+                          .choice = &job->rewrite->codec[tap]};
     struct codec_setting setting;
     struct backend *backend = NULL;
-    void *bytes;
-    size_t size;
     double kl;
-    pilot.choice = &job->rewrite->codec[tap];
-    if (!pilot.choice->codec->fit || store_get_parameters(job->to, tap, &bytes, &size, error) < 0)
-        return pilot.choice->codec->fit ? -1 : 0;
     int result = 0;
-    if (!bytes && pilot.choice->goal == CODEC_KL) {
+    if (pilot.choice->goal == CODEC_KL) {
         const struct backend_options options = {.threads = job->rewrite->threads};
         result = backend_open("auto", &options, &backend, error);
         if (result == 0)
             result = meter_open(from, backend, info->rows, &pilot.meter, error);
     }
-    if (!bytes && result == 0 && (result = pilot_fit(&pilot, &parameters, &setting, &kl, error)) == 0)
-        result = store_put_parameters(job->to, tap, parameters.data, parameters.length, error);
+    if (result == 0)
+        result = pilot_fit(&pilot, &job->parameters[tap], &setting, &kl, error);
     meter_close(pilot.meter);
     backend_close(backend);
-    string_free(&parameters);
-    free(bytes);
     return result;
+}
+
+/* Those of the store before, or of a new codec; nothing where the new store has them already. */
+static int find_parameters(struct job *job, int tap, struct error *error)
+{
+    void *bytes = NULL;
+    size_t size;
+    if (job->to && store_get_parameters(job->to, tap, &bytes, &size, error) < 0)
+        return -1;
+    const bool there = bytes != NULL;
+    free(bytes);
+    if (there)
+        return 0;
+    if (job->recoded[tap])
+        return job->rewrite->codec[tap].codec->fit ? fit_tap(job, tap, error) : 0;
+    if (store_get_parameters(shards_store(job->from, 0), tap, &bytes, &size, error) < 0)
+        return -1;
+    if (bytes)
+        string_append(&job->parameters[tap], bytes, size);
+    free(bytes);
+    return string_failed(&job->parameters[tap], error) ? -1 : 0;
 }
 
 /* What goes before the first sequence. Done again when a kill has come between. */
@@ -141,23 +161,17 @@ static int put_first(struct job *job, struct error *error)
     struct store *first = shards_store(job->from, 0);
     if (store_sequences(job->to, SPLIT_TRAIN) + store_sequences(job->to, SPLIT_HELD_OUT) > 0)
         return 0;
-    if (copy_sources(job->to, first, error) < 0 || store_begin(job->to, error) < 0)
+    if (copy_sources(job->to, first, error) < 0 || store_begin(job->to, error) < 0 ||
+        copy_notes(job->to, first, error) < 0)
         return -1;
-    int result = copy_notes(job->to, first, error);
-    for (int tap = 0; tap < job->info->taps && result == 0; tap++) {
-        void *bytes = NULL, *there = NULL;
-        size_t size, there_size;
-        if (job->recoded[tap]) {
-            result = fit_tap(job, tap, error);
-            continue;
-        }
-        if ((result = store_get_parameters(first, tap, &bytes, &size, error)) == 0 && bytes &&
-            (result = store_get_parameters(job->to, tap, &there, &there_size, error)) == 0 && !there)
-            result = store_put_parameters(job->to, tap, bytes, size, error);
-        free(bytes);
-        free(there);
+    for (int tap = 0; tap < job->info->taps; tap++) {
+        struct string *parameters = &job->parameters[tap];
+        if (parameters->length > 0 &&
+            store_put_parameters(job->to, tap, parameters->data, parameters->length, error) < 0)
+            return -1;
+        string_free(parameters);
     }
-    return result < 0 ? -1 : store_commit(job->to, error);
+    return store_commit(job->to, error);
 }
 
 static int read_bytes(struct job *job, struct error *error)
@@ -178,20 +192,17 @@ static int read_bytes(struct job *job, struct error *error)
 static int code_record(const struct job *job, struct hand *hand, struct coding *coding)
 {
     const struct store_info *info = job->info;
-    const struct coder *coder;
     struct error *error = &coding->error;
-    if (store_coder(job->to, coding->tap, &coder, error) < 0)
-        return -1;
     if (coding->tap == store_find_target(info)) {
         if (shards_reader_target(hand->reader, coding->sequence, hand->values, hand->states, error) < 0)
             return -1;
-        return target_encode(hand->worker, coder, info->tap[coding->tap], coding->sequence, hand->values,
-                             hand->states, info->rows, &coding->record, &coding->capacity, &coding->size, NULL,
-                             error);
+        return target_encode(hand->worker, coding->coder, info->tap[coding->tap], coding->sequence,
+                             hand->values, hand->states, info->rows, &coding->record, &coding->capacity,
+                             &coding->size, NULL, error);
     }
     if (shards_reader_states(hand->reader, coding->tap, coding->sequence, hand->states, error) < 0)
         return -1;
-    return record_encode(hand->worker, coder, info->tap[coding->tap], coding->sequence, hand->states,
+    return record_encode(hand->worker, coding->coder, info->tap[coding->tap], coding->sequence, hand->states,
                          info->rows, &coding->record, &coding->capacity, &coding->size, NULL, error);
 }
 
@@ -202,16 +213,17 @@ static void code_piece(void *context, int piece, int worker)
     coding->failed = code_record(job, &job->hands[worker], coding) < 0;
 }
 
-static int code_batch(struct job *job, enum split split, uint64_t first, uint64_t count, struct error *error)
+static void add_coding(struct job *job, const struct coder *coder, int tap, struct sequence sequence)
 {
-    job->coding_count = 0;
-    for (uint64_t i = 0; i < count; i++)
-        for (int tap = 0; tap < job->info->taps; tap++)
-            if (job->recoded[tap]) {
-                struct coding *coding = &job->codings[job->coding_count++];
-                coding->tap = tap;
-                coding->sequence = (struct sequence){split, first + i};
-            }
+    struct coding *coding = &job->codings[job->coding_count++];
+    coding->coder = coder;
+    coding->tap = tap;
+    coding->sequence = sequence;
+}
+
+/* Codes what was added. */
+static int code_added(struct job *job, struct error *error)
+{
     pool_run(job->pool, (int)job->coding_count, code_piece, job);
     for (size_t i = 0; i < job->coding_count; i++)
         if (job->codings[i].failed) {
@@ -219,6 +231,21 @@ static int code_batch(struct job *job, enum split split, uint64_t first, uint64_
             return -1;
         }
     return 0;
+}
+
+static int code_batch(struct job *job, enum split split, uint64_t first, uint64_t count, struct error *error)
+{
+    const struct coder *coder;
+    job->coding_count = 0;
+    for (uint64_t i = 0; i < count; i++)
+        for (int tap = 0; tap < job->info->taps; tap++) {
+            if (!job->recoded[tap])
+                continue;
+            if (store_coder(job->to, tap, &coder, error) < 0)
+                return -1;
+            add_coding(job, coder, tap, (struct sequence){split, first + i});
+        }
+    return code_added(job, error);
 }
 
 static int open_hands(struct job *job, struct error *error)
@@ -327,31 +354,101 @@ static int put_all(struct job *job, struct error *error)
     return commit(job, error) < 0 ? -1 : store_seal(job->to, error);
 }
 
-/* ---- life ---- */
+/* ---- size ---- */
 
-static int check_space(const struct job *job, struct error *error)
+/* Bytes on disk that a recoded tap comes to: those of records spread over both splits, coded, times how many there
+ * will be. */
+static int forecast_tap(struct job *job, int tap, double *bytes, struct error *error)
 {
-    uint64_t wanted = 0, available;
-    char most[32], there[32];
-    for (int i = 0; i < shards_count(job->from); i++)
-        for (int tap = STORE_SOURCE; tap < job->info->taps; tap++) {
-            struct store_usage usage;
-            if (tap >= 0 && job->recoded[tap])
-                continue;
-            if (store_measure(shards_store(job->from, i), tap, &usage, error) < 0)
-                return -1;
-            wanted += usage.bytes;
-        }
-    if (store_exists(job->rewrite->out)) /* some of it is there already */
-        return 0;
-    if (disk_free(job->rewrite->out, &available, error) < 0)
-        return -1;
-    if (wanted <= available)
-        return 0;
-    return error_set(error, "%s: needs %s, and %s are free", job->rewrite->out,
-                     format_bytes((double)wanted, most, sizeof most),
-                     format_bytes((double)available, there, sizeof there));
+    const struct codec *codec = job->rewrite->codec[tap].codec;
+    const struct string *parameters = &job->parameters[tap];
+    const uint64_t count = job->total < SAMPLE ? job->total : SAMPLE;
+    const uint64_t train = shards_sequences(job->from, SPLIT_TRAIN);
+    struct coder *coder = NULL;
+    double sum = 0;
+    int result = 0;
+    if (parameters->length > 0 || !job->to)
+        result = coder_create(codec, parameters->data, parameters->length, job->info->hidden, &coder, error);
+    const struct coder *used = coder;
+    if (result == 0 && !coder)
+        result = store_coder(job->to, tap, &used, error);
+    job->coding_count = 0;
+    for (uint64_t i = 0; i < count && result == 0; i++) {
+        const uint64_t place = pilot_place(i, count, job->total);
+        add_coding(job, used, tap,
+                   place < train ? (struct sequence){SPLIT_TRAIN, place}
+                                 : (struct sequence){SPLIT_HELD_OUT, place - train});
+        if (job->coding_count < job->coding_capacity && i + 1 < count)
+            continue;
+        result = code_added(job, error);
+        for (size_t j = 0; j < job->coding_count; j++)
+            sum += store_value_bytes(job->codings[j].size);
+        job->coding_count = 0;
+    }
+    coder_destroy(coder);
+    *bytes = count > 0 ? sum / (double)count * (double)job->total : 0;
+    return result;
 }
+
+/* Bytes on disk of what is copied, from all shards. */
+static int measure_copied(const struct job *job, int tap, double *bytes, struct error *error)
+{
+    *bytes = 0;
+    for (int i = 0; i < shards_count(job->from); i++) {
+        struct store_usage usage;
+        if (store_measure(shards_store(job->from, i), tap, &usage, error) < 0)
+            return -1;
+        *bytes += (double)usage.bytes;
+    }
+    return 0;
+}
+
+static int forecast(struct job *job, double *bytes, struct error *error)
+{
+    struct store_usage usage = {0}; /* of parameters that are there already */
+    if (job->to && store_measure(job->to, STORE_PARAMETERS, &usage, error) < 0)
+        return -1;
+    *bytes = (double)usage.bytes;
+    for (int tap = STORE_SOURCE; tap < job->info->taps; tap++) {
+        double more;
+        if ((tap >= 0 && job->recoded[tap] ? forecast_tap(job, tap, &more, error)
+                                           : measure_copied(job, tap, &more, error)) < 0)
+            return -1;
+        *bytes += more;
+        if (tap >= 0 && job->parameters[tap].length > 0)
+            *bytes += store_value_bytes(job->parameters[tap].length);
+    }
+    return 0;
+}
+
+/* Says how large the store will be, and refuses what the disk does not hold. */
+static int check_space(struct job *job, struct error *error)
+{
+    const struct rewrite *rewrite = job->rewrite;
+    uint64_t available, there = 0;
+    double all;
+    char text[32], free_text[32];
+    if (forecast(job, &all, error) < 0 || disk_free(rewrite->out, &available, error) < 0 ||
+        (job->to && store_file_bytes(job->to, &there, error) < 0))
+        return -1;
+    format_bytes((double)available, free_text, sizeof free_text);
+    printf("%s: will have about %s; the disk has %s free\n", rewrite->out, format_bytes(all, text, sizeof text),
+           free_text);
+    if (fflush(stdout) != 0)
+        return error_system(error, "standard output");
+    if (all <= (double)there + (double)available)
+        return 0;
+    format_bytes(all - (double)there, text, sizeof text);
+    if (!rewrite->force)
+        return error_set(error, "%s: about %s are still to be written, but the disk has %s free: make room%s",
+                         rewrite->out, text, free_text,
+                         rewrite->codec ? ", choose other codecs, or say --force" : "");
+    fprintf(stderr, "%s: warning: about %s are still to be written, the disk has %s free\n", rewrite->name,
+            text, free_text);
+    return 0;
+}
+
+/* ---- life ---- */
 
 static void close_job(struct job *job)
 {
@@ -365,6 +462,9 @@ static void close_job(struct job *job)
         free(job->codings[i].record);
     free(job->hands);
     free(job->codings);
+    for (int tap = 0; tap < job->info->taps && job->parameters; tap++)
+        string_free(&job->parameters[tap]);
+    free(job->parameters);
     free(job->recoded);
     free(job->bytes);
     pool_destroy(job->pool);
@@ -379,14 +479,23 @@ static int open_job(struct job *job, struct error *error)
     if (unfinished)
         return error_set(error, "%s: is not finished: let extract finish it first", unfinished);
     if (array_alloc(&job->recoded, job->info->taps, error) < 0 ||
+        array_alloc(&job->parameters, job->info->taps, error) < 0 ||
         array_alloc(&job->bytes, job->info->taps, error) < 0)
         return -1;
     for (int tap = 0; tap < job->info->taps; tap++)
         job->recoded[tap] = rewrite->codec && strcmp(rewrite->codec[tap].name, job->info->codec[tap].name) != 0;
-    if (check_space(job, error) < 0 || open_new(job, error) < 0 || read_bytes(job, error) < 0 ||
-        open_hands(job, error) < 0)
+    if (store_exists(rewrite->out) && open_new(job, error) < 0)
         return -1;
-    return shards_reader_open(job->from, &job->reader, error);
+    if (job->to && store_is_sealed(job->to))
+        return 0;
+    if (open_hands(job, error) < 0 || shards_reader_open(job->from, &job->reader, error) < 0)
+        return -1;
+    for (int tap = 0; tap < job->info->taps; tap++)
+        if (find_parameters(job, tap, error) < 0)
+            return -1;
+    if (check_space(job, error) < 0 || (!job->to && open_new(job, error) < 0))
+        return -1;
+    return read_bytes(job, error);
 }
 
 int rewrite_store(const struct rewrite *rewrite, struct shards *from, struct error *error)

@@ -14,9 +14,11 @@ struct rewrite {
     const char *out;
     const struct codec_choice *codec; /* [taps]: of the new store; NULL: as they are */
     int threads; /* that code; 0: one per processor */
+    bool force; /* although the disk will become full */
 };
 
-/* Prints what was done. */
+/* Prints how large the store will be, and what was done. Of records that are coded anew, a sample spread over the
+ * store says how large they come out. An error, before anything is written, where the disk does not hold it. */
 int rewrite_store(const struct rewrite *rewrite, struct shards *from, struct error *error);
 
 #endif

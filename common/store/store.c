@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/file.h"
@@ -156,6 +157,27 @@ int store_measure(const struct store *store, int tap, struct store_usage *usage,
     usage->values = stat.ms_entries;
     usage->bytes =
         (uint64_t)(stat.ms_branch_pages + stat.ms_leaf_pages + stat.ms_overflow_pages) * stat.ms_psize;
+    return 0;
+}
+
+/* Of LMDB's pages: a small value shares a leaf with others, a large one has pages of its own and an entry in a leaf. */
+double store_value_bytes(size_t size)
+{
+    enum { PAGE_HEADER = 16, ENTRY = 2 + 8 + SEQUENCE_KEY_SIZE, PAGE_NUMBER = 8 };
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = page - PAGE_HEADER;
+    if (ENTRY + size <= room / 2)
+        return (double)page / (double)(room / (ENTRY + size));
+    const size_t own = (PAGE_HEADER + size + page - 1) / page * page;
+    return (double)own + (double)page / (double)(room / (ENTRY + PAGE_NUMBER));
+}
+
+int store_file_bytes(const struct store *store, uint64_t *bytes, struct error *error)
+{
+    struct stat status;
+    int file;
+    if (mdb_env_get_fd(store->env, &file) != 0 || fstat(file, &status) < 0)
+        return error_system(error, "%s: the size of its file", store->path);
+    *bytes = (uint64_t)status.st_blocks * 512;
     return 0;
 }
 

@@ -142,6 +142,10 @@ struct store_usage {
     uint64_t values, bytes;
 };
 int store_measure(const struct store *store, int tap, struct store_usage *usage, struct error *error);
+/* About what a value of so many bytes will add to that. */
+double store_value_bytes(size_t size);
+/* What the store's file takes of the disk. Pages in it that nothing uses are written to before it grows. */
+int store_file_bytes(const struct store *store, uint64_t *bytes, struct error *error);
 
 /* ---- writing, one thread, inside a transaction ---- */
 

@@ -54,7 +54,7 @@ check_with_model() {
 
 # For a test that mounts a small file system.
 check_on_tmpfs() {
-    if mkdir "$work/try" && mount -t tmpfs -o size=1m none "$work/try" 2>/dev/null; then
+    if mkdir -p "$work/try" && mount -t tmpfs -o size=1m none "$work/try" 2>/dev/null; then
         umount "$work/try"
         check "$1"
     else

@@ -5,6 +5,8 @@ tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens, no tokenizer
 perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 9000)' >"$work/ids.u16"
 extraction=(extract --model "$tiny" --corpus "$work/ids.u16" --held-out 0.2 --seq-len 64 --taps 1,1.mid,final)
 run 0 "${extraction[@]}" --out "$work/lossless" && run 0 "${extraction[@]}" --codec raw --out "$work/raw" || exit 1
+perl -e 'srand(4); print pack("v*", map { int(rand(64)) } 1 .. 90_000)' >"$work/long.u16"
+run 0 "${extraction[@]}" --corpus "$work/long.u16" --out "$work/long" || exit 1
 
 wrong_usage() {
     run 2 cache recode --out "$work/s" --codec raw && says err "a store is missing" &&
@@ -60,12 +62,52 @@ shards() {
         same_states "$work/raw" "$work/joined" 1 1.mid final target
 }
 
+# forecast: the bytes that the last command foretold
+forecast() {
+    perl -ne 'my %of = (B => 1, kB => 1e3, MB => 1e6, GB => 1e9);
+        print $1 * $of{$2} if /will have about ([\d.]+) (\w+);/' "$work/out"
+}
+
+# foretells CODEC STORE: within 5 % of the file that comes
+foretells() {
+    local told real
+    rm -rf "$work/told" && run 0 cache recode --codec "$1" --out "$work/told" "$2" || return 1
+    told=$(forecast) real=$(stat -c %s "$work/told/data.mdb")
+    perl -e 'my ($told, $real) = @ARGV; exit(abs($told - $real) > 0.05 * $real)' "$told" "$real" && return 0
+    echo "    $1: $told foretold, $real came"
+    return 1
+}
+
+# Codecs of any kind; then two stores in which parameters are a good part, and are made or copied.
+foretold() {
+    local codec
+    for codec in raw raw:f32 lossless q8 klt:3 lossless,1=klt:6,final=raw; do
+        foretells $codec "$work/long" || return 1
+    done
+    "$build/tests/bench/make_store" "$work/wide" hidden=256 rows=32 train=48 held_out=4 taps=1,2 &&
+        foretells klt:3 "$work/wide" && mv "$work/told" "$work/wide3" && foretells klt:3,2=raw "$work/wide3"
+}
+
+# What is there already need not be written: a run that was stopped by a full disk goes on with little room.
+little_room() {
+    local disk=$work/disk
+    mkdir -p "$disk" && mount -t tmpfs -o size=76m none "$disk" && head -c 6m /dev/zero >"$disk/ballast" || return 1
+    run 1 cache recode --codec raw:f32 --force --out "$disk/store" "$work/long" && says err "disk full" &&
+        rm "$disk/ballast" && run 0 cache recode --codec raw:f32 --out "$disk/store" "$work/long" &&
+        run 0 cache verify "$disk/store"
+    local result=$?
+    umount "$disk"
+    return $result
+}
+
 # The disk becomes full in the middle; with room again, the same command goes on.
 full_disk() {
     local disk=$work/disk
     mkdir -p "$disk" && mount -t tmpfs -o size=24m none "$disk" && head -c 23m /dev/zero >"$disk/ballast" || return 1
-    run 1 cache merge --out "$disk/merged" "$work/raw" && says err "merged: needs" && [ ! -e "$disk/merged" ] &&
-        run 1 cache recode --codec raw:f32 --out "$disk/store" "$work/raw" && says err "disk full" && rm "$disk/ballast" &&
+    run 1 cache merge --out "$disk/merged" "$work/raw" && says err "are still to be written" && [ ! -e "$disk/merged" ] &&
+        run 1 cache recode --codec raw:f32 --out "$disk/store" "$work/raw" && says err "or say --force" &&
+        [ ! -e "$disk/store" ] && run 1 cache recode --codec raw:f32 --force --out "$disk/store" "$work/raw" &&
+        says err "warning: about" && says err "disk full" && rm "$disk/ballast" &&
         run 0 cache recode --codec raw:f32 --out "$disk/store" "$work/raw" &&
         same_states "$work/raw" "$disk/store" 1 1.mid final target
     local result=$?
@@ -78,5 +120,7 @@ check exact
 check some
 check threads
 check shards
+check foretold
 check_on_tmpfs full_disk
+check_on_tmpfs little_room
 finish
