@@ -46,11 +46,12 @@ static int evaluator_allocate(struct evaluator *evaluator, struct error *error)
     return 0;
 }
 
-static struct matrix value_rows(const struct evaluator *evaluator, int value)
+static struct matrix value_rows(const struct evaluator *evaluator, int value, struct piece piece)
 {
-    const int64_t rows = evaluator->setting->shared->rows;
-    return value == VALUE_TOP ? matrix_i32(evaluator->buffer[value], rows, 1)
-                              : matrix_f32(evaluator->buffer[value], rows, 1);
+    struct buffer *buffer = evaluator->buffer[value];
+    const int64_t end = piece.first + piece.rows;
+    return matrix_rows(value == VALUE_TOP ? matrix_i32(buffer, end, 1) : matrix_f32(buffer, end, 1),
+                       piece.first, piece.rows);
 }
 
 /* ---- the full model ---- */
@@ -68,34 +69,57 @@ static int take_full(struct evaluator *evaluator, unsigned teach, struct evaluat
 
 /* ---- a head ---- */
 
-static int take_trial(struct evaluator *evaluator, struct trial *trial, struct error *error)
+static int take_piece(struct evaluator *evaluator, const struct trial *trial, struct piece piece,
+                      struct error *error)
 {
     const struct shared *shared = evaluator->setting->shared;
     struct workspace *workspace = evaluator->setting->workspace;
     struct queue *queue = workspace_queue(workspace);
     const struct vocab vocab = head_vocab(trial->head, shared->output);
     const struct vocab_stats stats = {
-        .lse = value_rows(evaluator, VALUE_LSE),
-        .label = value_rows(evaluator, VALUE_LABEL),
-        .top = value_rows(evaluator, VALUE_TOP),
-        .top_logit = value_rows(evaluator, VALUE_TOP_LOGIT),
+        .lse = value_rows(evaluator, VALUE_LSE, piece),
+        .label = value_rows(evaluator, VALUE_LABEL, piece),
+        .top = value_rows(evaluator, VALUE_TOP, piece),
+        .top_logit = value_rows(evaluator, VALUE_TOP_LOGIT, piece),
         .entropy = matrix_none(),
         .u = matrix_none(),
     };
-    struct matrix h = trial_forward(trial, workspace, shared);
-    op_vocab_stats(queue, h, &vocab, shared->labels, &stats);
-    op_read(queue, stats.lse, evaluator->lse);
-    op_read(queue, stats.label, evaluator->label);
-    op_read(queue, stats.top, evaluator->top);
-    op_read(queue, stats.top_logit, evaluator->top_logit);
+    struct matrix h;
+    if (trial_forward(trial, workspace, shared, piece, &h, error) < 0)
+        return -1;
+    op_vocab_stats(queue, h, &vocab, matrix_rows(shared->labels, piece.first, piece.rows), &stats);
+    op_read(queue, stats.lse, evaluator->lse + piece.first);
+    op_read(queue, stats.label, evaluator->label + piece.first);
+    op_read(queue, stats.top, evaluator->top + piece.first);
+    op_read(queue, stats.top_logit, evaluator->top_logit + piece.first);
     if (vocab.tied) {
-        op_read(queue, h, evaluator->h);
+        op_read(queue, h, evaluator->h + piece.first * shared->hidden);
     } else {
         const struct vocab teacher = {.tied = shared->output, .own = matrix_none()};
-        op_vocab_cross(queue, h, &vocab, shared->teacher, &teacher, value_rows(evaluator, VALUE_CROSS));
-        op_read(queue, value_rows(evaluator, VALUE_CROSS), evaluator->cross);
+        const struct matrix cross = value_rows(evaluator, VALUE_CROSS, piece);
+        op_vocab_cross(queue, h, &vocab, matrix_rows(shared->teacher, piece.first, piece.rows), &teacher,
+                       cross);
+        op_read(queue, cross, evaluator->cross + piece.first);
     }
-    return queue_wait(queue, error);
+    return 0;
+}
+
+/* The values of the loaded batch, in pieces as large as the device's memory holds. */
+static int take_trial(struct evaluator *evaluator, const struct trial *trial, struct error *error)
+{
+    struct workspace *workspace = evaluator->setting->workspace;
+    const int64_t rows = evaluator->setting->shared->rows;
+    int result;
+    backend_ran_out(evaluator->setting->shared->backend);
+    do {
+        const int64_t pieces = workspace_pieces(workspace, rows);
+        result = 0;
+        for (int64_t p = 0; p < pieces && result == 0; p++)
+            result = take_piece(evaluator, trial, workspace_piece(workspace, rows, p), error);
+        if (result == 0)
+            result = queue_wait(workspace_queue(workspace), error);
+    } while (result < 0 && workspace_recover(workspace, error));
+    return result;
 }
 
 /* sum_v q_v z_v + entropy(q) of one row, both of the q that the head is measured against. */
@@ -133,7 +157,6 @@ static void evaluate_trial(struct evaluator *evaluator, struct trial *trial, str
         return;
     if (take_trial(evaluator, trial, &trial->reason) < 0) {
         trial->failed = true;
-        workspace_mend(evaluator->setting->workspace);
         return;
     }
     add_rows(evaluator, trial, result, outcomes);

@@ -147,8 +147,7 @@ static int prepare_member(struct training *training, int index, struct error *er
         result = 0;
         goto done;
     }
-    const bool created =
-        trial_create(config, &shape, training->backend, training->workspace, &member->trial, &reason) == 0;
+    const bool created = trial_create(config, &shape, training->backend, &member->trial, &reason) == 0;
     if (keep_config(training, index, folder, error) == 0 && resume(training, member, error) == 0)
         result = created ? 0 : member_fail(training, index, &reason, error);
 done:

@@ -10,6 +10,24 @@
 #include "train/members.h"
 #include "train/metrics.h"
 
+/* What the device's memory has not held since this was said last. */
+static void tell_memory(struct training *training)
+{
+    const int trials = workspace_trials(training->workspace);
+    const int64_t rows = workspace_rows(training->workspace);
+    if (trials < training->trials_told)
+        fprintf(stderr, "train: device memory does not hold %d trials together; they go by %d\n",
+                training->trials_told, trials);
+    if (rows < training->rows_told)
+        fprintf(stderr,
+                "train: device memory does not hold a trial's %" PRId64 " rows together; they go by %" PRId64
+                ", which is slower\n",
+                training->rows_told, rows);
+    training->trials_told = trials;
+    if (rows < training->rows_told)
+        training->rows_told = rows;
+}
+
 static int64_t tokens_after(const struct training *training, int64_t step)
 {
     return step * training->sweep->sequences * training->stores.rows;
@@ -70,6 +88,7 @@ static int evaluate_due(struct training *training, int64_t step, struct error *e
         }
     }
     result = count > 0 ? evaluate_trials(&setting, due, count, results, &full, NULL, &complete, error) : 0;
+    tell_memory(training);
     if (result == 0 && count > 0 && complete) {
         result = run_folder_note(&training->run, "full_loss", json_real(full.loss), error);
         for (int i = 0; i < count && result == 0; i++)
@@ -168,9 +187,6 @@ static int step_group(struct training *training, int first, int64_t step, double
     }
     trials_step(trials, count, training->workspace, training->shared, training->steps, results);
     const double seconds = clock_seconds() - started;
-    const int fewer = workspace_trials(training->workspace);
-    if (fewer < most)
-        fprintf(stderr, "train: device memory does not hold %d trials together; they go by %d\n", count, fewer);
     for (int t = 0; t < count; t++) {
         if (keep_step(training, index[t], &results[t], seconds, error) < 0)
             return -1;
@@ -194,6 +210,7 @@ static int take_step(struct training *training, int64_t step, struct error *erro
         if (is_at(training, i, step) && step_group(training, i, step, started, error) < 0)
             return -1;
     }
+    tell_memory(training);
     return 0;
 }
 

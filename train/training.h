@@ -55,6 +55,8 @@ struct training {
     double started; /* clock_seconds */
     double stalled; /* seconds spent waiting for the stores */
     struct device_times device_times; /* as they were noted last */
+    int trials_told; /* of a group, that the device's memory holds, as it was said last */
+    int64_t rows_told; /* of a piece of a batch, likewise */
 };
 
 /* Opens everything, resolves the sweep, and refuses to go on with a run that was begun otherwise. */

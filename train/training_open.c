@@ -151,8 +151,12 @@ static int open_device(struct training *training, struct error *error)
     free(taps);
     if (result < 0)
         return -1;
-    return workspace_create(training->backend, rows, stores->config.hidden, sweep->trials, &training->workspace,
-                            error);
+    if (workspace_create(training->backend, rows, stores->config.hidden, sweep->trials, &training->workspace,
+                         error) < 0)
+        return -1;
+    training->trials_told = workspace_trials(training->workspace);
+    training->rows_told = rows;
+    return 0;
 }
 
 static int open_run(struct training *training, struct error *error)
@@ -241,7 +245,8 @@ struct evaluation_setting training_evaluation(const struct training *training)
     };
 }
 
-/* What is gone of the device's memory: nothing is given back before the end. Other processes count, too. */
+/* What is gone of the device's memory: before the end nothing is given back but where it ran out. Other processes
+ * count, too. */
 static int note_device_memory(struct training *training, struct error *error)
 {
     struct run_folder *run = &training->run;

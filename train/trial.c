@@ -16,20 +16,21 @@
 struct workspace {
     struct backend *backend;
     struct queue *queue;
-    int64_t rows, hidden;
+    int64_t rows, hidden; /* rows: of a piece of a batch, at most */
+    int64_t wanted; /* rows, as they were asked for */
     int trials; /* of a group, at most: T */
+
+    /* Made when they are first needed, so that they may be smaller once memory has run out. */
     struct buffer *h, *dh; /* [T rows, H], a trial behind the other, as all of these */
     struct buffer *labels, *u; /* [T rows, 1] i32, [T rows, H]: the batch's, for each trial, where T > 1 */
     struct buffer *loss; /* [T rows, 1] */
     struct buffer *norm; /* [T, 1] f64 */
     struct buffer *gradients; /* of the trained parameters of each; zeros between steps */
-    int64_t values, stride; /* in gradients, and from a tied trial's to the next one's */
+    int64_t values; /* in gradients */
     struct {
         const struct head_kind *kind;
         struct head_scratch *scratch[TRIALS_TOGETHER];
     } kind[KINDS_MAX];
-    float *losses; /* [T rows], host */
-    bool spoiled; /* a failed trial's gradients could not be removed */
 };
 
 int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, int trials,
@@ -41,16 +42,9 @@ int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, int 
     *workspace = NULL;
     if (array_alloc(&made, 1, error) < 0)
         return -1;
-    *made = (struct workspace){.backend = backend, .rows = rows, .hidden = hidden};
+    *made = (struct workspace){.backend = backend, .rows = rows, .hidden = hidden, .wanted = rows};
     made->trials = (int)(fit < 1 ? 1 : fit < most ? fit : most);
-    const size_t bytes = (size_t)made->trials * (size_t)rows * sizeof(float), states = bytes * (size_t)hidden;
-    if (queue_create(backend, &made->queue, error) < 0 || buffer_create(backend, states, &made->h, error) < 0 ||
-        buffer_create(backend, states, &made->dh, error) < 0 ||
-        buffer_create(backend, bytes, &made->labels, error) < 0 ||
-        buffer_create(backend, made->trials > 1 ? states : sizeof(float), &made->u, error) < 0 ||
-        buffer_create(backend, bytes, &made->loss, error) < 0 ||
-        buffer_create(backend, (size_t)made->trials * sizeof(double), &made->norm, error) < 0 ||
-        array_alloc(&made->losses, made->trials * rows, error) < 0) {
+    if (queue_create(backend, &made->queue, error) < 0) {
         workspace_destroy(made);
         return -1;
     }
@@ -58,23 +52,29 @@ int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, int 
     return 0;
 }
 
+static void drop_buffers(struct workspace *workspace)
+{
+    struct buffer **const buffers[] = {&workspace->h,    &workspace->dh,   &workspace->labels,   &workspace->u,
+                                       &workspace->loss, &workspace->norm, &workspace->gradients};
+    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) {
+        buffer_destroy(*buffers[i]);
+        *buffers[i] = NULL;
+    }
+    workspace->values = 0;
+    for (int k = 0; k < KINDS_MAX; k++) {
+        for (int t = 0; t < TRIALS_TOGETHER; t++) {
+            head_scratch_destroy(workspace->kind[k].scratch[t]);
+            workspace->kind[k].scratch[t] = NULL;
+        }
+    }
+}
+
 void workspace_destroy(struct workspace *workspace)
 {
     if (!workspace)
         return;
-    for (int k = 0; k < KINDS_MAX; k++) {
-        for (int t = 0; t < TRIALS_TOGETHER; t++)
-            head_scratch_destroy(workspace->kind[k].scratch[t]);
-    }
-    buffer_destroy(workspace->h);
-    buffer_destroy(workspace->dh);
-    buffer_destroy(workspace->labels);
-    buffer_destroy(workspace->u);
-    buffer_destroy(workspace->loss);
-    buffer_destroy(workspace->norm);
-    buffer_destroy(workspace->gradients);
+    drop_buffers(workspace);
     queue_destroy(workspace->queue);
-    free(workspace->losses);
     free(workspace);
 }
 
@@ -83,43 +83,66 @@ int workspace_trials(const struct workspace *workspace)
     return workspace->trials;
 }
 
+int64_t workspace_rows(const struct workspace *workspace)
+{
+    return workspace->rows;
+}
+
+static int need_buffer(const struct workspace *workspace, size_t bytes, struct buffer **buffer,
+                       struct error *error)
+{
+    return *buffer ? 0 : buffer_create(workspace->backend, bytes, buffer, error);
+}
+
+static int need_rows(struct workspace *workspace, struct error *error)
+{
+    const size_t trials = (size_t)workspace->trials, bytes = trials * (size_t)workspace->rows * sizeof(float);
+    const size_t states = bytes * (size_t)workspace->hidden;
+    if (need_buffer(workspace, states, &workspace->h, error) < 0 ||
+        need_buffer(workspace, states, &workspace->dh, error) < 0 ||
+        need_buffer(workspace, bytes, &workspace->labels, error) < 0 ||
+        need_buffer(workspace, trials > 1 ? states : sizeof(float), &workspace->u, error) < 0 ||
+        need_buffer(workspace, bytes, &workspace->loss, error) < 0 ||
+        need_buffer(workspace, trials * sizeof(double), &workspace->norm, error) < 0)
+        return -1;
+    return 0;
+}
+
+static int find_kind(const struct workspace *workspace, const struct head_kind *kind)
+{
+    int k = 0;
+    while (k < KINDS_MAX - 1 && workspace->kind[k].kind && workspace->kind[k].kind != kind)
+        k++;
+    return k;
+}
+
 static struct head_scratch *workspace_scratch(const struct workspace *workspace, const struct head *head,
                                               int place)
 {
-    int k = 0;
-    while (k < KINDS_MAX - 1 && workspace->kind[k].kind != head_get_spec(head)->kind)
-        k++;
-    return workspace->kind[k].scratch[place];
+    return workspace->kind[find_kind(workspace, head_get_spec(head)->kind)].scratch[place];
 }
 
-/* Makes room for the gradients and the scratch of a head, in every place of a group if it may be in one. */
-static int workspace_admit(struct workspace *workspace, const struct head *head, int64_t values,
-                           struct error *error)
+static int need_scratch(struct workspace *workspace, const struct head *head, int place, struct error *error)
 {
     const struct head_kind *kind = head_get_spec(head)->kind;
-    const int places = head_get_spec(head)->output == OUTPUT_TIED ? workspace->trials : 1;
-    int k = 0;
-    while (k < KINDS_MAX && workspace->kind[k].kind && workspace->kind[k].kind != kind)
-        k++;
-    if (k == KINDS_MAX)
+    const int k = find_kind(workspace, kind);
+    if (workspace->kind[k].kind && workspace->kind[k].kind != kind)
         return error_set(error, "a run cannot have more than %d kinds of heads", KINDS_MAX);
     workspace->kind[k].kind = kind;
-    for (int t = 0; t < places; t++) {
-        struct head_scratch **scratch = &workspace->kind[k].scratch[t];
-        if (!*scratch && head_scratch_create(head, workspace->rows, true, scratch, error) < 0)
-            return -1;
-    }
-    const int64_t stride = places > 1 && values > workspace->stride ? values : workspace->stride;
-    const int64_t all = places > 1 ? places * stride : values;
-    if (all > workspace->values) {
-        struct buffer *larger;
-        if (buffer_create(workspace->backend, (size_t)all * sizeof(float), &larger, error) < 0)
-            return -1;
-        buffer_destroy(workspace->gradients);
-        workspace->gradients = larger;
-        workspace->values = all;
-    }
-    workspace->stride = stride;
+    struct head_scratch **scratch = &workspace->kind[k].scratch[place];
+    return *scratch ? 0 : head_scratch_create(head, workspace->rows, true, scratch, error);
+}
+
+static int need_gradients(struct workspace *workspace, int64_t values, struct error *error)
+{
+    if (values <= workspace->values)
+        return 0;
+    buffer_destroy(workspace->gradients);
+    workspace->gradients = NULL;
+    workspace->values = 0;
+    if (buffer_create(workspace->backend, (size_t)values * sizeof(float), &workspace->gradients, error) < 0)
+        return error_prefix(error, "the gradients of a step");
+    workspace->values = values;
     return 0;
 }
 
@@ -128,21 +151,46 @@ struct queue *workspace_queue(const struct workspace *workspace)
     return workspace->queue;
 }
 
-void workspace_mend(struct workspace *workspace)
+/* A failed queue gives way to a new one (or stays, and what follows fails, too); gradients are zeros again. */
+static void mend(struct workspace *workspace)
 {
     struct error ignored; /* the trial's own failure is what is told */
     struct queue *queue;
-    float *zeros;
-    workspace->spoiled = true;
+    drop_buffers(workspace);
     if (queue_create(workspace->backend, &queue, &ignored) < 0)
         return;
     queue_destroy(workspace->queue);
     workspace->queue = queue;
-    if (array_alloc(&zeros, workspace->values, &ignored) < 0)
-        return;
-    op_write(queue, matrix_f32(workspace->gradients, 1, workspace->values), zeros);
-    free(zeros);
-    workspace->spoiled = queue_wait(queue, &ignored) < 0;
+}
+
+bool workspace_recover(struct workspace *workspace, struct error *reason)
+{
+    const bool ran_out = backend_ran_out(workspace->backend);
+    const int64_t half = (workspace->rows + 1) / 2;
+    mend(workspace);
+    if (ran_out && workspace->trials > 1) {
+        workspace->trials = (workspace->trials + 1) / 2;
+        return true;
+    }
+    if (ran_out && workspace->rows > PIECE_ROWS) {
+        workspace->rows = half > PIECE_ROWS ? half : PIECE_ROWS;
+        return true;
+    }
+    if (ran_out)
+        error_prefix(reason, "with only %" PRId64 " rows of the batch at a time", workspace->rows);
+    workspace->rows = workspace->wanted; /* that smaller pieces did not help says nothing of the next trial */
+    return false;
+}
+
+int64_t workspace_pieces(const struct workspace *workspace, int64_t rows)
+{
+    return (rows + workspace->rows - 1) / workspace->rows;
+}
+
+struct piece workspace_piece(const struct workspace *workspace, int64_t rows, int64_t index)
+{
+    const int64_t pieces = workspace_pieces(workspace, rows), first = rows * index / pieces;
+    return (struct piece){first, rows * (index + 1) / pieces - first};
 }
 
 /* ---- trials ---- */
@@ -180,10 +228,9 @@ struct matrix trial_second_moment(const struct trial *trial, int parameter)
 }
 
 int trial_create(const struct trial_config *config, const struct head_shape *shape, struct backend *backend,
-                 struct workspace *workspace, struct trial **trial, struct error *error)
+                 struct trial **trial, struct error *error)
 {
     struct trial *made;
-    int64_t values = 0;
     *trial = NULL;
     if (array_alloc(&made, 1, error) < 0)
         return -1;
@@ -196,12 +243,11 @@ int trial_create(const struct trial_config *config, const struct head_shape *sha
         if (!parameter->trained)
             continue;
         made->trained += parameter->value.rows * parameter->value.cols;
-        values += round_up(parameter->value.rows * parameter->value.cols);
+        made->values += round_up(parameter->value.rows * parameter->value.cols);
     }
     if (queue_create(backend, &made->queue, error) < 0 ||
-        buffer_create(backend, (size_t)values * sizeof(float), &made->first, error) < 0 ||
-        buffer_create(backend, (size_t)values * sizeof(float), &made->second, error) < 0 ||
-        workspace_admit(workspace, made->head, values, error) < 0)
+        buffer_create(backend, (size_t)made->values * sizeof(float), &made->first, error) < 0 ||
+        buffer_create(backend, (size_t)made->values * sizeof(float), &made->second, error) < 0)
         goto fail;
     *trial = made;
     return 0;
@@ -227,19 +273,33 @@ static struct matrix place_rows(struct buffer *buffer, int place, int64_t rows, 
     return matrix_rows(matrix_f32(buffer, (place + 1) * rows, cols), place * rows, rows);
 }
 
-/* The head's result in that place of the workspace. */
-static struct matrix forward(const struct trial *trial, struct workspace *workspace, int place,
-                             const struct shared *shared)
+static struct matrix piece_of(struct matrix batch, struct piece piece)
 {
-    struct matrix h = place_rows(workspace->h, place, shared->rows, workspace->hidden);
+    return matrix_rows(batch, piece.first, piece.rows);
+}
+
+static struct matrix piece_states(const struct trial *trial, const struct shared *shared, struct piece piece)
+{
+    return piece_of(shared_states(shared, trial->config.spec.tap), piece);
+}
+
+/* The head's result in that place of the workspace, which has the room. */
+static struct matrix forward(const struct trial *trial, struct workspace *workspace, int place,
+                             const struct shared *shared, struct piece piece)
+{
+    struct matrix h = place_rows(workspace->h, place, piece.rows, workspace->hidden);
     head_forward(trial->head, workspace->queue, workspace_scratch(workspace, trial->head, place),
-                 shared_states(shared, trial->config.spec.tap), h);
+                 piece_states(trial, shared, piece), h);
     return h;
 }
 
-struct matrix trial_forward(const struct trial *trial, struct workspace *workspace, const struct shared *shared)
+int trial_forward(const struct trial *trial, struct workspace *workspace, const struct shared *shared,
+                  struct piece piece, struct matrix *h, struct error *error)
 {
-    return forward(trial, workspace, 0, shared);
+    if (need_rows(workspace, error) < 0 || need_scratch(workspace, trial->head, 0, error) < 0)
+        return -1;
+    *h = forward(trial, workspace, 0, shared, piece);
+    return 0;
 }
 
 unsigned trial_teaching(const struct trial *trial)
@@ -263,6 +323,7 @@ struct group {
     struct queue *queue; /* the workspace's */
     struct workspace *workspace;
     const struct shared *shared;
+    int64_t stride; /* values from a trial's gradients to the next one's */
 };
 
 bool trial_joins(const struct trial *trial, const struct trial *other)
@@ -271,7 +332,19 @@ bool trial_joins(const struct trial *trial, const struct trial *other)
            trial->config.loss == other->config.loss;
 }
 
-/* The batch's rows once for each trial of a group, in `all`, which has the room. */
+/* The room for a group's step. */
+static int group_prepare(const struct group *group, struct error *error)
+{
+    if (need_rows(group->workspace, error) < 0)
+        return -1;
+    for (int t = 0; t < group->count; t++) {
+        if (need_scratch(group->workspace, group->trials[t]->head, t, error) < 0)
+            return -1;
+    }
+    return need_gradients(group->workspace, group->count * group->stride, error);
+}
+
+/* Rows once for each trial of a group, in `buffer`, which has the room. */
 static struct matrix repeat_rows(const struct group *group, struct matrix rows, struct buffer *buffer)
 {
     struct matrix all = rows;
@@ -284,7 +357,7 @@ static struct matrix repeat_rows(const struct group *group, struct matrix rows, 
     return all;
 }
 
-static struct vocab_loss group_target(const struct group *group)
+static struct vocab_loss group_target(const struct group *group, struct piece piece)
 {
     const struct trial *trial = group->trials[0];
     const struct shared *shared = group->shared;
@@ -294,13 +367,13 @@ static struct vocab_loss group_target(const struct group *group)
                                 .scale = (float)(1.0 / (double)shared->rows)};
     if (trial->config.loss == LOSS_CROSS_ENTROPY) {
         target.target = VOCAB_LABELS;
-        target.labels = repeat_rows(group, shared->labels, group->workspace->labels);
+        target.labels = repeat_rows(group, piece_of(shared->labels, piece), group->workspace->labels);
     } else if (trial->config.spec.output == OUTPUT_TIED) {
         target.target = VOCAB_U;
-        target.u = repeat_rows(group, shared->u, group->workspace->u);
+        target.u = repeat_rows(group, piece_of(shared->u, piece), group->workspace->u);
     } else {
         target.target = VOCAB_TEACHER;
-        target.teacher_state = shared->teacher;
+        target.teacher_state = piece_of(shared->teacher, piece);
         target.teacher = (struct vocab){.tied = shared->output, .own = matrix_none()};
     }
     return target;
@@ -310,25 +383,30 @@ static struct vocab_loss group_target(const struct group *group)
 static struct matrix group_gradient(const struct group *group, int place, int parameter)
 {
     struct matrix gradient = parameter_part(group->trials[place], group->workspace->gradients, parameter);
-    gradient.offset += place * group->workspace->stride;
+    gradient.offset += place * group->stride;
     return gradient;
 }
 
-/* The gradients of a trial whose rows of dh are there, and the sum of their squares. */
-static void backward(const struct group *group, int place)
+/* The gradients of a trial whose rows of dh are there. */
+static void backward(const struct group *group, int place, struct piece piece)
 {
     const struct trial *trial = group->trials[place];
     struct workspace *workspace = group->workspace;
     struct matrix gradients[HEAD_PARAMETERS_MAX];
-    struct matrix norm = matrix_rows(matrix_f64(workspace->norm, group->count, 1), place, 1);
     for (int i = 0; i < head_parameter_count(trial->head); i++)
         gradients[i] = group_gradient(group, place, i);
     head_backward(trial->head, group->queue, workspace_scratch(workspace, trial->head, place),
-                  shared_states(group->shared, trial->config.spec.tap),
-                  place_rows(workspace->dh, place, group->shared->rows, workspace->hidden), gradients);
-    for (int i = 0; i < head_parameter_count(trial->head); i++) {
-        if (!matrix_is_none(gradients[i]))
-            op_sum_squares(group->queue, gradients[i], norm);
+                  piece_states(trial, group->shared, piece),
+                  place_rows(workspace->dh, place, piece.rows, workspace->hidden), gradients);
+}
+
+/* The sum of the squares of a trial's gradients. */
+static void sum_squares(const struct group *group, int place, struct matrix sum)
+{
+    for (int i = 0; i < head_parameter_count(group->trials[place]->head); i++) {
+        struct matrix gradient = group_gradient(group, place, i);
+        if (!matrix_is_none(gradient))
+            op_sum_squares(group->queue, gradient, sum);
     }
 }
 
@@ -340,36 +418,55 @@ static struct matrix output_gradient(const struct group *group)
     return head_get_spec(head)->output == OUTPUT_UNTIED ? group_gradient(group, 0, last) : matrix_none();
 }
 
+/* Adds to the gradients what a piece of the batch has of them; losses [count, piece.rows]. */
+static void piece_gradients(const struct group *group, struct piece piece, float *losses)
+{
+    struct workspace *workspace = group->workspace;
+    const int64_t all = group->count * piece.rows;
+    struct matrix loss = matrix_f32(workspace->loss, all, 1);
+    const struct vocab vocab = head_vocab(group->trials[0]->head, group->shared->output);
+    const struct vocab_loss target = group_target(group, piece);
+    for (int t = 0; t < group->count; t++)
+        forward(group->trials[t], workspace, t, group->shared, piece);
+    op_vocab_loss(group->queue, matrix_f32(workspace->h, all, workspace->hidden), &vocab, &target, loss,
+                  matrix_f32(workspace->dh, all, workspace->hidden), output_gradient(group));
+    for (int t = 0; t < group->count; t++)
+        backward(group, t, piece);
+    op_read(group->queue, loss, losses);
+}
+
 /* Fills the gradients, and gives the trials' mean losses and the norms of their gradients. */
 static int group_gradients(const struct group *group, struct trial_result *results, struct error *error)
 {
-    struct workspace *workspace = group->workspace;
-    const struct shared *shared = group->shared;
-    const int64_t rows = shared->rows, all = group->count * rows;
-    struct matrix loss = matrix_f32(workspace->loss, all, 1);
+    const struct workspace *workspace = group->workspace;
+    const int64_t rows = group->shared->rows, pieces = workspace_pieces(workspace, rows);
     struct matrix norm = matrix_f64(workspace->norm, group->count, 1);
     double squares[TRIALS_TOGETHER] = {0};
-    const struct vocab vocab = head_vocab(group->trials[0]->head, shared->output);
-    const struct vocab_loss target = group_target(group);
-    for (int t = 0; t < group->count; t++)
-        forward(group->trials[t], workspace, t, shared);
-    op_vocab_loss(group->queue, matrix_f32(workspace->h, all, workspace->hidden), &vocab, &target, loss,
-                  matrix_f32(workspace->dh, all, workspace->hidden), output_gradient(group));
+    float *losses; /* a piece's behind the other's */
+    if (array_alloc(&losses, group->count * rows, error) < 0)
+        return -1;
+    for (int64_t p = 0; p < pieces; p++) {
+        const struct piece piece = workspace_piece(workspace, rows, p);
+        piece_gradients(group, piece, losses + group->count * piece.first);
+    }
     op_write(group->queue, norm, squares);
     for (int t = 0; t < group->count; t++)
-        backward(group, t);
+        sum_squares(group, t, matrix_rows(norm, t, 1));
     op_read(group->queue, norm, squares);
-    op_read(group->queue, loss, workspace->losses);
-    if (queue_wait(group->queue, error) < 0)
-        return -1;
+    const int result = queue_wait(group->queue, error);
     for (int t = 0; t < group->count; t++) {
         double sum = 0;
-        for (int64_t r = 0; r < rows; r++)
-            sum += workspace->losses[t * rows + r];
+        for (int64_t p = 0; p < pieces; p++) {
+            const struct piece piece = workspace_piece(workspace, rows, p);
+            const float *own = losses + group->count * piece.first + t * piece.rows;
+            for (int64_t r = 0; r < piece.rows; r++)
+                sum += own[r];
+        }
         results[t].loss = sum / (double)rows;
         results[t].norm = sqrt(squares[t]);
     }
-    return 0;
+    free(losses);
+    return result;
 }
 
 static void update(const struct group *group, int place, const struct trial_result *result)
@@ -398,9 +495,7 @@ static void update(const struct group *group, int place, const struct trial_resu
 static int group_step(const struct group *group, int64_t steps, struct trial_result *results,
                       struct error *error)
 {
-    if (group->workspace->spoiled)
-        return error_set(error, "the device failed in an earlier trial");
-    if (group_gradients(group, results, error) < 0)
+    if (group_prepare(group, error) < 0 || group_gradients(group, results, error) < 0)
         return -1;
     for (int t = 0; t < group->count; t++) {
         struct trial *trial = group->trials[t];
@@ -415,31 +510,40 @@ static int group_step(const struct group *group, int64_t steps, struct trial_res
     return queue_wait(group->queue, error);
 }
 
+/* The first of the trials that take their step together now. */
+static struct group first_group(struct trial *const *trials, int count, struct workspace *workspace,
+                                const struct shared *shared)
+{
+    struct group group = {
+        trials, count < workspace->trials ? count : workspace->trials, workspace->queue, workspace, shared, 0};
+    for (int t = 0; t < group.count; t++)
+        group.stride = trials[t]->values > group.stride ? trials[t]->values : group.stride;
+    return group;
+}
+
 void trials_step(struct trial *const *trials, int count, struct workspace *workspace,
                  const struct shared *shared, int64_t steps, struct trial_result *results)
 {
-    const struct group group = {trials, count, workspace->queue, workspace, shared};
-    struct error error;
-    bool failed = false;
     backend_ran_out(workspace->backend);
-    const bool device_failed = group_step(&group, steps, results, &error) < 0;
-    if (device_failed && count > 1 && backend_ran_out(workspace->backend)) {
-        const int half = (count + 1) / 2; /* no trial has changed: the optimizer takes no memory */
-        workspace_mend(workspace);
-        workspace->trials = half;
-        trials_step(trials, half, workspace, shared, steps, results);
-        trials_step(trials + half, count - half, workspace, shared, steps, results + half);
-        return;
-    }
-    for (int t = 0; t < count; t++) {
-        struct trial *trial = trials[t];
-        if (device_failed && !trial->failed) {
-            trial->failed = true;
-            trial->reason = error;
+    for (int done = 0; done < count;) {
+        const struct group group = first_group(trials + done, count - done, workspace, shared);
+        struct error error;
+        const bool device_failed = group_step(&group, steps, results + done, &error) < 0;
+        bool failed = false;
+        /* No trial has changed then: the optimizer takes no memory. */
+        if (device_failed && workspace_recover(workspace, &error))
+            continue;
+        for (int t = 0; t < group.count; t++) {
+            struct trial *trial = group.trials[t];
+            if (device_failed && !trial->failed) {
+                trial->failed = true;
+                trial->reason = error;
+            }
+            trial->step += !trial->failed;
+            failed = failed || trial->failed;
         }
-        trial->step += !trial->failed;
-        failed = failed || trial->failed;
+        if (failed && !device_failed)
+            mend(workspace);
+        done += group.count;
     }
-    if (failed)
-        workspace_mend(workspace);
 }

@@ -8,16 +8,19 @@
  * themselves, and their trials go one by one.
  *
  * Groups run one after another in a common workspace, which holds a gradient for each trial of one group, and
- * states of TRIALS_ROWS rows, or of a batch if that has more; however many trials there are.
+ * states of TRIALS_ROWS rows, or of a batch if that has more; however many trials there are. Where a device's memory
+ * does not hold that, a group has half as many trials, and when it is one trial, its batch goes through the head in
+ * pieces, whose gradients add up before the one step of the optimizer.
  *
  * A trial depends on its own settings, the seed and the batches only. On cpu and ref it has the same bytes in
  * whatever group (ops.h: rows do not depend on each other. Batches of at most MATMUL_FEW_ROWS rows are not
  * stacked: another kernel would multiply the stack). On cuda the library chooses kernels by the number of rows: a
  * loss alone and among others may differ by 1e-4 of its size in f32, by 1e-2 in bf16; in the same groups it is
- * the same bytes.
+ * the same bytes. In pieces, a gradient is a sum of their sums: 1e-5 of its largest value from the whole batch's, on
+ * cuda as much as a loss may differ.
  *
  *     workspace_create(backend, rows, hidden, trials, &workspace, error);
- *     trial_create(&config, &shape, backend, workspace, &trial, error);
+ *     trial_create(&config, &shape, backend, &trial, error);
  *     head_initialise(trial->head, ...);
  *     trials_step(group, count, workspace, shared, steps, results);     // after shared_load
  */
@@ -37,18 +40,31 @@
 #define TRIALS_ROWS     4096 /* of a group of more than one trial, at most */
 #define TRIALS_TOGETHER 32 /* trials of a group, at most */
 
+#define PIECE_ROWS 32 /* of a piece of a batch, at least: halved, more than MATMUL_FEW_ROWS */
+
 struct workspace;
 
-/* rows: the most in a batch. trials: the most that there will be. */
+/* rows: of a batch that go through a head together, at most. trials: the most that there will be. */
 int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, int trials,
                      struct workspace **workspace, struct error *error);
 void workspace_destroy(struct workspace *workspace); /* NULL is fine */
-/* Trials that may take a step together, at most; fewer once the device's memory has not held so many. */
+/* Trials that may take a step together, and rows of a piece, at most; fewer once the device's memory has not held
+ * so many. */
 int workspace_trials(const struct workspace *workspace);
+int64_t workspace_rows(const struct workspace *workspace);
 /* Where trials are computed: a queue holds its ops' working memory, which is so in memory once. */
 struct queue *workspace_queue(const struct workspace *workspace);
-/* After a failure: a queue that has failed gives way to a new one, and nothing of the trial reaches the next. */
-void workspace_mend(struct workspace *workspace);
+/* After a failure, of whose trial nothing reaches the next one: a queue that has failed gives way to a new one.
+ * True: the device's memory had run out, and the same may be tried again, with fewer trials or rows. False: it
+ * cannot, and *reason says so where memory had run out. */
+bool workspace_recover(struct workspace *workspace, struct error *reason);
+
+/* Rows of a batch that go through heads together: a batch of `rows` rows has so many pieces, of nearly one size. */
+struct piece {
+    int64_t first, rows;
+};
+int64_t workspace_pieces(const struct workspace *workspace, int64_t rows);
+struct piece workspace_piece(const struct workspace *workspace, int64_t rows, int64_t index);
 
 /* ---- trials ---- */
 
@@ -57,6 +73,7 @@ struct trial {
     struct head *head;
     struct queue *queue; /* for what is read and written between steps */
     int64_t trained; /* values the optimizer changes */
+    int64_t values; /* of a buffer of them all, which begin at aligned places */
     int64_t step; /* steps done */
     int64_t evaluated; /* the last step it was evaluated after; -1: none */
     double kl; /* from the full model, then */
@@ -67,16 +84,17 @@ struct trial {
 
 /* A trial before its first step; the head's parameters are zeros. */
 int trial_create(const struct trial_config *config, const struct head_shape *shape, struct backend *backend,
-                 struct workspace *workspace, struct trial **trial, struct error *error);
+                 struct trial **trial, struct error *error);
 void trial_destroy(struct trial *trial); /* NULL is fine */
 
 /* The moments of a parameter in its shape; none for a frozen one. */
 struct matrix trial_first_moment(const struct trial *trial, int parameter);
 struct matrix trial_second_moment(const struct trial *trial, int parameter);
 
-/* h [M, H] of the loaded batch: what the output weight is multiplied with. Lies in the workspace. */
-struct matrix trial_forward(const struct trial *trial, struct workspace *workspace,
-                            const struct shared *shared);
+/* h [piece.rows, H] of a piece of the loaded batch: what the output weight is multiplied with. Lies in the
+ * workspace, and is put on its queue. */
+int trial_forward(const struct trial *trial, struct workspace *workspace, const struct shared *shared,
+                  struct piece piece, struct matrix *h, struct error *error);
 
 /* What shared_load must have computed for trial_step. */
 unsigned trial_teaching(const struct trial *trial);
@@ -95,7 +113,7 @@ bool trial_joins(const struct trial *trial, const struct trial *other);
 /* Step trial->step + 1 of `steps`, on the loaded batch, of each of a group's trials (at most workspace_trials, each
  * joins the first); results [count]. A trial whose loss or gradient is not a number is marked failed and stays
  * as it was, the others do not notice; when the device fails all of the group are, but where its memory does not
- * hold the group, halves are tried. The workspace is clean either way. */
+ * hold them, fewer trials and then fewer rows are tried. The workspace is clean either way. */
 void trials_step(struct trial *const *trials, int count, struct workspace *workspace,
                  const struct shared *shared, int64_t steps, struct trial_result *results);
 

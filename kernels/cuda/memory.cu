@@ -48,10 +48,13 @@ void *scratch_take(struct queue *queue, const char *op, struct matrix shape, siz
     void *scratch = NULL;
     if (cudaMallocAsync(&scratch, bytes ? bytes : 1, queue_stream(queue)) == cudaSuccess)
         return scratch;
+    size_t unused = 0, total = 0;
     cudaGetLastError(); /* out of memory is not sticky: clear it */
+    cudaMemGetInfo(&unused, &total);
     queue->backend->ran_out = true;
-    cuda_fail(queue, "%s [%lld, %lld]: out of device memory: %zu bytes of working memory could not be had", op,
-              (long long)shape.rows, (long long)shape.cols, bytes);
+    cuda_fail(queue,
+              "%s [%lld, %lld]: out of device memory: %zu bytes of working memory wanted, %zu of %zu free", op,
+              (long long)shape.rows, (long long)shape.cols, bytes, unused, total);
     return NULL;
 }
 

@@ -146,7 +146,7 @@ static int make_trial(struct bench *bench, const char *kind, bool mid, enum tria
         .beta2 = 0.95,
         .epsilon = 1e-5,
     };
-    if (trial_create(&config, &shape, bench->backend, bench->workspace, trial, error) < 0)
+    if (trial_create(&config, &shape, bench->backend, trial, error) < 0)
         return -1;
     return head_initialise((*trial)->head, INIT_COPY, 1, &source, error);
 }

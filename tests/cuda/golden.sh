@@ -38,9 +38,9 @@ sweep() {
 
 # same_losses TOLERANCE A B: both runs have the same trials, and losses that differ by that share at most
 same_losses() {
-    [ -s "$work/$2.losses" ] && join "$work/$2.losses" "$work/$3.losses" | awk -v tolerance="$1" '
+    [ -s "$work/$2.losses" ] && join "$work/$2.losses" "$work/$3.losses" | awk -v tolerance="$1" -v trials="$(wc -l <"$work/$3.losses")" '
         { d = ($2 - $3) / $3; if (!(d * d <= tolerance * tolerance)) { print; bad = 1 } }
-        END { exit bad || NR < 5 }'
+        END { exit bad || NR != trials || NR == 0 }'
 }
 
 for model in golden_llama golden_qwen3 golden_gguf_qwen2; do
@@ -48,6 +48,7 @@ for model in golden_llama golden_qwen3 golden_gguf_qwen2; do
 done
 check "extract" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/golden/extract"
 check "groups of trials" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" groups
+check "pieces of a batch" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" pieces
 
 cat >"$work/sweep.yaml" <<'END'
 seed: 4
@@ -99,7 +100,12 @@ check "three trials with room for one at a time" three one f32
 check "which it says once" says one "device memory does not hold 3 trials together; they go by"
 check "the same bytes" diff -r "$work/three/trials" "$work/one/trials" --exclude=metrics.jsonl --exclude=config.json
 export OFFRAMP_EMULATOR_MEMORY=10000
-check "three trials without room for one" not three none f32
+check "three trials with room for pieces of a batch" three pieces f32
+check "which it says once, too" says pieces "device memory does not hold a trial's 64 rows together; they go by 32"
+check "the same losses" same_losses 1e-5 pieces three
+export OFFRAMP_EMULATOR_MEMORY=7000
+check "three trials without room for a piece" not three none f32
+check "the numbers of which each says" test "$(grep -c "failed: with only 32 rows of the batch at a time: .*out of device memory: [0-9]* bytes .*, [0-9]* of [0-9]* free" "$work/none.log")" = 3
 export OFFRAMP_EMULATOR_MEMORY=1000000
 check "extract with room for fewer sequences" extract fewer "$work/small" --device cuda
 check "which it says once" says fewer "device memory does not hold calls of"

@@ -102,7 +102,7 @@ static int bench_trial(struct bench *bench, const struct trial_config *config, e
 {
     const struct head_shape shape = stores_head_shape(&bench->stores);
     const struct head_source source = stores_head_source(&bench->stores);
-    if (trial_create(config, &shape, bench->backend, bench->workspace, trial, error) < 0)
+    if (trial_create(config, &shape, bench->backend, trial, error) < 0)
         return -1;
     return head_initialise((*trial)->head, init, 5, &source, error);
 }
@@ -631,6 +631,106 @@ TEST(groups_are_bounded)
     backend_close(backend);
 }
 
+/* ---- pieces of a batch ---- */
+
+/* The gradient of a trained parameter after a first step, as Adam's moment has it, at least as many values as the
+ * parameter has. */
+static float *first_gradient(struct trial *trial, int parameter, struct error *error)
+{
+    const struct matrix moment = trial_first_moment(trial, parameter);
+    float *values;
+    if (array_alloc(&values, moment.rows * moment.cols, error) < 0)
+        return NULL;
+    op_read(trial->queue, moment, values);
+    if (queue_wait(trial->queue, error) == 0)
+        return values;
+    free(values);
+    return NULL;
+}
+
+/* The largest difference of two trials' gradients, in units of a parameter's largest gradient. */
+static double gradients_apart(struct trial *a, struct trial *b)
+{
+    double worst = 0;
+    struct error error;
+    for (int i = 0; i < head_parameter_count(a->head); i++) {
+        const struct matrix moment = trial_first_moment(a, i);
+        double largest = 0, apart = 0;
+        if (matrix_is_none(moment))
+            continue;
+        float *of_a = first_gradient(a, i, &error), *of_b = first_gradient(b, i, &error);
+        for (int64_t v = 0; of_a && of_b && v < moment.rows * moment.cols; v++) {
+            largest = fmax(largest, fabs(of_a[v]));
+            apart = fmax(apart, fabs((double)of_a[v] - of_b[v]));
+        }
+        worst = largest > 0 ? fmax(worst, apart / largest) : INFINITY;
+        free(of_a);
+        free(of_b);
+    }
+    return worst;
+}
+
+/* A step of a batch of 64 rows whole, and by at most 20 at a time. */
+static void check_pieces(const struct place *place)
+{
+    const double tolerance = place->tolerance > 0 ? place->tolerance : 1e-5;
+    struct error error = {""};
+    struct bench bench;
+    struct workspace *small;
+    REQUIRE_OK(bench_open_at(&bench, place, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    REQUIRE_OK(workspace_create(bench.backend, 20, small_fixture.hidden, 1, &small, &error));
+    CHECK(workspace_pieces(small, bench.shared->rows) == 4);
+    for (int i = 0; i < KINDS * 4; i++) {
+        const struct trial_config config =
+            make_config(i / 4, (enum head_output)(i / 2 % 2), (enum trial_loss)(i % 2));
+        const enum head_init init = i / 4 == 1 ? INIT_RANDOM : INIT_COPY; /* with which no gradient is zero */
+        struct trial *whole, *pieces;
+        struct trial_result expected, found;
+        REQUIRE_OK(bench_trial(&bench, &config, init, &whole, &error));
+        REQUIRE_OK(bench_trial(&bench, &config, init, &pieces, &error));
+        trials_step(&whole, 1, bench.workspace, bench.shared, 30, &expected);
+        trials_step(&pieces, 1, small, bench.shared, 30, &found);
+        CHECK(whole->step == 1 && pieces->step == 1);
+        CHECK(fabs(found.loss / expected.loss - 1) <= place->tolerance);
+        CHECK(fabs(found.norm / expected.norm - 1) <= tolerance);
+        if (!(gradients_apart(whole, pieces) <= tolerance))
+            test_fail(__FILE__, __LINE__, "%s, %s: gradients are %g apart", place->device, config.id,
+                      gradients_apart(whole, pieces));
+        trial_destroy(whole);
+        trial_destroy(pieces);
+    }
+    workspace_destroy(small);
+    bench_close(&bench);
+}
+
+TEST(pieces_add_up_to_the_batch)
+{
+    at_places(check_pieces);
+}
+
+/* Pieces cover a batch, and none is shorter than half the most. */
+TEST(pieces_are_of_one_size)
+{
+    struct error error = {""};
+    struct backend *backend;
+    struct workspace *workspace;
+    REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &backend, &error));
+    REQUIRE_OK(workspace_create(backend, PIECE_ROWS, 4, 1, &workspace, &error));
+    for (int64_t rows = 1; rows <= 5 * PIECE_ROWS; rows++) {
+        int64_t covered = 0;
+        for (int64_t p = 0; p < workspace_pieces(workspace, rows); p++) {
+            const struct piece piece = workspace_piece(workspace, rows, p);
+            CHECK(piece.first == covered && piece.rows <= PIECE_ROWS);
+            CHECK(piece.rows > MATMUL_FEW_ROWS || rows <= MATMUL_FEW_ROWS);
+            covered += piece.rows;
+        }
+        CHECK(covered == rows);
+    }
+    workspace_destroy(workspace);
+    backend_close(backend);
+}
+
 TEST(groups_share_loss_and_output_weight)
 {
     const struct trial a = {.config = make_config(0, OUTPUT_TIED, LOSS_DISTILLATION)};
@@ -664,7 +764,11 @@ static struct evaluation evaluate_plainly(struct bench *bench, struct trial *tri
     while (feed_next(feed, &batch, error) == 0 && batch) {
         if (shared_load(bench->shared, batch, TEACH_STATES, error) < 0)
             break;
-        op_read(workspace_queue(bench->workspace), trial_forward(trial, bench->workspace, bench->shared), h);
+        const struct piece whole = {0, bench->shared->rows};
+        struct matrix head;
+        if (trial_forward(trial, bench->workspace, bench->shared, whole, &head, error) < 0)
+            break;
+        op_read(workspace_queue(bench->workspace), head, h);
         op_read(workspace_queue(bench->workspace), bench->shared->teacher, teacher);
         for (int r = 0; r < rows; r++) {
             double z[64], t[64], z_sum = 0, t_sum = 0, z_top = -INFINITY, t_top = -INFINITY;
