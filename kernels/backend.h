@@ -62,6 +62,8 @@ struct backend_table {
                         const struct vocab *teacher, struct matrix cross);
     void (*vocab_loss)(struct queue *, struct matrix h, const struct vocab *, const struct vocab_loss *,
                        struct matrix loss, struct matrix dh, struct matrix down);
+    void (*quantise)(struct queue *, struct matrix x, struct matrix basis, struct matrix offset, float step,
+                     struct matrix q, struct matrix scale, struct matrix lost);
     void (*adam)(struct queue *, const struct adam *, struct matrix gradient, struct matrix value,
                  struct matrix first, struct matrix second);
 };
@@ -105,6 +107,18 @@ void queue_fail(struct queue *queue, const char *format, ...) __attribute__((for
 extern const struct backend_table ref_table;
 extern const struct backend_table cpu_table;
 
+/* Bytes of a value of a view; 0 for a type that none has. */
+static inline size_t value_size(enum dtype type)
+{
+    switch (type) {
+    case DTYPE_F32:
+    case DTYPE_I32: return 4;
+    case DTYPE_F64: return 8;
+    case DTYPE_I16: return 2;
+    default: return 0;
+    }
+}
+
 /* Host backends: address of a view's first value. */
 static inline float *matrix_floats(struct matrix matrix)
 {
@@ -113,6 +127,10 @@ static inline float *matrix_floats(struct matrix matrix)
 static inline int32_t *matrix_ints(struct matrix matrix)
 {
     return matrix.buffer ? (int32_t *)matrix.buffer->data + matrix.offset : NULL;
+}
+static inline int16_t *matrix_shorts(struct matrix matrix)
+{
+    return matrix.buffer ? (int16_t *)matrix.buffer->data + matrix.offset : NULL;
 }
 static inline double *matrix_doubles(struct matrix matrix)
 {
@@ -124,6 +142,15 @@ static inline void round_floats(float *values, int64_t count)
 {
     for (int64_t i = 0; i < count; i++)
         values[i] = bf16_to_f32(f32_to_bf16(values[i]));
+}
+
+/* For quantise: a row's scale from its root mean square. */
+static inline float round_scale(double root)
+{
+    const uint16_t bits = f32_to_bf16((float)root), exponent = bits >> 7;
+    if (!(root < 1e39))
+        return bf16_to_f32(0x7fc0); /* NaN */
+    return exponent == 0 ? 0 : bf16_to_f32(exponent == 0xff ? 0x7f7f : bits); /* the largest finite one */
 }
 
 #endif

@@ -23,6 +23,7 @@ enum dtype {
     DTYPE_Q4_1,
     DTYPE_F64,
     DTYPE_I32,
+    DTYPE_I16,
     DTYPE_COUNT
 };
 

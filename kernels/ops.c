@@ -1,6 +1,7 @@
 /* ops.c: every call is checked against ops.h here, once for all backends, and handed to the table of
  * the queue's backend. A call that is refused, or fails, fails the queue with a message that shows all
  * its operands. */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -237,15 +238,9 @@ static struct operand vocabulary(const char *name, const struct vocab *vocab, in
     return prepared(name, vocab->tied, uses, size, states.cols);
 }
 
-/* Bytes of a value, 0 for a type that no view has. */
-static int64_t value_size(enum dtype type)
-{
-    return type == DTYPE_F32 || type == DTYPE_I32 ? 4 : type == DTYPE_F64 ? 8 : 0;
-}
-
 static bool view_fits(struct matrix matrix)
 {
-    const int64_t size = value_size(matrix.type);
+    const int64_t size = (int64_t)value_size(matrix.type);
     int64_t end;
     return matrix.rows >= 1 && matrix.cols >= 1 && matrix.offset >= 0 && matrix.stride >= matrix.cols &&
            !__builtin_mul_overflow(matrix.rows - 1, matrix.stride, &end) &&
@@ -258,8 +253,8 @@ static bool view_fits(struct matrix matrix)
  * do not overlap) and when one has a single row; otherwise by their whole extents. */
 static bool views_overlap(struct matrix a, struct matrix b)
 {
-    const int64_t a_size = value_size(a.type), a_first = a.offset * a_size, a_width = a.cols * a_size;
-    const int64_t b_size = value_size(b.type), b_first = b.offset * b_size, b_width = b.cols * b_size;
+    const int64_t a_size = (int64_t)value_size(a.type), a_first = a.offset * a_size, a_width = a.cols * a_size;
+    const int64_t b_size = (int64_t)value_size(b.type), b_first = b.offset * b_size, b_width = b.cols * b_size;
     if (matrix_is_none(a) || matrix_is_none(b) || a.buffer != b.buffer)
         return false;
     const int64_t b_stride = b.rows > 1 ? b.stride * b_size : a.rows > 1 ? a.stride * a_size : 1;
@@ -327,7 +322,7 @@ static bool operand_wrong(const struct queue *queue, const struct operand *o, ch
     } else if (m.buffer->backend != queue->backend) {
         snprintf(why, size, "%s belongs to another backend", o->name);
     } else if (!value_size(m.type)) {
-        snprintf(why, size, "%s must be f32, i32 or f64", o->name);
+        snprintf(why, size, "%s must be f32, f64, i32 or i16", o->name);
     } else if (m.type != o->type) {
         snprintf(why, size, "%s must be %s", o->name, dtype_name(o->type));
     } else if (m.rows != o->rows || m.cols != o->cols) {
@@ -616,6 +611,16 @@ void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *voc
         output("dh", dh, DTYPE_F32, h.rows, h.cols),
         with(OPERAND_OPTIONAL, output("down", down, DTYPE_F32, vocab_size(vocab), h.cols)), wanted[0],
         wanted[1]);
+}
+
+void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
+                 struct matrix q, struct matrix scale, struct matrix lost)
+{
+    RUN(quantise, (queue, x, basis, offset, step, q, scale, lost),
+        unless(step > 0 && isfinite(step), "the step must be above 0"),
+        input("x", x, DTYPE_F32, x.rows, basis.rows), input("basis", basis, DTYPE_F32, basis.rows, basis.cols),
+        input("offset", offset, DTYPE_F32, 1, basis.cols), output("q", q, DTYPE_I16, x.rows, basis.cols),
+        output("scale", scale, DTYPE_F32, x.rows, 1), output("lost", lost, DTYPE_F32, x.rows, 1));
 }
 
 void op_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,

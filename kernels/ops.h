@@ -120,7 +120,7 @@ void buffer_destroy(struct buffer *buffer); /* NULL is fine */
  * view owns nothing. */
 struct matrix {
     struct buffer *buffer;
-    enum dtype type; /* DTYPE_F32, DTYPE_I32 or DTYPE_F64 */
+    enum dtype type; /* DTYPE_F32, DTYPE_F64, DTYPE_I32 or DTYPE_I16 */
     int64_t offset; /* values */
     int64_t rows, cols;
     int64_t stride; /* values; >= cols */
@@ -299,6 +299,17 @@ struct vocab_loss {
  * down [V, H] += scale * gradient of the own weight (none: tied). Two products for a tied weight. */
 void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab,
                    const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down);
+
+/* ---- what codecs keep of states ---- */
+
+/* Rows in another basis [K, N], as integers. With s the root mean square of a row of x [M, K], rounded to bf16 (0 below
+ * bf16's normal numbers, and 1 / s then, too), and v = x basis / s / step - offset, offset [1, N]:
+ *     q [M, N] (i16) = v to the nearest integer, ties to even, within int16
+ *     scale [M, 1] = s        lost [M, 1] = the sum of (v - q)^2 over the row
+ * The product is one of f32 in every math mode. Where a value of the row, or of its product with the basis, is not
+ * finite, scale is NaN, and q and lost are worth nothing. */
+void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
+                 struct matrix q, struct matrix scale, struct matrix lost);
 
 /* ---- optimizer ---- */
 

@@ -18,13 +18,6 @@ static void *must_alloc(size_t bytes)
     return block;
 }
 
-static size_t value_size(enum dtype type)
-{
-    size_t bytes = 0;
-    dtype_row_bytes(type, 1, &bytes);
-    return bytes;
-}
-
 /* The generator of one row of one operand. */
 static struct random row_random(int operand, int64_t identity)
 {
@@ -58,6 +51,8 @@ static void fill_operand(const struct op_run *run, const struct op_operand *oper
             if (view.type == DTYPE_I32)
                 ((int32_t *)operand->before)[i] =
                     kind->low + (int32_t)(random_next(&random) % (uint64_t)(kind->high - kind->low + 1));
+            else if (view.type == DTYPE_I16)
+                ((int16_t *)operand->before)[i] = (int16_t)random_next(&random);
             else if (view.type == DTYPE_F64)
                 ((double *)operand->before)[i] = random_normal(&random);
             else if (kind->deviation < 0)
@@ -321,6 +316,7 @@ static double value_at(const struct op_operand *operand, int64_t row, int64_t co
     switch (operand->view.type) {
     case DTYPE_I32: return ((int32_t *)operand->after)[place];
     case DTYPE_F64: return ((double *)operand->after)[place];
+    case DTYPE_I16: return ((int16_t *)operand->after)[place];
     default: return (double)((float *)operand->after)[place];
     }
 }

@@ -42,6 +42,7 @@ enum scratch {
     SCRATCH_PACK_FORWARD, /* vocab: an own weight, packed for one op */
     SCRATCH_PACK_BACKWARD,
     SCRATCH_PACK_TEACHER,
+    SCRATCH_COEFFICIENTS,
     SCRATCH_COUNT
 };
 
@@ -74,6 +75,11 @@ void cpu_product(struct queue *queue, const struct product *product, int worker,
 
 /* product_find; NULL: the queue has failed. */
 const struct product *cpu_product_find(struct queue *queue, struct product_shape shape);
+
+/* ---- gemm.c ---- */
+
+/* c = a b, of f32 in every math mode. */
+void cpu_product_f32(struct queue *queue, struct matrix a, struct matrix b, struct matrix c);
 
 /* ---- pieces of rows ---- */
 
@@ -135,6 +141,8 @@ void cpu_vocab_cross(struct queue *, struct matrix h, const struct vocab *, stru
                      const struct vocab *teacher, struct matrix cross);
 void cpu_vocab_loss(struct queue *, struct matrix h, const struct vocab *, const struct vocab_loss *,
                     struct matrix loss, struct matrix dh, struct matrix down);
+void cpu_quantise(struct queue *, struct matrix x, struct matrix basis, struct matrix offset, float step,
+                  struct matrix q, struct matrix scale, struct matrix lost);
 void cpu_adam(struct queue *, const struct adam *, struct matrix gradient, struct matrix value,
               struct matrix first, struct matrix second);
 

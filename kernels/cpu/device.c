@@ -119,11 +119,6 @@ static void device_buffer_destroy(struct buffer *buffer)
     free(buffer);
 }
 
-static size_t value_size(enum dtype type)
-{
-    return type == DTYPE_F64 ? 8 : 4;
-}
-
 static void *row_address(struct matrix m, int64_t row)
 {
     return (char *)m.buffer->data + (size_t)(m.offset + row * m.stride) * value_size(m.type);
@@ -244,5 +239,6 @@ const struct backend_table cpu_table = {
     .vocab_stats = cpu_vocab_stats,
     .vocab_cross = cpu_vocab_cross,
     .vocab_loss = cpu_vocab_loss,
+    .quantise = cpu_quantise,
     .adam = cpu_adam,
 };

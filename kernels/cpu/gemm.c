@@ -228,22 +228,32 @@ static void gemm_run(struct gemm_job *job, struct matrix b, bool transpose_b, po
         cpu_run(job->queue, piece_count(job->rows, TILE_ROWS), piece, job);
 }
 
-void cpu_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
-              struct matrix c, enum op_mode mode)
+static void multiply(struct queue *queue, bool bf16, struct matrix a, bool transpose_a, struct matrix b,
+                     bool transpose_b, struct matrix c, enum op_mode mode)
 {
-    struct cpu_backend *backend = queue_cpu(queue);
     struct gemm_job job = {.queue = queue,
-                           .loops = backend->loops,
+                           .loops = queue_cpu(queue)->loops,
                            .a = a,
                            .c = c,
                            .weights = matrix_none(),
-                           .bf16 = backend->bf16,
+                           .bf16 = bf16,
                            .transpose_a = transpose_a,
                            .mode = mode,
                            .rows = c.rows,
                            .inner = transpose_a ? a.rows : a.cols,
                            .cols = c.cols};
     gemm_run(&job, b, transpose_b, gemm_piece);
+}
+
+void cpu_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
+              struct matrix c, enum op_mode mode)
+{
+    multiply(queue, queue_cpu(queue)->bf16, a, transpose_a, b, transpose_b, c, mode);
+}
+
+void cpu_product_f32(struct queue *queue, struct matrix a, struct matrix b, struct matrix c)
+{
+    multiply(queue, false, a, false, b, false, c, OP_STORE);
 }
 
 void cpu_gram(struct queue *queue, struct matrix x, struct matrix y, struct matrix w, struct matrix g)

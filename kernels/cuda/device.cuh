@@ -157,6 +157,15 @@ __device__ inline void store_value(__nv_bfloat16 *to, float value)
     *to = __float2bfloat16_rn(value);
 }
 
+/* The bits of f32_to_bf16: __float2bfloat16_rn makes one NaN of all. */
+__device__ inline unsigned bf16_bits(float value)
+{
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    const unsigned rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
+    return (bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded;
+}
+
 /* ---- products (gemm.cu): operands in the compute type of the queue ---- */
 
 /* A device matrix in f32 or bf16: row r starts at data + r * stride values. */
@@ -173,6 +182,7 @@ struct product {
     int64_t rows, cols, inner;
     struct operand a, b;
     bool transpose_a, transpose_b;
+    bool f32; /* whatever the math mode */
     float *c;
     int64_t c_stride;
     bool add;

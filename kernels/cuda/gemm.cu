@@ -52,7 +52,7 @@ void product_run(struct queue *queue, const struct product *p)
     const float one = 1, scale = p->add ? 1.0f : 0.0f;
     cudaDataType_t type = p->a.bf16 ? CUDA_R_16BF : CUDA_R_32F;
     struct matrix shape = matrix_shape(p->rows, p->cols);
-    bool tf32 = queue->backend->options.math == MATH_TF32;
+    bool tf32 = queue->backend->options.math == MATH_TF32 && !p->f32;
     cublasHandle_t blas = queue->failed || p->rows == 0 || p->cols == 0 ? NULL : queue_blas(queue);
     if (!blas)
         return;

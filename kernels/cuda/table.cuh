@@ -59,6 +59,9 @@ void cuda_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *
                       const struct vocab *teacher, struct matrix cross);
 void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab,
                      const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down);
+/* coding.cu */
+void cuda_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
+                   struct matrix q, struct matrix scale, struct matrix lost);
 /* optimizer.cu */
 void cuda_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
                struct matrix first, struct matrix second);

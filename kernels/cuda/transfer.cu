@@ -54,19 +54,14 @@ cudaError_t cuda_upload(struct backend *base, void *to, const void *source, size
 
 /* ---- views ---- */
 
-static size_t value_bytes(enum dtype type)
-{
-    return type == DTYPE_F64 ? 8 : 4;
-}
-
 static void *matrix_address(struct matrix matrix)
 {
-    return (char *)matrix.buffer->data + (size_t)matrix.offset * value_bytes(matrix.type);
+    return (char *)matrix.buffer->data + (size_t)matrix.offset * value_size(matrix.type);
 }
 
 void cuda_write(struct queue *queue, struct matrix matrix, const void *source)
 {
-    size_t size = value_bytes(matrix.type), width = (size_t)matrix.cols * size;
+    size_t size = value_size(matrix.type), width = (size_t)matrix.cols * size;
     cuda_ok(queue, "write", matrix,
             cudaMemcpy2DAsync(matrix_address(matrix), (size_t)matrix.stride * size, source, width, width,
                               (size_t)matrix.rows, cudaMemcpyHostToDevice, queue_stream(queue)));
@@ -74,7 +69,7 @@ void cuda_write(struct queue *queue, struct matrix matrix, const void *source)
 
 void cuda_copy(struct queue *queue, struct matrix x, struct matrix y)
 {
-    size_t size = value_bytes(x.type);
+    size_t size = value_size(x.type);
     cuda_ok(queue, "copy", x,
             cudaMemcpy2DAsync(matrix_address(y), (size_t)y.stride * size, matrix_address(x),
                               (size_t)x.stride * size, (size_t)x.cols * size, (size_t)x.rows,
@@ -84,15 +79,6 @@ void cuda_copy(struct queue *queue, struct matrix x, struct matrix y)
 /* ---- reading back ---- */
 
 #define ROUND_THREADS 256
-
-/* The bits of f32_to_bf16: __float2bfloat16_rn makes one NaN of all. */
-__device__ inline unsigned bf16_bits(float value)
-{
-    unsigned bits;
-    memcpy(&bits, &value, sizeof bits);
-    const unsigned rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
-    return (bits & 0x7fffffff) > 0x7f800000 ? quiet : rounded;
-}
 
 __device__ inline unsigned bf16_pair(float low, float high)
 {
@@ -185,7 +171,7 @@ static bool read_reserve(struct cuda_read *read, size_t bytes)
 
 static cudaError_t read_pack(struct cuda_queue *queue, struct cuda_read *read, struct matrix matrix)
 {
-    const size_t size = value_bytes(matrix.type), width = (size_t)matrix.cols * size;
+    const size_t size = value_size(matrix.type), width = (size_t)matrix.cols * size;
     if (!read->rounded)
         return cudaMemcpy2DAsync(read->device, width, matrix_address(matrix), (size_t)matrix.stride * size,
                                  width, (size_t)matrix.rows, cudaMemcpyDeviceToDevice, queue->stream);
@@ -218,7 +204,7 @@ static cudaError_t read_start(struct cuda_queue *queue, struct cuda_read *read, 
 static void read_put(struct queue *base, struct matrix matrix, void *destination, bool rounded)
 {
     struct cuda_queue *queue = (struct cuda_queue *)base;
-    const size_t size = value_bytes(matrix.type), width = (size_t)matrix.cols * size,
+    const size_t size = value_size(matrix.type), width = (size_t)matrix.cols * size,
                  bytes = width * (size_t)matrix.rows / (rounded ? 2 : 1);
     struct cuda_read *read = &queue->read[queue->reads % CUDA_READS];
     if (bytes >= READ_LEAST) {

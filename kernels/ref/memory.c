@@ -65,20 +65,15 @@ double *ref_scratch(struct queue *queue, int64_t count)
     return values;
 }
 
-/* Bytes of one value of a view. */
-static size_t value_size(struct matrix matrix)
-{
-    return matrix.type == DTYPE_F64 ? sizeof(double) : sizeof(float);
-}
-
 static char *row_of(struct matrix matrix, int64_t row)
 {
-    return (char *)matrix.buffer->data + (size_t)(matrix.offset + row * matrix.stride) * value_size(matrix);
+    return (char *)matrix.buffer->data +
+           (size_t)(matrix.offset + row * matrix.stride) * value_size(matrix.type);
 }
 
 void ref_write(struct queue *queue, struct matrix matrix, const void *source)
 {
-    const size_t bytes = (size_t)matrix.cols * value_size(matrix);
+    const size_t bytes = (size_t)matrix.cols * value_size(matrix.type);
     (void)queue;
     for (int64_t row = 0; row < matrix.rows; row++)
         memcpy(row_of(matrix, row), (const char *)source + (size_t)row * bytes, bytes);
@@ -86,7 +81,7 @@ void ref_write(struct queue *queue, struct matrix matrix, const void *source)
 
 void ref_read(struct queue *queue, struct matrix matrix, void *destination)
 {
-    const size_t bytes = (size_t)matrix.cols * value_size(matrix);
+    const size_t bytes = (size_t)matrix.cols * value_size(matrix.type);
     (void)queue;
     for (int64_t row = 0; row < matrix.rows; row++)
         memcpy((char *)destination + (size_t)row * bytes, row_of(matrix, row), bytes);
@@ -102,5 +97,5 @@ void ref_copy(struct queue *queue, struct matrix x, struct matrix y)
 {
     (void)queue;
     for (int64_t row = 0; row < x.rows; row++)
-        memcpy(row_of(y, row), row_of(x, row), (size_t)x.cols * value_size(x));
+        memcpy(row_of(y, row), row_of(x, row), (size_t)x.cols * value_size(x.type));
 }

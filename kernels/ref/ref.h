@@ -90,6 +90,10 @@ void ref_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *v
 void ref_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab,
                     const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down);
 
+/* coding.c */
+void ref_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
+                  struct matrix q, struct matrix scale, struct matrix lost);
+
 /* optimizer.c */
 void ref_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
               struct matrix first, struct matrix second);

@@ -33,5 +33,6 @@ const struct backend_table ref_table = {
     .vocab_stats = ref_vocab_stats,
     .vocab_cross = ref_vocab_cross,
     .vocab_loss = ref_vocab_loss,
+    .quantise = ref_quantise,
     .adam = ref_adam,
 };

@@ -567,9 +567,18 @@ static double element(const void *data, cudaDataType_t type, long long index)
                                : ((const float *)data)[index];
 }
 
+/* To the 10 bits behind the point that tensor cores take of an f32 operand. */
+static double tf32(double value)
+{
+    const float single = (float)value;
+    uint32_t bits;
+    memcpy(&bits, &single, sizeof bits);
+    return __int_as_float((int)((bits + 0xfff + (bits >> 13 & 1)) & ~0x1fffu));
+}
+
 /* A column-major [rows, cols] operand, or its transpose, as doubles [cols, rows], row-major. */
-static std::vector<double> columns_of(const void *data, cudaDataType_t type, long long first, int ld,
-                                      cublasOperation_t transpose, int rows, int cols)
+static std::vector<double> columns_of(const void *data, cudaDataType_t type, cublasComputeType_t compute,
+                                      long long first, int ld, cublasOperation_t transpose, int rows, int cols)
 {
     std::vector<double> out((size_t)rows * (size_t)cols);
     for (int col = 0; col < cols; col++)
@@ -577,6 +586,8 @@ static std::vector<double> columns_of(const void *data, cudaDataType_t type, lon
             out[(size_t)col * rows + row] = element(
                 data, type,
                 first + (transpose == CUBLAS_OP_N ? row + (long long)col * ld : col + (long long)row * ld));
+    if (compute == CUBLAS_COMPUTE_32F_FAST_TF32)
+        std::transform(out.begin(), out.end(), out.begin(), tf32);
     return out;
 }
 
@@ -585,7 +596,8 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t, cublasOperation_t tran
                                           const void *a, cudaDataType_t a_type, int lda, long long a_step,
                                           const void *b, cudaDataType_t b_type, int ldb, long long b_step,
                                           const void *beta, void *c, cudaDataType_t c_type, int ldc,
-                                          long long c_step, int batch, cublasComputeType_t, cublasGemmAlgo_t)
+                                          long long c_step, int batch, cublasComputeType_t compute,
+                                          cublasGemmAlgo_t)
 {
     if (lda < (transpose_a == CUBLAS_OP_N ? m : k) || ldb < (transpose_b == CUBLAS_OP_N ? k : n) || ldc < m ||
         m < 0 || n < 0 || k < 0 || a_type != b_type)
@@ -593,8 +605,9 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t, cublasOperation_t tran
     const double scale = *(const float *)beta;
     std::vector<double> sums((size_t)m);
     for (int item = 0; item < batch; item++) {
-        const std::vector<double> left = columns_of(a, a_type, item * a_step, lda, transpose_a, m, k),
-                                  right = columns_of(b, b_type, item * b_step, ldb, transpose_b, k, n);
+        const std::vector<double> left = columns_of(a, a_type, compute, item * a_step, lda, transpose_a, m, k),
+                                  right =
+                                      columns_of(b, b_type, compute, item * b_step, ldb, transpose_b, k, n);
         for (int column = 0; column < n; column++) {
             std::fill(sums.begin(), sums.end(), 0.0);
             for (int i = 0; i < k; i++) {

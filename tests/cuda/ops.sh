@@ -17,6 +17,7 @@ for seed in ${SEEDS:-1 2 3}; do
     check "$seed" rows 1500
     check "$seed" products 1100
     check "$seed" optimizer 70
+    check "$seed" coding 70
     check "$seed" contract 1
 done
 check 1 contract 1 reads_keep
