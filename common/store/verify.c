@@ -117,7 +117,7 @@ static void read_problems(struct parent *parent)
 static void wait_a_little(const struct parent *parent)
 {
     struct pollfd poll_pipe = {.fd = parent->pipe[0], .events = POLLIN};
-    poll(&poll_pipe, 1, 10);
+    poll(&poll_pipe, 1, 1 /* ms */);
 }
 
 static void report_death(struct parent *parent, const struct verify_slot *slot, int signal_number)
