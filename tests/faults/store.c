@@ -134,6 +134,16 @@ uint64_t __wrap_hash_bytes(const void *bytes, size_t size, uint64_t seed)
     return __real_hash_bytes(bytes, size, seed);
 }
 
+/* Asking the disk for a record ahead kills the process, as finding it in a damaged page may. */
+static bool deadly_advice;
+
+int madvise(void *address, size_t size, int advice)
+{
+    if (deadly_advice && advice == MADV_WILLNEED)
+        raise(SIGSEGV);
+    return (int)syscall(SYS_madvise, address, size, advice);
+}
+
 /* ---- asking a store ---- */
 
 static void print_problem(void *context, const struct verify_problem *problem)
@@ -620,6 +630,48 @@ TEST(store_verify_outlives_its_children)
         CHECK_TEXT(text.data, "tap 2.mid, train sequence 149: structure damaged");
         string_free(&text);
     }
+}
+
+/* Gives every branch page a wrong number, which LMDB does not look at. */
+static int misnumber_branches(struct error *error)
+{
+    enum { PAGE = 4096, FLAGS = 10, BRANCH = 1 };
+    char *bytes;
+    size_t size;
+    int found = 0;
+    if (file_read(data, &bytes, &size, error) < 0)
+        return -1;
+    for (size_t page = 2 * PAGE; page < size; page += PAGE)
+        if (bytes[page + FLAGS] == BRANCH && bytes[page + FLAGS + 1] == 0) {
+            bytes[page] ^= 1;
+            found++;
+        }
+    int result = found > 0 ? file_write(data, bytes, size, error) : error_set(error, "there is no branch page");
+    free(bytes);
+    return result;
+}
+
+/* Where pages are damaged nothing is looked up before its turn: who dies of it would be taken for another. */
+TEST(store_verify_looks_ahead_in_sound_pages_only)
+{
+    struct error error;
+    struct verify_result result;
+    struct string text = {0};
+    const struct verify_options options = {.processes = 2, .report = append_text, .context = &text};
+    REQUIRE_OK(create_to_flip(&error));
+    deadly_advice = true;
+    REQUIRE_OK(store_verify(path, &options, &result, &error));
+    deadly_advice = false;
+    CHECK(result.problems > 0);
+    CHECK_TEXT(text.data, "train sequence 0: structure damaged: reading it ended a process");
+    string_free(&text);
+    REQUIRE_OK(misnumber_branches(&error));
+    deadly_advice = true;
+    REQUIRE_OK(store_verify(path, &options, &result, &error));
+    deadly_advice = false;
+    CHECK(result.problems > 0 && result.values == (FIXTURE_TAPS + 1) * (FLIP_TRAIN + FLIP_HELD_OUT));
+    CHECK(strstr(text.data, "ended a process") == NULL);
+    string_free(&text);
 }
 
 TEST(store_cut_short_is_refused)
