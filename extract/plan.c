@@ -92,27 +92,32 @@ int plan_make(const struct model_config *config, struct plan_file file, const st
     plan->layer = layer_bytes;
     plan->weights = layer_bytes * (uint64_t)plan->layers + output_bytes;
 
-    const uint64_t call_bytes = (uint64_t)plan->batch * state_bytes; /* the residuals of a call */
+    plan->call = (uint64_t)plan->batch * state_bytes;
     const uint64_t fixed = PROCESS_BYTES + (uint64_t)plan->batch * rows * row_bytes +
                            2 * (uint64_t)plan->jobs * state_bytes +
                            (target ? teacher_working_bytes(config, (int64_t)plan->batch * info->rows) : 0);
     plan->peak = fixed + plan->weights;
-    if (memory == 0 || plan->peak <= memory)
-        return 0;
 
     /* Two layers and what making one takes; while the last one computes, the output weight too, in its two
      * forms, and its file. */
     const uint64_t embedded = clamp((uint64_t)plan->batch * rows * EMBEDDED_BYTES, 0, file.embedding);
-    const uint64_t least = fixed + 2 * layer_bytes + file.layer + widened_bytes(config, threads) +
-                           output_bytes / 2 * 3 + embedded + call_bytes;
+    plan->least = fixed + 2 * layer_bytes + file.layer + widened_bytes(config, threads) + output_bytes / 2 * 3 +
+                  embedded + plan->call;
+    return memory == 0 || plan->peak <= memory ? 0 : plan_stream(plan, memory, error);
+}
+
+int plan_stream(struct plan *plan, uint64_t memory, struct error *error)
+{
+    const bool target = plan->weights > plan->layer * (uint64_t)plan->layers;
     char text[32];
-    if (memory < least)
-        return error_set(error, "memory (--memory, or the device's): this model needs at least %s%s",
-                         format_bytes((double)(least < plan->peak ? least : plan->peak), text, sizeof text),
-                         target ? "; --no-target takes less" : "");
+    if (memory < plan->least)
+        return error_set(
+            error, "memory (--memory, or the device's): this model needs at least %s%s",
+            format_bytes((double)(plan->least < plan->peak ? plan->least : plan->peak), text, sizeof text),
+            target ? "; --no-target takes less" : "");
     plan->resident = false;
-    plan->group = (int)clamp(1 + (memory - least) / call_bytes, 1, INT32_MAX / MOST_ROWS);
-    plan->peak = least + (uint64_t)(plan->group - 1) * call_bytes;
+    plan->group = (int)clamp(1 + (memory - plan->least) / plan->call, 1, INT32_MAX / MOST_ROWS);
+    plan->peak = plan->least + (uint64_t)(plan->group - 1) * plan->call;
     return 0;
 }
 

@@ -30,6 +30,8 @@ struct plan {
     uint64_t layer; /* bytes of a layer in the compute type */
     uint64_t weights; /* of the layers to run, and of the output weight for a target */
     uint64_t peak; /* bytes expected in all */
+    uint64_t least; /* with two layers at a time and one call per super-batch */
+    uint64_t call; /* of the residuals of a call */
 };
 
 /* Bytes in the model's file. */
@@ -57,6 +59,9 @@ struct plan_machine plan_machine(const struct backend *backend, int threads, uin
 /* An error when the machine's memory is too small for two layers, which names the least that does. */
 int plan_make(const struct model_config *config, struct plan_file file, const struct store_info *info,
               const struct plan_machine *machine, struct plan *plan, struct error *error);
+
+/* Makes a plan whose weights were to be resident one whose layers take turns. An error as plan_make's. */
+int plan_stream(struct plan *plan, uint64_t memory, struct error *error);
 
 /* Calls for a super-batch of a plan that is not resident: the least that take so long in a layer that
  * the next one is read and prepared meanwhile, and that what nothing hides costs one part in PLAN_PREPARE at

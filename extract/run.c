@@ -15,13 +15,12 @@
 
 struct run {
     const struct store_info *info;
-    const struct plan *plan;
+    struct plan *plan;
     struct order order;
     uint64_t total; /* sequences in that order */
     bool bus; /* states cross one from the device's memory */
     uint64_t *stored; /* [taps] records that are there already */
 
-    struct plan fitting; /* the plan, its calls made smaller where a device's memory ran out */
     struct pass *pass;
     struct call {
         uint64_t index; /* of the first sequence in the run's order */
@@ -261,22 +260,44 @@ static void close_pass(struct run *run)
     run->values = NULL;
 }
 
-/* With fewer sequences per call when the device's memory does not hold as many as were planned. */
+/* Makes the plan one that takes less of the device's memory, of which a part has run out. False: there is none. */
+static bool plan_less(struct plan *plan, int planned, enum ran_out part, const struct model *model,
+                      struct backend *backend, struct error *error)
+{
+    if (plan->resident && (part == RAN_OUT_WEIGHT || plan->batch == 1)) {
+        const uint64_t memory = plan_memory(backend, plan_file(model), plan->peak);
+        struct error less;
+        plan->batch = planned;
+        if (plan_stream(plan, memory, &less) == 0)
+            return true;
+        error_prefix(error, "%s", less.text);
+        return false;
+    }
+    if (plan->batch == 1) {
+        error_prefix(error, "with one sequence per call");
+        return false;
+    }
+    plan->batch = (plan->batch + 1) / 2;
+    return true;
+}
+
+/* As planned, or as the device's memory holds it. */
 static int open_fitting_pass(struct run *run, const struct model *model, struct backend *backend,
                              struct error *error)
 {
-    const int planned = run->fitting.batch;
-    int result;
-    while ((result = open_pass(run, model, backend, error)) < 0 && backend_ran_out(backend) &&
-           run->fitting.batch > 1) {
+    const int planned = run->plan->batch;
+    enum ran_out part;
+    backend_ran_out(backend);
+    while (open_pass(run, model, backend, error) < 0) {
+        if ((part = backend_ran_out(backend)) == RAN_OUT_NOTHING)
+            return -1;
         close_pass(run);
-        run->fitting.batch = (run->fitting.batch + 1) / 2;
+        if (!plan_less(run->plan, planned, part, model, backend, error))
+            return -1;
     }
-    if (result < 0)
-        return run->fitting.batch < planned ? error_prefix(error, "with one sequence per call") : -1;
-    if (run->fitting.batch < planned)
+    if (run->plan->batch < planned)
         fprintf(stderr, "extract: device memory does not hold calls of %d sequences; they have %d\n", planned,
-                run->fitting.batch);
+                run->plan->batch);
     return 0;
 }
 
@@ -295,15 +316,14 @@ static int close_stages(struct run *run, int result, struct run_report *report, 
 }
 
 int run_model(const char *title, const struct model *model, struct backend *backend, struct store *store,
-              const struct plan *plan, struct run_report *report, struct error *error)
+              struct plan *plan, struct run_report *report, struct error *error)
 {
     const double started = clock_seconds();
     const struct device_times before = backend_times(backend);
     struct run run = {.info = store_info(store),
-                      .fitting = *plan,
+                      .plan = plan,
                       .bus = backend_memory(backend) > 0,
                       .target = store_find_target(store_info(store))};
-    run.plan = &run.fitting;
     *report = (struct run_report){0};
     int result = find_start(&run, store, error);
     if (result < 0 || run.total == 0)
@@ -317,7 +337,7 @@ int run_model(const char *title, const struct model *model, struct backend *back
     progress_start(&run.progress, title, "tokens", sequences * (uint64_t)run.info->rows);
     run.progress.first = run.records_before / (uint64_t)run.info->taps * (uint64_t)run.info->rows;
     if (pipeline_open(store, plan, &run.pipeline, error) < 0 ||
-        inputs_open(store, &run.order, run.plan->batch, &run.inputs, error) < 0)
+        inputs_open(store, &run.order, plan->batch, &run.inputs, error) < 0)
         result = -1;
     else
         result = compute(&run, error);

@@ -34,9 +34,10 @@ struct run_report {
     int group; /* calls of the largest super-batch */
 };
 
-/* title: of the progress shown. Nothing is computed when every record is there. A signal ends it early: an
+/* title: of the progress shown. plan: where a device's memory does not hold what it says, it is changed to what
+ * was carried out: fewer sequences per call, or layers that take turns. Nothing is computed when every record is there. A signal ends it early: an
  * error that says how to go on, with everything so far committed; the report is filled then too. */
 int run_model(const char *title, const struct model *model, struct backend *backend, struct store *store,
-              const struct plan *plan, struct run_report *report, struct error *error);
+              struct plan *plan, struct run_report *report, struct error *error);
 
 #endif

@@ -13,6 +13,8 @@ struct run {
     struct model *model;
     struct tokenizer *tokenizer;
     struct backend *backend;
+    uint64_t memory; /* free bytes of the device, before anything was put there; 0: it has none */
+    int positions; /* of the session: prompt and new tokens, at most */
     struct exits exits;
     struct session *session;
     struct sampler sampler;
@@ -49,15 +51,18 @@ static int open_run(struct run *run, const struct generate_options *options, con
         prompt_encode(run->model, run->tokenizer, text, &run->prompt, error) < 0 ||
         backend_open(options->device,
                      &(struct backend_options){.threads = options->threads, .math = options->math},
-                     &run->backend, error) < 0 ||
-        open_exits(run, options, error) < 0)
+                     &run->backend, error) < 0)
+        return -1;
+    run->memory = backend_memory(run->backend);
+    if (open_exits(run, options, error) < 0)
         return -1;
     if (run->prompt.count >= (size_t)config->context)
         return error_set(error, "the prompt has %zu tokens, but the model's context is %d: shorten it",
                          run->prompt.count, config->context);
     const int room = config->context - (int)run->prompt.count;
     const int tokens = options->tokens < room ? options->tokens : room;
-    if (session_create(run->model, run->backend, (int)run->prompt.count + tokens, &run->session, error) < 0 ||
+    run->positions = (int)run->prompt.count + tokens;
+    if (session_create(run->model, run->backend, run->positions, &run->session, error) < 0 ||
         sampler_create(&run->sampler, options->temperature, options->top_k, options->top_p, options->seed,
                        config->vocab, error) < 0 ||
         generator_create(run->session, &run->exits, &run->sampler, config, &run->generator, error) < 0)
@@ -66,6 +71,23 @@ static int open_run(struct run *run, const struct generate_options *options, con
         (struct run_record){.tokenizer = run->tokenizer, .exits = &run->exits, .session = run->session};
     run->record.prompt = (int)run->prompt.count;
     return array_alloc(&run->record.generated, tokens, error) < 0 ? -1 : tokens;
+}
+
+/* Says of a failure for want of the device's memory what takes it, and what takes less. */
+static void explain_memory(const struct run *run, struct error *error)
+{
+    char unused[32], weights[32], keys[32];
+    if (!run->backend || backend_ran_out(run->backend) == RAN_OUT_NOTHING)
+        return;
+    const struct session_bytes bytes = session_bytes(run->model, backend_math(run->backend), run->positions);
+    error_prefix(
+        error,
+        "of the device's memory %s were free; the weights take %s, keys and values of %d positions %s, "
+        "beside working memory and exits: %s--device cpu takes none",
+        format_bytes((double)run->memory, unused, sizeof unused),
+        format_bytes((double)bytes.weights, weights, sizeof weights), run->positions,
+        format_bytes((double)bytes.keys, keys, sizeof keys),
+        bytes.weights < run->memory ? "fewer --tokens or a shorter prompt take less, " : "");
 }
 
 static void close_run(struct run *run)
@@ -153,8 +175,10 @@ int main(int argc, char **argv)
         result = generate(&run, tokens, options.json ? NULL : &stream, &error);
     if (result == 0)
         result = print_results(&run, &options, &error);
-    if (result < 0)
+    if (result < 0) {
+        explain_memory(&run, &error);
         fprintf(stderr, "generate: %s\n", error.text);
+    }
     close_run(&run);
     string_free(&text);
     return result < 0 ? EXIT_FAILED : EXIT_DONE;

@@ -26,6 +26,30 @@ int tap_step(struct tap tap)
     return 2 * tap.layer - tap.mid;
 }
 
+/* Of a matrix that is multiplied with few rows and with many. */
+static uint64_t weight_size(const struct model *model, int layer, enum tensor_role role, enum math math)
+{
+    const struct tensor *tensor = model_tensor(model, layer, role);
+    const uint64_t value = math == MATH_BF16 ? 2 : 4;
+    if (!tensor || tensor->dims < 2)
+        return 0;
+    return (uint64_t)tensor->shape[0] * (uint64_t)tensor->shape[1] * value + tensor->bytes;
+}
+
+struct session_bytes session_bytes(const struct model *model, enum math math, int positions)
+{
+    const struct model_config *config = model_config(model);
+    const uint64_t row = sizeof(float) * (uint64_t)config->kv_heads * (uint64_t)config->head_size;
+    struct session_bytes bytes = {.keys = 2 * row * (uint64_t)config->layers * (uint64_t)positions};
+    for (int layer = 0; layer < config->layers; layer++)
+        for (int role = ROLE_ATTENTION_NORM; role < ROLE_COUNT; role++)
+            bytes.weights += weight_size(model, layer, (enum tensor_role)role, math);
+    bytes.weights += weight_size(model, 0, ROLE_OUTPUT, math);
+    if (!config->tied) /* else it is the output weight */
+        bytes.weights += model_tensor(model, 0, ROLE_EMBEDDING)->bytes;
+    return bytes;
+}
+
 static int load_layers(struct session *session, const struct model *model, struct backend *backend,
                        struct error *error)
 {

@@ -25,6 +25,13 @@
 
 struct session;
 
+/* Bytes of a device's memory that a session takes, beside its working memory: every weight in the compute type and
+ * as the file has it; keys and values of `positions` tokens. */
+struct session_bytes {
+    uint64_t weights, keys;
+};
+struct session_bytes session_bytes(const struct model *model, enum math math, int positions);
+
 /* Loads every layer; `positions` is the most tokens it will hold. The model and backend must outlive it. */
 int session_create(const struct model *model, struct backend *backend, int positions, struct session **session,
                    struct error *error);

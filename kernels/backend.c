@@ -73,10 +73,10 @@ struct device_times backend_times(const struct backend *backend)
     return backend->times;
 }
 
-bool backend_ran_out(struct backend *backend)
+enum ran_out backend_ran_out(struct backend *backend)
 {
-    const bool ran_out = backend->ran_out;
-    backend->ran_out = false;
+    const enum ran_out ran_out = backend->ran_out;
+    backend->ran_out = RAN_OUT_NOTHING;
     return ran_out;
 }
 

@@ -76,7 +76,7 @@ struct backend {
     char identity[160];
     const char *warning; /* or NULL */
     struct backend_options options; /* threads resolved */
-    bool ran_out; /* of device memory; set by the backend, cleared by backend_ran_out */
+    enum ran_out ran_out; /* set by the backend, cleared by backend_ran_out */
     uint64_t activations; /* for backend_activations; 0: as a processor's caches want it */
     struct device_times times; /* kept by a backend with a device of its own */
 };

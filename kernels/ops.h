@@ -85,9 +85,13 @@ const char *backend_warning(const struct backend *backend);
 uint64_t backend_memory(const struct backend *backend);
 /* Bytes of activations per call with which ops run best: more leave a processor's caches, fewer do not fill a device. */
 uint64_t backend_activations(const struct backend *backend);
-/* Whether a buffer or an op has failed for want of device memory since the last call: with fewer rows it may
- * not. */
-bool backend_ran_out(struct backend *backend);
+/* What has failed last for want of device memory since the last call. */
+enum ran_out {
+    RAN_OUT_NOTHING,
+    RAN_OUT_ROWS, /* a buffer or an op: with fewer rows it may not */
+    RAN_OUT_WEIGHT /* weight_prepare */
+};
+enum ran_out backend_ran_out(struct backend *backend);
 
 /* Seconds that a device, measured by itself, has been at work for a backend that was opened timed, as far as queues
  * have been waited for: with ops, with what op_write and weights bring to it, and with what op_read takes from it.

@@ -115,6 +115,8 @@ void cuda_time_add(double *total, cudaEvent_t from, cudaEvent_t to);
 /* Counts what is left, when the queue has been waited for; and lets go of all. */
 void cuda_times_finish(struct cuda_queue *queue);
 void cuda_times_free(struct cuda_queue *queue);
+/* Memory of the device outside any stream's order. Where there is none it notes what has run out. */
+cudaError_t device_take(struct backend *backend, enum ran_out what, void **to, size_t bytes);
 /* Copies from any host memory, on the upload stream; the source has been read when it returns. */
 cudaError_t cuda_upload(struct backend *backend, void *to, const void *source, size_t bytes);
 /* The queue fails when waiting gave an error, or a kernel found a fault. */

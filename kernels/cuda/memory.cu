@@ -43,15 +43,33 @@ bool launch_ok(struct queue *queue, const char *op, struct matrix shape)
     return cuda_ok(queue, op, shape, cudaGetLastError());
 }
 
+cudaError_t device_take(struct backend *backend, enum ran_out what, void **to, size_t bytes)
+{
+    cudaMemPool_t pool;
+    cudaError_t status = cudaMalloc(to, bytes ? bytes : 1);
+    if (status != cudaErrorMemoryAllocation)
+        return status;
+    cudaGetLastError(); /* out of memory is not sticky: clear it */
+    /* What ops have given back is still the pool's. */
+    if (cudaDeviceSynchronize() == cudaSuccess && cudaDeviceGetDefaultMemPool(&pool, 0) == cudaSuccess &&
+        cudaMemPoolTrimTo(pool, 0) == cudaSuccess)
+        status = cudaMalloc(to, bytes ? bytes : 1);
+    if (status == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        backend->ran_out = what;
+    }
+    return status;
+}
+
 void *scratch_take(struct queue *queue, const char *op, struct matrix shape, size_t bytes)
 {
     void *scratch = NULL;
     if (cudaMallocAsync(&scratch, bytes ? bytes : 1, queue_stream(queue)) == cudaSuccess)
         return scratch;
     size_t unused = 0, total = 0;
-    cudaGetLastError(); /* out of memory is not sticky: clear it */
+    cudaGetLastError();
     cudaMemGetInfo(&unused, &total);
-    queue->backend->ran_out = true;
+    queue->backend->ran_out = RAN_OUT_ROWS;
     cuda_fail(queue,
               "%s [%lld, %lld]: out of device memory: %zu bytes of working memory wanted, %zu of %zu free", op,
               (long long)shape.rows, (long long)shape.cols, bytes, unused, total);
@@ -215,11 +233,9 @@ static int cuda_buffer_create(struct backend *backend, size_t bytes, struct buff
     size_t unused = 0, total = 0;
     if (!buffer)
         return fail(error, "cuda: out of memory");
-    if (cudaMalloc(&buffer->data, bytes ? bytes : 1) != cudaSuccess) {
-        cudaGetLastError();
+    if (device_take(backend, RAN_OUT_ROWS, &buffer->data, bytes) != cudaSuccess) {
         cudaMemGetInfo(&unused, &total);
         free(buffer);
-        backend->ran_out = true;
         return fail(error, "out of device memory: %zu bytes wanted, %zu of %zu free", bytes, unused, total);
     }
     cudaError_t status = cudaMemsetAsync(buffer->data, 0, bytes, stream);

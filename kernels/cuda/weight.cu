@@ -54,7 +54,7 @@ struct expand_action {
 
 static cudaError_t upload(struct backend *backend, const void *source, size_t bytes, void **to)
 {
-    cudaError_t status = cudaMalloc(to, bytes ? bytes : 1);
+    cudaError_t status = device_take(backend, RAN_OUT_WEIGHT, to, bytes);
     return status == cudaSuccess ? cuda_upload(backend, *to, source, bytes) : status;
 }
 
@@ -69,7 +69,7 @@ static cudaError_t prepare(struct cuda_weight *weight, const struct weight_part 
     bool products = (weight->base.uses & (WEIGHT_FORWARD | WEIGHT_BACKWARD)) != 0;
     cudaError_t status = cudaSuccess;
     if (products)
-        status = cudaMalloc(&weight->matrix, (size_t)weight->base.rows * row_bytes);
+        status = device_take(backend, RAN_OUT_WEIGHT, &weight->matrix, (size_t)weight->base.rows * row_bytes);
     int64_t first = 0;
     for (int i = 0; i < count && status == cudaSuccess; i++) {
         struct cuda_part *part = &weight->part[i];

@@ -391,7 +391,20 @@ cudaError_t cudaRuntimeGetVersion(int *version)
     *version = 13000;
     return cudaSuccess;
 }
-static std::atomic<size_t> allocated; /* bytes of the device's memory */
+/* Bytes of the device's memory, now and at most; the latter is written to the file OFFRAMP_EMULATOR_PEAK names, if it
+ * is set. */
+static std::atomic<size_t> allocated, peak;
+static struct peak_writer {
+    ~peak_writer()
+    {
+        const char *path = getenv("OFFRAMP_EMULATOR_PEAK");
+        FILE *file = path ? fopen(path, "w") : nullptr;
+        if (file)
+            fprintf(file, "%zu\n", peak.load());
+        if (file)
+            fclose(file);
+    }
+} peak_writer;
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     *total = (size_t)8 << 30;
@@ -409,10 +422,12 @@ constexpr int GUARD_BYTE = 0xa5;
 
 cudaError_t emulator_malloc(void **pointer, size_t bytes)
 {
-    /* OFFRAMP_EMULATOR_MEMORY bounds a single allocation, so that running out can be tested */
-    const char *limit = getenv("OFFRAMP_EMULATOR_MEMORY");
-    char *block =
-        limit && bytes > strtoull(limit, nullptr, 10) ? nullptr : (char *)malloc(bytes + 2 * GUARD + 1);
+    /* So that running out can be tested: OFFRAMP_EMULATOR_MEMORY bounds a single allocation, OFFRAMP_EMULATOR_TOTAL
+     * all together; cudaMemGetInfo knows of neither, as of memory that another process takes later. */
+    const char *limit = getenv("OFFRAMP_EMULATOR_MEMORY"), *total = getenv("OFFRAMP_EMULATOR_TOTAL");
+    const bool none = (limit && bytes > strtoull(limit, nullptr, 10)) ||
+                      (total && allocated + bytes > strtoull(total, nullptr, 10));
+    char *block = none ? nullptr : (char *)malloc(bytes + 2 * GUARD + 1);
     *pointer = nullptr;
     if (!block)
         return cudaErrorMemoryAllocation;
@@ -420,7 +435,9 @@ cudaError_t emulator_malloc(void **pointer, size_t bytes)
     if (GUARD)
         memcpy(block, &bytes, sizeof bytes);
     memset(block + GUARD, 0xff, bytes);
-    allocated += malloc_usable_size(block);
+    const size_t all = allocated += malloc_usable_size(block);
+    for (size_t most = peak; all > most && !peak.compare_exchange_weak(most, all);)
+        ;
     *pointer = block + GUARD;
     return cudaSuccess;
 }
@@ -448,9 +465,21 @@ cudaError_t cudaFreeAsync(void *pointer, cudaStream_t)
 {
     return cudaFree(pointer);
 }
+cudaError_t emulator_malloc_host(void **pointer, size_t bytes)
+{
+    *pointer = malloc(bytes);
+    if (*pointer)
+        memset(*pointer, 0xff, bytes);
+    return *pointer ? cudaSuccess : cudaErrorMemoryAllocation;
+}
 cudaError_t cudaFreeHost(void *pointer)
 {
-    return cudaFree(pointer);
+    free(pointer);
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize(void)
+{
+    return now.faulted ? cudaErrorIllegalAddress : cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
 {
@@ -520,6 +549,10 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEven
 cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *pool, int)
 {
     *pool = nullptr;
+    return cudaSuccess;
+}
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t)
+{
     return cudaSuccess;
 }
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void *)

@@ -48,6 +48,7 @@ for model in golden_llama golden_qwen3 golden_gguf_qwen2; do
 done
 check "extract" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/golden/extract"
 check "groups of trials" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" groups
+check "what a session takes" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/session" bytes
 check "pieces of a batch" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" pieces
 
 cat >"$work/sweep.yaml" <<'END'
@@ -115,6 +116,14 @@ check "extract without room for a weight" not extract none "$work/small" --devic
 check "the numbers of which it says" says none "weight \[1000, 64\].*cannot be put on the device: out of memory; [0-9]* of [0-9]* bytes are free"
 unset OFFRAMP_EMULATOR_MEMORY
 
+if [ -n "${OFFRAMP_TEST_MODEL:-}" ]; then
+    generate() { "$build/generate" --model "$OFFRAMP_TEST_MODEL" --prompt "In Python" --device cuda 2>&1 | tee "$work/generate.log"; }
+    export OFFRAMP_EMULATOR_TOTAL=100000000
+    check "generate without room for the model" not generate
+    check "what takes it, and what takes less" says generate "of the device's memory 8.[0-9]* GB were free; the weights take [0-9]* MB, keys and values of [0-9]* positions [0-9.]* MB, .*fewer --tokens or a shorter prompt take less, --device cpu takes none: .*a weight \[.* out of memory"
+    unset OFFRAMP_EMULATOR_TOTAL
+fi
+
 # ---- records of states that are rounded on the device: the bytes of those that the host rounds ----
 coded() { # coded NAME CODEC: all taps, and the target
     "$build/extract" --model "$work/small" --corpus "$work/tokens.bin" --token-type u16 --end-of-text 9 --held-out 0 --seq-len 20 \
@@ -142,6 +151,16 @@ check "extract with all of it on the device" extract resident "$work/deep" --dev
 check "extract layer by layer" extract streamed "$work/deep" --device cuda --tokens 20 --memory 300M
 check "which it says once" says streamed "two layers' at a time"
 check "the same states" "$build/tests/gpu/compare" "$work/streamed" "$work/resident" 0
+export OFFRAMP_EMULATOR_TOTAL=20000000
+check "extract with less room than was free" extract taken "$work/deep" --device cuda --tokens 20
+check "layers take turns, which it says once" says taken "the weights of 12 layers, .* do not fit: each is loaded once"
+check "for calls that fit" says taken "device memory does not hold calls of 204 sequences; they have"
+check "in the summary, too" says taken "two layers' at a time"
+check "the same states again" "$build/tests/gpu/compare" "$work/taken" "$work/resident" 1e-5
+export OFFRAMP_EMULATOR_TOTAL=1000000
+check "extract without room for two layers" not extract none2 "$work/deep" --device cuda --tokens 20
+check "the weight of which it names" says none2 "with one sequence per call: .*weight \[.* cannot be put on the device: out of memory; [0-9]* of [0-9]* bytes are free"
+unset OFFRAMP_EMULATOR_TOTAL
 
 export OFFRAMP_EMULATOR_FAULT=swiglu_values
 check "extract with a fault" not extract fault "$work/small" --device cuda

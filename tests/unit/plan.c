@@ -136,6 +136,24 @@ TEST(plan_little_memory)
     CHECK_TEXT(error.text, "this model needs at least ");
 }
 
+/* A plan that turns out not to fit becomes the one that so little memory would have made. */
+TEST(plan_streams_later)
+{
+    struct tap taps[] = {{80, false}};
+    const struct store_info info = make_info(&large, 512, taps, 1);
+    const uint64_t memory = (uint64_t)16 << 30;
+    struct plan plan, later;
+    REQUIRE_OK(make(&large, &info, MATH_BF16, 8, memory, &plan));
+    REQUIRE_OK(make(&large, &info, MATH_BF16, 8, 0, &later));
+    CHECK(later.resident);
+    REQUIRE_OK(plan_stream(&later, memory, &error));
+    CHECK(!later.resident && later.group == plan.group && later.peak == plan.peak);
+    CHECK(plan_stream(&later, later.least - 1, &error) < 0);
+    CHECK_TEXT(error.text, "this model needs at least ");
+    REQUIRE_OK(plan_stream(&later, later.least, &error));
+    CHECK(later.group == 1);
+}
+
 TEST(plan_group_hides_loading)
 {
     const struct plan plan = {.group = 100, .layers = 10, .layer = 1000, .weights = 10000};

@@ -628,6 +628,42 @@ TEST(exits_refused)
     model_close(model);
 }
 
+/* What is said of a device's memory is what its weights hold. */
+static void check_bytes(const struct model *model, enum math math)
+{
+    const size_t vectors = 2 * H * sizeof(float), embedding = V * H * sizeof(float);
+    struct error error;
+    struct backend *backend;
+    struct layer *layer;
+    struct ends *ends;
+    uint64_t held = embedding;
+    REQUIRE_OK(backend_open("cuda", &(struct backend_options){.math = math}, &backend, &error));
+    for (int l = 0; l < LAYERS; l++) {
+        REQUIRE_OK(layer_load(model, l, backend, WEIGHT_FORWARD | WEIGHT_ROWS, &layer, &error));
+        held += layer_bytes(layer) - vectors;
+        layer_destroy(layer);
+    }
+    REQUIRE_OK(ends_load(model, backend, true, WEIGHT_FORWARD | WEIGHT_ROWS, &ends, &error));
+    held += weight_bytes(ends_output(ends));
+    const struct session_bytes bytes = session_bytes(model, math, 10);
+    CHECK(bytes.weights == held);
+    CHECK(bytes.keys == LAYERS * 2 * 10 * KV_HEADS * D * sizeof(float));
+    ends_destroy(ends);
+    backend_close(backend);
+}
+
+TEST(session_bytes_of_a_device)
+{
+    struct error error;
+    struct model *model = NULL;
+    if (!test_wants_device("cuda"))
+        return;
+    REQUIRE_OK(make_model(test_folder(), 0, &model, &error));
+    check_bytes(model, MATH_F32);
+    check_bytes(model, MATH_BF16);
+    model_close(model);
+}
+
 TEST(session_refuses)
 {
     struct error error;
