@@ -69,9 +69,9 @@ uint64_t pipeline_written(struct pipeline *pipeline)
 
 /* ---- encoders ---- */
 
-/* A state that is infinite or no number would be stored without complaint and spoil every head. */
-static int check_finite(const struct job *job, const struct store_info *info, struct sequence sequence,
-                        struct error *error)
+/* A state that is infinite or no number would be stored without complaint and spoil every head. (Transformed ones codecs
+ * look at.) */
+static int check_finite(const struct job *job, const struct store_info *info, struct error *error)
 {
     const size_t count = (size_t)info->rows * (size_t)info->hidden;
     uint32_t largest = 0;
@@ -83,12 +83,8 @@ static int check_finite(const struct job *job, const struct store_info *info, st
     }
     if (largest < 0x7f800000)
         return 0;
-    char name[TAP_NAME_SIZE];
-    tap_name(info->tap[job->tap], info->layers, name);
-    return error_set(error,
-                     "tap %s, %s sequence %llu: a state is not a finite number: the model's weights are "
-                     "damaged, or --math is too coarse for it",
-                     name, split_name(sequence.split), (unsigned long long)sequence.index);
+    return error_set(error, "a state is not a finite number: the model's weights are damaged, or --math is too "
+                            "coarse for it");
 }
 
 /* A text that is unlike the pilot's costs bits, or where the step is coarse precision: said once for a tap. */
@@ -110,23 +106,38 @@ static void check_drift(struct pipeline *pipeline, const struct job *job, struct
             setting.bits, sqrt(setting.loss), info->codec[job->tap].name);
 }
 
+static int encode_states(struct encoder *encoder, struct job *job, struct sequence sequence, double *loss,
+                         struct error *error)
+{
+    const struct store_info *info = encoder->pipeline->info;
+    const struct coder *coder = encoder->pipeline->coder[job->tap];
+    const struct tap tap = info->tap[job->tap];
+    const bool target = job->tap == store_find_target(info);
+    if (job->transformed)
+        return record_encode_transformed(encoder->worker, coder, tap, sequence, target ? job->values : NULL,
+                                         job->states, info->rows, &job->record, &job->capacity, &job->size,
+                                         loss, error);
+    if (target)
+        return target_encode(encoder->worker, coder, tap, sequence, job->values, job->states, info->rows,
+                             &job->record, &job->capacity, &job->size, loss, error);
+    return record_encode(encoder->worker, coder, tap, sequence, job->states, info->rows, &job->record,
+                         &job->capacity, &job->size, loss, error);
+}
+
 static int encode_job(struct encoder *encoder, struct job *job, struct error *error)
 {
     const struct store_info *info = encoder->pipeline->info;
     const struct sequence sequence = order_at(&encoder->pipeline->order, job->index);
-    if (check_finite(job, info, sequence, error) < 0)
-        return -1;
-    const struct coder *coder = encoder->pipeline->coder[job->tap];
     double loss;
-    int result =
-        job->tap == store_find_target(info)
-            ? target_encode(encoder->worker, coder, info->tap[job->tap], sequence, job->values, job->states,
-                            info->rows, &job->record, &job->capacity, &job->size, &loss, error)
-            : record_encode(encoder->worker, coder, info->tap[job->tap], sequence, job->states, info->rows,
-                            &job->record, &job->capacity, &job->size, &loss, error);
-    if (result == 0)
-        check_drift(encoder->pipeline, job, sequence, loss);
-    return result;
+    if ((!job->transformed && check_finite(job, info, error) < 0) ||
+        encode_states(encoder, job, sequence, &loss, error) < 0) {
+        char name[TAP_NAME_SIZE];
+        tap_name(info->tap[job->tap], info->layers, name);
+        return error_prefix(error, "tap %s, %s sequence %llu", name, split_name(sequence.split),
+                            (unsigned long long)sequence.index);
+    }
+    check_drift(encoder->pipeline, job, sequence, loss);
+    return 0;
 }
 
 static void *encoder_run(void *context)

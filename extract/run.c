@@ -10,6 +10,7 @@
 #include "common/base/progress.h"
 #include "common/head/teacher.h"
 #include "common/model/pass.h"
+#include "common/transform/transform.h"
 #include "extract/inputs.h"
 #include "extract/pipeline.h"
 
@@ -19,6 +20,8 @@ struct run {
     struct order order;
     uint64_t total; /* sequences in that order */
     bool bus; /* states cross one from the device's memory */
+    const struct coder **coder; /* [taps] the store's, then, and */
+    struct transforms *transforms; /* what the device does of their work */
     uint64_t *stored; /* [taps] records that are there already */
 
     struct pass *pass;
@@ -64,23 +67,30 @@ static int submit_reading(struct run *run, struct error *error)
     return 0;
 }
 
-/* What an exact codec would round is rounded before it crosses the bus, to the same record. */
-static void read_states(const struct run *run, int tap, struct queue *queue, struct matrix states,
-                        float *destination)
+/* What an exact codec would round is rounded before it crosses the bus, to the same record. made: what a device has
+ * made of the states, or none. */
+static void read_states(const struct run *run, struct job *job, struct queue *queue, struct matrix states,
+                        struct matrix made)
 {
-    const struct codec *codec = run->info->codec[tap].codec;
-    if (run->bus && codec->exact && codec->type == DTYPE_BF16)
-        op_read_rounded(queue, states, destination);
+    const struct codec *codec = run->info->codec[job->tap].codec;
+    job->transformed = !matrix_is_none(made);
+    if (job->transformed)
+        op_read(queue, made, job->states);
+    else if (run->bus && codec->exact && codec->type == DTYPE_BF16)
+        op_read_rounded(queue, states, job->states);
     else
-        op_read(queue, states, destination);
+        op_read(queue, states, job->states);
 }
 
-/* Hands a tap's part of a call to the encoders, a job a sequence, each when the next is on its way: states [rows of the call, hidden], and of the
- * target its values. */
+/* Hands a tap's part of a call to the encoders, a job a sequence, each when the next is on its way: states [rows of the
+ * call, hidden], and of the target its values. */
 static int submit(struct run *run, const struct call *call, int tap, struct queue *queue, struct matrix states,
                   const struct target_row *values, struct stage *stage, struct error *error)
 {
     const int rows = run->info->rows;
+    const struct matrix made = run->transforms && call->index + (uint64_t)call->sequences > run->stored[tap]
+                                   ? transforms_put(run->transforms, queue, tap, states)
+                                   : matrix_none();
     for (int i = 0; i < call->sequences; i++) {
         const uint64_t index = call->index + (uint64_t)i;
         if (index < run->stored[tap])
@@ -92,7 +102,8 @@ static int submit(struct run *run, const struct call *call, int tap, struct queu
         job->index = index;
         if (values)
             memcpy(job->values, values + (size_t)i * (size_t)rows, (size_t)rows * sizeof *values);
-        read_states(run, tap, queue, matrix_rows(states, (int64_t)i * rows, rows), job->states);
+        read_states(run, job, queue, matrix_rows(states, (int64_t)i * rows, rows),
+                    matrix_rows(made, (int64_t)i * rows, rows));
         const uint64_t mark = queue_mark(queue);
         if (submit_reading(run, error) < 0)
             return -1;
@@ -202,17 +213,21 @@ static int compute(struct run *run, struct error *error)
 
 /* ---- life ---- */
 
-static int find_start(struct run *run, const struct store *store, struct error *error)
+static int find_start(struct run *run, struct store *store, struct error *error)
 {
+    int result = 0;
     run->order = order_of(store);
     run->total = order_length(&run->order);
-    if (array_alloc(&run->stored, run->info->taps, error) < 0)
+    if (array_alloc(&run->stored, run->info->taps, error) < 0 ||
+        array_alloc(&run->coder, run->info->taps, error) < 0)
         return -1;
-    for (int tap = 0; tap < run->info->taps; tap++) {
+    for (int tap = 0; tap < run->info->taps && result == 0; tap++) {
         run->stored[tap] = order_stored(&run->order, store, tap);
         run->records_before += records_stored(store, tap);
+        if (run->bus)
+            result = store_coder(store, tap, &run->coder[tap], error);
     }
-    return 0;
+    return result;
 }
 
 static int open_teacher(struct run *run, const struct model *model, struct backend *backend,
@@ -236,7 +251,9 @@ static int open_pass(struct run *run, const struct model *model, struct backend 
     const struct pass_shape shape = {run->info->rows, plan->batch, 1, plan->layers, plan->half, plan->resident};
     run->group = 1;
     if (pass_open(model, backend, &shape, &run->pass, error) < 0 ||
-        array_alloc(&run->calls, plan->group, error) < 0 || open_teacher(run, model, backend, error) < 0)
+        array_alloc(&run->calls, plan->group, error) < 0 || open_teacher(run, model, backend, error) < 0 ||
+        (run->bus && transforms_open(backend, run->coder, run->info->taps,
+                                     (int64_t)plan->batch * run->info->rows, &run->transforms, error) < 0))
         return -1;
     if (plan->resident) /* on a device, a first call shows whether its working memory is there */
         return backend_memory(backend) > 0 ? pass_measure(run->pass, error) : 0;
@@ -250,12 +267,14 @@ static void close_pass(struct run *run)
 {
     pass_close(run->pass);
     teacher_close(run->teacher);
+    transforms_close(run->transforms);
     for (int i = 0; run->calls && i < run->plan->group; i++)
         free(run->calls[i].labels);
     free(run->calls);
     free(run->values);
     run->pass = NULL;
     run->teacher = NULL;
+    run->transforms = NULL;
     run->calls = NULL;
     run->values = NULL;
 }
@@ -360,5 +379,6 @@ done:
     report->seconds = clock_seconds() - started;
     close_pass(&run);
     free(run.stored);
+    free(run.coder);
     return result;
 }

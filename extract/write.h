@@ -11,6 +11,7 @@
 #ifndef OFFRAMP_EXTRACT_WRITE_H
 #define OFFRAMP_EXTRACT_WRITE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -21,7 +22,8 @@
 struct job {
     int tap; /* its place in store_info */
     uint64_t index; /* of the sequence in the run's order (order.h) */
-    float *states; /* [rows, hidden]; of the target u */
+    float *states; /* [rows, hidden]; of the target u; room for that */
+    bool transformed; /* a device has: they are rows as coder_encode_transformed takes them, in the same room */
     struct target_row *values; /* [rows], of the target */
     unsigned char *record; /* `size` bytes of `capacity` */
     size_t capacity, size;

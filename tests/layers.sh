@@ -4,7 +4,8 @@
 #   common/base  <-  kernels  <-  common/*  <-  extract, train, generate, cache  <-  tests
 #
 # Inside common/: codec uses base only (and dtypes); store uses codec; text uses model's gguf; model
-# uses base and kernels; head may use model and store; pilot, which fits codecs to states, all of these but head.
+# uses base and kernels; transform, which does a device's part of encoding, kernels and codec; head may use model and
+# store; pilot, which fits codecs to states, all of these but head.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +18,7 @@ allowed() { # allowed FOLDER: a pattern of the headers it may include
     common/model) echo 'common/base/|kernels/(ops|dtype)\.h|common/model/' ;;
     common/text) echo 'common/base/|common/model/gguf\.h|common/text/' ;;
     common/pilot) echo 'common/base/|kernels/(ops|dtype)\.h|common/(codec|model|store|pilot)/' ;;
+    common/transform) echo 'common/base/|kernels/(ops|dtype)\.h|common/(codec/codec\.h|transform/)' ;;
     common/head) echo 'common/base/|kernels/(ops|dtype)\.h|common/(model|store|codec|head)/' ;;
     extract | train | generate | cache) echo "common/|kernels/(ops|dtype)\\.h|$1/" ;;
     tests*) echo '.' ;;

@@ -159,6 +159,26 @@ int coder_encode(const struct coder *coder, struct codec_worker *worker, const f
                                 loss, error);
 }
 
+struct codec_transform coder_transform(const struct coder *coder)
+{
+    return coder->codec->transform ? coder->codec->transform(coder->prepared, coder->cols)
+                                   : (struct codec_transform){.kind = CODEC_NO_TRANSFORM};
+}
+
+int coder_encode_transformed(const struct coder *coder, struct codec_worker *worker, const void *transformed,
+                             int64_t rows, void *payload, size_t capacity, size_t *size, double *loss,
+                             struct error *error)
+{
+    double ignored;
+    if (codec_check(coder->codec->name, rows, coder->cols, capacity, coder_bound(coder, rows), error) < 0)
+        return -1;
+    if (!loss)
+        loss = &ignored;
+    *loss = 0;
+    return coder->codec->encode_transformed(worker, coder->prepared, transformed, rows, coder->cols, payload,
+                                            capacity, size, loss, error);
+}
+
 int coder_decode(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
                  int64_t rows, float *states, struct error *error)
 {

@@ -39,6 +39,25 @@ void codec_worker_destroy(struct codec_worker *worker); /* NULL is fine */
 /* Of the time spent in encoding and decoding so far, what went into entropy coding. */
 double codec_worker_entropy_seconds(const struct codec_worker *worker);
 
+/* ---- the first half of encoding, elsewhere ----
+ *
+ * States that are in a device's memory need not leave it as they are: an op there makes of each row what the entropy
+ * coder takes (common/transform does that). */
+
+enum codec_transform_kind {
+    CODEC_NO_TRANSFORM,
+    CODEC_QUANTISE /* op_quantise of kernels/ops.h; a row: i16 q[cols], zeros up to a multiple of 4 bytes, f32 scale, f32 lost */
+};
+
+struct codec_transform {
+    enum codec_transform_kind kind;
+    size_t row; /* bytes of a transformed row; no more than cols f32 */
+    /* Of CODEC_QUANTISE, the coder's own: */
+    const float *basis; /* [cols, cols] */
+    const float *offset; /* [cols] */
+    float step;
+};
+
 /* ---- the table ---- */
 
 /* How fine a codec with parameters codes, and what came of it on its pilot. */
@@ -69,6 +88,12 @@ struct codec {
                   struct error *error);
     int (*decode)(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
                   int64_t rows, int64_t cols, float *states, struct error *error);
+
+    /* Both NULL: encode takes states only. See coder_transform and coder_encode_transformed. */
+    struct codec_transform (*transform)(const void *prepared, int64_t cols);
+    int (*encode_transformed)(struct codec_worker *worker, const void *prepared,
+                              const unsigned char *transformed, int64_t rows, int64_t cols, void *payload,
+                              size_t capacity, size_t *size, double *loss, struct error *error);
 
     /* NULL in a codec without parameters; see fit.h. */
     struct codec_setting (*setting)(const void *prepared);
@@ -127,6 +152,14 @@ size_t coder_bound(const struct coder *coder, int64_t rows);
  * |x - decoded|^2 / |x|^2; 0 for exact codecs. A lossy codec refuses states that are not finite. */
 int coder_encode(const struct coder *coder, struct codec_worker *worker, const float *states, int64_t rows,
                  void *payload, size_t capacity, size_t *size, double *loss, struct error *error);
+
+/* What another may do of encoding; of kind CODEC_NO_TRANSFORM: nothing. Lives as long as the coder. */
+struct codec_transform coder_transform(const struct coder *coder);
+/* As coder_encode, of rows that coder_transform describes, one behind the other. They may differ from the host's by what
+ * f32 rounds, and the payload with them, by no more than a step where a value is near the middle of two. */
+int coder_encode_transformed(const struct coder *coder, struct codec_worker *worker, const void *transformed,
+                             int64_t rows, void *payload, size_t capacity, size_t *size, double *loss,
+                             struct error *error);
 
 /* payload -> states [rows, cols] f32. The payload is not trusted: any bytes give an error or some finite
  * amount of work, never a read or write outside. */

@@ -179,30 +179,82 @@ static int grow_buffers(struct codec_worker *worker, int64_t rows, int64_t cols,
                : array_grow(&worker->integers, &worker->integers_capacity, values, error);
 }
 
-static int klt_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
-                      int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
-                      struct error *error)
+/* Of a record, from one row's squared error in steps. */
+static double row_loss(const struct klt *klt, double lost, int64_t rows, int64_t cols)
 {
-    const struct klt *klt = prepared;
-    const size_t head = (size_t)rows * sizeof(uint16_t);
-    unsigned char *bytes = payload;
-    if (grow_buffers(worker, rows, cols, error) < 0)
-        return -1;
-    float *normal = worker->floats, *coefficients = normal + rows * cols;
-    if (normalise(states, rows, cols, normal, bytes, error) < 0 ||
-        rotate(normal, klt->inverse, 1 / klt->step, rows, cols, coefficients, error) < 0)
-        return -1;
     const double by_row = (double)klt->step * klt->step / (double)cols; /* |token / rms|^2 is cols */
-    for (int64_t r = 0; r < rows; r++) {
-        const double lost =
-            quantise_row(coefficients + r * cols, klt->offset, cols, worker->integers + r * cols);
-        *loss += lost * by_row / (double)rows;
-    }
+    return lost * by_row / (double)rows;
+}
+
+/* What follows the RMS in a payload: worker->integers, coded. */
+static int put_integers(struct codec_worker *worker, int64_t rows, int64_t cols, unsigned char *bytes,
+                        size_t capacity, size_t *size, struct error *error)
+{
+    const size_t head = (size_t)rows * sizeof(uint16_t);
     if (coefficients_encode(worker, worker->integers, rows, cols, bytes + head, capacity - head, size, error) <
         0)
         return error_prefix(error, "klt");
     *size += head;
     return 0;
+}
+
+static int klt_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
+                      int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+                      struct error *error)
+{
+    const struct klt *klt = prepared;
+    if (grow_buffers(worker, rows, cols, error) < 0)
+        return -1;
+    float *normal = worker->floats, *coefficients = normal + rows * cols;
+    if (normalise(states, rows, cols, normal, payload, error) < 0 ||
+        rotate(normal, klt->inverse, 1 / klt->step, rows, cols, coefficients, error) < 0)
+        return -1;
+    for (int64_t r = 0; r < rows; r++) {
+        const double lost =
+            quantise_row(coefficients + r * cols, klt->offset, cols, worker->integers + r * cols);
+        *loss += row_loss(klt, lost, rows, cols);
+    }
+    return put_integers(worker, rows, cols, payload, capacity, size, error);
+}
+
+/* Where a transformed row's scale stands. */
+static size_t scale_place(int64_t cols)
+{
+    return ((size_t)cols * sizeof(int16_t) + 3) / 4 * 4;
+}
+
+static struct codec_transform klt_transform(const void *prepared, int64_t cols)
+{
+    const struct klt *klt = prepared;
+    const size_t row = scale_place(cols) + 2 * sizeof(float);
+    if (row > (size_t)cols * sizeof(float))
+        return (struct codec_transform){.kind = CODEC_NO_TRANSFORM};
+    return (struct codec_transform){CODEC_QUANTISE, row, klt->inverse, klt->offset, klt->step};
+}
+
+/* check_values lets no step pass with which an integer would leave int16: none has been cut there. */
+static int klt_encode_transformed(struct codec_worker *worker, const void *prepared,
+                                  const unsigned char *transformed, int64_t rows, int64_t cols, void *payload,
+                                  size_t capacity, size_t *size, double *loss, struct error *error)
+{
+    const struct klt *klt = prepared;
+    const size_t place = scale_place(cols);
+    unsigned char *bytes = payload;
+    if (grow_buffers(worker, rows, cols, error) < 0)
+        return -1;
+    for (int64_t r = 0; r < rows; r++) {
+        const unsigned char *row = transformed + (size_t)r * (place + 2 * sizeof(float));
+        float scale, lost;
+        memcpy(worker->integers + r * cols, row, (size_t)cols * sizeof(int16_t));
+        memcpy(&scale, row + place, sizeof scale);
+        memcpy(&lost, row + place + sizeof scale, sizeof lost);
+        if (!isfinite(scale))
+            return error_set(error, "klt: a state is not a finite number");
+        const uint16_t rms = f32_to_bf16(scale);
+        memcpy(bytes + r * (int64_t)sizeof rms, &rms, sizeof rms);
+        *loss += row_loss(klt, (double)lost, rows, cols);
+    }
+    return put_integers(worker, rows, cols, payload, capacity, size, error);
 }
 
 static void scale_row(const float *restrict normal, const float *restrict mean, float rms, int64_t cols,
@@ -249,6 +301,8 @@ const struct codec codec_klt = {
     .release = klt_release,
     .encode = klt_encode,
     .decode = klt_decode,
+    .transform = klt_transform,
+    .encode_transformed = klt_encode_transformed,
     .setting = klt_setting,
     .fit = klt_fit,
     .choose_step = klt_choose_step,

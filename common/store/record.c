@@ -40,11 +40,11 @@ static struct record_header header_of(const struct coder *coder, struct tap tap,
     return header;
 }
 
-/* front: bytes that stand before the coded states. */
+/* front: bytes that stand before the coded states. transformed: instead of states, which are NULL then. */
 static int encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
                   struct sequence sequence, const void *front, size_t front_size, const float *states,
-                  int64_t rows, unsigned char **record, size_t *capacity, size_t *size, double *loss,
-                  struct error *error)
+                  const void *transformed, int64_t rows, unsigned char **record, size_t *capacity, size_t *size,
+                  double *loss, struct error *error)
 {
     size_t coded, bound = coder_bound(coder, rows);
     if (bound == 0)
@@ -53,7 +53,10 @@ static int encode(struct codec_worker *worker, const struct coder *coder, struct
     if (array_grow(record, capacity, sizeof(struct record_header) + front_size + bound, error) < 0)
         return -1;
     unsigned char *body = *record + sizeof(struct record_header);
-    if (coder_encode(coder, worker, states, rows, body + front_size, bound, &coded, loss, error) < 0)
+    unsigned char *payload = body + front_size;
+    if (states ? coder_encode(coder, worker, states, rows, payload, bound, &coded, loss, error) < 0
+               : coder_encode_transformed(coder, worker, transformed, rows, payload, bound, &coded, loss,
+                                          error) < 0)
         return -1;
     if (front_size > 0)
         memcpy(body, front, front_size);
@@ -69,7 +72,8 @@ int record_encode(struct codec_worker *worker, const struct coder *coder, struct
                   struct sequence sequence, const float *states, int64_t rows, unsigned char **record,
                   size_t *capacity, size_t *size, double *loss, struct error *error)
 {
-    return encode(worker, coder, tap, sequence, NULL, 0, states, rows, record, capacity, size, loss, error);
+    return encode(worker, coder, tap, sequence, NULL, 0, states, NULL, rows, record, capacity, size, loss,
+                  error);
 }
 
 int record_check_header(const struct coder *coder, struct tap tap, struct sequence sequence, const void *record,
@@ -133,8 +137,17 @@ int target_encode(struct codec_worker *worker, const struct coder *coder, struct
                   struct sequence sequence, const struct target_row *values, const float *u, int64_t rows,
                   unsigned char **record, size_t *capacity, size_t *size, double *loss, struct error *error)
 {
-    return encode(worker, coder, tap, sequence, values, (size_t)rows * sizeof *values, u, rows, record,
+    return encode(worker, coder, tap, sequence, values, (size_t)rows * sizeof *values, u, NULL, rows, record,
                   capacity, size, loss, error);
+}
+
+int record_encode_transformed(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                              struct sequence sequence, const struct target_row *values,
+                              const void *transformed, int64_t rows, unsigned char **record, size_t *capacity,
+                              size_t *size, double *loss, struct error *error)
+{
+    return encode(worker, coder, tap, sequence, values, values ? (size_t)rows * sizeof *values : 0, NULL,
+                  transformed, rows, record, capacity, size, loss, error);
 }
 
 static int check_values(const struct target_row *values, int64_t rows, int64_t vocab, struct error *error)

@@ -94,7 +94,7 @@ static int cuda_open(const struct backend_options *options, struct backend **res
     struct cudaDeviceProp properties;
     struct cuda_backend *backend;
     cudaMemPool_t pool;
-    int count = 0, runtime = 0;
+    int count = 0, runtime = 0, blas[3] = {0};
     uint64_t keep = UINT64_MAX; /* the pool gives nothing back between ops */
     cudaError_t status = cudaGetDeviceCount(&count);
     if (status != cudaSuccess || count == 0)
@@ -112,13 +112,17 @@ static int cuda_open(const struct backend_options *options, struct backend **res
         free(backend);
         return fail(error, "it cannot be opened: %s", cudaGetErrorString(status));
     }
+    cublasGetProperty(MAJOR_VERSION, &blas[0]);
+    cublasGetProperty(MINOR_VERSION, &blas[1]);
+    cublasGetProperty(PATCH_LEVEL, &blas[2]);
     backend->base.table = offramp_cuda_table();
     backend->base.name = "cuda";
     backend->base.options = *options;
     backend->base.activations = ACTIVATIONS;
-    snprintf(backend->base.identity, sizeof backend->base.identity, "cuda %.80s sm_%d%d %s cuda-%d.%d",
-             properties.name, properties.major, properties.minor, math_labels[options->math], runtime / 1000,
-             runtime % 1000 / 10);
+    snprintf(backend->base.identity, sizeof backend->base.identity,
+             "cuda %.80s sm_%d%d %s cuda-%d.%d cublas-%d.%d.%d", properties.name, properties.major,
+             properties.minor, math_labels[options->math], runtime / 1000, runtime % 1000 / 10, blas[0],
+             blas[1], blas[2]);
     *result = &backend->base;
     return 0;
 }

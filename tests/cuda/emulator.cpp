@@ -588,9 +588,9 @@ cublasStatus_t cublasSetWorkspace(cublasHandle_t, void *, size_t)
 {
     return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasGetVersion(cublasHandle_t, int *version)
+cublasStatus_t cublasGetProperty(libraryPropertyType which, int *value)
 {
-    *version = 130000;
+    *value = which == MAJOR_VERSION ? 13 : 0;
     return CUBLAS_STATUS_SUCCESS;
 }
 

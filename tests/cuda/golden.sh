@@ -47,6 +47,7 @@ for model in golden_llama golden_qwen3 golden_gguf_qwen2; do
     check "model $model" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/golden/model" $model
 done
 check "extract" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/golden/extract"
+check "what it makes of states for codecs" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/transform" transformed
 check "groups of trials" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" groups
 check "what a session takes" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/session" bytes
 check "pieces of a batch" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" pieces
@@ -144,6 +145,23 @@ for codec in raw lossless q8; do
     check "extract in $codec" coded "$codec" "$codec"
     check "the host's records in $codec" same_records "$codec"
 done
+
+# ---- records whose integers the device makes: off by what their step allows, half a step for the worst value ----
+words() { # words NAME CODEC: of tokens that differ, so that states fill their space
+    "$build/extract" --model "$work/small" --corpus "$work/words.bin" --token-type u16 --end-of-text 9 --held-out 0 --seq-len 20 \
+        --taps 1,final --codec "$2" --math f32 --device cuda --out "$work/$1" 2>&1 | tee "$work/$1.log"
+}
+# step / sqrt(12) of a token's size: the steps chosen are 0.230 and 0.182
+klt_error() { "$build/tests/gpu/compare" "$work/klt" "$work/words" "$1"; }
+printf '%b' "$(awk 'BEGIN { x = 1; while (i++ < 600) { x = x * 16807 % 2147483647; t = 10 + x % 980; printf "\\0%o\\0%o", t % 256, t / 256 } }')" \
+    >"$work/words.bin"
+check "extract words in f32" words words raw:f32
+check "extract words in klt:4" words klt klt:4
+check "the states within a step" klt_error 0.067
+check "and not nearer than one" not klt_error 0.065
+export OFFRAMP_EMULATOR_FAULT=quantise_rows
+check "klt:4 without the device's integers" not words unquantised klt:4
+unset OFFRAMP_EMULATOR_FAULT
 
 # ---- layers that take turns in the device's memory ----
 check "a model of many layers" "$build/tests/bench/make_weights" "$work/deep" 12 256 512 2 2 128 1000
