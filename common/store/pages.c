@@ -13,46 +13,10 @@
 
 #include "common/base/file.h"
 #include "common/base/memory.h"
+#include "common/store/pages_internal.h"
 
-#define LMDB_MAGIC        0xBEEFC0DE
 #define LMDB_DATA_VERSION 1
-#define NO_PAGE           UINT64_MAX /* the root of an empty tree */
 #define PROBLEMS_MAX      100
-
-/* Flags of pages, of trees, of nodes. */
-enum { PAGE_BRANCH = 0x01, PAGE_LEAF = 0x02, PAGE_OVERFLOW = 0x04, PAGE_META = 0x08 };
-enum { TREE_INTEGER_KEYS = 0x08, TREE_SINGLE_FILE = 0x4000 };
-enum { NODE_LARGE = 0x01, NODE_TREE = 0x02 };
-
-struct page_header {
-    uint64_t number;
-    uint16_t unused, flags;
-    uint16_t lower, upper; /* tree pages: free space; overflow pages: both together, the page count */
-};
-
-struct tree {
-    uint32_t page_size; /* in the first tree of a meta page only */
-    uint16_t flags, depth;
-    uint64_t branch_pages, leaf_pages, overflow_pages, entries, root;
-};
-
-struct meta_page {
-    struct page_header header;
-    uint32_t magic, version;
-    uint64_t address, map_size;
-    struct tree free, main; /* of freed pages; of named databases */
-    uint64_t last_page, transaction;
-};
-
-/* Followed by the key, then in a leaf by the value: itself, a page number (NODE_LARGE) or a struct tree
- * (NODE_TREE). In a branch the first three fields are the child's page number, lowest bits first. */
-struct node {
-    uint16_t low, high; /* of the value's size */
-    uint16_t flags, key_size;
-};
-
-_Static_assert(sizeof(struct page_header) == 16 && sizeof(struct tree) == 48 && sizeof(struct meta_page) == 152,
-               "LMDB's layout on 64-bit machines");
 
 static int read_meta(int file, const char *path, uint64_t offset, uint64_t number, struct meta_page *page,
                      struct error *error)
@@ -130,7 +94,7 @@ int pages_check_head(const char *path, struct error *error)
 
 /* ---- large values ---- */
 
-static uint64_t pages_of_value(size_t page_size, size_t size)
+uint64_t pages_of_value(size_t page_size, size_t size)
 {
     return (sizeof(struct page_header) - 1 + size) / page_size + 1;
 }
@@ -173,30 +137,6 @@ int pages_mend_value(const char *path, const void *value, size_t size, size_t pa
 }
 
 /* ---- walking ---- */
-
-struct bytes {
-    const unsigned char *data; /* NULL: no bound */
-    size_t size;
-};
-
-enum tree_kind {
-    TREE_OF_VALUES,
-    TREE_OF_TREES, /* LMDB's main tree: the named databases */
-    TREE_OF_FREED /* lists of freed pages by transaction */
-};
-
-struct walk {
-    const unsigned char *file;
-    size_t page_size;
-    uint64_t last; /* page */
-    unsigned char *used; /* a bit for each page */
-    const char *tree; /* name of the tree being walked, for problems */
-    enum tree_kind kind;
-    struct tree found; /* its counts */
-    pages_report *report;
-    void *context;
-    int problems;
-};
 
 __attribute__((format(printf, 2, 3))) static void problem(struct walk *walk, const char *format, ...)
 {
@@ -249,18 +189,17 @@ static int compare_keys(enum tree_kind kind, struct bytes a, struct bytes b)
     return order ? order : (a.size > b.size) - (a.size < b.size);
 }
 
-/* The pages of a large value. Its bytes are asked for where it is a list of freed pages; others are left
- * unread (that they begin as they should is for whoever reads them to see): NULL. */
+/* The pages of a large value, which is left unread where it is none of LMDB's own: that it begins as it should
+ * is for whoever reads it to see. NULL: it is nowhere. */
 static const unsigned char *take_value(struct walk *walk, uint64_t number, size_t size)
 {
     uint64_t count = pages_of_value(walk->page_size, size);
     if (!take_pages(walk, number, count))
         return NULL;
     walk->found.overflow_pages += count;
-    if (walk->kind != TREE_OF_FREED)
-        return NULL;
     const unsigned char *value = walk->file + number * walk->page_size + sizeof(struct page_header);
-    if (!pages_value_is_right(value, size, walk->page_size, (uintptr_t)walk->file)) {
+    if (walk->kind == TREE_OF_FREED &&
+        !pages_value_is_right(value, size, walk->page_size, (uintptr_t)walk->file)) {
         problem(walk, "page %" PRIu64 " does not begin a value of %zu bytes", number, size);
         return NULL;
     }
@@ -283,8 +222,6 @@ static void take_freed(struct walk *walk, const unsigned char *value, size_t siz
     }
 }
 
-static void walk_tree(struct walk *walk, const char *name, enum tree_kind kind, const struct tree *tree);
-
 /* An entry of the main tree: a database. */
 static void walk_database(struct walk *walk, struct bytes key, const unsigned char *value, size_t size)
 {
@@ -304,7 +241,7 @@ static void walk_database(struct walk *walk, struct bytes key, const unsigned ch
 
 static void walk_leaf_node(struct walk *walk, struct node node, struct bytes key, const unsigned char *value)
 {
-    size_t size = (size_t)node.low | (size_t)node.high << 16;
+    const size_t size = node_value_size(node);
     walk->found.entries++;
     if (node.flags != (walk->kind == TREE_OF_TREES ? NODE_TREE : node.flags & NODE_LARGE)) {
         problem(walk, "a value has flags %u", node.flags);
@@ -315,25 +252,25 @@ static void walk_leaf_node(struct walk *walk, struct node node, struct bytes key
         memcpy(&number, value, sizeof number);
         value = take_value(walk, number, size);
     }
+    if (!value)
+        return;
     if (walk->kind == TREE_OF_TREES)
         walk_database(walk, key, value, size);
-    else if (walk->kind == TREE_OF_FREED && value)
+    else if (walk->kind == TREE_OF_FREED)
         take_freed(walk, value, size);
+    if (walk->visit && walk->kind != TREE_OF_TREES)
+        walk->visit(walk->visitor, key, (struct bytes){value, size});
 }
 
-/* The node of an entry, checked to lie inside the page. Its bytes in the page, 0 when it does not. */
-static size_t node_at(const struct walk *walk, const unsigned char *page, unsigned entry, bool branch,
-                      struct node *node, struct bytes *key, const unsigned char **value)
+size_t node_in_page(const unsigned char *page, size_t page_size, size_t offset, bool branch, struct node *node,
+                    struct bytes *key, const unsigned char **value)
 {
-    uint16_t offset;
-    memcpy(&offset, page + sizeof(struct page_header) + entry * sizeof offset, sizeof offset);
-    if (offset % 2 != 0 || offset > walk->page_size - sizeof *node)
+    if (offset % 2 != 0 || offset > page_size - sizeof *node)
         return 0;
     memcpy(node, page + offset, sizeof *node);
-    size_t size = (size_t)node->low | (size_t)node->high << 16;
-    size_t inside = branch ? 0 : node->flags & NODE_LARGE ? sizeof(uint64_t) : size;
+    size_t inside = branch ? 0 : node->flags & NODE_LARGE ? sizeof(uint64_t) : node_value_size(*node);
     size_t whole = sizeof *node + node->key_size + inside;
-    if (whole > walk->page_size - offset)
+    if (whole > page_size - offset)
         return 0;
     *key = (struct bytes){page + offset + sizeof *node, node->key_size};
     *value = key->data + key->size;
@@ -366,7 +303,7 @@ static void walk_entries(struct walk *walk, const unsigned char *page, struct pa
         struct node node;
         struct bytes key;
         const unsigned char *value;
-        size_t size = node_at(walk, page, i, branch, &node, &key, &value);
+        size_t size = node_in_page(page, walk->page_size, entry_offset(page, i), branch, &node, &key, &value);
         if (size == 0) {
             problem(walk, "page %" PRIu64 ": entry %u is outside the page", header.number, i);
             return;
@@ -423,7 +360,7 @@ static unsigned tree_flags(enum tree_kind kind, const struct tree *tree)
     return kind == TREE_OF_FREED ? (tree->flags & ~TREE_SINGLE_FILE) ^ TREE_INTEGER_KEYS : tree->flags;
 }
 
-static void walk_tree(struct walk *walk, const char *name, enum tree_kind kind, const struct tree *tree)
+void walk_tree(struct walk *walk, const char *name, enum tree_kind kind, const struct tree *tree)
 {
     const struct bytes unbound = {NULL, 0};
     const struct walk outer = *walk;
