@@ -57,7 +57,7 @@ int main(int argc, char **argv)
         .doc = "Look after the stores that extract writes.\n\n"
                "  info      what a store holds, how large it is, how far it has come\n"
                "  verify    read everything in it and name what is damaged\n"
-               "  repair    compute damaged records again\n"
+               "  repair    make a damaged store whole again\n"
                "  merge     make one store of the shards of an extraction\n"
                "  recode    write a store anew with other codecs\n"
                "  export    write the tokens and states of a tap to a file for other programs\n"

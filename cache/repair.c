@@ -1,4 +1,4 @@
-/* cache repair: computes again, from the model and the tokens that are stored, the records that are damaged. */
+/* cache repair: makes a damaged store whole again, from what of it is right and the model it was made from. */
 #include <argp.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -7,19 +7,13 @@
 #include <string.h>
 
 #include "cache/commands.h"
+#include "cache/recompute.h"
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/base/option.h"
-#include "common/base/progress.h"
-#include "common/head/teacher.h"
-#include "common/model/pass.h"
-#include "common/store/repair.h"
+#include "common/head/source.h"
+#include "common/store/salvage.h"
 #include "common/store/verify.h"
-
-#define CALL_ROWS      512 /* at least, where sequences are shorter */
-#define RESIDUAL_BYTES ((size_t)256 << 20) /* of a super-batch */
-#define COMMIT_BYTES   ((size_t)64 << 20)
-#define NOTE           "numerics" /* the other identity, where --allow-numerics let one in */
 
 struct repair_command {
     const char *path, *model, *device;
@@ -27,38 +21,26 @@ struct repair_command {
     bool allow_numerics;
 };
 
-struct damaged_record {
+/* A problem that is no record. */
+struct damaged_value {
+    enum verify_kind kind;
     struct sequence sequence;
     int tap;
 };
 
 struct repair {
     const struct repair_command *command;
-    struct damaged_record *damaged; /* [count], by sequence and tap once they are sorted */
-    size_t count, capacity;
-    uint64_t others; /* problems that are no records */
+    struct damaged_record *records; /* [record_count] */
+    size_t record_count, record_capacity;
+    struct damaged_value *values; /* [value_count] */
+    size_t value_count, value_capacity;
     bool structure;
+    bool rebuilt; /* the structure */
+    bool last; /* what is found now is left, and said */
     struct error error; /* of a callback that returns nothing */
     bool failed;
-
     struct store *store;
     struct model *model;
-    struct backend *backend;
-    struct pass *pass;
-    struct pass_shape shape;
-    bool foreign; /* the numerics are not the store's */
-    bool open; /* a transaction */
-    struct codec_worker *worker;
-    int32_t *ids; /* [batch * rows + 1] */
-    float *states; /* [rows, hidden] */
-    struct teacher *teacher; /* when a target is damaged, and: */
-    struct target_row *values; /* [rows] */
-    unsigned char *record;
-    size_t record_capacity;
-    size_t next; /* in `damaged` */
-    size_t *calls; /* [group + 1] the first record of each call, and of the one behind the last */
-    struct progress progress;
-    uint64_t done;
 };
 
 enum { OPTION_MODEL = 256, OPTION_DEVICE, OPTION_THREADS, OPTION_ALLOW_NUMERICS };
@@ -85,56 +67,71 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 
 /* ---- what is damaged ---- */
 
+static int keep_problem(struct repair *repair, const struct verify_problem *problem)
+{
+    if (problem->kind == VERIFY_RECORD) {
+        if (array_grow(&repair->records, &repair->record_capacity, repair->record_count + 1, &repair->error) <
+            0)
+            return -1;
+        repair->records[repair->record_count++] = (struct damaged_record){problem->sequence, problem->tap};
+        return 0;
+    }
+    if (array_grow(&repair->values, &repair->value_capacity, repair->value_count + 1, &repair->error) < 0)
+        return -1;
+    repair->values[repair->value_count++] =
+        (struct damaged_value){problem->kind, problem->sequence, problem->tap};
+    repair->structure = repair->structure || problem->kind == VERIFY_STRUCTURE;
+    return 0;
+}
+
 static void take_problem(void *context, const struct verify_problem *problem)
 {
     struct repair *repair = context;
-    if (problem->kind == VERIFY_RECORD) {
-        if (!repair->failed &&
-            array_grow(&repair->damaged, &repair->capacity, repair->count + 1, &repair->error) == 0)
-            repair->damaged[repair->count++] = (struct damaged_record){problem->sequence, problem->tap};
-        else
-            repair->failed = true;
-        return;
-    }
-    repair->structure = repair->structure || problem->kind == VERIFY_STRUCTURE;
-    repair->others++;
-    printf("%s%s\n", problem->text,
-           problem->kind == VERIFY_TOKENS ? ": only the corpus has them: extract into another store" : "");
-}
-
-static int compare_damaged(const void *a, const void *b)
-{
-    const struct damaged_record *x = a, *y = b;
-    if (x->sequence.split != y->sequence.split)
-        return x->sequence.split < y->sequence.split ? -1 : 1;
-    if (x->sequence.index != y->sequence.index)
-        return x->sequence.index < y->sequence.index ? -1 : 1;
-    return x->tap - y->tap;
-}
-
-static bool same_sequence(const struct damaged_record *a, const struct damaged_record *b)
-{
-    return a->sequence.split == b->sequence.split && a->sequence.index == b->sequence.index;
+    repair->failed = repair->failed || keep_problem(repair, problem) < 0;
+    if (repair->last && problem->kind != VERIFY_RECORD)
+        printf("%s%s\n", problem->text,
+               problem->kind == VERIFY_TOKENS ? ": only the corpus has them: extract into another store" : "");
 }
 
 static int find_damage(struct repair *repair, struct error *error)
 {
     const struct verify_options options = {.report = take_problem, .context = repair};
     struct verify_result result;
+    repair->record_count = repair->value_count = 0;
+    repair->structure = false;
     if (store_verify(repair->command->path, &options, &result, error) < 0)
         return -1;
-    if (repair->failed) {
+    if (repair->failed)
         *error = repair->error;
+    return repair->failed ? -1 : 0;
+}
+
+/* ---- structure ---- */
+
+static int rebuild(struct repair *repair, struct error *error)
+{
+    const char *path = repair->command->path;
+    struct salvage_report report;
+    if (store_salvage(path, &report, error) < 0)
         return -1;
-    }
-    if (repair->structure)
-        return error_set(error,
-                         "%s: the structure is damaged, not only records: nothing was changed; extract again "
-                         "into another store",
-                         repair->command->path);
-    if (repair->count > 0)
-        qsort(repair->damaged, repair->count, sizeof *repair->damaged, compare_damaged);
-    return 0;
+    printf("%s: the structure was damaged, and is built anew from the values that are right\n", path);
+    if (report.older)
+        printf("%s: its last commit is lost: where it was not finished, extract goes on from the one before\n",
+               path);
+    repair->rebuilt = true;
+    return find_damage(repair, error);
+}
+
+/* Finds what is damaged, and more of it where a structure that leads nowhere has hidden it. */
+static int see_to_structure(struct repair *repair, struct error *error)
+{
+    const char *path = repair->command->path;
+    if (!store_exists(path))
+        return error_set(error, "%s: there is no store here", path);
+    const int result = find_damage(repair, error);
+    if (cli_interrupted() || repair->failed || (result == 0 && !repair->structure))
+        return result;
+    return rebuild(repair, error);
 }
 
 /* ---- the model that made the store ---- */
@@ -152,316 +149,121 @@ static int check_model(const struct repair *repair, struct error *error)
                      repair->command->model, fingerprint, wanted ? wanted : "none");
 }
 
-/* The word of a numerics identity ("cpu avx512 f32 onednn-2.6.3") that is in the list; -1: none is. */
-static int find_word(const char *identity, const char *const *words)
-{
-    for (const char *at = identity; *at; at += *at == ' ') {
-        const size_t length = strcspn(at, " ");
-        for (int i = 0; words[i]; i++)
-            if (strlen(words[i]) == length && strncmp(words[i], at, length) == 0)
-                return i;
-        at += length;
-    }
-    return -1;
-}
+/* ---- what is no record ---- */
 
-static int check_numerics(struct repair *repair, const char *wanted, struct error *error)
+static int mend_value(struct repair *repair, const struct damaged_value *value, bool *sources,
+                      struct error *error)
 {
-    const char *here = backend_identity(repair->backend);
-    if (strcmp(wanted, here) == 0)
+    bool mended = false;
+    switch (value->kind) {
+    case VERIFY_TOKENS:
+        if (repair_tokens(repair->store, value->sequence, &mended, error) < 0)
+            return -1;
+        if (mended)
+            printf("tokens of %s sequence %" PRIu64 ": one bit was flipped, and is right again\n",
+                   split_name(value->sequence.split), value->sequence.index);
         return 0;
-    if (!repair->command->allow_numerics)
-        return error_set(error,
-                         "%s: was made with the numerics %s; here they are %s, which gives other bytes: repair "
-                         "it where it was made, or accept that with --allow-numerics",
-                         repair->command->path, wanted, here);
-    repair->foreign = true;
-    fprintf(stderr, "cache repair: warning: records of the numerics %s among those of %s\n", here, wanted);
-    return 0;
-}
-
-/* Device and math mode are the store's own. */
-static int open_backend(struct repair *repair, struct error *error)
-{
-    const char *numerics = json_string_value(json_object_get(store_manifest(repair->store), "numerics"));
-    if (!numerics)
-        return error_set(error, "%s: its manifest does not say with which numerics it was made",
-                         repair->command->path);
-    const int device = find_word(numerics, device_names()), math = find_word(numerics, math_names());
-    const struct backend_options options = {.threads = repair->command->threads,
-                                            .math = math < 0 ? MATH_DEFAULT : MATH_F32 + math};
-    const char *name = repair->command->device ? repair->command->device
-                       : device < 0            ? "auto"
-                                               : device_names()[device];
-    if (backend_open(name, &options, &repair->backend, error) < 0)
-        return -1;
-    return check_numerics(repair, numerics, error);
-}
-
-/* No layer stays in memory: each is loaded once for a super-batch, which holds all that is damaged, mostly. */
-static int open_pass(struct repair *repair, struct error *error)
-{
-    const struct store_info *info = store_info(repair->store);
-    const int batch = info->rows < CALL_ROWS ? CALL_ROWS / info->rows : 1;
-    const size_t call_bytes = (size_t)batch * (size_t)info->rows * (size_t)info->hidden * sizeof(float);
-    const size_t most = RESIDUAL_BYTES / call_bytes, wanted = repair->count / (size_t)batch + 1;
-    const size_t group = most < 1 ? 1 : most < wanted ? most : wanted;
-    int last = 0;
-    for (size_t i = 0; i < repair->count; i++)
-        last = repair->damaged[i].tap > last ? repair->damaged[i].tap : last;
-    const bool target = last == store_find_target(info);
-    repair->shape = (struct pass_shape){.rows = info->rows,
-                                        .batch = batch,
-                                        .group = (int)group,
-                                        .layers = target ? info->layers : info->tap[last].layer,
-                                        .half = info->tap[last].mid};
-    if (array_alloc(&repair->calls, group + 1, error) < 0 ||
-        array_alloc(&repair->ids, (size_t)batch * (size_t)info->rows + 1, error) < 0 ||
-        array_alloc(&repair->states, (size_t)info->rows * (size_t)info->hidden, error) < 0 ||
-        codec_worker_create(&repair->worker, error) < 0)
-        return -1;
-    if (target &&
-        (array_alloc(&repair->values, info->rows, error) < 0 ||
-         teacher_open(repair->model, repair->backend, info->rows, false, &repair->teacher, error) < 0))
-        return -1;
-    return pass_open(repair->model, repair->backend, &repair->shape, &repair->pass, error);
-}
-
-/* ---- computing ---- */
-
-/* Behind the last record of the sequence that record number `first` belongs to. */
-static size_t sequence_end(const struct repair *repair, size_t first)
-{
-    size_t end = first + 1;
-    while (end < repair->count && same_sequence(&repair->damaged[first], &repair->damaged[end]))
-        end++;
-    return end;
-}
-
-static void print_damaged(const struct repair *repair, const struct damaged_record *wanted)
-{
-    const struct store_info *info = store_info(repair->store);
-    char name[TAP_NAME_SIZE];
-    tap_name(info->tap[wanted->tap], info->layers, name);
-    printf("tap %s, %s sequence %" PRIu64, name, split_name(wanted->sequence.split), wanted->sequence.index);
-}
-
-/* Records whose tokens are damaged, too, are left out, and said to be. */
-static int drop_without_tokens(struct repair *repair, struct error *error)
-{
-    struct reader *reader;
-    struct error damage;
-    size_t kept = 0;
-    if (reader_open(repair->store, &reader, error) < 0)
-        return -1;
-    for (size_t first = 0, end; first < repair->count; first = end) {
-        end = sequence_end(repair, first);
-        const bool there = reader_tokens(reader, repair->damaged[first].sequence, repair->ids, &damage) == 0;
-        for (size_t i = first; i < end; i++) {
-            if (there)
-                repair->damaged[kept++] = repair->damaged[i];
-            else {
-                print_damaged(repair, &repair->damaged[i]);
-                printf(": cannot be computed without its tokens\n");
-                repair->others++;
-            }
-        }
-    }
-    repair->count = kept;
-    reader_close(reader);
-    return 0;
-}
-
-/* Adds calls to the pass until it is full or no record is left, and returns how many. */
-static int add_calls(struct repair *repair, struct error *error)
-{
-    const struct pass_shape *shape = &repair->shape;
-    struct reader *reader; /* not kept: a map cannot grow under one */
-    int calls = 0, result = reader_open(repair->store, &reader, error);
-    if (result < 0)
-        return -1;
-    for (; result == 0 && calls < shape->group && repair->next < repair->count; calls++) {
-        int sequences = 0;
-        repair->calls[calls] = repair->next;
-        for (; result == 0 && sequences < shape->batch && repair->next < repair->count; sequences++) {
-            int32_t *ids = repair->ids + (size_t)sequences * (size_t)shape->rows; /* the label is overwritten */
-            result = reader_tokens(reader, repair->damaged[repair->next].sequence, ids, error);
-            repair->next = sequence_end(repair, repair->next);
-        }
-        pass_add(repair->pass, repair->ids, sequences);
-    }
-    repair->calls[calls] = repair->next;
-    reader_close(reader);
-    return result < 0 ? -1 : calls;
-}
-
-static int commit(struct repair *repair, struct error *error)
-{
-    const char *numerics = backend_identity(repair->backend);
-    repair->open = false;
-    if (repair->foreign && store_put_note(repair->store, NOTE, numerics, strlen(numerics), error) < 0)
-        return -1;
-    return store_commit(repair->store, error);
-}
-
-/* Codes what was computed of a record: states, and of a target its values. */
-static int encode(struct repair *repair, const struct damaged_record *wanted, size_t *size, struct error *error)
-{
-    const struct store_info *info = store_info(repair->store);
-    const struct tap tap = info->tap[wanted->tap];
-    const struct coder *coder;
-    if (store_coder(repair->store, wanted->tap, &coder, error) < 0)
-        return -1;
-    if (wanted->tap == store_find_target(info))
-        return target_encode(repair->worker, coder, tap, wanted->sequence, repair->values, repair->states,
-                             info->rows, &repair->record, &repair->record_capacity, size, NULL, error);
-    return record_encode(repair->worker, coder, tap, wanted->sequence, repair->states, info->rows,
-                         &repair->record, &repair->record_capacity, size, NULL, error);
-}
-
-static int put_record(struct repair *repair, const struct damaged_record *wanted, struct error *error)
-{
-    size_t size;
-    if (encode(repair, wanted, &size, error) < 0 || (!repair->open && repair_begin(repair->store, error) < 0))
-        return -1;
-    repair->open = true;
-    if (repair_put_record(repair->store, wanted->tap, wanted->sequence, repair->record, size, error) < 0)
-        return -1;
-    progress_update(&repair->progress, ++repair->done);
-    return store_pending(repair->store) >= COMMIT_BYTES ? commit(repair, error) : 0;
-}
-
-/* What the full model makes of a sequence's last states. */
-static int ask_teacher(struct repair *repair, struct sequence sequence, struct queue *queue,
-                       struct matrix states, struct matrix *u, struct error *error)
-{
-    struct reader *reader;
-    if (reader_open(repair->store, &reader, error) < 0)
-        return -1;
-    int result = reader_tokens(reader, sequence, repair->ids, error);
-    reader_close(reader);
-    if (result < 0)
-        return -1;
-    return teacher_ask(repair->teacher, queue, states, repair->ids + 1, repair->values, u, error);
-}
-
-/* Whether a tap's record is made of the states that a visit sees. */
-static bool is_made_here(const struct store_info *info, int tap, int layer, bool mid)
-{
-    if (tap == store_find_target(info))
-        return layer == info->layers && !mid;
-    return tap_compare(info->tap[tap], (struct tap){layer, mid}) == 0;
-}
-
-static int visit(void *context, int call, int layer, bool mid, struct queue *queue, struct matrix states,
-                 struct error *error)
-{
-    struct repair *repair = context;
-    const struct store_info *info = store_info(repair->store);
-    int64_t row = 0;
-    if (cli_interrupted())
-        return error_set(error, "interrupted; what was repaired is kept");
-    for (size_t i = repair->calls[call]; i < repair->calls[call + 1]; i++) {
-        const struct damaged_record *wanted = &repair->damaged[i];
-        if (i > repair->calls[call] && !same_sequence(wanted - 1, wanted))
-            row += info->rows;
-        if (!is_made_here(info, wanted->tap, layer, mid))
-            continue;
-        struct matrix made = matrix_rows(states, row, info->rows);
-        if (wanted->tap == store_find_target(info) &&
-            ask_teacher(repair, wanted->sequence, queue, made, &made, error) < 0)
+    case VERIFY_PARAMETERS:
+        if (repair_parameters(repair->store, value->tap, &mended, error) < 0)
             return -1;
-        op_read(queue, made, repair->states);
-        if (queue_wait(queue, error) < 0 || put_record(repair, wanted, error) < 0)
-            return -1;
+        if (mended)
+            printf("parameters of a codec: taken from their copy\n");
+        return 0;
+    case VERIFY_SOURCE: *sources = true; return 0;
+    default: return 0;
     }
-    return 0;
 }
 
-/* Everything that was put reads well now. */
-static int check_repaired(struct repair *repair, struct error *error)
+static int mend_values(struct repair *repair, struct error *error)
 {
-    struct reader *reader;
-    if (reader_open(repair->store, &reader, error) < 0)
+    /* A tensor of which no piece is left is missed by nobody who does not know the model. */
+    bool sources = repair->rebuilt && !sources_are_there(repair->model, repair->store);
+    if (repair_begin(repair->store, error) < 0)
         return -1;
-    int result = 0;
-    for (size_t i = 0; i < repair->count && result == 0; i++)
-        result =
-            reader_states(reader, repair->damaged[i].tap, repair->damaged[i].sequence, repair->states, error);
-    reader_close(reader);
-    return result;
+    for (size_t i = 0; i < repair->value_count; i++)
+        if (mend_value(repair, &repair->values[i], &sources, error) < 0)
+            return -1;
+    if (sources) {
+        if (sources_put(repair->model, repair->store, error) < 0)
+            return -1;
+        printf("tensors of the model: written again\n");
+    }
+    return store_commit(repair->store, error) < 0 ? -1 : repair_finish(repair->store, error);
 }
 
-static int run_calls(struct repair *repair, struct error *error)
+static int open_store(struct repair *repair, struct error *error)
 {
-    int result = pass_run(repair->pass, false, visit, repair, error);
-    if (repair->teacher)
-        teacher_rest(repair->teacher);
-    return result;
+    if (store_open(repair->command->path, STORE_WRITE, &repair->store, error) < 0)
+        return -1;
+    return check_model(repair, error);
 }
 
-static int compute(struct repair *repair, struct error *error)
+static void close_store(struct repair *repair)
 {
-    struct error uncommitted;
-    int result = 0, calls;
-    progress_start(&repair->progress, "repair", "records", repair->count);
-    while (result == 0 && (calls = add_calls(repair, error)) != 0)
-        result = calls < 0 ? -1 : run_calls(repair, error);
-    progress_finish(&repair->progress);
-    if (repair->open && commit(repair, result == 0 ? error : &uncommitted) < 0)
-        result = -1;
-    return result;
+    store_close(repair->store);
+    repair->store = NULL;
 }
 
-/* ---- life ---- */
+/* Then what could not be read for want of them is looked at again. */
+static int see_to_values(struct repair *repair, struct error *error)
+{
+    if (repair->value_count == 0 && !repair->rebuilt)
+        return 0;
+    if (open_store(repair, error) < 0 || mend_values(repair, error) < 0)
+        return -1;
+    close_store(repair);
+    return find_damage(repair, error);
+}
 
-static int open_all(struct repair *repair, struct error *error)
+/* ---- all of it ---- */
+
+static int recompute(struct repair *repair, struct recompute_report *report, struct error *error)
 {
     const struct repair_command *command = repair->command;
-    if (store_open(command->path, STORE_WRITE, &repair->store, error) < 0)
+    if (repair->record_count == 0)
+        return 0;
+    if (open_store(repair, error) < 0)
         return -1;
-    if (model_open(command->model, &repair->model, error) < 0)
-        return error_prefix(error, "--model");
-    if (check_model(repair, error) < 0 || open_backend(repair, error) < 0)
-        return -1;
-    return open_pass(repair, error) < 0 ? -1 : drop_without_tokens(repair, error);
+    const struct recompute job = {.store = repair->store,
+                                  .model = repair->model,
+                                  .device = command->device,
+                                  .threads = command->threads,
+                                  .allow_numerics = command->allow_numerics};
+    return recompute_records(&job, repair->records, repair->record_count, report, error);
 }
 
-static void close_all(struct repair *repair)
+/* *left: problems that are still there, which are said. Records that read well again need no second look. */
+static int count_left(struct repair *repair, uint64_t *left, struct error *error)
 {
-    pass_close(repair->pass);
-    teacher_close(repair->teacher);
-    backend_close(repair->backend);
-    model_close(repair->model);
-    store_close(repair->store);
-    codec_worker_destroy(repair->worker);
-    free(repair->damaged);
-    free(repair->calls);
-    free(repair->ids);
-    free(repair->states);
-    free(repair->values);
-    free(repair->record);
+    *left = 0;
+    if (repair->value_count == 0 && !repair->rebuilt)
+        return 0;
+    close_store(repair);
+    repair->last = true;
+    if (find_damage(repair, error) < 0)
+        return -1;
+    *left = repair->record_count + repair->value_count;
+    return 0;
 }
 
-/* *left: problems that are still there. */
 static int run(const struct repair_command *command, uint64_t *left, struct error *error)
 {
     struct repair repair = {.command = command};
-    int result = find_damage(&repair, error);
-    if (result == 0 && repair.count > 0) {
-        result = open_all(&repair, error);
-        if (result == 0)
-            result = compute(&repair, error);
-        if (result == 0)
-            result = repair_finish(repair.store, error);
-        if (result == 0)
-            result = check_repaired(&repair, error);
-    }
+    struct recompute_report report = {0};
+    int result = model_open(command->model, &repair.model, error);
+    if (result < 0)
+        error_prefix(error, "--model");
+    else if ((result = see_to_structure(&repair, error)) == 0 &&
+             (result = see_to_values(&repair, error)) == 0 &&
+             (result = recompute(&repair, &report, error)) == 0)
+        result = count_left(&repair, left, error);
     if (result == 0)
         printf("%s: %" PRIu64 " records were computed again, %" PRIu64 " problems are left\n", command->path,
-               repair.done, repair.others);
-    *left = repair.others;
-    close_all(&repair);
+               report.done, *left);
+    close_store(&repair);
+    model_close(repair.model);
+    free(repair.records);
+    free(repair.values);
     return result;
 }
 
@@ -479,11 +281,15 @@ int cache_repair(int argc, char **argv)
         .parser = parse_option,
         .args_doc = "STORE",
         .doc =
-            "Compute damaged records of a store again."
-            "\vEverything is verified first. Records of any tap and sequence are made again from the model and "
-            "the stored tokens, to the bytes they had; tokens, tensors, parameters of codecs and LMDB's own "
-            "pages are not. Stop "
-            "programs that read the store before. The exit code is 1 when problems are left.",
+            "Make a damaged store whole again."
+            "\vEverything is verified first. A damaged structure is built anew from the values that are right, "
+            "which takes as much disk as the store does. Records of any tap and sequence are made again from "
+            "the "
+            "model and the stored tokens, to the bytes they had, and tensors from the model; parameters of "
+            "codecs "
+            "have a copy; of tokens a flipped bit is mended. Stop programs that read the store before. The "
+            "exit "
+            "code is 1 when problems are left.",
     };
     struct repair_command command = {0};
     struct error error;

@@ -7,6 +7,7 @@
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
+#include "common/head/source.h"
 #include "common/store/codecs.h"
 #include "extract/grow.h"
 #include "extract/identity.h"
@@ -15,7 +16,6 @@
 #include "extract/plan.h"
 #include "extract/preflight.h"
 #include "extract/run.h"
-#include "extract/source.h"
 #include "extract/summary.h"
 #include "extract/tokenize.h"
 

@@ -9,12 +9,12 @@
 #include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/string.h"
+#include "common/head/source.h"
 #include "common/pilot/pilot.h"
 #include "common/store/manifest.h"
 #include "extract/pilot.h"
 #include "extract/run.h"
 #include "extract/sample.h"
-#include "extract/source.h"
 
 #define PILOT_SECONDS 8.0
 #define FEW_RECORDS   64

@@ -6,7 +6,6 @@
 #include "common/base/hash.h"
 
 #define TOKENS_VERSION 1
-static const char tokens_magic[4] = {'O', 'F', 'R', 'T'};
 
 _Static_assert(sizeof(struct tokens_header) == 32, "the header is 32 bytes on every machine");
 
@@ -67,7 +66,7 @@ int tokens_encode(const struct store_info *info, struct sequence sequence, const
         .rows = (uint32_t)info->rows,
         .starts = (uint32_t)count,
     };
-    memcpy(header.magic, tokens_magic, sizeof header.magic);
+    memcpy(header.magic, TOKENS_MAGIC, sizeof header.magic);
     size_t first = value->length;
     string_append(value, (const char *)&header, sizeof header);
     string_append(value, (const char *)ids, ((size_t)info->rows + 1) * sizeof *ids);
@@ -90,7 +89,7 @@ static int decode_tokens(const struct store_info *info, struct sequence sequence
         return error_set(error, "%zu bytes are too few for %d tokens", size, info->rows + 1);
     memcpy(&header, value, sizeof header);
     const unsigned char *body = (const unsigned char *)value + sizeof header;
-    if (memcmp(header.magic, tokens_magic, sizeof tokens_magic) != 0)
+    if (memcmp(header.magic, TOKENS_MAGIC, sizeof header.magic) != 0)
         return error_set(error, "this is not a token list");
     if (header.version > TOKENS_VERSION || header.flags != 0)
         return error_set(error,

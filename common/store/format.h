@@ -5,7 +5,8 @@
  *     records    struct record_header (store.h)
  *     tokens     struct tokens_header, then ids and document starts
  *     source     struct source_header (source.c), then bytes of a tensor
- *     codec      8 bytes of hash, then a tap's parameters (as meta, under "codec/TAP")
+ *     codec      8 bytes of hash, then a tap's parameters (as meta, under "codec/TAP"); and once more under
+ *                "codec/TAP/copy": no record of the tap can be read without them
  *     meta       8 bytes of hash, then the value; only "version" is a bare u32
  */
 #ifndef OFFRAMP_STORE_FORMAT_H
@@ -28,11 +29,16 @@ struct sequence sequence_of_key(const unsigned char key[SEQUENCE_KEY_SIZE]);
 int record_check_header(const struct coder *coder, struct tap tap, struct sequence sequence, const void *record,
                         size_t size, int64_t rows, struct record_header *header, struct error *error);
 
+/* Whether a record of whatever tap and sequence is at `record`, where `room` bytes can be read, and its hash fits. */
+bool record_is_whole(const void *record, size_t room, struct record_header *header);
+
 /* ---- tokens ---- */
+
+#define TOKENS_MAGIC "OFRT"
 
 /* Little-endian, 32 bytes; then i32 ids[rows + 1], i32 starts[count]. */
 struct tokens_header {
-    char magic[4]; /* "OFRT" */
+    char magic[4];
     uint16_t version; /* 1 */
     uint8_t split;
     uint8_t flags; /* 0; later: what else follows, such as a loss mask */

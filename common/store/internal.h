@@ -31,6 +31,7 @@ struct store {
     /* Writing. Puts are kept in memory until store_commit, which hands all of them to one LMDB
      * transaction: where the map turns out to be full, it is grown and the transaction done again. */
     bool writing;
+    bool repairing; /* repair.h */
     bool failed; /* a commit failed: what this process believes may not be on disk */
     struct put *puts;
     size_t put_count, put_capacity, pending; /* pending in bytes */
@@ -50,6 +51,10 @@ int store_name_record(const struct store *store, int tap, struct sequence sequen
 /* Keeps a put for the next commit; inside a transaction only. The value is made of two parts. */
 int store_put(struct store *store, MDB_dbi database, const void *key, size_t key_size, const void *first,
               size_t first_size, const void *second, size_t second_size, struct error *error);
+/* Of a store that is being repaired: what LMDB keeps before the key's old value, and would believe when it frees its
+ * pages, is written again where it is damaged. */
+int repair_mend_page(const struct store *store, MDB_dbi database, const void *key, size_t key_size,
+                     struct error *error);
 int store_check_writing(const struct store *store, struct error *error);
 /* A transaction may begin: the store is open for writing, and none is open. */
 int store_check_idle(const struct store *store, struct error *error);
@@ -78,10 +83,17 @@ int store_snapshot(const struct store *store, MDB_txn **snapshot, struct error *
 
 /* ---- codecs' parameters ---- */
 
-/* "codec/12.mid": what the hash of a tap's parameters begins with; the database's key is the name alone. */
-#define PARAMETERS_NAME_SIZE (TAP_NAME_SIZE + 8)
-void parameters_name(const struct store *store, int tap, char name[PARAMETERS_NAME_SIZE]);
+/* "codec/12.mid", and for the copy "codec/12.mid/copy": what the hash of a tap's parameters begins with; the
+ * database's key is what follows the first slash. */
+#define PARAMETERS_COPIES    2
+#define PARAMETERS_NAME_SIZE (TAP_NAME_SIZE + 16)
+void parameters_name(const struct store *store, int tap, int copy, char name[PARAMETERS_NAME_SIZE]);
 #define PARAMETERS_KEY(name) ((name) + 6)
+
+/* The parameters in the snapshot's map, checked; *bytes NULL: there are none. */
+int parameters_find(const struct store *store, MDB_txn *snapshot, int tap, int copy, const void **bytes,
+                    size_t *size, struct error *error);
+int parameters_put(struct store *store, int tap, int copy, const void *bytes, size_t size, struct error *error);
 
 /* ---- reading ---- */
 

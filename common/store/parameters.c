@@ -1,4 +1,5 @@
-/* The parameters of codecs: one value per tap, in the database "codec". */
+/* The parameters of codecs: one value per tap and a copy of it, in the database "codec". */
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/memory.h"
@@ -6,18 +7,18 @@
 #include "common/store/format.h"
 #include "common/store/internal.h"
 
-void parameters_name(const struct store *store, int tap, char name[PARAMETERS_NAME_SIZE])
+void parameters_name(const struct store *store, int tap, int copy, char name[PARAMETERS_NAME_SIZE])
 {
-    memcpy(name, "codec/", 6);
-    tap_name(store->info.tap[tap], store->info.layers, PARAMETERS_KEY(name));
+    char tap_text[TAP_NAME_SIZE];
+    tap_name(store->info.tap[tap], store->info.layers, tap_text);
+    snprintf(name, PARAMETERS_NAME_SIZE, "codec/%s%s", tap_text, copy > 0 ? "/copy" : "");
 }
 
-/* The value in the snapshot's map, checked; *bytes NULL: there is none. */
-static int find_parameters(const struct store *store, MDB_txn *snapshot, int tap, const void **bytes,
-                           size_t *size, struct error *error)
+int parameters_find(const struct store *store, MDB_txn *snapshot, int tap, int copy, const void **bytes,
+                    size_t *size, struct error *error)
 {
     char name[PARAMETERS_NAME_SIZE];
-    parameters_name(store, tap, name);
+    parameters_name(store, tap, copy, name);
     MDB_val key = {strlen(PARAMETERS_KEY(name)), PARAMETERS_KEY(name)}, value;
     *bytes = NULL;
     int code = mdb_get(snapshot, store->parameters, &key, &value);
@@ -40,7 +41,7 @@ int store_get_parameters(struct store *store, int tap, void **bytes, size_t *siz
         return 0;
     if (store_snapshot(store, &snapshot, error) < 0)
         return -1;
-    int result = find_parameters(store, snapshot, tap, &found, size, error);
+    int result = parameters_find(store, snapshot, tap, 0, &found, size, error);
     if (result == 0 && found) {
         *bytes = memory_alloc(*size, 1, error);
         if (*bytes)
@@ -92,14 +93,27 @@ static int take_coder(struct store *store, int tap, const void *bytes, size_t si
     return coder_create(info->codec[tap].codec, bytes, size, info->hidden, &store->coder[tap], error);
 }
 
-int store_put_parameters(struct store *store, int tap, const void *bytes, size_t size, struct error *error)
+int parameters_put(struct store *store, int tap, int copy, const void *bytes, size_t size, struct error *error)
 {
     struct string framed = {0};
+    char name[PARAMETERS_NAME_SIZE];
+    int result = -1;
+    parameters_name(store, tap, copy, name);
+    meta_frame(name, bytes, size, &framed);
+    if (!string_failed(&framed, error))
+        result = store_put(store, store->parameters, PARAMETERS_KEY(name), strlen(PARAMETERS_KEY(name)),
+                           framed.data, framed.length, NULL, 0, error);
+    string_free(&framed);
+    return result;
+}
+
+int store_put_parameters(struct store *store, int tap, const void *bytes, size_t size, struct error *error)
+{
     char name[PARAMETERS_NAME_SIZE];
     void *there;
     size_t there_size;
     int result = -1;
-    parameters_name(store, tap, name);
+    parameters_name(store, tap, 0, name);
     if (store_check_writing(store, error) < 0 ||
         store_get_parameters(store, tap, &there, &there_size, error) < 0)
         return -1;
@@ -112,12 +126,10 @@ int store_put_parameters(struct store *store, int tap, const void *bytes, size_t
         error_prefix(error, "%s: %s", store->path, name);
         goto done;
     }
-    meta_frame(name, bytes, size, &framed);
-    if (!string_failed(&framed, error))
-        result = store_put(store, store->parameters, PARAMETERS_KEY(name), strlen(PARAMETERS_KEY(name)),
-                           framed.data, framed.length, NULL, 0, error);
+    result = 0;
+    for (int copy = 0; copy < PARAMETERS_COPIES && result == 0; copy++)
+        result = parameters_put(store, tap, copy, bytes, size, error);
 done:
     pthread_mutex_unlock(&store->coder_mutex);
-    string_free(&framed);
     return result;
 }

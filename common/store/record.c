@@ -20,6 +20,16 @@ static uint64_t record_hash(struct record_header header, const void *payload)
     return hash_bytes(payload, header.payload, hash_bytes(&header, sizeof header, 0));
 }
 
+bool record_is_whole(const void *record, size_t room, struct record_header *header)
+{
+    if (room < sizeof *header)
+        return false;
+    memcpy(header, record, sizeof *header);
+    return memcmp(header->magic, record_magic, sizeof record_magic) == 0 && header->version == RECORD_VERSION &&
+           header->payload <= room - sizeof *header &&
+           record_hash(*header, (const unsigned char *)record + sizeof *header) == header->hash;
+}
+
 static struct record_header header_of(const struct coder *coder, struct tap tap, struct sequence sequence,
                                       int64_t rows, size_t payload)
 {

@@ -1,18 +1,28 @@
 #include "common/store/repair.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/file.h"
+#include "common/base/memory.h"
 #include "common/store/environment.h"
+#include "common/store/format.h"
 #include "common/store/internal.h"
+#include "common/store/mend.h"
 #include "common/store/pages.h"
 
 int repair_begin(struct store *store, struct error *error)
 {
     if (store_check_idle(store, error) < 0 || store_unmark_sealed(store, error) < 0)
         return -1;
-    store->writing = true;
+    store->repairing = store->writing = true;
     return 0;
+}
+
+int repair_finish(struct store *store, struct error *error)
+{
+    store->repairing = false;
+    return store_is_sealed(store) ? store_mark_sealed(store, error) : 0;
 }
 
 /* The tree has been checked when the store was opened: it says where a value lies and how long it is. */
@@ -29,26 +39,90 @@ static int mend_page(const struct store *store, const struct map_place *map, con
     return result;
 }
 
-int repair_put_record(struct store *store, int tap, struct sequence sequence, const void *record, size_t size,
-                      struct error *error)
+int repair_mend_page(const struct store *store, MDB_dbi database, const void *key, size_t key_size,
+                     struct error *error)
 {
-    struct reader *reader;
+    MDB_txn *snapshot;
+    MDB_val name = {key_size, (void *)(uintptr_t)key}, old;
     struct map_place map;
-    struct error missing;
-    const void *old;
-    size_t old_size;
-    if (store_check_writing(store, error) < 0 || reader_open(store, &reader, error) < 0)
+    if (store_snapshot(store, &snapshot, error) < 0)
         return -1;
-    int result = 0;
-    if (reader_record(reader, tap, sequence, &old, &old_size, &missing) == 0)
-        result = store_find_map(store, reader->snapshot, &map, error) < 0
+    int code = mdb_get(snapshot, database, &name, &old), result = 0;
+    if (code == 0)
+        result = store_find_map(store, snapshot, &map, error) < 0
                      ? -1
-                     : mend_page(store, &map, old, old_size, error);
-    reader_close(reader);
-    return result < 0 ? -1 : store_put_record(store, tap, sequence, record, size, error);
+                     : mend_page(store, &map, old.mv_data, old.mv_size, error);
+    else if (code != MDB_NOTFOUND)
+        result = environment_error(error, code, "%s", store->path);
+    mdb_txn_abort(snapshot);
+    return result;
 }
 
-int repair_finish(struct store *store, struct error *error)
+/* ---- tokens ---- */
+
+struct tokens_of {
+    const struct store_info *info;
+    struct sequence sequence;
+};
+
+static bool tokens_are_right(void *context, const unsigned char *bytes, size_t size)
 {
-    return store_is_sealed(store) ? store_mark_sealed(store, error) : 0;
+    const struct tokens_of *of = context;
+    struct error wrong;
+    return tokens_decode(of->info, of->sequence, bytes, size, NULL, &wrong) == 0;
+}
+
+/* A copy of what is stored as the sequence's tokens; *value NULL: there is nothing. */
+static int copy_damaged(struct store *store, struct sequence sequence, unsigned char **value, size_t *size,
+                        struct error *error)
+{
+    struct reader *reader;
+    struct error missing;
+    const void *old;
+    int result = 0;
+    *value = NULL;
+    if (reader_open(store, &reader, error) < 0)
+        return -1;
+    if (reader_record(reader, STORE_TOKENS, sequence, &old, size, &missing) == 0) {
+        if ((result = array_alloc(value, *size, error)) == 0)
+            memcpy(*value, old, *size);
+    }
+    reader_close(reader);
+    return result;
+}
+
+int repair_tokens(struct store *store, struct sequence sequence, bool *mended, struct error *error)
+{
+    struct tokens_of of = {&store->info, sequence};
+    unsigned char key[SEQUENCE_KEY_SIZE], *value;
+    size_t size;
+    *mended = false;
+    if (copy_damaged(store, sequence, &value, &size, error) < 0)
+        return -1;
+    *mended = value && (tokens_are_right(&of, value, size) || mend_bit(value, size, tokens_are_right, &of));
+    sequence_key(sequence, key);
+    int result = *mended ? store_put(store, store->tokens, key, sizeof key, value, size, NULL, 0, error) : 0;
+    free(value);
+    return result;
+}
+
+/* ---- parameters ---- */
+
+int repair_parameters(struct store *store, int tap, bool *mended, struct error *error)
+{
+    MDB_txn *snapshot;
+    struct error wrong;
+    int result = 0;
+    *mended = false;
+    if (store_snapshot(store, &snapshot, error) < 0)
+        return -1;
+    for (int copy = 0; copy < PARAMETERS_COPIES && !*mended; copy++) {
+        const void *bytes;
+        size_t size;
+        *mended = parameters_find(store, snapshot, tap, copy, &bytes, &size, &wrong) == 0 && bytes;
+        for (int to = 0; *mended && to < PARAMETERS_COPIES && result == 0; to++)
+            result = parameters_put(store, tap, to, bytes, size, error);
+    }
+    mdb_txn_abort(snapshot);
+    return result;
 }

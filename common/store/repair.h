@@ -1,8 +1,8 @@
-/* repair.h: puts records again where damaged ones are, in a store that may be finished.
+/* repair.h: puts values again where damaged ones are, in a store that may be finished.
  *
- *     store_open(path, STORE_WRITE, &store, error);         // refuses a damaged structure
+ *     store_open(path, STORE_WRITE, &store, error);         // refuses a damaged structure: see salvage.h
  *     repair_begin(store, error);
- *     repair_put_record(store, tap, sequence, record, size, error);
+ *     store_put_record(store, tap, sequence, record, size, error);   // and what else store.h and this file put
  *     store_commit(store, error);                           // as often as wanted; then begin again
  *     repair_finish(store, error);
  *
@@ -17,10 +17,11 @@
 
 int repair_begin(struct store *store, struct error *error);
 
-/* As store_put_record. What LMDB keeps before the old record, and would believe when it frees its pages, is
- * written again first where it is damaged. */
-int repair_put_record(struct store *store, int tap, struct sequence sequence, const void *record, size_t size,
-                      struct error *error);
+/* Tokens with one bit flipped are put as they were. *mended: whether that was it. */
+int repair_tokens(struct store *store, struct sequence sequence, bool *mended, struct error *error);
+
+/* The parameters of a tap's codec from their copy, or the other way round. *mended: whether one of both was right. */
+int repair_parameters(struct store *store, int tap, bool *mended, struct error *error);
 
 /* Outside a transaction. */
 int repair_finish(struct store *store, struct error *error);

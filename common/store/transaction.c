@@ -37,6 +37,8 @@ int store_put(struct store *store, MDB_dbi database, const void *key, size_t key
         return -1;
     if (size > UINT32_MAX - 4096)
         return error_set(error, "%s: a value of %zu bytes is more than LMDB keeps", store->path, size);
+    if (store->repairing && repair_mend_page(store, database, key, key_size, error) < 0)
+        return -1;
     if (array_grow(&store->puts, &store->put_capacity, store->put_count + 1, error) < 0)
         return -1;
     unsigned char *bytes = malloc(key_size + size);
@@ -66,7 +68,7 @@ int store_begin(struct store *store, struct error *error)
 {
     if (store_check_idle(store, error) < 0)
         return -1;
-    if (store_is_sealed(store))
+    if (store_is_sealed(store) && !store->repairing)
         return error_set(error, "%s: the store is finished and sealed", store->path);
     store->writing = true;
     return 0;

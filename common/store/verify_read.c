@@ -285,19 +285,25 @@ static void read_source(struct verifier *verifier, const struct verify_unit *uni
 }
 
 /* The parameters of one tap; *there: whether it has any, right or wrong. A tap with records must. */
-static int check_parameters(struct verifier *verifier, int tap, bool *there, struct error *error)
+static int check_parameters(struct verifier *verifier, int tap, int copy, bool *there, struct error *error)
 {
     const struct store *store = verifier->store;
     char name[PARAMETERS_NAME_SIZE];
-    parameters_name(store, tap, name);
+    parameters_name(store, tap, copy, name);
     MDB_val key = {strlen(PARAMETERS_KEY(name)), PARAMETERS_KEY(name)}, value;
     const struct coder *coder;
+    const void *bytes;
+    size_t size;
     int code = mdb_get(verifier->reader->snapshot, store->parameters, &key, &value);
     *there = code == 0;
     if (code == MDB_NOTFOUND && store_progress(store, tap, SPLIT_TRAIN) == 0)
         return 0;
-    if (store_coder(verifier->store, tap, &coder, error) < 0)
+    if (copy == 0 && store_coder(verifier->store, tap, &coder, error) < 0)
         return -1;
+    if (parameters_find(store, verifier->reader->snapshot, tap, copy, &bytes, &size, error) < 0)
+        return -1;
+    if (!bytes)
+        return error_set(error, "%s: is missing", name);
     if (check_pages(verifier, value.mv_data, value.mv_size, error) < 0)
         return error_prefix(error, "%s", name);
     count_value(verifier, value.mv_size);
@@ -311,10 +317,11 @@ static void read_parameters(struct verifier *verifier)
     struct store_usage usage;
     struct error error;
     uint64_t found = 0;
-    for (problem.tap = 0; problem.tap < info->taps; problem.tap++) {
+    for (int i = 0; i < info->taps * PARAMETERS_COPIES; i++) {
         bool there = false;
+        problem.tap = i / PARAMETERS_COPIES;
         if (info->codec[problem.tap].codec->prepare &&
-            check_parameters(verifier, problem.tap, &there, &error) < 0) {
+            check_parameters(verifier, problem.tap, i % PARAMETERS_COPIES, &there, &error) < 0) {
             snprintf(problem.text, sizeof problem.text, "%s", error.text);
             tap_name(info->tap[problem.tap], info->layers, problem.tap_name);
             verify_send(verifier->pipe, false, &problem);

@@ -73,15 +73,82 @@ damaged_tokens() {
         says out ": 1 records were computed again, 2 problems are left"
 }
 
-damaged_structure() {
+# A bit of tokens is found by trying all of them; more than that only the corpus has.
+flipped_tokens() {
     fresh && perl -e '
         open my $file, "+<:raw", $ARGV[0] or die; local $/; my $bytes = <$file>;
+        $bytes =~ /OFRT..\0.\x06\0{7}/s or die; seek $file, $-[0] + 40, 0;
+        print $file chr(16 ^ ord substr $bytes, $-[0] + 40, 1);' "$work/broken/data.mdb" &&
+        flip "$work/broken" 90 1/0/0/6 && run 1 cache verify "$work/broken" &&
+        says out "tokens of train sequence 6" && run 0 cache repair --model "$tiny" "$work/broken" &&
+        says out "tokens of train sequence 6: one bit was flipped" && says out ": 1 records were computed again, 0" &&
+        same_stores "$work/whole" "$work/broken"
+}
+
+# A piece of a tensor, and what LMDB keeps before another.
+damaged_tensors() {
+    fresh && perl -e '
+        open my $file, "+<:raw", $ARGV[0] or die; local $/; my $bytes = <$file>; my @at;
+        push @at, $-[0] while $bytes =~ /OFRS/g;
+        seek $file, $at[0] + 60, 0; print $file "damage"; seek $file, $at[-1] - 6, 0; print $file "\0";' \
+        "$work/broken/data.mdb" && run 1 cache verify "$work/broken" && says out "source: " &&
+        run 0 cache repair --model "$tiny" "$work/broken" && says out "tensors of the model: written again" &&
+        says out ": 0 records were computed again, 0 problems" && [ -e "$work/broken/sealed" ] &&
+        same_stores "$work/whole" "$work/broken"
+}
+
+damaged_parameters() {
+    run 0 extract --model "$tiny" --corpus "$ids" --seq-len 128 --taps 1 --no-target --codec klt:6 --out "$work/klt" &&
+        rm -rf "$work/broken" && cp -r "$work/klt" "$work/broken" && perl -e '
+        open my $file, "+<:raw", $ARGV[0] or die; local $/; my $bytes = <$file>;
+        $bytes =~ /OFRK/ or die "no parameters"; seek $file, $-[0] + 500, 0; print $file "damage";' \
+        "$work/broken/data.mdb" && run 1 cache verify "$work/broken" && says out "codec/1" &&
+        run 0 cache repair --model "$tiny" "$work/broken" && says out "taken from their copy" &&
+        says out ": 0 records were computed again, 0 problems" && run 0 cache verify "$work/broken" &&
+        run 0 cache export --tap 1 --out "$work/a" "$work/klt" && run 0 cache export --tap 1 --out "$work/b" "$work/broken" &&
+        cmp "$work/a" "$work/b"
+}
+
+# break_pages FLAG: the pages of that kind (1 branch, 2 leaf) are cut off from what they lead to.
+break_pages() {
+    perl -e '
+        open my $file, "+<:raw", $ARGV[0] or die; local $/; my $bytes = <$file>;
         for (my $page = 2; $page * 4096 < length $bytes; $page++) {
-            next if unpack("v", substr $bytes, $page * 4096 + 10, 2) != 1;
-            seek $file, $page * 4096 + 12, 0; print $file "\x11\x11"; }' "$work/broken/data.mdb" &&
-        cp "$work/broken/data.mdb" "$work/before" && run 1 cache repair --model "$tiny" "$work/broken" &&
-        says err "the structure is damaged, not only records: nothing was changed" &&
-        cmp "$work/broken/data.mdb" "$work/before"
+            my ($number, $flags) = (unpack("V", substr $bytes, $page * 4096, 4), unpack("v", substr $bytes, $page * 4096 + 10, 2));
+            next if $number != $page || $flags != $ARGV[1];
+            seek $file, $page * 4096 + 12, 0; print $file "\x11\x11"; }' "$work/broken/data.mdb" "$1"
+}
+
+# Branches lead nowhere: everything is found without them. A meta page is gone: the other has what it had.
+damaged_structure() {
+    fresh && break_pages 1 && run 1 cache verify "$work/broken" && says out "structure" &&
+        run 0 cache repair --model "$tiny" "$work/broken" && says out "is built anew from the values that are right" &&
+        says out ": 0 records were computed again, 0 problems" && [ -e "$work/broken/sealed" ] &&
+        [ ! -e "$work/broken/salvage" ] && same_stores "$work/whole" "$work/broken" || return 1
+    for meta in 0 1; do
+        fresh && dd if=/dev/zero of="$work/broken/data.mdb" bs=4096 seek=$meta count=1 conv=notrunc status=none &&
+            run 1 cache verify "$work/broken" && run 0 cache repair --model "$tiny" "$work/broken" &&
+            says out "built anew" && [ -e "$work/broken/sealed" ] && same_stores "$work/whole" "$work/broken" || return 1
+    done
+}
+
+# Too much of it, and nothing is changed.
+lost_structure() {
+    fresh && break_pages 1 && break_pages 2 && cp "$work/broken/data.mdb" "$work/before" &&
+        run 1 cache repair --model "$tiny" "$work/broken" && says err "nothing was changed" &&
+        cmp "$work/broken/data.mdb" "$work/before" && [ ! -e "$work/broken/salvage" ]
+}
+
+# There is no room for a second store beside the damaged one.
+full_disk() {
+    local disk=$work/disk
+    mkdir -p "$disk" && mount -t tmpfs -o size=$(($(stat -c %s "$work/whole/data.mdb") / 1024 + 512))k none "$disk" || return 1
+    fresh && break_pages 1 && cp -r "$work/broken" "$disk/broken" && cp "$disk/broken/data.mdb" "$work/before" &&
+        run 1 cache repair --model "$tiny" "$disk/broken" && says err "are free: nothing was changed" &&
+        cmp "$disk/broken/data.mdb" "$work/before" && [ ! -e "$disk/broken/salvage" ] && rm -r "$disk/broken"
+    local result=$?
+    umount "$disk"
+    return $result
 }
 
 refusals() {
@@ -97,6 +164,11 @@ check damaged_records
 check damaged_targets
 check damaged_page_header
 check damaged_tokens
+check flipped_tokens
+check damaged_tensors
+check damaged_parameters
 check damaged_structure
+check lost_structure
+check_on_tmpfs full_disk
 check refusals
 finish

@@ -81,6 +81,21 @@ repair() {
         same_stores "$work/whole" "$work/broken"
 }
 
+# The branches of all trees are gone: the store is built anew, or is as it was.
+damage_structure() {
+    rm -rf "$work/broken" && cp -r "$work/whole" "$work/broken" && perl -e '
+        open my $file, "+<:raw", $ARGV[0] or die; local $/; my $bytes = <$file>;
+        for (my $page = 2; $page * 4096 < length $bytes; $page++) {
+            next if unpack("V", substr $bytes, $page * 4096, 4) != $page || unpack("v", substr $bytes, $page * 4096 + 10, 2) != 1;
+            seek $file, $page * 4096 + 12, 0; print $file "\x11\x11"; }' "$work/broken/data.mdb"
+}
+
+rebuild() {
+    damage_structure && run 1 cache verify "$work/broken" && says out "structure" &&
+        kill_at_random damage_structure cache repair --model "$tiny" --threads 1 "$work/broken" &&
+        same_stores "$work/whole" "$work/broken" && [ ! -e "$work/broken/salvage" ]
+}
+
 no_merged() { rm -rf "$work/merged"; }
 
 merge() {
@@ -99,6 +114,7 @@ recode() {
 
 check verify
 check repair
+check rebuild
 check merge
 check recode
 finish

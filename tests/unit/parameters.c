@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "common/store/internal.h"
+#include "common/store/repair.h"
 #include "common/store/shards.h"
 #include "common/store/verify.h"
 #include "tests/codec_fixture.h"
@@ -127,12 +129,66 @@ TEST(parameters_serve_records)
     reader_close(reader);
     store_close(store);
     REQUIRE_OK(store_verify(path, &options, &result, &error));
-    CHECK(result.problems == 0 && result.values == 3 * (FIXTURE_TAPS + 1) + 1);
+    CHECK(result.problems == 0 && result.values == 3 * (FIXTURE_TAPS + 1) + PARAMETERS_COPIES);
 }
 
 static void append_text(void *context, const struct verify_problem *problem)
 {
     string_print(context, "%d %s\n", problem->kind, problem->text);
+}
+
+/* Flips one bit of the parameters that lie behind `at`. Returns where. */
+static off_t damage_next(const char *data, const struct string *parameters, off_t at)
+{
+    unsigned char bytes[64];
+    int file = open(data, O_RDWR | O_CLOEXEC);
+    while (pread(file, bytes, sizeof bytes, at) == sizeof bytes &&
+           memcmp(bytes, parameters->data, sizeof bytes) != 0)
+        at += 8;
+    bytes[40] ^= 1;
+    CHECK(pwrite(file, bytes, sizeof bytes, at) == sizeof bytes);
+    close(file);
+    return at;
+}
+
+static bool repairs(const char *path)
+{
+    struct error error;
+    struct store *store;
+    bool mended = false;
+    if (store_open(path, STORE_WRITE, &store, &error) < 0)
+        return false;
+    const bool done = repair_begin(store, &error) == 0 && repair_parameters(store, KLT, &mended, &error) == 0 &&
+                      store_commit(store, &error) == 0 && repair_finish(store, &error) == 0;
+    store_close(store);
+    return done && mended;
+}
+
+/* Whichever of the parameters and their copy is damaged, the other serves. */
+TEST(parameters_have_a_copy)
+{
+    char path[4200], data[4300];
+    struct error error;
+    struct string parameters = {0};
+    struct verify_result result;
+    const struct verify_options options = {.processes = 1};
+    snprintf(path, sizeof path, "%s/store", test_folder());
+    snprintf(data, sizeof data, "%s/data.mdb", path);
+    REQUIRE_OK(create_filled(path, 0, 1, 0.1, &error));
+    REQUIRE_OK(fit(0.1, &parameters, &error));
+    damage_next(data, &parameters, 0);
+    REQUIRE_OK(store_verify(path, &options, &result, &error));
+    CHECK(result.problems == 1 && repairs(path));
+    REQUIRE_OK(store_verify(path, &options, &result, &error));
+    CHECK(result.problems == 0 && result.values == 3 * (FIXTURE_TAPS + 1) + PARAMETERS_COPIES);
+    snprintf(path, sizeof path, "%s/other", test_folder());
+    snprintf(data, sizeof data, "%s/data.mdb", path);
+    REQUIRE_OK(create_filled(path, 0, 1, 0.1, &error));
+    off_t first = damage_next(data, &parameters, 0);
+    damage_next(data, &parameters, first + 8);
+    REQUIRE_OK(store_verify(path, &options, &result, &error));
+    CHECK(result.problems == 2 && !repairs(path));
+    string_free(&parameters);
 }
 
 /* One bit of the basis: verify names it once, and the tap's records cannot be read. */
@@ -146,19 +202,11 @@ TEST(parameters_that_are_damaged_are_found)
     struct verify_result result;
     const struct verify_options options = {.processes = 1, .report = append_text, .context = &text};
     float states[FIXTURE_ROWS * FIXTURE_HIDDEN];
-    unsigned char bytes[64];
     snprintf(path, sizeof path, "%s/store", test_folder());
     snprintf(data, sizeof data, "%s/data.mdb", path);
     REQUIRE_OK(create_filled(path, 0, 1, 0.1, &error));
     REQUIRE_OK(fit(0.1, &parameters, &error));
-    int file = open(data, O_RDWR | O_CLOEXEC);
-    off_t at = 0;
-    while (pread(file, bytes, sizeof bytes, at) == sizeof bytes &&
-           memcmp(bytes, parameters.data, sizeof bytes) != 0)
-        at += 8;
-    bytes[40] ^= 1;
-    CHECK(pwrite(file, bytes, sizeof bytes, at) == sizeof bytes);
-    close(file);
+    damage_next(data, &parameters, 0);
 
     REQUIRE_OK(store_open(path, STORE_READ, &store, &error));
     REQUIRE_OK(reader_open(store, &reader, &error));

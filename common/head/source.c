@@ -1,4 +1,4 @@
-#include "extract/source.h"
+#include "common/head/source.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +67,29 @@ uint64_t sources_bytes(const struct model *model, const struct store_info *info)
     return bytes;
 }
 
+int sources_put(const struct model *model, struct store *store, struct error *error)
+{
+    return store_info(store)->shard > 0 ? 0 : visit_all(model, store_info(store), put_tensor, store, error);
+}
+
+static int read_tensor(void *context, const char *name, const struct tensor *tensor, struct error *error)
+{
+    enum dtype type;
+    int64_t rows, cols;
+    void *data;
+    (void)tensor;
+    int result = store_get_source(context, name, &type, &rows, &cols, &data, error);
+    free(data);
+    return result;
+}
+
+bool sources_are_there(const struct model *model, struct store *store)
+{
+    struct error missing;
+    return store_info(store)->shard > 0 ||
+           visit_all(model, store_info(store), read_tensor, store, &missing) == 0;
+}
+
 int sources_store(const struct model *model, struct store *store, struct error *error)
 {
     void *note = NULL;
@@ -79,7 +102,7 @@ int sources_store(const struct model *model, struct store *store, struct error *
         free(note);
         return 0;
     }
-    if (store_begin(store, error) < 0 || visit_all(model, store_info(store), put_tensor, store, error) < 0 ||
+    if (store_begin(store, error) < 0 || sources_put(model, store, error) < 0 ||
         store_put_note(store, NOTE, "complete", 8, error) < 0)
         return -1;
     return store_commit(store, error);

@@ -3,8 +3,8 @@
  * layer's "L/mlp_norm", "L/mlp_gate", "L/mlp_up", "L/mlp_down" and their biases. Training needs no model then. Of
  * several shards the first keeps them.
  */
-#ifndef OFFRAMP_EXTRACT_SOURCE_H
-#define OFFRAMP_EXTRACT_SOURCE_H
+#ifndef OFFRAMP_HEAD_SOURCE_H
+#define OFFRAMP_HEAD_SOURCE_H
 
 #include "common/base/error.h"
 #include "common/model/model.h"
@@ -13,7 +13,13 @@
 /* Does nothing when it was done before, or the store is not the first shard. */
 int sources_store(const struct model *model, struct store *store, struct error *error);
 
-/* The bytes that it puts into such a store. */
+/* All of it once more, where some is damaged: inside a transaction, which is committed and begun again in between. */
+int sources_put(const struct model *model, struct store *store, struct error *error);
+
+/* Whether all of it can be read, in the first shard. */
+bool sources_are_there(const struct model *model, struct store *store);
+
+/* The bytes that sources_store puts into such a store. */
 uint64_t sources_bytes(const struct model *model, const struct store_info *info);
 
 #endif
