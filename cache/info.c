@@ -19,7 +19,7 @@ struct info_command {
 /* What is measured, beside what the store tells by itself. */
 struct measures {
     struct store_usage *tap; /* [taps] */
-    struct store_usage tokens, source;
+    struct store_usage tokens, source, parameters;
     uint64_t total; /* bytes */
 };
 
@@ -41,9 +41,10 @@ static int measure(struct store *store, struct measures *measures, struct error 
     const int taps = store_info(store)->taps;
     if (array_alloc(&measures->tap, taps, error) < 0 ||
         store_measure(store, STORE_TOKENS, &measures->tokens, error) < 0 ||
-        store_measure(store, STORE_SOURCE, &measures->source, error) < 0)
+        store_measure(store, STORE_SOURCE, &measures->source, error) < 0 ||
+        store_measure(store, STORE_PARAMETERS, &measures->parameters, error) < 0)
         return -1;
-    measures->total = measures->tokens.bytes + measures->source.bytes;
+    measures->total = measures->tokens.bytes + measures->source.bytes + measures->parameters.bytes;
     for (int tap = 0; tap < taps; tap++) {
         if (store_measure(store, tap, &measures->tap[tap], error) < 0)
             return -1;
@@ -78,12 +79,12 @@ static json_t *tap_to_json(struct store *store, const struct measures *measures,
 static json_t *to_json(struct store *store, const struct measures *measures)
 {
     json_t *object = json_deep_copy(store_manifest(store)), *taps = json_array();
-    json_t *stored = json_pack("{s:s, s:i, s:b, s:I, s:I, s:I, s:I, s:I}", "path", store_path(store), "format",
-                               STORE_VERSION, "sealed", store_is_sealed(store), "train_sequences",
-                               (json_int_t)store_sequences(store, SPLIT_TRAIN), "held_out_sequences",
-                               (json_int_t)store_sequences(store, SPLIT_HELD_OUT), "token_bytes",
-                               (json_int_t)measures->tokens.bytes, "source_bytes",
-                               (json_int_t)measures->source.bytes, "bytes", (json_int_t)measures->total);
+    json_t *stored = json_pack(
+        "{s:s, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "path", store_path(store), "format", STORE_VERSION,
+        "sealed", store_is_sealed(store), "train_sequences", (json_int_t)store_sequences(store, SPLIT_TRAIN),
+        "held_out_sequences", (json_int_t)store_sequences(store, SPLIT_HELD_OUT), "token_bytes",
+        (json_int_t)measures->tokens.bytes, "source_bytes", (json_int_t)measures->source.bytes,
+        "parameter_bytes", (json_int_t)measures->parameters.bytes, "bytes", (json_int_t)measures->total);
     for (int tap = 0; tap < store_info(store)->taps; tap++)
         json_array_append_new(taps, tap_to_json(store, measures, tap));
     json_object_set_new(object, "taps", taps);
@@ -158,6 +159,8 @@ static void print_taps(struct store *store, const struct measures *measures)
     }
     print_usage("tokens", &measures->tokens, "");
     print_usage("tensors", &measures->source, "of the model, for heads to copy");
+    if (measures->parameters.values > 0)
+        print_usage("parameters", &measures->parameters, "of codecs, with a copy");
     char total[32];
     format_bytes((double)measures->total, total, sizeof total);
     printf("%-11s %-9s %10s\n", "all", "", total);

@@ -185,7 +185,7 @@ static int measure_codec(struct bench *bench, const char *name, int tap, struct 
         return -1;
     memcpy(measure->codec, choice.name, sizeof measure->codec);
     measure->tap = tap;
-    measure->parameter_bits = 8 * (double)parameters / stored;
+    measure->parameter_bits = 8 * STORE_PARAMETERS_COPIES * (double)parameters / stored;
     meter_reset(bench->meter);
     int result = array_grow(&bench->payload, &bench->capacity, coder_bound(coder, info->rows), error);
     for (uint64_t i = 0; i < bench->records && result == 0; i++)

@@ -416,7 +416,7 @@ static int forecast(struct job *job, double *bytes, struct error *error)
             return -1;
         *bytes += more;
         if (tap >= 0 && job->parameters[tap].length > 0)
-            *bytes += store_value_bytes(job->parameters[tap].length);
+            *bytes += STORE_PARAMETERS_COPIES * store_value_bytes(job->parameters[tap].length);
     }
     return 0;
 }

@@ -206,7 +206,10 @@ static int measure(struct trial *trial, struct error *error)
         return -1;
     preflight->token_bytes = (double)usage.bytes * scale;
     preflight->source_bytes = (double)sources_bytes(trial->job->model, &preflight->info);
-    preflight->bytes = preflight->token_bytes + preflight->source_bytes;
+    if (store_measure(trial->store, STORE_PARAMETERS, &usage, error) < 0)
+        return -1;
+    preflight->parameter_bytes = (double)usage.bytes;
+    preflight->bytes = preflight->token_bytes + preflight->source_bytes + preflight->parameter_bytes;
     for (int tap = 0; tap < preflight->info.taps; tap++) {
         if (store_measure(trial->store, tap, &usage, error) < 0)
             return -1;
@@ -346,15 +349,15 @@ static int print_json(const struct preflight_job *job, const struct preflight *p
                                         "bytes", (json_int_t)preflight->tap_bytes[tap], "bits_per_value",
                                         bits_per_value(preflight, tap)));
     }
-    json_t *object =
-        json_pack("{s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:I, s:I, s:I, s:b, s:f, s:f}", "store", job->out,
-                  "train_sequences", (json_int_t)preflight->sequences[SPLIT_TRAIN], "held_out_sequences",
-                  (json_int_t)preflight->sequences[SPLIT_HELD_OUT], "exact", (int)preflight->exact,
-                  "pilot_sequences", (json_int_t)preflight->pilot, "taps", taps, "token_bytes",
-                  (json_int_t)preflight->token_bytes, "source_bytes", (json_int_t)preflight->source_bytes,
-                  "bytes", (json_int_t)preflight->bytes, "available_bytes", (json_int_t)preflight->available,
-                  "fits", preflight->bytes <= (double)preflight->available, "tokens_per_second",
-                  preflight->tokens_per_second, "seconds", all_seconds(preflight));
+    json_t *object = json_pack(
+        "{s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:f}", "store", job->out,
+        "train_sequences", (json_int_t)preflight->sequences[SPLIT_TRAIN], "held_out_sequences",
+        (json_int_t)preflight->sequences[SPLIT_HELD_OUT], "exact", (int)preflight->exact, "pilot_sequences",
+        (json_int_t)preflight->pilot, "taps", taps, "token_bytes", (json_int_t)preflight->token_bytes,
+        "source_bytes", (json_int_t)preflight->source_bytes, "parameter_bytes",
+        (json_int_t)preflight->parameter_bytes, "bytes", (json_int_t)preflight->bytes, "available_bytes",
+        (json_int_t)preflight->available, "fits", preflight->bytes <= (double)preflight->available,
+        "tokens_per_second", preflight->tokens_per_second, "seconds", all_seconds(preflight));
     int result = object ? json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
     json_decref(object);
     printf("\n");
@@ -383,6 +386,8 @@ static int print_text(const struct preflight_job *job, const struct preflight *p
     }
     print_bytes("tokens", "", preflight->token_bytes);
     print_bytes("tensors", "", preflight->source_bytes);
+    if (preflight->parameter_bytes > 0)
+        print_bytes("parameters", "", preflight->parameter_bytes);
     print_bytes("all", "", preflight->bytes);
     printf("the disk has %s free: %s\n", format_bytes((double)preflight->available, text, sizeof text),
            preflight->bytes <= (double)preflight->available ? "it fits" : "it does not fit");

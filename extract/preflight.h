@@ -32,7 +32,8 @@ struct preflight {
     bool exact; /* they were counted, not estimated */
     uint64_t pilot; /* sequences that were run */
     double *tap_bytes; /* [taps] */
-    double token_bytes, source_bytes, bytes; /* of tokens, of the model's tensors, of all */
+    double token_bytes, source_bytes, parameter_bytes; /* of tokens, the model's tensors, codecs' parameters */
+    double bytes; /* of all */
     uint64_t available; /* bytes on the disk */
     double tokens_per_second; /* computing */
     double tokenizing, fitting, loading,

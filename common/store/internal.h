@@ -85,7 +85,6 @@ int store_snapshot(const struct store *store, MDB_txn **snapshot, struct error *
 
 /* "codec/12.mid", and for the copy "codec/12.mid/copy": what the hash of a tap's parameters begins with; the
  * database's key is what follows the first slash. */
-#define PARAMETERS_COPIES    2
 #define PARAMETERS_NAME_SIZE (TAP_NAME_SIZE + 16)
 void parameters_name(const struct store *store, int tap, int copy, char name[PARAMETERS_NAME_SIZE]);
 #define PARAMETERS_KEY(name) ((name) + 6)

@@ -127,7 +127,7 @@ int store_put_parameters(struct store *store, int tap, const void *bytes, size_t
         goto done;
     }
     result = 0;
-    for (int copy = 0; copy < PARAMETERS_COPIES && result == 0; copy++)
+    for (int copy = 0; copy < STORE_PARAMETERS_COPIES && result == 0; copy++)
         result = parameters_put(store, tap, copy, bytes, size, error);
 done:
     pthread_mutex_unlock(&store->coder_mutex);

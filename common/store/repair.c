@@ -116,11 +116,11 @@ int repair_parameters(struct store *store, int tap, bool *mended, struct error *
     *mended = false;
     if (store_snapshot(store, &snapshot, error) < 0)
         return -1;
-    for (int copy = 0; copy < PARAMETERS_COPIES && !*mended; copy++) {
+    for (int copy = 0; copy < STORE_PARAMETERS_COPIES && !*mended; copy++) {
         const void *bytes;
         size_t size;
         *mended = parameters_find(store, snapshot, tap, copy, &bytes, &size, &wrong) == 0 && bytes;
-        for (int to = 0; *mended && to < PARAMETERS_COPIES && result == 0; to++)
+        for (int to = 0; *mended && to < STORE_PARAMETERS_COPIES && result == 0; to++)
             result = parameters_put(store, tap, to, bytes, size, error);
     }
     mdb_txn_abort(snapshot);

@@ -200,7 +200,7 @@ static bool is_parameters(const struct store *to, const struct wreck_value *valu
     const void *body;
     size_t size;
     for (int tap = 0; tap < to->info.taps; tap++)
-        for (int copy = 0; copy < PARAMETERS_COPIES; copy++) {
+        for (int copy = 0; copy < STORE_PARAMETERS_COPIES; copy++) {
             char name[PARAMETERS_NAME_SIZE];
             parameters_name(to, tap, copy, name);
             if (!to->info.codec[tap].codec->prepare ||

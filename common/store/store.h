@@ -137,6 +137,7 @@ int store_coder(struct store *store, int tap, const struct coder **coder, struct
 int store_get_parameters(struct store *store, int tap, void **bytes, size_t *size, struct error *error);
 
 /* Disk pages of a tap (by place), of the tokens, of the model's tensors or of the codecs' parameters. */
+#define STORE_PARAMETERS_COPIES 2 /* of each tap's; what is measured is both */
 enum { STORE_TOKENS = -1, STORE_SOURCE = -2, STORE_PARAMETERS = -3 };
 struct store_usage {
     uint64_t values, bytes;
@@ -159,7 +160,7 @@ int store_put_record(struct store *store, int tap, struct sequence sequence, con
  * sequence of the split. */
 int store_put_tokens(struct store *store, enum split split, const int32_t *ids, const int32_t *starts,
                      int count, struct error *error);
-/* The parameters of a tap's codec: once, before its first record. From then on store_coder gives its coder. */
+/* The parameters of a tap's codec: put once, before its first record, and kept with a copy. From then on store_coder gives its coder. */
 int store_put_parameters(struct store *store, int tap, const void *bytes, size_t size, struct error *error);
 /* A small value (up to 1 MB) of the writer's own, such as a corpus position; written in every commit. */
 int store_put_note(struct store *store, const char *name, const void *value, size_t size, struct error *error);

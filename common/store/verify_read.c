@@ -317,11 +317,11 @@ static void read_parameters(struct verifier *verifier)
     struct store_usage usage;
     struct error error;
     uint64_t found = 0;
-    for (int i = 0; i < info->taps * PARAMETERS_COPIES; i++) {
+    for (int i = 0; i < info->taps * STORE_PARAMETERS_COPIES; i++) {
         bool there = false;
-        problem.tap = i / PARAMETERS_COPIES;
+        problem.tap = i / STORE_PARAMETERS_COPIES;
         if (info->codec[problem.tap].codec->prepare &&
-            check_parameters(verifier, problem.tap, i % PARAMETERS_COPIES, &there, &error) < 0) {
+            check_parameters(verifier, problem.tap, i % STORE_PARAMETERS_COPIES, &there, &error) < 0) {
             snprintf(problem.text, sizeof problem.text, "%s", error.text);
             tap_name(info->tap[problem.tap], info->layers, problem.tap_name);
             verify_send(verifier->pipe, false, &problem);

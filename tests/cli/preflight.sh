@@ -21,7 +21,7 @@ dry_run() {
 # Within 5 % of what the store then has, tap by tap, from a pilot of a part and of all.
 sizes() {
     local codec name bytes real
-    for codec in lossless raw; do
+    for codec in lossless raw klt:6,0=lossless; do
         run 0 extract "${small[@]}" --codec $codec --out "$work/$codec" --dry-run --json && says out '"exact": true' &&
             cp "$work/out" "$work/forecast" && run 0 extract "${small[@]}" --codec $codec --out "$work/$codec" &&
             run 0 cache info --json "$work/$codec" || return 1
@@ -31,6 +31,7 @@ sizes() {
             real=$(sed -n "s/^$name //p" "$work/real")
             near "$bytes" "$real" 5 || { echo "    $codec, $name: $bytes foretold, $real came" && return 1; }
         done < <(tap_bytes "$work/forecast")
+        [ "$(grep -o '"parameter_bytes": [0-9]*' "$work/out")" = "$(grep -o '"parameter_bytes": [0-9]*' "$work/forecast")" ] || return 1
         real=$(stat -c %s "$work/$codec/data.mdb")
         bytes=$(sed -nE 's/^ *"bytes": ([0-9]+),$/\1/p' "$work/forecast" | tail -1)
         near "$bytes" "$real" 5 || { echo "    $codec: $bytes foretold, the file has $real" && return 1; }

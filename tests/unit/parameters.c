@@ -129,7 +129,7 @@ TEST(parameters_serve_records)
     reader_close(reader);
     store_close(store);
     REQUIRE_OK(store_verify(path, &options, &result, &error));
-    CHECK(result.problems == 0 && result.values == 3 * (FIXTURE_TAPS + 1) + PARAMETERS_COPIES);
+    CHECK(result.problems == 0 && result.values == 3 * (FIXTURE_TAPS + 1) + STORE_PARAMETERS_COPIES);
 }
 
 static void append_text(void *context, const struct verify_problem *problem)
@@ -180,7 +180,7 @@ TEST(parameters_have_a_copy)
     REQUIRE_OK(store_verify(path, &options, &result, &error));
     CHECK(result.problems == 1 && repairs(path));
     REQUIRE_OK(store_verify(path, &options, &result, &error));
-    CHECK(result.problems == 0 && result.values == 3 * (FIXTURE_TAPS + 1) + PARAMETERS_COPIES);
+    CHECK(result.problems == 0 && result.values == 3 * (FIXTURE_TAPS + 1) + STORE_PARAMETERS_COPIES);
     snprintf(path, sizeof path, "%s/other", test_folder());
     snprintf(data, sizeof data, "%s/data.mdb", path);
     REQUIRE_OK(create_filled(path, 0, 1, 0.1, &error));
