@@ -8,8 +8,8 @@
  *     coder_create(codec, parameters.data, parameters.length, cols, &coder, error);
  *
  * choose_step finds the step with which the states' coefficients have so many bits a value: the mean of their
- * entropies, each by itself, which is what an ideal coder would make of them. Records come out a little larger,
- * depending on the entropy stage. The states should not be those that were fitted to.
+ * entropies, each by itself, which is what an ideal coder would make of them. Records come out smaller or larger, by
+ * what the entropy stage finds between values and needs for tables. The states should not be those that were fitted to.
  *
  * The same states in the same calls give the same bytes.
  */

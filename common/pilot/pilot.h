@@ -7,6 +7,9 @@
  * tokens at most, one sequence at least) serves to choose the step, so that the choice does not flatter a fit to few
  * tokens. Memory is bounded by the tap's width: 40 bytes times its square, and those 4096 tokens four times.
  *
+ * Where bits are asked for (klt:4), records have so many at least: the step is that of an ideal coder for each
+ * column by itself, or a finer one, where the entropy stage needs less.
+ *
  * The same store, sequences and backend give the same bytes.
  */
 #ifndef OFFRAMP_PILOT_PILOT_H
