@@ -712,6 +712,43 @@ static bool has_last_commit(void)
     return there;
 }
 
+/* Whichever write or sync of building anew fails, the store has the file it had, and is built anew the next time. */
+static void check_failing_salvage(void)
+{
+    struct error error;
+    struct salvage_report report;
+    char *before, *after;
+    size_t size, size_after;
+    bool failed = true;
+    int turn;
+    new_path();
+    REQUIRE_OK(create_filled(false, &error));
+    REQUIRE_OK(file_read(data, &before, &size, &error));
+    for (turn = 1; failed && turn < 100; turn++) {
+        atomic_store(&calls_until_failure, turn);
+        failed = store_salvage(path, &report, &error) < 0;
+        atomic_store(&calls_until_failure, 0);
+        if (failed) {
+            REQUIRE_OK(file_read(data, &after, &size_after, &error));
+            CHECK(size == size_after && memcmp(before, after, size) == 0);
+            free(after);
+        }
+        CHECK(has_last_commit());
+    }
+    CHECK(!failed && turn > 2);
+    free(before);
+}
+
+TEST(store_salvage_fails_at_any_write)
+{
+    failure = FAIL_FULL;
+    check_failing_salvage();
+    failure = FAIL_SHORT;
+    check_failing_salvage();
+    failure = FAIL_SYNC;
+    check_failing_salvage();
+}
+
 /* A bit of the meta pages, or of the page that has the manifest and the state; -1: there are no more. */
 static off_t meta_bit(const char *file, size_t size, int number)
 {

@@ -2,6 +2,7 @@
  * does its work, nothing crashes, and (under the address sanitizer) nothing leaks. */
 #include <stdio.h>
 
+#include "common/store/salvage.h"
 #include "common/store/shards.h"
 #include "tests/codec_fixture.h"
 #include "tests/store_fixture.h"
@@ -127,6 +128,20 @@ static int read_shards(struct error *error)
     return result;
 }
 
+/* Of a store that is whole, and stays so wherever it fails. */
+static int salvage_store(struct error *error)
+{
+    struct salvage_report report;
+    struct error other;
+    int result = store_salvage(path, &report, error);
+    const int turn = until_failure;
+    until_failure = 0;
+    if (read_store(&other) < 0)
+        test_fail(__FILE__, __LINE__, "%s", other.text);
+    until_failure = turn;
+    return result;
+}
+
 /* Runs `step` with the first, second, ... allocation failing, until it gets by with none that failed. */
 static void fail_in_turn(int (*step)(struct error *error))
 {
@@ -187,6 +202,13 @@ TEST(memory_reading)
     REQUIRE_OK(create_and_write(&error));
     fail_in_turn(read_store);
     fail_in_turn(read_shards);
+}
+
+TEST(memory_salvaging)
+{
+    struct error error;
+    REQUIRE_OK(create_and_write(&error));
+    fail_in_turn(salvage_store);
 }
 
 /* jansson allocates through this program, so that its failures count too. */
