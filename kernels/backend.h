@@ -64,6 +64,7 @@ struct backend_table {
                        struct matrix loss, struct matrix dh, struct matrix down);
     void (*quantise)(struct queue *, struct matrix x, struct matrix basis, struct matrix offset, float step,
                      struct matrix q, struct matrix scale, struct matrix lost);
+    void (*split_planes)(struct queue *, struct matrix x, struct matrix high, struct matrix low);
     void (*adam)(struct queue *, const struct adam *, struct matrix gradient, struct matrix value,
                  struct matrix first, struct matrix second);
 };
@@ -115,6 +116,7 @@ static inline size_t value_size(enum dtype type)
     case DTYPE_I32: return 4;
     case DTYPE_F64: return 8;
     case DTYPE_I16: return 2;
+    case DTYPE_U8: return 1;
     default: return 0;
     }
 }
@@ -132,6 +134,10 @@ static inline int16_t *matrix_shorts(struct matrix matrix)
 {
     return matrix.buffer ? (int16_t *)matrix.buffer->data + matrix.offset : NULL;
 }
+static inline uint8_t *matrix_bytes(struct matrix matrix)
+{
+    return matrix.buffer ? (uint8_t *)matrix.buffer->data + matrix.offset : NULL;
+}
 static inline double *matrix_doubles(struct matrix matrix)
 {
     return matrix.buffer ? (double *)matrix.buffer->data + matrix.offset : NULL;
@@ -142,6 +148,16 @@ static inline void round_floats(float *values, int64_t count)
 {
     for (int64_t i = 0; i < count; i++)
         values[i] = bf16_to_f32(f32_to_bf16(values[i]));
+}
+
+/* For split_planes: a row's. */
+static inline void split_floats(const float *values, int64_t count, uint8_t *high, uint8_t *low)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const uint32_t bits = f32_to_bf16(values[i]), rotated = bits << 1 | bits >> 15;
+        high[i] = (uint8_t)(rotated >> 8);
+        low[i] = (uint8_t)rotated;
+    }
 }
 
 /* For quantise: a row's scale from its root mean square. */

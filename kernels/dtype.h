@@ -24,6 +24,7 @@ enum dtype {
     DTYPE_F64,
     DTYPE_I32,
     DTYPE_I16,
+    DTYPE_U8,
     DTYPE_COUNT
 };
 

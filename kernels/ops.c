@@ -322,7 +322,7 @@ static bool operand_wrong(const struct queue *queue, const struct operand *o, ch
     } else if (m.buffer->backend != queue->backend) {
         snprintf(why, size, "%s belongs to another backend", o->name);
     } else if (!value_size(m.type)) {
-        snprintf(why, size, "%s must be f32, f64, i32 or i16", o->name);
+        snprintf(why, size, "%s must be f32, f64, i32, i16 or u8", o->name);
     } else if (m.type != o->type) {
         snprintf(why, size, "%s must be %s", o->name, dtype_name(o->type));
     } else if (m.rows != o->rows || m.cols != o->cols) {
@@ -621,6 +621,12 @@ void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, stru
         input("x", x, DTYPE_F32, x.rows, basis.rows), input("basis", basis, DTYPE_F32, basis.rows, basis.cols),
         input("offset", offset, DTYPE_F32, 1, basis.cols), output("q", q, DTYPE_I16, x.rows, basis.cols),
         output("scale", scale, DTYPE_F32, x.rows, 1), output("lost", lost, DTYPE_F32, x.rows, 1));
+}
+
+void op_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low)
+{
+    RUN(split_planes, (queue, x, high, low), NULL, input("x", x, DTYPE_F32, x.rows, x.cols),
+        output("high", high, DTYPE_U8, x.rows, x.cols), output("low", low, DTYPE_U8, x.rows, x.cols));
 }
 
 void op_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,

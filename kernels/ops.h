@@ -124,7 +124,7 @@ void buffer_destroy(struct buffer *buffer); /* NULL is fine */
  * view owns nothing. */
 struct matrix {
     struct buffer *buffer;
-    enum dtype type; /* DTYPE_F32, DTYPE_F64, DTYPE_I32 or DTYPE_I16 */
+    enum dtype type; /* DTYPE_F32, DTYPE_F64, DTYPE_I32, DTYPE_I16 or DTYPE_U8 */
     int64_t offset; /* values */
     int64_t rows, cols;
     int64_t stride; /* values; >= cols */
@@ -314,6 +314,10 @@ void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *voc
  * finite, scale is NaN, and q and lost are worth nothing. */
 void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
                  struct matrix q, struct matrix scale, struct matrix lost);
+
+/* The bits of x [M, N], rounded to bf16 as f32_to_bf16 does, in two planes of u8: high [M, N] gets the exponents, low
+ * [M, N] the mantissas with the sign behind them. */
+void op_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low);
 
 /* ---- optimizer ---- */
 

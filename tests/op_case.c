@@ -53,6 +53,8 @@ static void fill_operand(const struct op_run *run, const struct op_operand *oper
                     kind->low + (int32_t)(random_next(&random) % (uint64_t)(kind->high - kind->low + 1));
             else if (view.type == DTYPE_I16)
                 ((int16_t *)operand->before)[i] = (int16_t)random_next(&random);
+            else if (view.type == DTYPE_U8)
+                ((uint8_t *)operand->before)[i] = (uint8_t)random_next(&random);
             else if (view.type == DTYPE_F64)
                 ((double *)operand->before)[i] = random_normal(&random);
             else if (kind->deviation < 0)
@@ -317,6 +319,7 @@ static double value_at(const struct op_operand *operand, int64_t row, int64_t co
     case DTYPE_I32: return ((int32_t *)operand->after)[place];
     case DTYPE_F64: return ((double *)operand->after)[place];
     case DTYPE_I16: return ((int16_t *)operand->after)[place];
+    case DTYPE_U8: return ((uint8_t *)operand->after)[place];
     default: return (double)((float *)operand->after)[place];
     }
 }

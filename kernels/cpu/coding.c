@@ -62,3 +62,25 @@ void cpu_quantise(struct queue *queue, struct matrix x, struct matrix basis, str
     cpu_product_f32(queue, x, basis, job.products);
     cpu_run(queue, piece_count(x.rows, job.per_piece), quantise_piece, &job);
 }
+
+struct split_job {
+    struct matrix x, high, low;
+    int64_t per_piece;
+};
+
+static void split_piece(void *context, int piece, int worker)
+{
+    const struct split_job *job = context;
+    const int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->x.rows);
+    (void)worker;
+    for (int64_t r = first; r < end; r++)
+        split_floats(matrix_floats(job->x) + r * job->x.stride, job->x.cols,
+                     matrix_bytes(job->high) + r * job->high.stride,
+                     matrix_bytes(job->low) + r * job->low.stride);
+}
+
+void cpu_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low)
+{
+    struct split_job job = {x, high, low, rows_per_piece(x.cols)};
+    cpu_run(queue, piece_count(x.rows, job.per_piece), split_piece, &job);
+}

@@ -143,6 +143,7 @@ void cpu_vocab_loss(struct queue *, struct matrix h, const struct vocab *, const
                     struct matrix loss, struct matrix dh, struct matrix down);
 void cpu_quantise(struct queue *, struct matrix x, struct matrix basis, struct matrix offset, float step,
                   struct matrix q, struct matrix scale, struct matrix lost);
+void cpu_split_planes(struct queue *, struct matrix x, struct matrix high, struct matrix low);
 void cpu_adam(struct queue *, const struct adam *, struct matrix gradient, struct matrix value,
               struct matrix first, struct matrix second);
 

@@ -240,5 +240,6 @@ const struct backend_table cpu_table = {
     .vocab_cross = cpu_vocab_cross,
     .vocab_loss = cpu_vocab_loss,
     .quantise = cpu_quantise,
+    .split_planes = cpu_split_planes,
     .adam = cpu_adam,
 };

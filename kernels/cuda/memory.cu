@@ -267,6 +267,6 @@ const struct backend_table *offramp_cuda_table(void)
         cuda_gemm,           cuda_gram,           cuda_copy,        cuda_axpy,         cuda_add_bias,
         cuda_sum_rows,       cuda_sum_squares,    cuda_mean_square, cuda_norm,         cuda_norm_grad,
         cuda_swiglu,         cuda_swiglu_grad,    cuda_rope,        cuda_attention,    cuda_vocab_stats,
-        cuda_vocab_cross,    cuda_vocab_loss,     cuda_quantise,    cuda_adam};
+        cuda_vocab_cross,    cuda_vocab_loss,     cuda_quantise,    cuda_split_planes, cuda_adam};
     return &table;
 }

@@ -62,6 +62,7 @@ void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *v
 /* coding.cu */
 void cuda_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
                    struct matrix q, struct matrix scale, struct matrix lost);
+void cuda_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low);
 /* optimizer.cu */
 void cuda_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
                struct matrix first, struct matrix second);

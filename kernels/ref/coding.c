@@ -44,3 +44,11 @@ void ref_quantise(struct queue *queue, struct matrix x, struct matrix basis, str
     }
     free(products);
 }
+
+void ref_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low)
+{
+    (void)queue;
+    for (int64_t m = 0; m < x.rows; m++)
+        split_floats(matrix_floats(x) + m * x.stride, x.cols, matrix_bytes(high) + m * high.stride,
+                     matrix_bytes(low) + m * low.stride);
+}

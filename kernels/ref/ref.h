@@ -93,6 +93,7 @@ void ref_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vo
 /* coding.c */
 void ref_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
                   struct matrix q, struct matrix scale, struct matrix lost);
+void ref_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low);
 
 /* optimizer.c */
 void ref_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,

@@ -34,5 +34,6 @@ const struct backend_table ref_table = {
     .vocab_cross = ref_vocab_cross,
     .vocab_loss = ref_vocab_loss,
     .quantise = ref_quantise,
+    .split_planes = ref_split_planes,
     .adam = ref_adam,
 };

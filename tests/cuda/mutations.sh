@@ -80,6 +80,7 @@ if [ "$which" = all ]; then
         '/void pack_rounded/,/^}/{s/i < 8 \&\& k \+ i < cols/i < 8/}'
     mutate "a tie that is not rounded to even" transfer.cu transfer.cu contract 9 's/ \+ \(bits >> 16 \& 1\)//'
     mutate "an index one too far: an integer behind a row" coding.cu coding.cu coding 9 's/i < c \+ 4 \&\& i < cols/i < c + 4/'
+    mutate "an index one too far: a byte behind a row" coding.cu coding.cu coding 9 's/i < 8 \&\& k \+ i < cols/i < 8/'
     mutate "a product of rounded operands" coding.cu coding.cu coding 9 's/product\.f32 = true/product.f32 = false/'
     mutate "a moment that is not corrected" optimizer.cu optimizer.cu optimizer 9 's/\(m \* f\.correction1\)/m/'
 fi

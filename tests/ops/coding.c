@@ -20,13 +20,25 @@ static void run_quantise(struct op_run *run, const int64_t *shape)
     op_quantise(run->queue, x, basis, offset, STEP, q, scale, row_output(run, DTYPE_F32, run->batch, 1));
 }
 
+/* shape: N */
+static void run_split_planes(struct op_run *run, const int64_t *shape)
+{
+    struct matrix x = row_input(run, run->batch, shape[0]);
+    struct matrix high = row_output(run, DTYPE_U8, run->batch, shape[0]);
+    op_split_planes(run->queue, x, high, row_output(run, DTYPE_U8, run->batch, shape[0]));
+}
+
 #define NEIGHBOURS .tolerance = 6e-3
+#define EXACT      .tolerance = 0
 static const struct op_case cases[] = {
     {"op_quantise", run_quantise, {1, 1}, NEIGHBOURS},
     {"op_quantise", run_quantise, {64, 64}, NEIGHBOURS},
     {"op_quantise", run_quantise, {37, 51}, NEIGHBOURS},
     {"op_quantise", run_quantise, {579, 130}, NEIGHBOURS},
     {"op_quantise", run_quantise, {20, 1102}, .batches = {1, 9, 70}, NEIGHBOURS},
+    {"op_split_planes", run_split_planes, {1}, EXACT},
+    {"op_split_planes", run_split_planes, {64}, EXACT},
+    {"op_split_planes", run_split_planes, {131}, EXACT},
 };
 OP_TESTS(coding, cases)
 
@@ -46,6 +58,28 @@ static struct matrix put(struct queue *queue, enum dtype type, int64_t rows, int
     if (values)
         op_write(queue, matrix, values);
     return matrix;
+}
+
+/* Planes of x hold the bits of its bf16 rounding. */
+static void check_planes(struct queue *queue, struct matrix x, const float values[ROWS][COLS])
+{
+    struct error error;
+    uint8_t high[ROWS][COLS], low[ROWS][COLS];
+    const struct matrix planes[] = {put(queue, DTYPE_U8, ROWS, COLS, NULL),
+                                    put(queue, DTYPE_U8, ROWS, COLS, NULL)};
+    op_split_planes(queue, x, planes[0], planes[1]);
+    op_read(queue, planes[0], high);
+    op_read(queue, planes[1], low);
+    REQUIRE_OK(queue_wait(queue, &error));
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < COLS; c++) {
+            const uint16_t bits = f32_to_bf16(values[r][c]);
+            if (high[r][c] != (bits >> 7 & 0xff) || low[r][c] != ((bits & 0x7f) << 1 | bits >> 15))
+                test_fail(__FILE__, __LINE__, "%s: %g is %d, %d", backend_identity(queue_backend(queue)),
+                          (double)values[r][c], high[r][c], low[r][c]);
+        }
+    buffer_destroy(planes[0].buffer);
+    buffer_destroy(planes[1].buffer);
 }
 
 /* Rows in their own basis, in steps of 1/2. */
@@ -98,6 +132,7 @@ static void check_exact(struct backend *backend)
     op_read(queue, operand[3], got);
     REQUIRE_OK(queue_wait(queue, &error));
     CHECK(got[0][0] == INT16_MAX && got[0][1] == INT16_MIN && got[0][2] == INT16_MAX && got[1][3] == -1);
+    check_planes(queue, operand[0], x);
     queue_destroy(queue);
     for (size_t i = 0; i < sizeof operand / sizeof *operand; i++)
         buffer_destroy(operand[i].buffer);

@@ -94,7 +94,8 @@ TEST(wrong_shapes)
     desk_open(&desk);
     const struct matrix x = matrix_f32(desk.a, 9, 32), y = matrix_f32(desk.b, 9, 48), none = matrix_none();
     const struct matrix narrow = matrix_f32(desk.c, 9, 31), scale = matrix_f32(desk.d, 1, 32);
-    const struct matrix integers = {desk.c, DTYPE_I16, 100, 9, 32, 32};
+    const struct matrix integers = {desk.c, DTYPE_I16, 100, 9, 32, 32},
+                        bytes = {desk.d, DTYPE_U8, 7, 9, 32, 32};
     const struct attention attention = {2, 4, 2, 8, 0, 1};
     const struct adam adam = {.step = 0};
     REFUSED(op_matmul(queue, narrow, desk.forward, y, OP_STORE),
@@ -124,6 +125,10 @@ TEST(wrong_shapes)
     REFUSED(op_quantise(queue, x, matrix_f32(desk.b, 32, 32), scale, 0, integers, matrix_f32(desk.c, 9, 1),
                         matrix_f32(desk.d, 9, 1)),
             "op_quantise(", "the step must be above 0");
+    REFUSED(op_split_planes(queue, x, integers, bytes), "op_split_planes(", "high must be u8");
+    REFUSED(op_split_planes(queue, x, bytes, matrix_cols(bytes, 0, 31)), "low u8 [9, 31]",
+            "low must be [9, 32]");
+    REFUSED(op_split_planes(queue, x, bytes, bytes), "op_split_planes(", "high overlaps low");
     REFUSED(op_norm(queue, x, matrix_f32(desk.d, 1, 5), 0, matrix_f32(desk.c, 9, 32)), "scale f32 [1, 5]",
             "scale's columns must divide x's");
     REFUSED(op_norm(queue, x, matrix_f32(desk.d, 1, 0), 0, matrix_f32(desk.c, 9, 32)), "op_norm(", "scale");
@@ -219,12 +224,12 @@ TEST(wrong_types)
     REFUSED(op_axpy(queue, 1, x, matrix_i32(desk.b, 9, 32)), "op_axpy(x f32 [9, 32], y i32 [9, 32])",
             "y must be f32");
     REFUSED(op_copy(queue, matrix_i32(desk.c, 9, 32), y), "op_copy(", "y must be i32");
-    REFUSED(op_copy(queue, half, x), "x of no type [9, 32]", "x must be f32, f64, i32 or i16");
+    REFUSED(op_copy(queue, half, x), "x of no type [9, 32]", "x must be f32, f64, i32, i16 or u8");
     REFUSED(op_embed(queue, desk.rows, matrix_f32(desk.c, 9, 1), x), "op_embed(", "ids must be i32");
     REFUSED(op_rope(queue, x, matrix_f32(desk.b, 9, 1), matrix_f32(desk.c, 7, 8), ROPE_HALVES), "op_rope(",
             "positions must be i32");
     REFUSED(op_sum_squares(queue, x, matrix_f32(desk.b, 1, 1)), "op_sum_squares(", "s must be f64");
-    REFUSED(op_write(queue, half, desk.data), "op_write(", "matrix must be f32, f64, i32 or i16");
+    REFUSED(op_write(queue, half, desk.data), "op_write(", "matrix must be f32, f64, i32, i16 or u8");
     desk_close(&desk);
 }
 
