@@ -46,7 +46,8 @@ double codec_worker_entropy_seconds(const struct codec_worker *worker);
 
 enum codec_transform_kind {
     CODEC_NO_TRANSFORM,
-    CODEC_QUANTISE /* op_quantise of kernels/ops.h; a row: i16 q[cols], zeros up to a multiple of 4 bytes, f32 scale, f32 lost */
+    CODEC_QUANTISE, /* op_quantise of kernels/ops.h; a row: i16 q[cols], up to a multiple of 4 bytes, f32 scale, f32 lost */
+    CODEC_SPLIT /* op_split_planes; a row: u8 high[cols], u8 low[cols], up to a multiple of 4 bytes */
 };
 
 struct codec_transform {
@@ -155,8 +156,9 @@ int coder_encode(const struct coder *coder, struct codec_worker *worker, const f
 
 /* What another may do of encoding; of kind CODEC_NO_TRANSFORM: nothing. Lives as long as the coder. */
 struct codec_transform coder_transform(const struct coder *coder);
-/* As coder_encode, of rows that coder_transform describes, one behind the other. They may differ from the host's by what
- * f32 rounds, and the payload with them, by no more than a step where a value is near the middle of two. */
+/* As coder_encode, of rows that coder_transform describes, one behind the other. An exact codec's payload is the host's;
+ * another's differs from it where the product's roundings bring a value to the other side of a middle, and decodes as
+ * well. States that are not finite are refused. */
 int coder_encode_transformed(const struct coder *coder, struct codec_worker *worker, const void *transformed,
                              int64_t rows, void *payload, size_t capacity, size_t *size, double *loss,
                              struct error *error);

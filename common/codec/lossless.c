@@ -100,23 +100,21 @@ static void shift_row(unsigned char *restrict exponents, const signed char *rest
         exponents[c] = (unsigned char)(exponents[c] + sign * ((int16_t)(offset + channel[c]) >> 3));
 }
 
-static int lossless_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
-                           int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
-                           struct error *error)
+/* Room for a record's exponents and their sums, which are 0. */
+static int grow_buffers(struct codec_worker *worker, int64_t rows, int64_t cols, struct error *error)
 {
-    unsigned char *bytes = payload;
-    struct layout layout = layout_of(rows, cols);
-    size_t values = codec_values(rows, cols);
-    (void)prepared, (void)capacity, (void)loss;
-    if (array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0 ||
+    if (array_grow(&worker->plane, &worker->plane_capacity, codec_values(rows, cols), error) < 0 ||
         array_grow(&worker->sums, &worker->sums_capacity, (size_t)cols, error) < 0)
         return -1;
-
     memset(worker->sums, 0, (size_t)cols * sizeof *worker->sums);
-    for (int64_t r = 0; r < rows; r++)
-        split_row(states + r * cols, cols, worker->plane + r * cols, bytes + layout.low + r * cols,
-                  worker->sums);
+    return 0;
+}
 
+/* All of the payload but the low bytes, which are there, from the exponents in worker->plane and their sums; returns its
+ * size. */
+static size_t put_exponents(struct codec_worker *worker, int64_t rows, int64_t cols, unsigned char *bytes)
+{
+    const struct layout layout = layout_of(rows, cols);
     signed char *channel = (signed char *)bytes + layout.channel, *token = (signed char *)bytes + layout.token;
     int64_t channel_total = 0;
     bytes[0] = level_channels(worker->sums, rows, cols, channel);
@@ -128,7 +126,59 @@ static int lossless_encode(struct codec_worker *worker, const void *prepared, co
         shift_row(row, channel, cols, bytes[0], token[r], -1);
     }
 
-    *size = layout.residual + worker_pack(worker, worker->plane, values, bytes + layout.residual);
+    return layout.residual +
+           worker_pack(worker, worker->plane, codec_values(rows, cols), bytes + layout.residual);
+}
+
+static int lossless_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
+                           int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+                           struct error *error)
+{
+    unsigned char *low = (unsigned char *)payload + layout_of(rows, cols).low;
+    (void)prepared, (void)capacity, (void)loss;
+    if (grow_buffers(worker, rows, cols, error) < 0)
+        return -1;
+    for (int64_t r = 0; r < rows; r++)
+        split_row(states + r * cols, cols, worker->plane + r * cols, low + r * cols, worker->sums);
+    *size = put_exponents(worker, rows, cols, payload);
+    return 0;
+}
+
+static struct codec_transform lossless_transform(const void *prepared, int64_t cols)
+{
+    (void)prepared;
+    return (struct codec_transform){.kind = CODEC_SPLIT, .row = (2 * (size_t)cols + 3) / 4 * 4};
+}
+
+/* Exponents added to their sums; the largest of them. */
+static unsigned sum_exponents(const unsigned char *restrict exponents, int64_t cols, uint32_t *restrict sums)
+{
+    unsigned largest = 0;
+    for (int64_t c = 0; c < cols; c++) {
+        sums[c] += exponents[c];
+        largest = exponents[c] > largest ? exponents[c] : largest;
+    }
+    return largest;
+}
+
+static int lossless_encode_transformed(struct codec_worker *worker, const void *prepared,
+                                       const unsigned char *transformed, int64_t rows, int64_t cols,
+                                       void *payload, size_t capacity, size_t *size, double *loss,
+                                       struct error *error)
+{
+    const size_t width = (size_t)cols, row_bytes = lossless_transform(prepared, cols).row;
+    unsigned char *low = (unsigned char *)payload + layout_of(rows, cols).low;
+    (void)capacity, (void)loss;
+    if (grow_buffers(worker, rows, cols, error) < 0)
+        return -1;
+    for (int64_t r = 0; r < rows; r++) {
+        const unsigned char *row = transformed + (size_t)r * row_bytes;
+        memcpy(worker->plane + r * cols, row, width);
+        memcpy(low + r * cols, row + width, width);
+        if (sum_exponents(row, cols, worker->sums) == 0xff)
+            return error_set(error, "lossless: a state is not a finite number");
+    }
+    *size = put_exponents(worker, rows, cols, payload);
     return 0;
 }
 
@@ -174,4 +224,6 @@ const struct codec codec_lossless = {
     .bound = lossless_bound,
     .encode = lossless_encode,
     .decode = lossless_decode,
+    .transform = lossless_transform,
+    .encode_transformed = lossless_encode_transformed,
 };

@@ -85,11 +85,19 @@ struct matrix transforms_put(struct transforms *transforms, struct queue *queue,
 {
     const struct parameters *own = &transforms->parameters[tap];
     const int64_t cols = transforms->cols, words = (int64_t)(own->transform.row / sizeof(float));
-    const struct matrix rows = matrix_f32(transforms->made, states.rows, words);
-    if (own->transform.kind == CODEC_NO_TRANSFORM)
-        return matrix_none();
-    const struct matrix q = {transforms->made, DTYPE_I16, 0, states.rows, cols, 2 * words};
-    op_quantise(queue, states, matrix_f32(own->basis, cols, cols), matrix_f32(own->offset, 1, cols),
-                own->transform.step, q, matrix_cols(rows, words - 2, 1), matrix_cols(rows, words - 1, 1));
+    const struct matrix rows = matrix_f32(transforms->made, states.rows, words),
+                        integers = {transforms->made, DTYPE_I16, 0, states.rows, cols, 2 * words},
+                        bytes = {transforms->made, DTYPE_U8, 0, states.rows, 2 * cols, 4 * words};
+    switch (own->transform.kind) {
+    case CODEC_NO_TRANSFORM: return matrix_none();
+    case CODEC_QUANTISE:
+        op_quantise(queue, states, matrix_f32(own->basis, cols, cols), matrix_f32(own->offset, 1, cols),
+                    own->transform.step, integers, matrix_cols(rows, words - 2, 1),
+                    matrix_cols(rows, words - 1, 1));
+        break;
+    case CODEC_SPLIT:
+        op_split_planes(queue, states, matrix_cols(bytes, 0, cols), matrix_cols(bytes, cols, cols));
+        break;
+    }
     return rows;
 }

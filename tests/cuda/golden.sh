@@ -161,6 +161,8 @@ check "the states within a step" klt_error 0.067
 check "and not nearer than one" not klt_error 0.065
 export OFFRAMP_EMULATOR_FAULT=quantise_rows
 check "klt:4 without the device's integers" not words unquantised klt:4
+export OFFRAMP_EMULATOR_FAULT=split_planes
+check "lossless without the device's planes" not words unsplit lossless
 unset OFFRAMP_EMULATOR_FAULT
 
 # ---- layers that take turns in the device's memory ----
