@@ -85,6 +85,8 @@ static void print_result(const char *path, const struct verify_result *result, d
     format_duration(seconds, time, sizeof time);
     printf("%s: %" PRIu64 " values (%s) are right, %" PRIu64 " problem%s; %s, %s/s\n", path, result->values,
            bytes, result->problems, result->problems == 1 ? "" : "s", time, rate);
+    if (result->problems > 0)
+        fprintf(stderr, "cache verify: `cache repair --model MODEL %s` mends what can be mended\n", path);
 }
 
 static int verify_one(struct verify_command *command, const char *path, uint64_t *problems, struct error *error)

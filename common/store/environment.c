@@ -220,7 +220,7 @@ static int check_structure(const char *data, struct error *error)
     if (pages_check(data, 0, keep_first, &first, &problems, error) < 0)
         return -1;
     if (problems > 0)
-        return error_set(error, "%s: the structure is damaged (%s): `cache verify` says what can be read", data,
+        return error_set(error, "%s: the structure is damaged (%s): `cache repair` builds it anew", data,
                          first.text);
     return 0;
 }

@@ -29,7 +29,9 @@ static int read_meta(int file, const char *path, uint64_t offset, uint64_t numbe
     uint32_t size = page->free.page_size;
     if (page->magic != LMDB_MAGIC || page->header.number != number || !(page->header.flags & PAGE_META) ||
         size < 512 || size > 65536 || (size & (size - 1)))
-        return error_set(error, "%s: meta page %" PRIu64 " is damaged, or this is no LMDB file", path, number);
+        return error_set(error,
+                         "%s: meta page %" PRIu64 " is damaged, or this is no LMDB file: see `cache repair`",
+                         path, number);
     if (page->version != LMDB_DATA_VERSION)
         return error_set(error, "%s: LMDB data version %" PRIu32 "; this program reads %d", path, page->version,
                          LMDB_DATA_VERSION);
@@ -51,7 +53,7 @@ static int read_head(int file, const char *path, uint64_t transaction, struct me
         even % 2 != 0 || odd % 2 != 1 || (even > odd ? even - odd : odd - even) != 1)
         return error_set(error,
                          "%s: the meta pages disagree (transactions %" PRIu64 " and %" PRIu64
-                         "): the file is damaged",
+                         "): the file is damaged: see `cache repair`",
                          path, even, odd);
     *head = transaction ? pages[transaction % 2] : *newer;
     if (transaction && head->transaction != transaction)

@@ -369,8 +369,9 @@ static int open_files(struct store *store, struct error *error)
     /* The file "sealed" is written behind the commit that seals. A store that had it and is not sealed is
      * an older one than it was; one that lacks it was killed in between. */
     if (marked && !store_is_sealed(store))
-        return error_set(error, "%s: is marked as finished but has lost its last commit: it is damaged",
-                         store->path);
+        return error_set(
+            error, "%s: is marked as finished but has lost its last commit: it is damaged; see `cache repair`",
+            store->path);
     return store->mode == STORE_WRITE && store_is_sealed(store) ? store_mark_sealed(store, error) : 0;
 }
 
