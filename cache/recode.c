@@ -76,12 +76,11 @@ int cache_recode(int argc, char **argv)
         .options = options,
         .parser = parse_option,
         .args_doc = "STORE...",
-        .doc =
-            "Write a finished store anew with other codecs."
-            "\vTaps whose codec stays keep their records' bytes. Codecs with parameters (klt) are fitted to "
-            "the "
-            "store's own states, as it gives them back: start from lossless or raw. Shards are given together "
-            "and become one store. The same command again goes on where it was stopped.",
+        .doc = "Write a finished store anew with other codecs."
+               "\vTaps whose codec stays keep their records' bytes. Codecs with parameters (klt) are fitted to "
+               "the store's own states, as it gives them back: start from lossless or raw. A sample of records "
+               "says how large the new store will be; one that the disk does not hold is refused. Shards are "
+               "given together and become one store. The same command again goes on where it was stopped.",
     };
     struct recode_command command = {0};
     struct error error;
