@@ -169,7 +169,7 @@ static int open_inputs(struct extraction *extraction, struct error *error)
         return -1;
     if (backend_open(options->device, &wanted, &extraction->backend, error) < 0)
         return -1;
-    extraction->memory = plan_memory(extraction->backend, plan_file(extraction->model), options->memory);
+    extraction->memory = plan_memory(extraction->backend, options->memory);
     if (backend_warning(extraction->backend))
         fprintf(stderr, "extract: warning: %s\n", backend_warning(extraction->backend));
     return 0;

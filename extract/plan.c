@@ -11,7 +11,6 @@
 #define JOB_BYTES      (128u << 20)
 #define MOST_ENCODERS  16
 #define PROCESS_BYTES  ((uint64_t)200 << 20) /* code, tables, a transaction of the store */
-#define DEVICE_BYTES   ((uint64_t)3 << 29) /* scores, logits and rounded operands of ops; cuBLAS */
 #define PAGE           4096
 #define WIDENED_ROWS   512 /* of a weight and per thread, that preparing holds as f32; */
 #define WIDENED_LEAST  4096 /* or so many */
@@ -55,18 +54,19 @@ struct plan_file plan_file(const struct model *model)
                               model_tensor(model, 0, ROLE_EMBEDDING)->bytes};
 }
 
-uint64_t plan_memory(const struct backend *backend, struct plan_file file, uint64_t memory)
+uint64_t plan_memory(const struct backend *backend, uint64_t memory)
 {
-    const uint64_t own = backend_memory(backend), kept = DEVICE_BYTES + own / 16 + file.embedding;
-    if (own == 0)
-        return memory;
-    const uint64_t most = own > kept ? own - kept : 1;
-    return memory == 0 || most < memory ? most : memory;
+    const uint64_t own = backend_memory(backend), most = own - own / 16;
+    return own > 0 && (memory == 0 || most < memory) ? most : memory;
 }
 
 struct plan_machine plan_machine(const struct backend *backend, int threads, uint64_t memory)
 {
-    return (struct plan_machine){backend_math(backend), threads, backend_activations(backend), memory};
+    return (struct plan_machine){.math = backend_math(backend),
+                                 .threads = threads,
+                                 .activations = backend_activations(backend),
+                                 .working = backend_working(backend),
+                                 .memory = memory};
 }
 
 int plan_make(const struct model_config *config, struct plan_file file, const struct store_info *info,
@@ -93,7 +93,8 @@ int plan_make(const struct model_config *config, struct plan_file file, const st
     plan->weights = layer_bytes * (uint64_t)plan->layers + output_bytes;
 
     plan->call = (uint64_t)plan->batch * state_bytes;
-    const uint64_t fixed = PROCESS_BYTES + (uint64_t)plan->batch * rows * row_bytes +
+    const uint64_t device = machine->working > 0 ? machine->working + file.embedding : 0;
+    const uint64_t fixed = PROCESS_BYTES + device + (uint64_t)plan->batch * rows * row_bytes +
                            2 * (uint64_t)plan->jobs * state_bytes +
                            (target ? teacher_working_bytes(config, (int64_t)plan->batch * info->rows) : 0);
     plan->peak = fixed + plan->weights;

@@ -42,16 +42,17 @@ struct plan_file {
 
 struct plan_file plan_file(const struct model *model);
 
-/* What may be used: `memory` (--memory; 0: all there is) and, where the device has its own, what is free
- * there, less the embedding and what ops work with. 0: what it takes. */
-uint64_t plan_memory(const struct backend *backend, struct plan_file file, uint64_t memory);
+/* What may be used: `memory` (--memory; 0: all there is) and, where the device has its own, a little less than is
+ * free there. 0: what it takes. */
+uint64_t plan_memory(const struct backend *backend, uint64_t memory);
 
 /* What a plan is made for. */
 struct plan_machine {
     enum math math;
     int threads; /* resolved, >= 1 */
     uint64_t activations; /* bytes a call should have, as backend_activations */
-    uint64_t memory; /* bytes the process may use, 0: what it takes */
+    uint64_t working; /* backend_working's bytes; where there are any the embedding is on the device, too */
+    uint64_t memory; /* bytes that process and device may each use, 0: what it takes */
 };
 
 struct plan_machine plan_machine(const struct backend *backend, int threads, uint64_t memory);

@@ -280,11 +280,11 @@ static void close_pass(struct run *run)
 }
 
 /* Makes the plan one that takes less of the device's memory, of which a part has run out. False: there is none. */
-static bool plan_less(struct plan *plan, int planned, enum ran_out part, const struct model *model,
-                      struct backend *backend, struct error *error)
+static bool plan_less(struct plan *plan, int planned, enum ran_out part, const struct backend *backend,
+                      struct error *error)
 {
     if (plan->resident && (part == RAN_OUT_WEIGHT || plan->batch == 1)) {
-        const uint64_t memory = plan_memory(backend, plan_file(model), plan->peak);
+        const uint64_t memory = plan_memory(backend, plan->peak);
         struct error less;
         plan->batch = planned;
         if (plan_stream(plan, memory, &less) == 0)
@@ -311,7 +311,7 @@ static int open_fitting_pass(struct run *run, const struct model *model, struct 
         if ((part = backend_ran_out(backend)) == RAN_OUT_NOTHING)
             return -1;
         close_pass(run);
-        if (!plan_less(run->plan, planned, part, model, backend, error))
+        if (!plan_less(run->plan, planned, part, backend, error))
             return -1;
     }
     if (run->plan->batch < planned)

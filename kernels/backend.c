@@ -68,6 +68,11 @@ uint64_t backend_activations(const struct backend *backend)
     return backend->activations ? backend->activations : 64 << 20;
 }
 
+uint64_t backend_working(const struct backend *backend)
+{
+    return backend->working;
+}
+
 struct device_times backend_times(const struct backend *backend)
 {
     return backend->times;

@@ -79,6 +79,7 @@ struct backend {
     struct backend_options options; /* threads resolved */
     enum ran_out ran_out; /* set by the backend, cleared by backend_ran_out */
     uint64_t activations; /* for backend_activations; 0: as a processor's caches want it */
+    uint64_t working; /* for backend_working */
     struct device_times times; /* kept by a backend with a device of its own */
 };
 

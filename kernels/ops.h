@@ -85,6 +85,8 @@ const char *backend_warning(const struct backend *backend);
 uint64_t backend_memory(const struct backend *backend);
 /* Bytes of activations per call with which ops run best: more leave a processor's caches, fewer do not fill a device. */
 uint64_t backend_activations(const struct backend *backend);
+/* Bytes of the device's own memory that ops take beside buffers and weights; 0: it is the process's memory. */
+uint64_t backend_working(const struct backend *backend);
 /* What has failed last for want of device memory since the last call. */
 enum ran_out {
     RAN_OUT_NOTHING,

@@ -87,6 +87,9 @@ void scratch_free(struct queue *queue, void *scratch)
 /* Some thousand rows of a large model, whose products fill any device. */
 #define ACTIVATIONS ((uint64_t)1 << 30)
 
+/* Scores of attention, logits and rounded operands, as large as their limits let them be; what cuBLAS and reads take. */
+#define WORKING EMULATED_ELSE((uint64_t)1 << 25, (uint64_t)3 << 29)
+
 static const char *const math_labels[] = {"", "f32", "tf32", "bf16"}; /* by enum math */
 
 static int cuda_open(const struct backend_options *options, struct backend **result, struct error *error)
@@ -119,6 +122,7 @@ static int cuda_open(const struct backend_options *options, struct backend **res
     backend->base.name = "cuda";
     backend->base.options = *options;
     backend->base.activations = ACTIVATIONS;
+    backend->base.working = WORKING;
     snprintf(backend->base.identity, sizeof backend->base.identity,
              "cuda %.80s sm_%d%d %s cuda-%d.%d cublas-%d.%d.%d", properties.name, properties.major,
              properties.minor, math_labels[options->math], runtime / 1000, runtime % 1000 / 10, blas[0],

@@ -166,14 +166,25 @@ check "lossless without the device's planes" not words unsplit lossless
 unset OFFRAMP_EMULATOR_FAULT
 
 # ---- layers that take turns in the device's memory ----
-check "a model of many layers" "$build/tests/bench/make_weights" "$work/deep" 12 256 512 2 2 128 1000
+check "a model of many layers" "$build/tests/bench/make_weights" "$work/deep" 48 256 512 2 2 128 1000
+# peak NAME: the most bytes of the device's memory that an extraction took
+peak() { cat "$work/$1.peak"; }
+export OFFRAMP_EMULATOR_PEAK=$work/resident.peak
 check "extract with all of it on the device" extract resident "$work/deep" --device cuda --tokens 20
-check "extract layer by layer" extract streamed "$work/deep" --device cuda --tokens 20 --memory 300M
+OFFRAMP_EMULATOR_PEAK=$work/refused.peak
+check "extract with too little --memory" not extract refused "$work/deep" --device cuda --tokens 20 --memory 1M
+least=$(sed -nE 's/.*needs at least ([0-9]+) MB.*/\1/p' "$work/refused.log")
+OFFRAMP_EMULATOR_PEAK=$work/streamed.peak
+check "extract layer by layer with the least it names" extract streamed "$work/deep" --device cuda --tokens 20 --memory $((least + 1))M
+unset OFFRAMP_EMULATOR_PEAK
+# Of that, 200 MB are the process's.
+check "the device's part of it is enough" [ "$(peak streamed)" -le $(((least + 1 - 200) * 1000000)) ]
+check "all of it on the device takes more" [ "$(peak resident)" -gt $(((least + 1 - 200) * 1000000)) ]
 check "which it says once" says streamed "two layers' at a time"
 check "the same states" "$build/tests/gpu/compare" "$work/streamed" "$work/resident" 0
 export OFFRAMP_EMULATOR_TOTAL=20000000
 check "extract with less room than was free" extract taken "$work/deep" --device cuda --tokens 20
-check "layers take turns, which it says once" says taken "the weights of 12 layers, .* do not fit: each is loaded once"
+check "layers take turns, which it says once" says taken "the weights of 48 layers, .* do not fit: each is loaded once"
 check "for calls that fit" says taken "device memory does not hold calls of 204 sequences; they have"
 check "in the summary, too" says taken "two layers' at a time"
 check "the same states again" "$build/tests/gpu/compare" "$work/taken" "$work/resident" 1e-5

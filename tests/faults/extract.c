@@ -199,7 +199,7 @@ static int choose_memory(void)
     if (model_open(setup.model, &opened, &error) < 0)
         return -1;
     const struct plan_file file = plan_file(opened);
-    struct plan_machine machine = {MATH_F32, 2, 64 << 20, 0};
+    struct plan_machine machine = {.math = MATH_F32, .threads = 2, .activations = 64 << 20};
     int result = plan_make(model_config(opened), file, &info, &machine, &plan, &error);
     const uint64_t memory = machine.memory = plan.peak - 1;
     snprintf(setup.little, sizeof setup.little, "%llu", (unsigned long long)memory);

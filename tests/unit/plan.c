@@ -43,7 +43,8 @@ static struct plan_file file_of(const struct model_config *config)
 static int make(const struct model_config *config, const struct store_info *info, enum math math, int threads,
                 uint64_t memory, struct plan *plan)
 {
-    const struct plan_machine machine = {math, threads, 64 << 20, memory};
+    const struct plan_machine machine = {
+        .math = math, .threads = threads, .activations = 64 << 20, .memory = memory};
     return plan_make(config, file_of(config), info, &machine, plan, &error);
 }
 
@@ -112,7 +113,7 @@ TEST(plan_fills_what_computes)
 {
     struct tap taps[] = {{80, false}};
     const struct store_info info = make_info(&large, 128, taps, 1);
-    struct plan_machine machine = {MATH_BF16, 8, 64 << 20, 0};
+    struct plan_machine machine = {.math = MATH_BF16, .threads = 8, .activations = 64 << 20};
     struct plan cached, device;
     REQUIRE_OK(plan_make(&large, file_of(&large), &info, &machine, &cached, &error));
     machine.activations = (uint64_t)1 << 30;
@@ -134,6 +135,22 @@ TEST(plan_little_memory)
     CHECK(more.resident && more.group == 1);
     CHECK(make(&large, &info, MATH_BF16, 8, 1 << 30, &plan) < 0);
     CHECK_TEXT(error.text, "this model needs at least ");
+}
+
+/* What a device's ops work with, and the embedding, are in its memory, too. */
+TEST(plan_of_a_device)
+{
+    struct tap taps[] = {{80, false}};
+    const struct store_info info = make_info(&large, 512, taps, 1);
+    struct plan_machine machine = {.math = MATH_BF16, .threads = 8, .activations = 64 << 20};
+    struct plan host, device;
+    REQUIRE_OK(plan_make(&large, file_of(&large), &info, &machine, &host, &error));
+    machine.working = 1 << 30;
+    REQUIRE_OK(plan_make(&large, file_of(&large), &info, &machine, &device, &error));
+    CHECK(device.peak == host.peak + (1 << 30) + file_of(&large).embedding);
+    machine.memory = host.peak;
+    REQUIRE_OK(plan_make(&large, file_of(&large), &info, &machine, &device, &error));
+    CHECK(!device.resident && device.peak <= host.peak);
 }
 
 /* A plan that turns out not to fit becomes the one that so little memory would have made. */
