@@ -11,6 +11,7 @@
 #include "common/base/progress.h"
 #include "common/head/teacher.h"
 #include "common/model/pass.h"
+#include "common/transform/transform.h"
 
 #define CALL_ROWS      512 /* at least, where sequences are shorter */
 #define RESIDUAL_BYTES ((size_t)256 << 20) /* of a super-batch */
@@ -31,7 +32,10 @@ struct recomputing {
     bool open; /* a transaction */
     struct codec_worker *worker;
     int32_t *ids; /* [batch * rows + 1] */
+    const struct coder **coder; /* [taps] of what is damaged, NULL elsewhere */
+    struct transforms *transforms; /* on a device with memory of its own */
     float *states; /* [rows, hidden] */
+    bool transformed; /* they are, as in struct job of extract */
     struct teacher *teacher; /* when a target is damaged, and: */
     struct target_row *values; /* [rows] */
     unsigned char *record;
@@ -102,6 +106,21 @@ static int open_backend(struct recomputing *recomputing, struct error *error)
     if (backend_open(name, &options, &recomputing->backend, error) < 0)
         return -1;
     return check_numerics(recomputing, numerics, error);
+}
+
+/* What the device does of encoding it does here, too, to the same bytes. */
+static int open_coders(struct recomputing *recomputing, struct error *error)
+{
+    const struct store_info *info = store_info(recomputing->store);
+    int result = array_alloc(&recomputing->coder, info->taps, error);
+    for (size_t i = 0; i < recomputing->count && result == 0; i++) {
+        const int tap = recomputing->damaged[i].tap;
+        result = store_coder(recomputing->store, tap, &recomputing->coder[tap], error);
+    }
+    if (result < 0 || backend_memory(recomputing->backend) == 0)
+        return result;
+    return transforms_open(recomputing->backend, recomputing->coder, info->taps, info->rows, info->hidden,
+                           &recomputing->transforms, error);
 }
 
 /* No layer stays in memory: each is loaded once for a super-batch, which holds all that is damaged, mostly. */
@@ -217,10 +236,14 @@ static int encode(struct recomputing *recomputing, const struct damaged_record *
 {
     const struct store_info *info = store_info(recomputing->store);
     const struct tap tap = info->tap[wanted->tap];
-    const struct coder *coder;
-    if (store_coder(recomputing->store, wanted->tap, &coder, error) < 0)
-        return -1;
-    if (wanted->tap == store_find_target(info))
+    const struct coder *coder = recomputing->coder[wanted->tap];
+    const bool target = wanted->tap == store_find_target(info);
+    if (recomputing->transformed)
+        return record_encode_transformed(recomputing->worker, coder, tap, wanted->sequence,
+                                         target ? recomputing->values : NULL, recomputing->states, info->rows,
+                                         &recomputing->record, &recomputing->record_capacity, size, NULL,
+                                         error);
+    if (target)
         return target_encode(recomputing->worker, coder, tap, wanted->sequence, recomputing->values,
                              recomputing->states, info->rows, &recomputing->record,
                              &recomputing->record_capacity, size, NULL, error);
@@ -283,7 +306,11 @@ static int visit(void *context, int call, int layer, bool mid, struct queue *que
         if (wanted->tap == store_find_target(info) &&
             ask_teacher(recomputing, wanted->sequence, queue, made, &made, error) < 0)
             return -1;
-        op_read(queue, made, recomputing->states);
+        const struct matrix transformed =
+            recomputing->transforms ? transforms_put(recomputing->transforms, queue, wanted->tap, made)
+                                    : matrix_none();
+        recomputing->transformed = !matrix_is_none(transformed);
+        op_read(queue, recomputing->transformed ? transformed : made, recomputing->states);
         if (queue_wait(queue, error) < 0 || put_record(recomputing, wanted, error) < 0)
             return -1;
     }
@@ -331,8 +358,10 @@ static void close_all(struct recomputing *recomputing)
 {
     pass_close(recomputing->pass);
     teacher_close(recomputing->teacher);
+    transforms_close(recomputing->transforms);
     backend_close(recomputing->backend);
     codec_worker_destroy(recomputing->worker);
+    free(recomputing->coder);
     free(recomputing->calls);
     free(recomputing->ids);
     free(recomputing->states);
@@ -354,9 +383,9 @@ int recompute_records(const struct recompute *job, struct damaged_record *damage
         return 0;
     qsort(damaged, count, sizeof *damaged, compare_damaged);
     int result = -1;
-    if (open_backend(&recomputing, error) == 0 && open_pass(&recomputing, error) == 0 &&
-        drop_without_tokens(&recomputing, error) == 0 && compute(&recomputing, error) == 0 &&
-        repair_finish(recomputing.store, error) == 0)
+    if (open_backend(&recomputing, error) == 0 && open_coders(&recomputing, error) == 0 &&
+        open_pass(&recomputing, error) == 0 && drop_without_tokens(&recomputing, error) == 0 &&
+        compute(&recomputing, error) == 0 && repair_finish(recomputing.store, error) == 0)
         result = check_repaired(&recomputing, error);
     close_all(&recomputing);
     return result;

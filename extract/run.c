@@ -252,8 +252,9 @@ static int open_pass(struct run *run, const struct model *model, struct backend 
     run->group = 1;
     if (pass_open(model, backend, &shape, &run->pass, error) < 0 ||
         array_alloc(&run->calls, plan->group, error) < 0 || open_teacher(run, model, backend, error) < 0 ||
-        (run->bus && transforms_open(backend, run->coder, run->info->taps,
-                                     (int64_t)plan->batch * run->info->rows, &run->transforms, error) < 0))
+        (run->bus &&
+         transforms_open(backend, run->coder, run->info->taps, (int64_t)plan->batch * run->info->rows,
+                         run->info->hidden, &run->transforms, error) < 0))
         return -1;
     if (plan->resident) /* on a device, a first call shows whether its working memory is there */
         return backend_memory(backend) > 0 ? pass_measure(run->pass, error) : 0;

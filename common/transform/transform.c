@@ -43,7 +43,7 @@ static int upload_all(struct transforms *transforms, struct backend *backend, st
 }
 
 int transforms_open(struct backend *backend, const struct coder *const *coder, int taps, int64_t rows,
-                    struct transforms **result, struct error *error)
+                    int64_t cols, struct transforms **result, struct error *error)
 {
     struct transforms *transforms;
     struct queue *queue = NULL;
@@ -52,10 +52,11 @@ int transforms_open(struct backend *backend, const struct coder *const *coder, i
     if (array_alloc(&transforms, 1, error) < 0)
         return -1;
     transforms->taps = taps;
-    transforms->cols = coder_cols(coder[0]);
+    transforms->cols = cols;
     int made = array_alloc(&transforms->parameters, taps, error);
     for (int tap = 0; tap < taps && made == 0; tap++)
-        transforms->parameters[tap].transform = coder_transform(coder[tap]);
+        if (coder[tap])
+            transforms->parameters[tap].transform = coder_transform(coder[tap]);
     if (made < 0 || queue_create(backend, &queue, error) < 0 ||
         upload_all(transforms, backend, queue, &row, error) < 0 ||
         (row > 0 && buffer_create(backend, (size_t)rows * row, &transforms->made, error) < 0)) {

@@ -20,10 +20,10 @@
 
 struct transforms;
 
-/* coder [taps], of the same columns, outlives them; `rows` are put at a time at most. Takes of the device what the coders'
+/* coder [taps], of `cols` columns each (NULL: nothing is put of that tap), outlives them; `rows` are put at a time at most. Takes of the device what the coders'
  * parameters take, each once, and rows of less than the states' size. */
 int transforms_open(struct backend *backend, const struct coder *const *coder, int taps, int64_t rows,
-                    struct transforms **transforms, struct error *error);
+                    int64_t cols, struct transforms **transforms, struct error *error);
 void transforms_close(
     struct transforms *transforms); /* NULL is fine; queues they were put on have been waited for */
 

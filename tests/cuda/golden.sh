@@ -159,8 +159,28 @@ check "extract words in f32" words words raw:f32
 check "extract words in klt:4" words klt klt:4
 check "the states within a step" klt_error 0.067
 check "and not nearer than one" not klt_error 0.065
+# one bit in the payload of a record of final, and of target
+flip() {
+    perl -e 'open my $f, "+<:raw", $ARGV[0] or die; local $/; my $b = <$f>;
+        for my $layer (3, 4) { $b =~ /OFRR.{14}\0\0\Q${\pack "V", $layer}\E/s or die; seek $f, $-[0] + 120, 0; print $f chr(ord(substr $b, $-[0] + 120, 1) ^ 4) }' "$1/data.mdb"
+}
+repair() { # repair NAME: of a damaged copy
+    rm -rf "$work/damaged" && cp -r "$work/$1" "$work/damaged" && flip "$work/damaged" && not "$build/cache" verify "$work/damaged" &&
+        "$build/cache" repair --model "$work/small" "$work/damaged" && "$build/cache" verify "$work/damaged"
+}
+repaired() {
+    local tap
+    repair "$1" || return 1
+    for tap in 1 final target; do
+        rm -rf "$work/x" "$work/y"
+        "$build/cache" export --tap $tap --format npy --out "$work/x" "$work/$1" &&
+            "$build/cache" export --tap $tap --format npy --out "$work/y" "$work/damaged" && diff -r "$work/x" "$work/y" || return 1
+    done
+}
+check "repair klt:4" repaired klt
 export OFFRAMP_EMULATOR_FAULT=quantise_rows
 check "klt:4 without the device's integers" not words unquantised klt:4
+check "repair without them" not repair klt
 export OFFRAMP_EMULATOR_FAULT=split_planes
 check "lossless without the device's planes" not words unsplit lossless
 unset OFFRAMP_EMULATOR_FAULT
