@@ -38,7 +38,7 @@ mutate() {
         echo "FAILED  $name: tests/ops/$tests does not notice"
         failed=$((failed + 1))
     else
-        echo "ok      $name: $(grep -m1 -E 'emulator:|ERROR: Addr|op_case.c' "$work/log" | cut -c1-150)"
+        echo "ok      $name: $(grep -m1 -E 'emulator:|ERROR: Addr|tests\/[^ ]*\.c:' "$work/log" | cut -c1-150)"
         passed=$((passed + 1))
     fi
 }
@@ -78,7 +78,7 @@ if [ "$which" = all ]; then
     mutate "a chunk in the place of another" vocab.cu vocab.cu vocab 20 's/rows_from\(stats->lse, first\)/rows_from(stats->lse, 0)/'
     mutate "a row that ends early: a value behind it rounded, too" transfer.cu transfer.cu contract 9 \
         '/void pack_rounded/,/^}/{s/i < 8 \&\& k \+ i < cols/i < 8/}'
-    mutate "a tie that is not rounded to even" transfer.cu transfer.cu contract 9 's/ \+ \(bits >> 16 \& 1\)//'
+    mutate "a tie that is not rounded to even" transfer.cu device.cuh contract 9 's/ \+ \(bits >> 16 \& 1\)//'
     mutate "an index one too far: an integer behind a row" coding.cu coding.cu coding 9 's/i < c \+ 4 \&\& i < cols/i < c + 4/'
     mutate "an index one too far: a byte behind a row" coding.cu coding.cu coding 9 's/i < 8 \&\& k \+ i < cols/i < 8/'
     mutate "a product of rounded operands" coding.cu coding.cu coding 9 's/product\.f32 = true/product.f32 = false/'
