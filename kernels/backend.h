@@ -27,6 +27,7 @@ struct backend_table {
     int (*buffer_create)(struct backend *backend, size_t bytes, struct buffer **buffer, struct error *error);
     void (*buffer_destroy)(struct buffer *buffer);
     void (*write)(struct queue *queue, struct matrix matrix, const void *source);
+    void (*write_bf16)(struct queue *queue, struct matrix matrix, const void *source);
     void (*read)(struct queue *queue, struct matrix matrix, void *destination);
     void (*read_rounded)(struct queue *queue, struct matrix matrix, float *destination);
     int (*weight_prepare)(struct backend *backend, const struct weight_part *parts, int count,

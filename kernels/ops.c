@@ -418,6 +418,12 @@ void op_write(struct queue *queue, struct matrix matrix, const void *source)
            output("matrix", matrix, matrix.type, matrix.rows, matrix.cols));
 }
 
+void op_write_bf16(struct queue *queue, struct matrix matrix, const void *source)
+{
+    RUN_AS(in, write_bf16, (queue, matrix, source), NULL,
+           output("matrix", matrix, DTYPE_F32, matrix.rows, matrix.cols));
+}
+
 void op_read(struct queue *queue, struct matrix matrix, void *destination)
 {
     RUN_AS(out, read, (queue, matrix, destination), NULL,

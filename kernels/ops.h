@@ -148,6 +148,8 @@ bool matrix_is_none(struct matrix matrix);
  * was taken behind the op_read. */
 void op_write(struct queue *queue, struct matrix matrix, const void *source);
 void op_read(struct queue *queue, struct matrix matrix, void *destination);
+/* op_write of values that the host has as bf16, at any address, to f32: a bus half the bytes. */
+void op_write_bf16(struct queue *queue, struct matrix matrix, const void *source);
 /* op_read of f32 values, each rounded to bf16 as f32_to_bf16 does: `destination` gets f32 with those values, a
  * bus half the bytes. */
 void op_read_rounded(struct queue *queue, struct matrix matrix, float *destination);

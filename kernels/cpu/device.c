@@ -132,6 +132,14 @@ static void device_write(struct queue *queue, struct matrix matrix, const void *
         memcpy(row_address(matrix, r), (const char *)source + (size_t)r * row, row);
 }
 
+static void device_write_bf16(struct queue *queue, struct matrix matrix, const void *source)
+{
+    const size_t row = (size_t)matrix.cols * sizeof(uint16_t);
+    for (int64_t r = 0; r < matrix.rows; r++)
+        queue_cpu(queue)->loops->widen_bf16((const char *)source + (size_t)r * row, matrix.cols,
+                                            row_address(matrix, r));
+}
+
 static void device_read(struct queue *queue, struct matrix matrix, void *destination)
 {
     (void)queue;
@@ -215,6 +223,7 @@ const struct backend_table cpu_table = {
     .buffer_create = device_buffer_create,
     .buffer_destroy = device_buffer_destroy,
     .write = device_write,
+    .write_bf16 = device_write_bf16,
     .read = device_read,
     .read_rounded = device_read_rounded,
     .weight_prepare = cpu_weight_prepare,

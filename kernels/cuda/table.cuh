@@ -12,6 +12,7 @@ void cuda_time_begin(struct queue *queue, double *total);
 void cuda_time_end(struct queue *queue);
 /* transfer.cu */
 void cuda_write(struct queue *queue, struct matrix matrix, const void *source);
+void cuda_write_bf16(struct queue *queue, struct matrix matrix, const void *source);
 void cuda_read(struct queue *queue, struct matrix matrix, void *destination);
 void cuda_read_rounded(struct queue *queue, struct matrix matrix, float *destination);
 void cuda_copy(struct queue *queue, struct matrix x, struct matrix y);

@@ -54,6 +54,8 @@ cudaError_t cuda_upload(struct backend *base, void *to, const void *source, size
 
 /* ---- views ---- */
 
+#define CONVERT_THREADS 256
+
 static void *matrix_address(struct matrix matrix)
 {
     return (char *)matrix.buffer->data + (size_t)matrix.offset * value_size(matrix.type);
@@ -67,6 +69,42 @@ void cuda_write(struct queue *queue, struct matrix matrix, const void *source)
                               (size_t)matrix.rows, cudaMemcpyHostToDevice, queue_stream(queue)));
 }
 
+/* x [rows, cols], rows one behind the other, bf16: 8 values a thread, 16 bytes at a time where they lie so. 6 bytes and
+ * about 1 integer operation a value: bound by memory. */
+__global__ void widen_rows(const uint16_t *x, int64_t rows, int64_t cols, float *to, int64_t stride)
+{
+    const int64_t eights = (cols + 7) / 8, index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index >= rows * eights)
+        return;
+    const int64_t row = index / eights, k = index % eights * 8;
+    const uint16_t *from = x + row * cols + k;
+    float *out = to + row * stride + k;
+    if (k + 8 <= cols && (((size_t)from | (size_t)out) & 15) == 0) {
+        const uint4 pairs = *(const uint4 *)from;
+        *(uint4 *)out = make_uint4(pairs.x << 16, pairs.x & 0xffff0000, pairs.y << 16, pairs.y & 0xffff0000);
+        *(uint4 *)(out + 4) =
+            make_uint4(pairs.z << 16, pairs.z & 0xffff0000, pairs.w << 16, pairs.w & 0xffff0000);
+    } else {
+        for (int i = 0; i < 8 && k + i < cols; i++)
+            ((unsigned *)out)[i] = (unsigned)from[i] << 16;
+    }
+}
+
+void cuda_write_bf16(struct queue *queue, struct matrix matrix, const void *source)
+{
+    const size_t bytes = (size_t)(matrix.rows * matrix.cols) * sizeof(uint16_t);
+    void *packed = scratch_take(queue, "write_bf16", matrix, bytes);
+    if (packed &&
+        cuda_ok(queue, "write_bf16", matrix,
+                cudaMemcpyAsync(packed, source, bytes, cudaMemcpyHostToDevice, queue_stream(queue)))) {
+        LAUNCH(widen_rows, dim3(blocks_for(matrix.rows * ((matrix.cols + 7) / 8), CONVERT_THREADS)),
+               dim3(CONVERT_THREADS), 0, queue_stream(queue), (const uint16_t *)packed, matrix.rows,
+               matrix.cols, matrix_floats(matrix), matrix.stride);
+        launch_ok(queue, "write_bf16", matrix);
+    }
+    scratch_free(queue, packed);
+}
+
 void cuda_copy(struct queue *queue, struct matrix x, struct matrix y)
 {
     size_t size = value_size(x.type);
@@ -77,8 +115,6 @@ void cuda_copy(struct queue *queue, struct matrix x, struct matrix y)
 }
 
 /* ---- reading back ---- */
-
-#define ROUND_THREADS 256
 
 __device__ inline unsigned bf16_pair(float low, float high)
 {
@@ -175,8 +211,8 @@ static cudaError_t read_pack(struct cuda_queue *queue, struct cuda_read *read, s
     if (!read->rounded)
         return cudaMemcpy2DAsync(read->device, width, matrix_address(matrix), (size_t)matrix.stride * size,
                                  width, (size_t)matrix.rows, cudaMemcpyDeviceToDevice, queue->stream);
-    LAUNCH(pack_rounded, dim3(blocks_for(matrix.rows * ((matrix.cols + 7) / 8), ROUND_THREADS)),
-           dim3(ROUND_THREADS), 0, queue->stream, matrix_floats(matrix), matrix.stride, matrix.rows,
+    LAUNCH(pack_rounded, dim3(blocks_for(matrix.rows * ((matrix.cols + 7) / 8), CONVERT_THREADS)),
+           dim3(CONVERT_THREADS), 0, queue->stream, matrix_floats(matrix), matrix.stride, matrix.rows,
            matrix.cols, (uint16_t *)read->device);
     return cudaGetLastError();
 }

@@ -79,6 +79,15 @@ void ref_write(struct queue *queue, struct matrix matrix, const void *source)
         memcpy(row_of(matrix, row), (const char *)source + (size_t)row * bytes, bytes);
 }
 
+void ref_write_bf16(struct queue *queue, struct matrix matrix, const void *source)
+{
+    const size_t bytes = (size_t)matrix.cols * sizeof(uint16_t);
+    (void)queue;
+    for (int64_t row = 0; row < matrix.rows; row++)
+        dtype_to_f32(DTYPE_BF16, (const char *)source + (size_t)row * bytes, matrix.cols,
+                     (float *)row_of(matrix, row));
+}
+
 void ref_read(struct queue *queue, struct matrix matrix, void *destination)
 {
     const size_t bytes = (size_t)matrix.cols * value_size(matrix.type);

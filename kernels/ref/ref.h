@@ -37,6 +37,7 @@ int ref_queue_wait(struct queue *queue, struct error *error);
 int ref_buffer_create(struct backend *backend, size_t bytes, struct buffer **buffer, struct error *error);
 void ref_buffer_destroy(struct buffer *buffer);
 void ref_write(struct queue *queue, struct matrix matrix, const void *source);
+void ref_write_bf16(struct queue *queue, struct matrix matrix, const void *source);
 void ref_read(struct queue *queue, struct matrix matrix, void *destination);
 void ref_read_rounded(struct queue *queue, struct matrix matrix, float *destination);
 

@@ -9,6 +9,7 @@ const struct backend_table ref_table = {
     .buffer_create = ref_buffer_create,
     .buffer_destroy = ref_buffer_destroy,
     .write = ref_write,
+    .write_bf16 = ref_write_bf16,
     .read = ref_read,
     .read_rounded = ref_read_rounded,
     .weight_prepare = ref_weight_prepare,

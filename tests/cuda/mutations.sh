@@ -78,6 +78,10 @@ if [ "$which" = all ]; then
     mutate "a chunk in the place of another" vocab.cu vocab.cu vocab 20 's/rows_from\(stats->lse, first\)/rows_from(stats->lse, 0)/'
     mutate "a row that ends early: a value behind it rounded, too" transfer.cu transfer.cu contract 9 \
         '/void pack_rounded/,/^}/{s/i < 8 \&\& k \+ i < cols/i < 8/}'
+    mutate "a row that ends early: a value behind it widened, too" transfer.cu transfer.cu contract 9 \
+        '/void widen_rows/,/^}/{s/i < 8 \&\& k \+ i < cols/i < 8/}'
+    mutate "a half in the place of its neighbour" transfer.cu transfer.cu contract 9 \
+        '/void widen_rows/,/^}/{s/pairs.z << 16/pairs.w << 16/}'
     mutate "a tie that is not rounded to even" transfer.cu device.cuh contract 9 's/ \+ \(bits >> 16 \& 1\)//'
     mutate "an index one too far: an integer behind a row" coding.cu coding.cu coding 9 's/i < c \+ 4 \&\& i < cols/i < c + 4/'
     mutate "an index one too far: a byte behind a row" coding.cu coding.cu coding 9 's/i < 8 \&\& k \+ i < cols/i < 8/'

@@ -244,6 +244,8 @@ TEST(views_outside_their_buffer)
             "op_read(matrix f32 [2, 4])", "(offset 4092, stride 4) is outside its buffer of 16384 bytes");
     REFUSED(op_read_rounded(queue, matrix_i32(desk.a, 2, 4), values), "op_read_rounded(matrix i32 [2, 4])",
             "must be f32");
+    REFUSED(op_write_bf16(queue, matrix_f64(desk.a, 2, 4), values), "op_write_bf16(matrix f64 [2, 4])",
+            "must be f32");
     ACCEPTED(op_read(queue, matrix_f64(desk.a, VALUES / 2, 1), (double[VALUES / 2]){0}));
     REFUSED(op_read(queue, matrix_f64(desk.a, VALUES / 2 + 1, 1), values), "matrix f64 [2049, 1]",
             "is outside its buffer");
@@ -535,6 +537,63 @@ TEST(rounded_reads_match_ref)
             for (int64_t rows = 1; rows < 32; rows += 15)
                 for (int64_t offset = 0; offset < 5; offset++)
                     check_rounded(backend, rows, cols[c], offset, 2 * offset);
+        backend_close(backend);
+    }
+}
+
+/* Writes of this shape, from an address that may be odd, give each value's bits behind which 16 zeros stand, and leave
+ * what is between rows as it is. */
+static void check_widened(struct backend *backend, int64_t rows, int64_t cols, int64_t offset, int64_t gap)
+{
+    enum { GUARD = 0x12345678 };
+    const int64_t stride = cols + gap, count = offset + rows * stride;
+    unsigned char source[2 * VALUES + 1];
+    uint32_t before[VALUES], got[VALUES];
+    struct random random = {9};
+    struct error error;
+    struct buffer *buffer;
+    struct queue *queue = new_queue(backend);
+    unsigned char *halves = source + offset % 2;
+    for (int64_t i = 0; i < 2 * rows * cols; i++)
+        halves[i] = (unsigned char)random_next(&random);
+    for (int64_t i = 0; i < count; i++)
+        before[i] = GUARD;
+    REQUIRE_OK(buffer_create(backend, (size_t)count * sizeof *got, &buffer, &error));
+    op_write(queue, matrix_f32(buffer, 1, count), before);
+    op_write_bf16(queue, (struct matrix){buffer, DTYPE_F32, offset, rows, cols, stride}, halves);
+    memset(source, 0, sizeof source);
+    op_read(queue, matrix_f32(buffer, 1, count), got);
+    REQUIRE_OK(queue_wait(queue, &error));
+    random = (struct random){9};
+    for (int64_t i = 0; i < count; i++) {
+        const bool inside = i >= offset && (i - offset) % stride < cols;
+        const uint32_t low = inside ? (unsigned char)random_next(&random) : 0;
+        const uint32_t high = inside ? (unsigned char)random_next(&random) : 0;
+        if (got[i] != (inside ? high << 24 | low << 16 : GUARD)) {
+            test_fail(__FILE__, __LINE__, "[%lld, %lld] at %lld, %lld between rows: value %lld is %08x",
+                      (long long)rows, (long long)cols, (long long)offset, (long long)gap, (long long)i,
+                      got[i]);
+            break;
+        }
+    }
+    queue_destroy(queue);
+    buffer_destroy(buffer);
+}
+
+TEST(bf16_writes_match_ref)
+{
+    static const char *const kinds[] = {"ref", "cpu", "cuda"};
+    static const int64_t cols[] = {1, 7, 8, 9, 48, 64, 129};
+    for (int i = 0; i < 3; i++) {
+        struct error error;
+        struct backend *backend;
+        if (!test_wants_device(kinds[i]))
+            continue;
+        REQUIRE_OK(backend_open(kinds[i], &(struct backend_options){.threads = 1}, &backend, &error));
+        for (size_t c = 0; c < sizeof cols / sizeof *cols; c++)
+            for (int64_t rows = 1; rows < 25; rows += 7)
+                for (int64_t offset = 0; offset < 5; offset++)
+                    check_widened(backend, rows, cols[c], offset, 2 * offset);
         backend_close(backend);
     }
 }

@@ -14,13 +14,16 @@ void LOOP(round_bf16)(const float *x, int64_t n, uint16_t *y)
     }
 }
 
-void LOOP(widen_bf16)(const uint16_t *x, int64_t n, float *y)
+void LOOP(widen_bf16)(const void *x, int64_t n, float *y)
 {
+    const char *bytes = x;
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
-        vec_store(y + i, vec_load_bf16(x + i));
+        vec_store(y + i, vec_load_bf16(bytes + 2 * i));
     for (; i < n; i++) {
-        uint32_t bits = (uint32_t)x[i] << 16;
+        uint16_t half;
+        memcpy(&half, bytes + 2 * i, sizeof half);
+        uint32_t bits = (uint32_t)half << 16;
         memcpy(y + i, &bits, sizeof bits);
     }
 }

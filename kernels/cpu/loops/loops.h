@@ -91,7 +91,7 @@ struct cpu_loops {
     void (*part_combine)(float factor, float other_factor, const float *others, int64_t n, float *values);
     void (*part_combine_bf16)(float factor, float other_factor, const uint16_t *others, int64_t n,
                               uint16_t *values);
-    void (*widen_bf16)(const uint16_t *x, int64_t n, float *y);
+    void (*widen_bf16)(const void *x, int64_t n, float *y); /* x: bf16 at any address */
 
     /* few_rows.c, by dtype; NULL for types that are no weights */
     few_rows_loop *few_rows[DTYPE_COUNT];
@@ -130,7 +130,7 @@ void LOOP(part_softmax)(const float *, const float *, int64_t, struct part_sums 
 int64_t LOOP(part_top)(const float *, int64_t);
 void LOOP(part_combine)(float, float, const float *, int64_t, float *);
 void LOOP(part_combine_bf16)(float, float, const uint16_t *, int64_t, uint16_t *);
-void LOOP(widen_bf16)(const uint16_t *, int64_t, float *);
+void LOOP(widen_bf16)(const void *, int64_t, float *);
 few_rows_loop LOOP(few_rows_f32), LOOP(few_rows_f16), LOOP(few_rows_bf16), LOOP(few_rows_q8_0),
     LOOP(few_rows_q4_0), LOOP(few_rows_q4_1);
 #endif
