@@ -15,6 +15,8 @@
 
 struct slot {
     struct feed_batch batch;
+    float **states; /* [taps][M, H] what the batch's views are of; NULL where they are of the map */
+    float *u; /* likewise */
     int left; /* pieces that are not filled in yet */
     int failed_piece; /* the first one, whatever the order they ran in; -1: none */
     struct error error;
@@ -69,10 +71,16 @@ static int piece_count(const struct feed_plan *plan)
     return 1 + plan->taps + (plan->values || plan->u);
 }
 
+static float *rows_from(float *states, int64_t row, int64_t hidden)
+{
+    return states ? states + row * hidden : NULL;
+}
+
 /* Pieces of a batch: sequence by sequence. */
-static int fill_piece(struct decoder *decoder, struct feed_batch *batch, int piece, struct error *error)
+static int fill_piece(struct decoder *decoder, struct slot *slot, int piece, struct error *error)
 {
     struct feed *feed = decoder->feed;
+    struct feed_batch *batch = &slot->batch;
     const int sequence = piece / piece_count(&feed->plan), column = piece % piece_count(&feed->plan) - 1;
     const uint64_t count = feed->stores->sequences[feed->plan.split];
     const struct sequence which = {feed->plan.split,
@@ -81,10 +89,12 @@ static int fill_piece(struct decoder *decoder, struct feed_batch *batch, int pie
     if (column < 0)
         return fill_labels(feed, decoder->reader, which, decoder->ids, batch->labels + row, error);
     if (column < feed->plan.taps)
-        return shards_reader_states(decoder->reader, feed->place[column], which,
-                                    batch->states[column] + row * hidden, error);
-    return shards_reader_target(decoder->reader, which, batch->values + row,
-                                batch->u ? batch->u + row * hidden : NULL, error);
+        return shards_reader_view(decoder->reader, feed->place[column], which,
+                                  rows_from(slot->states[column], row, hidden),
+                                  &batch->states[column][sequence], error);
+    return shards_reader_target_view(decoder->reader, which, batch->values + row,
+                                     rows_from(slot->u, row, hidden), batch->u ? &batch->u[sequence] : NULL,
+                                     error);
 }
 
 /* Batch `number` begins in its slot, which is empty. */
@@ -97,13 +107,13 @@ static void begin_batch(struct feed *feed, struct slot *slot, uint64_t number)
     batch->rows = (int64_t)batch->sequences * feed->stores->rows;
     slot->left = batch->sequences * piece_count(&feed->plan);
     slot->failed_piece = -1;
-    ahead_move(feed->ahead, batch->first);
 }
 
 /* The next piece, of the batch in *slot, when there is room for that; -1: there are no more. */
 static int take_piece(struct feed *feed, struct slot **slot)
 {
     int piece = -1;
+    uint64_t first = 0;
     pthread_mutex_lock(&feed->mutex);
     while (!feed->stopping && feed->next_batch < feed->batches &&
            feed->next_batch >= feed->given - feed->holding + BATCHES)
@@ -112,6 +122,7 @@ static int take_piece(struct feed *feed, struct slot **slot)
         *slot = &feed->slot[feed->next_batch % BATCHES];
         if (feed->next_piece == 0)
             begin_batch(feed, *slot, feed->next_batch);
+        first = (*slot)->batch.first;
         piece = feed->next_piece++;
         if (feed->next_piece == (*slot)->batch.sequences * piece_count(&feed->plan)) {
             feed->next_piece = 0;
@@ -119,6 +130,8 @@ static int take_piece(struct feed *feed, struct slot **slot)
         }
     }
     pthread_mutex_unlock(&feed->mutex);
+    if (piece == 0)
+        ahead_move(feed->ahead, first);
     return piece;
 }
 
@@ -130,39 +143,53 @@ static void *decoder_run(void *context)
     int piece;
     while ((piece = take_piece(feed, &slot)) >= 0) {
         struct error error;
-        const int result = fill_piece(decoder, &slot->batch, piece, &error);
+        const int result = fill_piece(decoder, slot, piece, &error);
         pthread_mutex_lock(&feed->mutex);
         if (result < 0 && (slot->failed_piece < 0 || piece < slot->failed_piece)) {
             slot->failed_piece = piece;
             slot->error = error;
         }
-        if (--slot->left == 0)
-            pthread_cond_signal(&feed->ready);
+        const bool filled = --slot->left == 0;
         pthread_mutex_unlock(&feed->mutex);
+        if (filled) /* whom it wakes wants the mutex */
+            pthread_cond_signal(&feed->ready);
     }
     return NULL;
 }
 
 /* ---- life ---- */
 
+/* Views of a column's states in a batch, and room for those that are decoded. */
+static int allocate_states(const struct feed *feed, int place, size_t values, struct states_view **views,
+                           float **states, struct error *error)
+{
+    const struct codec *codec = shards_info(feed->stores->shards)->codec[place].codec;
+    if (array_alloc(views, feed->plan.sequences, error) < 0)
+        return -1;
+    return codec->check_plain ? 0 : array_alloc(states, values, error);
+}
+
 static int allocate_slots(struct feed *feed, struct error *error)
 {
+    const int target = store_find_target(shards_info(feed->stores->shards));
     size_t rows, values;
     if (!size_multiply((size_t)feed->plan.sequences, (size_t)feed->stores->rows, &rows) ||
         !size_multiply(rows, (size_t)feed->stores->config.hidden, &values))
         return error_set(error, "%d sequences are too many for a batch", feed->plan.sequences);
     for (int i = 0; i < BATCHES; i++) {
-        struct feed_batch *batch = &feed->slot[i].batch;
+        struct slot *slot = &feed->slot[i];
+        struct feed_batch *batch = &slot->batch;
         if (array_alloc(&batch->labels, rows, error) < 0 ||
-            array_alloc(&batch->states, feed->plan.taps, error) < 0)
+            array_alloc(&batch->states, feed->plan.taps, error) < 0 ||
+            array_alloc(&slot->states, feed->plan.taps, error) < 0)
             return -1;
         for (int t = 0; t < feed->plan.taps; t++) {
-            if (array_alloc(&batch->states[t], values, error) < 0)
+            if (allocate_states(feed, feed->place[t], values, &batch->states[t], &slot->states[t], error) < 0)
                 return -1;
         }
         if ((feed->plan.values || feed->plan.u) && array_alloc(&batch->values, rows, error) < 0)
             return -1;
-        if (feed->plan.u && array_alloc(&batch->u, values, error) < 0)
+        if (feed->plan.u && allocate_states(feed, target, values, &batch->u, &slot->u, error) < 0)
             return -1;
     }
     return 0;
@@ -262,6 +289,18 @@ int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *
     return 0;
 }
 
+void feed_write(struct queue *queue, const struct states_view *states, int sequences, struct matrix matrix)
+{
+    const int64_t rows = matrix.rows / sequences;
+    for (int s = 0; s < sequences; s++) {
+        const struct matrix part = matrix_rows(matrix, s * rows, rows);
+        if (states[s].type == DTYPE_BF16)
+            op_write_bf16(queue, part, states[s].values);
+        else
+            op_write(queue, part, states[s].values);
+    }
+}
+
 double feed_waiting(const struct feed *feed)
 {
     return feed->waiting;
@@ -288,10 +327,15 @@ void feed_close(struct feed *feed)
     stop_decoders(feed);
     ahead_close(feed->ahead);
     for (int i = 0; i < BATCHES; i++) {
-        struct feed_batch *batch = &feed->slot[i].batch;
+        struct slot *slot = &feed->slot[i];
+        struct feed_batch *batch = &slot->batch;
         for (int t = 0; batch->states && t < feed->plan.taps; t++)
             free(batch->states[t]);
+        for (int t = 0; slot->states && t < feed->plan.taps; t++)
+            free(slot->states[t]);
         free(batch->states);
+        free(slot->states);
+        free(slot->u);
         free(batch->labels);
         free(batch->values);
         free(batch->u);

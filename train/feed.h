@@ -5,6 +5,9 @@
  * places. Threads of its own fill batches ahead of the reader, a record at a time; what is in a batch
  * does not depend on them. Before that the records are read from disk (ahead.h).
  *
+ * States stored as they are (raw) are not copied: a batch has views of them in the map of the stores' files, checked
+ * against their hashes when it was filled. Others are decoded into the feed's memory.
+ *
  *     feed_open(&stores, &plan, threads, &feed, error);
  *     while (feed_next(feed, &batch, error) == 0 && batch) ...   // states of all taps, labels
  *     feed_close(feed);
@@ -16,6 +19,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "kernels/ops.h"
 #include "train/stores.h"
 
 struct feed_plan {
@@ -34,9 +38,9 @@ struct feed_batch {
     int sequences;
     int64_t rows; /* sequences * rows of a sequence: M */
     int32_t *labels; /* [M] the next token of every row */
-    float **states; /* [taps][M, H] in the plan's order of taps */
+    struct states_view **states; /* [taps][sequences], each [rows, H], in the plan's order of taps */
     struct target_row *values; /* [M] with the target, as is: */
-    float *u; /* [M, H] with the plan's u, else NULL */
+    struct states_view *u; /* [sequences] with the plan's u, else NULL */
 };
 
 struct feed;
@@ -44,12 +48,14 @@ struct feed;
 /* The number, in its split of `count` sequences, of the sequence at a place. */
 uint64_t feed_sequence(const struct feed_plan *plan, uint64_t count, uint64_t place);
 
-/* Starts reading with `threads` decoders. Memory: three batches. */
+/* Starts reading with `threads` decoders. Memory: three batches of what is decoded. */
 int feed_open(const struct stores *stores, const struct feed_plan *plan, int threads, struct feed **feed,
               struct error *error);
 /* The next batch, valid until the next call; *batch NULL behind the last one. A record that cannot be
  * read is an error that names its tap and sequence. */
 int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *error);
+/* Puts views of so many sequences into matrix [M, H], f32. */
+void feed_write(struct queue *queue, const struct states_view *states, int sequences, struct matrix matrix);
 /* Seconds that feed_next has waited for batches. */
 double feed_waiting(const struct feed *feed);
 void feed_close(struct feed *feed); /* at any time; NULL is fine */

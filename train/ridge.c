@@ -18,7 +18,7 @@ struct ridge {
     int count;
     struct buffer *joined, *weight, *mean;
     struct buffer **sums; /* [count], each [H + 1, 2 H + 1] f64: rows 1, x; columns y, 1, x */
-    float *column; /* [capacity], host */
+    float *column, *row; /* [capacity], [H], host */
 };
 
 int ridge_create(struct backend *backend, int64_t hidden, int count, int64_t rows, struct ridge **ridge,
@@ -36,7 +36,8 @@ int ridge_create(struct backend *backend, int64_t hidden, int count, int64_t row
     const size_t column = (size_t)rows * sizeof(float);
     if (queue_create(backend, &made->queue, error) < 0 || array_alloc(&made->sums, count, error) < 0 ||
         buffer_create(backend, column * (2 * (size_t)hidden + 1), &made->joined, error) < 0 ||
-        buffer_create(backend, column, &made->weight, error) < 0 || array_alloc(&made->column, rows, error) < 0)
+        buffer_create(backend, column, &made->weight, error) < 0 ||
+        array_alloc(&made->column, rows, error) < 0 || array_alloc(&made->row, hidden, error) < 0)
         goto fail;
     for (int t = 0; t < count; t++) {
         if (buffer_create(backend, bytes, &made->sums[t], error) < 0)
@@ -60,6 +61,7 @@ void ridge_destroy(struct ridge *ridge)
     queue_destroy(ridge->queue);
     free(ridge->sums);
     free(ridge->column);
+    free(ridge->row);
     free(ridge);
 }
 
@@ -68,28 +70,38 @@ static struct matrix joined_rows(const struct ridge *ridge, int64_t rows)
     return matrix_f32(ridge->joined, rows, 2 * ridge->hidden + 1);
 }
 
-int ridge_add(struct ridge *ridge, float *const *states, int64_t rows, struct error *error)
+/* column[r] = 1 / mean of row r's squares. */
+static void weigh(struct ridge *ridge, const struct states_view *y, int64_t rows)
+{
+    const int64_t hidden = ridge->hidden;
+    size_t bytes = 0;
+    dtype_row_bytes(y->type, hidden, &bytes);
+    for (int64_t r = 0; r < rows; r++) {
+        double squares = 0;
+        dtype_to_f32(y->type, (const char *)y->values + (size_t)r * bytes, hidden, ridge->row);
+        for (int64_t c = 0; c < hidden; c++)
+            squares += (double)ridge->row[c] * ridge->row[c];
+        ridge->column[r] = squares > 0 ? (float)((double)hidden / squares) : 0;
+    }
+}
+
+int ridge_add(struct ridge *ridge, struct states_view *const *states, int64_t rows, struct error *error)
 {
     const int64_t hidden = ridge->hidden;
     struct matrix joined = joined_rows(ridge, rows);
     struct matrix weight = matrix_f32(ridge->weight, rows, 1);
-    const float *y = states[ridge->count];
+    const struct states_view *y = states[ridge->count];
     if (rows > ridge->capacity)
         return error_set(error, "%lld rows where %lld were said to be the most", (long long)rows,
                          (long long)ridge->capacity);
-    op_write(ridge->queue, matrix_cols(joined, 0, hidden), y);
+    feed_write(ridge->queue, y, 1, matrix_cols(joined, 0, hidden));
     for (int64_t r = 0; r < rows; r++)
         ridge->column[r] = 1;
     op_write(ridge->queue, matrix_cols(joined, hidden, 1), ridge->column);
-    for (int64_t r = 0; r < rows; r++) {
-        double squares = 0;
-        for (int64_t c = 0; c < hidden; c++)
-            squares += (double)y[r * hidden + c] * y[r * hidden + c];
-        ridge->column[r] = squares > 0 ? (float)((double)hidden / squares) : 0;
-    }
+    weigh(ridge, y, rows);
     op_write(ridge->queue, weight, ridge->column);
     for (int t = 0; t < ridge->count; t++) {
-        op_write(ridge->queue, matrix_cols(joined, hidden + 1, hidden), states[t]);
+        feed_write(ridge->queue, states[t], 1, matrix_cols(joined, hidden + 1, hidden));
         op_gram(ridge->queue, matrix_cols(joined, hidden, hidden + 1), joined, weight,
                 matrix_f64(ridge->sums[t], hidden + 1, 2 * hidden + 1));
     }

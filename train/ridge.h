@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
-#include "kernels/ops.h"
+#include "train/feed.h"
 
 struct ridge;
 
@@ -25,9 +25,9 @@ int ridge_create(struct backend *backend, int64_t hidden, int count, int64_t row
                  struct error *error);
 void ridge_destroy(struct ridge *ridge); /* NULL is fine */
 
-/* states [count + 1][rows, H], host: each tap's, then the final one's. Sums depend on how the tokens are
+/* states [count + 1], a view [rows, H] each: every tap's, then the final one's. Sums depend on how the tokens are
  * cut into calls, so callers that want the same bytes cut them the same way. */
-int ridge_add(struct ridge *ridge, float *const *states, int64_t rows, struct error *error);
+int ridge_add(struct ridge *ridge, struct states_view *const *states, int64_t rows, struct error *error);
 
 /* a [H, H] and b [H] of tap number `tap`. On one thread. An error when the sums hold no information or
  * something that is not a number. */

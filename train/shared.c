@@ -204,7 +204,7 @@ static void take(struct shared *shared, const struct feed_batch *batch, unsigned
                                       matrix_none(), entropy,       matrix_none()};
     shared->values = batch->values;
     if (teach & TEACH_U)
-        op_write(shared->queue, shared->u, batch->u);
+        feed_write(shared->queue, batch->u, batch->sequences, shared->u);
     if (teach & TEACH_STATES_ENTROPY) {
         op_vocab_stats(shared->queue, shared->teacher, &vocab, matrix_none(), &stats);
         op_read(shared->queue, entropy, shared->entropy);
@@ -216,7 +216,7 @@ int shared_load(struct shared *shared, const struct feed_batch *batch, unsigned 
     set_rows(shared, batch->rows);
     op_write(shared->queue, shared->labels, batch->labels);
     for (int t = 0; t < shared->taps; t++)
-        op_write(shared->queue, states_rows(shared, t), batch->states[t]);
+        feed_write(shared->queue, batch->states[t], batch->sequences, states_rows(shared, t));
     if (needs_final(teach, shared->target))
         op_norm(shared->queue, states_rows(shared, shared->taps - 1), shared->final_norm, shared->norm_epsilon,
                 shared->teacher);

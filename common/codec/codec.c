@@ -186,3 +186,14 @@ int coder_decode(const struct coder *coder, struct codec_worker *worker, const v
         return -1;
     return coder->codec->decode(worker, coder->prepared, payload, size, rows, coder->cols, states, error);
 }
+
+int coder_view(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
+               int64_t rows, float *states, struct states_view *view, struct error *error)
+{
+    const struct codec *codec = coder->codec;
+    *view = (struct states_view){codec->check_plain ? codec->type : DTYPE_F32, states};
+    if (!codec->check_plain)
+        return coder_decode(coder, worker, payload, size, rows, states, error);
+    view->values = payload;
+    return codec->check_plain(size, rows, coder->cols, error);
+}

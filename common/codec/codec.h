@@ -18,6 +18,7 @@
  *     capacity = coder_bound(coder, rows);
  *     coder_encode(coder, worker, states, rows, payload, capacity, &size, &loss, error);
  *     coder_decode(coder, worker, payload, size, rows, states, error);
+ *     coder_view(coder, worker, payload, size, rows, states, &view, error); // not copied where it need not be
  */
 #ifndef OFFRAMP_CODEC_CODEC_H
 #define OFFRAMP_CODEC_CODEC_H
@@ -38,6 +39,12 @@ int codec_worker_create(struct codec_worker **worker, struct error *error);
 void codec_worker_destroy(struct codec_worker *worker); /* NULL is fine */
 /* Of the time spent in encoding and decoding so far, what went into entropy coding. */
 double codec_worker_entropy_seconds(const struct codec_worker *worker);
+
+/* Values of states, rows one behind the other: somebody else's memory, at any address. */
+struct states_view {
+    enum dtype type; /* DTYPE_F32 or DTYPE_BF16 */
+    const void *values;
+};
 
 /* ---- the first half of encoding, elsewhere ----
  *
@@ -89,6 +96,8 @@ struct codec {
                   struct error *error);
     int (*decode)(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
                   int64_t rows, int64_t cols, float *states, struct error *error);
+    /* NULL but where a payload is the values themselves, as `type`, row after row: checks that it is. */
+    int (*check_plain)(size_t size, int64_t rows, int64_t cols, struct error *error);
 
     /* Both NULL: encode takes states only. See coder_transform and coder_encode_transformed. */
     struct codec_transform (*transform)(const void *prepared, int64_t cols);
@@ -167,5 +176,10 @@ int coder_encode_transformed(const struct coder *coder, struct codec_worker *wor
  * amount of work, never a read or write outside. */
 int coder_decode(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
                  int64_t rows, float *states, struct error *error);
+
+/* As coder_decode, without a copy where the payload is the values themselves (check_plain): *view is of the payload
+ * then, and `states` not used; else of `states`. */
+int coder_view(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
+               int64_t rows, float *states, struct states_view *view, struct error *error);
 
 #endif

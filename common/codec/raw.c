@@ -31,11 +31,16 @@ static int raw_f32_encode(struct codec_worker *worker, const void *prepared, con
     return 0;
 }
 
+static int raw_f32_check(size_t size, int64_t rows, int64_t cols, struct error *error)
+{
+    return check_payload("raw:f32", rows, cols, size, raw_f32_bound(rows, cols), error);
+}
+
 static int raw_f32_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
                           int64_t rows, int64_t cols, float *states, struct error *error)
 {
     (void)worker, (void)prepared;
-    if (check_payload("raw:f32", rows, cols, size, raw_f32_bound(rows, cols), error) < 0)
+    if (raw_f32_check(size, rows, cols, error) < 0)
         return -1;
     memcpy(states, payload, size);
     return 0;
@@ -65,12 +70,17 @@ static int raw_encode(struct codec_worker *worker, const void *prepared, const f
     return 0;
 }
 
+static int raw_check(size_t size, int64_t rows, int64_t cols, struct error *error)
+{
+    return check_payload("raw", rows, cols, size, raw_bound(rows, cols), error);
+}
+
 static int raw_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
                       int64_t rows, int64_t cols, float *states, struct error *error)
 {
     const unsigned char *bytes = payload;
     (void)worker, (void)prepared;
-    if (check_payload("raw", rows, cols, size, raw_bound(rows, cols), error) < 0)
+    if (raw_check(size, rows, cols, error) < 0)
         return -1;
     for (size_t i = 0; i < size / 2; i++) {
         uint16_t bits;
@@ -89,6 +99,7 @@ const struct codec codec_raw_f32 = {
     .bound = raw_f32_bound,
     .encode = raw_f32_encode,
     .decode = raw_f32_decode,
+    .check_plain = raw_f32_check,
 };
 
 const struct codec codec_raw = {
@@ -100,4 +111,5 @@ const struct codec codec_raw = {
     .bound = raw_bound,
     .encode = raw_encode,
     .decode = raw_decode,
+    .check_plain = raw_check,
 };

@@ -103,9 +103,9 @@ struct reader {
     struct target_row *values; /* [rows], of a target, when they are not asked for */
 };
 
-/* All checks of what reader_record gave, a record decoded to `states`. */
+/* All checks of what reader_record gave, a record decoded as by record_decode. */
 int reader_check(struct reader *reader, int tap, struct sequence sequence, const void *value, size_t size,
-                 float *states, struct error *error);
+                 float *states, struct states_view *view, struct error *error);
 
 /* ---- state ---- */
 

@@ -79,30 +79,30 @@ size_t reader_ahead(struct reader *reader, int tap, struct sequence sequence)
 }
 
 static int check_target(struct reader *reader, struct sequence sequence, const void *value, size_t size,
-                        struct target_row *values, float *u, struct error *error)
+                        struct target_row *values, float *u, struct states_view *view, struct error *error)
 {
     const struct store_info *info = &reader->store->info;
     const int tap = store_find_target(info);
     const struct coder *coder;
     if (store_coder(reader->store, tap, &coder, error) < 0 ||
         target_decode(reader->worker, coder, info->tap[tap], sequence, value, size, info->rows, info->vocab,
-                      values, u, error) < 0)
+                      values, u, view, error) < 0)
         return store_name_record(reader->store, tap, sequence, error);
     return 0;
 }
 
 int reader_check(struct reader *reader, int tap, struct sequence sequence, const void *value, size_t size,
-                 float *states, struct error *error)
+                 float *states, struct states_view *view, struct error *error)
 {
     const struct store_info *info = &reader->store->info;
     if (tap == STORE_TOKENS)
         return tokens_decode(info, sequence, value, size, NULL, error);
     if (tap == store_find_target(info))
-        return check_target(reader, sequence, value, size, reader->values, states, error);
+        return check_target(reader, sequence, value, size, reader->values, states, view, error);
     const struct coder *coder;
     if (store_coder(reader->store, tap, &coder, error) < 0 ||
-        record_decode(reader->worker, coder, info->tap[tap], sequence, value, size, info->rows, states, error) <
-            0)
+        record_decode(reader->worker, coder, info->tap[tap], sequence, value, size, info->rows, states, view,
+                      error) < 0)
         return store_name_record(reader->store, tap, sequence, error);
     return 0;
 }
@@ -119,19 +119,31 @@ int reader_tokens(struct reader *reader, struct sequence sequence, int32_t *ids,
     return 0;
 }
 
-int reader_states(struct reader *reader, int tap, struct sequence sequence, float *states, struct error *error)
+static int read_states(struct reader *reader, int tap, struct sequence sequence, float *states,
+                       struct states_view *view, struct error *error)
 {
     const void *record;
     size_t size;
     if (reader_record(reader, tap, sequence, &record, &size, error) < 0)
         return -1;
-    if (reader_check(reader, tap, sequence, record, size, states, error) < 0)
+    if (reader_check(reader, tap, sequence, record, size, states, view, error) < 0)
         return error_prefix(error, "%s", reader->store->path);
     return 0;
 }
 
-int reader_target(struct reader *reader, struct sequence sequence, struct target_row *values, float *u,
-                  struct error *error)
+int reader_states(struct reader *reader, int tap, struct sequence sequence, float *states, struct error *error)
+{
+    return read_states(reader, tap, sequence, states, NULL, error);
+}
+
+int reader_view(struct reader *reader, int tap, struct sequence sequence, float *states,
+                struct states_view *view, struct error *error)
+{
+    return read_states(reader, tap, sequence, states, view, error);
+}
+
+static int read_target(struct reader *reader, struct sequence sequence, struct target_row *values, float *u,
+                       struct states_view *view, struct error *error)
 {
     const int tap = store_find_target(&reader->store->info);
     const void *record;
@@ -140,7 +152,19 @@ int reader_target(struct reader *reader, struct sequence sequence, struct target
         return error_set(error, "%s: was made without a target", reader->store->path);
     if (reader_record(reader, tap, sequence, &record, &size, error) < 0)
         return -1;
-    if (check_target(reader, sequence, record, size, values, u, error) < 0)
+    if (check_target(reader, sequence, record, size, values, u, view, error) < 0)
         return error_prefix(error, "%s", reader->store->path);
     return 0;
+}
+
+int reader_target(struct reader *reader, struct sequence sequence, struct target_row *values, float *u,
+                  struct error *error)
+{
+    return read_target(reader, sequence, values, u, NULL, error);
+}
+
+int reader_target_view(struct reader *reader, struct sequence sequence, struct target_row *values,
+                       float *states, struct states_view *u, struct error *error)
+{
+    return read_target(reader, sequence, values, states, u, error);
 }

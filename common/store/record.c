@@ -131,14 +131,23 @@ static const unsigned char *check(const struct coder *coder, struct tap tap, str
     return NULL;
 }
 
+/* As record_decode, of what is coded in a payload. */
+static int decode(struct codec_worker *worker, const struct coder *coder, const unsigned char *coded,
+                  size_t size, int64_t rows, float *states, struct states_view *view, struct error *error)
+{
+    if (view)
+        return coder_view(coder, worker, coded, size, rows, states, view, error);
+    return states ? coder_decode(coder, worker, coded, size, rows, states, error) : 0;
+}
+
 int record_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
                   struct sequence sequence, const void *record, size_t size, int64_t rows, float *states,
-                  struct error *error)
+                  struct states_view *view, struct error *error)
 {
     const unsigned char *payload = check(coder, tap, sequence, record, size, rows, error);
-    if (!payload || !states)
-        return payload ? 0 : -1;
-    return coder_decode(coder, worker, payload, size - sizeof(struct record_header), rows, states, error);
+    if (!payload)
+        return -1;
+    return decode(worker, coder, payload, size - sizeof(struct record_header), rows, states, view, error);
 }
 
 /* ---- targets ---- */
@@ -177,7 +186,7 @@ static int check_values(const struct target_row *values, int64_t rows, int64_t v
 
 int target_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
                   struct sequence sequence, const void *record, size_t size, int64_t rows, int64_t vocab,
-                  struct target_row *values, float *u, struct error *error)
+                  struct target_row *values, float *u, struct states_view *view, struct error *error)
 {
     const size_t before = (size_t)rows * sizeof *values;
     const unsigned char *payload = check(coder, tap, sequence, record, size, rows, error);
@@ -189,5 +198,5 @@ int target_decode(struct codec_worker *worker, const struct coder *coder, struct
     memcpy(values, payload, before);
     if (check_values(values, rows, vocab, error) < 0)
         return -1;
-    return u ? coder_decode(coder, worker, payload + before, left - before, rows, u, error) : 0;
+    return decode(worker, coder, payload + before, left - before, rows, u, view, error);
 }

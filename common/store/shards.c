@@ -212,8 +212,20 @@ int shards_reader_states(struct shards_reader *reader, int tap, struct sequence 
     return reader_states(shards_reader_of(reader, sequence), tap, sequence, states, error);
 }
 
+int shards_reader_view(struct shards_reader *reader, int tap, struct sequence sequence, float *states,
+                       struct states_view *view, struct error *error)
+{
+    return reader_view(shards_reader_of(reader, sequence), tap, sequence, states, view, error);
+}
+
 int shards_reader_target(struct shards_reader *reader, struct sequence sequence, struct target_row *values,
                          float *u, struct error *error)
 {
-    return reader_target(reader->reader[sequence.index % (uint64_t)reader->count], sequence, values, u, error);
+    return reader_target(shards_reader_of(reader, sequence), sequence, values, u, error);
+}
+
+int shards_reader_target_view(struct shards_reader *reader, struct sequence sequence, struct target_row *values,
+                              float *states, struct states_view *u, struct error *error)
+{
+    return reader_target_view(shards_reader_of(reader, sequence), sequence, values, states, u, error);
 }

@@ -80,11 +80,11 @@ int record_encode(struct codec_worker *worker, const struct coder *coder, struct
                   struct sequence sequence, const float *states, int64_t rows, unsigned char **record,
                   size_t *capacity, size_t *size, double *loss, struct error *error);
 
-/* Checks everything in a record against what is expected and its hash; then, when `states` is not
- * NULL, decodes it. Errors say what is wrong with the record, not which it is: the caller knows. */
+/* Checks everything in a record against what is expected and its hash; then, when `view` is not NULL, as
+ * coder_view, else, when `states` is not, as coder_decode. Errors say what is wrong with the record, not which it is: the caller knows. */
 int record_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
                   struct sequence sequence, const void *record, size_t size, int64_t rows, float *states,
-                  struct error *error);
+                  struct states_view *view, struct error *error);
 
 /* ---- stores ---- */
 
@@ -203,5 +203,10 @@ int reader_record(struct reader *reader, int tap, struct sequence sequence, cons
 size_t reader_ahead(struct reader *reader, int tap, struct sequence sequence);
 /* Checked and decoded: states [rows, cols] f32; of the target its u (see reader_target). */
 int reader_states(struct reader *reader, int tap, struct sequence sequence, float *states, struct error *error);
+/* The same without a copy where the record is the values themselves: *view is of them in the map then, valid until the
+ * reader is closed, and `states` not used; else of `states`. (What was checked are the bytes in memory: the system may
+ * forget them, and read them from disk again.) */
+int reader_view(struct reader *reader, int tap, struct sequence sequence, float *states,
+                struct states_view *view, struct error *error);
 
 #endif

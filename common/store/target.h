@@ -44,15 +44,18 @@ int record_encode_transformed(struct codec_worker *worker, const struct coder *c
                               struct sequence sequence, const struct target_row *values,
                               const void *transformed, int64_t rows, unsigned char **record, size_t *capacity,
                               size_t *size, double *loss, struct error *error);
-/* As record_decode, to values [rows] and, unless it is NULL, u [rows, cols]. Values that cannot be (a token
- * outside 0 .. vocab-1, a loss that is not a number) are an error. */
+/* As record_decode, to values [rows] and u [rows, cols], or a view of it, where they are not NULL. Values that
+ * cannot be (a token outside 0 .. vocab-1, a loss that is not a number) are an error. */
 int target_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
                   struct sequence sequence, const void *record, size_t size, int64_t rows, int64_t vocab,
-                  struct target_row *values, float *u, struct error *error);
+                  struct target_row *values, float *u, struct states_view *view, struct error *error);
 
 /* Of a sequence in the reader's store, which must have a target: values [rows] and, unless it is NULL, u
  * [rows, hidden]. */
 int reader_target(struct reader *reader, struct sequence sequence, struct target_row *values, float *u,
                   struct error *error);
+/* The same with u as reader_view gives states; u NULL: not wanted. */
+int reader_target_view(struct reader *reader, struct sequence sequence, struct target_row *values,
+                       float *states, struct states_view *u, struct error *error);
 
 #endif

@@ -145,7 +145,7 @@ static int check_value(struct verifier *verifier, int database, struct sequence 
                        size_t size, struct error *error)
 {
     const int tap = tap_place(database);
-    if (reader_check(verifier->reader, tap, sequence, value, size, verifier->states, error) < 0)
+    if (reader_check(verifier->reader, tap, sequence, value, size, verifier->states, NULL, error) < 0)
         return -1;
     if (check_pages(verifier, value, size, error) < 0) {
         char name[TAP_NAME_SIZE + 8];

@@ -162,6 +162,18 @@ same_from_shards() {
         run 1 --store "$work/shard1" --store "$store" --out "$work/wrong" --tap 1 --head norm
 }
 
+# raw and lossless keep the same bf16 values; the feed hands over those of raw as they are, and decoded ones of lossless.
+same_from_views() {
+    local trial
+    "$make_store" "$work/raw" codec=raw &&
+        run 0 --store "$work/raw" --out "$work/raw.run" --sweep "$work/eight.yaml" || return 1
+    for trial in "$work"/eight/trials/*; do
+        same "$work/eight" "$work/raw.run" "${trial##*/}" &&
+            cmp "$trial/last.ckpt" "$work/raw.run/trials/${trial##*/}/last.ckpt" || return 1
+    done
+    cmp "$work/eight/leaderboard.tsv" "$work/raw.run/leaderboard.tsv"
+}
+
 # Exact states: what the store has of the full model and what is computed from them differ by rounding only.
 same_without_target() {
     "$make_store" "$work/with" codec=raw:f32 && "$make_store" "$work/without" codec=raw:f32 taps=1,2,2.mid,3,final &&
@@ -337,6 +349,7 @@ check metrics_lines
 check same_alone
 check same_on_one_thread
 check same_from_shards
+check same_from_views
 check same_without_target
 check target_alone
 check mlp_with_biases

@@ -65,7 +65,7 @@ static int use_codecs(struct error *error)
             result =
                 record_encode(worker, coder, tap, sequence, states, 6, &record, &capacity, &size, NULL, error);
         if (result == 0)
-            result = record_decode(worker, coder, tap, sequence, record, size, 6, decoded, error);
+            result = record_decode(worker, coder, tap, sequence, record, size, 6, decoded, NULL, error);
         coder_destroy(coder);
     }
     free(record);

@@ -111,6 +111,47 @@ TEST(codec_round_trips)
     codec_worker_destroy(worker);
 }
 
+/* What a view is of has the values that decoding gives; a payload that is the values themselves is not copied. */
+static void check_view(const struct codec *codec, struct codec_worker *worker, int64_t rows, int64_t cols)
+{
+    struct error error = {""};
+    const size_t values = (size_t)(rows * cols);
+    const bool plain = strncmp(codec->name, "raw", 3) == 0;
+    float *states = states_create(rows, cols, 4, false);
+    float *decoded = malloc(values * sizeof *decoded), *widened = malloc(values * sizeof *widened);
+    struct coder *coder = coder_make(codec, cols);
+    struct payload payload = encode(coder, worker, states, rows);
+    struct states_view view;
+    REQUIRE_OK(coder_decode(coder, worker, payload.bytes, payload.size, rows, decoded, &error));
+    REQUIRE_OK(
+        coder_view(coder, worker, payload.bytes, payload.size, rows, plain ? NULL : states, &view, &error));
+    CHECK(view.values == (plain ? (void *)payload.bytes : (void *)states));
+    CHECK(view.type == (strcmp(codec->name, "raw") == 0 ? DTYPE_BF16 : DTYPE_F32));
+    dtype_to_f32(view.type, view.values, (int64_t)values, widened);
+    CHECK(memcmp(widened, decoded, values * sizeof *decoded) == 0);
+    CHECK(coder_view(coder, worker, payload.bytes, payload.size - 1, rows, states, &view, &error) < 0);
+    CHECK(coder_view(coder, worker, payload.bytes, payload.size, rows + 1, states, &view, &error) < 0);
+    CHECK(coder_view(coder, worker, payload.bytes, payload.size, rows - 1, states, &view, &error) < 0);
+    CHECK(coder_view(coder, worker, payload.bytes, payload.size, -1, states, &view, &error) < 0);
+    free(payload.bytes);
+    free(widened);
+    free(decoded);
+    free(states);
+    coder_destroy(coder);
+}
+
+TEST(codec_views)
+{
+    struct error error;
+    struct codec_worker *worker;
+    REQUIRE_OK(codec_worker_create(&worker, &error));
+    for (int i = 0; codec_table()[i]; i++) {
+        check_view(codec_table()[i], worker, 17, 33);
+        check_view(codec_table()[i], worker, 64, 96);
+    }
+    codec_worker_destroy(worker);
+}
+
 /* All bf16 values, signalling NaNs among them, come back as they went in. */
 TEST(codec_keeps_every_bf16_value)
 {

@@ -20,6 +20,12 @@ static bool make_store(const struct train_fixture *fixture, const char *name, ch
     return false;
 }
 
+/* A view's values as f32. */
+static void widen(const struct states_view *view, size_t values, float *states)
+{
+    dtype_to_f32(view->type, view->values, (int64_t)values, states);
+}
+
 /* Hashes of the labels and of all states of each place from `first` to `end`. */
 static int read_hashes(struct stores *stores, struct feed_plan plan, int threads, uint64_t *hashes,
                        struct error *error)
@@ -32,15 +38,19 @@ static int read_hashes(struct stores *stores, struct feed_plan plan, int threads
     if (feed_open(stores, &plan, threads, &feed, error) < 0)
         return -1;
     const size_t rows = (size_t)stores->rows, values = rows * (size_t)stores->config.hidden;
+    float *states = calloc(values, sizeof *states);
     while ((result = feed_next(feed, &batch, error)) == 0 && batch) {
         for (int s = 0; s < batch->sequences; s++) {
             uint64_t hash = hash_bytes(batch->labels + (size_t)s * rows, rows * sizeof(int32_t), 0);
-            for (int t = 0; t < TAPS; t++)
-                hash = hash_bytes(batch->states[t] + (size_t)s * values, values * sizeof(float), hash);
+            for (int t = 0; t < TAPS; t++) {
+                widen(&batch->states[t][s], values, states);
+                hash = hash_bytes(states, values * sizeof *states, hash);
+            }
             hashes[batch->first + (uint64_t)s] = hash;
         }
     }
     feed_close(feed);
+    free(states);
     return result;
 }
 
@@ -68,13 +78,14 @@ TEST(feed_every_pass_covers_everything_once)
     CHECK(feed_sequence(&straight, 100, 17) == 17);
 }
 
-TEST(feed_gives_what_the_store_holds)
+static void check_contents(const char *codec)
 {
     struct error error = {""};
     struct stores stores;
     struct feed *feed;
     struct shards_reader *reader;
     const struct feed_batch *batch;
+    struct train_fixture fixture = small_fixture;
     char path[4096];
     const struct feed_plan plan = {.split = SPLIT_TRAIN,
                                    .shuffled = true,
@@ -85,10 +96,11 @@ TEST(feed_gives_what_the_store_holds)
                                    .u = true,
                                    .sequences = 4,
                                    .end = 8};
-    REQUIRE(make_store(&small_fixture, test_folder(), path));
+    fixture.codec = codec;
+    REQUIRE(make_store(&fixture, test_folder(), path));
     REQUIRE_OK(stores_open((const char *[]){path}, 1, &stores, &error));
     const size_t rows = (size_t)stores.rows, values = rows * (size_t)stores.config.hidden;
-    float *states = calloc(values, sizeof *states);
+    float *states = calloc(values, sizeof *states), *found = calloc(values, sizeof *found);
     int32_t *ids = calloc(rows + 1, sizeof *ids);
     struct target_row *target = calloc(rows, sizeof *target);
     REQUIRE_OK(shards_reader_open(stores.shards, &reader, &error));
@@ -103,11 +115,13 @@ TEST(feed_gives_what_the_store_holds)
             for (int t = 0; t < TAPS; t++) {
                 const int place = shards_find_tap(stores.shards, taps[t], &error);
                 REQUIRE_OK(shards_reader_states(reader, place, sequence, states, &error));
-                CHECK(!memcmp(batch->states[t] + s * values, states, values * sizeof *states));
+                widen(&batch->states[t][s], values, found);
+                CHECK(!memcmp(found, states, values * sizeof *states));
             }
             REQUIRE_OK(shards_reader_target(reader, sequence, target, states, &error));
             CHECK(!memcmp(batch->values + s * rows, target, rows * sizeof *target));
-            CHECK(!memcmp(batch->u + s * values, states, values * sizeof *states));
+            widen(&batch->u[s], values, found);
+            CHECK(!memcmp(found, states, values * sizeof *states));
         }
     }
     REQUIRE_OK(feed_next(feed, &batch, &error));
@@ -116,8 +130,16 @@ TEST(feed_gives_what_the_store_holds)
     shards_reader_close(reader);
     stores_close(&stores);
     free(states);
+    free(found);
     free(ids);
     free(target);
+}
+
+TEST(feed_gives_what_the_store_holds)
+{
+    static const char *const codecs[] = {"raw:f32", "raw", "lossless", "q8"};
+    for (int i = 0; i < 4; i++)
+        check_contents(codecs[i]);
 }
 
 TEST(feed_depends_on_the_place_only)
@@ -226,7 +248,7 @@ static bool damage_record(const char *store, int layer, bool mid, uint64_t index
     return false;
 }
 
-static void check_damage(int layer, bool mid, const char *name)
+static void check_damage(const char *codec, int layer, bool mid, const char *name)
 {
     struct error error = {""};
     struct stores stores;
@@ -235,8 +257,10 @@ static void check_damage(int layer, bool mid, const char *name)
     char path[4096];
     const struct feed_plan plan = {
         .split = SPLIT_TRAIN, .tap = taps, .taps = TAPS, .values = true, .sequences = 4, .end = 40};
+    struct train_fixture fixture = small_fixture;
     int batches = 0;
-    REQUIRE(make_store(&small_fixture, test_folder(), path));
+    fixture.codec = codec;
+    REQUIRE(make_store(&fixture, test_folder(), path));
     REQUIRE(damage_record(path, layer, mid, 13));
     REQUIRE_OK(stores_open((const char *[]){path}, 1, &stores, &error));
     REQUIRE_OK(feed_open(&stores, &plan, 2, &feed, &error));
@@ -252,8 +276,10 @@ static void check_damage(int layer, bool mid, const char *name)
 
 TEST(feed_names_a_damaged_record)
 {
-    check_damage(2, true, "2.mid");
-    check_damage(5, false, "target");
+    check_damage("lossless", 2, true, "2.mid");
+    check_damage("lossless", 5, false, "target");
+    check_damage("raw", 2, true, "2.mid");
+    check_damage("raw", 5, false, "target");
 }
 
 TEST(feed_can_be_closed_at_any_time)

@@ -54,7 +54,8 @@ static void refit(unsigned char *record, size_t size)
 
 static int decode(struct fixture *fixture, const void *record, size_t size, float *states, struct error *error)
 {
-    return record_decode(fixture->worker, fixture->coder, tap, sequence, record, size, ROWS, states, error);
+    return record_decode(fixture->worker, fixture->coder, tap, sequence, record, size, ROWS, states, NULL,
+                         error);
 }
 
 TEST(record_round_trip)
@@ -165,7 +166,7 @@ static int read_target(struct fixture *fixture, const void *record, size_t size,
                        float *u, struct error *error)
 {
     return target_decode(fixture->worker, fixture->coder, tap_target(30), sequence, record, size, ROWS, VOCAB,
-                         values, u, error);
+                         values, u, NULL, error);
 }
 
 TEST(target_comes_back)
@@ -179,7 +180,7 @@ TEST(target_comes_back)
     CHECK(memcmp(found, values, sizeof values) == 0 && memcmp(u, fixture.states, sizeof u) == 0);
     REQUIRE_OK(read_target(&fixture, fixture.record, fixture.size, found, NULL, &error));
     CHECK(record_decode(fixture.worker, fixture.coder, tap, sequence, fixture.record, fixture.size, ROWS, u,
-                        &error) < 0);
+                        NULL, &error) < 0);
     CHECK_TEXT(error.text, "another one: tap 31");
     fixture_free(&fixture);
 }

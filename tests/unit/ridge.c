@@ -100,7 +100,9 @@ static int fit(int calls, struct ridge **ridge, struct error *error)
     if (ridge_create(backend, HIDDEN, TAPS, ROWS, ridge, error) < 0)
         return -1;
     for (int call = 0; call < calls; call++) {
-        float *const pointers[] = {states[call][0], states[call][1], states[call][TAPS]};
+        struct states_view views[TAPS + 1], *const pointers[] = {&views[0], &views[1], &views[TAPS]};
+        for (int t = 0; t <= TAPS; t++)
+            views[t] = (struct states_view){DTYPE_F32, states[call][t]};
         if (ridge_add(*ridge, pointers, ROWS, error) < 0)
             return -1;
     }
