@@ -21,6 +21,7 @@ struct ahead {
     pthread_mutex_t mutex; /* of what follows */
     pthread_cond_t moved;
     uint64_t place; /* the first that is not done with */
+    uint64_t wanted; /* the place that the thread waits for */
     bool stopping;
 };
 
@@ -35,11 +36,14 @@ static size_t ask_for(struct ahead *ahead, uint64_t place)
     return bytes;
 }
 
-/* Waits until `place` is no more than `lead` ahead; false: it is over. */
+/* Waits, when `place` is `lead` ahead, until it is half of that: being woken takes a processor from a decoder. False: it
+ * is over. */
 static bool wait_for_turn(struct ahead *ahead, uint64_t place, uint64_t lead)
 {
     pthread_mutex_lock(&ahead->mutex);
-    while (!ahead->stopping && place >= ahead->place + lead)
+    if (place >= ahead->place + lead)
+        ahead->wanted = place - lead / 2;
+    while (!ahead->stopping && ahead->place < ahead->wanted)
         pthread_cond_wait(&ahead->moved, &ahead->mutex);
     const bool going = !ahead->stopping;
     pthread_mutex_unlock(&ahead->mutex);
@@ -93,9 +97,12 @@ failed:
 void ahead_move(struct ahead *ahead, uint64_t place)
 {
     pthread_mutex_lock(&ahead->mutex);
-    ahead->place = place;
-    pthread_cond_signal(&ahead->moved);
+    const bool reached = ahead->place < ahead->wanted && place >= ahead->wanted;
+    if (place > ahead->place)
+        ahead->place = place;
     pthread_mutex_unlock(&ahead->mutex);
+    if (reached)
+        pthread_cond_signal(&ahead->moved);
 }
 
 void ahead_close(struct ahead *ahead)

@@ -1,6 +1,7 @@
-/* reading: a pass of train's feed over a store, in shuffled order, against pread of the same bytes of the same
- * file in the same order by as many threads into a buffer of their own: `reading [SEQUENCES [ROUNDS]]`. Warm:
- * the file is in the system's cache; cold: it was dropped before each pass. All take turns; medians. */
+/* reading: train's feed over a store, in shuffled order, against pread of the same bytes of the same file by as
+ * many threads into a buffer of their own: `reading [SEQUENCES [ROUNDS]]`. Warm: passes of one feed over a file
+ * that is in the system's cache; cold: one pass, before which it was dropped. "written": the feed's rows are put
+ * into f32 buffers of the cpu backend, too, by one more thread. All take turns; medians. */
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -10,7 +11,9 @@
 #include "tests/train_fixture.h"
 #include "train/feed.h"
 
-enum { ROUNDS_MAX = 50, BATCH = 4, PAGE = 4096 };
+enum { ROUNDS_MAX = 50, BATCH = 4, PAGE = 4096, WARM_PASSES = 4 };
+
+enum way { FEED, WRITTEN, PLAIN, WAYS };
 
 struct place {
     off_t offset;
@@ -26,12 +29,15 @@ struct bench {
     int threads;
     struct pool *pool;
     char **buffer; /* [threads][largest] */
+    struct backend *backend;
+    struct queue *queue;
+    struct buffer *states; /* [BATCH rows, hidden] */
     int file;
 };
 
 static const struct tap final = {2, false};
 
-static struct feed_plan make_plan(const struct bench *bench)
+static struct feed_plan make_plan(const struct bench *bench, int passes)
 {
     return (struct feed_plan){.split = SPLIT_TRAIN,
                               .shuffled = true,
@@ -39,7 +45,7 @@ static struct feed_plan make_plan(const struct bench *bench)
                               .tap = &final,
                               .taps = 1,
                               .sequences = BATCH,
-                              .end = (uint64_t)bench->count};
+                              .end = (uint64_t)(passes * bench->count)};
 }
 
 /* A large value of LMDB's lies in pages of its own, the first of which begins with its number in the file. */
@@ -53,7 +59,7 @@ static struct place place_of(const void *record, size_t size)
 
 static int find_places(struct bench *bench, struct error *error)
 {
-    const struct feed_plan plan = make_plan(bench);
+    const struct feed_plan plan = make_plan(bench, 1);
     struct store *store;
     struct reader *reader = NULL;
     if (store_open(bench->folder, STORE_READ, &store, error) < 0)
@@ -82,9 +88,11 @@ static void forget(const struct bench *bench)
     posix_fadvise(bench->file, 0, 0, POSIX_FADV_DONTNEED);
 }
 
-static int read_feed(struct bench *bench, double *seconds, struct error *error)
+/* With a queue the rows are written to `buffer`. */
+static int read_feed(struct bench *bench, int passes, struct queue *queue, struct buffer *buffer,
+                     double *seconds, struct error *error)
 {
-    const struct feed_plan plan = make_plan(bench);
+    const struct feed_plan plan = make_plan(bench, passes);
     const struct feed_batch *batch;
     struct stores stores;
     struct feed *feed;
@@ -92,8 +100,11 @@ static int read_feed(struct bench *bench, double *seconds, struct error *error)
         return -1;
     const double started = clock_seconds();
     int result = feed_open(&stores, &plan, bench->threads, &feed, error);
-    while (result == 0 && (result = feed_next(feed, &batch, error)) == 0 && batch)
-        ;
+    while (result == 0 && (result = feed_next(feed, &batch, error)) == 0 && batch) {
+        if (queue)
+            feed_write(queue, batch->states[0], batch->sequences,
+                       matrix_f32(buffer, batch->rows, stores.config.hidden));
+    }
     *seconds = clock_seconds() - started;
     feed_close(feed);
     stores_close(&stores);
@@ -108,11 +119,29 @@ static void read_piece(void *context, int piece, int worker)
         perror("pread");
 }
 
-static double read_plain(struct bench *bench)
+static double read_plain(struct bench *bench, int passes)
 {
     const double started = clock_seconds();
-    pool_run(bench->pool, bench->count, read_piece, bench);
+    for (int pass = 0; pass < passes; pass++)
+        pool_run(bench->pool, bench->count, read_piece, bench);
     return clock_seconds() - started;
+}
+
+/* The seconds of one pass. */
+static int read_way(struct bench *bench, enum way way, bool cold, double *seconds, struct error *error)
+{
+    const int passes = cold ? 1 : WARM_PASSES;
+    int result = 0;
+    if (cold)
+        forget(bench);
+    else
+        read_plain(bench, 1);
+    if (way == PLAIN)
+        *seconds = read_plain(bench, passes);
+    else
+        result = read_feed(bench, passes, way == WRITTEN ? bench->queue : NULL, bench->states, seconds, error);
+    *seconds /= passes;
+    return result;
 }
 
 static int compare_numbers(const void *a, const void *b)
@@ -123,28 +152,20 @@ static int compare_numbers(const void *a, const void *b)
 
 static int measure(struct bench *bench, const char *codec, int rounds, struct error *error)
 {
-    double seconds[2][2][ROUNDS_MAX]; /* [cold][plain] */
+    double seconds[2][WAYS][ROUNDS_MAX]; /* [cold] */
     for (int round = 0; round < rounds; round++)
         for (int cold = 0; cold < 2; cold++)
-            for (int plain = 0; plain < 2; plain++) {
-                double *result = &seconds[cold][plain][round];
-                if (cold)
-                    forget(bench);
-                else
-                    read_plain(bench);
-                if (plain)
-                    *result = read_plain(bench);
-                else if (read_feed(bench, result, error) < 0)
+            for (enum way way = 0; way < WAYS; way++)
+                if (read_way(bench, way, cold, &seconds[cold][way][round], error) < 0)
                     return -1;
-            }
     for (int cold = 0; cold < 2; cold++) {
-        double rate[2];
-        for (int plain = 0; plain < 2; plain++) {
-            qsort(seconds[cold][plain], (size_t)rounds, sizeof(double), compare_numbers);
-            rate[plain] = (double)bench->bytes / seconds[cold][plain][rounds / 2] / 1e9;
+        double rate[WAYS];
+        for (enum way way = 0; way < WAYS; way++) {
+            qsort(seconds[cold][way], (size_t)rounds, sizeof(double), compare_numbers);
+            rate[way] = (double)bench->bytes / seconds[cold][way][rounds / 2] / 1e9;
         }
-        printf("  %-10s %-5s %10.2f %10.2f %8.2f\n", codec, cold ? "cold" : "warm", rate[0], rate[1],
-               rate[0] / rate[1]);
+        printf("  %-10s %-5s %10.2f %10.2f %10.2f %8.2f %8.2f\n", codec, cold ? "cold" : "warm", rate[FEED],
+               rate[WRITTEN], rate[PLAIN], rate[FEED] / rate[PLAIN], rate[WRITTEN] / rate[PLAIN]);
     }
     return 0;
 }
@@ -165,7 +186,11 @@ static int open_bench(struct bench *bench, const char *codec, struct error *erro
     if (train_fixture_create(&fixture, bench->folder, error) < 0 ||
         array_alloc(&bench->places, bench->count, error) < 0 || find_places(bench, error) < 0 ||
         pool_create(bench->threads, &bench->pool, error) < 0 ||
-        array_alloc(&bench->buffer, bench->threads, error) < 0)
+        array_alloc(&bench->buffer, bench->threads, error) < 0 ||
+        backend_open("cpu", &(struct backend_options){.threads = 1}, &bench->backend, error) < 0 ||
+        queue_create(bench->backend, &bench->queue, error) < 0 ||
+        buffer_create(bench->backend, BATCH * (size_t)(fixture.rows * fixture.hidden) * sizeof(float),
+                      &bench->states, error) < 0)
         return -1;
     for (int i = 0; i < bench->threads; i++)
         if (array_alloc(&bench->buffer[i], bench->largest, error) < 0)
@@ -183,6 +208,9 @@ static void close_bench(struct bench *bench)
         free(bench->buffer[i]);
     free(bench->buffer);
     free(bench->places);
+    queue_destroy(bench->queue);
+    buffer_destroy(bench->states);
+    backend_close(bench->backend);
     pool_destroy(bench->pool);
     snprintf(command, sizeof command, "rm -rf '%s'", bench->folder);
     if (system(command) != 0)
@@ -200,7 +228,8 @@ int main(int argc, char **argv)
                      : 0;
     printf("reading: %d records of 512 x 576 in shuffled order, GB/s of stored bytes, median of %d\n", count,
            rounds);
-    printf("  %-10s %-5s %10s %10s %8s\n", "codec", "cache", "feed", "pread", "ratio");
+    printf("  %-10s %-5s %10s %10s %10s %8s %8s\n", "codec", "cache", "feed", "written", "pread", "feed",
+           "written");
     for (int c = 0; c < 2 && result == 0; c++) {
         struct bench bench = {.count = count, .threads = processor_count(), .file = -1};
         bench.folder = mkdtemp(folder);
