@@ -80,9 +80,7 @@ struct device_times backend_times(const struct backend *backend)
 
 enum ran_out backend_ran_out(struct backend *backend)
 {
-    const enum ran_out ran_out = backend->ran_out;
-    backend->ran_out = RAN_OUT_NOTHING;
-    return ran_out;
+    return (enum ran_out)__atomic_exchange_n(&backend->ran_out, (int)RAN_OUT_NOTHING, __ATOMIC_RELAXED);
 }
 
 const char *backend_name(const struct backend *backend)

@@ -78,11 +78,17 @@ struct backend {
     char identity[160];
     const char *warning; /* or NULL */
     struct backend_options options; /* threads resolved */
-    enum ran_out ran_out; /* set by the backend, cleared by backend_ran_out */
+    int ran_out; /* enum ran_out, by backend_note_out and backend_ran_out: the threads that load and compute */
     uint64_t activations; /* for backend_activations; 0: as a processor's caches want it */
     uint64_t working; /* for backend_working */
     struct device_times times; /* kept by a backend with a device of its own */
 };
+
+/* For backend_ran_out. Safe from any thread. */
+static inline void backend_note_out(struct backend *backend, enum ran_out what)
+{
+    __atomic_store_n(&backend->ran_out, (int)what, __ATOMIC_RELAXED);
+}
 
 struct queue {
     struct backend *backend;

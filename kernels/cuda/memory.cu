@@ -56,7 +56,7 @@ cudaError_t device_take(struct backend *backend, enum ran_out what, void **to, s
         status = cudaMalloc(to, bytes ? bytes : 1);
     if (status == cudaErrorMemoryAllocation) {
         cudaGetLastError();
-        backend->ran_out = what;
+        backend_note_out(backend, what);
     }
     return status;
 }
@@ -69,7 +69,7 @@ void *scratch_take(struct queue *queue, const char *op, struct matrix shape, siz
     size_t unused = 0, total = 0;
     cudaGetLastError();
     cudaMemGetInfo(&unused, &total);
-    queue->backend->ran_out = RAN_OUT_ROWS;
+    backend_note_out(queue->backend, RAN_OUT_ROWS);
     cuda_fail(queue,
               "%s [%lld, %lld]: out of device memory: %zu bytes of working memory wanted, %zu of %zu free", op,
               (long long)shape.rows, (long long)shape.cols, bytes, unused, total);
