@@ -69,6 +69,22 @@ struct plan_machine plan_machine(const struct backend *backend, int threads, uin
                                  .memory = memory};
 }
 
+/* What a device holds to do its part of encoding (common/transform): a fitted codec's basis for each tap, and what it makes
+ * of a call, whose states have that many bytes. */
+static uint64_t transform_bytes(const struct store_info *info, uint64_t states)
+{
+    const uint64_t hidden = (uint64_t)info->hidden;
+    uint64_t bases = 0, made = 0;
+    for (int tap = 0; tap < info->taps; tap++) {
+        const struct codec *codec = info->codec[tap].codec;
+        if (!codec->transform)
+            continue;
+        made = states;
+        bases += codec->fit ? sizeof(float) * hidden * (hidden + 1) : 0;
+    }
+    return bases + made;
+}
+
 int plan_make(const struct model_config *config, struct plan_file file, const struct store_info *info,
               const struct plan_machine *machine, struct plan *plan, struct error *error)
 {
@@ -93,7 +109,8 @@ int plan_make(const struct model_config *config, struct plan_file file, const st
     plan->weights = layer_bytes * (uint64_t)plan->layers + output_bytes;
 
     plan->call = (uint64_t)plan->batch * state_bytes;
-    const uint64_t device = machine->working > 0 ? machine->working + file.embedding : 0;
+    const uint64_t device =
+        machine->working > 0 ? machine->working + file.embedding + transform_bytes(info, plan->call) : 0;
     const uint64_t fixed = PROCESS_BYTES + device + (uint64_t)plan->batch * rows * row_bytes +
                            2 * (uint64_t)plan->jobs * state_bytes +
                            (target ? teacher_working_bytes(config, (int64_t)plan->batch * info->rows) : 0);

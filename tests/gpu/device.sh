@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# device.sh: ops, golden models and trials in groups on the machine's CUDA device. Skipped, and counted so, where there is
-# none or nvcc has built no library; with REQUIRE_CUDA=1 that is a failure.
+# device.sh: ops, golden models, trials in groups and what codecs have a device make, on the machine's CUDA device. Skipped,
+# and counted so, where there is none or nvcc has built no library; with REQUIRE_CUDA=1 that is a failure.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 build=${BUILD:-build}
 export BUILD=$build OFFRAMP_TEST_DEVICE=cuda
 export OFFRAMP_CUDA_LIBRARY=${OFFRAMP_CUDA_LIBRARY:-$build/libofframp_cuda.so}
-programs=(ops/rows ops/products ops/optimizer ops/attention ops/vocab golden/model golden/extract "unit/trial groups")
+programs=(ops/rows ops/products ops/optimizer ops/attention ops/vocab "ops/coding match_ref" golden/model golden/extract
+    "unit/trial groups" "unit/transform transformed")
 passed=0 failed=0 skipped=0
 missing=$("$build/tests/ops/optimizer" match_ref | sed -nE 's/^ *without cuda: //p' | head -1)
 if [ -n "$missing" ]; then

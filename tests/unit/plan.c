@@ -140,14 +140,27 @@ TEST(plan_little_memory)
 /* What a device's ops work with, and the embedding, are in its memory, too. */
 TEST(plan_of_a_device)
 {
-    struct tap taps[] = {{80, false}};
-    const struct store_info info = make_info(&large, 512, taps, 1);
+    struct tap taps[] = {{40, false}, {80, false}};
+    struct codec_choice codec[2];
+    struct store_info info = make_info(&large, 512, taps, 2);
     struct plan_machine machine = {.math = MATH_BF16, .threads = 8, .activations = 64 << 20};
     struct plan host, device;
+    REQUIRE_OK(codec_parse("raw", &codec[0], &error));
+    codec[1] = codec[0];
+    info.codec = codec;
     REQUIRE_OK(plan_make(&large, file_of(&large), &info, &machine, &host, &error));
     machine.working = 1 << 30;
     REQUIRE_OK(plan_make(&large, file_of(&large), &info, &machine, &device, &error));
     CHECK(device.peak == host.peak + (1 << 30) + file_of(&large).embedding);
+    const uint64_t hidden = (uint64_t)large.hidden, basis = 4 * hidden * (hidden + 1);
+    for (int fitted = 0; fitted < 3;
+         fitted++) { /* taps whose basis the device holds, and room for what it makes */
+        struct plan made;
+        for (int tap = 0; tap < 2; tap++)
+            REQUIRE_OK(codec_parse(tap < fitted ? "klt:4" : "lossless", &codec[tap], &error));
+        REQUIRE_OK(plan_make(&large, file_of(&large), &info, &machine, &made, &error));
+        CHECK(made.peak == device.peak + made.call + (uint64_t)fitted * basis);
+    }
     machine.memory = host.peak;
     REQUIRE_OK(plan_make(&large, file_of(&large), &info, &machine, &device, &error));
     CHECK(!device.resident && device.peak <= host.peak);
