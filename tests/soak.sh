@@ -12,6 +12,7 @@ campaign() {
     "$@" || failed=1
 }
 campaign "$BUILD/tests/faults/store"
+campaign "$BUILD/tests/faults/salvage"
 campaign "$BUILD/tests/faults/extract"
 campaign bash tests/faults/train.sh "$OFFRAMP_KILLS"
 campaign bash tests/faults/cache.sh "$OFFRAMP_KILLS"
