@@ -13,7 +13,8 @@
 
 int repair_begin(struct store *store, struct error *error)
 {
-    if (store_check_idle(store, error) < 0 || store_unmark_sealed(store, error) < 0)
+    if (store_check_idle(store, error) < 0 || store_unmark_sealed(store, error) < 0 ||
+        (!store->kept && store_snapshot(store, &store->kept, error) < 0))
         return -1;
     store->repairing = store->writing = true;
     return 0;
@@ -22,6 +23,7 @@ int repair_begin(struct store *store, struct error *error)
 int repair_finish(struct store *store, struct error *error)
 {
     store->repairing = false;
+    store_drop_kept(store);
     return store_is_sealed(store) ? store_mark_sealed(store, error) : 0;
 }
 

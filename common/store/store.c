@@ -396,6 +396,7 @@ void store_close(struct store *store)
     if (!store)
         return;
     store_drop_puts(store);
+    store_drop_kept(store);
     free(store->puts);
     if (store->env)
         mdb_env_close(store->env);

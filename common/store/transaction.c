@@ -29,6 +29,13 @@ void store_drop_puts(struct store *store)
     store->writing = false;
 }
 
+void store_drop_kept(struct store *store)
+{
+    if (store->kept)
+        mdb_txn_abort(store->kept);
+    store->kept = NULL;
+}
+
 int store_put(struct store *store, MDB_dbi database, const void *key, size_t key_size, const void *first,
               size_t first_size, const void *second, size_t second_size, struct error *error)
 {
@@ -202,6 +209,7 @@ static int grow_map(struct store *store, struct error *error)
     if (atomic_load(&store->readers) > 0)
         return error_set(error, "%s: the map of %zu bytes is full and cannot grow under open readers",
                          store->path, info.me_mapsize);
+    store_drop_kept(store);
     int code = mdb_env_set_mapsize(store->env, info.me_mapsize + MAP_STEP + 2 * store->pending);
     return code ? environment_error(error, code, "%s: the map cannot grow beyond %zu bytes (see ulimit -v)",
                                     store->path, info.me_mapsize)

@@ -13,6 +13,7 @@
 #include "common/base/json.h"
 #include "common/store/internal.h"
 #include "common/store/manifest.h"
+#include "common/store/repair.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 
@@ -735,6 +736,46 @@ TEST(store_commit_releases_pages)
     free(data);
     free(values);
     store_close(store);
+}
+
+/* A finished store is read without locks: what a reader has of it is not written over, however often it is repaired. */
+TEST(store_repair_keeps_what_is_read)
+{
+    struct error error;
+    struct store *store, *other;
+    struct reader *reader;
+    struct codec_worker *worker;
+    struct states_view view;
+    const int tap = 0; /* 2.mid, raw */
+    const struct sequence sequence = {SPLIT_TRAIN, 3};
+    float expected[FIXTURE_ROWS * FIXTURE_HIDDEN];
+    REQUIRE_OK(create_filled(10, 0, &store, &error));
+    REQUIRE_OK(store_seal(store, &error));
+    store_close(store);
+
+    REQUIRE_OK(store_open(path, STORE_READ, &store, &error));
+    REQUIRE_OK(reader_open(store, &reader, &error));
+    REQUIRE_OK(reader_view(reader, tap, sequence, NULL, &view, &error));
+    CHECK(view.type == DTYPE_BF16);
+    REQUIRE_OK(store_open(path, STORE_WRITE, &other, &error));
+    REQUIRE_OK(codec_worker_create(&worker, &error));
+    for (uint64_t i = 0; i < 40; i++) {
+        REQUIRE_OK(repair_begin(other, &error));
+        REQUIRE_OK(
+            fixture_put_record(other, worker, tap, (struct sequence){SPLIT_TRAIN, (3 + i) % 10}, &error));
+        REQUIRE_OK(store_commit(other, &error));
+    }
+    REQUIRE_OK(repair_finish(other, &error));
+    fixture_states(tap, sequence, expected);
+    for (int i = 0; i < FIXTURE_ROWS * FIXTURE_HIDDEN; i++) {
+        uint16_t bits;
+        memcpy(&bits, (const char *)view.values + (size_t)i * sizeof bits, sizeof bits);
+        REQUIRE(bf16_to_f32(bits) == expected[i]);
+    }
+    reader_close(reader);
+    store_close(store);
+    store_close(other);
+    codec_worker_destroy(worker);
 }
 
 TEST_MAIN
