@@ -10,6 +10,8 @@
 
 #include "kernels/ops.h"
 
+#define GEMMS_ALIKE 64
+
 struct backend_table {
     /* life cycle */
     int (*open)(const struct backend_options *options, struct backend **backend, struct error *error);
@@ -41,6 +43,8 @@ struct backend_table {
     void (*embed)(struct queue *, const struct weight *, struct matrix ids, struct matrix y);
     void (*gemm)(struct queue *, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
                  struct matrix c, enum op_mode);
+    /* op_gemm of 2 to GEMMS_ALIKE that differ in buffers and offsets only; NULL: one after the other is as fast. */
+    void (*gemm_alike)(struct queue *, const struct gemm *gemms, int count);
     void (*gram)(struct queue *, struct matrix x, struct matrix y, struct matrix w, struct matrix g);
     void (*copy)(struct queue *, struct matrix x, struct matrix y);
     void (*axpy)(struct queue *, float alpha, struct matrix x, struct matrix y);

@@ -470,6 +470,54 @@ void op_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matr
         output("c", c, DTYPE_F32, m, n));
 }
 
+static bool views_alike(struct matrix a, struct matrix b)
+{
+    return a.rows == b.rows && a.cols == b.cols && a.stride == b.stride;
+}
+
+static bool gemms_alike(const struct gemm *a, const struct gemm *b)
+{
+    return views_alike(a->a, b->a) && views_alike(a->b, b->b) && views_alike(a->c, b->c) &&
+           a->transpose_a == b->transpose_a && a->transpose_b == b->transpose_b && a->mode == b->mode;
+}
+
+/* The first as op_gemm; of the others, which are alike, only where they lie can be wrong. */
+static void run_alike(struct queue *queue, const struct gemm *gemms, int count)
+{
+    const struct gemm *first = &gemms[0];
+    const int64_t m = first->c.rows, n = first->c.cols;
+    const int64_t k = first->transpose_a ? first->a.rows : first->a.cols;
+    for (int i = 0; i < count; i++) {
+        const struct gemm *gemm = &gemms[i];
+        const struct operand operands[] = {input(gemm->transpose_a ? "a^T" : "a", gemm->a, DTYPE_F32,
+                                                 gemm->transpose_a ? k : m, gemm->transpose_a ? m : k),
+                                           input(gemm->transpose_b ? "b^T" : "b", gemm->b, DTYPE_F32,
+                                                 gemm->transpose_b ? n : k, gemm->transpose_b ? k : n),
+                                           output("c", gemm->c, DTYPE_F32, m, n),
+                                           {.name = NULL}};
+        if (!accept(queue, "op_gemm", NULL, operands))
+            return;
+    }
+    RUN(gemm_alike, (queue, gemms, count), NULL, input("a", first->a, DTYPE_F32, first->a.rows, first->a.cols),
+        input("b", first->b, DTYPE_F32, first->b.rows, first->b.cols), output("c", first->c, DTYPE_F32, m, n));
+}
+
+void op_gemm_group(struct queue *queue, const struct gemm *gemms, int count)
+{
+    const bool together = queue->backend->table->gemm_alike != NULL;
+    for (int first = 0, alike; first < count; first += alike) {
+        const struct gemm *gemm = &gemms[first];
+        alike = 1;
+        while (together && alike < GEMMS_ALIKE && first + alike < count &&
+               gemms_alike(gemm, &gemms[first + alike]))
+            alike++;
+        if (alike > 1)
+            run_alike(queue, gemm, alike);
+        else
+            op_gemm(queue, gemm->a, gemm->transpose_a, gemm->b, gemm->transpose_b, gemm->c, gemm->mode);
+    }
+}
+
 void op_gram(struct queue *queue, struct matrix x, struct matrix y, struct matrix w, struct matrix g)
 {
     RUN(gram, (queue, x, y, w, g), NULL, input("x", x, DTYPE_F32, x.rows, x.cols),

@@ -201,6 +201,18 @@ void op_embed(struct queue *queue, const struct weight *weight, struct matrix id
 void op_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
              struct matrix c, enum op_mode mode);
 
+/* op_gemm of each of `count`, in any order: none writes what another reads or writes. A device runs neighbours that are
+ * alike, but for where their values lie, as one call. */
+struct gemm {
+    struct matrix a;
+    bool transpose_a;
+    struct matrix b;
+    bool transpose_b;
+    struct matrix c;
+    enum op_mode mode;
+};
+void op_gemm_group(struct queue *queue, const struct gemm *gemms, int count);
+
 /* Sufficient statistics of a weighted regression: g [K, N] (f64) += sum_m w_m x_m^T y_m, with
  * x [M, K], y [M, N], w [M, 1]. Products in f32, at most 512 rows at a time, summed in f64. */
 void op_gram(struct queue *queue, struct matrix x, struct matrix y, struct matrix w, struct matrix g);

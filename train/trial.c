@@ -283,14 +283,15 @@ static struct matrix piece_states(const struct trial *trial, const struct shared
     return piece_of(shared_states(shared, trial->config.spec.tap), piece);
 }
 
-/* The head's result in that place of the workspace, which has the room. */
-static struct matrix forward(const struct trial *trial, struct workspace *workspace, int place,
-                             const struct shared *shared, struct piece piece)
+/* A trial's head at work in that place of the workspace, which has the room; without gradients. */
+static struct head_run run_in_place(const struct trial *trial, struct workspace *workspace, int place,
+                                    const struct shared *shared, struct piece piece)
 {
-    struct matrix h = place_rows(workspace->h, place, piece.rows, workspace->hidden);
-    head_forward(trial->head, workspace->queue, workspace_scratch(workspace, trial->head, place),
-                 piece_states(trial, shared, piece), h);
-    return h;
+    return (struct head_run){.head = trial->head,
+                             .scratch = workspace_scratch(workspace, trial->head, place),
+                             .x = piece_states(trial, shared, piece),
+                             .h = place_rows(workspace->h, place, piece.rows, workspace->hidden),
+                             .dh = place_rows(workspace->dh, place, piece.rows, workspace->hidden)};
 }
 
 int trial_forward(const struct trial *trial, struct workspace *workspace, const struct shared *shared,
@@ -298,7 +299,9 @@ int trial_forward(const struct trial *trial, struct workspace *workspace, const 
 {
     if (need_rows(workspace, error) < 0 || need_scratch(workspace, trial->head, 0, error) < 0)
         return -1;
-    *h = forward(trial, workspace, 0, shared, piece);
+    const struct head_run run = run_in_place(trial, workspace, 0, shared, piece);
+    heads_forward(workspace->queue, &run, 1);
+    *h = run.h;
     return 0;
 }
 
@@ -387,17 +390,36 @@ static struct matrix group_gradient(const struct group *group, int place, int pa
     return gradient;
 }
 
-/* The gradients of a trial whose rows of dh are there. */
-static void backward(const struct group *group, int place, struct piece piece)
+/* Heads of a group that are of one kind, at work: their products go together. */
+struct runs {
+    struct head_run run[TRIALS_TOGETHER];
+    struct matrix gradients[TRIALS_TOGETHER][HEAD_PARAMETERS_MAX];
+    int count;
+};
+
+static const struct head_kind *kind_at(const struct group *group, int place)
 {
-    const struct trial *trial = group->trials[place];
-    struct workspace *workspace = group->workspace;
-    struct matrix gradients[HEAD_PARAMETERS_MAX];
-    for (int i = 0; i < head_parameter_count(trial->head); i++)
-        gradients[i] = group_gradient(group, place, i);
-    head_backward(trial->head, group->queue, workspace_scratch(workspace, trial->head, place),
-                  piece_states(trial, group->shared, piece),
-                  place_rows(workspace->dh, place, piece.rows, workspace->hidden), gradients);
+    return head_get_spec(group->trials[place]->head)->kind;
+}
+
+/* Those of the kind that the trial in `place` has; none where a trial before it has the same. */
+static void gather_runs(const struct group *group, int place, struct piece piece, struct runs *runs)
+{
+    const struct head_kind *kind = kind_at(group, place);
+    runs->count = 0;
+    for (int t = 0; t < place; t++)
+        if (kind_at(group, t) == kind)
+            return;
+    for (int t = place; t < group->count; t++) {
+        if (kind_at(group, t) != kind)
+            continue;
+        struct matrix *gradients = runs->gradients[runs->count];
+        struct head_run *run = &runs->run[runs->count++];
+        *run = run_in_place(group->trials[t], group->workspace, t, group->shared, piece);
+        run->gradients = gradients;
+        for (int i = 0; i < head_parameter_count(run->head); i++)
+            gradients[i] = group_gradient(group, t, i);
+    }
 }
 
 /* The sum of the squares of a trial's gradients. */
@@ -426,12 +448,19 @@ static void piece_gradients(const struct group *group, struct piece piece, float
     struct matrix loss = matrix_f32(workspace->loss, all, 1);
     const struct vocab vocab = head_vocab(group->trials[0]->head, group->shared->output);
     const struct vocab_loss target = group_target(group, piece);
-    for (int t = 0; t < group->count; t++)
-        forward(group->trials[t], workspace, t, group->shared, piece);
+    struct runs runs;
+    for (int t = 0; t < group->count; t++) {
+        gather_runs(group, t, piece, &runs);
+        if (runs.count > 0)
+            heads_forward(group->queue, runs.run, runs.count);
+    }
     op_vocab_loss(group->queue, matrix_f32(workspace->h, all, workspace->hidden), &vocab, &target, loss,
                   matrix_f32(workspace->dh, all, workspace->hidden), output_gradient(group));
-    for (int t = 0; t < group->count; t++)
-        backward(group, t, piece);
+    for (int t = 0; t < group->count; t++) {
+        gather_runs(group, t, piece, &runs);
+        if (runs.count > 0)
+            heads_backward(group->queue, runs.run, runs.count);
+    }
     op_read(group->queue, loss, losses);
 }
 

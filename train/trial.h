@@ -38,7 +38,7 @@
 /* ---- working memory, used by one group of trials at a time ---- */
 
 #define TRIALS_ROWS     4096 /* of a group of more than one trial, at most */
-#define TRIALS_TOGETHER 32 /* trials of a group, at most */
+#define TRIALS_TOGETHER HEADS_TOGETHER /* trials of a group, at most */
 
 #define PIECE_ROWS 32 /* of a piece of a batch, at least: halved, more than MATMUL_FEW_ROWS */
 

@@ -19,24 +19,36 @@ static const struct scratch_rule scratches[SCRATCHES] = {
     [DY] = {EXTENT_HIDDEN, true},
 };
 
-static void forward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
-                    struct matrix h)
+static void forward(struct queue *queue, const struct head_run *runs, int count)
 {
-    struct matrix y = head_scratch_rows(scratch, Y, x.rows);
-    op_gemm(queue, x, false, head->parameter[A].value, false, y, OP_STORE);
-    op_add_bias(queue, head->parameter[B].value, y);
-    op_norm(queue, y, head->parameter[SCALE].value, head->shape.norm_epsilon, h);
+    struct gemm products[HEADS_TOGETHER] = {0};
+    for (int r = 0; r < count; r++)
+        products[r] = (struct gemm){.a = runs[r].x,
+                                    .b = runs[r].head->parameter[A].value,
+                                    .c = head_run_scratch(&runs[r], Y),
+                                    .mode = OP_STORE};
+    op_gemm_group(queue, products, count);
+    for (int r = 0; r < count; r++) {
+        const struct head *head = runs[r].head;
+        op_add_bias(queue, head->parameter[B].value, products[r].c);
+        op_norm(queue, products[r].c, head->parameter[SCALE].value, head->shape.norm_epsilon, runs[r].h);
+    }
 }
 
-static void backward(const struct head *head, struct queue *queue, struct head_scratch *scratch,
-                     struct matrix x, struct matrix dh, const struct matrix *gradients)
+static void backward(struct queue *queue, const struct head_run *runs, int count)
 {
-    struct matrix y = head_scratch_rows(scratch, Y, x.rows);
-    struct matrix dy = head_scratch_rows(scratch, DY, x.rows);
-    op_norm_grad(queue, dh, y, head->parameter[SCALE].value, head->shape.norm_epsilon, dy, OP_STORE,
-                 gradients[SCALE]);
-    op_gemm(queue, x, true, dy, false, gradients[A], OP_ADD);
-    op_sum_rows(queue, dy, gradients[B]);
+    struct gemm products[HEADS_TOGETHER] = {0};
+    for (int r = 0; r < count; r++) {
+        const struct head_run *run = &runs[r];
+        const struct matrix dy = head_run_scratch(run, DY);
+        op_norm_grad(queue, run->dh, head_run_scratch(run, Y), run->head->parameter[SCALE].value,
+                     run->head->shape.norm_epsilon, dy, OP_STORE, run->gradients[SCALE]);
+        products[r] =
+            (struct gemm){.a = run->x, .transpose_a = true, .b = dy, .c = run->gradients[A], .mode = OP_ADD};
+    }
+    op_gemm_group(queue, products, count);
+    for (int r = 0; r < count; r++)
+        op_sum_rows(queue, products[r].b, runs[r].gradients[B]);
 }
 
 const struct head_kind head_kind_affine = {

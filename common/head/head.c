@@ -248,16 +248,26 @@ struct matrix head_scratch_rows(const struct head_scratch *scratch, int place, i
     return matrix_f32(scratch->buffer[place], rows, scratch->cols[place]);
 }
 
+struct matrix head_run_scratch(const struct head_run *run, int place)
+{
+    return head_scratch_rows(run->scratch, place, run->x.rows);
+}
+
+void heads_forward(struct queue *queue, const struct head_run *runs, int count)
+{
+    runs[0].head->spec.kind->forward(queue, runs, count);
+}
+
+void heads_backward(struct queue *queue, const struct head_run *runs, int count)
+{
+    runs[0].head->spec.kind->backward(queue, runs, count);
+}
+
 void head_forward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
                   struct matrix h)
 {
-    head->spec.kind->forward(head, queue, scratch, x, h);
-}
-
-void head_backward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
-                   struct matrix dh, const struct matrix *gradients)
-{
-    head->spec.kind->backward(head, queue, scratch, x, dh, gradients);
+    const struct head_run run = {.head = head, .scratch = scratch, .x = x, .h = h};
+    heads_forward(queue, &run, 1);
 }
 
 struct vocab head_vocab(const struct head *head, const struct weight *tied)

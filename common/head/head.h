@@ -99,14 +99,27 @@ int head_scratch_create(const struct head *head, int64_t rows, bool backward, st
                         struct error *error);
 void head_scratch_destroy(struct head_scratch *scratch); /* NULL is fine */
 
-/* h [M, H] from the tap's states x [M, H]. Few rows (at most MATMUL_FEW_ROWS) or many: same result up to
+#define HEADS_TOGETHER 32
+
+/* A head at work on rows: what heads_forward and heads_backward take. */
+struct head_run {
+    const struct head *head;
+    struct head_scratch *scratch; /* its own */
+    struct matrix x; /* [M, H] the tap's states */
+    struct matrix h; /* [M, H] what it makes of them */
+    struct matrix dh; /* [M, H], backward: the gradient of that */
+    const struct matrix *gradients; /* [parameter], backward: += ; none for frozen ones */
+};
+
+/* h from x of up to HEADS_TOGETHER heads of one kind and shape, the same M each: their products go together. */
+void heads_forward(struct queue *queue, const struct head_run *runs, int count);
+/* After heads_forward of the same runs. The gradient of "output" is not touched (op_vocab_loss does that). */
+void heads_backward(struct queue *queue, const struct head_run *runs, int count);
+
+/* heads_forward of one. Few rows (at most MATMUL_FEW_ROWS) or many: same result up to
  * rounding. */
 void head_forward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
                   struct matrix h);
-/* After head_forward of the same x with the same scratch: gradients [parameter] += ; entries of frozen
- * parameters and of "output" are not touched (op_vocab_loss does the latter). */
-void head_backward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
-                   struct matrix dh, const struct matrix *gradients);
 /* The head's output weight: its own, or `tied`. */
 struct vocab head_vocab(const struct head *head, const struct weight *tied);
 

@@ -47,10 +47,9 @@ struct head_kind {
     const struct parameter_rule *parameter;
     int scratches;
     const struct scratch_rule *scratch;
-    void (*forward)(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
-                    struct matrix h);
-    void (*backward)(const struct head *head, struct queue *queue, struct head_scratch *scratch,
-                     struct matrix x, struct matrix dh, const struct matrix *gradients);
+    /* As heads_forward and heads_backward. */
+    void (*forward)(struct queue *queue, const struct head_run *runs, int count);
+    void (*backward)(struct queue *queue, const struct head_run *runs, int count);
 };
 
 extern const struct head_kind head_kind_norm, head_kind_affine, head_kind_mlp;
@@ -72,5 +71,7 @@ struct head {
 
 /* The first `rows` rows of a kind's scratch matrix by its place in the kind's list. */
 struct matrix head_scratch_rows(const struct head_scratch *scratch, int place, int64_t rows);
+/* As many as a run has, of the run's own. */
+struct matrix head_run_scratch(const struct head_run *run, int place);
 
 #endif

@@ -35,55 +35,97 @@ static const struct scratch_rule scratches[SCRATCHES] = {
     [DGATE_UP] = {EXTENT_GATE_UP, true},
 };
 
-static void forward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
-                    struct matrix h)
+/* The columns of the gate (0) and of up (1) in a matrix of both. */
+static struct matrix half(const struct head_run *run, int place, int which)
 {
-    const struct head_parameter *parameter = head->parameter;
-    const int64_t width = head->shape.intermediate;
-    struct matrix normed = head_scratch_rows(scratch, NORMED, x.rows);
-    struct matrix gate_up = head_scratch_rows(scratch, GATE_UP, x.rows);
-    struct matrix activation = head_scratch_rows(scratch, ACTIVATION, x.rows);
-    struct matrix sum = head_scratch_rows(scratch, SUM, x.rows);
-
-    op_norm(queue, x, parameter[MLP_NORM].value, head->shape.norm_epsilon, normed);
-    op_gemm(queue, normed, false, parameter[GATE].value, true, matrix_cols(gate_up, 0, width), OP_STORE);
-    op_gemm(queue, normed, false, parameter[UP].value, true, matrix_cols(gate_up, width, width), OP_STORE);
-    if (head->shape.mlp_bias) {
-        op_add_bias(queue, parameter[GATE_BIAS].value, matrix_cols(gate_up, 0, width));
-        op_add_bias(queue, parameter[UP_BIAS].value, matrix_cols(gate_up, width, width));
-    }
-    op_swiglu(queue, gate_up, activation);
-    op_copy(queue, x, sum);
-    op_gemm(queue, activation, false, parameter[DOWN].value, true, sum, OP_ADD);
-    if (head->shape.mlp_bias)
-        op_add_bias(queue, parameter[DOWN_BIAS].value, sum);
-    op_norm(queue, sum, parameter[SCALE].value, head->shape.norm_epsilon, h);
+    const int64_t width = run->head->shape.intermediate;
+    return matrix_cols(head_run_scratch(run, place), which * width, width);
 }
 
-static void backward(const struct head *head, struct queue *queue, struct head_scratch *scratch,
-                     struct matrix x, struct matrix dh, const struct matrix *gradients)
+static void forward(struct queue *queue, const struct head_run *runs, int count)
 {
-    const struct head_parameter *parameter = head->parameter;
-    const int64_t width = head->shape.intermediate;
-    struct matrix normed = head_scratch_rows(scratch, NORMED, x.rows);
-    struct matrix gate_up = head_scratch_rows(scratch, GATE_UP, x.rows);
-    struct matrix activation = head_scratch_rows(scratch, ACTIVATION, x.rows);
-    struct matrix sum = head_scratch_rows(scratch, SUM, x.rows);
-    struct matrix dsum = head_scratch_rows(scratch, DSUM, x.rows);
-    struct matrix dactivation = head_scratch_rows(scratch, DACTIVATION, x.rows);
-    struct matrix dgate_up = head_scratch_rows(scratch, DGATE_UP, x.rows);
+    struct gemm wide[2 * HEADS_TOGETHER] = {0}, down[HEADS_TOGETHER] = {0};
+    for (int r = 0; r < count; r++) {
+        const struct head_run *run = &runs[r];
+        const struct head_parameter *parameter = run->head->parameter;
+        const struct matrix normed = head_run_scratch(run, NORMED);
+        op_norm(queue, run->x, parameter[MLP_NORM].value, run->head->shape.norm_epsilon, normed);
+        for (int i = 0; i < 2; i++)
+            wide[2 * r + i] = (struct gemm){.a = normed,
+                                            .b = parameter[i == 0 ? GATE : UP].value,
+                                            .transpose_b = true,
+                                            .c = half(run, GATE_UP, i),
+                                            .mode = OP_STORE};
+    }
+    op_gemm_group(queue, wide, 2 * count);
+    for (int r = 0; r < count; r++) {
+        const struct head_run *run = &runs[r];
+        const struct head_parameter *parameter = run->head->parameter;
+        const struct matrix activation = head_run_scratch(run, ACTIVATION), sum = head_run_scratch(run, SUM);
+        if (run->head->shape.mlp_bias) {
+            op_add_bias(queue, parameter[GATE_BIAS].value, half(run, GATE_UP, 0));
+            op_add_bias(queue, parameter[UP_BIAS].value, half(run, GATE_UP, 1));
+        }
+        op_swiglu(queue, head_run_scratch(run, GATE_UP), activation);
+        op_copy(queue, run->x, sum);
+        down[r] = (struct gemm){
+            .a = activation, .b = parameter[DOWN].value, .transpose_b = true, .c = sum, .mode = OP_ADD};
+    }
+    op_gemm_group(queue, down, count);
+    for (int r = 0; r < count; r++) {
+        const struct head *head = runs[r].head;
+        if (head->shape.mlp_bias)
+            op_add_bias(queue, head->parameter[DOWN_BIAS].value, down[r].c);
+        op_norm(queue, down[r].c, head->parameter[SCALE].value, head->shape.norm_epsilon, runs[r].h);
+    }
+}
 
-    op_norm_grad(queue, dh, sum, parameter[SCALE].value, head->shape.norm_epsilon, dsum, OP_STORE,
-                 gradients[SCALE]);
-    op_gemm(queue, dsum, true, activation, false, gradients[DOWN], OP_ADD);
-    op_gemm(queue, dsum, false, parameter[DOWN].value, false, dactivation, OP_STORE);
-    op_swiglu_grad(queue, dactivation, gate_up, dgate_up);
-    op_gemm(queue, matrix_cols(dgate_up, 0, width), true, normed, false, gradients[GATE], OP_ADD);
-    op_gemm(queue, matrix_cols(dgate_up, width, width), true, normed, false, gradients[UP], OP_ADD);
-    if (head->shape.mlp_bias) {
-        op_sum_rows(queue, matrix_cols(dgate_up, 0, width), gradients[GATE_BIAS]);
-        op_sum_rows(queue, matrix_cols(dgate_up, width, width), gradients[UP_BIAS]);
-        op_sum_rows(queue, dsum, gradients[DOWN_BIAS]);
+/* Of the down product: its weight's gradient, and that of what it multiplied. */
+static void backward_down(struct queue *queue, const struct head_run *runs, int count)
+{
+    struct gemm weight[HEADS_TOGETHER] = {0}, input[HEADS_TOGETHER] = {0};
+    for (int r = 0; r < count; r++) {
+        const struct head_run *run = &runs[r];
+        const struct matrix dsum = head_run_scratch(run, DSUM);
+        op_norm_grad(queue, run->dh, head_run_scratch(run, SUM), run->head->parameter[SCALE].value,
+                     run->head->shape.norm_epsilon, dsum, OP_STORE, run->gradients[SCALE]);
+        weight[r] = (struct gemm){.a = dsum,
+                                  .transpose_a = true,
+                                  .b = head_run_scratch(run, ACTIVATION),
+                                  .c = run->gradients[DOWN],
+                                  .mode = OP_ADD};
+        input[r] = (struct gemm){.a = dsum,
+                                 .b = run->head->parameter[DOWN].value,
+                                 .c = head_run_scratch(run, DACTIVATION),
+                                 .mode = OP_STORE};
+    }
+    op_gemm_group(queue, weight, count);
+    op_gemm_group(queue, input, count);
+}
+
+static void backward(struct queue *queue, const struct head_run *runs, int count)
+{
+    struct gemm wide[2 * HEADS_TOGETHER] = {0};
+    backward_down(queue, runs, count);
+    for (int r = 0; r < count; r++) {
+        const struct head_run *run = &runs[r];
+        op_swiglu_grad(queue, head_run_scratch(run, DACTIVATION), head_run_scratch(run, GATE_UP),
+                       head_run_scratch(run, DGATE_UP));
+        for (int i = 0; i < 2; i++)
+            wide[2 * r + i] = (struct gemm){.a = half(run, DGATE_UP, i),
+                                            .transpose_a = true,
+                                            .b = head_run_scratch(run, NORMED),
+                                            .c = run->gradients[i == 0 ? GATE : UP],
+                                            .mode = OP_ADD};
+    }
+    op_gemm_group(queue, wide, 2 * count);
+    for (int r = 0; r < count; r++) {
+        const struct head_run *run = &runs[r];
+        if (run->head->shape.mlp_bias) {
+            op_sum_rows(queue, half(run, DGATE_UP, 0), run->gradients[GATE_BIAS]);
+            op_sum_rows(queue, half(run, DGATE_UP, 1), run->gradients[UP_BIAS]);
+            op_sum_rows(queue, head_run_scratch(run, DSUM), run->gradients[DOWN_BIAS]);
+        }
     }
 }
 

@@ -12,18 +12,21 @@ static const struct scratch_rule scratches[SCRATCHES] = {
     [DX] = {EXTENT_HIDDEN, true},
 };
 
-static void forward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
-                    struct matrix h)
+static void forward(struct queue *queue, const struct head_run *runs, int count)
 {
-    (void)scratch;
-    op_norm(queue, x, head->parameter[SCALE].value, head->shape.norm_epsilon, h);
+    for (int r = 0; r < count; r++) {
+        const struct head *head = runs[r].head;
+        op_norm(queue, runs[r].x, head->parameter[SCALE].value, head->shape.norm_epsilon, runs[r].h);
+    }
 }
 
-static void backward(const struct head *head, struct queue *queue, struct head_scratch *scratch,
-                     struct matrix x, struct matrix dh, const struct matrix *gradients)
+static void backward(struct queue *queue, const struct head_run *runs, int count)
 {
-    op_norm_grad(queue, dh, x, head->parameter[SCALE].value, head->shape.norm_epsilon,
-                 head_scratch_rows(scratch, DX, x.rows), OP_STORE, gradients[SCALE]);
+    for (int r = 0; r < count; r++) {
+        const struct head_run *run = &runs[r];
+        op_norm_grad(queue, run->dh, run->x, run->head->parameter[SCALE].value, run->head->shape.norm_epsilon,
+                     head_run_scratch(run, DX), OP_STORE, run->gradients[SCALE]);
+    }
 }
 
 const struct head_kind head_kind_norm = {

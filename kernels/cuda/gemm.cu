@@ -160,6 +160,83 @@ void cuda_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct ma
     scratch_free(queue, scratch_b);
 }
 
+/* Operands of neighbours that are one matrix (a tap's states, under many heads) are rounded once. */
+static bool operands_make(struct queue *queue, const struct gemm *gemms, int count, bool right,
+                          const void **pointers, struct operand *operand, void **scratch)
+{
+    for (int i = 0; i < count; i++) {
+        const struct matrix x = right ? gemms[i].b : gemms[i].a, *before = NULL;
+        if (i > 0)
+            before = right ? &gemms[i - 1].b : &gemms[i - 1].a;
+        if (before && before->buffer == x.buffer && before->offset == x.offset)
+            pointers[i] = pointers[i - 1];
+        else if (operand_make(queue, "gemm_group", x, operand, &scratch[i]))
+            pointers[i] = operand->data;
+        else
+            return false;
+    }
+    return true;
+}
+
+/* Where a, b and c of each product lie, in this order. */
+struct pointer_list {
+    const void *pointer[3 * GEMMS_ALIKE];
+};
+
+/* Kernel parameters reach the device without a copy, which from pageable memory may wait for the stream. One thread a
+ * pointer, 8 bytes. */
+__global__ void write_pointers(struct pointer_list list, int count, const void **table)
+{
+    if ((int)threadIdx.x < count)
+        table[threadIdx.x] = list.pointer[threadIdx.x];
+}
+
+static void run_pointers(struct queue *queue, const struct gemm *gemm, int count,
+                         const struct pointer_list *pointers, const struct operand *a, const struct operand *b)
+{
+    const size_t bytes = 3 * (size_t)count * sizeof(void *);
+    const int64_t inner = gemm->transpose_a ? gemm->a.rows : gemm->a.cols;
+    const float one = 1, scale = gemm->mode == OP_ADD ? 1.0f : 0.0f;
+    const cudaDataType_t type = a->bf16 ? CUDA_R_16BF : CUDA_R_32F;
+    const bool tf32 = queue->backend->options.math == MATH_TF32;
+    cublasHandle_t blas = queue->failed ? NULL : queue_blas(queue);
+    void **table = blas ? (void **)scratch_take(queue, "gemm_group", gemm->c, bytes) : NULL;
+    if (!table)
+        return;
+    LAUNCH(write_pointers, dim3(1), dim3(3 * GEMMS_ALIKE), 0, queue_stream(queue), *pointers, 3 * count,
+           (const void **)table);
+    if (launch_ok(queue, "gemm_group", gemm->c)) {
+        cublasStatus_t status = cublasGemmBatchedEx(
+            blas, gemm->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, gemm->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
+            (int)gemm->c.cols, (int)gemm->c.rows, (int)inner, &one, (const void **)table + count, type,
+            (int)b->stride, (const void **)table, type, (int)a->stride, &scale, table + 2 * count, CUDA_R_32F,
+            (int)gemm->c.stride, count, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+            CUBLAS_GEMM_DEFAULT);
+        if (status != CUBLAS_STATUS_SUCCESS)
+            cuda_fail(queue, "gemm_group [%lld, %lld]: %d products over %lld: cuBLAS: %s",
+                      (long long)gemm->c.rows, (long long)gemm->c.cols, count, (long long)inner,
+                      cublasGetStatusString(status));
+    }
+    scratch_free(queue, table);
+}
+
+void cuda_gemm_alike(struct queue *queue, const struct gemm *gemms, int count)
+{
+    struct pointer_list list = {};
+    const void **pointers = list.pointer;
+    void *scratch[2 * GEMMS_ALIKE] = {};
+    struct operand a, b;
+    if (gemms[0].c.rows > 0 && gemms[0].c.cols > 0 &&
+        operands_make(queue, gemms, count, false, pointers, &a, scratch) &&
+        operands_make(queue, gemms, count, true, pointers + count, &b, scratch + count)) {
+        for (int i = 0; i < count; i++)
+            pointers[2 * count + i] = matrix_floats(gemms[i].c);
+        run_pointers(queue, gemms, count, &list, &a, &b);
+    }
+    for (int i = 0; i < 2 * count; i++)
+        scratch_free(queue, scratch[i]);
+}
+
 /* ---- regression statistics ---- */
 
 #define GRAM_ROWS 512

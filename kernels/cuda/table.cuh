@@ -31,6 +31,7 @@ void cuda_matmul(struct queue *queue, struct matrix x, const struct weight *weig
                  enum op_mode mode);
 void cuda_matmul_grad(struct queue *queue, struct matrix dy, const struct weight *weight, struct matrix dx,
                       enum op_mode mode);
+void cuda_gemm_alike(struct queue *queue, const struct gemm *gemms, int count);
 void cuda_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
                struct matrix c, enum op_mode mode);
 void cuda_gram(struct queue *queue, struct matrix x, struct matrix y, struct matrix w, struct matrix g);

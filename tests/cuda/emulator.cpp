@@ -639,8 +639,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t, cublasOperation_t tran
     std::vector<double> sums((size_t)m);
     for (int item = 0; item < batch; item++) {
         const std::vector<double> left = columns_of(a, a_type, compute, item * a_step, lda, transpose_a, m, k),
-                                  right =
-                                      columns_of(b, b_type, compute, item * b_step, ldb, transpose_b, k, n);
+                                  right = columns_of(b, b_type, compute, item * b_step, ldb, transpose_b, k, n);
         for (int column = 0; column < n; column++) {
             std::fill(sums.begin(), sums.end(), 0.0);
             for (int i = 0; i < k; i++) {
@@ -660,4 +659,19 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t, cublasOperation_t tran
         }
     }
     return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t transpose_a,
+                                   cublasOperation_t transpose_b, int m, int n, int k, const void *alpha,
+                                   const void *const *a, cudaDataType_t a_type, int lda, const void *const *b,
+                                   cudaDataType_t b_type, int ldb, const void *beta, void *const *c,
+                                   cudaDataType_t c_type, int ldc, int batch, cublasComputeType_t compute,
+                                   cublasGemmAlgo_t algorithm)
+{
+    cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
+    for (int item = 0; item < batch && status == CUBLAS_STATUS_SUCCESS; item++)
+        status = cublasGemmStridedBatchedEx(handle, transpose_a, transpose_b, m, n, k, alpha, a[item], a_type,
+                                            lda, 0, b[item], b_type, ldb, 0, beta, c[item], c_type, ldc, 0, 1,
+                                            compute, algorithm);
+    return status;
 }

@@ -311,6 +311,12 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
                                           const void *beta, void *c, cudaDataType_t c_type, int ldc,
                                           long long c_step, int batch, cublasComputeType_t compute,
                                           cublasGemmAlgo_t algorithm);
+cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t transpose_a,
+                                   cublasOperation_t transpose_b, int m, int n, int k, const void *alpha,
+                                   const void *const *a, cudaDataType_t a_type, int lda, const void *const *b,
+                                   cudaDataType_t b_type, int ldb, const void *beta, void *const *c,
+                                   cudaDataType_t c_type, int ldc, int batch, cublasComputeType_t compute,
+                                   cublasGemmAlgo_t algorithm);
 static inline cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transpose_a,
                                           cublasOperation_t transpose_b, int m, int n, int k, const void *alpha,
                                           const void *a, cudaDataType_t a_type, int lda, const void *b,

@@ -85,6 +85,10 @@ if [ "$which" = all ]; then
     mutate "a tie that is not rounded to even" transfer.cu device.cuh contract 9 's/ \+ \(bits >> 16 \& 1\)//'
     mutate "an index one too far: an integer behind a row" coding.cu coding.cu coding 9 's/i < c \+ 4 \&\& i < cols/i < c + 4/'
     mutate "an index one too far: a byte behind a row" coding.cu coding.cu coding 9 's/i < 8 \&\& k \+ i < cols/i < 8/'
+    mutate "an index one too far: a product of another group" gemm.cu gemm.cu products 9 \
+        's/pointers\[2 \* count \+ i\] = matrix_floats\(gemms\[i\]/pointers[2 * count + i] = matrix_floats(gemms[i > 0 ? i - 1 : 0]/'
+    mutate "an operand taken for its neighbour" gemm.cu gemm.cu products 9 \
+        's/before->buffer == x\.buffer && before->offset == x\.offset/before->buffer == x.buffer || before->offset == x.offset/'
     mutate "a product of rounded operands" coding.cu coding.cu coding 9 's/product\.f32 = true/product.f32 = false/'
     mutate "a moment that is not corrected" optimizer.cu optimizer.cu optimizer 9 's/\(m \* f\.correction1\)/m/'
 fi

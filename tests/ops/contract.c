@@ -106,6 +106,10 @@ TEST(wrong_shapes)
     REFUSED(op_embed(queue, desk.rows, matrix_i32(desk.c, 9, 2), x), "op_embed(", "ids must be [9, 1]");
     REFUSED(op_gemm(queue, x, true, y, false, matrix_f32(desk.c, 48, 32), OP_ADD),
             "op_gemm(a^T f32 [9, 32], b f32 [9, 48]", "c must be [32, 48]");
+    const struct gemm wrong = {
+        .a = x, .transpose_a = true, .b = y, .c = matrix_f32(desk.c, 48, 32), .mode = OP_ADD};
+    REFUSED(op_gemm_group(queue, (const struct gemm[]){wrong, wrong}, 2),
+            "op_gemm(a^T f32 [9, 32], b f32 [9, 48]", "c must be [32, 48]");
     REFUSED(op_gemm(queue, x, false, y, false, narrow, OP_ADD), "op_gemm(a f32 [9, 32], b ",
             "b must be [32, 48]");
     REFUSED(op_gram(queue, x, y, matrix_f32(desk.c, 8, 1), matrix_f64(desk.d, 32, 48)), "op_gram(",

@@ -58,6 +58,39 @@ static void run_gemm_transposed(struct op_run *run, const int64_t *shape)
     op_gemm(run->queue, a, true, b, shape[2], c, (enum op_mode)shape[3]);
 }
 
+/* Three alike, of which two share a, and one with b transposed behind them. shape: N, K, mode. The batch is a's rows. */
+static void run_gemm_group(struct op_run *run, const int64_t *shape)
+{
+    struct matrix a = row_input(run, run->batch, shape[1]), other = row_input(run, run->batch, shape[1]);
+    struct gemm gemms[4];
+    for (int i = 0; i < 4; i++) {
+        const bool transposed = i == 3;
+        gemms[i] = (struct gemm){i < 2 ? a : other,
+                                 false,
+                                 transposed ? shared_input(run, shape[0], shape[1], 1)
+                                            : shared_input(run, shape[1], shape[0], 1),
+                                 transposed,
+                                 row_output(run, DTYPE_F32, run->batch, shape[0]),
+                                 (enum op_mode)shape[2]};
+    }
+    op_gemm_group(run->queue, gemms, 4);
+}
+
+/* Sums over the batch. shape: M, N, mode */
+static void run_gemm_group_transposed(struct op_run *run, const int64_t *shape)
+{
+    struct matrix a = row_input(run, run->batch, shape[0]);
+    struct gemm gemms[2];
+    for (int i = 0; i < 2; i++)
+        gemms[i] = (struct gemm){a,
+                                 true,
+                                 row_input(run, run->batch, shape[1]),
+                                 false,
+                                 shared_output(run, DTYPE_F32, shape[0], shape[1]),
+                                 (enum op_mode)shape[2]};
+    op_gemm_group(run->queue, gemms, 2);
+}
+
 /* shape: K, N */
 static void run_gram(struct op_run *run, const int64_t *shape)
 {
@@ -104,6 +137,9 @@ static const struct op_case cases[] = {
     {"op_gemm", run_gemm, {51, 37, true, OP_STORE}, PRODUCT},
     {"op_gemm", run_gemm, {1, 130, true, OP_ADD}, PRODUCT},
     {"op_gemm", run_gemm, {1100, 20, false, OP_STORE}, PRODUCT},
+    {"op_gemm_group", run_gemm_group, {51, 37, OP_STORE}, PRODUCT},
+    {"op_gemm_group", run_gemm_group, {24, 130, OP_ADD}, PRODUCT},
+    {"op_gemm_group a^T", run_gemm_group_transposed, {37, 51, OP_ADD}, .batches = {1, 9, 600}, SUM},
     {"op_gemm a^T", run_gemm_transposed, {64, 48, false, OP_STORE}, .batches = {1, 9, 512, 1100}, SUM},
     {"op_gemm a^T", run_gemm_transposed, {70, 51, false, OP_ADD}, .batches = {7, 511, 513}, SUM},
     {"op_gemm a^T", run_gemm_transposed, {37, 51, true, OP_ADD}, .batches = {1, 9, 600}, SUM},

@@ -299,8 +299,12 @@ static void check_backward(const char *device, const char *kind)
         op_write(bench.queue, gradients[i], half);
     }
     REQUIRE_OK(bench_forward(&bench, scratch, x, h, &error));
-    head_backward(bench.head, bench.queue, scratch, matrix_f32(bench.x, M, H), matrix_f32(dh_buffer, M, H),
-                  gradients);
+    const struct head_run run = {.head = bench.head,
+                                 .scratch = scratch,
+                                 .x = matrix_f32(bench.x, M, H),
+                                 .dh = matrix_f32(dh_buffer, M, H),
+                                 .gradients = gradients};
+    heads_backward(bench.queue, &run, 1);
     for (int i = 0; i < count; i++)
         check_gradient(&bench, i, gradients[i], x, dh);
     for (int i = 0; i < count; i++)
