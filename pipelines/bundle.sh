@@ -22,7 +22,9 @@ rm -rf "$build/bundle"
 mkdir -p "$stage/bin/tests" "$stage/lib" "$stage/tests" "$stage/pipelines"
 for program in extract train generate cache; do cp "$build/$program" "$stage/bin/"; done
 for part in ops golden bench gpu; do cp -r "$build/tests/$part" "$stage/bin/tests/"; done
-install -D "$build/tests/unit/trial" "$stage/bin/tests/unit/trial"
+for program in $(sed -n '/^programs=(/,/)/p' tests/gpu/device.sh | grep -o 'unit/[a-z]*'); do
+    install -D "$build/tests/$program" "$stage/bin/tests/$program"
+done
 if [ -f "$build/libofframp_cuda.so" ]; then cp "$build/libofframp_cuda.so" "$stage/bin/"; fi
 cp -r tests/gpu tests/golden "$stage/tests/"
 rm -f "$stage"/tests/g*/*.c "$stage"/tests/gpu/*.cu "$stage"/tests/golden/*.py

@@ -63,9 +63,18 @@ ops_match() {
     inside /anywhere/bin/tests/ops/rows match_ref && says out "1 passed, 0 failed"
 }
 
+# What tests/gpu/device.sh runs on a machine with a GPU is there.
+device_tests_are_there() {
+    local program
+    for program in $(sed -n '/^programs=(/,/)/p' "$root/anywhere/tests/gpu/device.sh" | grep -oE '(ops|golden|unit)/[a-z]+'); do
+        [ -x "$root/anywhere/bin/tests/$program" ] || { echo "    $program is missing" && return 1; }
+    done
+}
+
 check is_made_and_small
 check glibc_alone
 check programs_start
 check programs_work
 check ops_match
+check device_tests_are_there
 finish

@@ -110,7 +110,7 @@ if ! command -v compute-sanitizer >/dev/null; then
     line "compute-sanitizer" "not run" "it is not on the PATH"
 else
     for tool in memcheck racecheck; do
-        for program in rows products optimizer attention vocab; do
+        for program in rows products optimizer attention vocab coding; do
             if OFFRAMP_TEST_DEVICE=cuda OFFRAMP_TEST_BATCH=9 timed 60 compute-sanitizer --tool $tool --error-exitcode 9 \
                 "$build/tests/ops/$program" match_ref; then
                 line "$tool, ops/$program" ok "$(grep -m1 -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$work/log" | sed 's/^=* *//')"
