@@ -48,7 +48,7 @@ int extend_begin(struct store *store, const json_t *manifest, const uint64_t seq
                  struct error *error)
 {
     if (store_check_idle(store, error) < 0 || check_kept(store, manifest, error) < 0 ||
-        store_unmark_sealed(store, error) < 0)
+        store_unmark_sealed(store, error) < 0 || store_keep_pages(store, error) < 0)
         return -1;
     store->writing = true;
     state_remove(&store->state, STATE_SEALED);

@@ -6,7 +6,8 @@
 
 /* Begins a transaction in which the store is no longer sealed, has `manifest`, whose model, rows, taps and
  * shard must be the old one's, and only the first `sequences` of each split: behind them, tokens and records
- * are put again. A store that lacks the transaction is as it was. */
+ * are put again. A store that lacks the transaction is as it was. Until it is closed, no page is written over that one who
+ * had the finished store open before, without locks, may read (but where a map that is full must grow). */
 int extend_begin(struct store *store, const json_t *manifest, const uint64_t sequences[SPLIT_COUNT],
                  struct error *error);
 

@@ -32,7 +32,7 @@ struct store {
      * transaction: where the map turns out to be full, it is grown and the transaction done again. */
     bool writing;
     bool repairing; /* repair.h */
-    MDB_txn *kept; /* while repairing: the snapshot that readers without locks may have */
+    MDB_txn *kept; /* of a finished store that is changed: the snapshot that readers without locks may have */
     bool failed; /* a commit failed: what this process believes may not be on disk */
     struct put *puts;
     size_t put_count, put_capacity, pending; /* pending in bytes */
@@ -65,6 +65,8 @@ struct sequence store_next_sequence(const struct store *store, enum split split)
 int store_put_tokens_value(struct store *store, enum split split, const void *value, size_t size,
                            struct error *error);
 void store_drop_puts(struct store *store);
+/* From now on LMDB writes over no page of the store as it is, until store_drop_kept. */
+int store_keep_pages(struct store *store, struct error *error);
 void store_drop_kept(struct store *store);
 
 /* Writes the file that lets readers do without locks. */

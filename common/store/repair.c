@@ -14,7 +14,7 @@
 int repair_begin(struct store *store, struct error *error)
 {
     if (store_check_idle(store, error) < 0 || store_unmark_sealed(store, error) < 0 ||
-        (!store->kept && store_snapshot(store, &store->kept, error) < 0))
+        store_keep_pages(store, error) < 0)
         return -1;
     store->repairing = store->writing = true;
     return 0;

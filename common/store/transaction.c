@@ -29,6 +29,11 @@ void store_drop_puts(struct store *store)
     store->writing = false;
 }
 
+int store_keep_pages(struct store *store, struct error *error)
+{
+    return store->kept ? 0 : store_snapshot(store, &store->kept, error);
+}
+
 void store_drop_kept(struct store *store)
 {
     if (store->kept)

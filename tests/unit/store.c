@@ -11,6 +11,7 @@
 
 #include "common/base/file.h"
 #include "common/base/json.h"
+#include "common/store/extend.h"
 #include "common/store/internal.h"
 #include "common/store/manifest.h"
 #include "common/store/repair.h"
@@ -738,8 +739,9 @@ TEST(store_commit_releases_pages)
     store_close(store);
 }
 
-/* A finished store is read without locks: what a reader has of it is not written over, however often it is repaired. */
-TEST(store_repair_keeps_what_is_read)
+/* A finished store is read without locks: what a reader has of it is not written over, however often it is repaired, or
+ * though it grows. */
+static void check_kept(bool grows)
 {
     struct error error;
     struct store *store, *other;
@@ -759,13 +761,20 @@ TEST(store_repair_keeps_what_is_read)
     CHECK(view.type == DTYPE_BF16);
     REQUIRE_OK(store_open(path, STORE_WRITE, &other, &error));
     REQUIRE_OK(codec_worker_create(&worker, &error));
-    for (uint64_t i = 0; i < 40; i++) {
-        REQUIRE_OK(repair_begin(other, &error));
-        REQUIRE_OK(
-            fixture_put_record(other, worker, tap, (struct sequence){SPLIT_TRAIN, (3 + i) % 10}, &error));
+    if (grows) {
+        const uint64_t there[SPLIT_COUNT] = {9, 0};
+        json_t *manifest = fixture_manifest(0, 1);
+        REQUIRE_OK(extend_begin(other, manifest, there, &error));
+        json_decref(manifest);
         REQUIRE_OK(store_commit(other, &error));
     }
-    REQUIRE_OK(repair_finish(other, &error));
+    for (uint64_t i = 0; i < 40; i++) {
+        REQUIRE_OK(grows ? store_begin(other, &error) : repair_begin(other, &error));
+        REQUIRE_OK(fixture_put_record(other, worker, tap, (struct sequence){SPLIT_TRAIN, (3 + i) % 9}, &error));
+        REQUIRE_OK(store_commit(other, &error));
+    }
+    if (!grows)
+        REQUIRE_OK(repair_finish(other, &error));
     fixture_states(tap, sequence, expected);
     for (int i = 0; i < FIXTURE_ROWS * FIXTURE_HIDDEN; i++) {
         uint16_t bits;
@@ -776,6 +785,16 @@ TEST(store_repair_keeps_what_is_read)
     store_close(store);
     store_close(other);
     codec_worker_destroy(worker);
+}
+
+TEST(store_repair_keeps_what_is_read)
+{
+    check_kept(false);
+}
+
+TEST(store_growth_keeps_what_is_read)
+{
+    check_kept(true);
 }
 
 TEST_MAIN
