@@ -151,6 +151,7 @@ static int check_model(const struct repair *repair, struct error *error)
 
 /* ---- what is no record ---- */
 
+/* 1: it is right now. */
 static int mend_value(struct repair *repair, const struct damaged_value *value, bool *sources,
                       struct error *error)
 {
@@ -162,31 +163,36 @@ static int mend_value(struct repair *repair, const struct damaged_value *value, 
         if (mended)
             printf("tokens of %s sequence %" PRIu64 ": one bit was flipped, and is right again\n",
                    split_name(value->sequence.split), value->sequence.index);
-        return 0;
+        return mended;
     case VERIFY_PARAMETERS:
         if (repair_parameters(repair->store, value->tap, &mended, error) < 0)
             return -1;
         if (mended)
             printf("parameters of a codec: taken from their copy\n");
-        return 0;
+        return mended;
     case VERIFY_SOURCE: *sources = true; return 0;
     default: return 0;
     }
 }
 
-static int mend_values(struct repair *repair, struct error *error)
+/* *mended: whether anything was put. */
+static int mend_values(struct repair *repair, bool *mended, struct error *error)
 {
     /* A tensor of which no piece is left is missed by nobody who does not know the model. */
     bool sources = repair->rebuilt && !sources_are_there(repair->model, repair->store);
     if (repair_begin(repair->store, error) < 0)
         return -1;
-    for (size_t i = 0; i < repair->value_count; i++)
-        if (mend_value(repair, &repair->values[i], &sources, error) < 0)
+    for (size_t i = 0; i < repair->value_count; i++) {
+        const int result = mend_value(repair, &repair->values[i], &sources, error);
+        if (result < 0)
             return -1;
+        *mended = *mended || result > 0;
+    }
     if (sources) {
         if (sources_put(repair->model, repair->store, error) < 0)
             return -1;
         printf("tensors of the model: written again\n");
+        *mended = true;
     }
     return store_commit(repair->store, error) < 0 ? -1 : repair_finish(repair->store, error);
 }
@@ -209,10 +215,11 @@ static int see_to_values(struct repair *repair, struct error *error)
 {
     if (repair->value_count == 0 && !repair->rebuilt)
         return 0;
-    if (open_store(repair, error) < 0 || mend_values(repair, error) < 0)
+    bool mended = false;
+    if (open_store(repair, error) < 0 || mend_values(repair, &mended, error) < 0)
         return -1;
     close_store(repair);
-    return find_damage(repair, error);
+    return mended ? find_damage(repair, error) : 0;
 }
 
 /* ---- all of it ---- */
@@ -236,7 +243,7 @@ static int recompute(struct repair *repair, struct recompute_report *report, str
 static int count_left(struct repair *repair, uint64_t *left, struct error *error)
 {
     *left = 0;
-    if (repair->value_count == 0 && !repair->rebuilt)
+    if (repair->value_count == 0)
         return 0;
     close_store(repair);
     repair->last = true;
@@ -284,12 +291,9 @@ int cache_repair(int argc, char **argv)
             "Make a damaged store whole again."
             "\vEverything is verified first. A damaged structure is built anew from the values that are right, "
             "which takes as much disk as the store does. Records of any tap and sequence are made again from "
-            "the "
-            "model and the stored tokens, to the bytes they had, and tensors from the model; parameters of "
-            "codecs "
-            "have a copy; of tokens a flipped bit is mended. Stop programs that read the store before. The "
-            "exit "
-            "code is 1 when problems are left.",
+            "the model and the stored tokens, to the bytes they had, and tensors from the model; parameters of "
+            "codecs have a copy; of tokens a flipped bit is mended. Stop programs that read the store before. "
+            "The exit code is 1 when problems are left.",
     };
     struct repair_command command = {0};
     struct error error;
