@@ -7,8 +7,6 @@
 #include "common/store/format.h"
 #include "common/store/internal.h"
 
-#define COMMIT_BYTES ((size_t)64 << 20)
-
 int copy_tokens(struct store *to, struct reader *from, struct sequence sequence, struct error *error)
 {
     const void *value;
@@ -45,9 +43,7 @@ static int copy_piece(struct store *to, const MDB_val *key, const MDB_val *value
     if (store_put(to, to->source, key->mv_data, key->mv_size, value->mv_data, value->mv_size, NULL, 0, error) <
         0)
         return -1;
-    if (store_pending(to) < COMMIT_BYTES)
-        return 0;
-    return store_commit(to, error) < 0 ? -1 : store_begin(to, error);
+    return store_commit_often(to, error);
 }
 
 int copy_sources(struct store *to, struct store *from, struct error *error)

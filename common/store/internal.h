@@ -56,6 +56,8 @@ int store_put(struct store *store, MDB_dbi database, const void *key, size_t key
  * pages, is written again where it is damaged. */
 int repair_mend_page(const struct store *store, MDB_dbi database, const void *key, size_t key_size,
                      struct error *error);
+/* Commits, and begins again, where so much waits that memory would not hold all: for what is put piece by piece. */
+int store_commit_often(struct store *store, struct error *error);
 int store_check_writing(const struct store *store, struct error *error);
 /* A transaction may begin: the store is open for writing, and none is open. */
 int store_check_idle(const struct store *store, struct error *error);

@@ -162,11 +162,11 @@ static bool take_pages(struct walk *walk, uint64_t first, uint64_t count)
         return false;
     }
     for (uint64_t page = first; page < first + count; page++) {
-        if (walk->used[page / 8] & (1 << page % 8)) {
+        if (page_is_used(walk->used, page)) {
             problem(walk, "page %" PRIu64 " is used twice", page);
             return false;
         }
-        walk->used[page / 8] |= (unsigned char)(1 << page % 8);
+        page_use(walk->used, page);
     }
     return true;
 }
@@ -387,7 +387,7 @@ static void count_unused(struct walk *walk)
 {
     uint64_t unused = 0;
     for (uint64_t page = 2; page <= walk->last; page++)
-        unused += !(walk->used[page / 8] & (1 << page % 8));
+        unused += !page_is_used(walk->used, page);
     walk->tree = "pages";
     if (unused > 0 && walk->problems == 0)
         problem(walk, "%" PRIu64 " belong to nothing", unused);

@@ -85,6 +85,16 @@ struct walk {
     void *visitor;
 };
 
+static inline bool page_is_used(const unsigned char *used, uint64_t page)
+{
+    return used[page / 8] & (1 << page % 8);
+}
+
+static inline void page_use(unsigned char *used, uint64_t page)
+{
+    used[page / 8] |= (unsigned char)(1 << page % 8);
+}
+
 /* A tree with all that hangs from it; what is wrong is reported, and no more than can be reached is visited. The
  * file holds pages 0 .. last. */
 void walk_tree(struct walk *walk, const char *name, enum tree_kind kind, const struct tree *tree);

@@ -17,7 +17,6 @@
 #include "common/store/wreck.h"
 
 #define SALVAGE_FOLDER "salvage"
-#define COMMIT_BYTES   ((size_t)64 << 20)
 
 struct salvage {
     const char *path;
@@ -252,7 +251,7 @@ static int take_value(void *context, const struct wreck_value *value, struct err
         bytes = salvage->copy;
     }
     if (store_put(to, place.database, place.key, place.key_size, bytes, place.size, NULL, 0, error) < 0 ||
-        (store_pending(to) >= COMMIT_BYTES && (store_commit(to, error) < 0 || store_begin(to, error) < 0)))
+        store_commit_often(to, error) < 0)
         return -1;
     salvage->bytes += place.size;
     progress_update(&salvage->progress, salvage->bytes);
@@ -287,11 +286,7 @@ static int check_space(const struct salvage *salvage, uint64_t size, struct erro
 
 static int fill(struct salvage *salvage, struct error *error)
 {
-    struct file_map file;
-    if (file_map(salvage->data, &file, error) < 0)
-        return -1;
-    const uint64_t size = file.size;
-    file_unmap(&file);
+    const uint64_t size = wreck_size(salvage->wreck);
     if (check_space(salvage, size, error) < 0 ||
         (file_exists(salvage->folder) && store_remove(salvage->folder, error) < 0) ||
         store_create(salvage->folder, salvage->manifest, &salvage->to, error) < 0 ||

@@ -23,8 +23,7 @@ struct source_header {
 };
 
 /* LMDB puts 16 bytes before a large value and fills whole pages: 16 MB in all. */
-#define PIECE_SIZE    (((size_t)16 << 20) - 16 - sizeof(struct source_header))
-#define PENDING_LIMIT ((size_t)64 << 20)
+#define PIECE_SIZE (((size_t)16 << 20) - 16 - sizeof(struct source_header))
 
 static const char source_magic[4] = {'O', 'F', 'R', 'S'};
 
@@ -58,9 +57,7 @@ static int put_piece(struct store *store, const char *name, struct source_header
     header.hash = source_hash(name, header, bytes);
     if (store_put(store, store->source, key, key_size, &header, sizeof header, bytes, header.bytes, error) < 0)
         return -1;
-    if (store_pending(store) < PENDING_LIMIT)
-        return 0;
-    return store_commit(store, error) < 0 ? -1 : store_begin(store, error);
+    return store_commit_often(store, error);
 }
 
 int store_put_source(struct store *store, const char *name, enum dtype type, int64_t rows, int64_t cols,

@@ -11,7 +11,8 @@
 #include "common/store/format.h"
 #include "common/store/internal.h"
 
-#define NOTE_MAX ((size_t)1 << 20)
+#define NOTE_MAX      ((size_t)1 << 20)
+#define PENDING_LIMIT ((size_t)64 << 20)
 
 /* ---- gathering ---- */
 
@@ -250,6 +251,13 @@ int store_commit(struct store *store, struct error *error)
     if (result == 0)
         release_pages(store);
     return result;
+}
+
+int store_commit_often(struct store *store, struct error *error)
+{
+    if (store->pending < PENDING_LIMIT)
+        return 0;
+    return store_commit(store, error) < 0 ? -1 : store_begin(store, error);
 }
 
 /* ---- sealing ---- */

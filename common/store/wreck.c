@@ -141,6 +141,11 @@ void wreck_close(struct wreck *wreck)
     free(wreck);
 }
 
+size_t wreck_size(const struct wreck *wreck)
+{
+    return wreck->file.size;
+}
+
 int wreck_commits(const struct wreck *wreck)
 {
     return wreck->commits;
@@ -181,11 +186,6 @@ static void visit_entry(void *visitor, struct bytes key, struct bytes value)
     offer(visitor, key, value);
 }
 
-static bool is_used(const struct wreck *wreck, uint64_t page)
-{
-    return wreck->used[page / 8] & (1 << page % 8);
-}
-
 /* A large value whose entry was found. Its pages are done with only if it is right: the entry may not be. */
 static void offer_large(struct visit *visit, struct bytes key, uint64_t number, size_t size)
 {
@@ -197,7 +197,7 @@ static void offer_large(struct visit *visit, struct bytes key, uint64_t number, 
                                 size};
     if (offer(visit, key, value))
         for (uint64_t page = number; page < number + count; page++)
-            wreck->used[page / 8] |= (unsigned char)(1 << page % 8);
+            page_use(wreck->used, page);
 }
 
 /* A leaf page, as far as its header can be believed: it may have the flipped bit. */
@@ -284,12 +284,12 @@ static void visit_pages(struct visit *visit)
     for (uint64_t page = 2; page <= visit->last && !visit->stopped; page++) {
         const unsigned char *at = wreck->file.data + page * wreck->page_size;
         memcpy(&header, at, sizeof header);
-        if (!is_used(wreck, page) && looks_like_leaf(&header, page))
+        if (!page_is_used(wreck->used, page) && looks_like_leaf(&header, page))
             visit_leaf(visit, at, &header);
     }
     for (uint64_t page = 2, pages; page <= visit->last && !visit->stopped; page += pages) {
         memcpy(&header, wreck->file.data + page * wreck->page_size, sizeof header);
-        pages = is_used(wreck, page) ? 1 : visit_lost(visit, page, &header);
+        pages = page_is_used(wreck->used, page) ? 1 : visit_lost(visit, page, &header);
     }
 }
 

@@ -27,6 +27,9 @@ struct wreck;
 int wreck_open(const char *path, struct wreck **wreck, struct error *error);
 void wreck_close(struct wreck *wreck); /* NULL is fine */
 
+/* Bytes of the file. */
+size_t wreck_size(const struct wreck *wreck);
+
 /* How many commits can be read: 0 to 2; the first is the newest of them. */
 int wreck_commits(const struct wreck *wreck);
 /* Whether a commit is the last that was made. */
