@@ -527,7 +527,10 @@ static void check_rounded(struct backend *backend, int64_t rows, int64_t cols, i
     buffer_destroy(buffer);
 }
 
-TEST(rounded_reads_match_ref)
+typedef void check_shape(struct backend *backend, int64_t rows, int64_t cols, int64_t offset, int64_t gap);
+
+/* Shapes with rows 1, 1 + step ... below `last`, on every backend there is. */
+static void check_shapes(check_shape *check, int64_t last, int64_t step)
 {
     static const char *const kinds[] = {"ref", "cpu", "cuda"};
     static const int64_t cols[] = {1, 7, 8, 9, 48, 64, 129};
@@ -538,11 +541,16 @@ TEST(rounded_reads_match_ref)
             continue;
         REQUIRE_OK(backend_open(kinds[i], &(struct backend_options){.threads = 1}, &backend, &error));
         for (size_t c = 0; c < sizeof cols / sizeof *cols; c++)
-            for (int64_t rows = 1; rows < 32; rows += 15)
+            for (int64_t rows = 1; rows < last; rows += step)
                 for (int64_t offset = 0; offset < 5; offset++)
-                    check_rounded(backend, rows, cols[c], offset, 2 * offset);
+                    check(backend, rows, cols[c], offset, 2 * offset);
         backend_close(backend);
     }
+}
+
+TEST(rounded_reads_match_ref)
+{
+    check_shapes(check_rounded, 32, 15);
 }
 
 /* Writes of this shape, from an address that may be odd, give each value's bits behind which 16 zeros stand, and leave
@@ -586,20 +594,7 @@ static void check_widened(struct backend *backend, int64_t rows, int64_t cols, i
 
 TEST(bf16_writes_match_ref)
 {
-    static const char *const kinds[] = {"ref", "cpu", "cuda"};
-    static const int64_t cols[] = {1, 7, 8, 9, 48, 64, 129};
-    for (int i = 0; i < 3; i++) {
-        struct error error;
-        struct backend *backend;
-        if (!test_wants_device(kinds[i]))
-            continue;
-        REQUIRE_OK(backend_open(kinds[i], &(struct backend_options){.threads = 1}, &backend, &error));
-        for (size_t c = 0; c < sizeof cols / sizeof *cols; c++)
-            for (int64_t rows = 1; rows < 25; rows += 7)
-                for (int64_t offset = 0; offset < 5; offset++)
-                    check_widened(backend, rows, cols[c], offset, 2 * offset);
-        backend_close(backend);
-    }
+    check_shapes(check_widened, 25, 7);
 }
 
 /* More ops than are measured at a time, so that times are gathered on the way and at the end. */
