@@ -19,8 +19,7 @@ struct measure {
     char codec[CODEC_NAME_SIZE];
     int tap; /* by place */
     double bits; /* of records, their headers included */
-    double
-        parameter_bits; /* of the codec's parameters and their copy, spread over all values of the tap in this store */
+    double parameter_bits; /* of parameters and their copy, spread over all values of the tap in this store */
     double slack_bits; /* of the rest of a record's last page in LMDB */
     double loss; /* mean of |x - decoded|^2 / |x|^2 over tokens */
     double kl; /* nats per token between the model's head on states before and after */

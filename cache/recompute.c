@@ -20,7 +20,7 @@
 
 struct recomputing {
     const struct recompute *job;
-    struct recompute_report *report;
+    uint64_t done; /* records that were put */
     struct store *store;
     struct model *model;
     struct damaged_record *damaged; /* [count], by sequence and tap */
@@ -237,18 +237,10 @@ static int encode(struct recomputing *recomputing, const struct damaged_record *
     const struct store_info *info = store_info(recomputing->store);
     const struct tap tap = info->tap[wanted->tap];
     const struct coder *coder = recomputing->coder[wanted->tap];
-    const bool target = wanted->tap == store_find_target(info);
-    if (recomputing->transformed)
-        return record_encode_transformed(recomputing->worker, coder, tap, wanted->sequence,
-                                         target ? recomputing->values : NULL, recomputing->states, info->rows,
-                                         &recomputing->record, &recomputing->record_capacity, size, NULL,
-                                         error);
-    if (target)
-        return target_encode(recomputing->worker, coder, tap, wanted->sequence, recomputing->values,
-                             recomputing->states, info->rows, &recomputing->record,
-                             &recomputing->record_capacity, size, NULL, error);
-    return record_encode(recomputing->worker, coder, tap, wanted->sequence, recomputing->states, info->rows,
-                         &recomputing->record, &recomputing->record_capacity, size, NULL, error);
+    const struct target_row *values = wanted->tap == store_find_target(info) ? recomputing->values : NULL;
+    return record_encode_made(recomputing->worker, coder, tap, wanted->sequence, values, recomputing->states,
+                              recomputing->transformed, info->rows, &recomputing->record,
+                              &recomputing->record_capacity, size, NULL, error);
 }
 
 static int put_record(struct recomputing *recomputing, const struct damaged_record *wanted, struct error *error)
@@ -261,7 +253,7 @@ static int put_record(struct recomputing *recomputing, const struct damaged_reco
     if (store_put_record(recomputing->store, wanted->tap, wanted->sequence, recomputing->record, size, error) <
         0)
         return -1;
-    progress_update(&recomputing->progress, ++recomputing->report->done);
+    progress_update(&recomputing->progress, ++recomputing->done);
     return store_pending(recomputing->store) >= COMMIT_BYTES ? commit(recomputing, error) : 0;
 }
 
@@ -369,16 +361,12 @@ static void close_all(struct recomputing *recomputing)
     free(recomputing->record);
 }
 
-int recompute_records(const struct recompute *job, struct damaged_record *damaged, size_t count,
-                      struct recompute_report *report, struct error *error)
+int recompute_records(const struct recompute *job, struct damaged_record *damaged, size_t count, uint64_t *done,
+                      struct error *error)
 {
-    struct recomputing recomputing = {.job = job,
-                                      .report = report,
-                                      .store = job->store,
-                                      .model = job->model,
-                                      .damaged = damaged,
-                                      .count = count};
-    *report = (struct recompute_report){0};
+    struct recomputing recomputing = {
+        .job = job, .store = job->store, .model = job->model, .damaged = damaged, .count = count};
+    *done = 0;
     if (count == 0)
         return 0;
     qsort(damaged, count, sizeof *damaged, compare_damaged);
@@ -387,6 +375,7 @@ int recompute_records(const struct recompute *job, struct damaged_record *damage
         open_pass(&recomputing, error) == 0 && drop_without_tokens(&recomputing, error) == 0 &&
         compute(&recomputing, error) == 0 && repair_finish(recomputing.store, error) == 0)
         result = check_repaired(&recomputing, error);
+    *done = recomputing.done;
     close_all(&recomputing);
     return result;
 }

@@ -20,12 +20,9 @@ struct recompute {
     bool allow_numerics; /* other bytes than they had are better than none */
 };
 
-struct recompute_report {
-    uint64_t done; /* records; of others the tokens are damaged, too, as stdout says */
-};
-
-/* Puts damaged [count], which it sorts. An error keeps what was put before. */
-int recompute_records(const struct recompute *job, struct damaged_record *damaged, size_t count,
-                      struct recompute_report *report, struct error *error);
+/* Puts damaged [count], which it sorts. *done: how many; of others the tokens are damaged, too, as stdout says. An error
+ * keeps what was put before. */
+int recompute_records(const struct recompute *job, struct damaged_record *damaged, size_t count, uint64_t *done,
+                      struct error *error);
 
 #endif

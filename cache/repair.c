@@ -224,7 +224,7 @@ static int see_to_values(struct repair *repair, struct error *error)
 
 /* ---- all of it ---- */
 
-static int recompute(struct repair *repair, struct recompute_report *report, struct error *error)
+static int recompute(struct repair *repair, uint64_t *done, struct error *error)
 {
     const struct repair_command *command = repair->command;
     if (repair->record_count == 0)
@@ -236,7 +236,7 @@ static int recompute(struct repair *repair, struct recompute_report *report, str
                                   .device = command->device,
                                   .threads = command->threads,
                                   .allow_numerics = command->allow_numerics};
-    return recompute_records(&job, repair->records, repair->record_count, report, error);
+    return recompute_records(&job, repair->records, repair->record_count, done, error);
 }
 
 /* *left: problems that are still there, which are said. Records that read well again need no second look. */
@@ -256,17 +256,16 @@ static int count_left(struct repair *repair, uint64_t *left, struct error *error
 static int run(const struct repair_command *command, uint64_t *left, struct error *error)
 {
     struct repair repair = {.command = command};
-    struct recompute_report report = {0};
+    uint64_t done = 0;
     int result = model_open(command->model, &repair.model, error);
     if (result < 0)
         error_prefix(error, "--model");
     else if ((result = see_to_structure(&repair, error)) == 0 &&
-             (result = see_to_values(&repair, error)) == 0 &&
-             (result = recompute(&repair, &report, error)) == 0)
+             (result = see_to_values(&repair, error)) == 0 && (result = recompute(&repair, &done, error)) == 0)
         result = count_left(&repair, left, error);
     if (result == 0)
         printf("%s: %" PRIu64 " records were computed again, %" PRIu64 " problems are left\n", command->path,
-               report.done, *left);
+               done, *left);
     close_store(&repair);
     model_close(repair.model);
     free(repair.records);

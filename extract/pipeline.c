@@ -112,16 +112,9 @@ static int encode_states(struct encoder *encoder, struct job *job, struct sequen
     const struct store_info *info = encoder->pipeline->info;
     const struct coder *coder = encoder->pipeline->coder[job->tap];
     const struct tap tap = info->tap[job->tap];
-    const bool target = job->tap == store_find_target(info);
-    if (job->transformed)
-        return record_encode_transformed(encoder->worker, coder, tap, sequence, target ? job->values : NULL,
-                                         job->states, info->rows, &job->record, &job->capacity, &job->size,
-                                         loss, error);
-    if (target)
-        return target_encode(encoder->worker, coder, tap, sequence, job->values, job->states, info->rows,
-                             &job->record, &job->capacity, &job->size, loss, error);
-    return record_encode(encoder->worker, coder, tap, sequence, job->states, info->rows, &job->record,
-                         &job->capacity, &job->size, loss, error);
+    const struct target_row *values = job->tap == store_find_target(info) ? job->values : NULL;
+    return record_encode_made(encoder->worker, coder, tap, sequence, values, job->states, job->transformed,
+                              info->rows, &job->record, &job->capacity, &job->size, loss, error);
 }
 
 static int encode_job(struct encoder *encoder, struct job *job, struct error *error)

@@ -481,7 +481,7 @@ static bool gemms_alike(const struct gemm *a, const struct gemm *b)
            a->transpose_a == b->transpose_a && a->transpose_b == b->transpose_b && a->mode == b->mode;
 }
 
-/* The first as op_gemm; of the others, which are alike, only where they lie can be wrong. */
+/* Each is checked as op_gemm checks it, then all are run. */
 static void run_alike(struct queue *queue, const struct gemm *gemms, int count)
 {
     const struct gemm *first = &gemms[0];

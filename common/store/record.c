@@ -160,13 +160,14 @@ int target_encode(struct codec_worker *worker, const struct coder *coder, struct
                   capacity, size, loss, error);
 }
 
-int record_encode_transformed(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                              struct sequence sequence, const struct target_row *values,
-                              const void *transformed, int64_t rows, unsigned char **record, size_t *capacity,
-                              size_t *size, double *loss, struct error *error)
+int record_encode_made(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                       struct sequence sequence, const struct target_row *values, const void *states,
+                       bool transformed, int64_t rows, unsigned char **record, size_t *capacity, size_t *size,
+                       double *loss, struct error *error)
 {
-    return encode(worker, coder, tap, sequence, values, values ? (size_t)rows * sizeof *values : 0, NULL,
-                  transformed, rows, record, capacity, size, loss, error);
+    return encode(worker, coder, tap, sequence, values, values ? (size_t)rows * sizeof *values : 0,
+                  transformed ? NULL : states, transformed ? states : NULL, rows, record, capacity, size, loss,
+                  error);
 }
 
 static int check_values(const struct target_row *values, int64_t rows, int64_t vocab, struct error *error)

@@ -39,11 +39,12 @@ int store_find_target(const struct store_info *info);
 int target_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
                   struct sequence sequence, const struct target_row *values, const float *u, int64_t rows,
                   unsigned char **record, size_t *capacity, size_t *size, double *loss, struct error *error);
-/* As target_encode, or with values NULL as record_encode, of what a device has made of the states (coder_transform). */
-int record_encode_transformed(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                              struct sequence sequence, const struct target_row *values,
-                              const void *transformed, int64_t rows, unsigned char **record, size_t *capacity,
-                              size_t *size, double *loss, struct error *error);
+/* As target_encode, or with values NULL as record_encode, of states as they came: f32, or `transformed` what a device has
+ * made of them (coder_transform). */
+int record_encode_made(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                       struct sequence sequence, const struct target_row *values, const void *states,
+                       bool transformed, int64_t rows, unsigned char **record, size_t *capacity, size_t *size,
+                       double *loss, struct error *error);
 /* As record_decode, to values [rows] and u [rows, cols], or a view of it, where they are not NULL. Values that
  * cannot be (a token outside 0 .. vocab-1, a loss that is not a number) are an error. */
 int target_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,

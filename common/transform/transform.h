@@ -24,8 +24,8 @@ struct transforms;
  * parameters take, each once, and rows of less than the states' size. */
 int transforms_open(struct backend *backend, const struct coder *const *coder, int taps, int64_t rows,
                     int64_t cols, struct transforms **transforms, struct error *error);
-void transforms_close(
-    struct transforms *transforms); /* NULL is fine; queues they were put on have been waited for */
+/* NULL is fine; the queues they were put on have been waited for. */
+void transforms_close(struct transforms *transforms);
 
 /* Of states [n, cols] f32 the rows that coder_encode_transformed takes, as f32 [n, row / 4], good until the next call on
  * the same queue; none where the tap's codec has no transform. */
