@@ -18,15 +18,10 @@ static const struct cpu_loops *job_loops(const struct elementwise_job *job)
     return queue_cpu(job->queue)->loops;
 }
 
-static size_t bytes_of(enum dtype type)
-{
-    return type == DTYPE_F64 ? 8 : 4;
-}
-
 static void copy_piece(void *context, int piece, int worker)
 {
     const struct elementwise_job *job = context;
-    size_t size = bytes_of(job->x.type);
+    size_t size = value_size(job->x.type);
     int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->x.rows);
     (void)worker;
     for (int64_t r = first; r < end; r++)

@@ -597,6 +597,42 @@ TEST(bf16_writes_match_ref)
     check_shapes(check_widened, 25, 7);
 }
 
+/* Copies of what is narrower than 4 bytes leave the bytes behind a row as they are. */
+TEST(narrow_views_are_copied)
+{
+    static const char *const kinds[] = {"ref", "cpu", "cuda"};
+    static const enum dtype types[] = {DTYPE_I16, DTYPE_U8};
+    for (int i = 0; i < 6; i++) {
+        struct error error;
+        struct backend *backend;
+        struct buffer *from, *to;
+        const enum dtype type = types[i % 2];
+        const size_t size = type == DTYPE_I16 ? 2 : 1;
+        unsigned char values[2 * 12], got[2 * 12];
+        if (!test_wants_device(kinds[i / 2]))
+            continue;
+        for (int k = 0; k < 24; k++)
+            values[k] = (unsigned char)(k + 1);
+        REQUIRE_OK(backend_open(kinds[i / 2], &(struct backend_options){.threads = 1}, &backend, &error));
+        struct queue *queue = new_queue(backend);
+        REQUIRE_OK(buffer_create(backend, 12 * size, &from, &error));
+        REQUIRE_OK(buffer_create(backend, 12 * size, &to, &error));
+        op_write(queue, (struct matrix){from, type, 0, 1, 12, 12}, values);
+        op_copy(queue, (struct matrix){from, type, 1, 3, 2, 3}, (struct matrix){to, type, 2, 3, 2, 3});
+        op_read(queue, (struct matrix){to, type, 0, 1, 12, 12}, got);
+        REQUIRE_OK(queue_wait(queue, &error));
+        for (size_t k = 0; k < 12; k++) {
+            const bool copied = k >= 2 && k < 10 && (k - 2) % 3 < 2;
+            for (size_t b = 0; b < size; b++)
+                CHECK(got[k * size + b] == (copied ? values[(k - 1) * size + b] : 0));
+        }
+        queue_destroy(queue);
+        buffer_destroy(from);
+        buffer_destroy(to);
+        backend_close(backend);
+    }
+}
+
 /* More ops than are measured at a time, so that times are gathered on the way and at the end. */
 static struct device_times times_of(const char *device, bool timed)
 {
