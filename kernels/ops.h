@@ -302,7 +302,7 @@ void op_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vo
 
 enum vocab_target {
     VOCAB_LABELS, /* cross-entropy on labels; a label outside 0 .. V-1 counts nothing */
-    VOCAB_U, /* distillation into a tied weight through u (design, section 1): lse - h . u */
+    VOCAB_U, /* distillation into a tied weight through u (docs/design.md): lse - h . u */
     VOCAB_TEACHER /* distillation from a teacher's states: lse - sum_v q_v z_v */
 };
 

@@ -1,41 +1,60 @@
 #!/usr/bin/env bash
-# layers.sh: fails on an include that points upward, or sideways between programs.
+# layers.sh: fails on an include that points upward, or sideways between programs: what docs/design.md's table of
+# folders does not allow. It fails, too, on an entry of the table that no include uses.
 #
-#   common/base  <-  kernels  <-  common/*  <-  extract, train, generate, cache  <-  tests
-#
-# Inside common/: codec uses base only (and dtypes); store uses codec; text uses model's gguf; model
-# uses base and kernels; transform, which does a device's part of encoding, kernels and codec; head may use model and
-# store; pilot, which fits codecs to states, all of these but head.
+# An entry is a header, or a folder with all that is in it. Every folder may include itself, and tests may include everything.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-allowed() { # allowed FOLDER: a pattern of the headers it may include
-    case $1 in
-    common/base) echo 'common/base/' ;;
-    kernels | kernels/*) echo 'common/base/|kernels/' ;;
-    common/codec) echo 'common/base/|kernels/dtype\.h|common/codec/' ;;
-    common/store) echo 'common/base/|kernels/dtype\.h|common/codec/codec\.h|common/store/' ;;
-    common/model) echo 'common/base/|kernels/(ops|dtype)\.h|common/model/' ;;
-    common/text) echo 'common/base/|common/model/gguf\.h|common/text/' ;;
-    common/pilot) echo 'common/base/|kernels/(ops|dtype)\.h|common/(codec|model|store|pilot)/' ;;
-    common/transform) echo 'common/base/|kernels/(ops|dtype)\.h|common/(codec/codec\.h|transform/)' ;;
-    common/head) echo 'common/base/|kernels/(ops|dtype)\.h|common/(model|store|codec|head)/' ;;
-    extract | train | generate | cache) echo "common/|kernels/(ops|dtype)\\.h|$1/" ;;
-    tests*) echo '.' ;;
-    *) echo 'nothing' ;;
-    esac
-}
+table=$(sed -n '/<!-- layers:/,/<!-- end of layers/p' docs/design.md | sed -nE 's/^\| ([a-z]+[a-z/]*) \| ?(.*) ?\|$/\1 \2/p' | grep -v '^folder ' | tr -d ',')
+[ -n "$table" ] || { echo "docs/design.md: the table of folders is not there"; exit 1; }
 
-bad=0
-while read -r file; do
-    folder=$(dirname "$file")
-    case $folder in common/*) folder=$(echo "$folder" | cut -d/ -f1-2) ;; esac
-    pattern="^($(allowed "$folder"))"
-    while read -r header; do
-        if ! [[ $header =~ $pattern ]]; then
-            echo "$file: includes \"$header\", which its layer may not see"
-            bad=1
-        fi
-    done < <(sed -nE 's/^ *# *include "([^"]+)".*/\1/p' "$file")
-done < <(git ls-files '*.c' '*.h' '*.cu' '*.cuh')
-exit $bad
+git ls-files '*.c' '*.h' '*.cu' '*.cuh' | grep -v '^tests/' | xargs awk -v table="$table" '
+    # The row of a folder, or of the nearest one above it: kernels/cpu/loops follows kernels/cpu.
+    function row_of(folder) {
+        while (!(folder in allowed) && folder ~ /\//)
+            sub(/\/[^\/]*$/, "", folder)
+        return folder
+    }
+    function covers(entry, header) { return header == entry || index(header, entry "/") == 1 }
+    # kernels has its headers; kernels/cpu has its own row.
+    function within(entry, header) { return covers(entry, header) && (entry != "kernels" || header ~ /^kernels\/[^\/]*$/) }
+    BEGIN {
+        rows = split(table, line, "\n")
+        for (i = 1; i <= rows; i++) {
+            count = split(line[i], word, " ")
+            allowed[word[1]] = ""
+            for (j = 2; j <= count; j++)
+                allowed[word[1]] = allowed[word[1]] " " word[j]
+        }
+    }
+    /^ *# *include "/ {
+        header = $0
+        sub(/^[^"]*"/, "", header)
+        sub(/".*/, "", header)
+        folder = FILENAME
+        sub(/\/[^\/]*$/, "", folder)
+        row = row_of(folder)
+        good = within(row, header)
+        count = split(allowed[row], word, " ")
+        for (j = 1; j <= count; j++)
+            if (within(word[j], header)) {
+                good = 1
+                used[row " " word[j]] = 1
+            }
+        if (!good) {
+            print FILENAME ": includes \"" header "\", which its layer may not see"
+            bad = 1
+        }
+    }
+    END {
+        for (row in allowed) {
+            count = split(allowed[row], word, " ")
+            for (j = 1; j <= count; j++)
+                if (!((row " " word[j]) in used)) {
+                    print "docs/design.md: " row " includes nothing of " word[j]
+                    bad = 1
+                }
+        }
+        exit bad
+    }'

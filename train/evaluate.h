@@ -3,7 +3,7 @@
  *
  *     KL(full || exit) = sum_v q_v (log q_v - log p_v) = lse(z) - sum_v q_v z_v - entropy(q)
  * with q the full model's probabilities and z the head's logits. With a tied output weight the sum is
- * h . u, u of the design's section 1, which all trials share; otherwise op_vocab_cross finds it, with q (and
+ * h . u, u of docs/design.md, which all trials share; otherwise op_vocab_cross finds it, with q (and
  * its entropy) of the final states as the store keeps them.
  *
  *     struct evaluation results[count], full;

@@ -1,4 +1,4 @@
-/* run_folder.h: RUN/, where a run keeps everything (design, section 6).
+/* run_folder.h: RUN/, where a run keeps everything.
  *
  *     sweep.yaml                  as given
  *     run.json                    what the run is made of, and its result: the "facts"

@@ -43,7 +43,7 @@ struct shared {
     /* Of the batch that was loaded, M rows. */
     int64_t rows;
     struct matrix labels; /* [M, 1] i32 */
-    struct matrix u; /* [M, H] design, section 1 */
+    struct matrix u; /* [M, H] of docs/design.md */
     const struct target_row *values; /* [M], host */
     struct matrix teacher; /* [M, H] normed final state, for heads with an output weight of their own */
     const float *states_entropy; /* [M], host: of the softmax of `teacher`'s logits, nats */
