@@ -135,7 +135,7 @@ static int create_file(struct export *export, struct error *error)
                   "codec", info->codec[export->tap].name, "model", fingerprint);
     int result = metadata ? safetensors_create(export->command->out, tensors, target ? 3 + MEMBERS : 3,
                                                metadata, &export->writer, error)
-                          : error_set(error, "out of memory for the file's metadata");
+                          : error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the file's metadata");
     json_decref(metadata);
     return result;
 }
@@ -205,7 +205,8 @@ static int write_all(struct export *export, write_sequence *write, struct error 
     for (enum split split = 0; split < SPLIT_COUNT; split++)
         for (uint64_t i = 0; i < export->sequences[split]; i++) {
             if (cli_interrupted())
-                return error_set(error, "interrupted; nothing was written to %s", export->command->out);
+                return error_set_kind(error, ERROR_INTERRUPTED, "interrupted; nothing was written to %s",
+                                      export->command->out);
             if (write(export, (struct sequence){split, i}, error) < 0)
                 return -1;
         }

@@ -130,7 +130,7 @@ static int measure_record(struct bench *bench, const struct coder *coder, uint64
     size_t size = 0;
     double loss = 0;
     if (cli_interrupted())
-        return error_set(error, "interrupted");
+        return error_set_kind(error, ERROR_INTERRUPTED, "interrupted");
     if (reader_states(bench->reader, measure->tap, sequence_at(bench, number), bench->states, error) < 0 ||
         time_record(bench, coder, &size, &loss, measure, error) < 0)
         return -1;

@@ -287,7 +287,7 @@ static int visit(void *context, int call, int layer, bool mid, struct queue *que
     const struct store_info *info = store_info(recomputing->store);
     int64_t row = 0;
     if (cli_interrupted())
-        return error_set(error, "interrupted; what was repaired is kept");
+        return error_set_kind(error, ERROR_INTERRUPTED, "interrupted; what was repaired is kept");
     for (size_t i = recomputing->calls[call]; i < recomputing->calls[call + 1]; i++) {
         const struct damaged_record *wanted = &recomputing->damaged[i];
         if (i > recomputing->calls[call] && !same_sequence(wanted - 1, wanted))

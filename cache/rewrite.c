@@ -83,7 +83,7 @@ static json_t *make_manifest(const struct job *job, struct error *error)
     if (!manifest || !before || json_object_set_new(manifest, "taps", taps) < 0) {
         json_decref(manifest);
         manifest = NULL;
-        error_set(error, "out of memory for the manifest");
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the manifest");
     }
     json_decref(before);
     return manifest;
@@ -330,8 +330,8 @@ static int put_split(struct job *job, enum split split, struct error *error)
         if (cli_interrupted()) {
             if (commit(job, error) < 0)
                 return -1;
-            return error_set(error,
-                             "interrupted; what was written is kept: the same command goes on from there");
+            return error_set_kind(error, ERROR_INTERRUPTED,
+                                  "interrupted; what was written is kept: the same command goes on from there");
         }
         if ((job->pool && code_batch(job, split, first, count, error) < 0) ||
             put_batch(job, split, first, count, error) < 0)

@@ -35,7 +35,7 @@ static json_t *make_manifest(const struct store *store, const json_t *wanted, st
     for (size_t i = 0; manifest && i < sizeof members / sizeof *members; i++)
         json_object_set(manifest, members[i], json_object_get(wanted, members[i]));
     if (!manifest)
-        error_set(error, "out of memory");
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
     return manifest;
 }
 

@@ -146,7 +146,7 @@ json_t *packing_save(const struct packing *packing, struct error *error)
                       list_to_json(stream->starts, stream->started));
         if (json_array_append_new(splits, object) < 0) {
             json_decref(splits);
-            error_set(error, "out of memory");
+            error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
             return NULL;
         }
     }

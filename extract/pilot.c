@@ -94,7 +94,7 @@ static json_t *make_manifest(struct store *store, uint64_t sequences, struct err
         json_pack("{s:O, s:i, s:o, s:I}", "model", json_object_get(store_manifest(store), "model"), "rows",
                   info->rows, "taps", taps, "sequences", (json_int_t)sequences);
     if (!manifest)
-        error_set(error, "out of memory for the pilot's manifest");
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the pilot's manifest");
     return manifest;
 }
 

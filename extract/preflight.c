@@ -73,7 +73,7 @@ static int make_store(struct trial *trial, struct error *error)
 {
     if (asprintf(&trial->path, "%s.pilot", trial->job->out) < 0) {
         trial->path = NULL;
-        return error_set(error, "out of memory");
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
     }
     if (store_exists(trial->path) && store_remove(trial->path, error) < 0)
         return -1;

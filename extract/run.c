@@ -138,7 +138,8 @@ static int read_tap(void *context, int number, int layer, bool mid, struct queue
     const struct call *call = &run->calls[number];
     int tap = 0;
     if (cli_interrupted())
-        return error_set(error, "interrupted; what was computed is kept: the same command goes on from there");
+        return error_set_kind(error, ERROR_INTERRUPTED,
+                              "interrupted; what was computed is kept: the same command goes on from there");
     while (tap < run->info->taps && tap_compare(run->info->tap[tap], (struct tap){layer, mid}) != 0)
         tap++;
     if (tap < run->info->taps && submit(run, call, tap, queue, states, NULL, &run->stage, error) < 0)

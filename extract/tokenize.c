@@ -227,9 +227,9 @@ static int run_stage(struct tokenize *state, struct error *error)
         if ((due || stop || state->complete) && commit(state, error) < 0)
             return -1;
         if (stop)
-            return error_set(error,
-                             "interrupted while the corpus was tokenized; what was done is kept: the same "
-                             "command goes on from there");
+            return error_set_kind(error, ERROR_INTERRUPTED,
+                                  "interrupted while the corpus was tokenized; what was done is kept: the same "
+                                  "command goes on from there");
         if (due && !state->complete && store_begin(store, error) < 0)
             return -1;
         progress_update(&state->progress, corpus_bytes_read(state->corpus));
@@ -324,8 +324,9 @@ int corpus_compare(const struct tokenize_job *job, uint64_t same[SPLIT_COUNT], u
     if (status == 0)
         progress_start(&state.progress, "compare", "bytes", job->list->bytes);
     while (status == 0 && !state.complete && is_missing(&state)) {
-        status =
-            cli_interrupted() ? error_set(error, "interrupted; nothing was changed") : advance(&state, error);
+        status = cli_interrupted()
+                     ? error_set_kind(error, ERROR_INTERRUPTED, "interrupted; nothing was changed")
+                     : advance(&state, error);
         progress_update(&state.progress, corpus_bytes_read(state.corpus));
     }
     reader_close(comparison.reader);

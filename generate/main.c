@@ -154,7 +154,7 @@ static int print_results(const struct run *run, const struct generate_options *o
         return -1;
     show_summary(&run->record, stderr);
     if (cli_interrupted())
-        return error_set(error, "interrupted after %d tokens", run->record.count);
+        return error_set_kind(error, ERROR_INTERRUPTED, "interrupted after %d tokens", run->record.count);
     return 0;
 }
 

@@ -135,7 +135,7 @@ static json_t *text_to_json(const char *bytes, size_t size, struct error *error)
     json_t *text = json_stringn(bytes, size);
     free(copy);
     if (!text)
-        error_set(error, "out of memory");
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
     return text;
 }
 
@@ -186,7 +186,7 @@ int show_json(const struct run_record *record, FILE *file, struct error *error)
                   rate(decoded(record), record->seconds), "layers", layers_of(record), "mean_depth",
                   mean_depth(record), "layers_run_per_token", mean_work(record), "tokens", tokens);
     if (!object)
-        return error_set(error, "out of memory");
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
     const int result = json_dumpf(object, file, JSON_REAL_PRECISION(9) | JSON_INDENT(2));
     json_decref(object);
     if (result < 0 || fputc('\n', file) == EOF)

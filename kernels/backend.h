@@ -115,7 +115,8 @@ struct weight {
 
 /* Remembers the first failure's reason. ops.c puts the op and its operands before the reason of an op
  * that has failed when its function returns. */
-void queue_fail(struct queue *queue, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void queue_fail(struct queue *queue, enum error_kind kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 extern const struct backend_table ref_table;
 extern const struct backend_table cpu_table;

@@ -54,12 +54,13 @@ struct backend *queue_backend(const struct queue *queue)
     return queue->backend;
 }
 
-void queue_fail(struct queue *queue, const char *format, ...)
+void queue_fail(struct queue *queue, enum error_kind kind, const char *format, ...)
 {
     va_list list;
     if (queue->failed)
         return;
     queue->failed = true;
+    queue->error.kind = kind;
     va_start(list, format);
     vsnprintf(queue->error.text, sizeof queue->error.text, format, list);
     va_end(list);
@@ -368,7 +369,7 @@ static bool accept(struct queue *queue, const char *op, const char *wrong, const
     if (!bad && !outputs_overlap(operands, why, sizeof why))
         return true;
     describe(operands, shapes, sizeof shapes);
-    queue_fail(queue, "%s(%s): %s", op, shapes, why);
+    queue_fail(queue, ERROR_INTERNAL, "%s(%s): %s", op, shapes, why);
     return false;
 }
 

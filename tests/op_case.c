@@ -232,7 +232,7 @@ static bool memory_spoiled(const struct op_operand *operand)
 /* False with the test failed. run_destroy either way. */
 static bool setting_run(const struct setting *setting, struct op_run *run)
 {
-    struct error error = {""};
+    struct error error = {0};
     *run = (struct op_run){.backend = setting->backend,
                            .gap = setting->gap,
                            .batch = setting->batch,

@@ -72,7 +72,7 @@ static json_t *make_metadata(const struct trial *trial, const struct contents *c
     json_t *metadata = json_pack("{ss ss ss ss ss}", "offramp", OFFRAMP_VERSION, "trial", trial->config.id,
                                  "model", fingerprint, "step", step, "hash", text);
     if (!metadata)
-        error_set(error, "trial %s: out of memory", trial->config.id);
+        error_set_kind(error, ERROR_NO_MEMORY, "trial %s: out of memory", trial->config.id);
     return metadata;
 }
 

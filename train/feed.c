@@ -265,6 +265,17 @@ int feed_open(const struct stores *stores, const struct feed_plan *plan, int thr
     return 0;
 }
 
+/* A record that cannot be read is damaged, unless it is the machine that fails. */
+static int refuse_record(const struct error *reason, struct error *error)
+{
+    if (reason->kind == ERROR_INPUT || reason->kind == ERROR_DAMAGED)
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "%s (\"cache verify\" finds all that is damaged, \"cache repair\" mends it)",
+                              reason->text);
+    *error = *reason;
+    return -1;
+}
+
 int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *error)
 {
     *batch = NULL;
@@ -283,8 +294,7 @@ int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *
     if (!feed->holding)
         return 0;
     if (slot->failed_piece >= 0)
-        return error_set(error, "%s (\"cache verify\" finds all that is damaged, \"cache repair\" mends it)",
-                         slot->error.text);
+        return refuse_record(&slot->error, error);
     *batch = &slot->batch;
     return 0;
 }

@@ -216,7 +216,7 @@ int main(int argc, char **argv)
     struct option_table table = {0};
     const struct argp argp = {table.option, parse_option, NULL, description, NULL, NULL, NULL};
     struct sweep sweep = {0};
-    struct error error = {""};
+    struct error error = {0};
     int status = EXIT_DONE;
     list_options(&table);
     cli_start();

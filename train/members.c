@@ -194,7 +194,8 @@ static int fit(struct training *training, struct ridge *ridge, const struct tap 
     progress_start(&progress, "ridge", "sequences", sequences);
     while ((result = feed_next(feed, &batch, error)) == 0 && batch) {
         if (cli_interrupted()) {
-            result = error_set(error, "stopped before the first step; the same command begins again");
+            result = error_set_kind(error, ERROR_INTERRUPTED,
+                                    "stopped before the first step; the same command begins again");
             break;
         }
         if ((result = ridge_add(ridge, batch->states, batch->rows, error)) < 0)

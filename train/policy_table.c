@@ -274,7 +274,8 @@ int policy_table_write(const struct evaluation_setting *setting, struct trial *c
     result = evaluate_trials(setting, best, count, results, &full, outcomes, complete, error);
     for (int e = 0; e < count && result == 0; e++) {
         if (best[e]->failed)
-            result = error_set(error, "trial %s: %s", best[e]->config.id, best[e]->reason.text);
+            result = error_set_kind(error, best[e]->reason.kind, "trial %s: %s", best[e]->config.id,
+                                    best[e]->reason.text);
     }
     if (result == 0 && *complete) {
         memcpy(paying, outcomes, (size_t)count * sizeof *paying);

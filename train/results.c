@@ -39,7 +39,8 @@ static int write_policy_folder(struct training *training, struct error *error)
     const int exits = policy_choose(active, count, training->stores.config.layers, best);
     result = exits > 0 ? policy_table_write(&setting, best, exits, folder, &complete, error) : 0;
     if (result == 0 && !complete)
-        result = error_set(error, "stopped before the policy was written; the same command goes on from there");
+        result = error_set_kind(error, ERROR_INTERRUPTED,
+                                "stopped before the policy was written; the same command goes on from there");
 done:
     free(folder);
     free(active);
@@ -143,7 +144,7 @@ static int print_json(const struct training *training, const struct leaderboard 
     if (!object || json_object_set_new(object, "trials", leaderboard_to_json(board)) < 0 ||
         json_object_del(object, "result") < 0) {
         json_decref(object);
-        return error_set(error, "out of memory");
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
     }
     json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     printf("\n");

@@ -51,7 +51,7 @@ static int read_facts(struct run_folder *run, struct error *error)
         error_set(error, "%s: is neither empty nor a run of train; name another folder", run->path);
     } else {
         run->facts = json_object();
-        result = run->facts ? 0 : error_set(error, "out of memory");
+        result = run->facts ? 0 : error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
     }
     free(path);
     return result;
@@ -86,7 +86,7 @@ char *run_folder_path(const struct run_folder *run, struct error *error, const c
     const int length = vasprintf(&name, format, list);
     va_end(list);
     if (length < 0) {
-        error_set(error, "%s: out of memory", run->path);
+        error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory", run->path);
         return NULL;
     }
     path = path_join(run->path, name, error);
@@ -97,7 +97,7 @@ char *run_folder_path(const struct run_folder *run, struct error *error, const c
 int run_folder_note(struct run_folder *run, const char *name, json_t *value, struct error *error)
 {
     if (!value || json_object_set_new(run->facts, name, value) < 0)
-        return error_set(error, "%s: out of memory", run->path);
+        return error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory", run->path);
     return 0;
 }
 

@@ -335,6 +335,6 @@ json_t *trial_config_to_json(const struct trial_config *config, struct error *er
         "warmup", (json_int_t)config->warmup, "clip", config->clip, "decay", config->decay, "beta1",
         config->beta1, "beta2", config->beta2, "epsilon", config->epsilon);
     if (!object)
-        error_set(error, "trial %s: out of memory", config->id);
+        error_set_kind(error, ERROR_NO_MEMORY, "trial %s: out of memory", config->id);
     return object;
 }

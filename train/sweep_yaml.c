@@ -148,7 +148,7 @@ static int refuse_document(const char *name, const char *text, cyaml_err_t code,
     if (code == CYAML_ERR_SEQUENCE_ENTRIES_MIN)
         return error_set(error, "%s: line %d: the list is empty", name, line);
     if (code == CYAML_ERR_OOM)
-        return error_set(error, "%s: out of memory", name);
+        return error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory", name);
     if (sscanf(complaint->reason, "Expecting %31[^,], got event: %31s", expected, found) == 2)
         return error_set(error, "%s: line %d: %s expected, not %s", name, line, event_words(expected),
                          event_words(found));

@@ -218,9 +218,9 @@ static int stop(struct training *training, int64_t step, struct error *error)
 {
     if (members_save(training, error) < 0)
         return -1;
-    return error_set(error,
-                     "stopped after step %" PRId64 " of %" PRId64 "; the same command goes on from there", step,
-                     training->steps);
+    return error_set_kind(error, ERROR_INTERRUPTED,
+                          "stopped after step %" PRId64 " of %" PRId64 "; the same command goes on from there",
+                          step, training->steps);
 }
 
 static int train_steps(struct training *training, struct progress *progress, struct error *error)

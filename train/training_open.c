@@ -89,7 +89,9 @@ static int note_numerics(struct training *training, struct error *error)
             "train: warning: the run was begun on \"%s\" and goes on on \"%s\": its heads may differ in the "
             "last digits from those of one uninterrupted run\n",
             json_string_value(json_array_get(list, 0)), identity);
-    return json_array_append_new(list, json_string(identity)) < 0 ? error_set(error, "out of memory") : 0;
+    return json_array_append_new(list, json_string(identity)) < 0
+               ? error_set_kind(error, ERROR_NO_MEMORY, "out of memory")
+               : 0;
 }
 
 /* The run ended with just these trials, and what it made is still there. */

@@ -5,14 +5,30 @@
 #include <stdio.h>
 #include <string.h>
 
-int error_set(struct error *error, const char *format, ...)
+static int set(struct error *error, enum error_kind kind, const char *format, va_list list)
 {
     char text[sizeof error->text]; /* an argument may be the old text */
+    vsnprintf(text, sizeof text, format, list);
+    memcpy(error->text, text, sizeof text);
+    error->kind = kind;
+    return -1;
+}
+
+int error_set(struct error *error, const char *format, ...)
+{
     va_list list;
     va_start(list, format);
-    vsnprintf(text, sizeof text, format, list);
+    set(error, ERROR_INPUT, format, list);
     va_end(list);
-    memcpy(error->text, text, sizeof text);
+    return -1;
+}
+
+int error_set_kind(struct error *error, enum error_kind kind, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    set(error, kind, format, list);
+    va_end(list);
     return -1;
 }
 
@@ -33,6 +49,26 @@ int error_prefix(struct error *error, const char *format, ...)
     return -1;
 }
 
+enum error_kind error_kind_of(int number)
+{
+    switch (number) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: return ERROR_NO_SPACE;
+    case ENOMEM:
+    case EAGAIN: /* threads and locked pages beyond a limit */
+    case EMFILE:
+    case ENFILE: return ERROR_NO_MEMORY;
+    case EIO:
+    case ENXIO:
+    case ENODEV:
+    case EREMOTEIO:
+    case ESTALE: return ERROR_DEVICE;
+    case EINTR: return ERROR_INTERRUPTED;
+    default: return ERROR_INPUT;
+    }
+}
+
 int error_system(struct error *error, const char *format, ...)
 {
     int number = errno;
@@ -41,5 +77,5 @@ int error_system(struct error *error, const char *format, ...)
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    return error_set(error, "%s: %s", text, strerror(number));
+    return error_set_kind(error, error_kind_of(number), "%s: %s", text, strerror(number));
 }

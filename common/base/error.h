@@ -7,21 +7,45 @@
  *         return error_prefix(error, "model");          // "model: PATH: no such file"
  *     if (rows < 1)
  *         return error_set(error, "%s: has no rows", path);
+ *
+ * The kind is for callers that must decide what a failure means; it is what error_set_kind says, and
+ * ERROR_INPUT by error_set.
+ *
+ *     if (error->kind == ERROR_NO_MEMORY) ...             // fewer rows may do
  */
 #ifndef OFFRAMP_BASE_ERROR_H
 #define OFFRAMP_BASE_ERROR_H
 
-struct error {
-    char text[1024]; /* one line, no full stop, no line feed; cut when longer */
+enum error_kind {
+    ERROR_INPUT, /* a file or a setting that does not do */
+    ERROR_USAGE, /* the command line does not make sense */
+    ERROR_DAMAGED, /* bytes that were written right are not what they were */
+    ERROR_NO_SPACE, /* of a disk, or a quota or a limit of it */
+    ERROR_NO_MEMORY, /* of the host or of a device */
+    ERROR_DEVICE, /* an accelerator or a disk failed */
+    ERROR_INTERRUPTED, /* somebody asked to stop */
+    ERROR_INTERNAL /* a mistake of offramp's own */
 };
 
-/* Replaces the text. Always returns -1, so that `return error_set(...)` reads well. */
+struct error {
+    char text[1024]; /* one line, no full stop, no line feed; cut when longer */
+    enum error_kind kind;
+};
+
+/* Replaces the text; the kind is ERROR_INPUT. Always returns -1, so that `return error_set(...)` reads well. */
 int error_set(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Puts "prefix: " before the text that is there. Always returns -1. */
+/* error_set with another kind. Always returns -1. */
+int error_set_kind(struct error *error, enum error_kind kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Puts "prefix: " before the text that is there and keeps the kind. Always returns -1. */
 int error_prefix(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* error_set with ": " and strerror(errno) behind it; reads errno first. Always returns -1. */
+/* error_set with ": " and strerror(errno) behind it, and errno's kind; reads errno first. Always returns -1. */
 int error_system(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The kind of a value of errno. */
+enum error_kind error_kind_of(int number);
 
 #endif

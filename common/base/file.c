@@ -139,7 +139,7 @@ int file_writer_open(const char *path, struct file_writer **result, struct error
         goto failed;
     if (asprintf(&writer->temporary, "%s.tmp%ld", path, (long)getpid()) < 0) {
         writer->temporary = NULL;
-        error_set(error, "out of memory: a temporary name for %s", path);
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory: a temporary name for %s", path);
         goto failed;
     }
     writer->stream = fopen(writer->temporary, "wbe");
@@ -266,7 +266,7 @@ char *path_join(const char *folder, const char *name, struct error *error)
     const char *slash = length > 0 && folder[length - 1] == '/' ? "" : "/";
     char *path = NULL;
     if (asprintf(&path, "%s%s%s", folder, slash, name) < 0) {
-        error_set(error, "out of memory: the path of %s", name);
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory: the path of %s", name);
         return NULL;
     }
     return path;

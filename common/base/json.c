@@ -31,7 +31,7 @@ char *json_text(const char *name, const json_t *value, size_t flags, struct erro
     char *text = value ? json_dumps(value, flags) : NULL;
     json_t *again = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
     if (!again) {
-        error_set(error, "%s: out of memory, or a value that JSON cannot write", name);
+        error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory, or a value that JSON cannot write", name);
         free(text);
         return NULL;
     }
@@ -46,7 +46,7 @@ int json_write(const char *path, const json_t *value, struct error *error)
         return -1;
     char *line = NULL;
     int length = asprintf(&line, "%s\n", text);
-    int result = length < 0 ? error_set(error, "%s: out of memory", path)
+    int result = length < 0 ? error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory", path)
                             : file_write(path, line, (size_t)length, error);
     if (length >= 0)
         free(line);

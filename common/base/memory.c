@@ -26,12 +26,13 @@ void *memory_alloc(size_t count, size_t size, struct error *error)
 {
     size_t bytes;
     if (!size_multiply(count, size, &bytes) || bytes > SIZE_MAX / 2) {
-        error_set(error, "out of memory: %zu objects of %zu bytes cannot be addressed", count, size);
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory: %zu objects of %zu bytes cannot be addressed",
+                       count, size);
         return NULL;
     }
     void *block = NULL;
     if (posix_memalign(&block, 64, bytes ? bytes : 1) != 0) {
-        error_set(error, "out of memory: %zu bytes could not be had", bytes);
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory: %zu bytes could not be had", bytes);
         return NULL;
     }
     memset(block, 0, bytes);
@@ -49,7 +50,8 @@ int memory_grow(void **pointer, size_t *capacity, size_t needed, size_t size, st
         count = 16;
     void *block = size_multiply(count, size, &bytes) ? realloc(*pointer, bytes) : NULL;
     if (!block)
-        return error_set(error, "out of memory: %zu objects of %zu bytes could not be had", count, size);
+        return error_set_kind(error, ERROR_NO_MEMORY,
+                              "out of memory: %zu objects of %zu bytes could not be had", count, size);
     memset((char *)block + *capacity * size, 0, (count - *capacity) * size);
     *pointer = block;
     *capacity = count;
@@ -61,7 +63,7 @@ char *string_copy(const char *text, struct error *error)
     size_t size = strlen(text) + 1;
     char *copy = malloc(size);
     if (!copy) {
-        error_set(error, "out of memory: %zu bytes could not be had", size);
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory: %zu bytes could not be had", size);
         return NULL;
     }
     return memcpy(copy, text, size);

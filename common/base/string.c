@@ -47,7 +47,8 @@ void string_print(struct string *string, const char *format, ...)
 bool string_failed(const struct string *string, struct error *error)
 {
     if (string->failed)
-        error_set(error, "out of memory: a text of %zu bytes could not grow", string->length);
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory: a text of %zu bytes could not grow",
+                       string->length);
     return string->failed;
 }
 

@@ -58,7 +58,7 @@ int head_save(const struct head *head, struct queue *queue, const char *path, co
     }
     json_t *metadata = metadata_of(head, fingerprint);
     if (!metadata) {
-        error_set(error, "%s: out of memory", path);
+        error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory", path);
         goto done;
     }
     if (safetensors_create(path, tensors, (size_t)head->parameters, metadata, &writer, error) < 0)

@@ -151,7 +151,7 @@ int policy_write(const char *folder, const struct policy *policy, struct error *
                   "layers", policy->layers, "exits", exits_to_json(policy), "costs", "layer", 1.0, "head",
                   policy->cost_head, "output", policy->cost_output, "table", table_to_json(policy));
     if (!object) {
-        error_set(error, "%s: out of memory", path);
+        error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory", path);
         goto done;
     }
     result = json_write(path, object, error);

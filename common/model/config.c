@@ -100,7 +100,8 @@ json_t *config_to_json(const struct model_config *config, struct error *error)
     }
     if (failed) {
         json_decref(object);
-        error_set(error, "out of memory, or a number of the model's config is not finite");
+        error_set_kind(error, ERROR_NO_MEMORY,
+                       "out of memory, or a number of the model's config is not finite");
         return NULL;
     }
     return object;

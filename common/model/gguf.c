@@ -352,7 +352,7 @@ static int read_tensors(struct cursor *cursor, struct gguf *gguf, uint64_t count
             return -1;
         tensor->name = strndup(name.data, name.length);
         if (!tensor->name)
-            return error_set(cursor->error, "%s: out of memory", gguf->path);
+            return error_set_kind(cursor->error, ERROR_NO_MEMORY, "%s: out of memory", gguf->path);
         tensor->file = gguf->path;
         tensor->data = gguf->map.data + offset; /* from the data's start, which place_data adds */
         gguf->tensor_count++;

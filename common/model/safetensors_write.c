@@ -62,7 +62,8 @@ static char *header_text(const struct tensor *tensors, size_t count, const json_
         failed = json_object_set_new(header, tensors[i].name, entry_create(&tensors[i], begin, *total)) < 0;
     }
     if (failed)
-        error_set(error, "out of memory, or a tensor's name or the metadata is not UTF-8");
+        error_set_kind(error, ERROR_NO_MEMORY,
+                       "out of memory, or a tensor's name or the metadata is not UTF-8");
     else
         text = json_text("the header", header, JSON_COMPACT, error);
 done:

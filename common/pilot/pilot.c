@@ -104,7 +104,8 @@ static int measure(struct fitting *fitting, struct string *parameters, struct co
         size_t size;
         double loss;
         if (cli_interrupted()) {
-            result = error_set(error, "interrupted: the same command fits the codecs again");
+            result =
+                error_set_kind(error, ERROR_INTERRUPTED, "interrupted: the same command fits the codecs again");
             break;
         }
         result = coder_encode(coder, fitting->worker, states, rows, fitting->payload, fitting->capacity, &size,

@@ -51,6 +51,16 @@ void environment_release(MDB_env *env, const void *value)
     madvise((void *)(uintptr_t)(page - number * stat.ms_psize), info.me_mapsize, MADV_DONTNEED);
 }
 
+static enum error_kind kind_of(int code)
+{
+    switch (code) {
+    case MDB_CORRUPTED:
+    case MDB_PAGE_NOTFOUND: return ERROR_DAMAGED;
+    case MDB_MAP_FULL: return ERROR_NO_SPACE;
+    default: return code > 0 ? error_kind_of(code) : ERROR_INPUT;
+    }
+}
+
 int environment_error(struct error *error, int code, const char *format, ...)
 {
     char text[sizeof error->text];
@@ -58,7 +68,7 @@ int environment_error(struct error *error, int code, const char *format, ...)
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    return error_set(error, "%s: %s%s", text, mdb_strerror(code), advice(code));
+    return error_set_kind(error, kind_of(code), "%s: %s%s", text, mdb_strerror(code), advice(code));
 }
 
 /* ---- the writer's lock ---- */
@@ -215,13 +225,14 @@ static void keep_first(void *context, const char *problem)
 /* A writer that believed a damaged list of free pages would write over live ones. */
 static int check_structure(const char *data, struct error *error)
 {
-    struct error first = {""};
+    struct error first = {0};
     int problems;
     if (pages_check(data, 0, keep_first, &first, &problems, error) < 0)
         return -1;
     if (problems > 0)
-        return error_set(error, "%s: the structure is damaged (%s): `cache repair` builds it anew", data,
-                         first.text);
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "%s: the structure is damaged (%s): `cache repair` builds it anew", data,
+                              first.text);
     return 0;
 }
 

@@ -243,7 +243,7 @@ static int take_value(void *context, const struct wreck_value *value, struct err
     struct place place;
     const void *bytes = value->bytes;
     if (cli_interrupted())
-        return error_set(error, "interrupted; nothing was changed");
+        return error_set_kind(error, ERROR_INTERRUPTED, "interrupted; nothing was changed");
     if (!is_record(to, value, &place) && !is_tokens(to, bytes, value->room, &place) &&
         !is_source(to, value, &place) && !is_parameters(to, value, &place)) {
         if (!mend_tokens(salvage, value, &place))
@@ -347,7 +347,7 @@ int store_salvage(const char *path, struct salvage_report *report, struct error 
     salvage.data = path_join(path, DATA_FILE, error);
     salvage.folder = path_join(path, SALVAGE_FOLDER, error);
     if (!salvage.copy)
-        error_set(error, "out of memory: %zu bytes could not be had", MEND_MAX);
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory: %zu bytes could not be had", MEND_MAX);
     else if (salvage.data && salvage.folder && wreck_open(salvage.data, &salvage.wreck, error) == 0 &&
              find_commit(&salvage, error) == 0 && fill(&salvage, error) == 0 &&
              settle_seal(&salvage, error) == 0)

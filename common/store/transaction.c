@@ -56,7 +56,8 @@ int store_put(struct store *store, MDB_dbi database, const void *key, size_t key
         return -1;
     unsigned char *bytes = malloc(key_size + size);
     if (!bytes)
-        return error_set(error, "out of memory: %zu bytes could not be had", key_size + size);
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory: %zu bytes could not be had",
+                              key_size + size);
     memcpy(bytes, key, key_size);
     memcpy(bytes + key_size, first, first_size);
     if (second_size > 0)

@@ -152,7 +152,7 @@ static int child_failed(const struct parent *parent, struct error *error)
 
 static int check_interrupted(const struct parent *parent, struct error *error)
 {
-    return cli_interrupted() ? error_set(error, "%s: interrupted", parent->path) : 0;
+    return cli_interrupted() ? error_set_kind(error, ERROR_INTERRUPTED, "%s: interrupted", parent->path) : 0;
 }
 
 /* *readable: whether there is anything to go on with; if not, problems say why. */

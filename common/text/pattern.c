@@ -231,7 +231,7 @@ static int compile(const char *pattern, size_t size, uint32_t options, pcre2_cod
     PCRE2_SIZE offset;
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
     if (!context)
-        return error_set(error, "out of memory for a pattern");
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory for a pattern");
     pcre2_set_newline(context, PCRE2_NEWLINE_LF);
     *code = pcre2_compile((PCRE2_SPTR)pattern, size, options | PCRE2_UTF, &number, &offset, context);
     pcre2_compile_context_free(context);

@@ -261,7 +261,7 @@ int pretokenizer_run(const struct pretokenizer *pretokenizer, const char *text, 
 {
     struct run run = {pretokenizer, work, emit, context, error};
     if (!work->match && !(work->match = pcre2_match_data_create(1, NULL)))
-        return error_set(error, "out of memory for a match");
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory for a match");
     return size ? run_step(&run, 0, text, size) : 0;
 }
 

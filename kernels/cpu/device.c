@@ -164,8 +164,8 @@ void *scratch_get(struct queue *base, enum scratch slot, int64_t count, size_t s
     if (base->failed)
         return NULL;
     if (!size_multiply((size_t)count, size, &bytes)) {
-        queue_fail(base, "working memory of %lld objects of %zu bytes cannot be addressed", (long long)count,
-                   size);
+        queue_fail(base, ERROR_NO_MEMORY, "working memory of %lld objects of %zu bytes cannot be addressed",
+                   (long long)count, size);
         return NULL;
     }
     if (bytes <= queue->scratch[slot].bytes && queue->scratch[slot].data)
@@ -174,7 +174,7 @@ void *scratch_get(struct queue *base, enum scratch slot, int64_t count, size_t s
     queue->scratch[slot].data = NULL;
     queue->scratch[slot].bytes = 0;
     if (posix_memalign(&block, 4096, bytes ? bytes : 1) != 0) {
-        queue_fail(base, "out of memory: %zu bytes of working memory could not be had", bytes);
+        queue_fail(base, ERROR_NO_MEMORY, "out of memory: %zu bytes of working memory could not be had", bytes);
         return NULL;
     }
     queue->scratch[slot].data = block;
@@ -188,12 +188,13 @@ void cpu_run(struct queue *base, int64_t pieces, pool_function *function, void *
     if (base->failed || pieces <= 0)
         return;
     if (pieces > INT_MAX) {
-        queue_fail(base, "%lld pieces of work are too many for one call; pass fewer rows", (long long)pieces);
+        queue_fail(base, ERROR_INPUT, "%lld pieces of work are too many for one call; pass fewer rows",
+                   (long long)pieces);
         return;
     }
     pool_run(queue_cpu(base)->pool, (int)pieces, function, context);
     if (atomic_load(&queue->product_failed))
-        queue_fail(base, "a oneDNN product failed; the machine may be out of memory");
+        queue_fail(base, ERROR_NO_MEMORY, "a oneDNN product failed; the machine may be out of memory");
 }
 
 void cpu_product(struct queue *queue, const struct product *product, int worker, const void *left,
@@ -210,7 +211,7 @@ const struct product *cpu_product_find(struct queue *queue, struct product_shape
         return NULL;
     const struct product *product = product_find(queue_cpu(queue)->products, shape, &error);
     if (!product)
-        queue_fail(queue, "%s", error.text);
+        queue_fail(queue, error.kind, "%s", error.text);
     return product;
 }
 

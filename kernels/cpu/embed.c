@@ -31,8 +31,8 @@ void cpu_embed(struct queue *queue, const struct weight *base, struct matrix ids
     for (int64_t r = 0; r < ids.rows; r++) {
         int64_t id = matrix_ints(ids)[r * ids.stride];
         if (id < 0 || id >= weight->base.rows) {
-            queue_fail(queue, "id %lld in row %lld is outside 0 .. %lld", (long long)id, (long long)r,
-                       (long long)weight->base.rows - 1);
+            queue_fail(queue, ERROR_INPUT, "id %lld in row %lld is outside 0 .. %lld", (long long)id,
+                       (long long)r, (long long)weight->base.rows - 1);
             return;
         }
     }

@@ -92,7 +92,7 @@ int product_cache_create(int threads, struct product_cache **result, struct erro
         failed = dnnl_stream_create(&cache->worker[i].stream, cache->engine, dnnl_stream_default_flags) !=
                  dnnl_success;
     if (failed) {
-        error_set(error, "oneDNN could not be started");
+        error_set_kind(error, ERROR_NO_MEMORY, "oneDNN could not be started; the machine may be out of memory");
         goto fail;
     }
     *result = cache;
@@ -103,6 +103,11 @@ fail:
 }
 
 /* ---- making products ---- */
+
+static enum error_kind status_kind(dnnl_status_t status)
+{
+    return status == dnnl_out_of_memory ? ERROR_NO_MEMORY : ERROR_INTERNAL;
+}
 
 static dnnl_data_type_t operand_type(bool bf16)
 {
@@ -187,9 +192,10 @@ static int product_create(struct product_cache *cache, const struct product_shap
     if (!status)
         status = dnnl_primitive_create(&product->primitive, product->description);
     if (status) {
-        error_set(error, "oneDNN has no %s product of [%lld, %lld] and [%lld, %lld] (status %d)",
-                  shape->bf16 ? "bf16" : "f32", (long long)shape->rows, (long long)shape->inner,
-                  (long long)shape->inner, (long long)shape->cols, (int)status);
+        error_set_kind(error, status_kind(status),
+                       "oneDNN has no %s product of [%lld, %lld] and [%lld, %lld] (status %d)",
+                       shape->bf16 ? "bf16" : "f32", (long long)shape->rows, (long long)shape->inner,
+                       (long long)shape->inner, (long long)shape->cols, (int)status);
         goto fail;
     }
     product->scratchpad_bytes = dnnl_memory_desc_get_size(
@@ -315,9 +321,10 @@ int right_bytes(struct product_cache *cache, int64_t inner, int64_t cols, bool b
 {
     dnnl_memory_desc_t layout;
     omp_set_num_threads(1);
-    if (packed_layout(cache->engine, inner, cols, bf16, &layout) != dnnl_success)
-        return error_set(error, "oneDNN cannot pack a weight of [%lld, %lld] in %s", (long long)inner,
-                         (long long)cols, bf16 ? "bf16" : "f32");
+    const dnnl_status_t status = packed_layout(cache->engine, inner, cols, bf16, &layout);
+    if (status != dnnl_success)
+        return error_set_kind(error, status_kind(status), "oneDNN cannot pack a weight of [%lld, %lld] in %s",
+                              (long long)inner, (long long)cols, bf16 ? "bf16" : "f32");
     *bytes = dnnl_memory_desc_get_size(&layout);
     return 0;
 }
@@ -328,10 +335,12 @@ int right_create(struct product_cache *cache, int64_t inner, int64_t cols, bool 
     dnnl_memory_desc_t layout;
     dnnl_memory_t memory = NULL;
     omp_set_num_threads(1);
-    if (packed_layout(cache->engine, inner, cols, bf16, &layout) != dnnl_success ||
-        dnnl_memory_create(&memory, &layout, cache->engine, data) != dnnl_success)
-        return error_set(error, "oneDNN cannot pack a weight of [%lld, %lld] in %s", (long long)inner,
-                         (long long)cols, bf16 ? "bf16" : "f32");
+    dnnl_status_t status = packed_layout(cache->engine, inner, cols, bf16, &layout);
+    if (status == dnnl_success)
+        status = dnnl_memory_create(&memory, &layout, cache->engine, data);
+    if (status != dnnl_success)
+        return error_set_kind(error, status_kind(status), "oneDNN cannot pack a weight of [%lld, %lld] in %s",
+                              (long long)inner, (long long)cols, bf16 ? "bf16" : "f32");
     *right = (struct product_right){.packed = memory};
     return 0;
 }

@@ -34,8 +34,8 @@ void cpu_rope(struct queue *queue, struct matrix x, struct matrix positions, str
     for (int64_t r = 0; r < positions.rows; r++) {
         int64_t position = matrix_ints(positions)[r * positions.stride];
         if (position < 0 || position >= table.rows) {
-            queue_fail(queue, "position %lld in row %lld is outside the table's 0 .. %lld", (long long)position,
-                       (long long)r, (long long)table.rows - 1);
+            queue_fail(queue, ERROR_INPUT, "position %lld in row %lld is outside the table's 0 .. %lld",
+                       (long long)position, (long long)r, (long long)table.rows - 1);
             return;
         }
     }

@@ -106,20 +106,20 @@ static struct pack *pack_own(struct queue *queue, struct matrix own, bool backwa
     struct error error;
     size_t bytes;
     if (pack_bytes(backend->products, own.rows, own.cols, backward, backend->bf16, &bytes, &error) < 0) {
-        queue_fail(queue, "%s", error.text);
+        queue_fail(queue, error.kind, "%s", error.text);
         return NULL;
     }
     void *data = scratch_get(queue, slot, 1, bytes);
     if (!data)
         return NULL;
     if (pack_create(backend->products, own.rows, own.cols, backward, backend->bf16, data, &pack, &error) < 0) {
-        queue_fail(queue, "%s", error.text);
+        queue_fail(queue, error.kind, "%s", error.text);
         return NULL;
     }
     job.pack = pack;
     cpu_run(queue, pack->tiles, pack_own_piece, &job);
     if (atomic_load(&job.failed))
-        queue_fail(queue, "oneDNN failed to pack a weight; the machine may be out of memory");
+        queue_fail(queue, ERROR_NO_MEMORY, "oneDNN failed to pack a weight; the machine may be out of memory");
     return pack;
 }
 

@@ -64,8 +64,8 @@ static int right_step(struct product_cache *cache, const struct pack *pack, size
         *step = bytes > *step ? bytes : *step;
     }
     if (!size_multiply(*step, (size_t)(pack->tiles * pack->pieces), all))
-        return error_set(error, "a packed weight of [%lld, %lld] cannot be addressed", (long long)pack->inner,
-                         (long long)pack->cols);
+        return error_set_kind(error, ERROR_NO_MEMORY, "a packed weight of [%lld, %lld] cannot be addressed",
+                              (long long)pack->inner, (long long)pack->cols);
     return 0;
 }
 
@@ -92,7 +92,8 @@ int pack_create(struct product_cache *cache, int64_t rows, int64_t cols, bool ba
         array_alloc(&pack->right, pack->tiles * pack->pieces, error) < 0)
         goto fail;
     if (!pack->lent && posix_memalign(&pack->data, PACK_ALIGN, pack->bytes) != 0) {
-        error_set(error, "out of memory: %zu bytes for a packed weight could not be had", pack->bytes);
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory: %zu bytes for a packed weight could not be had",
+                       pack->bytes);
         goto fail;
     }
     for (int64_t i = 0; i < pack->tiles * pack->pieces; i++) {
@@ -241,7 +242,8 @@ static int fill_packs(struct cpu_backend *backend, const struct cpu_weight *weig
     }
     free(job.values);
     return atomic_load(&job.failed)
-               ? error_set(error, "oneDNN failed to pack it; the machine may be out of memory")
+               ? error_set_kind(error, ERROR_NO_MEMORY,
+                                "oneDNN failed to pack it; the machine may be out of memory")
                : 0;
 }
 

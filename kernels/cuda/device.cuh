@@ -108,8 +108,23 @@ static inline bool queue_is_bf16(const struct queue *queue)
     return queue->backend->options.math == MATH_BF16;
 }
 
+/* Whose fault a status is. */
+static inline enum error_kind cuda_kind(cudaError_t status)
+{
+    return status == cudaErrorMemoryAllocation ? ERROR_NO_MEMORY : ERROR_DEVICE;
+}
+
+static inline enum error_kind blas_kind(cublasStatus_t status)
+{
+    return status == CUBLAS_STATUS_ALLOC_FAILED ? ERROR_NO_MEMORY : ERROR_DEVICE;
+}
+
+/* error_set_kind, which this library does not have. */
+int cuda_refuse(struct error *error, enum error_kind kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Remembers the first failure of the queue, with the op and its shapes in the text. */
-void cuda_fail(struct queue *queue, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void cuda_fail(struct queue *queue, enum error_kind kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Adds the seconds between two events that have passed. */
 void cuda_time_add(double *total, cudaEvent_t from, cudaEvent_t to);
 /* Counts what is left, when the queue has been waited for; and lets go of all. */

@@ -64,8 +64,9 @@ void product_run(struct queue *queue, const struct product *p)
         (int)(p->batch ? p->batch : 1), tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
         CUBLAS_GEMM_DEFAULT);
     if (status != CUBLAS_STATUS_SUCCESS)
-        cuda_fail(queue, "%s [%lld, %lld]: a product over %lld: cuBLAS: %s", p->op, (long long)shape.rows,
-                  (long long)shape.cols, (long long)p->inner, cublasGetStatusString(status));
+        cuda_fail(queue, blas_kind(status), "%s [%lld, %lld]: a product over %lld: cuBLAS: %s", p->op,
+                  (long long)shape.rows, (long long)shape.cols, (long long)p->inner,
+                  cublasGetStatusString(status));
 }
 
 /* ---- frozen weights ---- */
@@ -213,7 +214,7 @@ static void run_pointers(struct queue *queue, const struct gemm *gemm, int count
             (int)gemm->c.stride, count, tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
             CUBLAS_GEMM_DEFAULT);
         if (status != CUBLAS_STATUS_SUCCESS)
-            cuda_fail(queue, "gemm_group [%lld, %lld]: %d products over %lld: cuBLAS: %s",
+            cuda_fail(queue, blas_kind(status), "gemm_group [%lld, %lld]: %d products over %lld: cuBLAS: %s",
                       (long long)gemm->c.rows, (long long)gemm->c.cols, count, (long long)inner,
                       cublasGetStatusString(status));
     }

@@ -8,21 +8,23 @@
 
 #include "kernels/cuda/table.cuh"
 
-static int fail(struct error *error, const char *format, ...)
+int cuda_refuse(struct error *error, enum error_kind kind, const char *format, ...)
 {
     va_list list;
+    error->kind = kind;
     va_start(list, format);
     vsnprintf(error->text, sizeof error->text, format, list);
     va_end(list);
     return -1;
 }
 
-void cuda_fail(struct queue *queue, const char *format, ...)
+void cuda_fail(struct queue *queue, enum error_kind kind, const char *format, ...)
 {
     va_list list;
     if (queue->failed)
         return;
     queue->failed = true;
+    queue->error.kind = kind;
     va_start(list, format);
     vsnprintf(queue->error.text, sizeof queue->error.text, format, list);
     va_end(list);
@@ -33,8 +35,8 @@ bool cuda_ok(struct queue *queue, const char *op, struct matrix shape, cudaError
     ((struct cuda_queue *)queue)->last_op = op;
     ((struct cuda_queue *)queue)->last_shape = shape;
     if (status != cudaSuccess)
-        cuda_fail(queue, "%s [%lld, %lld]: cuda: %s", op, (long long)shape.rows, (long long)shape.cols,
-                  cudaGetErrorString(status));
+        cuda_fail(queue, cuda_kind(status), "%s [%lld, %lld]: cuda: %s", op, (long long)shape.rows,
+                  (long long)shape.cols, cudaGetErrorString(status));
     return status == cudaSuccess;
 }
 
@@ -70,7 +72,7 @@ void *scratch_take(struct queue *queue, const char *op, struct matrix shape, siz
     cudaGetLastError();
     cudaMemGetInfo(&unused, &total);
     backend_note_out(queue->backend, RAN_OUT_ROWS);
-    cuda_fail(queue,
+    cuda_fail(queue, ERROR_NO_MEMORY,
               "%s [%lld, %lld]: out of device memory: %zu bytes of working memory wanted, %zu of %zu free", op,
               (long long)shape.rows, (long long)shape.cols, bytes, unused, total);
     return NULL;
@@ -101,11 +103,12 @@ static int cuda_open(const struct backend_options *options, struct backend **res
     uint64_t keep = UINT64_MAX; /* the pool gives nothing back between ops */
     cudaError_t status = cudaGetDeviceCount(&count);
     if (status != cudaSuccess || count == 0)
-        return fail(error, "there is none: %s; nvidia-smi shows what the driver sees; --device cpu needs none",
-                    status == cudaSuccess ? "none is visible" : cudaGetErrorString(status));
+        return cuda_refuse(error, ERROR_DEVICE,
+                           "there is none: %s; nvidia-smi shows what the driver sees; --device cpu needs none",
+                           status == cudaSuccess ? "none is visible" : cudaGetErrorString(status));
     backend = (struct cuda_backend *)calloc(1, sizeof *backend);
     if (!backend)
-        return fail(error, "cuda: out of memory");
+        return cuda_refuse(error, ERROR_NO_MEMORY, "cuda: out of memory");
     if ((status = cudaSetDevice(0)) != cudaSuccess ||
         (status = cudaGetDeviceProperties(&properties, 0)) != cudaSuccess ||
         (status = cudaRuntimeGetVersion(&runtime)) != cudaSuccess ||
@@ -113,7 +116,7 @@ static int cuda_open(const struct backend_options *options, struct backend **res
         (status = cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep)) != cudaSuccess ||
         (status = cudaStreamCreateWithFlags(&backend->upload, cudaStreamNonBlocking)) != cudaSuccess) {
         free(backend);
-        return fail(error, "it cannot be opened: %s", cudaGetErrorString(status));
+        return cuda_refuse(error, cuda_kind(status), "it cannot be opened: %s", cudaGetErrorString(status));
     }
     cublasGetProperty(MAJOR_VERSION, &blas[0]);
     cublasGetProperty(MINOR_VERSION, &blas[1]);
@@ -157,17 +160,19 @@ static int cuda_queue_create(struct backend *backend, struct queue **result, str
     struct cuda_queue *queue = (struct cuda_queue *)calloc(1, sizeof *queue);
     cudaError_t status;
     if (!queue)
-        return fail(error, "cuda: out of memory");
+        return cuda_refuse(error, ERROR_NO_MEMORY, "cuda: out of memory");
     if ((status = cudaStreamCreateWithFlags(&queue->stream, cudaStreamNonBlocking)) != cudaSuccess) {
         free(queue);
-        return fail(error, "cuda: a stream cannot be made: %s", cudaGetErrorString(status));
+        return cuda_refuse(error, cuda_kind(status), "cuda: a stream cannot be made: %s",
+                           cudaGetErrorString(status));
     }
     if ((status = cudaMalloc(&queue->fault, sizeof *queue->fault)) != cudaSuccess ||
         (status = cudaMemsetAsync(queue->fault, 0, sizeof *queue->fault, queue->stream)) != cudaSuccess) {
         cudaFree(queue->fault);
         cudaStreamDestroy(queue->stream);
         free(queue);
-        return fail(error, "cuda: a queue cannot be made: %s", cudaGetErrorString(status));
+        return cuda_refuse(error, cuda_kind(status), "cuda: a queue cannot be made: %s",
+                           cudaGetErrorString(status));
     }
     queue->base.backend = backend;
     *result = &queue->base;
@@ -183,7 +188,7 @@ cublasHandle_t queue_blas(struct queue *base)
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasSetStream(queue->blas, queue->stream);
     if (status != CUBLAS_STATUS_SUCCESS)
-        cuda_fail(base, "cuBLAS does not start: %s", cublasGetStatusString(status));
+        cuda_fail(base, blas_kind(status), "cuBLAS does not start: %s", cublasGetStatusString(status));
     return status == CUBLAS_STATUS_SUCCESS ? queue->blas : NULL;
 }
 
@@ -203,15 +208,15 @@ void cuda_waited(struct queue *queue, cudaError_t status, int fault)
 {
     const struct cuda_queue *own = (const struct cuda_queue *)queue;
     if (status != cudaSuccess)
-        cuda_fail(queue,
+        cuda_fail(queue, cuda_kind(status),
                   "cuda: %s: by one of the ops up to %s [%lld, %lld]; the environment variable "
                   "CUDA_LAUNCH_BLOCKING=1 makes this name it",
                   cudaGetErrorString(status), own->last_op ? own->last_op : "none",
                   (long long)own->last_shape.rows, (long long)own->last_shape.cols);
     else if (fault == FAULT_TOKEN)
-        cuda_fail(queue, "op_embed: a token id is outside the vocabulary");
+        cuda_fail(queue, ERROR_INPUT, "op_embed: a token id is outside the vocabulary");
     else if (fault == FAULT_POSITION)
-        cuda_fail(queue, "op_rope: a position is outside the table");
+        cuda_fail(queue, ERROR_INPUT, "op_rope: a position is outside the table");
 }
 
 static int cuda_queue_wait(struct queue *queue, struct error *error)
@@ -240,11 +245,12 @@ static int cuda_buffer_create(struct backend *backend, size_t bytes, struct buff
     struct buffer *buffer = (struct buffer *)calloc(1, sizeof *buffer);
     size_t unused = 0, total = 0;
     if (!buffer)
-        return fail(error, "cuda: out of memory");
+        return cuda_refuse(error, ERROR_NO_MEMORY, "cuda: out of memory");
     if (device_take(backend, RAN_OUT_ROWS, &buffer->data, bytes) != cudaSuccess) {
         cudaMemGetInfo(&unused, &total);
         free(buffer);
-        return fail(error, "out of device memory: %zu bytes wanted, %zu of %zu free", bytes, unused, total);
+        return cuda_refuse(error, ERROR_NO_MEMORY, "out of device memory: %zu bytes wanted, %zu of %zu free",
+                           bytes, unused, total);
     }
     cudaError_t status = cudaMemsetAsync(buffer->data, 0, bytes, stream);
     if (status == cudaSuccess)
@@ -252,7 +258,9 @@ static int cuda_buffer_create(struct backend *backend, size_t bytes, struct buff
     buffer->backend = backend;
     buffer->bytes = bytes;
     *result = buffer;
-    return status == cudaSuccess ? 0 : fail(error, "cuda: a new buffer: %s", cudaGetErrorString(status));
+    return status == cudaSuccess
+               ? 0
+               : cuda_refuse(error, cuda_kind(status), "cuda: a new buffer: %s", cudaGetErrorString(status));
 }
 
 static void cuda_buffer_destroy(struct buffer *buffer)

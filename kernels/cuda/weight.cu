@@ -110,11 +110,11 @@ int cuda_weight_prepare(struct backend *backend, const struct weight_part *parts
                         unsigned uses, struct weight **result, struct error *error)
 {
     struct cuda_weight *weight = (struct cuda_weight *)calloc(1, sizeof *weight);
-    if (!weight || count > CUDA_PARTS_MAX) {
+    if (!weight)
+        return cuda_refuse(error, ERROR_NO_MEMORY, "cuda: out of memory");
+    if (count > CUDA_PARTS_MAX) {
         free(weight);
-        snprintf(error->text, sizeof error->text, "cuda: a weight of %d parts: %s", count,
-                 weight ? "at most 4 are stacked" : "out of memory");
-        return -1;
+        return cuda_refuse(error, ERROR_INTERNAL, "cuda: a weight of %d parts: at most 4 are stacked", count);
     }
     weight->base.backend = backend;
     weight->base.uses = uses;
@@ -126,10 +126,10 @@ int cuda_weight_prepare(struct backend *backend, const struct weight_part *parts
         size_t unused = 0, total = 0;
         cudaGetLastError();
         cudaMemGetInfo(&unused, &total);
-        snprintf(error->text, sizeof error->text,
-                 "cuda: a weight [%lld, %lld] cannot be put on the device: %s; %zu of %zu bytes are free",
-                 (long long)weight->base.rows, (long long)weight->base.cols, cudaGetErrorString(status), unused,
-                 total);
+        cuda_refuse(error, cuda_kind(status),
+                    "cuda: a weight [%lld, %lld] cannot be put on the device: %s; %zu of %zu bytes are free",
+                    (long long)weight->base.rows, (long long)weight->base.cols, cudaGetErrorString(status),
+                    unused, total);
         cuda_weight_destroy(&weight->base);
         return -1;
     }

@@ -9,7 +9,7 @@ void ref_embed(struct queue *queue, const struct weight *weight, struct matrix i
     for (int64_t m = 0; m < y.rows; m++) {
         const int32_t id = matrix_ints(ids)[m * ids.stride];
         if (id < 0 || id >= weight->rows) {
-            queue_fail(queue, "id %d in row %lld is outside 0 .. %lld", id, (long long)m,
+            queue_fail(queue, ERROR_INPUT, "id %d in row %lld is outside 0 .. %lld", id, (long long)m,
                        (long long)weight->rows - 1);
             return;
         }

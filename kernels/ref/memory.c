@@ -61,7 +61,7 @@ double *ref_scratch(struct queue *queue, int64_t count)
     struct error error;
     double *values = memory_alloc((size_t)count, sizeof *values, &error);
     if (!values)
-        queue_fail(queue, "%s", error.text);
+        queue_fail(queue, error.kind, "%s", error.text);
     return values;
 }
 

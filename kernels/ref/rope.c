@@ -10,7 +10,7 @@ void ref_rope(struct queue *queue, struct matrix x, struct matrix positions, str
     for (int64_t m = 0; m < x.rows; m++) {
         const int32_t position = matrix_ints(positions)[m * positions.stride];
         if (position < 0 || position >= table.rows) {
-            queue_fail(queue, "position %d in row %lld is outside the table's 0 .. %lld", position,
+            queue_fail(queue, ERROR_INPUT, "position %d in row %lld is outside the table's 0 .. %lld", position,
                        (long long)m, (long long)table.rows - 1);
             return;
         }

@@ -16,7 +16,8 @@ int ref_weight_prepare(struct backend *backend, const struct weight_part *parts,
     for (int p = 0; p < count; p++)
         rows += parts[p].rows;
     if (!size_multiply((size_t)rows, (size_t)cols, &values))
-        return error_set(error, "a weight of [%lld, %lld] is too large", (long long)rows, (long long)cols);
+        return error_set_kind(error, ERROR_NO_MEMORY, "a weight of [%lld, %lld] is too large", (long long)rows,
+                              (long long)cols);
     if (array_alloc(&weight, 1, error) < 0)
         return -1;
     *result = &weight->common;

@@ -48,7 +48,7 @@ static int set_member(struct train_fixture *fixture, const char *text, struct er
 int main(int argc, char **argv)
 {
     struct train_fixture fixture = small_fixture;
-    struct error error = {""};
+    struct error error = {0};
     if (argc < 2) {
         fprintf(stderr, "usage: make_store FOLDER [NAME=VALUE...]\n");
         return EXIT_WRONG_USAGE;

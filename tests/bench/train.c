@@ -243,7 +243,7 @@ int main(int argc, char **argv)
 {
     const char *top = getenv("TMPDIR");
     char folder[4096], command[4200];
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     int64_t repeats = 5, sequences = 2;
     if ((argc > 1 && parse_integer(argv[1], 1, REPEATS_MAX, &repeats, &error) < 0) ||

@@ -289,7 +289,7 @@ template <typename F> static inline cudaError_t cudaFuncSetAttribute(F, cudaFunc
 /* ---- cuBLAS: the calls that kernels/cuda makes, by plain loops accumulating in double ---- */
 
 typedef int cublasStatus_t;
-enum { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_INVALID_VALUE = 7 };
+enum { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_ALLOC_FAILED = 3, CUBLAS_STATUS_INVALID_VALUE = 7 };
 typedef struct emulator_blas *cublasHandle_t;
 enum cublasOperation_t { CUBLAS_OP_N, CUBLAS_OP_T };
 enum cudaDataType_t { CUDA_R_32F = 0, CUDA_R_16BF = 14 };

@@ -147,7 +147,7 @@ static void fail_in_turn(int (*step)(struct error *error))
 {
     int turn = 0, refused = 0;
     do {
-        struct error error = {""};
+        struct error error = {0};
         failed = false;
         until_failure = ++turn;
         int result = step(&error);

@@ -9,7 +9,7 @@
 
 static void check_line(const struct tokenizer *tokenizer, const char *line, size_t size)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct token_list ids = {0};
     json_t *expected = json_loadb(line, size, JSON_ALLOW_NUL, NULL);
     json_t *text = json_object_get(expected, "text"), *wanted = json_object_get(expected, "ids");
@@ -27,7 +27,7 @@ static void check_line(const struct tokenizer *tokenizer, const char *line, size
 
 TEST(tokenizer_golden)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct gguf *gguf = NULL;
     struct tokenizer *tokenizer = NULL;
     char *text = NULL;

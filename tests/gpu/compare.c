@@ -55,7 +55,7 @@ static int compare_tap(struct side *a, struct side *b, int tap, double *share, s
 int main(int argc, char **argv)
 {
     struct side a = {0}, b = {0};
-    struct error error = {""};
+    struct error error = {0};
     double worst = 0, share;
     int result = -1;
     if (argc != 4) {

@@ -77,7 +77,7 @@ static void print_bytes(const struct tokenizer *tokenizer)
 
 int main(int argc, char **argv)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct gguf *gguf = NULL;
     struct tokenizer *tokenizer = NULL;
     int result = -1;

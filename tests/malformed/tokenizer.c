@@ -141,7 +141,7 @@ static const struct spoiled spoiled_json[] = {
 TEST(malformed_tokenizer_json)
 {
     const char *folder = test_folder();
-    struct error error = {""};
+    struct error error = {0};
     char *path = path_join(folder, "tokenizer.json", &error);
     for (size_t i = 0; i < sizeof spoiled_json / sizeof *spoiled_json; i++) {
         struct string text = write_json(spoiled_json[i]);
@@ -165,7 +165,7 @@ TEST(malformed_tokenizer_files_beside)
         {"{'eos_token_id': ", "line 1"},
     };
     const char *folder = test_folder();
-    struct error error = {""};
+    struct error error = {0};
     struct tokenizer *tokenizer;
     CHECK(tokenizer_open(NULL, folder, &tokenizer, &error) == -1);
     CHECK_TEXT(error.text, "tokenizer.json");
@@ -191,7 +191,7 @@ TEST(malformed_tokenizer_nesting)
 {
     static const char open[] = "{'type': 'Sequence', 'pretokenizers': [", close[] = "]}";
     const char *folder = test_folder();
-    struct error error = {""};
+    struct error error = {0};
     char *path = path_join(folder, "tokenizer.json", &error);
     for (int depth = 5; depth <= 50000; depth *= 100) {
         struct string pre = {0}, text;
@@ -224,7 +224,7 @@ static struct string whole_json(void)
 TEST(malformed_tokenizer_cut_short)
 {
     const char *folder = test_folder();
-    struct error error = {""};
+    struct error error = {0};
     char *path = path_join(folder, "tokenizer.json", &error);
     struct string text = whole_json();
     CHECK(try_json(path, folder, text.data, text.length, &error));
@@ -238,7 +238,7 @@ TEST(malformed_tokenizer_cut_short)
 TEST(malformed_tokenizer_damaged)
 {
     const char *folder = test_folder();
-    struct error error = {""};
+    struct error error = {0};
     char *path = path_join(folder, "tokenizer.json", &error);
     struct random random = {7};
     int opened = 0;
@@ -258,7 +258,7 @@ TEST(malformed_tokenizer_damaged)
 TEST(malformed_tokenizer_gguf_damaged)
 {
     static const char *const names[] = {"a", "b", "ab", "<a>"};
-    struct error error = {""};
+    struct error error = {0};
     char *path = path_join(test_folder(), "model.gguf", &error);
     struct random random = {8};
     int opened = 0;

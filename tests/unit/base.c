@@ -1,5 +1,6 @@
 #include "tests/test.h"
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -28,6 +29,44 @@ TEST(error_prefix_keeps_the_reason_and_its_bounds)
     CHECK(strlen(error.text) == sizeof error.text - 1);
     error_set(&error, "again: %s", error.text);
     CHECK(strncmp(error.text, "again: xxx", 10) == 0);
+}
+
+TEST(an_error_has_a_kind_that_prefixes_keep)
+{
+    error_set_kind(&error, ERROR_DEVICE, "the device is lost");
+    error_prefix(&error, "trial %d", 3);
+    CHECK(error.kind == ERROR_DEVICE);
+    CHECK(strcmp(error.text, "trial 3: the device is lost") == 0);
+    CHECK(error_set_kind(&error, ERROR_INTERRUPTED, "again: %s", error.text) == -1);
+    CHECK(error.kind == ERROR_INTERRUPTED && strncmp(error.text, "again: trial 3", 14) == 0);
+    error_set(&error, "no such file");
+    CHECK(error.kind == ERROR_INPUT);
+}
+
+TEST(an_error_of_the_system_has_the_kind_of_its_number)
+{
+    static const struct {
+        int number;
+        enum error_kind kind;
+    } rows[] = {{ENOSPC, ERROR_NO_SPACE},  {EDQUOT, ERROR_NO_SPACE}, {EFBIG, ERROR_NO_SPACE},
+                {ENOMEM, ERROR_NO_MEMORY}, {EIO, ERROR_DEVICE},      {EINTR, ERROR_INTERRUPTED},
+                {ENOENT, ERROR_INPUT},     {EACCES, ERROR_INPUT}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        errno = rows[i].number;
+        CHECK(error_system(&error, "x") == -1);
+        CHECK(error.kind == rows[i].kind);
+    }
+}
+
+TEST(memory_that_is_refused_has_its_own_kind)
+{
+    void *block = NULL;
+    size_t capacity = 0;
+    CHECK(memory_alloc(SIZE_MAX / 4, 8, &error) == NULL && error.kind == ERROR_NO_MEMORY);
+    error_set(&error, "other");
+    CHECK(memory_alloc((size_t)1 << 62, 1, &error) == NULL && error.kind == ERROR_NO_MEMORY);
+    error_set(&error, "other");
+    CHECK(memory_grow(&block, &capacity, (size_t)1 << 62, 1, &error) == -1 && error.kind == ERROR_NO_MEMORY);
 }
 
 TEST(sizes_that_overflow_are_refused)

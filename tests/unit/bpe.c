@@ -20,7 +20,7 @@ static void name_of_byte(int wanted, char name[5])
 TEST(vocab_names_of_all_bytes)
 {
     struct vocab vocab;
-    struct error error = {""};
+    struct error error = {0};
     REQUIRE_OK(vocab_create(&vocab, 256, &error));
     for (int byte = 0; byte < 256; byte++) {
         char name[5];
@@ -37,7 +37,7 @@ TEST(vocab_names_of_all_bytes)
 TEST(vocab_keeps_apart_what_is_no_byte_level_text)
 {
     struct vocab vocab;
-    struct error error = {""};
+    struct error error = {0};
     REQUIRE_OK(vocab_create(&vocab, 8, &error));
     CHECK(vocab_set(&vocab, 0, "\u0120a", 3, TOKEN_MODEL, &error) == 0);
     CHECK(vocab_set(&vocab, 1, " a", 2, TOKEN_MODEL, &error) == 0); /* a space is no byte-level character */
@@ -56,7 +56,7 @@ TEST(vocab_keeps_apart_what_is_no_byte_level_text)
 TEST(vocab_refuses_what_is_not_one_to_one)
 {
     struct vocab vocab;
-    struct error error = {""};
+    struct error error = {0};
     REQUIRE_OK(vocab_create(&vocab, 2, &error));
     CHECK(vocab_set(&vocab, 0, "a", 1, TOKEN_MODEL, &error) == 0);
     CHECK(vocab_set(&vocab, 0, "b", 1, TOKEN_MODEL, &error) == -1);
@@ -129,7 +129,7 @@ TEST(bpe_equals_its_definition)
         struct bpe *bpe;
         struct bpe_work work = {0};
         struct token_list ids = {0};
-        struct error error = {""};
+        struct error error = {0};
         struct random random = {seed * 1000};
         REQUIRE_OK(make_rules(&vocab, &rules, seed, &error));
         REQUIRE_OK(bpe_create(&vocab, &rules, &bpe, &error));
@@ -159,7 +159,7 @@ static void check_small(struct bpe_rules rules, const char *piece, size_t count,
     struct bpe *bpe;
     struct bpe_work work = {0};
     struct token_list ids = {0};
-    struct error error = {""};
+    struct error error = {0};
     REQUIRE_OK(vocab_create(&vocab, 7, &error));
     for (int i = 0; i < 7; i++)
         REQUIRE_OK(vocab_set(&vocab, i, names[i], strlen(names[i]), TOKEN_MODEL, &error));

@@ -24,7 +24,7 @@ static float *states_create(int64_t rows, int64_t cols, uint64_t seed, bool odd)
 
 static struct coder *coder_make(const struct codec *codec, int64_t cols)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct coder *coder;
     if (codec_fixture_coder(codec, cols, &coder, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s: %s", codec->name, error.text);
@@ -66,7 +66,7 @@ struct payload {
 static struct payload encode(const struct coder *coder, struct codec_worker *worker, const float *states,
                              int64_t rows)
 {
-    struct error error = {""};
+    struct error error = {0};
     const char *name = coder_codec(coder)->name;
     struct payload payload = {.capacity = coder_bound(coder, rows)};
     payload.bytes = malloc(payload.capacity);
@@ -81,7 +81,7 @@ static struct payload encode(const struct coder *coder, struct codec_worker *wor
 static void check_round_trip(const struct codec *codec, struct codec_worker *worker, int64_t rows, int64_t cols,
                              bool odd)
 {
-    struct error error = {""};
+    struct error error = {0};
     size_t values = (size_t)(rows * cols);
     float *states = states_create(rows, cols, (uint64_t)(rows * 1000 + cols), odd);
     float *decoded = malloc(values * sizeof *decoded);
@@ -114,7 +114,7 @@ TEST(codec_round_trips)
 /* What a view is of has the values that decoding gives; a payload that is the values themselves is not copied. */
 static void check_view(const struct codec *codec, struct codec_worker *worker, int64_t rows, int64_t cols)
 {
-    struct error error = {""};
+    struct error error = {0};
     const size_t values = (size_t)(rows * cols);
     const bool plain = strncmp(codec->name, "raw", 3) == 0;
     float *states = states_create(rows, cols, 4, false);

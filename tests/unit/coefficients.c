@@ -41,7 +41,7 @@ struct coded {
 
 static struct coded encode(struct codec_worker *worker, const int16_t *values, int64_t rows, int64_t cols)
 {
-    struct error error = {""};
+    struct error error = {0};
     const size_t bound = coefficients_bound(rows, cols);
     struct coded coded = {malloc(bound), 0}; /* of that size, so that the sanitizers see a write past it */
     if (coefficients_encode(worker, values, rows, cols, coded.bytes, bound, &coded.size, &error) < 0)
@@ -53,7 +53,7 @@ static struct coded encode(struct codec_worker *worker, const int16_t *values, i
 
 static void check_round_trip(struct codec_worker *worker, int64_t rows, int64_t cols, enum kind kind)
 {
-    struct error error = {""};
+    struct error error = {0};
     const struct rans_path *paths;
     const int count = rans_paths(&paths);
     const size_t bytes = (size_t)(rows * cols) * sizeof(int16_t);

@@ -12,7 +12,7 @@ static const struct tap taps[TAPS] = {{2, true}, {3, false}, {4, false}};
 
 static bool make_store(const struct train_fixture *fixture, const char *name, char path[4096])
 {
-    struct error error = {""};
+    struct error error = {0};
     snprintf(path, 4096, "%s", name);
     if (train_fixture_create(fixture, path, &error) == 0)
         return true;
@@ -80,7 +80,7 @@ TEST(feed_every_pass_covers_everything_once)
 
 static void check_contents(const char *codec)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct stores stores;
     struct feed *feed;
     struct shards_reader *reader;
@@ -144,7 +144,7 @@ TEST(feed_gives_what_the_store_holds)
 
 TEST(feed_depends_on_the_place_only)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct stores stores;
     char path[4096];
     enum { END = 90 };
@@ -168,7 +168,7 @@ TEST(feed_depends_on_the_place_only)
 
 TEST(feed_reads_shards_as_one_store)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct stores whole, shards;
     const char *folder = test_folder();
     char path[4096], part[COUNT][4096];
@@ -198,7 +198,7 @@ TEST(feed_reads_shards_as_one_store)
 
 TEST(feed_stores_must_hold_enough)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct stores stores;
     struct train_fixture empty = small_fixture;
     char path[4096];
@@ -250,7 +250,7 @@ static bool damage_record(const char *store, int layer, bool mid, uint64_t index
 
 static void check_damage(const char *codec, int layer, bool mid, const char *name)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct stores stores;
     struct feed *feed;
     const struct feed_batch *batch;
@@ -284,7 +284,7 @@ TEST(feed_names_a_damaged_record)
 
 TEST(feed_can_be_closed_at_any_time)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct stores stores;
     struct feed *feed;
     const struct feed_batch *batch;

@@ -158,7 +158,7 @@ TEST(huffman_bytes_are_pinned)
 TEST(huffman_refuses_another_size)
 {
     enum { COUNT = 300 };
-    struct error error = {""};
+    struct error error = {0};
     size_t size;
     unsigned char back[COUNT], *values = values_create(COUNT, KIND_BELL), *bytes = encode(values, COUNT, &size);
     for (size_t part = 0; part < size; part++) {

@@ -187,7 +187,7 @@ TEST(klt_wants_two_tokens)
 
 static void refuse(const unsigned char *bytes, size_t size, int64_t cols, const char *part)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct coder *coder;
     unsigned char *copy = malloc(size ? size : 1); /* of its own, so that a read past it is seen */
     memcpy(copy, bytes, size);

@@ -37,7 +37,7 @@ static void append(const char *text)
 
 TEST(metrics_come_back)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct metrics metrics;
     REQUIRE_OK(write_some(&error));
     append("{\"step\": 5, \"tokens\": 5"); /* as a killed process leaves it */
@@ -55,7 +55,7 @@ TEST(metrics_come_back)
 
 TEST(metrics_are_cut_to_the_checkpoint)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct metrics metrics;
     FILE *file;
     REQUIRE_OK(write_some(&error));
@@ -91,7 +91,7 @@ TEST(metrics_broken_lines_have_their_number)
         {"{\"step\": 9, \"failed\": 7}\n", "\"failed\" is not a string"},
         {"[1, 2]\n", "line 7: \"step\" is missing"},
     };
-    struct error error = {""};
+    struct error error = {0};
     struct metrics metrics;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         REQUIRE_OK(write_some(&error));

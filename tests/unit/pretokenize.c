@@ -19,7 +19,7 @@ static void check_pieces(const struct pretokenizer *pretokenizer, const char *te
 {
     struct pretokenizer_work work = {0};
     struct string joined = {0};
-    struct error error = {""};
+    struct error error = {0};
     if (pretokenizer_run(pretokenizer, text, strlen(text), &work, append_piece, &joined, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s", error.text);
     else if (strcmp(joined.data ? joined.data : "", expected) != 0)
@@ -32,7 +32,7 @@ static void check_split(const char *pattern, bool literal, enum split_behavior b
                         const char *text, const char *expected)
 {
     struct pretokenizer *pretokenizer = NULL;
-    struct error error = {""};
+    struct error error = {0};
     REQUIRE_OK(pretokenizer_create(&pretokenizer, &error));
     if (pretokenizer_add_split(pretokenizer, pattern, strlen(pattern), literal, behavior, invert, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s", error.text);
@@ -65,7 +65,7 @@ TEST(pretokenize_empty_matches)
 
 TEST(pretokenize_digits_and_byte_level)
 {
-    struct error error = {""};
+    struct error error = {0};
     for (int i = 0; i < 4; i++) {
         struct pretokenizer *pretokenizer = NULL;
         bool individual = i & 1, prefix = i & 2;
@@ -97,7 +97,7 @@ TEST(pretokenize_by_name)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct pretokenizer *pretokenizer = NULL;
         struct pretokenizer_traits traits = {0};
-        struct error error = {""};
+        struct error error = {0};
         REQUIRE_OK(pretokenizer_by_name(cases[i].name, strlen(cases[i].name), &pretokenizer, &traits, &error));
         check_pieces(pretokenizer, cases[i].text, cases[i].pieces);
         CHECK(traits.compose == cases[i].compose && traits.ignore_merges == cases[i].ignore_merges);
@@ -105,7 +105,7 @@ TEST(pretokenize_by_name)
     }
     struct pretokenizer *pretokenizer;
     struct pretokenizer_traits traits;
-    struct error error = {""};
+    struct error error = {0};
     CHECK(pretokenizer_by_name("default", 7, &pretokenizer, &traits, &error) == -1);
     CHECK_TEXT(error.text, "pre-tokenizer \"default\" is not known (gpt-2, smollm,");
 }
@@ -167,7 +167,7 @@ TEST(pattern_refuses_what_differs_or_is_wrong)
         {"", "a pattern of 0 bytes"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct error error = {""};
+        struct error error = {0};
         pcre2_code *code;
         CHECK(pattern_compile(cases[i][0], strlen(cases[i][0]), &code, &error) == -1);
         CHECK(code == NULL);
@@ -175,7 +175,7 @@ TEST(pattern_refuses_what_differs_or_is_wrong)
     }
     char *deep = malloc(1 << 17);
     pcre2_code *code;
-    struct error error = {""};
+    struct error error = {0};
     memset(deep, '(', 1 << 17);
     CHECK(pattern_compile(deep, 1 << 17, &code, &error) == -1);
     CHECK_TEXT(error.text, "131072 bytes");
@@ -189,7 +189,7 @@ TEST(pretokenize_stops_where_a_pattern_runs_away)
     struct pretokenizer *pretokenizer = NULL;
     struct pretokenizer_work work = {0};
     struct string joined = {0};
-    struct error error = {""};
+    struct error error = {0};
     REQUIRE_OK(pretokenizer_create(&pretokenizer, &error));
     REQUIRE_OK(pretokenizer_add_split(pretokenizer, "(a+)+[bc]", 9, false, SPLIT_ISOLATED, false, &error));
     const char *text = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!";
@@ -211,7 +211,7 @@ TEST(pretokenize_long_repetition)
     struct pretokenizer *pretokenizer = NULL;
     struct pretokenizer_work work = {0};
     struct string joined = {0};
-    struct error error = {""};
+    struct error error = {0};
     char *text = malloc(SIZE);
     memset(text, 'a', SIZE);
     REQUIRE_OK(pretokenizer_create(&pretokenizer, &error));

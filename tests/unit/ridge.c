@@ -111,7 +111,7 @@ static int fit(int calls, struct ridge **ridge, struct error *error)
 
 TEST(ridge_solves_the_normal_equations)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct ridge *ridge;
     float a[HIDDEN * HIDDEN], b[HIDDEN];
     double expected[(HIDDEN + 1) * HIDDEN];
@@ -131,7 +131,7 @@ TEST(ridge_solves_the_normal_equations)
 
 TEST(ridge_finds_a_known_map_beside_huge_tokens)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct ridge *ridge;
     float a[HIDDEN * HIDDEN], b[HIDDEN];
     double expected[(HIDDEN + 1) * HIDDEN];
@@ -153,7 +153,7 @@ TEST(ridge_finds_a_known_map_beside_huge_tokens)
 
 TEST(ridge_needs_something_to_fit)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct ridge *ridge;
     float a[HIDDEN * HIDDEN], b[HIDDEN];
     REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &backend, &error));

@@ -304,7 +304,7 @@ static bool in_child(bool (*function)(void))
 
 static bool second_writer_is_refused(void)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct store *store;
     bool refused =
         store_open(path, STORE_WRITE, &store, &error) < 0 && strstr(error.text, "is writing to this store");

@@ -16,7 +16,7 @@ static int parse(const char *text, struct sweep *sweep, struct error *error)
 static void check_refused(const char *text, const char *line, const char *part)
 {
     struct sweep sweep = {0};
-    struct error error = {""};
+    struct error error = {0};
     if (parse(text, &sweep, &error) == 0 && sweep_resolve(&sweep, &shape, &error) == 0)
         test_fail(__FILE__, __LINE__, "accepted: %s", text);
     CHECK_TEXT(error.text, "s.yaml: ");
@@ -27,7 +27,7 @@ static void check_refused(const char *text, const char *line, const char *part)
 
 TEST(sweep_grid_is_multiplied_out)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct sweep sweep;
     REQUIRE_OK(parse("seed: 7\n"
                      "grid:\n"
@@ -86,7 +86,7 @@ TEST(sweep_rate_warms_up_and_ends_at_a_tenth)
 
 TEST(sweep_config_as_json)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct sweep sweep;
     REQUIRE_OK(parse("trials: [{tap: 6, head: affine, beta1: 0.8}]", &sweep, &error));
     REQUIRE_OK(sweep_resolve(&sweep, &shape, &error));

@@ -48,7 +48,7 @@ static int open_json(struct parts parts, const char *config, struct tokenizer **
 static void check_ids(const struct tokenizer *tokenizer, const char *text, size_t size, int flags,
                       const char *expected)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct token_list ids = {0};
     struct string joined = {0};
     if (tokenizer_encode(tokenizer, text, size, flags, &ids, &error) < 0)
@@ -66,7 +66,7 @@ static void check_ids(const struct tokenizer *tokenizer, const char *text, size_
 TEST(tokenizer_encodes_and_decodes)
 {
     struct tokenizer *tokenizer;
-    struct error error = {""};
+    struct error error = {0};
     REQUIRE_OK(open_json((struct parts){0}, NULL, &tokenizer, &error));
     CHECK(tokenizer_size(tokenizer) == 8);
     CHECK(tokenizer_end(tokenizer) == -1);
@@ -88,7 +88,7 @@ TEST(tokenizer_appends_and_leaves_the_list_alone_after_an_error)
 {
     struct tokenizer *tokenizer;
     struct token_list ids = {0};
-    struct error error = {""};
+    struct error error = {0};
     struct parts runaway = {.pre_tokenizer =
                                 "{'type': 'Sequence', 'pretokenizers': [{'type': 'Split', 'pattern': "
                                 "{'Regex': 'c|(a+)+[bc]'}, 'behavior': 'Isolated'}, " BYTE_LEVEL "]}"};
@@ -113,7 +113,7 @@ TEST(tokenizer_added_tokens)
                                 "{'id': 11, 'content': '<l>', 'normalized': false, 'lstrip': true}, "
                                 "{'id': 12, 'content': '<r>', 'normalized': false, 'rstrip': true}]";
     struct tokenizer *tokenizer;
-    struct error error = {""};
+    struct error error = {0};
     struct parts parts = {.added = added};
     REQUIRE_OK(open_json(parts, NULL, &tokenizer, &error));
     CHECK_IDS(tokenizer, "c<a>bc", "2 9 2"); /* the longest */
@@ -132,7 +132,7 @@ TEST(tokenizer_added_tokens)
 TEST(tokenizer_normalizes_between_tokens)
 {
     struct tokenizer *tokenizer;
-    struct error error = {""};
+    struct error error = {0};
     struct parts parts = {.normalizer = "{'type': 'Sequence', 'normalizers': [{'type': 'NFC'}]}",
                           .added = "[{'id': 8, 'content': 'e\u0301', 'normalized': false}, "
                                    "{'id': 9, 'content': 'e\u0301a', 'normalized': true}]"};
@@ -147,7 +147,7 @@ TEST(tokenizer_normalizes_between_tokens)
 TEST(tokenizer_prefix_space)
 {
     struct tokenizer *tokenizer;
-    struct error error = {""};
+    struct error error = {0};
     struct parts parts = {.pre_tokenizer = "{'type': 'ByteLevel', 'add_prefix_space': true}",
                           .added = "[{'id': 8, 'content': '<a>'}]"};
     REQUIRE_OK(open_json(parts, NULL, &tokenizer, &error));
@@ -175,7 +175,7 @@ TEST(tokenizer_ends)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct tokenizer *tokenizer;
-        struct error error = {""};
+        struct error error = {0};
         REQUIRE_OK(open_json((struct parts){.added = cases[i].added}, cases[i].config, &tokenizer, &error));
         CHECK(tokenizer_end(tokenizer) == cases[i].end);
         CHECK(cases[i].end < 0 || tokenizer_is_end(tokenizer, cases[i].end));
@@ -188,7 +188,7 @@ TEST(tokenizer_ends)
 TEST(tokenizer_ids_need_not_be_in_a_row)
 {
     struct tokenizer *tokenizer;
-    struct error error = {""};
+    struct error error = {0};
     const char *bytes;
     size_t size;
     REQUIRE_OK(open_json((struct parts){.added = "[{'id': 100, 'content': '<a>'}]"}, NULL, &tokenizer, &error));
@@ -238,7 +238,7 @@ TEST(tokenizer_from_gguf)
 {
     struct gguf_maker maker;
     struct tokenizer *tokenizer;
-    struct error error = {""};
+    struct error error = {0};
     make_tokenizer(&maker);
     REQUIRE_OK(open_gguf(&maker, &tokenizer, &error));
     CHECK_IDS(tokenizer, "abc ab<|endoftext|>\u00E9<a>", "6 2 7 8 4 5 9");
@@ -269,7 +269,7 @@ TEST(tokenizer_gguf_errors)
         static const char *const merges[] = {[4] = "ab", [5] = "x b", [6] = "b c", [11] = "a b c"};
         struct gguf_maker maker;
         struct tokenizer *tokenizer;
-        struct error error = {""};
+        struct error error = {0};
         struct string *array;
         make_tokenizer(&maker);
         if (i == 0)
@@ -327,7 +327,7 @@ TEST(tokenizer_fingerprint_knows_what_changes_ids)
     char fingerprints[COUNT][17];
     for (int i = 0; i < COUNT; i++) {
         struct tokenizer *tokenizer;
-        struct error error = {""};
+        struct error error = {0};
         REQUIRE_OK(open_json(variants[i], NULL, &tokenizer, &error));
         tokenizer_fingerprint(tokenizer, fingerprints[i]);
         tokenizer_close(tokenizer);
@@ -349,7 +349,7 @@ static void encode_piece(void *context, int piece, int worker)
 {
     struct shared *shared = context;
     struct token_list ids = {0};
-    struct error error = {""};
+    struct error error = {0};
     char text[2048];
     (void)worker;
     for (size_t i = 0; i < sizeof text; i++)
@@ -366,7 +366,7 @@ TEST(tokenizer_is_shared_by_threads)
 {
     struct tokenizer *tokenizer;
     struct pool *pool;
-    struct error error = {""};
+    struct error error = {0};
     REQUIRE_OK(open_json((struct parts){0}, NULL, &tokenizer, &error));
     REQUIRE_OK(pool_create(THREADS, &pool, &error));
     struct shared shared = {.tokenizer = tokenizer};

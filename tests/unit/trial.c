@@ -120,7 +120,7 @@ static int take_step(struct bench *bench, struct trial *trial, int64_t steps, st
 static double loss_now(struct bench *bench, struct trial *trial)
 {
     struct trial_result result = {0};
-    struct error error = {""};
+    struct error error = {0};
     if (take_step(bench, trial, 10, &result, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s", error.text);
     return result.loss;
@@ -166,7 +166,7 @@ static double gradient_error(struct bench *bench, struct trial *trial, int param
 
 static void check_gradient(struct bench *bench, int kind, enum head_output output, enum trial_loss loss)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct trial_config config = make_config(kind, output, loss);
     struct trial *trial;
     config.rate = 0;
@@ -199,7 +199,7 @@ static void check_gradient(struct bench *bench, int kind, enum head_output outpu
 
 TEST(trial_gradients)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     REQUIRE_OK(bench_open(&bench, &error));
     REQUIRE_OK(bench_load(&bench, &error));
@@ -214,7 +214,7 @@ TEST(trial_gradients)
 
 TEST(trial_loss_goes_down)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial_result result;
     REQUIRE_OK(bench_open(&bench, &error));
@@ -242,7 +242,7 @@ TEST(trial_loss_goes_down)
  * while epsilon is small beside it. */
 TEST(trial_first_step_is_the_rate)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial_config config = make_config(0, OUTPUT_TIED, LOSS_CROSS_ENTROPY);
     struct trial *trial;
@@ -267,7 +267,7 @@ TEST(trial_first_step_is_the_rate)
 /* Clipping scales the gradient: Adam's first moment shows it. */
 TEST(trial_clips_the_norm)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial_config config = make_config(0, OUTPUT_TIED, LOSS_CROSS_ENTROPY);
     struct trial *trial;
@@ -297,7 +297,7 @@ static void read_scale(struct trial *trial, float scale[24])
 
 TEST(trial_that_fails_leaves_the_others_alone)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     const struct trial_config good = make_config(1, OUTPUT_TIED, LOSS_CROSS_ENTROPY);
     const struct trial_config bad = make_config(2, OUTPUT_TIED, LOSS_DISTILLATION);
@@ -328,7 +328,7 @@ TEST(trial_that_fails_leaves_the_others_alone)
 
 TEST(trial_goes_on_from_a_checkpoint)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial_config config = make_config(2, OUTPUT_UNTIED, LOSS_DISTILLATION), other;
     struct trial *first, *second;
@@ -472,7 +472,7 @@ static bool same_trials(struct trial *a, struct trial *b)
 static void check_groups(const struct place *place, enum trial_loss loss)
 {
     static const int sizes[] = {2, 6, 16};
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial *alone[MEMBERS], *grouped[MEMBERS];
     struct trial_result expected[GROUP_STEPS][MEMBERS], found[MEMBERS];
@@ -515,7 +515,7 @@ TEST(groups_give_what_trials_give_alone)
 /* The third of a group has a NaN in a parameter: the others take the step, and the next ones, as without it. */
 static void check_failure(const struct place *place)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial *alone[MEMBERS], *grouped[MEMBERS];
     struct trial_result results[MEMBERS];
@@ -554,7 +554,7 @@ TEST(groups_go_on_without_a_trial_that_fails)
 /* From checkpoints after two steps to the bytes of the third, in the same groups. */
 static void check_resume(const struct place *place)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial *whole[MEMBERS], *resumed[MEMBERS];
     struct trial_result results[MEMBERS];
@@ -587,7 +587,7 @@ TEST(groups_go_on_from_checkpoints)
 /* A device that fails takes the group; the next one has clean gradients. */
 TEST(groups_fail_with_their_device)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial *trials[MEMBERS], *others[MEMBERS];
     struct trial_result results[MEMBERS];
@@ -619,7 +619,7 @@ TEST(groups_are_bounded)
     } cases[] = {{8, 16, 1},    {9, 16, 16},   {9, 40, TRIALS_TOGETHER},
                  {256, 16, 16}, {1024, 16, 4}, {1024, 3, 3},
                  {2049, 16, 1}, {8192, 16, 1}};
-    struct error error = {""};
+    struct error error = {0};
     struct backend *backend;
     REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &backend, &error));
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
@@ -674,7 +674,7 @@ static double gradients_apart(struct trial *a, struct trial *b)
 static void check_pieces(const struct place *place)
 {
     const double tolerance = place->tolerance > 0 ? place->tolerance : 1e-5;
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct workspace *small;
     REQUIRE_OK(bench_open_at(&bench, place, &error));
@@ -712,7 +712,7 @@ TEST(pieces_add_up_to_the_batch)
 /* Pieces cover a batch, and none is shorter than half the most. */
 TEST(pieces_are_of_one_size)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct backend *backend;
     struct workspace *workspace;
     REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &backend, &error));
@@ -804,7 +804,7 @@ static struct evaluation evaluate_plainly(struct bench *bench, struct trial *tri
  * coding costs. */
 static void check_evaluation(const struct train_fixture *fixture, double tolerance)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial *trials[3];
     struct evaluation results[3], full;
@@ -861,7 +861,7 @@ TEST(trial_evaluation)
 TEST(trial_evaluation_goes_on_after_a_failure)
 {
     const struct trial_config config = make_config(1, OUTPUT_TIED, LOSS_DISTILLATION);
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial *trials[2];
     struct evaluation results[2], full;
@@ -885,7 +885,7 @@ TEST(trial_evaluation_goes_on_after_a_failure)
 TEST(trial_without_final_states)
 {
     const struct train_fixture fixture = fixture_with("1,2,2.mid,3,target", "raw:f32");
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial *trial;
     struct evaluation result, full;
@@ -908,7 +908,7 @@ TEST(trial_without_final_states)
 
 static void check_full_model(const struct train_fixture *fixture)
 {
-    struct error error = {""};
+    struct error error = {0};
     struct bench bench;
     struct trial_config config = make_config(0, OUTPUT_TIED, LOSS_DISTILLATION);
     struct trial *trial;

@@ -5,7 +5,7 @@
 
 static void check_repair(const char *text, size_t size, const char *expected)
 {
-    struct error error = {""};
+    struct error error = {0};
     const char *result = text;
     char *copy;
     REQUIRE_OK(utf8_repair(&result, &size, &copy, &error));
@@ -82,7 +82,7 @@ TEST(unicode_compose_makes_form_c)
         {"\u0958", "\u0915\u093C"}, /* excluded from composition */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct error error = {""};
+        struct error error = {0};
         const char *text = cases[i][0];
         size_t size = strlen(text);
         char *copy;
@@ -93,7 +93,7 @@ TEST(unicode_compose_makes_form_c)
     const char *text = "Stra\u00DFe";
     size_t size = strlen(text);
     char *copy;
-    struct error error = {""};
+    struct error error = {0};
     CHECK(unicode_compose(&text, &size, &copy, &error) == 0 && copy == NULL);
 }
 
