@@ -60,7 +60,7 @@ int copy_sources(struct store *to, struct store *from, struct error *error)
             result = copy_piece(to, &key, &value, error);
         mdb_cursor_close(cursor);
     }
-    mdb_txn_abort(snapshot);
+    store_end_snapshot(from, snapshot);
     if (result == 0 && code != 0 && code != MDB_NOTFOUND)
         result = environment_error(error, code, "%s", from->path);
     else if (result < 0)

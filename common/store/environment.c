@@ -166,6 +166,15 @@ static size_t map_size(const char *path, bool large)
     return large && size < MAP_LARGE ? MAP_LARGE : size;
 }
 
+size_t environment_map_size(MDB_env *env)
+{
+    struct stat status = {0};
+    int file;
+    if (mdb_env_get_fd(env, &file) != 0 || fstat(file, &status) < 0)
+        return 0; /* LMDB then takes what the writer has */
+    return (size_t)status.st_size + MAP_STEP;
+}
+
 /* `path` is the folder, or the file itself with MDB_NOSUBDIR; `data` is the file. Returns LMDB's code. */
 static int open_mapped(const char *path, const char *data, unsigned flags, bool large, MDB_env **env)
 {

@@ -8,7 +8,7 @@
  *
  * Map. LMDB maps the file at a fixed size, of which only what was written takes up anything but
  * addresses: 1 TiB at first. Where addresses are limited (ulimit -v) the map starts at the file's size
- * and a step, and is grown by the writer (store.c).
+ * and a step, and is grown by the writer (snapshot.h).
  */
 #ifndef OFFRAMP_STORE_ENVIRONMENT_H
 #define OFFRAMP_STORE_ENVIRONMENT_H
@@ -35,6 +35,9 @@ int process_lock(const char *folder, int *lock, struct error *error);
 int environment_open(const char *folder, enum store_mode mode, MDB_env **env, struct error *error);
 /* A new file of its own at `path`, not a folder, for a store in the making. */
 int environment_create(const char *path, MDB_env **env, struct error *error);
+
+/* What the map must be for the file as it is, with a step for what comes: after MDB_MAP_RESIZED. */
+size_t environment_map_size(MDB_env *env);
 
 /* Takes the map's pages out of this process's memory (not out of the system's cache): whatever is read
  * or written stays mapped otherwise and counts as the process's, however large the store. `value` lies

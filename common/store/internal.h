@@ -4,8 +4,8 @@
 
 #include <lmdb.h>
 #include <pthread.h>
-#include <stdatomic.h>
 
+#include "common/store/snapshot.h"
 #include "common/store/state.h"
 #include "common/store/store.h"
 
@@ -21,6 +21,8 @@ struct store {
     enum store_mode mode;
     int lock, own_lock; /* the writer's and the process's, or -1 */
     MDB_env *env;
+    struct snapshots *snapshots;
+    size_t map_step; /* what a full map grows by, besides what waits */
     MDB_dbi meta, tokens, source, *tap; /* [taps] */
     MDB_dbi parameters; /* database "codec"; there when has_parameters */
     bool has_parameters; /* some tap's codec has them */
@@ -39,8 +41,6 @@ struct store {
 
     pthread_mutex_t coder_mutex;
     struct coder **coder; /* [taps], made when first asked for */
-
-    atomic_int readers; /* open ones: their pages lie in the map, which cannot move */
 };
 
 /* Index of the sequence among those of its split in this store; an error when it is another shard's. */
@@ -84,8 +84,9 @@ struct map_place {
 /* From a page of meta, which must be sound. */
 int store_find_map(const struct store *store, MDB_txn *snapshot, struct map_place *map, struct error *error);
 
-/* A read-only snapshot; end it with mdb_txn_abort. */
+/* A read-only snapshot (snapshot.h says who waits for whom); end it with store_end_snapshot. */
 int store_snapshot(const struct store *store, MDB_txn **snapshot, struct error *error);
+void store_end_snapshot(const struct store *store, MDB_txn *snapshot);
 
 /* ---- codecs' parameters ---- */
 

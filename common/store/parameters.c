@@ -49,38 +49,48 @@ int store_get_parameters(struct store *store, int tap, void **bytes, size_t *siz
         else
             result = -1;
     }
-    mdb_txn_abort(snapshot);
+    store_end_snapshot(store, snapshot);
     return result;
 }
 
-/* Called with the mutex held. */
-static int make_coder(struct store *store, int tap, struct error *error)
+/* Called with the mutex held. parameters NULL: there are none. */
+static int make_coder(struct store *store, int tap, const void *parameters, size_t size, struct error *error)
 {
     const struct store_info *info = &store->info;
     const struct codec *codec = info->codec[tap].codec;
-    void *parameters;
-    size_t size;
     char name[TAP_NAME_SIZE];
-    if (store_get_parameters(store, tap, &parameters, &size, error) < 0)
-        return -1;
-    int result = 0;
     tap_name(info->tap[tap], info->layers, name);
     if (codec->prepare && !parameters)
-        result =
-            error_set(error, "tap %s: %s has no parameters yet: run the command that makes the store again",
-                      name, info->codec[tap].name);
-    else if (coder_create(codec, parameters, size, info->hidden, &store->coder[tap], error) < 0)
-        result = error_prefix(error, "tap %s", name);
-    free(parameters);
-    return result;
+        return error_set(error, "tap %s: %s has no parameters yet: run the command that makes the store again",
+                         name, info->codec[tap].name);
+    if (coder_create(codec, parameters, size, info->hidden, &store->coder[tap], error) < 0)
+        return error_prefix(error, "tap %s", name);
+    return 0;
 }
 
-int store_coder(struct store *store, int tap, const struct coder **coder, struct error *error)
+static const struct coder *made_coder(struct store *store, int tap)
 {
     pthread_mutex_lock(&store->coder_mutex);
-    int result = store->coder[tap] ? 0 : make_coder(store, tap, error);
+    const struct coder *coder = store->coder[tap];
+    pthread_mutex_unlock(&store->coder_mutex);
+    return coder;
+}
+
+/* The parameters are read without the mutex: that may wait for a writer, which may wait for a thread that waits for the
+ * mutex (snapshot.h). */
+int store_coder(struct store *store, int tap, const struct coder **coder, struct error *error)
+{
+    void *parameters;
+    size_t size;
+    if ((*coder = made_coder(store, tap)))
+        return 0;
+    if (store_get_parameters(store, tap, &parameters, &size, error) < 0)
+        return -1;
+    pthread_mutex_lock(&store->coder_mutex);
+    int result = store->coder[tap] ? 0 : make_coder(store, tap, parameters, size, error);
     *coder = store->coder[tap];
     pthread_mutex_unlock(&store->coder_mutex);
+    free(parameters);
     return result;
 }
 

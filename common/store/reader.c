@@ -24,7 +24,6 @@ int reader_open(struct store *store, struct reader **result, struct error *error
         return -1;
     }
     reader->store = store;
-    atomic_fetch_add(&store->readers, 1);
     *result = reader;
     return 0;
 }
@@ -33,8 +32,7 @@ void reader_close(struct reader *reader)
 {
     if (!reader)
         return;
-    mdb_txn_abort(reader->snapshot);
-    atomic_fetch_sub(&reader->store->readers, 1);
+    store_end_snapshot(reader->store, reader->snapshot);
     codec_worker_destroy(reader->worker);
     free(reader->values);
     free(reader);

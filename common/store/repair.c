@@ -56,7 +56,7 @@ int repair_mend_page(const struct store *store, MDB_dbi database, const void *ke
                      : mend_page(store, &map, old.mv_data, old.mv_size, error);
     else if (code != MDB_NOTFOUND)
         result = environment_error(error, code, "%s", store->path);
-    mdb_txn_abort(snapshot);
+    store_end_snapshot(store, snapshot);
     return result;
 }
 
@@ -125,6 +125,6 @@ int repair_parameters(struct store *store, int tap, bool *mended, struct error *
         for (int to = 0; *mended && to < STORE_PARAMETERS_COPIES && result == 0; to++)
             result = parameters_put(store, tap, to, bytes, size, error);
     }
-    mdb_txn_abort(snapshot);
+    store_end_snapshot(store, snapshot);
     return result;
 }

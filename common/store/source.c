@@ -176,7 +176,7 @@ int store_get_source(struct store *store, const char *name, enum dtype *type, in
     if (store_snapshot(store, &snapshot, error) < 0)
         return -1;
     int result = get_pieces(store, snapshot, name, &header, &bytes, error);
-    mdb_txn_abort(snapshot);
+    store_end_snapshot(store, snapshot);
     if (result < 0) {
         free(bytes);
         return -1;

@@ -151,7 +151,7 @@ int store_measure(const struct store *store, int tap, struct store_usage *usage,
     if (store_snapshot(store, &snapshot, error) < 0)
         return -1;
     int code = mdb_stat(snapshot, database, &stat);
-    mdb_txn_abort(snapshot);
+    store_end_snapshot(store, snapshot);
     if (code)
         return environment_error(error, code, "%s: cannot be measured", store->path);
     usage->values = stat.ms_entries;
@@ -300,8 +300,14 @@ static int open_databases(struct store *store, MDB_txn *transaction, unsigned fl
 
 int store_snapshot(const struct store *store, MDB_txn **snapshot, struct error *error)
 {
-    int code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, snapshot);
-    return code ? environment_error(error, code, "%s: cannot be read", store->path) : 0;
+    if (snapshot_begin(store->snapshots, store->env, snapshot, error) < 0)
+        return error_prefix(error, "%s", store->path);
+    return 0;
+}
+
+void store_end_snapshot(const struct store *store, MDB_txn *snapshot)
+{
+    snapshot_end(store->snapshots, snapshot);
 }
 
 int store_find_map(const struct store *store, MDB_txn *snapshot, struct map_place *map, struct error *error)
@@ -321,18 +327,20 @@ int store_find_map(const struct store *store, MDB_txn *snapshot, struct map_plac
     return code ? environment_error(error, code, "%s", store->path) : 0;
 }
 
+/* A database stays open only where the transaction that opened it is committed. */
 static int load(struct store *store, struct error *error)
 {
     MDB_txn *snapshot;
-    if (store_snapshot(store, &snapshot, error) < 0)
-        return -1;
+    int code = mdb_txn_begin(store->env, NULL, MDB_RDONLY, &snapshot);
+    if (code)
+        return environment_error(error, code, "%s: cannot be read", store->path);
     if (open_database(snapshot, "meta", 0, &store->meta, error) < 0 ||
         check_version(store, snapshot, error) < 0 || load_manifest(store, snapshot, error) < 0 ||
         open_databases(store, snapshot, 0, error) < 0 || load_state(store, snapshot, error) < 0) {
         mdb_txn_abort(snapshot);
         return error_prefix(error, "%s", store->path);
     }
-    int code = mdb_txn_commit(snapshot); /* keeps the databases open */
+    code = mdb_txn_commit(snapshot);
     return code ? environment_error(error, code, "%s", store->path) : 0;
 }
 
@@ -343,10 +351,9 @@ static struct store *store_new(const char *path, enum store_mode mode, struct er
         return NULL;
     store->mode = mode;
     store->lock = store->own_lock = -1;
-    atomic_init(&store->readers, 0);
+    store->map_step = MAP_STEP;
     pthread_mutex_init(&store->coder_mutex, NULL);
-    store->path = string_copy(path, error);
-    if (!store->path) {
+    if (!(store->path = string_copy(path, error)) || !(store->snapshots = snapshots_create(error))) {
         store_close(store);
         return NULL;
     }
@@ -409,6 +416,7 @@ void store_close(struct store *store)
         coder_destroy(store->coder[tap]);
     free(store->coder);
     pthread_mutex_destroy(&store->coder_mutex);
+    snapshots_free(store->snapshots);
     manifest_free(&store->info);
     state_free(&store->state);
     free(store->tap);

@@ -32,7 +32,8 @@ void store_drop_puts(struct store *store)
 
 int store_keep_pages(struct store *store, struct error *error)
 {
-    return store->kept ? 0 : store_snapshot(store, &store->kept, error);
+    int code = store->kept ? 0 : mdb_txn_begin(store->env, NULL, MDB_RDONLY, &store->kept);
+    return code ? environment_error(error, code, "%s: cannot be read", store->path) : 0;
 }
 
 void store_drop_kept(struct store *store)
@@ -209,18 +210,13 @@ static int apply(struct store *store, struct string *state)
     return mdb_txn_commit(transaction);
 }
 
+/* The pages of a finished store that is changed are not kept over this: they would keep the map where it is. */
 static int grow_map(struct store *store, struct error *error)
 {
-    MDB_envinfo info;
-    mdb_env_info(store->env, &info);
-    if (atomic_load(&store->readers) > 0)
-        return error_set(error, "%s: the map of %zu bytes is full and cannot grow under open readers",
-                         store->path, info.me_mapsize);
     store_drop_kept(store);
-    int code = mdb_env_set_mapsize(store->env, info.me_mapsize + MAP_STEP + 2 * store->pending);
-    return code ? environment_error(error, code, "%s: the map cannot grow beyond %zu bytes (see ulimit -v)",
-                                    store->path, info.me_mapsize)
-                : 0;
+    if (snapshots_grow_map(store->snapshots, store->env, store->map_step + 2 * store->pending, error) < 0)
+        return error_prefix(error, "%s", store->path);
+    return 0;
 }
 
 /* A writer may run for days: what it has seen of the store must not add up. */
@@ -233,7 +229,7 @@ static void release_pages(struct store *store)
         return;
     if (mdb_get(snapshot, store->meta, &key, &value) == 0)
         environment_release(store->env, value.mv_data);
-    mdb_txn_abort(snapshot);
+    store_end_snapshot(store, snapshot);
 }
 
 int store_commit(struct store *store, struct error *error)
