@@ -14,17 +14,18 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Stores hold these numbers: a new type gets the next one, and none is used again for another. */
 enum dtype {
-    DTYPE_F32,
-    DTYPE_F16,
-    DTYPE_BF16,
-    DTYPE_Q8_0,
-    DTYPE_Q4_0,
-    DTYPE_Q4_1,
-    DTYPE_F64,
-    DTYPE_I32,
-    DTYPE_I16,
-    DTYPE_U8,
+    DTYPE_F32 = 0,
+    DTYPE_F16 = 1,
+    DTYPE_BF16 = 2,
+    DTYPE_Q8_0 = 3,
+    DTYPE_Q4_0 = 4,
+    DTYPE_Q4_1 = 5,
+    DTYPE_F64 = 6,
+    DTYPE_I32 = 7,
+    DTYPE_I16 = 8,
+    DTYPE_U8 = 9,
     DTYPE_COUNT
 };
 

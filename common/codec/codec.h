@@ -75,9 +75,12 @@ struct codec_setting {
     double loss; /* as coder_encode's */
 };
 
+/* Record headers hold these numbers: a new codec gets the next one, and none is used again for another. */
+enum codec_id { CODEC_RAW_F32 = 1, CODEC_RAW = 2, CODEC_LOSSLESS = 3, CODEC_Q8 = 4, CODEC_KLT = 5 };
+
 struct codec {
     const char *name; /* as --codec and the manifest write it, without arguments */
-    uint16_t id; /* in record headers; never reused */
+    uint16_t id; /* enum codec_id */
     enum dtype type; /* what its values are worth: DTYPE_F32 or DTYPE_BF16 */
     bool exact; /* decoding gives the values rounded to `type` */
     const char *arguments; /* what follows the name and a colon, for --help; NULL: nothing */

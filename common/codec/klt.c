@@ -292,7 +292,7 @@ static int klt_decode(struct codec_worker *worker, const void *prepared, const v
 
 const struct codec codec_klt = {
     .name = "klt",
-    .id = 5,
+    .id = CODEC_KLT,
     .type = DTYPE_BF16,
     .arguments = "BITS or kl=NATS",
     .summary = "rotated into the tap's own basis and rounded: so many bits each, or so little lost",

@@ -217,7 +217,7 @@ static int lossless_decode(struct codec_worker *worker, const void *prepared, co
 
 const struct codec codec_lossless = {
     .name = "lossless",
-    .id = 3,
+    .id = CODEC_LOSSLESS,
     .type = DTYPE_BF16,
     .exact = true,
     .summary = "rounded to bf16 and packed, about 10.6 bits each",

@@ -137,7 +137,7 @@ static int q8_decode(struct codec_worker *worker, const void *prepared, const vo
 
 const struct codec codec_q8 = {
     .name = "q8",
-    .id = 4,
+    .id = CODEC_Q8,
     .type = DTYPE_BF16,
     .summary = "int8 with a scale per token and per channel, packed, about 7.5 bits each",
     .bound = q8_bound,

@@ -92,7 +92,7 @@ static int raw_decode(struct codec_worker *worker, const void *prepared, const v
 
 const struct codec codec_raw_f32 = {
     .name = "raw:f32",
-    .id = 1,
+    .id = CODEC_RAW_F32,
     .type = DTYPE_F32,
     .exact = true,
     .summary = "the values as they are, 32 bits each, exact",
@@ -104,7 +104,7 @@ const struct codec codec_raw_f32 = {
 
 const struct codec codec_raw = {
     .name = "raw",
-    .id = 2,
+    .id = CODEC_RAW,
     .type = DTYPE_BF16,
     .exact = true,
     .summary = "rounded to bf16, 16 bits each",

@@ -144,3 +144,36 @@ int meta_unframe(const char *key, const void *framed, size_t framed_size, const 
         return error_set(error, "the value of \"%s\" is damaged: its bytes do not match their hash", key);
     return 0;
 }
+
+/* Format 1 kept its version bare: "\1\0\0\0". */
+static bool is_first_version(const void *bytes, size_t size)
+{
+    const uint32_t first = 1;
+    return size == sizeof first && memcmp(bytes, &first, sizeof first) == 0;
+}
+
+int version_check(const void *framed, size_t framed_size, bool *damaged, struct error *error)
+{
+    const void *value;
+    size_t size;
+    uint32_t version = 1;
+    *damaged = false;
+    if (!is_first_version(framed, framed_size)) {
+        *damaged = meta_unframe(KEY_VERSION, framed, framed_size, &value, &size, error) < 0 ||
+                   (size < sizeof version && error_set(error, "the format version is cut short") < 0);
+        if (*damaged)
+            return -1;
+        memcpy(&version, value, sizeof version);
+    }
+    if (version == STORE_VERSION)
+        return 0;
+    if (version < STORE_VERSION)
+        return error_set(error,
+                         "the store was made by an older offramp (format %" PRIu32
+                         ", this program reads %d): extract it again",
+                         version, STORE_VERSION);
+    return error_set(error,
+                     "the store was made by a newer offramp (format %" PRIu32
+                     ", this program reads %d): use a newer program",
+                     version, STORE_VERSION);
+}

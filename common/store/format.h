@@ -7,7 +7,7 @@
  *     source     struct source_header (source.c), then bytes of a tensor
  *     codec      8 bytes of hash, then a tap's parameters (as meta, under "codec/TAP"); and once more under
  *                "codec/TAP/copy": no record of the tap can be read without them
- *     meta       8 bytes of hash, then the value; only "version" is a bare u32
+ *     meta       8 bytes of hash, then the value
  */
 #ifndef OFFRAMP_STORE_FORMAT_H
 #define OFFRAMP_STORE_FORMAT_H
@@ -69,10 +69,16 @@ int source_verify(const void *key, size_t key_size, const void *value, size_t si
 
 /* ---- meta ---- */
 
+#define KEY_VERSION "version"
+
 /* Appends hash and value to *framed. */
 void meta_frame(const char *key, const void *value, size_t size, struct string *framed);
 /* *value points into `framed`. */
 int meta_unframe(const char *key, const void *framed, size_t framed_size, const void **value, size_t *size,
                  struct error *error);
+
+/* A value of KEY_VERSION: of another format than this program's, an error that says what to do. So is one that does not
+ * match its hash; *damaged then. */
+int version_check(const void *framed, size_t framed_size, bool *damaged, struct error *error);
 
 #endif

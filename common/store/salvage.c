@@ -71,19 +71,15 @@ static bool is_meta(struct salvage *salvage, char *key, const struct wreck_value
            meta_unframe(key, salvage->copy, size, body, body_size, &wrong) == 0;
 }
 
-/* "version" has no hash: a store of a newer program is left alone. */
+/* A store of another format is left alone; a version that is damaged is written anew. */
 static int check_version(const struct salvage *salvage, const struct wreck_value *value, struct error *error)
 {
-    static const char key[] = "version";
-    uint32_t version;
+    static const char key[] = KEY_VERSION;
+    bool damaged;
     if (!value->key || value->key_size != sizeof key - 1 || memcmp(value->key, key, sizeof key - 1) != 0 ||
-        value->size != sizeof version)
+        value->size > value->room || version_check(value->bytes, value->size, &damaged, error) == 0 || damaged)
         return 0;
-    memcpy(&version, value->bytes, sizeof version);
-    return version <= STORE_VERSION
-               ? 0
-               : error_set(error, "%s: says that it has format version %u; this program repairs %d",
-                           salvage->path, version, STORE_VERSION);
+    return error_prefix(error, "%s", salvage->path);
 }
 
 static int take_meta(void *context, const struct wreck_value *value, struct error *error)

@@ -16,8 +16,7 @@
 #include "common/store/pages.h"
 #include "common/store/target.h"
 
-#define KEY_VERSION "version"
-#define DATA_NEW    "data.mdb.new"
+#define DATA_NEW "data.mdb.new"
 
 /* ---- asking ---- */
 
@@ -212,18 +211,11 @@ static int get_meta(const struct store *store, MDB_txn *snapshot, const char *ke
 
 static int check_version(const struct store *store, MDB_txn *snapshot, struct error *error)
 {
-    MDB_val value;
-    uint32_t version;
-    if (get_meta(store, snapshot, KEY_VERSION, &value, error) < 0)
-        return -1;
-    if (value.mv_size != sizeof version)
-        return error_set(error, "the format version is damaged");
-    memcpy(&version, value.mv_data, sizeof version);
-    if (version > STORE_VERSION)
-        return error_set(error,
-                         "the store has format version %" PRIu32 "; this program reads %d: use a newer one",
-                         version, STORE_VERSION);
-    return version == STORE_VERSION ? 0 : error_set(error, "there is no format version %" PRIu32, version);
+    MDB_val framed;
+    bool damaged;
+    return get_meta(store, snapshot, KEY_VERSION, &framed, error) < 0
+               ? -1
+               : version_check(framed.mv_data, framed.mv_size, &damaged, error);
 }
 
 static int load_manifest(struct store *store, MDB_txn *snapshot, struct error *error)
@@ -468,12 +460,14 @@ int store_frame_manifest(const struct store *store, struct string *framed, struc
 static int put_manifest(struct store *store, MDB_txn *transaction, struct error *error)
 {
     const uint32_t version = STORE_VERSION;
-    struct string framed = {0};
+    struct string framed = {0}, number = {0};
     int result = -1;
-    if (store_frame_manifest(store, &framed, error) == 0 &&
+    meta_frame(KEY_VERSION, &version, sizeof version, &number);
+    if (!string_failed(&number, error) && store_frame_manifest(store, &framed, error) == 0 &&
         put_meta(transaction, store->meta, KEY_MANIFEST, framed.data, framed.length, error) == 0)
-        result = put_meta(transaction, store->meta, KEY_VERSION, &version, sizeof version, error);
+        result = put_meta(transaction, store->meta, KEY_VERSION, number.data, number.length, error);
     string_free(&framed);
+    string_free(&number);
     return result;
 }
 

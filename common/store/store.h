@@ -1,7 +1,7 @@
 /* store.h: hidden states of a tokenized corpus in one LMDB environment.
  *
  * Named databases:
- *     meta      "version": u32; "manifest": JSON; "state": sequences, progress, notes, sealed or not
+ *     meta      "version": u32 of the format; "manifest": JSON; "state": sequences, progress, notes, sealed or not
  *     tokens    sequence key -> rows+1 ids, document starts
  *     tap/NAME  sequence key -> record; NAME may be "target" (target.h)
  *     source    name and piece -> part of a frozen tensor of the model (what heads copy)
@@ -44,9 +44,10 @@
 #include "common/store/tap.h"
 #include "kernels/dtype.h"
 
-#define STORE_VERSION 1
+#define STORE_VERSION 2
 
-enum split { SPLIT_TRAIN, SPLIT_HELD_OUT, SPLIT_COUNT };
+/* Keys and headers hold these numbers. */
+enum split { SPLIT_TRAIN = 0, SPLIT_HELD_OUT = 1, SPLIT_COUNT };
 
 /* "train", "held-out"; "unknown" for what is not a split. */
 const char *split_name(enum split split);

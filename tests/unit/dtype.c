@@ -119,4 +119,17 @@ TEST(dtype_bf16_rounds_to_nearest_even)
     CHECK(bf16_to_f32(f32_to_bf16(-1.5f)) == -1.5f);
 }
 
+/* Stores hold these numbers: a line here is added to, and never changed. */
+TEST(dtype_numbers_are_pinned)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } pinned[] = {{"f32", 0},  {"f16", 1}, {"bf16", 2}, {"q8_0", 3}, {"q4_0", 4},
+                  {"q4_1", 5}, {"f64", 6}, {"i32", 7},  {"i16", 8},  {"u8", 9}};
+    for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
+        CHECK(dtype_find(pinned[i].name) == pinned[i].number);
+    CHECK(DTYPE_COUNT == sizeof pinned / sizeof *pinned);
+}
+
 TEST_MAIN

@@ -12,9 +12,12 @@
 #include "common/base/file.h"
 #include "common/base/json.h"
 #include "common/store/extend.h"
+#include "common/store/format.h"
 #include "common/store/internal.h"
 #include "common/store/manifest.h"
 #include "common/store/repair.h"
+#include "common/store/salvage.h"
+#include "common/store/verify.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 
@@ -495,18 +498,69 @@ static void change_meta(const char *key, const void *data, size_t size)
     mdb_env_close(env);
 }
 
-TEST(store_newer_version)
+/* Whatever is asked of the store, the answer is this. */
+static void check_refused(const char *part)
+{
+    const struct verify_options options = {.processes = 1};
+    struct verify_result result;
+    struct salvage_report report;
+    struct store *store;
+    struct error error;
+    CHECK(store_open(path, STORE_READ, &store, &error) < 0);
+    CHECK_TEXT(error.text, part);
+    CHECK(store_open(path, STORE_WRITE, &store, &error) < 0);
+    CHECK_TEXT(error.text, part);
+    CHECK(store_verify(path, &options, &result, &error) < 0);
+    CHECK_TEXT(error.text, part);
+    CHECK(store_salvage(path, &report, &error) < 0);
+    CHECK_TEXT(error.text, part);
+}
+
+TEST(store_of_another_version)
 {
     struct error error;
     struct store *store;
-    const uint32_t version = STORE_VERSION + 1;
+    struct string framed = {0};
+    const uint32_t first = 1, newer = STORE_VERSION + 1;
     REQUIRE_OK(create_filled(4, 2, &store, &error));
     store_close(store);
-    change_meta("version", &version, sizeof version);
-    CHECK(store_open(path, STORE_READ, &store, &error) < 0);
-    CHECK_TEXT(error.text, "format version 2; this program reads 1");
-    CHECK(store_open(path, STORE_WRITE, &store, &error) < 0);
-    CHECK_TEXT(error.text, "format version 2; this program reads 1");
+    change_meta("version", &first, sizeof first); /* as format 1 had it */
+    check_refused("was made by an older offramp (format 1, this program reads 2): extract it again");
+    meta_frame("version", &newer, sizeof newer, &framed);
+    change_meta("version", framed.data, framed.length);
+    check_refused("was made by a newer offramp (format 3, this program reads 2): use a newer program");
+    string_free(&framed);
+}
+
+/* A flipped bit is damage, whatever number it makes; building the store anew mends it. */
+TEST(store_version_every_bit_counts)
+{
+    struct error error;
+    struct store *store;
+    struct string framed = {0};
+    struct salvage_report report;
+    const uint32_t version = STORE_VERSION;
+    REQUIRE_OK(create_filled(4, 2, &store, &error));
+    store_close(store);
+    meta_frame("version", &version, sizeof version, &framed);
+    for (size_t bit = 0; bit < framed.length * 8; bit++) {
+        framed.data[bit / 8] ^= (char)(1 << bit % 8);
+        change_meta("version", framed.data, framed.length);
+        framed.data[bit / 8] ^= (char)(1 << bit % 8);
+        CHECK(store_open(path, STORE_READ, &store, &error) < 0);
+        CHECK_TEXT(error.text, "\"version\" is damaged");
+        REQUIRE_OK(store_salvage(path, &report, &error));
+        REQUIRE_OK(store_open(path, STORE_READ, &store, &error));
+        CHECK(store_sequences(store, SPLIT_TRAIN) == 4 && store_sequences(store, SPLIT_HELD_OUT) == 2);
+        store_close(store);
+    }
+    string_free(&framed);
+}
+
+/* Keys and headers hold these numbers. */
+TEST(store_split_numbers_are_pinned)
+{
+    CHECK(SPLIT_TRAIN == 0 && SPLIT_HELD_OUT == 1 && SPLIT_COUNT == 2);
 }
 
 TEST(store_damaged_meta)
@@ -520,7 +574,7 @@ TEST(store_damaged_meta)
             store_close(store);
             change_meta(keys[i], missing ? NULL : "{\"damaged\": true}", missing ? 0 : 17);
             CHECK(store_open(path, STORE_READ, &store, &error) < 0);
-            CHECK_TEXT(error.text, missing || i > 0 ? keys[i] : "format version");
+            CHECK_TEXT(error.text, keys[i]);
         }
 }
 
