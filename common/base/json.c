@@ -5,11 +5,24 @@
 #include <stdlib.h>
 
 #include "common/base/file.h"
+#include "common/base/json_repair.h"
+
+json_t *json_decode(const char *text, size_t size, size_t flags, json_error_t *place)
+{
+    char *copy;
+    if (json_repair(&text, &size, flags & JSON_ALLOW_NUL, &copy) < 0) {
+        *place = (json_error_t){.text = "out of memory"};
+        return NULL;
+    }
+    json_t *value = json_loadb(text, size, flags, place);
+    free(copy);
+    return value;
+}
 
 json_t *json_parse(const char *name, const char *text, size_t size, struct error *error)
 {
     json_error_t place;
-    json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES, &place);
+    json_t *value = json_decode(text, size, 0, &place);
     if (!value)
         error_set(error, "%s: line %d, column %d: %s", name, place.line, place.column, place.text);
     return value;

@@ -256,10 +256,107 @@ TEST(durations_and_bytes_read_well)
     CHECK(strcmp(format_bytes(98e6, text, sizeof text), "98.0 MB") == 0);
 }
 
+/* What jansson alone refuses, and what becomes of it: as Python's json module reads it, or, where no json_t
+ * holds that, something that a reader of the member refuses. */
+static const struct {
+    const char *text, *read;
+} foreign_json[] = {
+    {"{'n': 1000000000000000019884624838656}", "{'n': 1e30}"},
+    {"{'n': 9223372036854775807}", "{'n': 9223372036854775807}"},
+    {"{'n': 9223372036854775808}", "{'n': 9.2233720368547758e18}"},
+    {"{'n': -9223372036854775809, 'm': -9223372036854775808}",
+     "{'n': -9.2233720368547758e18, 'm': -9223372036854775808}"},
+    {"{'n': 1e400}", "{'n': '1e400'}"},
+    {"{'n': -1E+400,'m':1e-400}", "{'n': '-1E+400', 'm': 0.0}"},
+    {"[12345678901234567890, 1.5e3, 0.1234567890123456789]",
+     "[12345678901234567890.0, 1500.0, 0.12345678901234568]"},
+    {"[NaN,Infinity,-Infinity]", "['NaN', 'Infinity', '-Infinity']"},
+    {"{'NaN': 'NaN', 'a 1e999': '12345678901234567890'}", "{'NaN': 'NaN', 'a 1e999': '12345678901234567890'}"},
+    {"{'a': 1, 'b': 2, 'a': 3}", "{'a': 3, 'b': 2}"},
+    {"\xef\xbb\xbf{'a': 1}", "{'a': 1}"},
+    {"['\\ud800', '\\udc00', '\\ud800\\ud800\\udc00', '\\uD83D\\uDE00', '\\ud83dx']",
+     "['\\ufffd', '\\ufffd', '\\ufffd\\ud800\\udc00', '\\ud83d\\ude00', '\\ufffdx']"},
+    {"{'\\ud800': '\\ud8'}", NULL},
+    {"['\\\\ud800', 'a\\\\', '\\\'\\ud800']", "['\\\\ud800', 'a\\\\', '\\\'\\ufffd']"},
+    {"{'a\\u0000b' : 'c\\u0000d'}", "{'a\\ufffdb': 'c\\ufffdd'}"},
+    {"{'a': 1e400x}", NULL},
+    {"{'a': 01234567890123456789}", NULL},
+    {"{'a': 12345678901234567890.}", NULL},
+    {"{'a': Nan}", NULL},
+    {"{'a': +Infinity}", NULL},
+    {"{'a': NaNNaN}", NULL},
+    {"{'a': 1,}", NULL},
+    {"{'a': '\\ud800}", NULL},
+    {"{'a': '\\", NULL},
+    {"{'a': '\\u", NULL},
+    {"{'a': '\\uzzzz'}", NULL},
+    {"{'a': '\xe9'}", NULL},
+    {"{'a': 1} x", NULL},
+    {"\xef\xbb\xbf", NULL},
+    {"\xef\xbb", NULL},
+    {"-", NULL},
+    {"", NULL},
+};
+
+/* With ' for ", in a block of just its size, so that a sanitizer sees reads past it. */
+static char *json_quotes(const char *text, size_t size)
+{
+    char *copy = malloc(size ? size : 1);
+    for (size_t i = 0; copy && i < size; i++)
+        copy[i] = text[i] == '\'' ? '"' : text[i];
+    return copy;
+}
+
+TEST(foreign_json_is_read)
+{
+    for (size_t i = 0; i < sizeof foreign_json / sizeof *foreign_json; i++) {
+        const char *wanted = foreign_json[i].read;
+        const size_t size = strlen(foreign_json[i].text), wanted_size = wanted ? strlen(wanted) : 0;
+        char *text = json_quotes(foreign_json[i].text, size), *expected = json_quotes(wanted, wanted_size);
+        REQUIRE(text && expected);
+        json_t *value = json_parse("x.json", text, size, &error);
+        json_t *right = wanted ? json_loadb(expected, wanted_size, 0, NULL) : NULL;
+        if (!value != !wanted || (value && !json_equal(value, right)))
+            test_fail(__FILE__, __LINE__, "%s: %s", foreign_json[i].text,
+                      value ? json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII) : error.text);
+        json_decref(value);
+        json_decref(right);
+        free(text);
+        free(expected);
+    }
+}
+
+TEST(foreign_json_keeps_nul_where_wanted)
+{
+    static const char text[] = "{\"a\\u0000\": \"b\\u0000c\", \"d\": \"\\u0000\"}";
+    json_error_t place;
+    json_t *value = json_decode(text, strlen(text), JSON_ALLOW_NUL, &place);
+    REQUIRE(value);
+    json_t *member = json_object_get(value, "a\xef\xbf\xbd");
+    CHECK(json_string_length(member) == 3 && memcmp(json_string_value(member), "b\0c", 3) == 0);
+    CHECK(json_string_length(json_object_get(value, "d")) == 1);
+    json_decref(value);
+}
+
+TEST(members_that_json_cannot_hold_are_refused_where_read)
+{
+    static const char text[] = "{\"a\": 1e400, \"b\": NaN, \"c\": 99999999999999999999}";
+    int64_t integer;
+    double number;
+    json_t *object = json_parse("x.json", text, strlen(text), &error);
+    REQUIRE(object);
+    CHECK(json_get_number("x.json", object, "a", &number, &error) < 0);
+    CHECK_TEXT(error.text, "\"a\" is not a number");
+    CHECK(json_get_number("x.json", object, "b", &number, &error) < 0);
+    CHECK(json_get_integer("x.json", object, "c", 0, INT64_MAX, &integer, &error) < 0);
+    CHECK_TEXT(error.text, "\"c\" is not an integer");
+    json_decref(object);
+}
+
 TEST(json_errors_name_the_place)
 {
     int64_t value;
-    CHECK(json_parse("x.json", "{\"a\": 1,\n \"a\": 2}", 17, &error) == NULL);
+    CHECK(json_parse("x.json", "{\"a\": 1e999,\n \"b\": 2,}", 23, &error) == NULL);
     CHECK_TEXT(error.text, "x.json: line 2");
     json_t *object = json_parse("x.json", "{\"a\": 1, \"b\": \"c\"}", 18, &error);
     REQUIRE(object);

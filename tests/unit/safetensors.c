@@ -156,7 +156,6 @@ TEST(safetensors_index)
         {"{\"weight_map\": {\"b\": \"y.safetensors\", \"a\": \"w.safetensors\", \"c\": \"x.safetensors\"}}",
          "tensor \"a\" is in both"},
         {"{\"weight_map\": {\"b\": \"y.safetensors\", \"c\": \"v.safetensors\"}}", "tensor \"d\" of"},
-        {"{\"weight_map\": {\"a\": \"x.safetensors\", \"a\": \"x.safetensors\"}}", "duplicate"},
     };
     struct error error;
     struct safetensors *file;
