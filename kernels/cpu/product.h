@@ -6,8 +6,9 @@
  *
  * All three matrices lie dense in memory: oneDNN 2.6 takes another, slower and differently rounding
  * implementation for other strides. Rows come in multiples of ROW_STEP: with these a row's result is
- * the same in every place of every such tile, for all instruction sets oneDNN knows (with avx2 and
- * sse41 it is not for other numbers of rows). `add` adds to what the result holds.
+ * the same in products of any number of rows, at any place in them, with every instruction set
+ * (tests/unit/cpu_products.c; with avx2 and sse41 it is not for other numbers of rows). `add` adds to
+ * what the result holds.
  */
 #ifndef OFFRAMP_KERNELS_CPU_PRODUCT_H
 #define OFFRAMP_KERNELS_CPU_PRODUCT_H
