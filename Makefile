@@ -13,7 +13,7 @@ check: ## formatting, layers, warnings with gcc and clang, tests under sanitizer
 	tests/check.sh
 bench: tests-build ## print speed, as ratios to what bounds it
 	tests/bench/run.sh
-soak: tests-build ## the long campaigns: kills, flips, fuzzing
+soak: tests-build ## the long campaigns: kills, interrupts, flips, fuzzing
 	tests/soak.sh
 fuzz: ## run every libFuzzer target for SECONDS (default 60)
 	tests/fuzz.sh $(or $(SECONDS),60)

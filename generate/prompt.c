@@ -1,23 +1,32 @@
 #include "generate/prompt.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/cli.h"
 #include "common/base/file.h"
 #include "common/base/memory.h"
 
-static int read_stream(FILE *file, struct string *text, struct error *error)
+static int read_input(struct string *text, struct error *error)
 {
     char piece[4096];
-    size_t size;
-    if (isatty(fileno(file)))
+    ssize_t size = 1;
+    if (isatty(STDIN_FILENO))
         fprintf(stderr, "generate: type the prompt, end it with Ctrl-D\n");
-    while ((size = fread(piece, 1, sizeof piece, file)) > 0)
-        string_append(text, piece, size);
-    if (ferror(file))
-        return error_system(error, "standard input");
+    while (size > 0) {
+        if (!cli_await(STDIN_FILENO, AWAIT_READ))
+            return error_set(error, "interrupted while the prompt was read");
+        size = read(STDIN_FILENO, piece, sizeof piece);
+        if (size < 0 && (errno == EINTR || errno == EAGAIN))
+            size = 1;
+        else if (size < 0)
+            return error_system(error, "standard input");
+        else
+            string_append(text, piece, (size_t)size);
+    }
     return string_failed(text, error) ? -1 : 0;
 }
 
@@ -30,7 +39,7 @@ int prompt_read(const struct generate_options *options, struct string *text, str
         return string_failed(text, error) ? -1 : 0;
     }
     if (!options->prompt_file)
-        return read_stream(stdin, text, error);
+        return read_input(text, error);
     if (file_read(options->prompt_file, &bytes, &size, error) < 0)
         return error_prefix(error, "--prompt-file");
     string_append(text, bytes, size);

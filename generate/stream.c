@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "common/base/cli.h"
+
 /* Bytes of the character that a byte begins; 0: none begins with it. */
 static size_t character_size(unsigned char first)
 {
@@ -31,6 +33,17 @@ static int put(struct stream *stream, const char *bytes, size_t size, struct err
     return 0;
 }
 
+/* A pipe may be full because its reader has stopped: a signal must get through. */
+static int flush(struct stream *stream, struct error *error)
+{
+    const int descriptor = fileno(stream->file);
+    if (descriptor >= 0 && !cli_await(descriptor, AWAIT_WRITE))
+        return 0;
+    if (fflush(stream->file) != 0)
+        return error_system(error, "the text cannot be written");
+    return 0;
+}
+
 int stream_write(struct stream *stream, const char *bytes, size_t size, struct error *error)
 {
     while (stream->count > 0 && size > 0) { /* the held character first, byte by byte */
@@ -49,16 +62,12 @@ int stream_write(struct stream *stream, const char *bytes, size_t size, struct e
         memcpy(stream->held, bytes + size - tail, tail);
         stream->count = tail;
     }
-    if (fflush(stream->file) != 0)
-        return error_system(error, "the text cannot be written");
-    return 0;
+    return flush(stream, error);
 }
 
 int stream_finish(struct stream *stream, struct error *error)
 {
     int result = put(stream, stream->held, stream->count, error);
     stream->count = 0;
-    if (result == 0 && fflush(stream->file) != 0)
-        result = error_system(error, "the text cannot be written");
-    return result;
+    return result == 0 ? flush(stream, error) : -1;
 }

@@ -13,15 +13,6 @@
 #include "common/base/memory.h"
 #include "common/base/string.h"
 
-/* A signal handler can reach nothing but a global: the one exception to having none. */
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    interrupted = 1;
-    signal(number, SIG_DFL);
-}
-
 static void print_version(FILE *stream, struct argp_state *state)
 {
     fprintf(stream, "offramp %s %s\n", state->name, OFFRAMP_VERSION);
@@ -29,19 +20,10 @@ static void print_version(FILE *stream, struct argp_state *state)
 
 void cli_start(void)
 {
-    struct sigaction action = {.sa_handler = on_signal};
     argp_program_version_hook = print_version;
     argp_err_exit_status = EXIT_WRONG_USAGE;
     signal(SIGPIPE, SIG_IGN);
-    sigemptyset(&action.sa_mask);
-    action.sa_flags = SA_RESTART;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
-bool cli_interrupted(void)
-{
-    return interrupted != 0;
+    interrupt_listen();
 }
 
 int parse_integer(const char *text, int64_t least, int64_t most, int64_t *value, struct error *error)

@@ -10,16 +10,15 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/base/interrupt.h" /* cli_interrupted, cli_await */
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2 };
 
 #define OFFRAMP_VERSION "0.1.0"
 
-/* Sets argp's version text and exit status, ignores SIGPIPE's silence (a closed stdout is an
- * error), and makes SIGINT and SIGTERM set the flag that cli_interrupted reads. A second signal
- * ends the program at once. */
+/* Sets argp's version text and exit status, makes a closed stdout an error instead of SIGPIPE's silence, and
+ * listens to the signals that ask the program to stop (interrupt.h). Before any thread is started. */
 void cli_start(void);
-bool cli_interrupted(void);
 
 /* Whole-text parsers: -1 with an error that quotes the text when anything is left over or out of range. */
 int parse_integer(const char *text, int64_t least, int64_t most, int64_t *value, struct error *error);
