@@ -92,13 +92,14 @@ int file_read(const char *path, char **text, size_t *size, struct error *error)
     return 0;
 }
 
-/* A rename is only safe on disk once its folder is. */
+/* What happens to a name is only safe on disk once its folder is. */
 static int sync_parent(const char *path, struct error *error)
 {
-    char *folder = string_copy(path, error);
+    char *folder = string_copy(path, error), *slash;
     if (!folder)
         return -1;
-    char *slash = strrchr(folder, '/');
+    while ((slash = strrchr(folder, '/')) && slash > folder && !slash[1])
+        *slash = 0;
     if (slash)
         slash[slash == folder] = 0;
     int file = open(slash ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -113,7 +114,25 @@ int file_rename(const char *from, const char *to, struct error *error)
 {
     if (rename(from, to) < 0)
         return error_system(error, "%s: cannot be renamed to %s", from, to);
-    return sync_parent(to, error);
+    if (sync_parent(to, error) < 0)
+        return -1;
+    return sync_parent(from, error);
+}
+
+int file_remove(const char *path, struct error *error)
+{
+    if (unlink(path) == 0)
+        return sync_parent(path, error);
+    return errno == ENOENT ? 0 : error_system(error, "%s: cannot be removed", path);
+}
+
+int directory_remove(const char *path, struct error *error)
+{
+    if (rmdir(path) == 0)
+        return sync_parent(path, error);
+    if (errno == ENOENT || errno == ENOTEMPTY || errno == EEXIST)
+        return 0;
+    return error_system(error, "%s: cannot be removed", path);
 }
 
 struct file_writer {

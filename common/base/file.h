@@ -38,8 +38,11 @@ int file_writer_finish(struct file_writer *writer, struct error *error);
 /* Removes the temporary file and frees the writer; NULL is fine. */
 void file_writer_abandon(struct file_writer *writer);
 
-/* rename(2), kept by a crash once it returns: fsyncs the folder. */
+/* rename(2), unlink(2) and rmdir(2), kept by a crash once they return: the folder is fsynced. What is not there is
+ * removed, and a folder that is not empty stays, without an error. */
 int file_rename(const char *from, const char *to, struct error *error);
+int file_remove(const char *path, struct error *error);
+int directory_remove(const char *path, struct error *error);
 
 /* True when something is at `path`. */
 bool file_exists(const char *path);

@@ -303,8 +303,8 @@ static int settle_seal(struct salvage *salvage, struct error *error)
         return -1;
     int result = 0;
     if (file_exists(marker) && !store_is_sealed(salvage->to) && store_seal(salvage->to, &incomplete) < 0 &&
-        unlink(marker) < 0)
-        result = error_system(error, "%s", marker);
+        file_remove(marker, error) < 0)
+        result = -1;
     free(marker);
     return result;
 }
@@ -318,11 +318,7 @@ static int replace(struct salvage *salvage, struct error *error)
     salvage->to = NULL;
     if (!made || !(locks = path_join(salvage->path, "lock.mdb", error)))
         goto done;
-    if (unlink(locks) < 0 && errno != ENOENT) {
-        error_system(error, "%s", locks);
-        goto done;
-    }
-    if (file_rename(made, salvage->data, error) == 0)
+    if (file_remove(locks, error) == 0 && file_rename(made, salvage->data, error) == 0)
         result = store_remove(salvage->folder, error);
 done:
     free(locks);

@@ -37,13 +37,10 @@ int store_remove(const char *path, struct error *error)
         char *file = path_join(path, files[i], error);
         if (!file)
             return -1;
-        if (unlink(file) < 0 && errno != ENOENT)
-            result = error_system(error, "%s: cannot be removed", file);
+        result = file_remove(file, error);
         free(file);
     }
-    if (result == 0 && rmdir(path) < 0 && errno != ENOTEMPTY && errno != EEXIST)
-        result = error_system(error, "%s: cannot be removed", path);
-    return result;
+    return result < 0 ? -1 : directory_remove(path, error);
 }
 
 const char *store_path(const struct store *store)
@@ -504,20 +501,22 @@ static int fill_new(struct store *store, struct error *error)
 }
 
 /* The data file is made under another name and renamed when it is a store: a creation that was killed
- * leaves no store. */
+ * leaves no store. A removal that was killed may have left the mark of a finished one. */
 static int create_data(const char *path, json_t *manifest, struct error *error)
 {
     int result = -1;
+    struct error ignored;
     char *fresh = path_join(path, DATA_NEW, error), *data = fresh ? path_join(path, DATA_FILE, error) : NULL;
     struct store *store = data ? store_new(path, STORE_WRITE, error) : NULL;
     if (!store)
         goto done;
     store->manifest = json_incref(manifest);
-    unlink(fresh);
+    if (file_remove(fresh, error) < 0 || store_unmark_sealed(store, error) < 0)
+        goto done;
     if (manifest_parse("manifest", manifest, &store->info, error) < 0 ||
         environment_create(fresh, &store->env, error) < 0 || fill_new(store, error) < 0) {
         error_prefix(error, "%s", path);
-        unlink(fresh);
+        file_remove(fresh, &ignored);
         goto done;
     }
     store_close(store);

@@ -275,7 +275,7 @@ int store_unmark_sealed(const struct store *store, struct error *error)
     char *mark = path_join(store->path, SEALED_FILE, error);
     if (!mark)
         return -1;
-    int result = unlink(mark) < 0 && errno != ENOENT ? error_system(error, "%s", mark) : 0;
+    int result = file_remove(mark, error);
     free(mark);
     return result;
 }
