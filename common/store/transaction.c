@@ -297,6 +297,8 @@ static int check_complete(const struct store *store, struct error *error)
 
 int store_seal(struct store *store, struct error *error)
 {
+    if (store_check_idle(store, error) < 0)
+        return -1;
     if (!store_is_sealed(store)) {
         if (store_begin(store, error) < 0)
             return -1;

@@ -231,6 +231,35 @@ TEST(store_sync_fails)
     check_failures();
 }
 
+/* A seal whose commit failed is not there, however often it is asked for; the store goes on when it is opened again. */
+TEST(store_seal_fails)
+{
+    struct error error;
+    struct store *store;
+    char marker[4300];
+    failure = FAIL_FULL;
+    new_path();
+    snprintf(marker, sizeof marker, "%s/sealed", path);
+    REQUIRE_OK(create_filled(false, &error));
+    REQUIRE_OK(store_open(path, STORE_WRITE, &store, &error));
+    for (int again = 0; again < 3; again++) {
+        atomic_store(&calls_until_failure, again == 0);
+        CHECK(store_seal(store, &error) < 0);
+        CHECK_TEXT(error.text, again ? "open the store again" : "free some space");
+        CHECK(!file_exists(marker));
+    }
+    store_close(store);
+    REQUIRE_OK(store_open(path, STORE_READ, &store, &error));
+    CHECK(!store_is_sealed(store) && store_seal(store, &error) < 0);
+    CHECK_TEXT(error.text, "for reading only");
+    store_close(store);
+    REQUIRE_OK(store_open(path, STORE_WRITE, &store, &error));
+    for (int again = 0; again < 2; again++)
+        REQUIRE_OK(store_seal(store, &error));
+    CHECK(file_exists(marker));
+    store_close(store);
+}
+
 /* Fills until it fails; then the store, opened again, has all that was committed and can be gone on with
  * where there is room. */
 static void fill_until_full(const char *part)
