@@ -56,6 +56,8 @@ CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 CUDA_FLAGS := -std=c++17 -O3 -I. -Xcompiler -fPIC,-Wall,-Wextra -Werror all-warnings -Xptxas -warn-spills,-Werror \
 	-gencode arch=compute_80,code=sm_80 -gencode 'arch=compute_90,code=[sm_90,compute_90]'
 CUDA_LIBRARY := $(if $(SANITIZE),,$(if $(NVCC),$(BUILD)/libofframp_cuda.so))
+# A checksum of what the programs and that library must agree on, so that one of another build is refused.
+INTERFACE := $(shell cat $$($(CC) -I. -MM kernels/cuda_library.h | tr -d '\\' | sed 's/^.*://') | cksum | cut -d' ' -f1)
 EMULATED_FLAGS := -std=c++17 -O2 -g -fPIC -I. -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function -Wno-clobbered \
 	-DOFFRAMP_CUDA_EMULATED -fvisibility=hidden $(if $(SANITIZE),-fsanitize=address -fno-omit-frame-pointer) $(EXTRA_CFLAGS)
 
@@ -92,6 +94,10 @@ $(BUILD)/obj/kernels/cpu/loops/%.$(1).o: kernels/cpu/loops/%.c
 	$$(CC) $$(CFLAGS) -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math $$(LOOP_FLAGS_$(1)) -DLOOP_SET=$(1) -MMD -MP -c -o $$@ $$<
 endef
 $(foreach set,$(LOOP_SETS),$(eval $(call loop_rule,$(set))))
+
+$(BUILD)/obj/kernels/cuda_library.o: override CFLAGS += -DOFFRAMP_INTERFACE=$(INTERFACE)u
+$(BUILD)/obj/kernels/cuda/memory.cuda.o: CUDA_FLAGS += -DOFFRAMP_INTERFACE=$(INTERFACE)u
+$(BUILD)/obj/kernels/cuda/memory.emulated.o: EMULATED_FLAGS += -DOFFRAMP_INTERFACE=$(INTERFACE)u
 
 # Codecs are loops over values and bytes, worth vectorising; they stay one build for all machines.
 $(BUILD)/obj/common/codec/%.o: override CFLAGS += -O3 -funroll-loops

@@ -9,6 +9,7 @@
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/base/progress.h"
+#include "common/device/device.h"
 #include "common/head/teacher.h"
 #include "common/model/pass.h"
 #include "common/transform/transform.h"
@@ -103,7 +104,7 @@ static int open_backend(struct recomputing *recomputing, struct error *error)
     const char *name = recomputing->job->device ? recomputing->job->device
                        : device < 0             ? "auto"
                                                 : device_names()[device];
-    if (backend_open(name, &options, &recomputing->backend, error) < 0)
+    if (device_open("cache repair", name, &options, &recomputing->backend, error) < 0)
         return -1;
     return check_numerics(recomputing, numerics, error);
 }

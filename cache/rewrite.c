@@ -11,6 +11,7 @@
 #include "common/base/memory.h"
 #include "common/base/pool.h"
 #include "common/base/progress.h"
+#include "common/device/device.h"
 #include "common/pilot/pilot.h"
 #include "common/store/copy.h"
 #include "common/store/manifest.h"
@@ -52,6 +53,7 @@ struct job {
     uint64_t *bytes; /* [taps] of records */
     double committed; /* clock_seconds */
 
+    struct backend *backend; /* NULL unless a codec asks for a KL */
     struct pool *pool; /* NULL: nothing is recoded */
     struct hand *hands; /* [threads] */
     struct coding *codings; /* [coding_capacity] */
@@ -118,19 +120,18 @@ static int fit_tap(struct job *job, int tap, struct error *error)
                           .sequences = wanted < there ? wanted : there,
                           .choice = &job->rewrite->codec[tap]};
     struct codec_setting setting;
-    struct backend *backend = NULL;
     double kl;
     int result = 0;
     if (pilot.choice->goal == CODEC_KL) {
         const struct backend_options options = {.threads = job->rewrite->threads};
-        result = backend_open("auto", &options, &backend, error);
+        if (!job->backend)
+            result = device_open("cache recode", "auto", &options, &job->backend, error);
         if (result == 0)
-            result = meter_open(from, backend, info->rows, &pilot.meter, error);
+            result = meter_open(from, job->backend, info->rows, &pilot.meter, error);
     }
     if (result == 0)
         result = pilot_fit(&pilot, &job->parameters[tap], &setting, &kl, error);
     meter_close(pilot.meter);
-    backend_close(backend);
     return result;
 }
 
@@ -467,6 +468,7 @@ static void close_job(struct job *job)
     free(job->parameters);
     free(job->recoded);
     free(job->bytes);
+    backend_close(job->backend);
     pool_destroy(job->pool);
     shards_reader_close(job->reader);
     store_close(job->to);

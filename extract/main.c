@@ -7,6 +7,7 @@
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
+#include "common/device/device.h"
 #include "common/head/source.h"
 #include "common/store/codecs.h"
 #include "extract/grow.h"
@@ -167,11 +168,9 @@ static int open_inputs(struct extraction *extraction, struct error *error)
     if (choose_codecs(extraction, error) < 0 || open_tokenizer(extraction, error) < 0 ||
         choose_end(extraction, error) < 0)
         return -1;
-    if (backend_open(options->device, &wanted, &extraction->backend, error) < 0)
+    if (device_open("extract", options->device, &wanted, &extraction->backend, error) < 0)
         return -1;
     extraction->memory = plan_memory(extraction->backend, options->memory);
-    if (backend_warning(extraction->backend))
-        fprintf(stderr, "extract: warning: %s\n", backend_warning(extraction->backend));
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
+#include "common/device/device.h"
 #include "generate/prompt.h"
 #include "generate/show.h"
 #include "generate/stream.h"
@@ -49,9 +50,9 @@ static int open_run(struct run *run, const struct generate_options *options, con
     const struct gguf *gguf = model_gguf(run->model);
     if (tokenizer_open(gguf, gguf ? NULL : options->model, &run->tokenizer, error) < 0 ||
         prompt_encode(run->model, run->tokenizer, text, &run->prompt, error) < 0 ||
-        backend_open(options->device,
-                     &(struct backend_options){.threads = options->threads, .math = options->math},
-                     &run->backend, error) < 0)
+        device_open("generate", options->device,
+                    &(struct backend_options){.threads = options->threads, .math = options->math},
+                    &run->backend, error) < 0)
         return -1;
     run->memory = backend_memory(run->backend);
     if (open_exits(run, options, error) < 0)

@@ -4,6 +4,7 @@
 
 #include "common/base/pool.h"
 #include "kernels/cuda_library.h"
+#include "kernels/gpu.h"
 
 /* The devices there are, the one that "auto" prefers first. */
 enum device { DEVICE_CUDA, DEVICE_CPU, DEVICE_REF, DEVICE_COUNT };
@@ -39,13 +40,25 @@ static int open_device(enum device device, const struct backend_options *options
     return 0;
 }
 
+/* A GPU that is there is taken, or its absence explained: no computation is slow without a word. */
+static int open_best(const struct backend_options *options, struct backend **backend, struct error *error)
+{
+    struct error reason;
+    if (open_device(DEVICE_CUDA, options, backend, &reason) == 0)
+        return 0;
+    const bool lost = gpu_explain(gpu_find("/"), &reason);
+    if (open_device(DEVICE_CPU, options, backend, error) < 0)
+        return lost ? error_set_kind(error, error->kind, "%s; %s", error->text, reason.text) : -1;
+    if (lost)
+        (*backend)->unused_gpu = reason;
+    return 0;
+}
+
 int backend_open(const char *device, const struct backend_options *options, struct backend **backend,
                  struct error *error)
 {
     if (strcmp(device, "auto") == 0)
-        return open_device(DEVICE_CUDA, options, backend, error) == 0
-                   ? 0
-                   : open_device(DEVICE_CPU, options, backend, error);
+        return open_best(options, backend, error);
     for (enum device d = 0; d < DEVICE_COUNT; d++)
         if (strcmp(device, names[d]) == 0)
             return open_device(d, options, backend, error);
@@ -86,6 +99,16 @@ enum ran_out backend_ran_out(struct backend *backend)
 const char *backend_name(const struct backend *backend)
 {
     return backend->name;
+}
+
+const char *backend_description(const struct backend *backend)
+{
+    return backend->description;
+}
+
+const char *backend_unused_gpu(const struct backend *backend)
+{
+    return backend->unused_gpu.text[0] ? backend->unused_gpu.text : NULL;
 }
 
 const char *backend_warning(const struct backend *backend)

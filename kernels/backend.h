@@ -75,12 +75,14 @@ struct backend_table {
 };
 
 /* Every backend's objects begin with these; the backend's own fields follow. A backend sets identity,
- * warning, data and a weight's bytes; the other fields are set for it when its function has returned. */
+ * description, warning, data and a weight's bytes; the other fields are set for it when its function has returned. */
 struct backend {
     const struct backend_table *table;
     const char *name;
     char identity[160];
+    char description[160];
     const char *warning; /* or NULL */
+    struct error unused_gpu; /* for backend_unused_gpu */
     struct backend_options options; /* threads resolved */
     int ran_out; /* enum ran_out, by backend_note_out and backend_ran_out: the threads that load and compute */
     uint64_t activations; /* for backend_activations; 0: as a processor's caches want it */

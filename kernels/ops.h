@@ -78,6 +78,11 @@ const char *const *math_names(void);
 /* What the bytes of a result depend on: backend, instruction set, math mode, library versions, for
  * instance "cpu avx512 f32 onednn-2.6.3". Lives as long as the backend. */
 const char *backend_identity(const struct backend *backend);
+/* For people, such as "cpu (AVX-512, 2 threads)". Lives as long as the backend. */
+const char *backend_description(const struct backend *backend);
+/* Of one opened as "auto": why the GPU that is in the machine is not it, and what mends that; NULL: it is, or there is
+ * none. Lives as long as the backend. */
+const char *backend_unused_gpu(const struct backend *backend);
 /* What its user should know before a long run, one line; NULL: nothing. Lives as long as the backend. */
 const char *backend_warning(const struct backend *backend);
 

@@ -9,6 +9,7 @@
 #include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
+#include "common/device/device.h"
 #include "train/training.h"
 
 /* ---- facts ---- */
@@ -137,13 +138,11 @@ static int open_device(struct training *training, struct error *error)
     const int64_t rows = (int64_t)sweep->sequences * stores->rows;
     unsigned teach = TEACH_OUTCOME;
     struct tap *taps;
-    if (backend_open(training->options->device, &options, &training->backend, error) < 0 ||
+    if (device_open("train", training->options->device, &options, &training->backend, error) < 0 ||
         fix_math(training, error) < 0 || note_numerics(training, error) < 0 ||
         array_alloc(&taps, sweep->trials, error) < 0)
         return -1;
     training->device_memory = backend_memory(training->backend);
-    if (backend_warning(training->backend))
-        fprintf(stderr, "train: warning: %s\n", backend_warning(training->backend));
     for (int i = 0; i < sweep->trials; i++) {
         taps[i] = sweep->trial[i].spec.tap;
         teach |= trial_measuring(&sweep->trial[i]);

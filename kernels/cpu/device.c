@@ -32,6 +32,17 @@ static const struct cpu_loops *choose_loops(void)
     return &cpu_loops_base;
 }
 
+static void describe(struct backend *base, const struct cpu_loops *loops, bool bf16)
+{
+    static const char *const words[][2] = {{"avx512", "AVX-512"}, {"avx2", "AVX2"}};
+    const char *set = "no AVX2";
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (!strcmp(loops->name, words[i][0]))
+            set = words[i][1];
+    snprintf(base->description, sizeof base->description, "cpu (%s, %s%d thread%s)", set, bf16 ? "bf16, " : "",
+             base->options.threads, base->options.threads == 1 ? "" : "s");
+}
+
 static int device_open(const struct backend_options *options, struct backend **result, struct error *error)
 {
     struct cpu_backend *backend = memory_alloc(1, sizeof *backend, error);
@@ -59,6 +70,7 @@ static int device_open(const struct backend_options *options, struct backend **r
     }
     snprintf(backend->base.identity, sizeof backend->base.identity, "cpu %s %s %s", backend->loops->name,
              backend->bf16 ? "bf16" : "f32", onednn);
+    describe(&backend->base, backend->loops, backend->bf16);
     *result = &backend->base;
     return 0;
 fail:

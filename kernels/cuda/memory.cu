@@ -92,44 +92,76 @@ void scratch_free(struct queue *queue, void *scratch)
 /* Scores of attention, logits and rounded operands, as large as their limits let them be; what cuBLAS and reads take. */
 #define WORKING EMULATED_ELSE((uint64_t)1 << 25, (uint64_t)3 << 29)
 
+/* The major number of the oldest devices that build.mk has code made for. */
+#define OLDEST 8
+
 static const char *const math_labels[] = {"", "f32", "tf32", "bf16"}; /* by enum math */
+
+static int explain_absence(cudaError_t status, struct error *error)
+{
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    return cuda_refuse(
+        error, ERROR_DEVICE,
+        "there is none: %s%s%s%s; nvidia-smi shows what the driver sees; --device cpu needs none",
+        status == cudaSuccess ? "none is visible" : cudaGetErrorString(status),
+        visible ? " (CUDA_VISIBLE_DEVICES is \"" : "", visible ? visible : "", visible ? "\")" : "");
+}
+
+/* The device is there, and the kernels are made for it. */
+static int choose_device(struct cudaDeviceProp *properties, struct error *error)
+{
+    int count = 0;
+    cudaError_t status = cudaGetDeviceCount(&count);
+    if (status != cudaSuccess || count == 0)
+        return explain_absence(status, error);
+    if ((status = cudaSetDevice(0)) != cudaSuccess ||
+        (status = cudaGetDeviceProperties(properties, 0)) != cudaSuccess)
+        return cuda_refuse(error, cuda_kind(status), "it cannot be opened: %s", cudaGetErrorString(status));
+    if (properties->major < OLDEST)
+        return cuda_refuse(error, ERROR_DEVICE,
+                           "%s has compute capability %d.%d; the kernels are made for %d.0 and later",
+                           properties->name, properties->major, properties->minor, OLDEST);
+    return 0;
+}
+
+static void describe(struct backend *base, const struct cudaDeviceProp *properties, int runtime)
+{
+    const char *math = math_labels[base->options.math];
+    int blas[3] = {0};
+    cublasGetProperty(MAJOR_VERSION, &blas[0]);
+    cublasGetProperty(MINOR_VERSION, &blas[1]);
+    cublasGetProperty(PATCH_LEVEL, &blas[2]);
+    snprintf(base->identity, sizeof base->identity, "cuda %.80s sm_%d%d %s cuda-%d.%d cublas-%d.%d.%d",
+             properties->name, properties->major, properties->minor, math, runtime / 1000, runtime % 1000 / 10,
+             blas[0], blas[1], blas[2]);
+    snprintf(base->description, sizeof base->description, "cuda (%.80s, %s)", properties->name, math);
+}
 
 static int cuda_open(const struct backend_options *options, struct backend **result, struct error *error)
 {
     struct cudaDeviceProp properties;
-    struct cuda_backend *backend;
     cudaMemPool_t pool;
-    int count = 0, runtime = 0, blas[3] = {0};
+    int runtime = 0;
     uint64_t keep = UINT64_MAX; /* the pool gives nothing back between ops */
-    cudaError_t status = cudaGetDeviceCount(&count);
-    if (status != cudaSuccess || count == 0)
-        return cuda_refuse(error, ERROR_DEVICE,
-                           "there is none: %s; nvidia-smi shows what the driver sees; --device cpu needs none",
-                           status == cudaSuccess ? "none is visible" : cudaGetErrorString(status));
-    backend = (struct cuda_backend *)calloc(1, sizeof *backend);
+    cudaError_t status;
+    if (choose_device(&properties, error) < 0)
+        return -1;
+    struct cuda_backend *backend = (struct cuda_backend *)calloc(1, sizeof *backend);
     if (!backend)
         return cuda_refuse(error, ERROR_NO_MEMORY, "cuda: out of memory");
-    if ((status = cudaSetDevice(0)) != cudaSuccess ||
-        (status = cudaGetDeviceProperties(&properties, 0)) != cudaSuccess ||
-        (status = cudaRuntimeGetVersion(&runtime)) != cudaSuccess ||
+    if ((status = cudaRuntimeGetVersion(&runtime)) != cudaSuccess ||
         (status = cudaDeviceGetDefaultMemPool(&pool, 0)) != cudaSuccess ||
         (status = cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep)) != cudaSuccess ||
         (status = cudaStreamCreateWithFlags(&backend->upload, cudaStreamNonBlocking)) != cudaSuccess) {
         free(backend);
         return cuda_refuse(error, cuda_kind(status), "it cannot be opened: %s", cudaGetErrorString(status));
     }
-    cublasGetProperty(MAJOR_VERSION, &blas[0]);
-    cublasGetProperty(MINOR_VERSION, &blas[1]);
-    cublasGetProperty(PATCH_LEVEL, &blas[2]);
-    backend->base.table = offramp_cuda_table();
+    backend->base.table = offramp_cuda_library.table;
     backend->base.name = "cuda";
     backend->base.options = *options;
     backend->base.activations = ACTIVATIONS;
     backend->base.working = WORKING;
-    snprintf(backend->base.identity, sizeof backend->base.identity,
-             "cuda %.80s sm_%d%d %s cuda-%d.%d cublas-%d.%d.%d", properties.name, properties.major,
-             properties.minor, math_labels[options->math], runtime / 1000, runtime % 1000 / 10, blas[0],
-             blas[1], blas[2]);
+    describe(&backend->base, &properties, runtime);
     *result = &backend->base;
     return 0;
 }
@@ -269,21 +301,19 @@ static void cuda_buffer_destroy(struct buffer *buffer)
     free(buffer);
 }
 
-const struct backend_table *offramp_cuda_table(void)
-{
-    static const struct backend_table table = {cuda_open,         cuda_close,          cuda_memory,
-                                               cuda_queue_create, cuda_queue_destroy,  cuda_queue_wait,
-                                               cuda_queue_mark,   cuda_queue_reach,    cuda_time_begin,
-                                               cuda_time_end,     cuda_buffer_create,  cuda_buffer_destroy,
-                                               cuda_write,        cuda_write_bf16,     cuda_read,
-                                               cuda_read_rounded, cuda_weight_prepare, cuda_weight_destroy,
-                                               cuda_matmul,       cuda_matmul_grad,    cuda_embed,
-                                               cuda_gemm,         cuda_gemm_alike,     cuda_gram,
-                                               cuda_copy,         cuda_axpy,           cuda_add_bias,
-                                               cuda_sum_rows,     cuda_sum_squares,    cuda_mean_square,
-                                               cuda_norm,         cuda_norm_grad,      cuda_swiglu,
-                                               cuda_swiglu_grad,  cuda_rope,           cuda_attention,
-                                               cuda_vocab_stats,  cuda_vocab_cross,    cuda_vocab_loss,
-                                               cuda_quantise,     cuda_split_planes,   cuda_adam};
-    return &table;
-}
+static const struct backend_table table = {cuda_open,         cuda_close,          cuda_memory,
+                                           cuda_queue_create, cuda_queue_destroy,  cuda_queue_wait,
+                                           cuda_queue_mark,   cuda_queue_reach,    cuda_time_begin,
+                                           cuda_time_end,     cuda_buffer_create,  cuda_buffer_destroy,
+                                           cuda_write,        cuda_write_bf16,     cuda_read,
+                                           cuda_read_rounded, cuda_weight_prepare, cuda_weight_destroy,
+                                           cuda_matmul,       cuda_matmul_grad,    cuda_embed,
+                                           cuda_gemm,         cuda_gemm_alike,     cuda_gram,
+                                           cuda_copy,         cuda_axpy,           cuda_add_bias,
+                                           cuda_sum_rows,     cuda_sum_squares,    cuda_mean_square,
+                                           cuda_norm,         cuda_norm_grad,      cuda_swiglu,
+                                           cuda_swiglu_grad,  cuda_rope,           cuda_attention,
+                                           cuda_vocab_stats,  cuda_vocab_cross,    cuda_vocab_loss,
+                                           cuda_quantise,     cuda_split_planes,   cuda_adam};
+
+const struct cuda_library offramp_cuda_library = {OFFRAMP_INTERFACE, sizeof table, OFFRAMP_VERSION, &table};

@@ -4,8 +4,12 @@
 
 #include "kernels/cuda/device.cuh"
 
-/* What the library gives to the program that opens it. */
-extern "C" __attribute__((visibility("default"))) const struct backend_table *offramp_cuda_table(void);
+extern "C" {
+#include "kernels/cuda_library.h"
+
+/* What the library gives to the program that opens it (memory.cu). */
+extern __attribute__((visibility("default"))) const struct cuda_library offramp_cuda_library;
+}
 
 /* timing.cu */
 void cuda_time_begin(struct queue *queue, double *total);

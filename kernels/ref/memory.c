@@ -8,10 +8,11 @@
 
 int ref_open(const struct backend_options *options, struct backend **backend, struct error *error)
 {
-    (void)options;
+    (void)options; /* ops run in the caller's thread */
     if (array_alloc(backend, 1, error) < 0)
         return -1;
     snprintf((*backend)->identity, sizeof(*backend)->identity, "ref");
+    snprintf((*backend)->description, sizeof(*backend)->description, "ref (1 thread)");
     return 0;
 }
 

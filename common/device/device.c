@@ -1,0 +1,16 @@
+#include "common/device/device.h"
+
+#include <stdio.h>
+
+int device_open(const char *program, const char *name, const struct backend_options *options,
+                struct backend **backend, struct error *error)
+{
+    if (backend_open(name, options, backend, error) < 0)
+        return -1;
+    const char *const warnings[] = {backend_unused_gpu(*backend), backend_warning(*backend)};
+    fprintf(stderr, "device: %s\n", backend_description(*backend));
+    for (size_t i = 0; i < sizeof warnings / sizeof warnings[0]; i++)
+        if (warnings[i])
+            fprintf(stderr, "%s: warning: %s\n", program, warnings[i]);
+    return 0;
+}
