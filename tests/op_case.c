@@ -5,6 +5,7 @@
 
 #include "common/base/random.h"
 #include "kernels/backend.h"
+#include "tests/mode.h"
 
 /* ---- operands ---- */
 
@@ -267,33 +268,28 @@ static bool pair_run(const struct setting *a, struct op_run *a_run, const struct
     return a_ran && b_ran;
 }
 
-/* Every backend other than ref, in every math mode. */
-static const struct {
-    const char *device;
-    enum math math;
-} kinds[] = {{"cpu", MATH_F32}, {"cpu", MATH_BF16}, {"cuda", MATH_F32}, {"cuda", MATH_BF16}};
-enum { KINDS = sizeof kinds / sizeof *kinds };
+/* Every backend other than ref. */
+static const char *const devices[] = {"cpu", "cuda"};
+enum { DEVICES = sizeof devices / sizeof *devices };
 
-/* Entry k is NULL, and the reason shown, where the machine has no bf16 products. */
-static void open_backends(int threads, struct backend *backend[KINDS])
+/* Entry k is NULL where this run does not want device k in that mode. */
+static void open_backends(enum math math, int threads, struct backend *backend[DEVICES])
 {
-    for (int k = 0; k < KINDS; k++) {
+    for (int k = 0; k < DEVICES; k++) {
         struct error error;
-        const struct backend_options options = {.threads = threads, .math = kinds[k].math};
+        const struct backend_options options = {.threads = threads, .math = math};
         backend[k] = NULL;
-        if (!test_wants_device(kinds[k].device) ||
-            backend_open(kinds[k].device, &options, &backend[k], &error) == 0)
+        if (!test_wants_mode(devices[k], math) || backend_open(devices[k], &options, &backend[k], &error) == 0)
             continue;
         backend[k] = NULL;
-        printf("  without %s: %s\n", kinds[k].device, error.text);
-        if (kinds[k].math == MATH_F32)
-            test_fail(__FILE__, __LINE__, "%s does not open", kinds[k].device);
+        printf("  without %s: %s\n", devices[k], error.text);
+        test_fail(__FILE__, __LINE__, "%s does not open", devices[k]);
     }
 }
 
-static void close_backends(struct backend *backend[KINDS])
+static void close_backends(struct backend *backend[DEVICES])
 {
-    for (int k = 0; k < KINDS; k++)
+    for (int k = 0; k < DEVICES; k++)
         backend_close(backend[k]);
 }
 
@@ -368,19 +364,19 @@ static void compare_with_ref(const struct setting *setting, const struct op_run 
     run_destroy(&run);
 }
 
-void check_against_ref(const struct op_case *cases, size_t count)
+void check_against_ref(enum math math, const struct op_case *cases, size_t count)
 {
     struct error error;
-    struct backend *ref, *backend[KINDS];
+    struct backend *ref, *backend[DEVICES];
     REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &ref, &error));
-    open_backends(2, backend);
+    open_backends(math, 2, backend);
     for (size_t i = 0; i < count; i++)
         for (int b = 0; case_batch(&cases[i], b); b++)
             for (int64_t gap = 0; gap <= 3; gap += 3) {
                 struct setting setting = {&cases[i], ref, case_batch(&cases[i], b), gap, NULL};
                 struct op_run expected;
                 const bool ran = setting_run(&setting, &expected);
-                for (int k = 0; ran && k < KINDS; k++) {
+                for (int k = 0; ran && k < DEVICES; k++) {
                     setting.backend = backend[k];
                     if (backend[k])
                         compare_with_ref(&setting, &expected);
@@ -404,14 +400,14 @@ static void compare_bytes(const struct setting *a, const struct setting *b)
     run_destroy(&b_run);
 }
 
-void check_threads(const struct op_case *cases, size_t count)
+void check_threads(enum math math, const struct op_case *cases, size_t count)
 {
-    struct backend *one[KINDS], *two[KINDS];
-    open_backends(1, one);
-    open_backends(2, two);
+    struct backend *one[DEVICES], *two[DEVICES];
+    open_backends(math, 1, one);
+    open_backends(math, 2, two);
     for (size_t i = 0; i < count; i++)
         for (int b = 0; case_batch(&cases[i], b); b++)
-            for (int k = 0; k < KINDS; k++) {
+            for (int k = 0; k < DEVICES; k++) {
                 const struct setting with_one = {&cases[i], one[k], case_batch(&cases[i], b), 0, NULL};
                 const struct setting with_two = {&cases[i], two[k], case_batch(&cases[i], b), 0, NULL};
                 if (one[k] && two[k])
@@ -455,7 +451,7 @@ static void compare_batches(const struct setting *a, const struct setting *b)
     run_destroy(&b_run);
 }
 
-void check_row_independence(const struct op_case *cases, size_t count)
+void check_row_independence(enum math math, const struct op_case *cases, size_t count)
 {
     enum { ALONE, FIVE, EIGHT, NINE, MANY, BATCHES, MOST = 300 };
     static const int64_t sizes[BATCHES] = {1, 5, 8, 9, MOST},
@@ -469,10 +465,10 @@ void check_row_independence(const struct op_case *cases, size_t count)
     }
     for (int64_t i = 3; i < MOST; i += 41) /* in many tiles, at many places of one */
         identities[MANY][i] = i % 2 ? 3 : 7;
-    struct backend *backend[KINDS];
-    open_backends(2, backend);
+    struct backend *backend[DEVICES];
+    open_backends(math, 2, backend);
     for (size_t i = 0; i < count; i++)
-        for (int k = 0; k < KINDS; k++) {
+        for (int k = 0; k < DEVICES; k++) {
             struct setting batch[BATCHES];
             for (int b = 0; b < BATCHES; b++)
                 batch[b] = (struct setting){&cases[i], backend[k], sizes[b], 0, identities[b]};

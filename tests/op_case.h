@@ -66,23 +66,26 @@ struct matrix shared_output(struct op_run *run, enum dtype type, int64_t rows, i
 const struct weight *shared_weight(struct op_run *run, enum dtype type, int64_t rows, int64_t cols, bool bias,
                                    unsigned uses);
 
-/* The tests every family has. */
-void check_against_ref(const struct op_case *cases, size_t count);
-void check_threads(const struct op_case *cases, size_t count);
-void check_row_independence(const struct op_case *cases, size_t count);
+/* The tests every family has, in every math mode. */
+void check_against_ref(enum math math, const struct op_case *cases, size_t count);
+void check_threads(enum math math, const struct op_case *cases, size_t count);
+void check_row_independence(enum math math, const struct op_case *cases, size_t count);
 
-#define OP_TESTS(family, cases)                                                                                \
-    TEST(family##_match_ref)                                                                                   \
+#define OP_TESTS_IN(mode, math, family, cases)                                                                 \
+    TEST(family##_match_ref_in_##mode)                                                                         \
     {                                                                                                          \
-        check_against_ref(cases, sizeof(cases) / sizeof *(cases));                                             \
+        check_against_ref(math, cases, sizeof(cases) / sizeof *(cases));                                       \
     }                                                                                                          \
-    TEST(family##_same_bytes_with_any_number_of_threads)                                                       \
+    TEST(family##_same_bytes_with_any_number_of_threads_in_##mode)                                             \
     {                                                                                                          \
-        check_threads(cases, sizeof(cases) / sizeof *(cases));                                                 \
+        check_threads(math, cases, sizeof(cases) / sizeof *(cases));                                           \
     }                                                                                                          \
-    TEST(family##_rows_do_not_depend_on_each_other)                                                            \
+    TEST(family##_rows_do_not_depend_on_each_other_in_##mode)                                                  \
     {                                                                                                          \
-        check_row_independence(cases, sizeof(cases) / sizeof *(cases));                                        \
+        check_row_independence(math, cases, sizeof(cases) / sizeof *(cases));                                  \
     }
+#define OP_TESTS(family, cases)                                                                                \
+    OP_TESTS_IN(f32, MATH_F32, family, cases)                                                                  \
+    OP_TESTS_IN(bf16, MATH_BF16, family, cases)
 
 #endif

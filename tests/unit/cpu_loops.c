@@ -7,7 +7,7 @@
 #include "common/base/memory.h"
 #include "common/base/random.h"
 #include "kernels/ops.h"
-#include "tests/test.h"
+#include "tests/mode.h"
 
 enum { SETS_MAX = 3, LENGTH_MAX = 150, GUARD = 77 };
 
@@ -422,15 +422,13 @@ static void check_broken_rows(enum math math)
 
 TEST(broken_rows_stay_alone)
 {
-    struct error error;
-    struct backend *backend;
     check_broken_rows(MATH_F32);
-    if (backend_open("cpu", &(struct backend_options){.threads = 1, .math = MATH_BF16}, &backend, &error) < 0) {
-        CHECK_TEXT(error.text, "--math f32"); /* a CPU without bf16 says what to do */
-        return;
-    }
-    backend_close(backend);
-    check_broken_rows(MATH_BF16);
+}
+
+TEST(broken_rows_stay_alone_in_bf16)
+{
+    if (test_wants_mode("cpu", MATH_BF16))
+        check_broken_rows(MATH_BF16);
 }
 
 TEST_MAIN

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "tests/test.h"
+#include "tests/mode.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/trial.h"
@@ -398,14 +398,24 @@ static int bench_open_at(struct bench *bench, const struct place *place, struct 
     return bench_open_on(bench, place->device, place->math, &small_fixture, TEACH_ALL, error);
 }
 
-/* Runs a check wherever this run of the tests wants. */
-static void at_places(void (*check)(const struct place *place))
+/* Runs a check in one math mode, wherever this run of the tests wants. */
+static void at_places(void (*check)(const struct place *place), enum math math)
 {
     for (int p = 0; p < PLACES; p++) {
-        if (test_wants_device(places[p].device))
+        if (places[p].math == math && test_wants_mode(places[p].device, math))
             check(&places[p]);
     }
 }
+
+#define TEST_AT_PLACES(name, check)                                                                            \
+    TEST(name)                                                                                                 \
+    {                                                                                                          \
+        at_places(check, MATH_F32);                                                                            \
+    }                                                                                                          \
+    TEST(name##_in_bf16)                                                                                       \
+    {                                                                                                          \
+        at_places(check, MATH_BF16);                                                                           \
+    }
 
 enum { MEMBERS = 16, GROUP_STEPS = 3 };
 
@@ -507,10 +517,7 @@ static void check_all_groups(const struct place *place)
     check_groups(place, LOSS_DISTILLATION);
 }
 
-TEST(groups_give_what_trials_give_alone)
-{
-    at_places(check_all_groups);
-}
+TEST_AT_PLACES(groups_give_what_trials_give_alone, check_all_groups)
 
 /* The third of a group has a NaN in a parameter: the others take the step, and the next ones, as without it. */
 static void check_failure(const struct place *place)
@@ -546,10 +553,7 @@ static void check_failure(const struct place *place)
     bench_close(&bench);
 }
 
-TEST(groups_go_on_without_a_trial_that_fails)
-{
-    at_places(check_failure);
-}
+TEST_AT_PLACES(groups_go_on_without_a_trial_that_fails, check_failure)
 
 /* From checkpoints after two steps to the bytes of the third, in the same groups. */
 static void check_resume(const struct place *place)
@@ -579,10 +583,7 @@ static void check_resume(const struct place *place)
     bench_close(&bench);
 }
 
-TEST(groups_go_on_from_checkpoints)
-{
-    at_places(check_resume);
-}
+TEST_AT_PLACES(groups_go_on_from_checkpoints, check_resume)
 
 /* A device that fails takes the group; the next one has clean gradients. */
 TEST(groups_fail_with_their_device)
@@ -704,10 +705,7 @@ static void check_pieces(const struct place *place)
     bench_close(&bench);
 }
 
-TEST(pieces_add_up_to_the_batch)
-{
-    at_places(check_pieces);
-}
+TEST_AT_PLACES(pieces_add_up_to_the_batch, check_pieces)
 
 /* Pieces cover a batch, and none is shorter than half the most. */
 TEST(pieces_are_of_one_size)
