@@ -26,6 +26,8 @@ int added_put(struct added *added, const char *content, size_t size, int32_t id,
     memcpy(copy, content, size);
     added->tokens[added->count++] = (struct added_token){copy, size, id, flags};
     added->begins[(unsigned char)content[0]] = true;
+    if (size > added->longest)
+        added->longest = size;
     return 0;
 }
 
@@ -69,6 +71,8 @@ static size_t lower_bound(const struct added *added, size_t low, size_t high, si
 /* The longest token that begins the text, or NULL: the sorted tokens are walked like a trie. */
 static const struct added_token *longest(const struct added *added, const char *text, size_t size)
 {
+    if (size == 0 || !added->begins[(unsigned char)text[0]])
+        return NULL;
     const struct added_token *best = NULL;
     size_t low = 0, high = added->count;
     for (size_t depth = 0; depth < size; depth++) {
@@ -81,6 +85,14 @@ static const struct added_token *longest(const struct added *added, const char *
             best = &added->tokens[low];
     }
     return best;
+}
+
+bool added_at(const struct added *added, const char *text, size_t size, struct added_token *token)
+{
+    const struct added_token *found = longest(added, text, size);
+    if (found)
+        *token = *found;
+    return found != NULL;
 }
 
 /* Where the white space before `at` begins. */
@@ -112,8 +124,6 @@ bool added_find(const struct added *added, const char *text, size_t size, bool s
     if (added->count == 0)
         return false;
     for (size_t at = *search; at < size; at++) {
-        if (!added->begins[(unsigned char)text[at]])
-            continue;
         const struct added_token *token = longest(added, text + at, size - at);
         if (!token)
             continue;

@@ -32,6 +32,7 @@ struct added {
         int flags;
     } * tokens; /* ordered by content once sorted */
     size_t count, capacity;
+    size_t longest; /* bytes of the longest content */
     bool begins[256]; /* some token begins with this byte */
 };
 
@@ -48,6 +49,9 @@ int added_put(struct added *added, const char *content, size_t size, int32_t id,
 
 /* Once, when all are put in and before the first search. An error names a token that is there twice. */
 int added_sort(struct added *added, struct error *error);
+
+/* Whether a token, of several the longest, begins the text; the copy of it stays the list's. */
+bool added_at(const struct added *added, const char *text, size_t size, struct added_token *token);
 
 /* The next match from *search on, which is 0 at first and moved on behind the token. False when there is
  * none. Where both tokens take white space a match can begin before the last one's end. */

@@ -12,6 +12,9 @@ enum { STEP_LIMIT = 16 }; /* the longest known row has seven */
 
 struct step {
     pcre2_code *code; /* NULL: the step puts a space in front */
+    pcre2_code *parts; /* pairs of characters between which it always cuts; NULL: not known */
+    pcre2_code
+        *passes; /* pairs between which it never does, nor looks from one to the other; NULL: not known */
     enum split_behavior behavior;
     bool invert;
 };
@@ -40,10 +43,64 @@ struct stretch {
 static const char gpt2_pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
+/* ---- where a text may be parted ----
+ *
+ * A step's pieces are known on both sides of a place when no match ever goes across it, and when no match that
+ * ends there would end elsewhere if the text did. The patterns have no lookbehind, so that behind the end of a
+ * match they go on as at a text's beginning. With O for what is neither white space, letter nor number:
+ * - A letter is followed, within a match, by letters alone (tekken: and marks); a number by numbers; an O by O
+ *   and, but in GPT-2, line ends (tekken: and "/", which is an O); an O by a letter where it is a prefix.
+ * - A line end is the last thing but line ends (tekken: and "/") in every match that has one, but in GPT-2:
+ *   \s*[\r\n]+ comes before the other alternatives for white space.
+ * - \s+(?!\S), the only lookahead, sees no further than the character behind its white space. So a place behind
+ *   white space is none in GPT-2: a text that ends there has other pieces.
+ */
+#define GPT2_PAIRS   "\\p{L}[^\\p{L}]|\\p{N}[^\\p{N}]|[^\\s\\p{L}\\p{N}][\\s\\p{N}]"
+#define LINES_PAIRS  "\\p{N}[^\\p{N}]|[^\\s\\p{L}\\p{N}](?:(?![\\r\\n])\\s|\\p{N})"
+#define LLAMA_PAIRS  "\\p{L}[^\\p{L}]|" LINES_PAIRS "|[\\r\\n]\\S"
+#define TEKKEN_PAIRS "\\p{L}[^\\p{L}\\p{M}]|" LINES_PAIRS "|[\\r\\n][^\\s/]"
+
+/* Tokenizers by their GGUF names, as in the tokenizer.json of the models they stand for. */
+static const struct known {
+    const char *name;
+    bool digits; /* a Digits step, each digit on its own, comes first */
+    const char *pattern, *pairs; /* pairs: see above */
+    struct pretokenizer_traits traits;
+} known[] = {
+    {"gpt-2", false, gpt2_pattern, GPT2_PAIRS, {0}}, /* GPT-2 */
+    {"smollm", true, gpt2_pattern, GPT2_PAIRS, {0}}, /* SmolLM, SmolLM2 */
+    {"llama-bpe", /* Llama 3 */
+     false,
+     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     LLAMA_PAIRS,
+     {.ignore_merges = true}},
+    {"qwen2", /* Qwen2, Qwen2.5, Qwen3 */
+     false,
+     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     LLAMA_PAIRS,
+     {.compose = true}},
+    {"tekken", /* Mistral NeMo */
+     false,
+     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|"
+     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|"
+     "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     TEKKEN_PAIRS,
+     {.ignore_merges = true}},
+};
+
 int pretokenizer_create(struct pretokenizer **pretokenizer, struct error *error)
 {
     *pretokenizer = memory_alloc(1, sizeof **pretokenizer, error);
     return *pretokenizer ? 0 : -1;
+}
+
+static void free_step(struct step *step)
+{
+    pcre2_code_free(step->code);
+    pcre2_code_free(step->parts);
+    pcre2_code_free(step->passes);
 }
 
 void pretokenizer_destroy(struct pretokenizer *pretokenizer)
@@ -51,76 +108,90 @@ void pretokenizer_destroy(struct pretokenizer *pretokenizer)
     if (!pretokenizer)
         return;
     for (int i = 0; i < pretokenizer->count; i++)
-        pcre2_code_free(pretokenizer->steps[i].code);
+        free_step(&pretokenizer->steps[i]);
     free(pretokenizer);
 }
 
-/* Puts a step at the end; takes the code, also when it fails. */
-static int add_step(struct pretokenizer *pretokenizer, struct step step, const char *pattern, size_t size,
+/* Puts a step at the end; takes its codes, also when it fails. */
+static int add_step(struct pretokenizer *pretokenizer, struct step *step, const char *pattern, size_t size,
                     struct error *error)
 {
     if (pretokenizer->count == STEP_LIMIT) {
-        pcre2_code_free(step.code);
+        free_step(step);
         return error_set(error, "a pre-tokenizer of more than %d steps", STEP_LIMIT);
     }
-    pretokenizer->steps[pretokenizer->count++] = step;
-    unsigned char manner[] = {(unsigned char)step.behavior, step.invert, step.code != NULL};
+    pretokenizer->steps[pretokenizer->count++] = *step;
+    unsigned char manner[] = {(unsigned char)step->behavior, step->invert, step->code != NULL};
     pretokenizer->hash = hash_bytes(pattern, size, hash_bytes(manner, sizeof manner, pretokenizer->hash));
     return 0;
+}
+
+static int compile_pairs(const char *pattern, pcre2_code **code, struct error *error)
+{
+    return pattern ? pattern_compile(pattern, strlen(pattern), code, error) : 0;
+}
+
+/* The pairs of a pattern that is known, where each of its matches is a piece. */
+static const char *find_pairs(const char *pattern, size_t size, enum split_behavior behavior, bool invert)
+{
+    const bool pieces = behavior == SPLIT_ISOLATED || (behavior == SPLIT_REMOVED && invert);
+    for (size_t i = 0; i < sizeof known / sizeof *known && pieces; i++)
+        if (strlen(known[i].pattern) == size && memcmp(known[i].pattern, pattern, size) == 0)
+            return known[i].pairs;
+    return NULL;
 }
 
 int pretokenizer_add_split(struct pretokenizer *pretokenizer, const char *pattern, size_t size, bool literal,
                            enum split_behavior behavior, bool invert, struct error *error)
 {
     struct step step = {.behavior = behavior, .invert = invert};
-    int result = literal ? pattern_compile_literal(pattern, size, &step.code, error)
-                         : pattern_compile(pattern, size, &step.code, error);
-    return result < 0 ? -1 : add_step(pretokenizer, step, pattern, size, error);
+    const char *pairs = literal ? NULL : find_pairs(pattern, size, behavior, invert);
+    if ((literal ? pattern_compile_literal(pattern, size, &step.code, error)
+                 : pattern_compile(pattern, size, &step.code, error)) < 0 ||
+        compile_pairs(pairs, &step.parts, error) < 0) {
+        free_step(&step);
+        return -1;
+    }
+    return add_step(pretokenizer, &step, pattern, size, error);
 }
 
+/* Each digit is a match that looks at nothing else. */
 int pretokenizer_add_digits(struct pretokenizer *pretokenizer, bool individual, struct error *error)
 {
-    return pretokenizer_add_split(pretokenizer, pattern_numeric, strlen(pattern_numeric), false,
-                                  individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS, false, error);
+    const char *digit = pattern_numeric, *members = pattern_numeric + 1; /* behind its bracket */
+    struct step step = {.behavior = individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS};
+    struct string parts = {0}, passes = {0};
+    string_print(&parts, "%s[^%s|[^%s%s", digit, members, members, digit);
+    if (individual)
+        string_print(&parts, "|%s%s", digit, digit);
+    string_print(&passes, "[^%s[^%s", members, members);
+    int result = string_failed(&parts, error) || string_failed(&passes, error) ||
+                         pattern_compile(digit, strlen(digit), &step.code, error) < 0 ||
+                         compile_pairs(parts.data, &step.parts, error) < 0 ||
+                         compile_pairs(passes.data, &step.passes, error) < 0
+                     ? -1
+                     : 0;
+    string_free(&parts);
+    string_free(&passes);
+    if (result < 0) {
+        free_step(&step);
+        return -1;
+    }
+    return add_step(pretokenizer, &step, digit, strlen(digit), error);
 }
 
 int pretokenizer_add_byte_level(struct pretokenizer *pretokenizer, bool prefix_space, bool use_regex,
                                 struct error *error)
 {
-    if (prefix_space && add_step(pretokenizer, (struct step){0}, "", 0, error) < 0)
+    struct step prefix = {0};
+    if (prefix_space && (compile_pairs("(?:\\s|\\S) ", &prefix.passes, error) < 0 ||
+                         add_step(pretokenizer, &prefix, "", 0, error) < 0))
         return -1;
     if (!use_regex)
         return 0;
     return pretokenizer_add_split(pretokenizer, gpt2_pattern, sizeof gpt2_pattern - 1, false, SPLIT_ISOLATED,
                                   false, error);
 }
-
-/* Tokenizers by their GGUF names, as in the tokenizer.json of the models they stand for. */
-static const struct known {
-    const char *name;
-    bool digits; /* a Digits step, each digit on its own, comes first */
-    const char *pattern;
-    struct pretokenizer_traits traits;
-} known[] = {
-    {"gpt-2", false, gpt2_pattern, {0}}, /* GPT-2 */
-    {"smollm", true, gpt2_pattern, {0}}, /* SmolLM, SmolLM2 */
-    {"llama-bpe", /* Llama 3 */
-     false,
-     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     {.ignore_merges = true}},
-    {"qwen2", /* Qwen2, Qwen2.5, Qwen3 */
-     false,
-     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     {.compose = true}},
-    {"tekken", /* Mistral NeMo */
-     false,
-     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|"
-     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|"
-     "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     {.ignore_merges = true}},
-};
 
 int pretokenizer_by_name(const char *name, size_t size, struct pretokenizer **pretokenizer,
                          struct pretokenizer_traits *traits, struct error *error)
@@ -263,6 +334,26 @@ int pretokenizer_run(const struct pretokenizer *pretokenizer, const char *text, 
     if (!work->match && !(work->match = pcre2_match_data_create(1, NULL)))
         return error_set_kind(error, ERROR_NO_MEMORY, "out of memory for a match");
     return size ? run_step(&run, 0, text, size) : 0;
+}
+
+static bool is_pair(const pcre2_code *code, const char *pair, size_t size, struct pretokenizer_work *work)
+{
+    return code && pcre2_match(code, (PCRE2_SPTR)pair, size, 0, PCRE2_NO_UTF_CHECK, work->match, NULL) >= 0;
+}
+
+bool pretokenizer_parts(const struct pretokenizer *pretokenizer, const char *pair, size_t size,
+                        struct pretokenizer_work *work)
+{
+    if (!work->match && !(work->match = pcre2_match_data_create(1, NULL)))
+        return false;
+    for (int i = 0; i < pretokenizer->count; i++) {
+        const struct step *step = &pretokenizer->steps[i];
+        if (is_pair(step->parts, pair, size, work))
+            return true;
+        if (!is_pair(step->passes, pair, size, work))
+            return false;
+    }
+    return false;
 }
 
 void pretokenizer_work_free(struct pretokenizer_work *work)

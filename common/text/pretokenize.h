@@ -68,6 +68,12 @@ int pretokenizer_run(const struct pretokenizer *pretokenizer, const char *text, 
                      struct pretokenizer_work *work, piece_function *emit, void *context, struct error *error);
 void pretokenizer_work_free(struct pretokenizer_work *work);
 
+/* Whether a text may be parted between the first and the second of two characters, `pair`, so that the pieces of
+ * the two parts are those of the whole text, whatever stands before and behind. False where that is not known: of
+ * steps that no tokenizer known by name has, nothing is. Never true between two characters of white space. */
+bool pretokenizer_parts(const struct pretokenizer *pretokenizer, const char *pair, size_t size,
+                        struct pretokenizer_work *work);
+
 /* XXH3-64 of the steps, chained to `seed`. */
 uint64_t pretokenizer_hash(const struct pretokenizer *pretokenizer, uint64_t seed);
 

@@ -152,6 +152,11 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t
     return result;
 }
 
+size_t tokenizer_cut(const struct tokenizer *tokenizer, const char *text, size_t from, size_t size)
+{
+    return parts_find_cut(&tokenizer->parts, text, from, size);
+}
+
 void tokenizer_decode(const struct tokenizer *tokenizer, int32_t id, const char **bytes, size_t *size)
 {
     const struct vocab_token *token = &tokenizer->parts.vocab.tokens[id];

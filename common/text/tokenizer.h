@@ -48,6 +48,12 @@ enum {
 int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t size, int flags,
                      struct token_list *ids, struct error *error);
 
+/* A place in a text, of which the first `size` bytes are here, valid UTF-8 up to a last character that may be cut
+ * off: the ids of what is before the place, and of all that is behind it, one behind the other, are the whole
+ * text's, whatever comes behind `size` and with whatever flags. It is the last such place that is known, behind
+ * `from`; 0: there is none. */
+size_t tokenizer_cut(const struct tokenizer *tokenizer, const char *text, size_t from, size_t size);
+
 /* The bytes of one token, borrowed; a text is its tokens' bytes one behind the other. A character may
  * be spread over several tokens. id in range; an id that no token has gives no bytes. */
 void tokenizer_decode(const struct tokenizer *tokenizer, int32_t id, const char **bytes, size_t *size);

@@ -36,6 +36,8 @@ int parts_add_merge(struct tokenizer_parts *parts, size_t rank, const char *left
                     const char *right, size_t right_size, struct error *error);
 int parts_split_merge(struct tokenizer_parts *parts, size_t rank, const char *pair, size_t size,
                       struct error *error);
+/* tokenizer_cut. */
+size_t parts_find_cut(const struct tokenizer_parts *parts, const char *text, size_t from, size_t size);
 /* Ignores an id that is in already; an error when it is not in the vocabulary. */
 int parts_add_end(struct tokenizer_parts *parts, int64_t id, struct error *error);
 

@@ -199,3 +199,23 @@ fail:
     string_free(&out);
     return -1;
 }
+
+bool unicode_is_inert(int32_t c)
+{
+    char bytes[UTF8_LONGEST], *copy;
+    const char *text = bytes;
+    size_t size;
+    struct error ignored;
+    if (c < 0x300)
+        return true;
+    const utf8proc_category_t category = utf8proc_category(c);
+    const bool mark = category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC ||
+                      category == UTF8PROC_CATEGORY_ME;
+    const bool jamo = c >= 0x1100 && c <= 0x11FF; /* the only others that join what is before them */
+    size = utf8_encode(c, bytes);
+    if (mark || jamo || unicode_compose(&text, &size, &copy, &ignored) < 0)
+        return false;
+    const bool same = size == utf8_encode(c, bytes) && memcmp(text, bytes, size) == 0;
+    free(copy);
+    return same;
+}

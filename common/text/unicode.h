@@ -13,6 +13,8 @@
 
 #include "common/base/error.h"
 
+#define UTF8_LONGEST 4 /* bytes of a character */
+
 /* The code point at `text` (size >= 1) and the bytes it takes in *length. Where the bytes are no
  * UTF-8 the result is -1 and *length what one U+FFFD stands for: the longest beginning of a
  * well-formed sequence, at least one byte (the Unicode standard's section 3.9, "maximal subpart";
@@ -36,5 +38,9 @@ bool unicode_is_space(int32_t code_point);
  * change. As Hugging Face does it, whose tables are those of Unicode 9: to what came later they assign no
  * place among combining marks, so that such characters stay where they are. */
 int unicode_compose(const char **text, size_t *size, char **copy, struct error *error);
+
+/* Whether unicode_compose never changes a character, moves it, or joins it to one before it: a text between two
+ * of these can be composed part by part. Of some of which that holds it says false. */
+bool unicode_is_inert(int32_t code_point);
 
 #endif
