@@ -12,7 +12,7 @@
 #include "common/base/random.h"
 #include "common/text/unicode.h"
 
-#define LONGEST_LINE (256u << 20)
+#define LONGEST_LINE LONGEST_PIECE
 
 /* The part of the open file that is in memory. */
 struct window {
@@ -181,57 +181,74 @@ static void consume(struct corpus *corpus, size_t size)
 
 /* ---- text ---- */
 
-size_t text_cut(const char *text, size_t limit)
+/* The size of the first piece of a text of which `size` bytes are here: all, where those are at most `limit`, else up
+ * to a cut; 0: there is none in the first `limit` bytes. limit: PIECE_BYTES at first, then doubled. */
+static size_t find_piece(const struct corpus *corpus, const char *text, size_t size, size_t limit)
 {
-    size_t length;
-    for (size_t cut = limit - 4; cut > limit / 2; cut--) {
-        if (text[cut - 1] != '\n' || text[cut] == '<')
-            continue;
-        size_t before = cut - 2;
-        while (before > 0 && ((unsigned char)text[before] & 0xc0) == 0x80)
-            before--;
-        int32_t left = utf8_decode(text + before, cut - 1 - before, &length);
-        int32_t right = utf8_decode(text + cut, limit - cut, &length);
-        if (left >= 0 && right >= 0 && !unicode_is_space(left) && !unicode_is_space(right))
-            return cut;
-    }
-    size_t cut = limit;
-    while (cut > limit - 3 && ((unsigned char)text[cut] & 0xc0) == 0x80)
-        cut--;
-    return cut;
+    if (size <= limit)
+        return size;
+    if (!corpus->rules->tokenizer)
+        return 0;
+    return tokenizer_cut(corpus->rules->tokenizer, text, limit == PIECE_BYTES ? 0 : limit / 4, limit);
 }
 
-static int check_utf8(const struct corpus *corpus, const char *text, size_t size, struct error *error)
+static int refuse_piece(const struct corpus *corpus, struct error *error)
+{
+    return error_set(
+        error,
+        "%s: byte %llu: a text of more than %zu MB from here on has no place where this tokenizer lets "
+        "it be cut: give it as several files, or tokenize it elsewhere",
+        current_path(corpus), (unsigned long long)corpus->place.offset, LONGEST_PIECE >> 20);
+}
+
+/* The last character may lack bytes that are still to be read. */
+static int check_utf8(const struct corpus *corpus, const char *text, size_t size, bool ended,
+                      struct error *error)
 {
     size_t at = 0, length;
     if (utf8_is_valid(text, size))
         return 0;
     while (at < size && utf8_decode(text + at, size - at, &length) >= 0)
         at += length;
+    if (!ended && at + length == size && size - at < UTF8_LONGEST)
+        return 0;
     return error_set(error,
                      "%s: byte %llu: is not UTF-8: convert the file (iconv -f LATIN1 -t UTF-8) or leave it out",
                      current_path(corpus), (unsigned long long)(corpus->place.offset + at));
+}
+
+/* Has the next piece of a text in the window. */
+static int fill_piece(struct corpus *corpus, size_t *piece, bool *last, struct error *error)
+{
+    const struct window *window = &corpus->window;
+    for (size_t limit = PIECE_BYTES; limit <= LONGEST_PIECE; limit *= 2) {
+        if (fill_window(corpus, limit + 1, error) < 0)
+            return -1;
+        const char *text = window->data + window->begin;
+        const size_t have = window->end - window->begin, size = have < limit ? have : limit;
+        if (check_utf8(corpus, text, size, have <= limit, error) < 0)
+            return -1;
+        *last = have <= limit;
+        *piece = find_piece(corpus, text, have, limit);
+        if (*piece > 0 || *last)
+            return 0;
+    }
+    return refuse_piece(corpus, error);
 }
 
 /* The next piece of a file that is one document. */
 static int read_text(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct piece_list *list,
                      struct error *error)
 {
-    struct window *window = &corpus->window;
-    bool first = begin_document(corpus);
+    bool first = begin_document(corpus), last = false;
+    size_t size = 0;
     if (!wanted[corpus->place.split]) {
         next_file(corpus);
         return 0;
     }
-    if (open_file(corpus, error) < 0 || fill_window(corpus, PIECE_BYTES + 1, error) < 0)
+    if (open_file(corpus, error) < 0 || fill_piece(corpus, &size, &last, error) < 0)
         return -1;
-    const char *text = window->data + window->begin;
-    size_t size = window->end - window->begin;
-    bool last = size <= PIECE_BYTES;
-    if (!last)
-        size = text_cut(text, PIECE_BYTES);
-    if (check_utf8(corpus, text, size, error) < 0)
-        return -1;
+    const char *text = corpus->window.data + corpus->window.begin;
     if (size > 0 && append_text(list, corpus, text, size, first, last, error) < 0)
         return -1;
     list->bytes += size;
@@ -261,7 +278,7 @@ static int find_line(struct corpus *corpus, const char **line, size_t *size, siz
             return 0;
         }
         if (have > LONGEST_LINE)
-            return error_set(error, "%s: line %llu: is longer than %u MB", current_path(corpus),
+            return error_set(error, "%s: line %llu: is longer than %zu MB", current_path(corpus),
                              (unsigned long long)corpus->place.line + 1, LONGEST_LINE >> 20);
         searched = have;
         if (fill_window(corpus, have + PIECE_BYTES, error) < 0)
@@ -274,13 +291,19 @@ static int append_document(struct corpus *corpus, struct piece_list *list, const
                            struct error *error)
 {
     bool first = true;
-    while (size > 0) {
-        size_t part = size > PIECE_BYTES ? text_cut(text, PIECE_BYTES) : size;
+    for (size_t limit = PIECE_BYTES; size > 0;) {
+        const size_t part = find_piece(corpus, text, size, limit);
+        limit *= 2;
+        if (part == 0 && limit > LONGEST_PIECE)
+            return refuse_piece(corpus, error);
+        if (part == 0)
+            continue;
         if (append_text(list, corpus, text, part, first, part == size, error) < 0)
             return -1;
         text += part;
         size -= part;
         first = false;
+        limit = PIECE_BYTES;
     }
     return 0;
 }

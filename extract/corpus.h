@@ -2,8 +2,8 @@
  * document, and says which split each document belongs to.
  *
  * A document comes in one piece, or, past PIECE_BYTES, in several, so that no file has to fit in
- * memory. A text is cut where tokens end whatever follows: behind a line feed that stands between
- * two visible characters. Where pieces are cut depends on the document alone.
+ * memory. A text is cut where its tokens stay what they are (tokenizer_cut), and nowhere else: where there is no
+ * such place, as with tokenizers whose pattern is not known, pieces are larger, up to a whole document.
  *
  * Documents are numbered through the whole corpus, empty ones counted. With a held-out share, a
  * document is held out when a hash of its number says so: the choice does not depend on what the
@@ -29,13 +29,15 @@
 #include "common/text/tokenizer.h"
 #include "extract/files.h"
 
-#define PIECE_BYTES (1 << 20)
+#define PIECE_BYTES   ((size_t)1 << 20)
+#define LONGEST_PIECE ((size_t)1 << 30) /* more is an error */
 
 struct corpus_rules {
     const char *field; /* of a JSON line: the member that is the text */
     double held_out; /* share of the documents of files that are not held out whole */
     int32_t end; /* ends a document in a token file; -1: none does */
     int vocab; /* ids are 0 .. vocab-1 */
+    const struct tokenizer *tokenizer; /* of texts, to cut them; NULL: they are not cut */
 };
 
 struct piece {
@@ -87,8 +89,5 @@ uint64_t corpus_bytes_read(const struct corpus *corpus);
 
 /* The split of document `number` for a held-out share. */
 enum split document_split(uint64_t number, double held_out);
-
-/* Where to cut a text of more than `limit` bytes: 0 < result <= limit. */
-size_t text_cut(const char *text, size_t limit);
 
 #endif

@@ -206,8 +206,8 @@ static struct tokenize_job tokenize_job(const struct extraction *extraction)
         .rules = {.field = options->field,
                   .held_out = options->held_out,
                   .end = extraction->end,
-                  .vocab = model_config(extraction->model)->vocab},
-        .tokenizer = extraction->tokenizer,
+                  .vocab = model_config(extraction->model)->vocab,
+                  .tokenizer = extraction->tokenizer},
         .most = {most_sequences(options, SPLIT_TRAIN), most_sequences(options, SPLIT_HELD_OUT)},
         .threads = extraction->threads};
 }

@@ -46,7 +46,7 @@ static int count_sequences(struct trial *trial, struct error *error)
     const struct tokenize_job *job = trial->job->tokenize;
     struct preflight *preflight = trial->preflight;
     double used = 0;
-    if (corpus_sample(job->list, &job->rules, job->tokenizer, job->threads, &trial->sample, error) < 0)
+    if (corpus_sample(job->list, &job->rules, job->threads, &trial->sample, error) < 0)
         return -1;
     for (int split = 0; split < SPLIT_COUNT; split++) {
         const double tokens = trial->sample.tokens[split];

@@ -15,7 +15,6 @@
 
 struct sampling {
     const struct corpus_rules *rules;
-    const struct tokenizer *tokenizer;
     struct pool *pool;
     struct sample *sample;
     double read; /* bytes, of all lists */
@@ -65,7 +64,7 @@ static int read_place(struct sampling *sampling, const struct corpus_list *list,
         piece_list_clear(&pieces);
         result = corpus_read(corpus, both, PLACE_BYTES, &pieces, error);
         if (result == 0)
-            result = pieces_encode(sampling->pool, sampling->tokenizer, &pieces, error);
+            result = pieces_encode(sampling->pool, sampling->rules->tokenizer, &pieces, error);
         if (result == 0)
             result = add_pieces(sampling, &pieces, counts, error);
     } while (result == 0 && pieces.count > 0 && corpus_bytes_read(corpus) - first < bytes);
@@ -143,11 +142,11 @@ static struct corpus_list part_of(const struct corpus_list *list, size_t first, 
     return part;
 }
 
-int corpus_sample(const struct corpus_list *list, const struct corpus_rules *rules,
-                  const struct tokenizer *tokenizer, int threads, struct sample *sample, struct error *error)
+int corpus_sample(const struct corpus_list *list, const struct corpus_rules *rules, int threads,
+                  struct sample *sample, struct error *error)
 {
     const double started = clock_seconds();
-    struct sampling sampling = {.rules = rules, .tokenizer = tokenizer, .sample = sample};
+    struct sampling sampling = {.rules = rules, .sample = sample};
     size_t shared = 0; /* files before those that are held out whole */
     while (shared < list->count && !list->file[shared].held_out)
         shared++;

@@ -13,9 +13,9 @@ struct sample {
     struct token_list ids; /* of the sample, of all splits, ends of documents included */
 };
 
-/* The rules' `end` is put behind documents. tokenizer: NULL when the corpus has no text. */
-int corpus_sample(const struct corpus_list *list, const struct corpus_rules *rules,
-                  const struct tokenizer *tokenizer, int threads, struct sample *sample, struct error *error);
+/* The rules' `end` is put behind documents. */
+int corpus_sample(const struct corpus_list *list, const struct corpus_rules *rules, int threads,
+                  struct sample *sample, struct error *error);
 void sample_free(struct sample *sample); /* a zeroed one is fine */
 
 #endif

@@ -20,7 +20,6 @@ struct tokenize_job {
     struct store *store;
     const struct corpus_list *list;
     struct corpus_rules rules; /* `end` is also put behind documents, so it may not be -1 */
-    const struct tokenizer *tokenizer; /* NULL when the corpus has no text */
     uint64_t most[SPLIT_COUNT]; /* sequences wanted of each split */
     int threads;
 };

@@ -6,7 +6,6 @@
 #include "common/base/memory.h"
 #include "common/base/random.h"
 #include "common/base/string.h"
-#include "common/model/model.h"
 #include "extract/corpus.h"
 #include "tests/test.h"
 
@@ -183,133 +182,98 @@ static bool joins_to(const struct piece_list *pieces, const char *text, size_t s
     size_t at = 0;
     for (size_t i = 0; i < pieces->count; i++) {
         const struct piece *piece = &pieces->piece[i];
-        if (piece->first != (i == 0) || piece->last != (i + 1 == pieces->count) || piece->size > PIECE_BYTES ||
-            at + piece->size > size || memcmp(text + at, piece->text, piece->size) != 0)
+        if (piece->first != (i == 0) || piece->last != (i + 1 == pieces->count) || at + piece->size > size ||
+            memcmp(text + at, piece->text, piece->size) != 0)
             return false;
         at += piece->size;
     }
     return at == size;
 }
 
-TEST(corpus_long_text_is_cut_behind_lines)
+/* A tokenizer of GPT-2's pieces that knows "a" only. */
+static int open_tokenizer(struct corpus_rules *how, struct tokenizer **tokenizer)
+{
+    static const char json[] = "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}, "
+                               "\"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false}, "
+                               "\"decoder\": {\"type\": \"ByteLevel\"}}";
+    write_text("tokenizer.json", json);
+    *how = rules;
+    const int result = tokenizer_open(NULL, folder(), tokenizer, &error);
+    how->tokenizer = *tokenizer;
+    return result;
+}
+
+TEST(corpus_long_text_is_cut_where_tokens_end)
 {
     struct piece_list pieces = {0};
     struct string text = {0};
+    struct corpus_rules how;
+    struct tokenizer *tokenizer;
+    REQUIRE_OK(open_tokenizer(&how, &tokenizer));
     for (int i = 0; text.length < 5 * (PIECE_BYTES / 2); i++)
-        string_print(&text, "line %d\xe2\x82\xac\n%s%s", i, i % 3 ? "\n" : "", i % 5 ? "  indented\n" : "");
-    REQUIRE_OK(read_file(write_bytes("long", text.data, text.length), &rules, &pieces));
+        string_print(&text, "line %d\xe2\x82\xac\r\n%s%s", i, i % 3 ? "\n" : "", i % 5 ? "  indented\n" : "");
+    REQUIRE_OK(read_file(write_bytes("long", text.data, text.length), &how, &pieces));
     CHECK(pieces.count == 3);
     CHECK(joins_to(&pieces, text.data, text.length));
     for (size_t i = 1; i < pieces.count; i++) {
-        const struct piece *before = &pieces.piece[i - 1];
-        CHECK(before->text[before->size - 1] == '\n');
-        CHECK(before->text[before->size - 2] != '\n');
-        CHECK(!strchr(" \n", pieces.piece[i].text[0]));
+        CHECK(pieces.piece[i - 1].size > PIECE_BYTES - 64 && pieces.piece[i - 1].size <= PIECE_BYTES);
+        CHECK(!strchr(" \r\n", pieces.piece[i - 1].text[pieces.piece[i - 1].size - 1]));
     }
     piece_list_free(&pieces);
+    tokenizer_close(tokenizer);
     string_free(&text);
 }
 
-/* Sizes next to a piece's: nothing may be lost, given twice, or left without its end. */
+/* Sizes next to a piece's: nothing may be lost, given twice, or left without its end. The only cut is early, or where
+ * a second piece begins; without one there is one piece. */
 TEST(corpus_sizes_around_a_piece)
 {
-    for (int more = -1; more <= 2; more++) {
-        size_t size = (size_t)(PIECE_BYTES + more);
-        struct piece_list pieces = {0};
-        char *text;
-        REQUIRE_OK(array_alloc(&text, size, &error));
-        memset(text, 'x', size);
-        REQUIRE_OK(read_file(write_bytes("sized", text, size), &rules, &pieces));
-        CHECK(joins_to(&pieces, text, size));
-        CHECK(pieces.count == (more > 0 ? 2 : 1));
-        piece_list_free(&pieces);
-        free(text);
-    }
-}
-
-TEST(corpus_text_without_lines_is_cut_between_characters)
-{
-    static char text[2 * PIECE_BYTES];
-    for (size_t shift = 0; shift < 3; shift++) {
-        for (size_t i = 0; i < sizeof text; i++)
-            text[i] = i < shift ? 'x' : "\xe2\x82\xac"[(i - shift) % 3];
-        size_t cut = text_cut(text, PIECE_BYTES);
-        CHECK(cut <= PIECE_BYTES && cut > PIECE_BYTES - 4 && (cut - shift) % 3 == 0);
-    }
-}
-
-TEST(corpus_no_cut_before_an_added_token_or_beside_a_space)
-{
-    char text[64];
-    memset(text, 'x', sizeof text);
-    memcpy(text + 40, "a\nb", 3);
-    memcpy(text + 44, "a\n<", 3);
-    memcpy(text + 48, "a\n\xc2\xa0", 4);
-    memcpy(text + 54, "\n\nb", 3);
-    CHECK(text_cut(text, 63) == 42);
-    memcpy(text + 54, "\xe2\x82\xac\nb", 5); /* after a euro sign */
-    CHECK(text_cut(text, 63) == 58);
-    memcpy(text + 54, "\xe3\x80\x80\nb", 5); /* after an ideographic space */
-    CHECK(text_cut(text, 63) == 42);
-}
-
-/* The ids of a text in pieces, each of `limit` bytes or as many more as it takes to find a line to cut
- * behind; limit 0: whole. */
-static int encode_cut(const struct tokenizer *tokenizer, const struct string *text, size_t limit,
-                      struct token_list *ids, int *cuts)
-{
-    for (size_t at = 0, size; at < text->length; at += size) {
-        size_t left = text->length - at, most = limit;
-        size = left;
-        for (bool found = false; most > 0 && left > most && !found; most *= 2) {
-            const size_t cut = text_cut(text->data + at, most);
-            const char *feed = text->data + at + cut - 1;
-            found = *feed == '\n' && !strchr(" \t\r\n", feed[-1]) && !strchr(" \t\r\n<", feed[1]);
-            size = found ? cut : left;
-            *cuts += found;
-        }
-        if (tokenizer_encode(tokenizer, text->data + at, size, TOKENIZER_SPECIAL, ids, &error) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-/* What the pieces are cut for: the tokens must not change. This repository's own text, its tokenizer
- * tests in many languages included. */
-TEST(corpus_cuts_do_not_change_tokens)
-{
-    struct corpus_list list = {0};
-    struct piece_list pieces = {0};
-    struct string text = {0};
-    struct model *model;
+    struct corpus_rules how;
     struct tokenizer *tokenizer;
-    if (!test_model()) {
-        test_skip("no demo model");
-        return;
-    }
-    REQUIRE_OK(model_open(test_model(), &model, &error));
-    REQUIRE_OK(tokenizer_open(model_gguf(model), NULL, &tokenizer, &error));
-    REQUIRE_OK(corpus_list_add(&list, "common", false, 0, &error));
-    REQUIRE_OK(corpus_list_add(&list, "pipelines", false, 0, &error));
-    REQUIRE_OK(corpus_list_add(&list, "tests/golden/tokenizer.jsonl", false, 0, &error));
-    REQUIRE_OK(read_all(&list, &rules, 1u << 30, &pieces));
-    for (size_t i = 0; i < pieces.count; i++)
-        string_append(&text, pieces.piece[i].text, pieces.piece[i].size);
-    for (size_t limit = 500; limit < 3000; limit += 701) {
-        struct token_list whole = {0}, cut = {0};
-        int cuts = 0;
-        REQUIRE_OK(encode_cut(tokenizer, &text, 0, &whole, &cuts));
-        REQUIRE_OK(encode_cut(tokenizer, &text, limit, &cut, &cuts));
-        CHECK(cuts > 100);
-        CHECK(whole.count == cut.count && memcmp(whole.data, cut.data, whole.count * sizeof *cut.data) == 0);
-        free(whole.data);
-        free(cut.data);
-    }
+    REQUIRE_OK(open_tokenizer(&how, &tokenizer));
+    for (int more = -1; more <= 2; more++)
+        for (int place = 0; place < 3; place++)
+            for (int json = 0; json < 2; json++) {
+                const size_t size = PIECE_BYTES + (size_t)more, cut = place == 1 ? 7 : PIECE_BYTES + 100;
+                struct piece_list pieces = {0};
+                struct string text = {0};
+                string_print(&text, json ? "{\"text\": \"" : "");
+                const size_t first = text.length, length = place == 2 ? 2 * size : size;
+                while (text.length < first + length)
+                    string_append(&text, "x", 1);
+                if (place > 0)
+                    text.data[first + cut] = ' ';
+                struct string copy = {0};
+                string_append(&copy, text.data + first, length);
+                string_print(&text, json ? "\"}\n" : "");
+                REQUIRE_OK(read_file(write_bytes(json ? "sized.jsonl" : "sized", text.data, text.length), &how,
+                                     &pieces));
+                CHECK(joins_to(&pieces, copy.data, copy.length));
+                CHECK(pieces.count == (place == 0 || more <= 0 ? 1 : 2));
+                CHECK(pieces.count == 1 || pieces.piece[0].size == cut);
+                piece_list_free(&pieces);
+                string_free(&text);
+                string_free(&copy);
+            }
     tokenizer_close(tokenizer);
-    model_close(model);
-    piece_list_free(&pieces);
-    corpus_list_free(&list);
-    string_free(&text);
+}
+
+/* A character that is cut off at the end of what was read is no error, but one that the file cuts off is. */
+TEST(corpus_characters_across_the_end_of_what_is_read)
+{
+    for (size_t shift = 0; shift < 4; shift++) {
+        struct piece_list pieces = {0};
+        struct string text = {0};
+        for (size_t i = 0; i < shift; i++)
+            string_print(&text, "x");
+        while (text.length < 2 * PIECE_BYTES)
+            string_print(&text, "\U0001F600");
+        REQUIRE_OK(read_file(write_bytes("wide", text.data, text.length), &rules, &pieces));
+        CHECK(pieces.count == 1 && joins_to(&pieces, text.data, text.length));
+        piece_list_free(&pieces);
+        check_refused(write_bytes("wide", text.data, text.length - 1), "is not UTF-8");
+        string_free(&text);
+    }
 }
 
 TEST(corpus_json_lines)
@@ -347,14 +311,18 @@ TEST(corpus_long_json_line)
 {
     struct piece_list pieces = {0};
     struct string text = {0}, line = {0};
+    struct corpus_rules how;
+    struct tokenizer *tokenizer;
+    REQUIRE_OK(open_tokenizer(&how, &tokenizer));
     while (text.length < 3 * PIECE_BYTES)
         string_print(&text, "word %zu\n", text.length);
     string_print(&line, "{\"text\": \"short\"}\n{\"text\": \"");
     for (size_t i = 0; i < text.length; i++)
         string_append(&line, text.data[i] == '\n' ? "\\n" : &text.data[i], text.data[i] == '\n' ? 2 : 1);
     string_print(&line, "\"}\n{\"text\": \"after\"}\n");
-    REQUIRE_OK(read_file(write_bytes("long.jsonl", line.data, line.length), &rules, &pieces));
+    REQUIRE_OK(read_file(write_bytes("long.jsonl", line.data, line.length), &how, &pieces));
     REQUIRE(pieces.count > 4);
+    tokenizer_close(tokenizer);
     CHECK(piece_is(&pieces.piece[0], "short"));
     CHECK(piece_is(&pieces.piece[pieces.count - 1], "after"));
     struct piece_list middle = {.piece = pieces.piece + 1, .count = pieces.count - 2};
@@ -460,9 +428,11 @@ TEST(corpus_held_out_share_is_stable)
 TEST(corpus_goes_on_from_every_place)
 {
     struct corpus_list list = {0};
-    struct corpus_rules half = rules;
+    struct corpus_rules half;
+    struct tokenizer *tokenizer;
     struct string text = {0}, lines = {0};
     uint16_t ids[3000];
+    REQUIRE_OK(open_tokenizer(&half, &tokenizer));
     half.held_out = 0.5;
     while (text.length < 3 * PIECE_BYTES / 2)
         string_print(&text, "word %zu\n", text.length);
@@ -498,6 +468,7 @@ TEST(corpus_goes_on_from_every_place)
         piece_list_clear(&pieces);
     }
     CHECK(at == whole.count);
+    tokenizer_close(tokenizer);
     CHECK(place.empty >= 6); /* the JSON lines' and between the tokens' ends */
     CHECK(whole.piece[whole.count - 1].split == SPLIT_HELD_OUT);
     piece_list_free(&whole);
