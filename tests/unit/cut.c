@@ -265,7 +265,7 @@ TEST(cut_leaves_tokens_as_they_are)
     for (int kind = 0; kind < KINDS; kind++)
         for (int way = 0; way < 6; way++) {
             struct tokenizer *tokenizer;
-            struct error error = {""};
+            struct error error;
             int with = 0;
             REQUIRE_OK(open_tokenizer(kinds[kind].steps, way / 2, way % 2, &tokenizer, &error));
             for (int i = 0; i < 100; i++)
@@ -295,7 +295,7 @@ TEST(cut_is_near)
     for (int kind = 0; kinds[kind].least >= 60; kind += kind == 0 ? 2 : 1)
         for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
             struct tokenizer *tokenizer;
-            struct error error = {""};
+            struct error error;
             struct string text = {0};
             if (i == 4 && kind > 0) /* rules of O alone are checked by the others */
                 continue;
@@ -315,7 +315,7 @@ TEST(cut_of_what_has_none)
 {
     static const char *const texts[] = {"a", "\n", "=", "1", "\u0301", " "};
     struct tokenizer *tokenizer;
-    struct error error = {""};
+    struct error error;
     REQUIRE_OK(open_tokenizer(kinds[5].steps, 0, true, &tokenizer, &error));
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct string text = {0};
