@@ -83,7 +83,7 @@ int ahead_open(const struct stores *stores, const struct feed_plan *plan, const 
         goto failed;
     memcpy(ahead->columns, columns, (size_t)count * sizeof *columns);
     if (pthread_create(&ahead->thread, NULL, run, ahead) != 0) {
-        error_set(error, "a thread to read ahead cannot be started");
+        error_set_kind(error, ERROR_NO_MEMORY, "a thread to read ahead cannot be started");
         goto failed;
     }
     ahead->started = true;

@@ -110,7 +110,6 @@ static int take_trial(struct evaluator *evaluator, const struct trial *trial, st
     struct workspace *workspace = evaluator->setting->workspace;
     const int64_t rows = evaluator->setting->shared->rows;
     int result;
-    backend_ran_out(evaluator->setting->shared->backend);
     do {
         const int64_t pieces = workspace_pieces(workspace, rows);
         result = 0;
@@ -150,16 +149,19 @@ static void add_rows(const struct evaluator *evaluator, const struct trial *tria
     }
 }
 
-static void evaluate_trial(struct evaluator *evaluator, struct trial *trial, struct evaluation *result,
-                           struct outcome *outcomes)
+static int evaluate_trial(struct evaluator *evaluator, struct trial *trial, struct evaluation *result,
+                          struct outcome *outcomes, struct error *error)
 {
-    if (trial->failed)
-        return;
-    if (take_trial(evaluator, trial, &trial->reason) < 0) {
-        trial->failed = true;
-        return;
+    if (trial->failed || trial->starved)
+        return 0;
+    if (take_trial(evaluator, trial, error) == 0) {
+        add_rows(evaluator, trial, result, outcomes);
+        return 0;
     }
-    add_rows(evaluator, trial, result, outcomes);
+    if (error->kind != ERROR_NO_MEMORY)
+        return -1;
+    trial_starve(trial, error);
+    return 0;
 }
 
 /* ---- the split ---- */
@@ -181,11 +183,28 @@ static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, unsi
         if (shared_load(evaluator->setting->shared, batch, teach, error) < 0 ||
             take_full(evaluator, teach, full, error) < 0)
             return -1;
-        for (int i = 0; i < count; i++)
-            evaluate_trial(evaluator, trials[i], &results[i],
-                           outcomes ? outcomes[i] + (int64_t)batch->first * rows : NULL);
+        for (int i = 0; i < count; i++) {
+            struct outcome *own = outcomes ? outcomes[i] + (int64_t)batch->first * rows : NULL;
+            if (evaluate_trial(evaluator, trials[i], &results[i], own, error) < 0)
+                return -1;
+        }
     }
     return -1;
+}
+
+/* Marks what has failed by its own fault, once all is evaluated. */
+static int judge(const struct evaluation_setting *setting, struct trial *const *trials, int count,
+                 const struct evaluation *results, struct error *error)
+{
+    if (trials_judge(trials, count, setting->workspace, setting->shared, error) < 0)
+        return -1;
+    for (int i = 0; i < count; i++) {
+        if (trials[i]->failed || isfinite(results[i].loss + results[i].kl))
+            continue;
+        trials[i]->failed = true;
+        error_set(&trials[i]->reason, "its held-out loss is not a number");
+    }
+    return 0;
 }
 
 static void divide(struct evaluation *evaluation, double tokens)
@@ -219,13 +238,12 @@ int evaluate_trials(const struct evaluation_setting *setting, struct trial *cons
         result =
             evaluate_batches(&evaluator, feed, teach, trials, count, results, full, outcomes, complete, error);
     divide(full, tokens);
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++)
         divide(&results[i], tokens);
-        if (*complete && !trials[i]->failed && !isfinite(results[i].loss + results[i].kl)) {
-            trials[i]->failed = true;
-            error_set(&trials[i]->reason, "its held-out loss is not a number");
-        }
-    }
+    if (result == 0 && *complete)
+        result = judge(setting, trials, count, results, error);
+    for (int i = 0; i < count; i++)
+        trials[i]->starved = false;
     feed_close(feed);
     evaluator_free(&evaluator);
     return result;

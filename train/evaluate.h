@@ -40,8 +40,8 @@ struct evaluation_setting {
 };
 
 /* results [count]. outcomes: NULL, or [count] arrays of as many tokens as the held-out split has. A trial
- * that fails here is marked so; the others go on. *complete is false, and the results are none, when the
- * program was told to stop meanwhile. */
+ * that fails here by its own fault is marked so; the others go on. -1: the machine failed, which marks none.
+ * *complete is false, and the results are none, when the program was told to stop meanwhile. */
 int evaluate_trials(const struct evaluation_setting *setting, struct trial *const *trials, int count,
                     struct evaluation *results, struct evaluation *full, struct outcome *const *outcomes,
                     bool *complete, struct error *error);

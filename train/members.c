@@ -54,8 +54,12 @@ static int keep_config(const struct training *training, int index, const char *f
     char *path = path_join(folder, "config.json", error);
     json_t *wanted = path ? trial_config_to_json(config, error) : NULL, *kept = NULL;
     int result = -1;
-    if (!wanted || json_object_set_new(wanted, "trained", json_integer(trial ? trial->trained : 0)) < 0)
+    if (!wanted)
         goto done;
+    if (json_object_set_new(wanted, "trained", json_integer(trial->trained)) < 0) {
+        error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory", path);
+        goto done;
+    }
     if (!file_exists(path)) {
         result = json_write(path, wanted, error);
         goto done;
@@ -95,7 +99,7 @@ static int resume(struct training *training, struct member *member, struct error
 {
     struct metrics metrics;
     struct trial *trial = member->trial;
-    if (trial && file_exists(member->checkpoint)) {
+    if (file_exists(member->checkpoint)) {
         if (checkpoint_read(trial, member->checkpoint, training->stores.fingerprint, error) < 0)
             return -1;
         if (trial->step > training->steps)
@@ -108,7 +112,7 @@ static int resume(struct training *training, struct member *member, struct error
         metrics_read(member->metrics_path, &metrics, error) < 0)
         return -1;
     const struct metrics_point *last = metrics_last_evaluation(&metrics);
-    if (trial && last) {
+    if (last) {
         trial->evaluated = last->step;
         trial->kl = last->held_out.kl;
     }
@@ -132,7 +136,6 @@ static int prepare_member(struct training *training, int index, struct error *er
     struct member *member = &training->member[index];
     const struct trial_config *config = &training->sweep->trial[index];
     const struct head_shape shape = stores_head_shape(&training->stores);
-    struct error reason;
     bool failed = false;
     char *folder = run_folder_path(&training->run, error, "trials/%s", config->id);
     int result = -1;
@@ -147,9 +150,10 @@ static int prepare_member(struct training *training, int index, struct error *er
         result = 0;
         goto done;
     }
-    const bool created = trial_create(config, &shape, training->backend, &member->trial, &reason) == 0;
-    if (keep_config(training, index, folder, error) == 0 && resume(training, member, error) == 0)
-        result = created ? 0 : member_fail(training, index, &reason, error);
+    if (trial_create(config, &shape, training->backend, &member->trial, error) < 0)
+        error_prefix(error, "trial %s", config->id);
+    else if (keep_config(training, index, folder, error) == 0)
+        result = resume(training, member, error);
 done:
     free(folder);
     return result;
@@ -219,6 +223,10 @@ static int use_solution(struct training *training, struct ridge *ridge, int plac
         goto done;
     const bool solved = ridge_solve(ridge, place, a, b, &reason) == 0;
     result = 0;
+    if (!solved && reason.kind != ERROR_INPUT) { /* the machine's fault, not the states' */
+        *error = reason;
+        result = error_prefix(error, "the regression at a tap");
+    }
     for (int i = 0; i < training->sweep->trials && result == 0; i++) {
         struct trial *trial = training->member[i].trial;
         if (!needs_ridge(training, i) || tap_compare(training->sweep->trial[i].spec.tap, tap) != 0)

@@ -129,6 +129,11 @@ int ridge_solve(struct ridge *ridge, int tap, float *a, float *b, struct error *
     blas_use_one_thread();
     lapack_int info = LAPACKE_dposv(LAPACK_ROW_MAJOR, 'L', (lapack_int)size, (lapack_int)hidden, gram,
                                     (lapack_int)size, cross, (lapack_int)hidden);
+    if (info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR) {
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory for a regression of %lld values",
+                       (long long)size);
+        goto done;
+    }
     if (info != 0 || !isfinite(trace)) {
         error_set(error, "the regression has no solution (%s)",
                   isfinite(trace) ? "its matrix is not positive definite: too few tokens?"

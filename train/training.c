@@ -54,15 +54,20 @@ static bool evaluation_is_due(const struct training *training, const struct tria
     return wanted && trial && trial->step == step && trial->evaluated < step;
 }
 
+/* As its trial is marked. */
+static int fail_member(struct training *training, int index, struct error *error)
+{
+    const struct error reason = training->member[index].trial->reason;
+    return member_fail(training, index, &reason, error);
+}
+
 static int keep_evaluation(struct training *training, int index, const struct evaluation *result,
                            struct error *error)
 {
     struct member *member = &training->member[index];
     struct trial *trial = member->trial;
-    if (trial->failed) {
-        const struct error reason = trial->reason;
-        return member_fail(training, index, &reason, error);
-    }
+    if (trial->failed)
+        return fail_member(training, index, error);
     trial->evaluated = trial->step;
     trial->kl = result->kl;
     return metrics_write_evaluation(member->metrics, trial->step, tokens_after(training, trial->step), result,
@@ -90,11 +95,12 @@ static int evaluate_due(struct training *training, int64_t step, struct error *e
     result = count > 0 ? evaluate_trials(&setting, due, count, results, &full, NULL, &complete, error) : 0;
     tell_memory(training);
     if (result == 0 && count > 0 && complete) {
+        /* Before the lines: a trial that has them is not evaluated again. */
         result = run_folder_note(&training->run, "full_loss", json_real(full.loss), error);
-        for (int i = 0; i < count && result == 0; i++)
-            result = keep_evaluation(training, index[i], &results[i], error);
         if (result == 0)
             result = run_folder_save(&training->run, error);
+        for (int i = 0; i < count && result == 0; i++)
+            result = keep_evaluation(training, index[i], &results[i], error);
     }
 done:
     free(due);
@@ -153,7 +159,7 @@ static int next_batch(struct training *training, int64_t step, const struct feed
 static bool is_at(const struct training *training, int index, int64_t step)
 {
     const struct trial *trial = training->member[index].trial;
-    return trial && trial->step == step;
+    return trial && trial->step == step && !trial->starved;
 }
 
 /* What a trial's step came to, at the end of which its step has moved on or the trial has failed. */
@@ -162,18 +168,17 @@ static int keep_step(struct training *training, int index, const struct trial_re
 {
     const struct member *member = &training->member[index];
     const struct trial *trial = member->trial;
-    if (trial->failed) {
-        const struct error reason = trial->reason;
-        return member_fail(training, index, &reason, error);
-    }
+    if (trial->failed)
+        return fail_member(training, index, error);
     return metrics_write_step(member->metrics, trial->step, tokens_after(training, trial->step), result,
                               (double)tokens_after(training, 1) / (seconds > 0 ? seconds : 1e-9),
                               training->stalled + feed_waiting(training->feed), error);
 }
 
 /* Step `step` + 1 of trial `first`, and of those behind it that take it together with it. */
-static int step_group(struct training *training, int first, int64_t step, double started, struct error *error)
+static int step_group(struct training *training, int first, int64_t step, struct error *error)
 {
+    const double started = clock_seconds();
     const int most = workspace_trials(training->workspace);
     struct trial *trials[TRIALS_TOGETHER];
     struct trial_result results[TRIALS_TOGETHER];
@@ -185,19 +190,36 @@ static int step_group(struct training *training, int first, int64_t step, double
             trials[count++] = trial;
         }
     }
-    trials_step(trials, count, training->workspace, training->shared, training->steps, results);
+    if (trials_step(trials, count, training->workspace, training->shared, training->steps, results, error) < 0)
+        return -1;
     const double seconds = clock_seconds() - started;
     for (int t = 0; t < count; t++) {
-        if (keep_step(training, index[t], &results[t], seconds, error) < 0)
+        if (!trials[t]->starved && keep_step(training, index[t], &results[t], seconds, error) < 0)
             return -1;
     }
     return 0;
 }
 
+/* What becomes of the trials that memory does not hold. */
+static int judge_starved(struct training *training, struct error *error)
+{
+    struct trial **active;
+    if (array_alloc(&active, training->sweep->trials, error) < 0)
+        return -1;
+    const int count = training_active(training, active);
+    int result = trials_judge(active, count, training->workspace, training->shared, error);
+    free(active);
+    for (int i = 0; i < training->sweep->trials && result == 0; i++) {
+        const struct trial *trial = training->member[i].trial;
+        if (trial && trial->failed)
+            result = fail_member(training, i, error);
+    }
+    return result;
+}
+
 /* Step `step` + 1 of the trials that have done `step`. */
 static int take_step(struct training *training, int64_t step, struct error *error)
 {
-    const double started = clock_seconds();
     const struct feed_batch *batch;
     unsigned teach = TEACH_NOTHING;
     for (int i = 0; i < training->sweep->trials; i++) {
@@ -207,11 +229,11 @@ static int take_step(struct training *training, int64_t step, struct error *erro
     if (next_batch(training, step, &batch, error) < 0 || shared_load(training->shared, batch, teach, error) < 0)
         return -1;
     for (int i = 0; i < training->sweep->trials; i++) {
-        if (is_at(training, i, step) && step_group(training, i, step, started, error) < 0)
+        if (is_at(training, i, step) && step_group(training, i, step, error) < 0)
             return -1;
     }
     tell_memory(training);
-    return 0;
+    return judge_starved(training, error);
 }
 
 static int stop(struct training *training, int64_t step, struct error *error)

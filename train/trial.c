@@ -165,7 +165,7 @@ static void mend(struct workspace *workspace)
 
 bool workspace_recover(struct workspace *workspace, struct error *reason)
 {
-    const bool ran_out = backend_ran_out(workspace->backend);
+    const bool ran_out = reason->kind == ERROR_NO_MEMORY;
     const int64_t half = (workspace->rows + 1) / 2;
     mend(workspace);
     if (ran_out && workspace->trials > 1) {
@@ -315,6 +315,12 @@ unsigned trial_teaching(const struct trial *trial)
 unsigned trial_measuring(const struct trial_config *config)
 {
     return config->spec.output == OUTPUT_TIED ? TEACH_U : TEACH_STATES | TEACH_STATES_ENTROPY;
+}
+
+void trial_starve(struct trial *trial, const struct error *reason)
+{
+    trial->starved = true;
+    trial->reason = *reason;
 }
 
 /* ---- a step ---- */
@@ -520,12 +526,11 @@ static void update(const struct group *group, int place, const struct trial_resu
     }
 }
 
-/* One step of those whose loss and gradient are numbers; the others fail. */
-static int group_step(const struct group *group, int64_t steps, struct trial_result *results,
-                      struct error *error)
+/* The optimizer's step of those whose loss and gradient are numbers; the others fail. */
+static int group_update(const struct group *group, int64_t steps, struct trial_result *results,
+                        struct error *error)
 {
-    if (group_prepare(group, error) < 0 || group_gradients(group, results, error) < 0)
-        return -1;
+    bool failed = false;
     for (int t = 0; t < group->count; t++) {
         struct trial *trial = group->trials[t];
         results[t].rate = trial_rate(&trial->config, trial->step + 1, steps);
@@ -535,8 +540,14 @@ static int group_step(const struct group *group, int64_t steps, struct trial_res
                       isfinite(results[t].loss) ? "gradient" : "loss", trial->step + 1);
         else
             update(group, t, &results[t]);
+        failed = failed || trial->failed;
     }
-    return queue_wait(group->queue, error);
+    const int result = queue_wait(group->queue, error);
+    for (int t = 0; t < group->count && result == 0; t++)
+        group->trials[t]->step += !group->trials[t]->failed;
+    if (failed || result < 0)
+        mend(group->workspace);
+    return result;
 }
 
 /* The first of the trials that take their step together now. */
@@ -550,29 +561,62 @@ static struct group first_group(struct trial *const *trials, int count, struct w
     return group;
 }
 
-void trials_step(struct trial *const *trials, int count, struct workspace *workspace,
-                 const struct shared *shared, int64_t steps, struct trial_result *results)
+int trials_step(struct trial *const *trials, int count, struct workspace *workspace,
+                const struct shared *shared, int64_t steps, struct trial_result *results, struct error *error)
 {
-    backend_ran_out(workspace->backend);
     for (int done = 0; done < count;) {
         const struct group group = first_group(trials + done, count - done, workspace, shared);
-        struct error error;
-        const bool device_failed = group_step(&group, steps, results + done, &error) < 0;
-        bool failed = false;
-        /* No trial has changed then: the optimizer takes no memory. */
-        if (device_failed && workspace_recover(workspace, &error))
-            continue;
-        for (int t = 0; t < group.count; t++) {
-            struct trial *trial = group.trials[t];
-            if (device_failed && !trial->failed) {
-                trial->failed = true;
-                trial->reason = error;
-            }
-            trial->step += !trial->failed;
-            failed = failed || trial->failed;
-        }
-        if (failed && !device_failed)
-            mend(workspace);
+        /* No trial has changed where this fails. */
+        if (group_prepare(&group, error) < 0 || group_gradients(&group, results + done, error) < 0) {
+            if (workspace_recover(workspace, error))
+                continue;
+            if (error->kind != ERROR_NO_MEMORY)
+                return -1;
+            trial_starve(trials[done], error); /* it was alone */
+        } else if (group_update(&group, steps, results + done, error) < 0)
+            return -1;
         done += group.count;
     }
+    return 0;
+}
+
+/* ---- whose fault it is ---- */
+
+/* Whether there is memory for a trial's gradients now. */
+static bool gets_through(struct trial *trial, struct workspace *workspace, const struct shared *shared)
+{
+    struct trial_result ignored;
+    struct error error;
+    int result;
+    do {
+        const struct group group = first_group(&trial, 1, workspace, shared);
+        result = group_prepare(&group, &error) < 0 ? -1 : group_gradients(&group, &ignored, &error);
+    } while (result < 0 && workspace_recover(workspace, &error));
+    mend(workspace);
+    return result == 0;
+}
+
+int trials_judge(struct trial *const *trials, int count, struct workspace *workspace,
+                 const struct shared *shared, struct error *error)
+{
+    struct trial *other = NULL;
+    int starved = 0;
+    for (int i = 0; i < count; i++) {
+        starved += trials[i]->starved;
+        if (!other && !trials[i]->starved && !trials[i]->failed)
+            other = trials[i];
+    }
+    const bool others = starved > 0 && other && gets_through(other, workspace, shared);
+    for (int i = 0; i < count && starved > 0; i++) {
+        struct trial *trial = trials[i];
+        if (!trial->starved)
+            continue;
+        if (!others || trial->step > 0) {
+            *error = trial->reason;
+            return error_prefix(error, "trial %s", trial->config.id);
+        }
+        trial->starved = false;
+        trial->failed = true;
+    }
+    return 0;
 }

@@ -55,8 +55,8 @@ int64_t workspace_rows(const struct workspace *workspace);
 /* Where trials are computed: a queue holds its ops' working memory, which is so in memory once. */
 struct queue *workspace_queue(const struct workspace *workspace);
 /* After a failure, of whose trial nothing reaches the next one: a queue that has failed gives way to a new one.
- * True: the device's memory had run out, and the same may be tried again, with fewer trials or rows. False: it
- * cannot, and *reason says so where memory had run out. */
+ * True: memory had run out, and the same may be tried again, with fewer trials or rows. False: it cannot, and
+ * *reason says so where memory had run out (ERROR_NO_MEMORY): for a single trial in the smallest pieces. */
 bool workspace_recover(struct workspace *workspace, struct error *reason);
 
 /* Rows of a batch that go through heads together: a batch of `rows` rows has so many pieces, of nearly one size. */
@@ -77,7 +77,9 @@ struct trial {
     int64_t step; /* steps done */
     int64_t evaluated; /* the last step it was evaluated after; -1: none */
     double kl; /* from the full model, then */
-    bool failed; /* takes no further part; why is in `reason` */
+    bool failed; /* by its own fault: takes no further part; why is in `reason` */
+    bool
+        starved; /* memory did not hold it, alone and in the smallest pieces; trials_judge says whose fault that is */
     struct error reason;
     struct buffer *first, *second; /* Adam's moments, of all trained parameters */
 };
@@ -112,9 +114,18 @@ bool trial_joins(const struct trial *trial, const struct trial *other);
 
 /* Step trial->step + 1 of `steps`, on the loaded batch, of each of a group's trials (at most workspace_trials, each
  * joins the first); results [count]. A trial whose loss or gradient is not a number is marked failed and stays
- * as it was, the others do not notice; when the device fails all of the group are, but where its memory does not
- * hold them, fewer trials and then fewer rows are tried. The workspace is clean either way. */
-void trials_step(struct trial *const *trials, int count, struct workspace *workspace,
-                 const struct shared *shared, int64_t steps, struct trial_result *results);
+ * as it was, the others do not notice. Where memory does not hold them, fewer trials and then fewer rows are tried;
+ * one that does not fit even so is marked starved and stays as it was. -1: the machine failed. What trials hold
+ * then is not to be believed; the workspace is clean either way. */
+int trials_step(struct trial *const *trials, int count, struct workspace *workspace,
+                const struct shared *shared, int64_t steps, struct trial_result *results, struct error *error);
+
+/* Marks a trial starved. */
+void trial_starve(struct trial *trial, const struct error *reason);
+/* Whose fault it is that some of the trials [count] are starved, after a step or an evaluation on the loaded batch.
+ * Its own, and it is marked failed, where it has never taken a step and there is still memory for one that is not
+ * starved: it is too large for this machine. Otherwise the machine's, whose memory something else has taken: -1. */
+int trials_judge(struct trial *const *trials, int count, struct workspace *workspace,
+                 const struct shared *shared, struct error *error);
 
 #endif

@@ -149,8 +149,8 @@ int pool_create(int threads, struct pool **result, struct error *error)
         int status = pthread_create(&pool->thread[pool->started], NULL, worker_main, worker);
         if (status != 0) {
             free(worker);
-            error_set(error, "thread %d of %d could not be started; try fewer --threads", pool->started + 2,
-                      pool->threads);
+            error_set_kind(error, ERROR_NO_MEMORY, "thread %d of %d could not be started; try fewer --threads",
+                           pool->started + 2, pool->threads);
             goto fail;
         }
         pool->started++;

@@ -116,7 +116,7 @@ static int start(struct layers *layers, struct error *error)
     if (channel_create(1, &layers->wanted, error) < 0 || channel_create(1, &layers->loaded, error) < 0)
         return -1;
     if (pthread_create(&layers->thread, NULL, load_layers, layers) != 0)
-        return error_set(error, "a thread could not be started");
+        return error_set_kind(error, ERROR_NO_MEMORY, "a thread could not be started");
     layers->started = true;
     return 0;
 }

@@ -123,7 +123,8 @@ static double time_step(struct bench *bench, struct trial *const *trials, int co
         return -1;
     for (int first = 0; first < count; first += group) {
         group = count - first < most ? count - first : most;
-        trials_step(trials + first, group, bench->workspace, bench->shared, 1000, results);
+        if (trials_step(trials + first, group, bench->workspace, bench->shared, 1000, results, error) < 0)
+            return -1;
     }
     for (int i = 0; i < count; i++) {
         if (trials[i]->failed)

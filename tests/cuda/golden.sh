@@ -107,7 +107,26 @@ check "which it says once, too" says pieces "device memory does not hold a trial
 check "the same losses" same_losses 1e-5 pieces three
 export OFFRAMP_EMULATOR_MEMORY=7000
 check "three trials without room for a piece" not three none f32
-check "the numbers of which each says" test "$(grep -c "failed: with only 32 rows of the batch at a time: .*out of device memory: [0-9]* bytes .*, [0-9]* of [0-9]* free" "$work/none.log")" = 3
+check "the numbers of which it says" says none "train: trial 1-.*: with only 32 rows of the batch at a time: .*out of device memory: [0-9]* bytes .*, [0-9]* of [0-9]* free"
+marked() { cat "$work/$1"/trials/*/metrics.jsonl | grep -c '"failed"'; }
+check "no trial is marked" test "$(marked none)" = 0
+unset OFFRAMP_EMULATOR_MEMORY
+check "the same command goes on" three none f32
+check "to the same bytes" diff -r "$work/three/trials" "$work/none/trials" --exclude=metrics.jsonl
+export OFFRAMP_EMULATOR_MEMORY=22000
+printf 'seed: 4\nsteps: 2\ntrials:\n  - {tap: 1, head: norm}\n  - {tap: 2.mid, head: mlp, output: untied}\n' >"$work/sweep.yaml"
+check "a trial that is too large beside one that is not" sweep large cuda f32
+check "which alone is marked" test "$(marked large)" = 1
+unset OFFRAMP_EMULATOR_MEMORY
+printf 'seed: 4\nsteps: 2\ngrid:\n  tap: [1, 2, 3]\n  head: [affine]\n' >"$work/sweep.yaml"
+for kernel in adam_values describe_rows loss_gradients norm_groups; do
+    export OFFRAMP_EMULATOR_FAULT=$kernel
+    check "three trials on a device that fails in $kernel" not three lost f32
+    check "marks none" test "$(marked lost)" = 0
+    unset OFFRAMP_EMULATOR_FAULT
+done
+check "the same command goes on where it is whole" three lost f32
+check "to the same bytes" diff -r "$work/three/trials" "$work/lost/trials" --exclude=metrics.jsonl
 export OFFRAMP_EMULATOR_MEMORY=1000000
 check "extract with room for fewer sequences" extract fewer "$work/small" --device cuda
 check "which it says once" says fewer "device memory does not hold calls of"

@@ -1,0 +1,284 @@
+/* A machine that fails at any point of a run, memory, device or disk, ends it with a reason: no trial is marked,
+ * and the same command goes on to the bytes of a run that nobody disturbed. */
+#include <errno.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+#include "tests/test.h"
+#include "tests/train_fixture.h"
+#include "train/results.h"
+#include "train/training.h"
+
+/* ---- what fails (build.mk gives the linker these names) ---- */
+
+enum fault { FAULT_MEMORY, FAULT_DEVICE, FAULT_WRITE, FAULT_SYNC, FAULT_RENAME, FAULTS };
+static const char *const fault_names[FAULTS] = {"memory", "device", "write", "sync", "rename"};
+
+static struct {
+    enum fault what;
+    long calls; /* of it so far */
+    long first; /* the first one that fails, 0: none */
+    bool once; /* and no later one */
+} plan;
+
+static bool fails(enum fault what)
+{
+    if (plan.what != what)
+        return false;
+    plan.calls++;
+    return plan.first > 0 && (plan.once ? plan.calls == plan.first : plan.calls >= plan.first);
+}
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__real_realloc(void *block, size_t size);
+void *__wrap_realloc(void *block, size_t size);
+int __real_posix_memalign(void **block, size_t alignment, size_t size);
+int __wrap_posix_memalign(void **block, size_t alignment, size_t size);
+int __real_queue_wait(struct queue *queue, struct error *error);
+int __wrap_queue_wait(struct queue *queue, struct error *error);
+size_t __real_fwrite(const void *data, size_t size, size_t count, FILE *file);
+size_t __wrap_fwrite(const void *data, size_t size, size_t count, FILE *file);
+int __real_fflush(FILE *file);
+int __wrap_fflush(FILE *file);
+int __wrap_fsync(int file);
+int __real_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to);
+
+void *__wrap_malloc(size_t size)
+{
+    return fails(FAULT_MEMORY) ? NULL : __real_malloc(size);
+}
+
+void *__wrap_realloc(void *block, size_t size)
+{
+    return fails(FAULT_MEMORY) ? NULL : __real_realloc(block, size);
+}
+
+int __wrap_posix_memalign(void **block, size_t alignment, size_t size)
+{
+    return fails(FAULT_MEMORY) ? ENOMEM : __real_posix_memalign(block, alignment, size);
+}
+
+int __wrap_queue_wait(struct queue *queue, struct error *error)
+{
+    return fails(FAULT_DEVICE) ? error_set_kind(error, ERROR_DEVICE, "the device is lost")
+                               : __real_queue_wait(queue, error);
+}
+
+size_t __wrap_fwrite(const void *data, size_t size, size_t count, FILE *file)
+{
+    if (fails(FAULT_WRITE)) {
+        errno = ENOSPC;
+        return 0;
+    }
+    return __real_fwrite(data, size, count, file);
+}
+
+int __wrap_fflush(FILE *file)
+{
+    if (file != stderr && file != stdout && fails(FAULT_WRITE)) {
+        errno = ENOSPC;
+        return EOF;
+    }
+    return __real_fflush(file);
+}
+
+int __wrap_fsync(int file)
+{
+    if (fails(FAULT_SYNC)) {
+        errno = EIO;
+        return -1;
+    }
+    (void)file;
+    return 0; /* syncing takes most of a run's time, and the machine stays up */
+}
+
+int __wrap_rename(const char *from, const char *to)
+{
+    if (fails(FAULT_RENAME)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return __real_rename(from, to);
+}
+
+/* ---- a run ---- */
+
+static const char sweep_text[] = "steps: 6\nsequences: 2\nevaluate: 3\ncheckpoint: 2\ntrials:\n"
+                                 "  - {tap: 1, head: affine, init: ridge}\n"
+                                 "  - {tap: 2, head: norm, loss: cross-entropy}\n"
+                                 "  - {tap: 2.mid, head: mlp}\n"
+                                 "  - {tap: 3, head: affine, init: random, output: untied}\n";
+
+static char store[4200], whole[4200], folder[4200]; /* the latter for runs that are disturbed */
+
+static int run(const char *out, struct error *error)
+{
+    const char *const stores[] = {store};
+    const struct training_options options = {
+        .store = stores, .stores = 1, .out = out, .device = "ref", .threads = 1};
+    struct sweep sweep;
+    struct training *training;
+    const long first = plan.first;
+    plan.first = 0; /* the command line is not what is tested here */
+    int result = sweep_parse("faults.yaml", sweep_text, sizeof sweep_text - 1, &sweep, error);
+    plan.first = first;
+    plan.calls = 0;
+    if (result < 0)
+        return -1;
+    result = training_open(&options, &sweep, &training, error);
+    if (result == 0 && !training->finished)
+        result = training_train(training, error);
+    if (result == 0 && !training->finished)
+        result = results_write(training, error);
+    training_close(training);
+    plan.first = 0;
+    sweep_free(&sweep);
+    return result;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct error error;
+    char *left = NULL, *right = NULL;
+    size_t left_size = 0, right_size = 0;
+    const bool same = file_read(a, &left, &left_size, &error) == 0 &&
+                      file_read(b, &right, &right_size, &error) == 0 && left_size == right_size &&
+                      !memcmp(left, right, left_size);
+    free(left);
+    free(right);
+    return same;
+}
+
+/* Files of both runs that match the pattern are there and the same. */
+static int count_same(const char *a, const char *b, const char *pattern)
+{
+    char path[4300], other[4300];
+    glob_t found;
+    int same = 0;
+    snprintf(path, sizeof path, "%s/%s", a, pattern);
+    if (glob(path, 0, NULL, &found) != 0)
+        return 0;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        snprintf(other, sizeof other, "%s%s", b, found.gl_pathv[i] + strlen(a));
+        same += same_file(found.gl_pathv[i], other);
+    }
+    globfree(&found);
+    return same;
+}
+
+static int count_failed(void)
+{
+    char command[4400];
+    snprintf(command, sizeof command, "cat '%s'/trials/*/metrics.jsonl 2>/dev/null | grep -c '\"failed\"'",
+             folder);
+    FILE *pipe = popen(command, "r");
+    int count = -1;
+    if (!pipe || fscanf(pipe, "%d", &count) != 1)
+        count = -1;
+    if (pipe)
+        pclose(pipe);
+    return count;
+}
+
+static void remove_run(void)
+{
+    char command[4300];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    if (system(command) != 0)
+        test_fail(__FILE__, __LINE__, "%s is not removed", folder);
+}
+
+static bool is_machine(enum fault what, enum error_kind kind)
+{
+    switch (what) {
+    case FAULT_MEMORY: return kind == ERROR_NO_MEMORY;
+    case FAULT_SYNC:
+    case FAULT_DEVICE: return kind == ERROR_DEVICE;
+    default: return kind == ERROR_NO_SPACE;
+    }
+}
+
+/* Two runs that fail from call `first` on, and one that ends. */
+static void check_fault(enum fault what, long first, bool once)
+{
+    struct error error = {0};
+    for (int attempt = 0; attempt < 2; attempt++) {
+        plan.what = what;
+        plan.first = first;
+        plan.once = once;
+        const int result = run(folder, &error);
+        if (result < 0 && !is_machine(what, error.kind))
+            test_fail(__FILE__, __LINE__, "%s fails at call %ld: kind %d: %s", fault_names[what], first,
+                      (int)error.kind, error.text);
+        if (count_failed() > 0)
+            test_fail(__FILE__, __LINE__, "%s fails at call %ld: a trial is marked", fault_names[what], first);
+    }
+    if (run(folder, &error) < 0)
+        test_fail(__FILE__, __LINE__, "%s failed at call %ld: the run does not go on: %s", fault_names[what],
+                  first, error.text);
+    const bool same = count_same(whole, folder, "trials/*/head.safetensors") == 4 &&
+                      count_same(whole, folder, "trials/*/last.ckpt") == 4 &&
+                      count_same(whole, folder, "leaderboard.tsv") == 1 &&
+                      count_same(whole, folder, "policy/policy.json") == 1;
+    if (!same)
+        test_fail(__FILE__, __LINE__, "%s failed at call %ld: the run ends otherwise", fault_names[what],
+                  first);
+    remove_run();
+}
+
+static int prepare(struct error *error)
+{
+    const char *top = test_folder();
+    snprintf(store, sizeof store, "%s/store", top);
+    snprintf(whole, sizeof whole, "%s/whole", top);
+    snprintf(folder, sizeof folder, "%s/run", top);
+    return train_fixture_create(&small_fixture, store, error) < 0 ? -1 : run(whole, error);
+}
+
+/* At `points` points of the calls of a run, spread evenly, the first and the last among them. */
+static void check_points(enum fault what, int points, bool once)
+{
+    struct error error = {0};
+    REQUIRE_OK(prepare(&error));
+    plan.what = what;
+    plan.first = 0;
+    REQUIRE_OK(run(folder, &error));
+    const long calls = plan.calls;
+    remove_run();
+    REQUIRE(calls > points);
+    for (int p = 0; p < points; p++)
+        check_fault(what, 1 + (calls - 1) * p / (points - 1), once);
+}
+
+TEST(memory_is_out)
+{
+    check_points(FAULT_MEMORY, 16, false);
+}
+
+TEST(memory_is_out_for_a_moment)
+{
+    check_points(FAULT_MEMORY, 40, true);
+}
+
+TEST(the_device_is_lost)
+{
+    check_points(FAULT_DEVICE, 16, false);
+}
+
+TEST(the_disk_is_full)
+{
+    check_points(FAULT_WRITE, 16, false);
+    check_points(FAULT_RENAME, 12, false);
+}
+
+TEST(the_disk_fails)
+{
+    check_points(FAULT_SYNC, 12, false);
+}
+
+TEST_MAIN
