@@ -51,19 +51,38 @@ NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/c
 	$(wildcard $(CUDA_CACHE)/nvidia/cu13/bin/nvcc))
 CUDA_CACHE ?= $(if $(OFFRAMP_CACHE),$(OFFRAMP_CACHE),$(CURDIR)/.cache)/cuda
 CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
-CUDA_LIBRARIES := $(firstword $(wildcard $(CUDA_HOME)/lib64) $(wildcard $(CUDA_HOME)/lib))
+# Where the toolkit has cuBLAS: NVIDIA's installers, PyPI and Debian differ. It is linked to by its path, so that the library
+# asks for the release that is there.
+CUBLAS := $(firstword $(foreach folder,$(or $(CUDA_LIBRARIES),$(addprefix $(CUDA_HOME)/,lib64 lib targets/$(shell uname -m)-linux/lib \
+	lib/$(shell uname -m)-linux-gnu)),$(wildcard $(folder)/libcublas.so) $(wildcard $(folder)/libcublas.so.*)))
+# What links to it, from a folder whose way to the library's is $(1): there, pip may have put it (kernels/cuda_library.c).
+CUDA_LINKS = $(CUBLAS) -Xlinker -rpath,'$$ORIGIN$(1)',-rpath,$(patsubst %/,%,$(dir $(CUBLAS))),-rpath,/usr/local/cuda/lib64,$\
+	-rpath,'$$ORIGIN$(1)/cuda/nvidia/cu13/lib',-rpath,'$$ORIGIN$(1)/cuda/nvidia/cublas/lib'
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 CUDA_FLAGS := -std=c++17 -O3 -I. -Xcompiler -fPIC,-Wall,-Wextra -Werror all-warnings -Xptxas -warn-spills,-Werror \
 	-gencode arch=compute_80,code=sm_80 -gencode 'arch=compute_90,code=[sm_90,compute_90]'
-CUDA_LIBRARY := $(if $(SANITIZE),,$(if $(NVCC),$(BUILD)/libofframp_cuda.so))
+# cuda: the library, and for tests what else nvcc compiles, where the toolkit works; else a line says why not.
+CUDA_TARGET := $(if $(SANITIZE),,$(if $(strip $(NVCC)),cuda))
+CUDA_WORKS := $(BUILD)/obj/toolkit$(subst /,-,$(NVCC))
 # A checksum of what the programs and that library must agree on, so that one of another build is refused.
 INTERFACE := $(shell cat $$($(CC) -I. -MM kernels/cuda_library.h | tr -d '\\' | sed 's/^.*://') | cksum | cut -d' ' -f1)
 EMULATED_FLAGS := -std=c++17 -O2 -g -fPIC -I. -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function -Wno-clobbered \
 	-DOFFRAMP_CUDA_EMULATED -fvisibility=hidden $(if $(SANITIZE),-fsanitize=address -fno-omit-frame-pointer) $(EXTRA_CFLAGS)
 
-programs: $(PROGRAMS:%=$(BUILD)/%) $(CUDA_LIBRARY)
-tests-build: programs $(TESTS) $(BUILD)/libofframp_cuda_emulated.so $(if $(CUDA_LIBRARY),$(BUILD)/tests/gpu/ceilings)
-.PHONY: programs tests-build
+programs: $(PROGRAMS:%=$(BUILD)/%) $(CUDA_TARGET)
+tests-build: programs $(TESTS) $(BUILD)/libofframp_cuda_emulated.so $(CUDA_TARGET:%=%-tests)
+cuda:
+	@if kernels/cuda/toolkit.sh '$(CUDA_WORKS)' '$(NVCC)' '$(CUBLAS)' $(CUDA_FLAGS); then \
+		$(MAKE) --no-print-directory $(BUILD)/libofframp_cuda.so; else rm -f $(BUILD)/libofframp_cuda.so; fi
+cuda-tests: cuda
+	@[ ! -e $(BUILD)/libofframp_cuda.so ] || $(MAKE) --no-print-directory $(BUILD)/tests/gpu/ceilings
+.PHONY: programs tests-build cuda cuda-tests
+
+# Before anything is compiled: a missing library is named with what installs it.
+$(BUILD)/obj/headers: build.mk pipelines/headers.sh
+	@mkdir -p $(@D)
+	@pipelines/headers.sh "$(CC)"
+	@touch $@
 
 define program_rule
 $(BUILD)/$(1): $(call PROGRAM_OBJECTS,$(1)) $(BUILD)/libofframp.a
@@ -90,7 +109,7 @@ $(BUILD)/tests/faults/store_memory: TEST_LDFLAGS := -Wl,--wrap=malloc,--wrap=rea
 $(BUILD)/tests/faults/training: TEST_LDFLAGS := -Wl,--wrap=malloc,--wrap=realloc,--wrap=posix_memalign,--wrap=queue_wait,--wrap=fwrite,--wrap=fflush,--wrap=fsync,--wrap=rename
 
 define loop_rule
-$(BUILD)/obj/kernels/cpu/loops/%.$(1).o: kernels/cpu/loops/%.c
+$(BUILD)/obj/kernels/cpu/loops/%.$(1).o: kernels/cpu/loops/%.c | $(BUILD)/obj/headers
 	@mkdir -p $$(@D)
 	$$(CC) $$(CFLAGS) -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math $$(LOOP_FLAGS_$(1)) -DLOOP_SET=$(1) -MMD -MP -c -o $$@ $$<
 endef
@@ -104,8 +123,7 @@ $(BUILD)/obj/kernels/cuda/memory.emulated.o: EMULATED_FLAGS += -DOFFRAMP_INTERFA
 $(BUILD)/obj/common/codec/%.o: override CFLAGS += -O3 -funroll-loops
 
 $(BUILD)/libofframp_cuda.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.cuda.o)
-	$(NVCC) -shared -cudart static -o $@ $^ -L$(CUDA_LIBRARIES) -l:libcublas.so.13 \
-		-Xlinker -rpath,'$$ORIGIN',-rpath,$(CUDA_LIBRARIES),-rpath,/usr/local/cuda/lib64,-rpath,'$$ORIGIN/cuda/nvidia/cu13/lib'
+	$(NVCC) -shared -cudart static -o $@ $^ $(call CUDA_LINKS,)
 $(BUILD)/obj/%.cuda.o: %.cu
 	@mkdir -p $(@D)
 	$(NVCC) $(CUDA_FLAGS) -MMD -MP -MF $(@:.o=.d) -c -o $@ $<
@@ -113,8 +131,7 @@ $(BUILD)/obj/%.cuda.o: %.cu
 # What bounds a device: the only program that links to CUDA, for tests/gpu/all.sh.
 $(BUILD)/tests/gpu/ceilings: tests/gpu/ceilings.cu
 	@mkdir -p $(@D)
-	$(NVCC) $(CUDA_FLAGS) -cudart static -o $@ $< -L$(CUDA_LIBRARIES) -l:libcublas.so.13 \
-		-Xlinker -rpath,'$$ORIGIN/../..',-rpath,$(CUDA_LIBRARIES),-rpath,/usr/local/cuda/lib64,-rpath,'$$ORIGIN/../../cuda/nvidia/cu13/lib'
+	$(NVCC) $(CUDA_FLAGS) -cudart static -o $@ $< $(call CUDA_LINKS,/../..)
 
 # The same sources on the processor, for tests (tests/cuda/emulator.h).
 $(BUILD)/libofframp_cuda_emulated.so: $(CUDA_SOURCES:%.cu=$(BUILD)/obj/%.emulated.o) $(BUILD)/obj/tests/cuda/emulator.o
@@ -126,7 +143,7 @@ $(BUILD)/obj/tests/cuda/emulator.o: tests/cuda/emulator.cpp
 	@mkdir -p $(@D)
 	$(CXX) $(EMULATED_FLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/obj/%.o: %.c
+$(BUILD)/obj/%.o: %.c | $(BUILD)/obj/headers
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
