@@ -12,6 +12,7 @@
 #include "common/device/device.h"
 #include "common/head/teacher.h"
 #include "common/model/pass.h"
+#include "common/store/codecs.h"
 #include "common/transform/transform.h"
 
 #define CALL_ROWS      512 /* at least, where sequences are shorter */
@@ -29,7 +30,8 @@ struct recomputing {
     struct backend *backend;
     struct pass *pass;
     struct pass_shape shape;
-    bool foreign; /* the numerics are not the store's */
+    char numerics[NUMERICS_SIZE]; /* here */
+    bool foreign; /* they are not the store's */
     bool open; /* a transaction */
     struct codec_worker *worker;
     int32_t *ids; /* [batch * rows + 1] */
@@ -78,7 +80,9 @@ static int find_word(const char *identity, const char *const *words)
 
 static int check_numerics(struct recomputing *recomputing, const char *wanted, struct error *error)
 {
-    const char *here = backend_identity(recomputing->backend);
+    const struct store_info *info = store_info(recomputing->store);
+    char *here = recomputing->numerics;
+    codecs_numerics(backend_identity(recomputing->backend), info->codec, info->taps, here);
     if (strcmp(wanted, here) == 0)
         return 0;
     if (!recomputing->job->allow_numerics)
@@ -224,7 +228,7 @@ static int add_calls(struct recomputing *recomputing, struct error *error)
 
 static int commit(struct recomputing *recomputing, struct error *error)
 {
-    const char *numerics = backend_identity(recomputing->backend);
+    const char *numerics = recomputing->numerics;
     recomputing->open = false;
     if (recomputing->foreign && store_put_note(recomputing->store, NOTE, numerics, strlen(numerics), error) < 0)
         return -1;

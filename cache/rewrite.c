@@ -13,6 +13,7 @@
 #include "common/base/progress.h"
 #include "common/device/device.h"
 #include "common/pilot/pilot.h"
+#include "common/store/codecs.h"
 #include "common/store/copy.h"
 #include "common/store/manifest.h"
 
@@ -65,6 +66,17 @@ struct job {
 
 /* ---- the new store ---- */
 
+/* Records that are coded anew are packed with the library that is here. */
+static void name_libraries(const struct job *job, json_t *manifest)
+{
+    const char *numerics = json_string_value(json_object_get(manifest, "numerics"));
+    char text[NUMERICS_SIZE];
+    if (!numerics)
+        return;
+    codecs_numerics(numerics, job->rewrite->codec, job->info->taps, text);
+    json_object_set_new(manifest, "numerics", json_string(text));
+}
+
 /* That of shard 0, of one store, with the codecs wanted; "recoded" names the codecs before. */
 static json_t *make_manifest(const struct job *job, struct error *error)
 {
@@ -82,6 +94,8 @@ static json_t *make_manifest(const struct job *job, struct error *error)
     }
     if (codec && !json_object_get(manifest, "recoded"))
         json_object_set(manifest, "recoded", before);
+    if (codec)
+        name_libraries(job, manifest);
     if (!manifest || !before || json_object_set_new(manifest, "taps", taps) < 0) {
         json_decref(manifest);
         manifest = NULL;

@@ -32,6 +32,7 @@ struct extraction {
     int threads;
     struct backend *backend;
     uint64_t memory; /* plan_memory */
+    char numerics[NUMERICS_SIZE];
     json_t *manifest; /* of the store */
     struct store *store;
 };
@@ -178,6 +179,8 @@ static int open_inputs(struct extraction *extraction, struct error *error)
 
 static int make_manifest(struct extraction *extraction, struct error *error)
 {
+    codecs_numerics(backend_identity(extraction->backend), extraction->codec, extraction->taps,
+                    extraction->numerics);
     const struct identity identity = {.options = extraction->options,
                                       .model = extraction->model,
                                       .tokenizer = extraction->tokenizer,
@@ -186,7 +189,7 @@ static int make_manifest(struct extraction *extraction, struct error *error)
                                       .codec = extraction->codec,
                                       .taps = extraction->taps,
                                       .end = extraction->end,
-                                      .numerics = backend_identity(extraction->backend)};
+                                      .numerics = extraction->numerics};
     extraction->manifest = identity_manifest(&identity, error);
     return extraction->manifest ? 0 : -1;
 }
@@ -303,7 +306,7 @@ static int run(struct extraction *extraction, struct error *error)
                                     .tokens = &tokens,
                                     .piloting = &piloting,
                                     .run = &report,
-                                    .numerics = backend_identity(extraction->backend)};
+                                    .numerics = extraction->numerics};
     const struct plan_machine machine =
         plan_machine(extraction->backend, extraction->threads, extraction->memory);
     if (plan_make(model_config(extraction->model), plan_file(extraction->model), store_info(extraction->store),

@@ -191,9 +191,12 @@ int coder_view(const struct coder *coder, struct codec_worker *worker, const voi
                int64_t rows, float *states, struct states_view *view, struct error *error)
 {
     const struct codec *codec = coder->codec;
-    *view = (struct states_view){codec->check_plain ? codec->type : DTYPE_F32, states};
-    if (!codec->check_plain)
+    if (codec->check_plain) {
+        *view = (struct states_view){codec->type, payload};
+        return codec->check_plain(size, rows, coder->cols, error);
+    }
+    *view = (struct states_view){codec->decode_bf16 ? DTYPE_BF16 : DTYPE_F32, states};
+    if (!codec->decode_bf16)
         return coder_decode(coder, worker, payload, size, rows, states, error);
-    view->values = payload;
-    return codec->check_plain(size, rows, coder->cols, error);
+    return codec->decode_bf16(worker, payload, size, rows, coder->cols, (uint16_t *)(void *)states, error);
 }

@@ -2,7 +2,7 @@
  *
  *     raw:f32   the values as they are                        32 bits a value, exact
  *     raw       rounded to bf16                               16
- *     lossless  rounded to bf16, byte planes, Huffman         about 10.6
+ *     lossless  rounded to bf16, byte planes, packed          about 10.6
  *     q8        int8 with a scale per token and per channel   about 7.5
  *     klt:4     rotated into a tap's own basis, one step      about 4, as asked for
  *
@@ -82,6 +82,7 @@ struct codec {
     const char *name; /* as --codec and the manifest write it, without arguments */
     uint16_t id; /* enum codec_id */
     enum dtype type; /* what its values are worth: DTYPE_F32 or DTYPE_BF16 */
+    bool packs; /* its bytes depend on the version of zstd, too (codecs_numerics) */
     bool exact; /* decoding gives the values rounded to `type` */
     const char *arguments; /* what follows the name and a colon, for --help; NULL: nothing */
     const char *summary; /* one line for --help */
@@ -101,6 +102,9 @@ struct codec {
                   int64_t rows, int64_t cols, float *states, struct error *error);
     /* NULL but where a payload is the values themselves, as `type`, row after row: checks that it is. */
     int (*check_plain)(size_t size, int64_t rows, int64_t cols, struct error *error);
+    /* NULL but where decoding gives numbers of bf16: as decode, to [rows, cols] of them. */
+    int (*decode_bf16)(struct codec_worker *worker, const void *payload, size_t size, int64_t rows,
+                       int64_t cols, uint16_t *states, struct error *error);
 
     /* Both NULL: encode takes states only. See coder_transform and coder_encode_transformed. */
     struct codec_transform (*transform)(const void *prepared, int64_t cols);
@@ -181,7 +185,7 @@ int coder_decode(const struct coder *coder, struct codec_worker *worker, const v
                  int64_t rows, float *states, struct error *error);
 
 /* As coder_decode, without a copy where the payload is the values themselves (check_plain): *view is of the payload
- * then, and `states` not used; else of `states`. */
+ * then, and `states` not used; else of `states`, whose first half has numbers of bf16 where decoding gives such. */
 int coder_view(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
                int64_t rows, float *states, struct states_view *view, struct error *error);
 

@@ -3,7 +3,7 @@
  * Rotated left by one bit, a bf16 value is its exponent (high byte) and its mantissa and sign (low
  * byte). The low byte is noise and is kept as it is. The exponent is close to the sum of a level of
  * its channel and a level of its token; what is left over is small, has one distribution for the whole
- * record, and is Huffman coded.
+ * record, and is packed.
  *
  *     E[r][c]  = round((8 * base + channel[c] + token[r]) / 8) + residual[r][c]   (mod 256)
  *
@@ -15,14 +15,21 @@
  *     u8 base                          whole exponent around which the levels lie
  *     i8 channel[cols], i8 token[rows]
  *     u8 low[rows][cols]
- *     u8 residual[rows][cols]          as huffman.h writes it
+ *     u8 residual[rows][cols]          as pack.h writes it
  *
- * All of it is integer arithmetic, so the bytes are the same on every machine.
+ * All of it is integer arithmetic, so the bytes are the same on every machine with the same zstd.
  */
 #include <string.h>
 
 #include "common/base/memory.h"
-#include "common/codec/worker.h"
+#include "common/codec/pack.h"
+
+/* Loops over whole rows, also built for wider vectors: of integers, so that the values are the same. */
+#ifdef __x86_64__
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
 
 /* Where the parts of a payload begin. */
 struct layout {
@@ -41,7 +48,7 @@ static struct layout layout_of(int64_t rows, int64_t cols)
 static size_t lossless_bound(int64_t rows, int64_t cols)
 {
     size_t values = codec_values(rows, cols);
-    return values ? layout_of(rows, cols).residual + huffman_bound(values) : 0;
+    return values ? layout_of(rows, cols).residual + pack_bound(values) : 0;
 }
 
 /* Exponents to `exponents`, mantissas and signs to `low`; the exponents' sum over the rows to `sums`. */
@@ -91,13 +98,19 @@ static signed char level_token(const unsigned char *exponents, int64_t cols, uns
     return (signed char)clamp_level(divide_round(8 * (sum - base * cols) - channel_total, cols));
 }
 
-/* Adds (sign 1) or takes away (sign -1) the levels of a row. */
-static void shift_row(unsigned char *restrict exponents, const signed char *restrict channel, int64_t cols,
-                      unsigned char base, signed char token, int sign)
+/* Of a row, what is added to its channels' levels; an eighth of the sum, rounded down, is then the level in whole
+ * exponents, rounded to the nearest. */
+static int16_t row_offset(unsigned char base, signed char token)
 {
-    const int16_t offset = (int16_t)(8 * base + token + 4);
+    return (int16_t)(8 * base + token + 4);
+}
+
+/* Takes the levels of a row away. */
+static void level_row(unsigned char *restrict exponents, const signed char *restrict channel, int64_t cols,
+                      int16_t offset)
+{
     for (int64_t c = 0; c < cols; c++)
-        exponents[c] = (unsigned char)(exponents[c] + sign * ((int16_t)(offset + channel[c]) >> 3));
+        exponents[c] = (unsigned char)(exponents[c] - ((int16_t)(offset + channel[c]) >> 3));
 }
 
 /* Room for a record's exponents and their sums, which are 0. */
@@ -110,9 +123,9 @@ static int grow_buffers(struct codec_worker *worker, int64_t rows, int64_t cols,
     return 0;
 }
 
-/* All of the payload but the low bytes, which are there, from the exponents in worker->plane and their sums; returns its
- * size. */
-static size_t put_exponents(struct codec_worker *worker, int64_t rows, int64_t cols, unsigned char *bytes)
+/* All of the payload but the low bytes, which are there, from the exponents in worker->plane and their sums. */
+static int put_exponents(struct codec_worker *worker, int64_t rows, int64_t cols, unsigned char *bytes,
+                         size_t capacity, size_t *size, struct error *error)
 {
     const struct layout layout = layout_of(rows, cols);
     signed char *channel = (signed char *)bytes + layout.channel, *token = (signed char *)bytes + layout.token;
@@ -123,11 +136,14 @@ static size_t put_exponents(struct codec_worker *worker, int64_t rows, int64_t c
     for (int64_t r = 0; r < rows; r++) {
         unsigned char *row = worker->plane + r * cols;
         token[r] = level_token(row, cols, bytes[0], channel_total);
-        shift_row(row, channel, cols, bytes[0], token[r], -1);
+        level_row(row, channel, cols, row_offset(bytes[0], token[r]));
     }
 
-    return layout.residual +
-           worker_pack(worker, worker->plane, codec_values(rows, cols), bytes + layout.residual);
+    if (pack(worker, worker->plane, codec_values(rows, cols), bytes + layout.residual,
+             capacity - layout.residual, size, error) < 0)
+        return error_prefix(error, "lossless");
+    *size += layout.residual;
+    return 0;
 }
 
 static int lossless_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
@@ -135,13 +151,12 @@ static int lossless_encode(struct codec_worker *worker, const void *prepared, co
                            struct error *error)
 {
     unsigned char *low = (unsigned char *)payload + layout_of(rows, cols).low;
-    (void)prepared, (void)capacity, (void)loss;
+    (void)prepared, (void)loss;
     if (grow_buffers(worker, rows, cols, error) < 0)
         return -1;
     for (int64_t r = 0; r < rows; r++)
         split_row(states + r * cols, cols, worker->plane + r * cols, low + r * cols, worker->sums);
-    *size = put_exponents(worker, rows, cols, payload);
-    return 0;
+    return put_exponents(worker, rows, cols, payload, capacity, size, error);
 }
 
 static struct codec_transform lossless_transform(const void *prepared, int64_t cols)
@@ -168,7 +183,7 @@ static int lossless_encode_transformed(struct codec_worker *worker, const void *
 {
     const size_t width = (size_t)cols, row_bytes = lossless_transform(prepared, cols).row;
     unsigned char *low = (unsigned char *)payload + layout_of(rows, cols).low;
-    (void)capacity, (void)loss;
+    (void)loss;
     if (grow_buffers(worker, rows, cols, error) < 0)
         return -1;
     for (int64_t r = 0; r < rows; r++) {
@@ -178,52 +193,79 @@ static int lossless_encode_transformed(struct codec_worker *worker, const void *
         if (sum_exponents(row, cols, worker->sums) == 0xff)
             return error_set(error, "lossless: a state is not a finite number");
     }
-    *size = put_exponents(worker, rows, cols, payload);
-    return 0;
+    return put_exponents(worker, rows, cols, payload, capacity, size, error);
 }
 
-static void join_row(const unsigned char *restrict exponents, const unsigned char *restrict low, int64_t cols,
-                     float *restrict states)
+/* A row's values from what is left of their exponents, the levels, and mantissas with signs. */
+WIDE static void join_row(const unsigned char *restrict left, const unsigned char *restrict low,
+                          const signed char *restrict channel, int16_t offset, int64_t cols,
+                          uint16_t *restrict bits)
 {
     for (int64_t c = 0; c < cols; c++) {
-        uint32_t rotated = (uint32_t)exponents[c] << 8 | low[c];
-        states[c] = bf16_to_f32((uint16_t)(rotated >> 1 | rotated << 15));
+        const int16_t exponent = (int16_t)(left[c] + ((int16_t)(offset + channel[c]) >> 3));
+        const uint16_t rotated = (uint16_t)((uint16_t)exponent << 8 | low[c]);
+        bits[c] = (uint16_t)(rotated >> 1 | rotated << 15);
     }
+}
+
+WIDE static void widen_row(const uint16_t *restrict bits, int64_t cols, float *restrict states)
+{
+    for (int64_t c = 0; c < cols; c++)
+        states[c] = bf16_to_f32(bits[c]);
+}
+
+/* Either to `states` [rows, cols] or, where that is NULL, to `bits` [rows, cols], which else is one row to work in. */
+static int decode(struct codec_worker *worker, const unsigned char *bytes, size_t size, int64_t rows,
+                  int64_t cols, float *states, uint16_t *bits, struct error *error)
+{
+    const struct layout layout = layout_of(rows, cols);
+    const signed char *channel = (const signed char *)bytes + layout.channel;
+    const signed char *token = (const signed char *)bytes + layout.token;
+    if (array_grow(&worker->plane, &worker->plane_capacity, codec_values(rows, cols), error) < 0)
+        return -1;
+    if (unpack(worker, bytes + layout.residual, size - layout.residual, worker->plane, codec_values(rows, cols),
+               error) < 0)
+        return error_prefix(error, "lossless payload is damaged");
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t at = r * cols;
+        uint16_t *row = states ? bits : bits + at;
+        join_row(worker->plane + at, bytes + layout.low + at, channel, row_offset(bytes[0], token[r]), cols,
+                 row);
+        if (states)
+            widen_row(row, cols, states + at);
+    }
+    return 0;
 }
 
 static int lossless_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
                            int64_t rows, int64_t cols, float *states, struct error *error)
 {
-    const unsigned char *bytes = payload;
-    struct layout layout = layout_of(rows, cols);
-    size_t values = codec_values(rows, cols);
     (void)prepared;
-    if (codec_check("lossless", rows, cols, size, layout.residual, error) < 0 ||
-        array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0)
+    if (codec_check("lossless", rows, cols, size, layout_of(rows, cols).residual, error) < 0 ||
+        array_grow(&worker->bits, &worker->bits_capacity, (size_t)cols, error) < 0)
         return -1;
+    return decode(worker, payload, size, rows, cols, states, worker->bits, error);
+}
 
-    if (worker_unpack(worker, bytes + layout.residual, size - layout.residual, worker->plane, values, error) <
-        0)
-        return error_prefix(error, "lossless payload is damaged");
-
-    const signed char *channel = (const signed char *)bytes + layout.channel;
-    const signed char *token = (const signed char *)bytes + layout.token;
-    for (int64_t r = 0; r < rows; r++) {
-        shift_row(worker->plane + r * cols, channel, cols, bytes[0], token[r], 1);
-        join_row(worker->plane + r * cols, bytes + layout.low + r * cols, cols, states + r * cols);
-    }
-    return 0;
+static int lossless_decode_bf16(struct codec_worker *worker, const void *payload, size_t size, int64_t rows,
+                                int64_t cols, uint16_t *states, struct error *error)
+{
+    if (codec_check("lossless", rows, cols, size, layout_of(rows, cols).residual, error) < 0)
+        return -1;
+    return decode(worker, payload, size, rows, cols, NULL, states, error);
 }
 
 const struct codec codec_lossless = {
     .name = "lossless",
     .id = CODEC_LOSSLESS,
     .type = DTYPE_BF16,
+    .packs = true,
     .exact = true,
     .summary = "rounded to bf16 and packed, about 10.6 bits each",
     .bound = lossless_bound,
     .encode = lossless_encode,
     .decode = lossless_decode,
+    .decode_bf16 = lossless_decode_bf16,
     .transform = lossless_transform,
     .encode_transformed = lossless_encode_transformed,
 };

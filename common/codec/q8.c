@@ -6,11 +6,11 @@
  * scale taken out, is 127. Needs no parameters.
  *
  *     u16 token[rows], u16 channel[cols]     bf16
- *     i8 q[rows][cols]                       as huffman.h writes it
+ *     i8 q[rows][cols]                       as pack.h writes it
  */
 #include "common/base/memory.h"
+#include "common/codec/pack.h"
 #include "common/codec/rms.h"
-#include "common/codec/worker.h"
 
 /* Rounds to the nearest integer, ties to even, for |value| < 2^22: the sum's last bits are that integer. */
 #define ROUNDER 12582912.0f
@@ -23,7 +23,7 @@ static size_t head_size(int64_t rows, int64_t cols)
 static size_t q8_bound(int64_t rows, int64_t cols)
 {
     const size_t values = codec_values(rows, cols);
-    return values ? head_size(rows, cols) + huffman_bound(values) : 0;
+    return values ? head_size(rows, cols) + pack_bound(values) : 0;
 }
 
 static void store_bf16(unsigned char *bytes, int64_t index, uint16_t value)
@@ -92,7 +92,7 @@ static int q8_encode(struct codec_worker *worker, const void *prepared, const fl
 {
     unsigned char *bytes = payload;
     const size_t values = codec_values(rows, cols), head = head_size(rows, cols);
-    (void)prepared, (void)capacity;
+    (void)prepared;
     if (array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0 ||
         array_grow(&worker->floats, &worker->floats_capacity, 2 * (size_t)cols, error) < 0)
         return -1;
@@ -106,7 +106,9 @@ static int q8_encode(struct codec_worker *worker, const void *prepared, const fl
                           (signed char *)worker->plane + r * cols) /
                  (double)rows;
 
-    *size = head + worker_pack(worker, worker->plane, values, bytes + head);
+    if (pack(worker, worker->plane, values, bytes + head, capacity - head, size, error) < 0)
+        return error_prefix(error, "q8");
+    *size += head;
     return 0;
 }
 
@@ -120,7 +122,7 @@ static int q8_decode(struct codec_worker *worker, const void *prepared, const vo
         array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0 ||
         array_grow(&worker->floats, &worker->floats_capacity, (size_t)cols, error) < 0)
         return -1;
-    if (worker_unpack(worker, bytes + head, size - head, worker->plane, values, error) < 0)
+    if (unpack(worker, bytes + head, size - head, worker->plane, values, error) < 0)
         return error_prefix(error, "q8 payload is damaged");
     float *restrict scale = worker->floats;
     for (int64_t c = 0; c < cols; c++)
@@ -139,6 +141,7 @@ const struct codec codec_q8 = {
     .name = "q8",
     .id = CODEC_Q8,
     .type = DTYPE_BF16,
+    .packs = true,
     .summary = "int8 with a scale per token and per channel, packed, about 7.5 bits each",
     .bound = q8_bound,
     .encode = q8_encode,

@@ -3,8 +3,8 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <zstd.h>
 
-#include "common/base/clock.h"
 #include "common/base/memory.h"
 
 size_t codec_values(int64_t rows, int64_t cols)
@@ -44,8 +44,11 @@ void codec_worker_destroy(struct codec_worker *worker)
 {
     if (!worker)
         return;
+    ZSTD_freeCCtx(worker->packer);
+    ZSTD_freeDCtx(worker->unpacker);
     free(worker->plane);
     free(worker->sums);
+    free(worker->bits);
     free(worker->floats);
     free(worker->integers);
     rans_destroy(worker->rans);
@@ -58,21 +61,4 @@ void codec_worker_destroy(struct codec_worker *worker)
 double codec_worker_entropy_seconds(const struct codec_worker *worker)
 {
     return worker->entropy_seconds;
-}
-
-size_t worker_pack(struct codec_worker *worker, const unsigned char *values, size_t count, unsigned char *bytes)
-{
-    const double start = clock_seconds();
-    const size_t size = huffman_encode(values, count, bytes);
-    worker->entropy_seconds += clock_seconds() - start;
-    return size;
-}
-
-int worker_unpack(struct codec_worker *worker, const unsigned char *bytes, size_t size, unsigned char *values,
-                  size_t count, struct error *error)
-{
-    const double start = clock_seconds();
-    const int result = huffman_decode(&worker->table, bytes, size, values, count, error);
-    worker->entropy_seconds += clock_seconds() - start;
-    return result;
 }

@@ -1,7 +1,9 @@
 #include "common/store/codecs.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zstd.h>
 
 #include "common/base/cli.h"
 
@@ -84,4 +86,17 @@ int codecs_check(const char *text, struct error *error)
         result = codec_parse(split_item(items[i], &tap), &choice, error);
     cli_list_free(items, count);
     return result;
+}
+
+#define LIBRARY " zstd-"
+
+void codecs_numerics(const char *backend, const struct codec_choice *codec, int taps, char text[NUMERICS_SIZE])
+{
+    const char *other = strstr(backend, LIBRARY);
+    const int kept = (int)(other ? other - backend : (ptrdiff_t)strlen(backend));
+    bool packs = false;
+    for (int tap = 0; tap < taps; tap++)
+        packs = packs || codec[tap].codec->packs;
+    snprintf(text, NUMERICS_SIZE, "%.*s%s%s", kept, backend, packs ? LIBRARY : "",
+             packs ? ZSTD_versionString() : "");
 }

@@ -23,4 +23,11 @@ int codecs_check(const char *text, struct error *error);
 int codecs_parse(const char *text, const struct tap *tap, int taps, int layers, struct codec_choice *choices,
                  struct error *error);
 
+#define NUMERICS_SIZE 256
+
+/* The numerics of a store: those of the backend that computes its states ("cpu avx512 f32 onednn-2.6.3"), and where one
+ * of its codecs packs, the library's version ("zstd-1.5.4"). Such a word that is in `backend` already, as in another
+ * store's numerics, is left out. */
+void codecs_numerics(const char *backend, const struct codec_choice *codec, int taps, char text[NUMERICS_SIZE]);
+
 #endif
