@@ -161,7 +161,7 @@ void op_read_rounded(struct queue *queue, struct matrix matrix, float *destinati
 
 /* ---- prepared weights: frozen, used many times ---- */
 
-/* Rows [rows, cols] of a weight in the file's own format; `data` is in host memory (a mapped file). */
+/* Rows [rows, cols] of a weight in the file's own format; `data` is in host memory (a mapped file), at any address. */
 struct weight_part {
     enum dtype type;
     int64_t rows, cols;

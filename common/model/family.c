@@ -176,25 +176,44 @@ int role_shape(const struct model_config *config, enum tensor_role role, int64_t
     return roles[role].shape[1] == NOTHING ? 1 : 2;
 }
 
-/* ---- tensors that are not weights ---- */
+/* ---- names in files ---- */
 
-/* "PREFIX<number>SUFFIX" */
-static bool is_numbered(const char *name, const char *prefix, const char *suffix)
+bool role_file_name(enum tensor_role role, enum model_format format, int layer, int spelling,
+                    char name[TENSOR_NAME_SIZE])
 {
-    size_t length = strlen(prefix);
+    static const char prefix[] = "model.";
+    const size_t length = sizeof prefix - 1;
+    role_tensor_name(role, format, layer, name); /* much shorter than there is room for */
+    if (spelling == 0)
+        return true;
+    if (format != FORMAT_HF || spelling > 2)
+        return false;
+    if (spelling == 1) {
+        memmove(name + length, name, strlen(name) + 1);
+        memcpy(name, prefix, length);
+        return true;
+    }
     if (strncmp(name, prefix, length) != 0)
         return false;
-    size_t digits = strspn(name + length, "0123456789");
-    return digits > 0 && strcmp(name + length + digits, suffix) == 0;
+    memmove(name, name + length, strlen(name + length) + 1);
+    return true;
+}
+
+static bool ends_with(const char *name, const char *end)
+{
+    const size_t length = strlen(name), rest = strlen(end);
+    return length >= rest && strcmp(name + length - rest, end) == 0;
 }
 
 bool family_ignores(const struct model_config *config, enum model_format format, const char *name)
 {
+    /* A copy of the embedding; model.c has compared them. */
+    const char *output = format == FORMAT_GGUF ? "output.weight" : "lm_head.weight";
+    if (config->tied &&
+        (strcmp(name, output) == 0 || (format == FORMAT_HF && ends_with(name, ".lm_head.weight"))))
+        return true;
     if (format == FORMAT_GGUF) /* is in the config by now, as divisors of the frequencies */
         return config->rope_scaling == ROPE_SCALING_TABLE && strcmp(name, "rope_freqs.weight") == 0;
-    /* Older exports keep each layer's rotary frequencies, which follow from the config, and a copy of a
-     * tied output weight, which Hugging Face does not load either. */
-    return is_numbered(name, "model.layers.", ".self_attn.rotary_emb.inv_freq") ||
-           strcmp(name, "model.rotary_emb.inv_freq") == 0 ||
-           (config->tied && strcmp(name, "lm_head.weight") == 0);
+    /* Older exports keep the rotary frequencies, of each layer or once, which follow from the config. */
+    return ends_with(name, "rotary_emb.inv_freq");
 }

@@ -47,6 +47,11 @@ void family_list(enum model_format format, char *text, size_t size);
 /* How a file of that format names a role's tensor; layer from 0. */
 void role_tensor_name(enum tensor_role role, enum model_format format, int layer, char name[TENSOR_NAME_SIZE]);
 bool role_is_per_layer(enum tensor_role role);
+/* The names under which files of that format may hold it: spelling 0 is role_tensor_name; false when there is no
+ * such spelling. As transformers reads it, a name may lack its "model." (a file saved from the model without its
+ * head) or have one more. */
+bool role_file_name(enum tensor_role role, enum model_format format, int layer, int spelling,
+                    char name[TENSOR_NAME_SIZE]);
 
 /* Dimensions (1 or 2) of a role's tensor and its shape; 0 when models of this config have no such tensor
  * of their own (an output weight that is tied). */

@@ -14,7 +14,7 @@
 #define KEY_LENGTH_MAX    65535
 #define TENSOR_NAME_MAX   64
 #define DEFAULT_ALIGNMENT 32
-#define LEAST_ALIGNMENT   8
+#define LEAST_ALIGNMENT   1
 #define MOST_ALIGNMENT    (1 << 20)
 /* The fewest bytes a key with its value, and a tensor's entry, can take: they bound the counts. */
 #define ENTRY_BYTES_MIN  (8 + 1 + 4 + 1)

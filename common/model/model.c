@@ -72,6 +72,27 @@ static int check_type(const struct tensor *tensor, int dims, const char *place, 
                      dims == 2 ? "f32, f16, bf16, q8_0, q4_0 or q4_1" : "f32, f16 or bf16");
 }
 
+static const struct tensor *find_role(const struct model *model, int layer, enum tensor_role role)
+{
+    char name[TENSOR_NAME_SIZE];
+    const struct tensor *tensor = NULL;
+    for (int spelling = 0; !tensor && spelling < 3; spelling++)
+        if (role_file_name(role, model->format, layer, spelling, name))
+            tensor = file_find(model, name);
+    return tensor;
+}
+
+static int missing_tensor(const struct model *model, const char *name, const char *place, const char *shape,
+                          enum tensor_role role, struct error *error)
+{
+    const bool untied = role == ROLE_OUTPUT && model->format == FORMAT_HF;
+    return error_set(
+        error, "%s: tensor \"%s\" (%s, %s) is missing%s", model->path, name, place, shape,
+        untied ? ", and config.json does not say \"tie_word_embeddings\": true, by which the embedding "
+                 "would be in its place"
+               : "");
+}
+
 /* Finds a role's tensor and checks it; NULL in its place where the config has none. */
 static int claim_tensor(struct model *model, int layer, enum tensor_role role, struct error *error)
 {
@@ -83,20 +104,39 @@ static int claim_tensor(struct model *model, int layer, enum tensor_role role, s
     role_tensor_name(role, model->format, layer, name);
     place_text(role, layer, place);
     shape_text(shape, dims, wanted);
-    const struct tensor *tensor = file_find(model, name);
+    const struct tensor *tensor = find_role(model, layer, role);
+    if (!tensor && role == ROLE_EMBEDDING && model->config.tied)
+        tensor = find_role(model, 0, ROLE_OUTPUT); /* one of the two is enough, whichever */
     if (!tensor)
-        return error_set(error, "%s: tensor \"%s\" (%s, %s) is missing", model->path, name, place, wanted);
+        return missing_tensor(model, name, place, wanted, role, error);
     if (tensor->dims != dims || memcmp(tensor->shape, shape, (size_t)dims * sizeof *shape) != 0)
-        return error_set(error, "%s: tensor \"%s\" (%s) has shape %s, %s expected", tensor->file, name, place,
-                         shape_text(tensor->shape, tensor->dims, found), wanted);
+        return error_set(error, "%s: tensor \"%s\" (%s) has shape %s, %s expected", tensor->file, tensor->name,
+                         place, shape_text(tensor->shape, tensor->dims, found), wanted);
     if (check_type(tensor, dims, place, error) < 0)
         return -1;
     model->tensors[(size_t)layer * ROLE_COUNT + role] = tensor;
     return 0;
 }
 
+/* What the file holds goes before what its config says, as in transformers: an output weight that differs from
+ * the embedding is the model's, and one that does not is the embedding. */
+static void settle_output(struct model *model)
+{
+    const struct tensor *embedding = find_role(model, 0, ROLE_EMBEDDING),
+                        *output = find_role(model, 0, ROLE_OUTPUT);
+    if (!embedding || !output)
+        return;
+    model->config.tied = output->type == embedding->type && output->bytes == embedding->bytes &&
+                         output->dims == embedding->dims &&
+                         memcmp(output->shape, embedding->shape, sizeof output->shape) == 0 &&
+                         memcmp(output->data, embedding->data, output->bytes) == 0;
+    tensor_release(embedding);
+    tensor_release(output);
+}
+
 static int claim_tensors(struct model *model, struct error *error)
 {
+    settle_output(model);
     for (int role = 0; role < ROLE_COUNT; role++) {
         int layers = role_is_per_layer((enum tensor_role)role) ? model->config.layers : 1;
         for (int layer = 0; layer < layers; layer++)

@@ -10,9 +10,10 @@
 struct tensor {
     char *name; /* the file's own name */
     enum dtype type;
-    int dims; /* 1 or 2 (more are read, never asked for) */
+    int dims; /* 1 or 2 (others are read, never asked for) */
     int64_t shape[4]; /* slowest first: a weight is [rows = outputs, cols = inputs] */
-    const void *data; /* in the mapped file, `bytes` long; checked to lie inside it */
+    const void
+        *data; /* in the mapped file, `bytes` long; checked to lie inside it; at any address, odd ones too */
     size_t bytes;
     const char *file; /* path, for errors */
 };

@@ -3,7 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "common/base/file.h"
 #include "common/base/memory.h"
+#include "common/base/string.h"
 #include "common/model/forward.h"
 #include "common/model/safetensors.h"
 #include "tests/test.h"
@@ -263,6 +265,65 @@ TEST(golden_gguf_qwen2)
 TEST(golden_gguf_qwen3)
 {
     check_model("gguf-qwen3", FOLDER "gguf-qwen3.gguf", FOLDER "gguf-qwen3.states.safetensors");
+}
+
+/* Writes a copy of the folder whose header has `blanks` more behind it, without the "model." of its names or with. */
+static int copy_model(const char *from, const char *to, size_t blanks, bool prefix, struct error *error)
+{
+    static const char files[2][20] = {"config.json", "model.safetensors"};
+    struct string out = {0};
+    char path[4400], *text = NULL;
+    size_t size;
+    snprintf(path, sizeof path, "%s/%s", from, files[1]);
+    if (file_read(path, &text, &size, error) < 0)
+        return -1;
+    const size_t header = (unsigned char)text[0] + 256 * (size_t)(unsigned char)text[1];
+    string_append(&out, text, 8);
+    for (size_t at = 8; at < 8 + header;) {
+        const bool name = !prefix && strncmp(text + at, "\"model.", 7) == 0;
+        string_append(&out, text + at, 1);
+        at += name ? 7 : 1;
+    }
+    while (out.length < 8 + header + blanks)
+        string_append(&out, " ", 1);
+    string_append(&out, text + 8 + header, size - 8 - header);
+    out.data[0] = (char)((header + blanks) & 255);
+    out.data[1] = (char)((header + blanks) >> 8);
+    free(text);
+    snprintf(path, sizeof path, "%s/%s", to, files[1]);
+    int result = file_write(path, out.data, out.length, error);
+    string_free(&out);
+    snprintf(path, sizeof path, "%s/%s", from, files[0]);
+    if (result < 0 || file_read(path, &text, &size, error) < 0)
+        return -1;
+    snprintf(path, sizeof path, "%s/%s", to, files[0]);
+    result = file_write(path, text, size, error);
+    free(text);
+    return result;
+}
+
+/* Tensors that begin at odd bytes: the format allows it. */
+TEST(golden_any_address)
+{
+    static const char *const models[] = {"llama", "bias", "qwen2"}; /* f32, f16, bf16 */
+    const char *folder = test_folder();
+    struct error error;
+    for (int i = 0; i < 3; i++) {
+        char from[80], golden[120];
+        snprintf(from, sizeof from, FOLDER "%s", models[i]);
+        snprintf(golden, sizeof golden, "%s/states.safetensors", from);
+        REQUIRE_OK(copy_model(from, folder, 1 + 2 * (size_t)i, true, &error));
+        check_model(models[i], folder, golden);
+    }
+}
+
+/* As transformers saves a model without its head. */
+TEST(golden_without_prefix)
+{
+    const char *folder = test_folder();
+    struct error error;
+    REQUIRE_OK(copy_model(FOLDER "qwen3", folder, 0, false, &error));
+    check_model("qwen3", folder, FOLDER "qwen3/states.safetensors");
 }
 
 /* What does not fit makes the queue fail; nothing is written outside. */

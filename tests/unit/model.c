@@ -68,7 +68,8 @@ TEST(model_gguf_options)
     struct error error;
     struct model *model;
     maker_llama(&maker);
-    maker_tensor(&maker, "output.weight", GGML_F16, 2, (uint64_t[]){32, 16}, NULL, 1024);
+    static const char output[1024];
+    maker_tensor(&maker, "output.weight", GGML_F16, 2, (uint64_t[]){32, 16}, output, 1024);
     maker_tensor(&maker, "blk.0.attn_q.bias", GGML_F32, 1, (uint64_t[]){32}, NULL, 128);
     maker_tensor(&maker, "blk.0.attn_k.bias", GGML_F32, 1, (uint64_t[]){16}, NULL, 64);
     maker_tensor(&maker, "blk.0.attn_v.bias", GGML_F32, 1, (uint64_t[]){16}, NULL, 64);
@@ -385,54 +386,210 @@ TEST(model_folder)
     CHECK_TEXT(error.text, "not a GGUF file");
 }
 
-/* Writes the golden Mistral model as one file with the tensors `extra` more; they hold zeros. */
-static int write_with_extras(const char *folder, const struct tensor *extra, size_t count, struct error *error)
+/* What another_model makes of the golden Mistral model, which is tied. */
+struct change {
+    const struct tensor *extra; /* tensors more */
+    size_t count;
+    const char *left_out; /* a tensor */
+    int prefix; /* one "model." less or more in every name */
+    const char *tie; /* of config.json; NULL: as it is, "": left out */
+};
+
+static int write_config(const char *folder, const char *tie, struct error *error)
 {
-    struct tensor tensors[64];
-    struct safetensors *from;
-    struct safetensors_writer *writer = NULL;
-    char path[4400], *config;
-    size_t total = 0, size;
-    if (safetensors_open("tests/golden/mistral", &from, error) < 0)
+    char path[4400];
+    json_t *config = json_read("tests/golden/mistral/config.json", error);
+    if (!config)
         return -1;
-    for (size_t i = 0; i < safetensors_count(from); i++)
-        tensors[total++] = *safetensors_tensor(from, i);
-    for (size_t i = 0; i < count; i++)
-        tensors[total++] = extra[i];
+    if (tie && *tie)
+        json_object_set_new(config, "tie_word_embeddings", json_loads(tie, JSON_DECODE_ANY, NULL));
+    else if (tie)
+        json_object_del(config, "tie_word_embeddings");
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    int result = json_write(path, config, error);
+    json_decref(config);
+    return result;
+}
+
+static int write_weights(const char *folder, const struct change *change, const struct safetensors *from,
+                         struct error *error)
+{
+    static char names[64][96];
+    struct tensor tensors[64];
+    struct safetensors_writer *writer = NULL;
+    char path[4400];
+    size_t total = 0;
+    for (size_t i = 0; i < safetensors_count(from) + change->count; i++) {
+        const size_t own = safetensors_count(from);
+        struct tensor tensor = i < own ? *safetensors_tensor(from, i) : change->extra[i - own];
+        if (change->left_out && strcmp(tensor.name, change->left_out) == 0)
+            continue;
+        const bool shorter = change->prefix < 0 && strncmp(tensor.name, "model.", 6) == 0;
+        snprintf(names[total], sizeof names[total], "%s%s", change->prefix > 0 ? "model." : "",
+                 tensor.name + (shorter ? 6 : 0));
+        tensor.name = names[total];
+        tensors[total++] = tensor;
+    }
     snprintf(path, sizeof path, "%s/model.safetensors", folder);
     int result = safetensors_create(path, tensors, total, NULL, &writer, error);
     for (size_t i = 0; i < total && result == 0; i++)
         result = safetensors_write(writer, tensors[i].data, tensors[i].bytes, error);
-    result = result == 0 ? safetensors_finish(writer, error) : -1;
-    safetensors_close(from);
-    snprintf(path, sizeof path, "%s/config.json", folder);
-    if (result < 0 || file_read("tests/golden/mistral/config.json", &config, &size, error) < 0)
-        return -1;
-    result = file_write(path, config, size, error);
-    free(config);
-    return result;
+    return result == 0 ? safetensors_finish(writer, error) : -1;
+}
+
+/* Opens the changed model, or gives the error; `from` lends its tensors to the caller's own. */
+static struct model *another_model(const struct safetensors *from, const struct change *change,
+                                   struct error *error)
+{
+    const char *folder = test_folder();
+    struct model *model = NULL;
+    if (write_config(folder, change->tie, error) == 0 && write_weights(folder, change, from, error) == 0)
+        model_open(folder, &model, error);
+    return model;
 }
 
 TEST(model_folder_extras)
 {
     static const float zeros[64 * 32];
-    static char inverse[] = "model.layers.1.self_attn.rotary_emb.inv_freq", output[] = "lm_head.weight",
-                other[] = "model.layers.1.self_attn.rotary_emb.inv_freqs";
-    struct tensor extra[] = {
+    static char inverse[] = "model.layers.1.self_attn.rotary_emb.inv_freq",
+                once[] = "model.rotary_emb.inv_freq", other[] = "model.layers.1.self_attn.rotary_emb.inv_freqs";
+    const struct tensor extra[] = {
         {.name = inverse, .type = DTYPE_F32, .dims = 1, .shape = {8}, .data = zeros, .bytes = 32},
-        {.name = output, .type = DTYPE_BF16, .dims = 2, .shape = {64, 32}, .data = zeros, .bytes = 4096},
+        {.name = once, .type = DTYPE_F32, .dims = 1, .shape = {8}, .data = zeros, .bytes = 32},
         {.name = other, .type = DTYPE_F32, .dims = 1, .shape = {8}, .data = zeros, .bytes = 32},
     };
     struct error error;
+    struct safetensors *from;
+    REQUIRE_OK(safetensors_open("tests/golden/mistral", &from, &error));
+    for (int prefix = -1; prefix <= 1; prefix++) {
+        struct model *model =
+            another_model(from, &(struct change){.extra = extra, .count = 2, .prefix = prefix}, &error);
+        if (!model)
+            test_fail(__FILE__, __LINE__, "prefix %d: %s", prefix, error.text);
+        model_close(model);
+    }
+    CHECK(!another_model(from, &(struct change){.extra = extra, .count = 3}, &error));
+    CHECK_TEXT(error.text, "inv_freqs\" [8] has no place in a mistral model");
+    safetensors_close(from);
+}
+
+/* One "model." less (saved from the model without its head) or more: the same model, as transformers reads it. */
+TEST(model_folder_prefix)
+{
+    char fingerprint[17], wanted[17];
+    struct error error;
     struct model *model;
-    const char *folder = test_folder();
-    REQUIRE_OK(write_with_extras(folder, extra, 2, &error));
-    REQUIRE_OK(model_open(folder, &model, &error));
+    struct safetensors *from;
+    REQUIRE_OK(safetensors_open("tests/golden/mistral", &from, &error));
+    REQUIRE_OK(model_open("tests/golden/mistral", &model, &error));
+    REQUIRE_OK(model_fingerprint(model, wanted, &error));
+    model_close(model);
+    for (int prefix = -1; prefix <= 1; prefix += 2) {
+        model = another_model(from, &(struct change){.prefix = prefix}, &error);
+        if (!model) {
+            test_fail(__FILE__, __LINE__, "prefix %d: %s", prefix, error.text);
+            continue;
+        }
+        REQUIRE_OK(model_fingerprint(model, fingerprint, &error));
+        CHECK(strcmp(fingerprint, wanted) == 0);
+        CHECK(strcmp(model_tensor(model, 0, ROLE_FINAL_NORM)->name,
+                     prefix < 0 ? "norm.weight" : "model.model.norm.weight") == 0);
+        model_close(model);
+    }
+    /* A name that is there in both spellings is once too many. */
+    const struct tensor *norm = safetensors_find(from, "model.norm.weight");
+    REQUIRE(norm);
+    struct tensor twice = *norm;
+    twice.name = (char[]){"norm.weight"};
+    CHECK(!another_model(from, &(struct change){.extra = &twice, .count = 1}, &error));
+    CHECK_TEXT(error.text, "tensor \"norm.weight\" [32] has no place");
+    safetensors_close(from);
+}
+
+/* The output weight of the file counts where it differs from the embedding, whatever the config says. */
+TEST(model_folder_output)
+{
+    static char names[2][16] = {"lm_head.weight", "lm_head.weight"};
+    static float other[64 * 32];
+    struct error error;
+    struct model *model;
+    struct safetensors *from;
+    REQUIRE_OK(safetensors_open("tests/golden/mistral", &from, &error));
+    const struct tensor *embedding = safetensors_find(from, "model.embed_tokens.weight");
+    REQUIRE(embedding && embedding->shape[0] == 64 && embedding->shape[1] == 32);
+    struct tensor same = *embedding, changed = *embedding;
+    same.name = names[0];
+    changed = (struct tensor){.name = names[1],
+                              .type = DTYPE_F32,
+                              .dims = 2,
+                              .shape = {64, 32},
+                              .data = other,
+                              .bytes = sizeof other};
+    for (int i = 0; i < 64 * 32; i++)
+        other[i] = (float)i;
+    static const char *const ties[] = {"true", "false", ""};
+    for (int t = 0; t < 3; t++) {
+        model = another_model(from, &(struct change){.extra = &changed, .count = 1, .tie = ties[t]}, &error);
+        REQUIRE(model);
+        CHECK(!model_config(model)->tied);
+        const struct tensor *output = model_tensor(model, 0, ROLE_OUTPUT);
+        CHECK(strcmp(output->name, "lm_head.weight") == 0 && memcmp(output->data, other, sizeof other) == 0);
+        model_close(model);
+        model = another_model(from, &(struct change){.extra = &same, .count = 1, .tie = ties[t]}, &error);
+        REQUIRE(model);
+        CHECK(model_config(model)->tied);
+        CHECK(model_tensor(model, 0, ROLE_OUTPUT) == model_tensor(model, 0, ROLE_EMBEDDING));
+        model_close(model);
+        /* Without one the config decides; the key left out means false in all families. */
+        model = another_model(from, &(struct change){.tie = ties[t]}, &error);
+        CHECK(!model == (t > 0));
+        if (!model)
+            CHECK_TEXT(error.text,
+                       "tensor \"lm_head.weight\" (output, [64, 32]) is missing, and config.json does");
+        model_close(model);
+    }
+    /* With the embedding alone missing the output weight is both. */
+    model = another_model(
+        from,
+        &(struct change){.extra = &changed, .count = 1, .left_out = "model.embed_tokens.weight", .tie = "true"},
+        &error);
+    REQUIRE(model);
+    CHECK(strcmp(model_tensor(model, 0, ROLE_EMBEDDING)->name, "lm_head.weight") == 0);
     CHECK(model_tensor(model, 0, ROLE_OUTPUT) == model_tensor(model, 0, ROLE_EMBEDDING));
     model_close(model);
-    REQUIRE_OK(write_with_extras(folder, extra, 3, &error));
-    CHECK(model_open(folder, &model, &error) < 0);
-    CHECK_TEXT(error.text, "inv_freqs\" [8] has no place in a mistral model");
+    CHECK(!another_model(
+        from,
+        &(struct change){
+            .extra = &changed, .count = 1, .left_out = "model.embed_tokens.weight", .tie = "false"},
+        &error));
+    CHECK_TEXT(error.text, "\"model.embed_tokens.weight\" (embedding, [64, 32]) is missing");
+    changed.shape[0] = 32, changed.shape[1] = 64;
+    CHECK(!another_model(from, &(struct change){.extra = &changed, .count = 1, .tie = "true"}, &error));
+    CHECK_TEXT(error.text, "\"lm_head.weight\" (output) has shape [32, 64], [64, 32] expected");
+    safetensors_close(from);
+}
+
+/* The same in GGUF, where an output weight that is there goes untied without a word. */
+TEST(model_gguf_output)
+{
+    static uint16_t values[2][16 * 32];
+    for (int i = 0; i < 16 * 32; i++) {
+        values[0][i] = (uint16_t)(0x3c00 + i);
+        values[1][i] = (uint16_t)(0x3c00 + i + (i == 16 * 32 - 1));
+    }
+    for (int differs = 0; differs < 2; differs++) {
+        struct gguf_maker maker;
+        struct error error;
+        struct model *model;
+        maker_llama(&maker);
+        maker_tensor(&maker, "token_embd.weight", GGML_F16, 2, (uint64_t[]){32, 16}, values[0], 1024);
+        maker_tensor(&maker, "output.weight", GGML_F16, 2, (uint64_t[]){32, 16}, values[differs], 1024);
+        REQUIRE_OK(open_maker(&maker, &model, &error));
+        CHECK(model_config(model)->tied == !differs);
+        CHECK(strcmp(model_tensor(model, 0, ROLE_OUTPUT)->name,
+                     differs ? "output.weight" : "token_embd.weight") == 0);
+        model_close(model);
+    }
 }
 
 TEST_MAIN

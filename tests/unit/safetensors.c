@@ -82,6 +82,44 @@ TEST(safetensors_round_trip)
     safetensors_close(file);
 }
 
+static const struct tensor *find(const struct safetensors *file, const char *name)
+{
+    static const struct tensor none;
+    const struct tensor *tensor = safetensors_find(file, name);
+    return tensor ? tensor : &none;
+}
+
+/* Whatever the format allows: data at an odd byte, numbers alone, tensors without values, in any order. */
+TEST(safetensors_odd_files)
+{
+    static const char header[] =
+        "{\"d\":{\"data_offsets\":[6,14],\"shape\":[2],\"dtype\":\"F32\"},\"__metadata__\":{},"
+        "\"empty\":{\"dtype\":\"F32\",\"shape\":[3,0],\"data_offsets\":[6,6]},"
+        "\"a\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[0,2]},"
+        "\"scalar\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[2,6]},"
+        "\"last\":{\"dtype\":\"F16\",\"shape\":[0],\"data_offsets\":[14,14]}}";
+    static const float values[2] = {1, -2};
+    struct error error;
+    struct safetensors *file;
+    const char *path = folder_file(test_folder(), "a.safetensors");
+    for (size_t blanks = 0; blanks < 4; blanks++) {
+        char bytes[8 + sizeof header + 4 + 14] = {0};
+        const size_t length = sizeof header - 1 + blanks;
+        bytes[0] = (char)(length & 255), bytes[1] = (char)(length >> 8);
+        memcpy(bytes + 8, header, sizeof header - 1);
+        memset(bytes + 8 + sizeof header - 1, ' ', blanks);
+        memcpy(bytes + 8 + length + 2, &values[0], 4);
+        memcpy(bytes + 8 + length + 6, values, 8);
+        REQUIRE_OK(file_write(path, bytes, 8 + length + 14, &error));
+        REQUIRE_OK(safetensors_open(path, &file, &error));
+        CHECK(safetensors_count(file) == 5 && json_is_object(safetensors_metadata(file)));
+        CHECK(find(file, "d")->bytes == 8 && memcmp(find(file, "d")->data, values, 8) == 0);
+        CHECK(find(file, "scalar")->dims == 0 && memcmp(find(file, "scalar")->data, values, 4) == 0);
+        CHECK(find(file, "empty")->dims == 2 && find(file, "empty")->bytes == 0);
+        safetensors_close(file);
+    }
+}
+
 TEST(safetensors_writer_refuses)
 {
     struct tensor twice[] = {{.name = "a", .type = DTYPE_F32, .dims = 1, .shape = {2}},
