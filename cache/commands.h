@@ -14,6 +14,7 @@ int cache_merge(int argc, char **argv);
 int cache_recode(int argc, char **argv);
 int cache_export(int argc, char **argv);
 int cache_bench(int argc, char **argv);
+int cache_split(int argc, char **argv);
 
 /* The argument of a command that works on one store; a second one ends the program as wrong usage. */
 void cache_take_store(const char **path, const char *text, struct argp_state *state);

@@ -9,6 +9,7 @@
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
+#include "common/store/split.h"
 #include "common/store/store.h"
 
 struct info_command {
@@ -21,6 +22,7 @@ struct measures {
     struct store_usage *tap; /* [taps] */
     struct store_usage tokens, source, parameters;
     uint64_t total; /* bytes */
+    uint64_t sequences[SPLIT_COUNT]; /* by its split */
 };
 
 enum { OPTION_JSON = 256 };
@@ -36,8 +38,24 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     }
 }
 
+static int count_sequences(struct store *store, struct measures *measures, struct error *error)
+{
+    const struct store_info *info = store_info(store);
+    const uint64_t stored[SPLIT_COUNT] = {store_sequences(store, SPLIT_TRAIN),
+                                          store_sequences(store, SPLIT_HELD_OUT)};
+    struct split_list list = {0};
+    if (split_parse(store_path(store), store_manifest(store), &list, error) < 0)
+        return -1;
+    for (enum split split = 0; split < SPLIT_COUNT; split++)
+        measures->sequences[split] = split_count_shard(&list, split, stored, info->shard, info->shards);
+    split_free(&list);
+    return 0;
+}
+
 static int measure(struct store *store, struct measures *measures, struct error *error)
 {
+    if (count_sequences(store, measures, error) < 0)
+        return -1;
     const int taps = store_info(store)->taps;
     if (array_alloc(&measures->tap, taps, error) < 0 ||
         store_measure(store, STORE_TOKENS, &measures->tokens, error) < 0 ||
@@ -81,8 +99,8 @@ static json_t *to_json(struct store *store, const struct measures *measures)
     json_t *object = json_deep_copy(store_manifest(store)), *taps = json_array();
     json_t *stored = json_pack(
         "{s:s, s:i, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "path", store_path(store), "format", STORE_VERSION,
-        "sealed", store_is_sealed(store), "train_sequences", (json_int_t)store_sequences(store, SPLIT_TRAIN),
-        "held_out_sequences", (json_int_t)store_sequences(store, SPLIT_HELD_OUT), "token_bytes",
+        "sealed", store_is_sealed(store), "train_sequences", (json_int_t)measures->sequences[SPLIT_TRAIN],
+        "held_out_sequences", (json_int_t)measures->sequences[SPLIT_HELD_OUT], "token_bytes",
         (json_int_t)measures->tokens.bytes, "source_bytes", (json_int_t)measures->source.bytes,
         "parameter_bytes", (json_int_t)measures->parameters.bytes, "bytes", (json_int_t)measures->total);
     for (int tap = 0; tap < store_info(store)->taps; tap++)
@@ -123,13 +141,26 @@ static void print_model(const struct store *store)
         printf("shard       %d of %d (counted from 0)\n", info->shard, info->shards);
 }
 
-static void print_sequences(const struct store *store)
+/* What `cache split` has made of the sequences. */
+static void print_split(const struct store *store, uint64_t train, uint64_t held_out)
+{
+    const json_t *split = json_object_get(store_manifest(store), "split");
+    const uint64_t stored = store_sequences(store, SPLIT_TRAIN) + store_sequences(store, SPLIT_HELD_OUT);
+    const char *by = text_of(split, "by");
+    if (split)
+        printf("            by `cache split`: %zu runs of %s%s, %" PRIu64 " sequences beside them left out\n",
+               json_array_size(json_object_get(split, "runs")), by ? by : "?",
+               store_info(store)->shards > 1 ? " in all shards" : "", stored - train - held_out);
+}
+
+static void print_sequences(const struct store *store, const uint64_t sequences[SPLIT_COUNT])
 {
     const int rows = store_info(store)->rows;
-    uint64_t train = store_sequences(store, SPLIT_TRAIN), held_out = store_sequences(store, SPLIT_HELD_OUT);
+    const uint64_t train = sequences[SPLIT_TRAIN], held_out = sequences[SPLIT_HELD_OUT];
     printf("sequences   %" PRIu64 " train and %" PRIu64 " held-out of %d tokens: %" PRIu64 " and %" PRIu64
            " tokens\n",
            train, held_out, rows, train * (uint64_t)rows, held_out * (uint64_t)rows);
+    print_split(store, train, held_out);
 }
 
 static void print_usage(const char *name, const struct store_usage *usage, const char *what)
@@ -196,7 +227,7 @@ static int print_page(struct store *store, const struct measures *measures)
 {
     printf("store       %s (format %d)\n", store_path(store), STORE_VERSION);
     print_model(store);
-    print_sequences(store);
+    print_sequences(store, measures->sequences);
     print_taps(store, measures);
     print_state(store);
     return 0;

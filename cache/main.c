@@ -12,7 +12,7 @@ static const struct {
     int (*run)(int argc, char **argv);
 } commands[] = {{"info", cache_info},   {"verify", cache_verify}, {"repair", cache_repair},
                 {"merge", cache_merge}, {"recode", cache_recode}, {"export", cache_export},
-                {"bench", cache_bench}};
+                {"bench", cache_bench}, {"split", cache_split}};
 
 struct call {
     int code; /* what the subcommand returned */
@@ -60,6 +60,7 @@ int main(int argc, char **argv)
                "  repair    make a damaged store whole again\n"
                "  merge     make one store of the shards of an extraction\n"
                "  recode    write a store anew with other codecs\n"
+               "  split     hold out a part of a store that was made without a held-out split\n"
                "  export    write the tokens and states of a tap to a file for other programs\n"
                "  bench     what every codec would make of its records: size, speed, loss"
                "\v`cache COMMAND --help` says more.",

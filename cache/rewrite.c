@@ -305,7 +305,8 @@ static int commit(struct job *job, struct error *error)
 /* *next: the coded record that comes next, where one does. */
 static int put_sequence(struct job *job, struct sequence sequence, struct coding **next, struct error *error)
 {
-    struct reader *from = shards_reader_of(job->reader, sequence);
+    struct sequence stored = sequence;
+    struct reader *from = shards_reader_of(job->reader, &stored);
     size_t size;
     if (copy_tokens(job->to, from, sequence, error) < 0)
         return -1;
@@ -517,6 +518,7 @@ static int open_job(struct job *job, struct error *error)
 int rewrite_store(const struct rewrite *rewrite, struct shards *from, struct error *error)
 {
     struct job job = {.rewrite = rewrite, .from = from, .info = shards_info(from)};
+    shards_forget_split(from); /* it stays in the manifest, and so do the numbers that it goes by */
     job.total = shards_sequences(from, SPLIT_TRAIN) + shards_sequences(from, SPLIT_HELD_OUT);
     int result = open_job(&job, error);
     if (result == 0 && !store_is_sealed(job.to)) {

@@ -228,6 +228,12 @@ static int open_store(struct extraction *extraction, struct error *error)
         return 0;
     if (!identity_may_have_grown(there, extraction->manifest))
         return -1;
+    if (json_object_get(there, "split"))
+        return error_set(
+            error,
+            "%s: the corpus has grown, but the store has the split that `cache split` gave it: take it "
+            "away (cache split --held-out 0 --replace), run this again, and split it anew",
+            path);
     const struct tokenize_job job = tokenize_job(extraction);
     return corpus_grow(&job, extraction->manifest, error);
 }

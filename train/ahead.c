@@ -28,11 +28,12 @@ struct ahead {
 /* Bytes of a sequence that were asked for. */
 static size_t ask_for(struct ahead *ahead, uint64_t place)
 {
-    const struct sequence sequence = {
+    struct sequence sequence = {
         ahead->plan.split, feed_sequence(&ahead->plan, ahead->stores->sequences[ahead->plan.split], place)};
+    struct reader *reader = shards_reader_of(ahead->reader, &sequence);
     size_t bytes = 0;
     for (int i = 0; i < ahead->count; i++)
-        bytes += reader_ahead(shards_reader_of(ahead->reader, sequence), ahead->columns[i], sequence);
+        bytes += reader_ahead(reader, ahead->columns[i], sequence);
     return bytes;
 }
 

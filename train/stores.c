@@ -34,8 +34,11 @@ int stores_open(const char *const *paths, int count, struct stores *stores, stru
         goto fail;
     }
     if (!stores->sequences[SPLIT_TRAIN] || !stores->sequences[SPLIT_HELD_OUT]) {
-        error_set(error, "%s: holds no %s sequences; extract more text", paths[0],
-                  stores->sequences[SPLIT_TRAIN] ? "held-out" : "training");
+        if (stores->sequences[SPLIT_TRAIN])
+            error_set(error, "%s: holds no held-out sequences: `cache split` holds out a part of the others",
+                      paths[0]);
+        else
+            error_set(error, "%s: holds no training sequences; extract more text", paths[0]);
         goto fail;
     }
     if (read_model(stores, paths[0], error) < 0)

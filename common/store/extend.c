@@ -44,20 +44,43 @@ static int put_manifest(struct store *store, struct error *error)
     return result;
 }
 
-int extend_begin(struct store *store, const json_t *manifest, const uint64_t sequences[SPLIT_COUNT],
-                 struct error *error)
+/* Begins a transaction with the manifest put. */
+static int begin(struct store *store, const json_t *manifest, struct error *error)
 {
     if (store_check_idle(store, error) < 0 || check_kept(store, manifest, error) < 0 ||
         store_unmark_sealed(store, error) < 0 || store_keep_pages(store, error) < 0)
         return -1;
     store->writing = true;
-    state_remove(&store->state, STATE_SEALED);
     json_decref(store->manifest);
     store->manifest = json_deep_copy(manifest);
-    if (!store->manifest || put_manifest(store, error) < 0 || shorten(store, sequences, error) < 0) {
-        store->failed = true; /* what is in memory is no longer what is on disk */
-        store_drop_puts(store);
+    if (store->manifest && put_manifest(store, error) == 0)
+        return 0;
+    return -1;
+}
+
+/* What is in memory is no longer what is on disk. */
+static int give_up(struct store *store)
+{
+    store->failed = true;
+    store_drop_puts(store);
+    return -1;
+}
+
+int extend_begin(struct store *store, const json_t *manifest, const uint64_t sequences[SPLIT_COUNT],
+                 struct error *error)
+{
+    if (begin(store, manifest, error) < 0)
+        return store->writing ? give_up(store) : -1;
+    state_remove(&store->state, STATE_SEALED);
+    return shorten(store, sequences, error) < 0 ? give_up(store) : 0;
+}
+
+int extend_manifest(struct store *store, const json_t *manifest, struct error *error)
+{
+    if (begin(store, manifest, error) < 0)
+        return store->writing ? give_up(store) : -1;
+    if (store_commit(store, error) < 0)
         return -1;
-    }
-    return 0;
+    store_drop_kept(store);
+    return store_is_sealed(store) ? store_mark_sealed(store, error) : 0;
 }

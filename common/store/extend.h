@@ -11,4 +11,8 @@
 int extend_begin(struct store *store, const json_t *manifest, const uint64_t sequences[SPLIT_COUNT],
                  struct error *error);
 
+/* Gives a store another manifest, whose model, rows, taps and shard are the old one's, in a transaction of its own; a
+ * finished store stays finished. Readers who had it open before read on, as they do beside extend_begin. */
+int extend_manifest(struct store *store, const json_t *manifest, struct error *error);
+
 #endif

@@ -117,6 +117,20 @@ int tokens_decode(const struct store_info *info, struct sequence sequence, const
     return 0;
 }
 
+int tokens_starts(const struct store_info *info, const void *value, int32_t *starts, int *count,
+                  struct error *error)
+{
+    struct tokens_header header;
+    memcpy(&header, value, sizeof header);
+    if (header.starts > header.rows + 1)
+        return error_set_kind(error, ERROR_DAMAGED, "%" PRIu32 " document starts in %d tokens", header.starts,
+                              info->rows + 1);
+    const size_t ids = ((size_t)info->rows + 1) * sizeof(int32_t);
+    memcpy(starts, (const unsigned char *)value + sizeof header + ids, header.starts * sizeof *starts);
+    *count = (int)header.starts;
+    return 0;
+}
+
 /* ---- meta ---- */
 
 static uint64_t meta_hash(const char *key, const void *value, size_t size)

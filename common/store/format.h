@@ -53,6 +53,9 @@ int tokens_encode(const struct store_info *info, struct sequence sequence, const
 /* Checks everything; ids [rows + 1] may be NULL. */
 int tokens_decode(const struct store_info *info, struct sequence sequence, const void *value, size_t size,
                   int32_t *ids, struct error *error);
+/* The document starts of a value that tokens_decode has checked: starts [rows + 1], *count of them. */
+int tokens_starts(const struct store_info *info, const void *value, int32_t *starts, int *count,
+                  struct error *error);
 
 /* ---- source ---- */
 

@@ -105,15 +105,33 @@ int reader_check(struct reader *reader, int tap, struct sequence sequence, const
     return 0;
 }
 
-int reader_tokens(struct reader *reader, struct sequence sequence, int32_t *ids, struct error *error)
+static int read_tokens(struct reader *reader, struct sequence sequence, int32_t *ids, const void **value,
+                       struct error *error)
 {
     const struct store *store = reader->store;
-    const void *value;
     size_t size;
-    if (reader_record(reader, STORE_TOKENS, sequence, &value, &size, error) < 0)
+    if (reader_record(reader, STORE_TOKENS, sequence, value, &size, error) < 0)
         return -1;
-    if (tokens_decode(&store->info, sequence, value, size, ids, error) < 0)
+    if (tokens_decode(&store->info, sequence, *value, size, ids, error) < 0)
         return error_prefix(error, "%s", store->path);
+    return 0;
+}
+
+int reader_tokens(struct reader *reader, struct sequence sequence, int32_t *ids, struct error *error)
+{
+    const void *value;
+    return read_tokens(reader, sequence, ids, &value, error);
+}
+
+int reader_starts(struct reader *reader, struct sequence sequence, int32_t *starts, int *count,
+                  struct error *error)
+{
+    const void *value;
+    if (read_tokens(reader, sequence, NULL, &value, error) < 0)
+        return -1;
+    if (tokens_starts(&reader->store->info, value, starts, count, error) < 0)
+        return error_prefix(error, "%s: tokens of %s sequence %" PRIu64, reader->store->path,
+                            split_name(sequence.split), sequence.index);
     return 0;
 }
 

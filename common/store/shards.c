@@ -9,9 +9,12 @@
 struct shards {
     int count;
     struct store **store; /* [count], by shard */
+    struct split_list split;
+    uint64_t held_out; /* sequences that are stored as such */
 };
 
 struct shards_reader {
+    const struct shards *shards;
     int count;
     struct reader **reader; /* [count], by shard */
 };
@@ -51,7 +54,7 @@ done:
 
 static int compare_stores(struct store *a, struct store *b, struct error *error)
 {
-    static const char *const own[] = {"shard", "command", "model.name", "corpus.paths", NULL};
+    static const char *const own[] = {"shard", "command", "model.name", "corpus.paths", "split", NULL};
     int result = manifest_compare(store_manifest(a), store_manifest(b), own, error);
     for (int tap = 0; tap < store_info(a)->taps && result == 0; tap++)
         result = compare_parameters(a, b, tap, error);
@@ -67,7 +70,37 @@ static int check_alike(const struct shards *shards, struct error *error)
     return 0;
 }
 
-int shards_open(const char *const *paths, int count, struct shards **result, struct error *error)
+/* A `cache split` that was stopped has given it to some of them. */
+static int check_splits(const struct shards *shards, struct error *error)
+{
+    const json_t *split = json_object_get(store_manifest(shards->store[0]), "split");
+    for (int i = 1; i < shards->count; i++) {
+        const json_t *other = json_object_get(store_manifest(shards->store[i]), "split");
+        if (split != other && !json_equal(split, other))
+            return error_set(error,
+                             "%s and %s do not have the same split: give `cache split` again, with all shards",
+                             store_path(shards->store[0]), store_path(shards->store[i]));
+    }
+    return 0;
+}
+
+static uint64_t stored_sequences(const struct shards *shards, enum split split);
+
+static int read_split(struct shards *shards, struct error *error)
+{
+    struct split_list *list = &shards->split;
+    const char *path = store_path(shards->store[0]);
+    if (check_splits(shards, error) < 0 || split_parse(path, shards_manifest(shards), list, error) < 0)
+        return -1;
+    shards->held_out = stored_sequences(shards, SPLIT_HELD_OUT);
+    if (list->runs > 0 && list->run[list->runs - 1].to > stored_sequences(shards, SPLIT_TRAIN))
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "%s: its split goes beyond its sequences; see `cache split`", path);
+    return 0;
+}
+
+static int open_shards(const char *const *paths, int count, bool stored, struct shards **result,
+                       struct error *error)
 {
     struct shards *shards;
     *result = NULL;
@@ -85,13 +118,28 @@ int shards_open(const char *const *paths, int count, struct shards **result, str
             goto failed;
         }
     }
-    if (check_alike(shards, error) < 0)
+    if (check_alike(shards, error) < 0 || (!stored && read_split(shards, error) < 0))
         goto failed;
     *result = shards;
     return 0;
 failed:
     shards_close(shards);
     return -1;
+}
+
+int shards_open(const char *const *paths, int count, struct shards **shards, struct error *error)
+{
+    return open_shards(paths, count, false, shards, error);
+}
+
+int shards_open_stored(const char *const *paths, int count, struct shards **shards, struct error *error)
+{
+    return open_shards(paths, count, true, shards, error);
+}
+
+void shards_forget_split(struct shards *shards)
+{
+    split_free(&shards->split);
 }
 
 void shards_close(struct shards *shards)
@@ -101,6 +149,7 @@ void shards_close(struct shards *shards)
     for (int i = 0; shards->store && i < shards->count; i++)
         store_close(shards->store[i]);
     free(shards->store);
+    split_free(&shards->split);
     free(shards);
 }
 
@@ -144,7 +193,7 @@ static uint64_t bound_by_shard(const struct shards *shards, int shard, uint64_t 
     return lacking < bound ? lacking : bound;
 }
 
-uint64_t shards_sequences(const struct shards *shards, enum split split)
+static uint64_t stored_sequences(const struct shards *shards, enum split split)
 {
     uint64_t bound = UINT64_MAX;
     for (int i = 0; i < shards->count; i++)
@@ -152,12 +201,26 @@ uint64_t shards_sequences(const struct shards *shards, enum split split)
     return bound;
 }
 
-uint64_t shards_progress(const struct shards *shards, int tap, enum split split)
+static uint64_t stored_progress(const struct shards *shards, int tap, enum split split)
 {
     uint64_t bound = UINT64_MAX;
     for (int i = 0; i < shards->count; i++)
         bound = bound_by_shard(shards, i, store_progress(shards->store[i], tap, split), bound);
     return bound;
+}
+
+uint64_t shards_sequences(const struct shards *shards, enum split split)
+{
+    const uint64_t stored[SPLIT_COUNT] = {stored_sequences(shards, SPLIT_TRAIN),
+                                          stored_sequences(shards, SPLIT_HELD_OUT)};
+    return split_count(&shards->split, split, stored);
+}
+
+uint64_t shards_progress(const struct shards *shards, int tap, enum split split)
+{
+    const uint64_t stored[SPLIT_COUNT] = {stored_progress(shards, tap, SPLIT_TRAIN),
+                                          stored_progress(shards, tap, SPLIT_HELD_OUT)};
+    return split_count(&shards->split, split, stored);
 }
 
 int shards_get_source(struct shards *shards, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
@@ -172,6 +235,7 @@ int shards_reader_open(struct shards *shards, struct shards_reader **result, str
     *result = NULL;
     if (array_alloc(&reader, 1, error) < 0)
         return -1;
+    reader->shards = shards;
     if (array_alloc(&reader->reader, shards->count, error) < 0) {
         free(reader);
         return -1;
@@ -195,37 +259,43 @@ void shards_reader_close(struct shards_reader *reader)
     free(reader);
 }
 
-struct reader *shards_reader_of(const struct shards_reader *reader, struct sequence sequence)
+struct reader *shards_reader_of(const struct shards_reader *reader, struct sequence *sequence)
 {
-    return reader->reader[sequence.index % (uint64_t)reader->count];
+    *sequence = split_stored(&reader->shards->split, *sequence, reader->shards->held_out);
+    return reader->reader[sequence->index % (uint64_t)reader->count];
 }
 
 int shards_reader_tokens(struct shards_reader *reader, struct sequence sequence, int32_t *ids,
                          struct error *error)
 {
-    return reader_tokens(shards_reader_of(reader, sequence), sequence, ids, error);
+    struct reader *of = shards_reader_of(reader, &sequence);
+    return reader_tokens(of, sequence, ids, error);
 }
 
 int shards_reader_states(struct shards_reader *reader, int tap, struct sequence sequence, float *states,
                          struct error *error)
 {
-    return reader_states(shards_reader_of(reader, sequence), tap, sequence, states, error);
+    struct reader *of = shards_reader_of(reader, &sequence);
+    return reader_states(of, tap, sequence, states, error);
 }
 
 int shards_reader_view(struct shards_reader *reader, int tap, struct sequence sequence, float *states,
                        struct states_view *view, struct error *error)
 {
-    return reader_view(shards_reader_of(reader, sequence), tap, sequence, states, view, error);
+    struct reader *of = shards_reader_of(reader, &sequence);
+    return reader_view(of, tap, sequence, states, view, error);
 }
 
 int shards_reader_target(struct shards_reader *reader, struct sequence sequence, struct target_row *values,
                          float *u, struct error *error)
 {
-    return reader_target(shards_reader_of(reader, sequence), sequence, values, u, error);
+    struct reader *of = shards_reader_of(reader, &sequence);
+    return reader_target(of, sequence, values, u, error);
 }
 
 int shards_reader_target_view(struct shards_reader *reader, struct sequence sequence, struct target_row *values,
                               float *states, struct states_view *u, struct error *error)
 {
-    return reader_target_view(shards_reader_of(reader, sequence), sequence, values, states, u, error);
+    struct reader *of = shards_reader_of(reader, &sequence);
+    return reader_target_view(of, sequence, values, states, u, error);
 }

@@ -4,10 +4,13 @@
  *     shards_open(paths, count, &shards, error);
  *     shards_reader_open(shards, &reader, error);                    // one for each thread
  *     shards_reader_states(reader, tap, sequence, states, error);  // sequence in the global order
+ *
+ * Sequences are numbered by the split that `cache split` gave the store, where it gave one (split.h).
  */
 #ifndef OFFRAMP_STORE_SHARDS_H
 #define OFFRAMP_STORE_SHARDS_H
 
+#include "common/store/split.h"
 #include "common/store/store.h"
 #include "common/store/target.h"
 
@@ -16,6 +19,10 @@ struct shards;
 /* The paths in any order. Every shard must be there once, and all be made by one command but for the
  * shard's number and where the model and the corpus lay; the error names what is missing or differs. */
 int shards_open(const char *const *paths, int count, struct shards **shards, struct error *error);
+/* The same, whatever splits they were given, by the numbers that sequences are stored under. */
+int shards_open_stored(const char *const *paths, int count, struct shards **shards, struct error *error);
+/* From now on sequences have the numbers that they are stored under. */
+void shards_forget_split(struct shards *shards);
 void shards_close(struct shards *shards); /* NULL is fine */
 
 /* Shard 0's, whose manifest differs from the others' in that alone. */
@@ -39,8 +46,8 @@ int shards_get_source(struct shards *shards, const char *name, enum dtype *type,
 struct shards_reader;
 int shards_reader_open(struct shards *shards, struct shards_reader **reader, struct error *error);
 void shards_reader_close(struct shards_reader *reader); /* NULL is fine */
-/* The reader of the shard that has the sequence; borrowed. */
-struct reader *shards_reader_of(const struct shards_reader *reader, struct sequence sequence);
+/* The reader of the shard that has the sequence; borrowed. *sequence becomes the number it is stored under. */
+struct reader *shards_reader_of(const struct shards_reader *reader, struct sequence *sequence);
 int shards_reader_tokens(struct shards_reader *reader, struct sequence sequence, int32_t *ids,
                          struct error *error);
 int shards_reader_states(struct shards_reader *reader, int tap, struct sequence sequence, float *states,

@@ -196,6 +196,10 @@ void reader_close(struct reader *reader); /* NULL is fine */
 
 /* ids [rows + 1]. */
 int reader_tokens(struct reader *reader, struct sequence sequence, int32_t *ids, struct error *error);
+/* The rows at which documents start: starts [rows + 1] and how many of them; the last may be that of the label behind
+ * the last row. */
+int reader_starts(struct reader *reader, struct sequence sequence, int32_t *starts, int *count,
+                  struct error *error);
 /* The record's bytes in the map (with STORE_TOKENS those of the token list), valid until the reader is
  * closed; not checked. */
 int reader_record(struct reader *reader, int tap, struct sequence sequence, const void **record, size_t *size,

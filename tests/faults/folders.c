@@ -205,8 +205,13 @@ TEST(folders_of_stores)
     REQUIRE_OK(store_commit(store, &error));
     REQUIRE_OK(fixture_fill(store, SPLIT_TRAIN, 1, &error));
     REQUIRE_OK(store_seal(store, &error));
-    store_close(store);
     CHECK_SYNCED();
+    json_t *manifest = json_deep_copy(store_manifest(store));
+    REQUIRE_OK(extend_manifest(store, manifest, &error));
+    json_decref(manifest);
+    CHECK(file_exists(sealed));
+    CHECK_SYNCED();
+    store_close(store);
     REQUIRE_OK(store_salvage(path, &report, &error));
     CHECK_SYNCED();
     REQUIRE_OK(store_remove(path, &error));

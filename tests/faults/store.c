@@ -17,6 +17,7 @@
 
 #include "common/base/file.h"
 #include "common/base/string.h"
+#include "common/store/extend.h"
 #include "common/store/internal.h"
 #include "tests/faults/damage.h"
 
@@ -258,6 +259,38 @@ TEST(store_seal_fails)
         REQUIRE_OK(store_seal(store, &error));
     CHECK(file_exists(marker));
     store_close(store);
+}
+
+/* Every write fails once while a finished store gets another manifest: it has the old one or the new one, and is
+ * finished. */
+TEST(store_manifest_changes_or_stays)
+{
+    struct error error;
+    uint64_t train;
+    bool failed = true;
+    int turn;
+    failure = FAIL_FULL;
+    new_path();
+    REQUIRE_OK(create_filled(true, &error));
+    for (turn = 1; failed && turn < 1000; turn++) {
+        struct store *store;
+        REQUIRE_OK(store_open(path, STORE_WRITE, &store, &error));
+        json_t *manifest = json_deep_copy(store_manifest(store));
+        json_object_set_new(manifest, "turn", json_integer(turn));
+        atomic_store(&calls_until_failure, turn);
+        failed = extend_manifest(store, manifest, &error) < 0;
+        atomic_store(&calls_until_failure, 0);
+        if (failed)
+            CHECK_TEXT(error.text, "free some space");
+        store_close(store);
+        REQUIRE_OK(check_store(&train, &error));
+        REQUIRE_OK(store_open(path, STORE_WRITE, &store, &error));
+        CHECK(store_is_sealed(store) && train == 40);
+        CHECK(failed || json_equal(store_manifest(store), manifest));
+        store_close(store);
+        json_decref(manifest);
+    }
+    CHECK(!failed && turn > 2);
 }
 
 /* Fills until it fails; then the store, opened again, has all that was committed and can be gone on with

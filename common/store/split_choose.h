@@ -1,0 +1,36 @@
+/* split_choose.h: which sequences of a store are held out when it is given a split.
+ *
+ * Held-out sequences come in runs spread evenly over the store. Where documents allow it, a run is the sequences of whole
+ * documents, and no training sequence has anything of them. Else a run is so many sequences, and one sequence between it
+ * and the training sequences is left out on either side.
+ *
+ *     split_chooser_create(sequences, rows, share, &chooser, error);
+ *     split_chooser_document(chooser, row, error);                  // each start of a document, in order
+ *     by = split_chooser_finish(chooser, &list, error);             // "documents" or "sequences"
+ *     split_chooser_free(chooser);
+ */
+#ifndef OFFRAMP_STORE_SPLIT_CHOOSE_H
+#define OFFRAMP_STORE_SPLIT_CHOOSE_H
+
+#include "common/store/split.h"
+
+#define SPLIT_SHARE_MAX 0.5
+
+struct split_chooser;
+
+/* Of so many sequences of `rows` tokens, about `share`, at least one and at most SPLIT_SHARE_MAX. Too few sequences are
+ * an error. */
+int split_chooser_create(uint64_t sequences, int rows, double share, struct split_chooser **chooser,
+                         struct error *error);
+void split_chooser_free(struct split_chooser *chooser); /* NULL is fine */
+
+/* A document starts at a row, counted over all sequences. Rows that come twice are one start. */
+int split_chooser_document(struct split_chooser *chooser, uint64_t row, struct error *error);
+
+/* The runs, into a zeroed list, and what they go by; NULL on error. */
+const char *split_chooser_finish(struct split_chooser *chooser, struct split_list *list, struct error *error);
+
+/* The runs of whichever number of sequences, without a look at documents. */
+int split_choose_sequences(uint64_t sequences, double share, struct split_list *list, struct error *error);
+
+#endif
