@@ -92,6 +92,8 @@ static int check_space(const struct export *export, struct error *error)
     uint64_t available;
     double bytes = (double)sequences_in_all(export) * info->rows *
                    (info->hidden * (export->type == DTYPE_F32 ? 4.0 : 2.0) + 4);
+    if (!export->command->npy && file_check_output(export->command->out, error) < 0)
+        return -1;
     if (disk_free(export->command->out, &available, error) < 0)
         return -1;
     if (bytes > (double)available)

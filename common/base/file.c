@@ -1,7 +1,9 @@
 #include "common/base/file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,11 +14,13 @@
 
 #include "common/base/memory.h"
 
+enum { LINKS_MOST = 40 };
+
 /* Opens a regular file for reading and tells its size. */
 static int open_regular(const char *path, int *descriptor, size_t *size, struct error *error)
 {
     struct stat status;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe's other end may never come */
     if (file < 0)
         return error_system(error, "%s", path);
     if (fstat(file, &status) < 0) {
@@ -26,7 +30,7 @@ static int open_regular(const char *path, int *descriptor, size_t *size, struct 
     }
     if (!S_ISREG(status.st_mode)) {
         close(file);
-        return error_set(error, "%s: not a regular file", path);
+        return error_set(error, "%s: is not a regular file", path);
     }
     *descriptor = file;
     *size = (size_t)status.st_size;
@@ -110,8 +114,28 @@ static int sync_parent(const char *path, struct error *error)
     return result;
 }
 
+static int refuse_kind(const char *path, struct error *error)
+{
+    return error_set(error, "%s: is not a regular file; name one, or a new one", path);
+}
+
+/* Whether what is at `path`, if anything, is replaced. */
+static int check_kind(const char *path, struct error *error)
+{
+    struct stat status;
+    if (stat(path, &status) < 0)
+        return errno == ENOENT ? 0 : error_system(error, "%s", path);
+    if (S_ISDIR(status.st_mode))
+        return error_set(error, "%s: is a folder: name a file in it", path);
+    if (!S_ISREG(status.st_mode))
+        return refuse_kind(path, error);
+    return 0;
+}
+
 int file_rename(const char *from, const char *to, struct error *error)
 {
+    if (!path_is_directory(from) && check_kind(to, error) < 0)
+        return -1;
     if (rename(from, to) < 0)
         return error_system(error, "%s: cannot be renamed to %s", from, to);
     if (sync_parent(to, error) < 0)
@@ -136,7 +160,7 @@ int directory_remove(const char *path, struct error *error)
 }
 
 struct file_writer {
-    char *path, *temporary;
+    char *path, *temporary; /* no link; beside it */
     FILE *stream;
 };
 
@@ -147,23 +171,66 @@ static void writer_free(struct file_writer *writer)
     free(writer);
 }
 
+/* The name that the links of `path` lead to, freshly allocated; nothing need be there. */
+static char *follow_links(const char *path, struct error *error)
+{
+    char target[PATH_MAX], *name = string_copy(path, error);
+    for (int links = 0; name && links < LINKS_MOST; links++) {
+        const ssize_t length = readlink(name, target, sizeof target - 1);
+        if (length < 0) /* not a link, or not there */
+            return name;
+        target[length] = 0;
+        if (!strncmp(name, "/proc/", 6)) { /* /dev/stdout: a file that is open, not a name */
+            refuse_kind(path, error);
+            free(name);
+            return NULL;
+        }
+        const char *slash = strrchr(name, '/');
+        const int folder = slash && *target != '/' ? (int)(slash - name) + 1 : 0;
+        char *next;
+        if (asprintf(&next, "%.*s%s", folder, name, target) < 0)
+            next = NULL;
+        free(name);
+        if (!(name = next))
+            error_set_kind(error, ERROR_NO_MEMORY, "out of memory: what %s links to", path);
+    }
+    if (name)
+        error_set(error, "%s: is a link that leads nowhere", path);
+    free(name);
+    return NULL;
+}
+
+int file_check_output(const char *path, struct error *error)
+{
+    char *name = check_kind(path, error) < 0 ? NULL : follow_links(path, error);
+    if (!name)
+        return -1;
+    char *slash = strrchr(name, '/');
+    if (slash)
+        slash[slash == name] = 0;
+    int result = access(slash ? name : ".", W_OK | X_OK);
+    if (result < 0)
+        error_system(error, "%s: a file cannot be made there", path);
+    free(name);
+    return result;
+}
+
 int file_writer_open(const char *path, struct file_writer **result, struct error *error)
 {
     struct file_writer *writer;
     *result = NULL;
     if (array_alloc(&writer, 1, error) < 0)
         return -1;
-    writer->path = string_copy(path, error);
-    if (!writer->path)
+    if (check_kind(path, error) < 0 || !(writer->path = follow_links(path, error)))
         goto failed;
-    if (asprintf(&writer->temporary, "%s.tmp%ld", path, (long)getpid()) < 0) {
+    if (asprintf(&writer->temporary, "%s.tmp%ld", writer->path, (long)getpid()) < 0) {
         writer->temporary = NULL;
         error_set_kind(error, ERROR_NO_MEMORY, "out of memory: a temporary name for %s", path);
         goto failed;
     }
     writer->stream = fopen(writer->temporary, "wbe");
     if (!writer->stream) {
-        error_system(error, "%s", writer->temporary);
+        error_system(error, "%s: a file cannot be made there", path);
         goto failed;
     }
     *result = writer;
@@ -249,6 +316,46 @@ int directory_create(const char *path, struct error *error)
             break;
     }
     free(copy);
+    return result;
+}
+
+bool directory_holds_other(const char *path, const char *const *names, char other[DIRECTORY_NAME_SIZE])
+{
+    bool found = false;
+    DIR *folder = opendir(path);
+    for (struct dirent *entry; folder && !found && (entry = readdir(folder));) {
+        found = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+        for (int i = 0; names[i] && found; i++)
+            found = strcmp(entry->d_name, names[i]) != 0;
+        if (found)
+            snprintf(other, DIRECTORY_NAME_SIZE, "%s", entry->d_name);
+    }
+    if (folder)
+        closedir(folder);
+    return found;
+}
+
+char *path_resolve(const char *path, struct error *error)
+{
+    char *begin = string_copy(path, error), *result = NULL;
+    if (!begin)
+        return NULL;
+    size_t length = strlen(begin);
+    char *there = NULL; /* what exists of it: its first `length` bytes */
+    while (!(there = realpath(length > 0 ? begin : *path == '/' ? "/" : ".", NULL)) && length > 0) {
+        while (length > 0 && begin[length - 1] == '/')
+            length--;
+        while (length > 0 && begin[length - 1] != '/')
+            length--;
+        begin[length] = 0;
+    }
+    const bool root = there && !there[1];
+    if (!there || asprintf(&result, "%s%s%s", there, path[length] && !root ? "/" : "", path + length) < 0) {
+        result = NULL;
+        error_system(error, "%s", path);
+    }
+    free(there);
+    free(begin);
     return result;
 }
 

@@ -20,8 +20,12 @@ void file_unmap(struct file_map *map);
 /* The whole file in memory, with a zero byte behind it that *size does not count. free() it. */
 int file_read(const char *path, char **text, size_t *size, struct error *error);
 
+/* -1 when file_write would refuse `path`: a folder, a device, a pipe or a socket is there, or its folder is missing or
+ * not to be written to. For programs that write only after long work. */
+int file_check_output(const char *path, struct error *error);
+
 /* Writes to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the folder: after
- * a crash the file is the old one or the new one. */
+ * a crash the file is the old one or the new one. Where `path` is a link, so is what it names, and the link stays. */
 int file_write(const char *path, const void *data, size_t size, struct error *error);
 
 /* The same in pieces, for what is too large to hold: nothing is at `path` before file_writer_finish.
@@ -39,7 +43,7 @@ int file_writer_finish(struct file_writer *writer, struct error *error);
 void file_writer_abandon(struct file_writer *writer);
 
 /* rename(2), unlink(2) and rmdir(2), kept by a crash once they return: the folder is fsynced. What is not there is
- * removed, and a folder that is not empty stays, without an error. */
+ * removed, and a folder that is not empty stays, without an error. Only a regular file is replaced by a file. */
 int file_rename(const char *from, const char *to, struct error *error);
 int file_remove(const char *path, struct error *error);
 int directory_remove(const char *path, struct error *error);
@@ -51,8 +55,16 @@ bool path_is_directory(const char *path);
 /* mkdir -p, each new folder fsynced into its parent. An existing folder is fine. */
 int directory_create(const char *path, struct error *error);
 
+/* Whether a folder holds something beside the names, which NULL ends; `other` is then one such. False where there is no
+ * folder. */
+enum { DIRECTORY_NAME_SIZE = 256 };
+bool directory_holds_other(const char *path, const char *const *names, char other[DIRECTORY_NAME_SIZE]);
+
 /* Free bytes for an ordinary user on the file system that holds `path` (or its nearest existing parent). */
 int disk_free(const char *path, uint64_t *bytes, struct error *error);
+
+/* The path without links from the root on, freshly allocated; what does not exist of it stays as it is. */
+char *path_resolve(const char *path, struct error *error);
 
 /* "folder/name", freshly allocated; free() it. NULL with `error` set. */
 char *path_join(const char *folder, const char *name, struct error *error);

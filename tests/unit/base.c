@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "common/base/channel.h"
 #include "common/base/cli.h"
@@ -105,6 +108,75 @@ TEST(files_are_written_whole_and_read_back)
     CHECK(file_map("/", &map, &error) == -1);
     CHECK_TEXT(error.text, "not a regular file");
     CHECK(file_write("/nonexistent/x", "a", 1, &error) == -1);
+}
+
+static char *path_in(const char *folder, const char *name)
+{
+    return path_join(folder, name, &error);
+}
+
+/* Neither what reads nor what writes waits for the other end of a pipe. */
+TEST(files_do_not_replace_what_is_not_a_file)
+{
+    const char *folder = test_folder();
+    char *fifo = path_in(folder, "fifo"), *link = path_in(folder, "link"), *device = path_in(folder, "full"),
+         *text;
+    struct stat status;
+    size_t size;
+    REQUIRE(mkfifo(fifo, 0600) == 0 && symlink("fifo", link) == 0);
+    CHECK(file_write(fifo, "x", 1, &error) == -1);
+    CHECK_TEXT(error.text, "fifo: is not a regular file");
+    CHECK(file_write(link, "x", 1, &error) == -1);
+    CHECK_TEXT(error.text, "link: is not a regular file");
+    CHECK(file_read(fifo, &text, &size, &error) == -1);
+    CHECK(lstat(fifo, &status) == 0 && S_ISFIFO(status.st_mode));
+    CHECK(file_write(folder, "x", 1, &error) == -1);
+    CHECK_TEXT(error.text, "is a folder");
+    REQUIRE_OK(file_write(device, "x", 1, &error));
+    CHECK(file_rename(device, fifo, &error) == -1);
+    CHECK(unlink(device) == 0);
+    CHECK(file_check_output("/dev/null", &error) == -1);
+    CHECK_TEXT(error.text, "/dev/null: is not a regular file");
+    REQUIRE_OK(file_check_output(device, &error));
+    CHECK(file_check_output("no such folder/x", &error) == -1);
+    CHECK_TEXT(error.text, "no such folder/x: a file cannot be made there: No such file");
+    if (mknod(device, S_IFCHR | 0666, makedev(1, 7)) == 0) { /* root may */
+        CHECK(file_write(device, "x", 1, &error) == -1);
+        CHECK(lstat(device, &status) == 0 && S_ISCHR(status.st_mode));
+    }
+    free(fifo);
+    free(link);
+    free(device);
+}
+
+/* What is behind a link is replaced, or made; the link stays. */
+TEST(files_are_written_through_links)
+{
+    const char *folder = test_folder();
+    char *below = path_in(folder, "below"), *first = path_in(folder, "first"),
+         *second = path_in(below, "second"), *target = path_in(folder, "target"),
+         *loop = path_in(folder, "loop"), *text;
+    struct stat status;
+    size_t size;
+    REQUIRE_OK(directory_create(below, &error));
+    REQUIRE(symlink("below/second", first) == 0 && symlink("../target", second) == 0 &&
+            symlink(loop, loop) == 0);
+    for (int i = 0; i < 2; i++) { /* first it dangles */
+        REQUIRE_OK(file_write(first, i ? "new" : "old", 3, &error));
+        CHECK(lstat(first, &status) == 0 && S_ISLNK(status.st_mode));
+        CHECK(lstat(second, &status) == 0 && S_ISLNK(status.st_mode));
+        CHECK(lstat(target, &status) == 0 && S_ISREG(status.st_mode));
+        REQUIRE_OK(file_read(target, &text, &size, &error));
+        CHECK(size == 3 && !memcmp(text, i ? "new" : "old", 3));
+        free(text);
+    }
+    CHECK(file_write(loop, "x", 1, &error) == -1);
+    CHECK_TEXT(error.text, "loop: ");
+    free(below);
+    free(first);
+    free(second);
+    free(target);
+    free(loop);
 }
 
 TEST(directories_are_made_with_their_parents)
