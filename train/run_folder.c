@@ -14,17 +14,6 @@
 #include "common/base/json.h"
 #include "common/base/memory.h"
 
-static bool folder_is_empty(const char *path)
-{
-    DIR *folder = opendir(path);
-    bool empty = true;
-    for (struct dirent *entry; folder && empty && (entry = readdir(folder));)
-        empty = !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..");
-    if (folder)
-        closedir(folder);
-    return empty;
-}
-
 static int take_lock(struct run_folder *run, struct error *error)
 {
     run->lock = open(run->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -39,7 +28,8 @@ static int take_lock(struct run_folder *run, struct error *error)
 
 static int read_facts(struct run_folder *run, struct error *error)
 {
-    char *path = run_folder_path(run, error, "run.json");
+    const char *const nothing[] = {NULL};
+    char *path = run_folder_path(run, error, "run.json"), other[DIRECTORY_NAME_SIZE];
     int result = -1;
     if (!path)
         return -1;
@@ -47,8 +37,9 @@ static int read_facts(struct run_folder *run, struct error *error)
         run->facts = json_read(path, error);
         result =
             !run->facts ? -1 : (json_is_object(run->facts) ? 0 : error_set(error, "%s: is no object", path));
-    } else if (!folder_is_empty(run->path)) {
-        error_set(error, "%s: is neither empty nor a run of train; name another folder", run->path);
+    } else if (directory_holds_other(run->path, nothing, other)) {
+        error_set(error, "%s: holds other files (%s is one); name an empty folder, or a new one", run->path,
+                  other);
     } else {
         run->facts = json_object();
         result = run->facts ? 0 : error_set_kind(error, ERROR_NO_MEMORY, "out of memory");

@@ -29,11 +29,13 @@ bool store_exists(const char *path)
     return found;
 }
 
+/* All that a store's folder holds. */
+static const char *const files[] = {SEALED_FILE, DATA_FILE, DATA_NEW, "lock.mdb", WRITER_FILE, NULL};
+
 int store_remove(const char *path, struct error *error)
 {
-    static const char *const files[] = {SEALED_FILE, DATA_FILE, DATA_NEW, "lock.mdb", WRITER_FILE};
     int result = 0;
-    for (size_t i = 0; i < sizeof files / sizeof *files && result == 0; i++) {
+    for (int i = 0; files[i] && result == 0; i++) {
         char *file = path_join(path, files[i], error);
         if (!file)
             return -1;
@@ -532,11 +534,15 @@ done:
 int store_create(const char *path, const json_t *manifest, struct store **store, struct error *error)
 {
     struct store_info info = {0};
+    char other[DIRECTORY_NAME_SIZE];
     int lock = -1;
     *store = NULL;
     if (manifest_parse("manifest", manifest, &info, error) < 0)
         return error_prefix(error, "%s", path);
     manifest_free(&info);
+    if (directory_holds_other(path, files, other))
+        return error_set(error, "%s: holds other files (%s is one); name an empty folder, or a new one", path,
+                         other);
     if (directory_create(path, error) < 0 || writer_lock(path, &lock, error) < 0)
         return -1;
     int result = store_exists(path) ? error_set(error, "%s: there is a store already", path)

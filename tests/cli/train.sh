@@ -99,7 +99,7 @@ wrong_sweep() {
 wrong_store_and_folder() {
     run 1 --store "$work/none" --out "$work/wrong" --tap 2 --head norm && says err "$work/none" || return 1
     mkdir -p "$work/taken" && : >"$work/taken/thesis.txt"
-    run 1 --store "$store" --out "$work/taken" --tap 2 --head norm && says err "neither empty nor a run"
+    run 1 --store "$store" --out "$work/taken" --tap 2 --head norm && says err "holds other files"
 }
 
 inits_only() {
