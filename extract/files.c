@@ -111,6 +111,22 @@ int corpus_list_add(struct corpus_list *list, const char *path, bool held_out, i
     return list->count > before ? 0 : error_set(error, "%s: there are no files in this folder", path);
 }
 
+int corpus_check_output(const char *corpus, const char *out, struct error *error)
+{
+    char *folder = path_resolve(corpus, error), *place = folder ? path_resolve(out, error) : NULL;
+    int result = place ? 0 : -1;
+    size_t length = folder ? strlen(folder) : 0;
+    if (length == 1) /* the root */
+        length = 0;
+    if (result == 0 && path_is_directory(folder) && strncmp(folder, place, length) == 0 &&
+        (place[length] == '/' || !place[length]) && !strstr(place + length, "/."))
+        result = error_set(error, "%s: is in the corpus %s, which would be read with it; name another place",
+                           out, corpus);
+    free(folder);
+    free(place);
+    return result;
+}
+
 void corpus_list_free(struct corpus_list *list)
 {
     for (size_t i = 0; i < list->count; i++)

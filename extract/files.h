@@ -48,6 +48,9 @@ void corpus_list_free(struct corpus_list *list); /* a zeroed one is fine */
  * not count: a corpus may be moved. A change elsewhere that keeps a large file's size is not seen. */
 int corpus_list_identify(struct corpus_list *list, struct error *error);
 
+/* Refuses an output that reading the folder `corpus` would find: the next run would take it for text. */
+int corpus_check_output(const char *corpus, const char *out, struct error *error);
+
 /* Some file holds text, so that a tokenizer is needed. */
 bool corpus_list_has_text(const struct corpus_list *list);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/cli.h"
+#include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
 #include "common/device/device.h"
@@ -19,6 +20,7 @@
 #include "extract/run.h"
 #include "extract/summary.h"
 #include "extract/tokenize.h"
+#include "extract/write.h"
 
 struct extraction {
     const struct extract_options *options;
@@ -95,6 +97,22 @@ static void add_target(struct extraction *extraction)
         extraction->tap[extraction->taps++] = tap_target(final.layer);
 }
 
+/* What is written must not be read as a part of the corpus, nor replace what is not a file. */
+static int check_outputs(const struct extract_options *options, struct error *error)
+{
+    const struct path_list *lists[] = {&options->corpus, &options->held_out_corpus};
+    if (options->pilot_out && file_check_output(options->pilot_out, error) < 0)
+        return error_prefix(error, "--pilot-out");
+    for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
+        for (size_t i = 0; i < lists[l]->count; i++) {
+            if (corpus_check_output(lists[l]->path[i], options->out, error) < 0)
+                return error_prefix(error, "--out");
+            if (options->pilot_out && corpus_check_output(lists[l]->path[i], options->pilot_out, error) < 0)
+                return error_prefix(error, "--pilot-out");
+        }
+    return 0;
+}
+
 static int open_corpus(struct extraction *extraction, struct error *error)
 {
     const struct extract_options *options = extraction->options;
@@ -158,7 +176,7 @@ static int open_inputs(struct extraction *extraction, struct error *error)
     const struct extract_options *options = extraction->options;
     const struct backend_options wanted = {.threads = options->threads, .math = options->math, .timed = true};
     extraction->threads = options->threads > 0 ? options->threads : processor_count();
-    if (open_corpus(extraction, error) < 0)
+    if (check_outputs(options, error) < 0 || open_corpus(extraction, error) < 0)
         return -1;
     if (model_open(options->model, &extraction->model, error) < 0)
         return error_prefix(error, "--model");
@@ -215,6 +233,26 @@ static struct tokenize_job tokenize_job(const struct extraction *extraction)
         .threads = extraction->threads};
 }
 
+static bool holds_records(const struct store *store)
+{
+    for (int tap = 0; tap < store_info(store)->taps; tap++)
+        if (records_stored(store, tap) > 0)
+            return true;
+    return false;
+}
+
+/* A store of other options that has come to nothing makes room. */
+static int begin_anew(struct extraction *extraction, struct error *error)
+{
+    const char *path = extraction->options->out;
+    store_close(extraction->store);
+    extraction->store = NULL;
+    fprintf(stderr, "extract: %s: held no records: it is begun anew\n", path);
+    return pilot_remove(path, error) < 0 || store_remove(path, error) < 0
+               ? -1
+               : store_create(path, extraction->manifest, &extraction->store, error);
+}
+
 /* A new store, or the one that an earlier run of the same command began. */
 static int open_store(struct extraction *extraction, struct error *error)
 {
@@ -226,6 +264,8 @@ static int open_store(struct extraction *extraction, struct error *error)
     const json_t *there = store_manifest(extraction->store);
     if (identity_compare(path, there, extraction->manifest, error) == 0)
         return 0;
+    if (!holds_records(extraction->store))
+        return begin_anew(extraction, error);
     if (!identity_may_have_grown(there, extraction->manifest))
         return -1;
     if (json_object_get(there, "split"))

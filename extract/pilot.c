@@ -238,6 +238,14 @@ done:
     return result;
 }
 
+int pilot_remove(const char *store, struct error *error)
+{
+    char *path = path_join(store, FOLDER, error);
+    int result = !path ? -1 : file_exists(path) ? store_remove(path, error) : 0;
+    free(path);
+    return result;
+}
+
 /* --pilot and --pilot-out make no sense for codecs without parameters. */
 static int check_wanted(const struct pilot_job *job, struct error *error)
 {

@@ -27,4 +27,7 @@ struct pilot_job {
  * store (a forecast), and nothing is said about them. */
 int pilot_run(const struct pilot_job *job, bool alone, double *seconds, struct error *error);
 
+/* Removes what a pilot of the store in folder `store`, which nobody has open, has left. */
+int pilot_remove(const char *store, struct error *error);
+
 #endif

@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# outputs.sh: what is written to --out and its like: never over what is not a file, into what holds something else,
+# or where the corpus would find it; and what holds nothing yet is taken.
+. "$(dirname "$0")/lib.sh"
+tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens, no tokenizer
+ids=$work/ids.u16
+perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 2000)' >"$ids"
+small=(extract --model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 160 --seq-len 16)
+run 0 "${small[@]}" --taps 1,final --out "$work/store" || exit 1
+klt=("${small[@]}" --taps final --codec klt:4 --out "$work/klt")
+run 0 "${small[@]}" --taps 1 --codec raw --out "$work/bench-store" || exit 1
+
+# Every command that writes a file: none replaces PATH.
+all_refuse() {
+    run 1 cache export --tap 1 --out "$1" "$work/store" && says err "$2" &&
+        run 1 cache bench --svg "$1" "$work/store" && says err "--svg: $1: $2" && [ ! -s "$work/out" ] &&
+        run 1 "${klt[@]}" --pilot-out "$1" && says err "--pilot-out: $1: $2" && [ ! -e "$work/klt" ]
+}
+
+pipes() {
+    mkfifo "$work/fifo"
+    ln -s fifo "$work/link"
+    all_refuse "$work/fifo" "is not a regular file" && all_refuse "$work/link" "is not a regular file" &&
+        all_refuse /dev/stdout "is not a regular file" && [ -p "$work/fifo" ] && [ -L "$work/link" ] || return 1
+    "$build/cache" export --tap 1 --out /dev/stdout "$work/store" 2>"$work/err" | cat >"$work/out"
+    [ "${PIPESTATUS[0]}" = 1 ] && says err "is not a regular file"
+}
+
+devices() {
+    local device=$work/full
+    mknod -m 666 "$device" c 1 7 2>/dev/null || device=/dev/null # only root may
+    all_refuse "$device" "is not a regular file" && [ -c "$device" ]
+}
+
+folders() {
+    mkdir "$work/folder"
+    all_refuse "$work/folder" "is a folder" && all_refuse "$work/none/file" "a file cannot be made there: No such file"
+}
+
+# A link stays; what it names is replaced.
+links() {
+    mkdir "$work/elsewhere"
+    echo old >"$work/elsewhere/states"
+    ln -s elsewhere/states "$work/states"
+    run 0 cache export --tap 1 --out "$work/states" "$work/store" && [ -L "$work/states" ] &&
+        [ "$(wc -c <"$work/elsewhere/states")" -gt 10000 ]
+}
+
+npy() {
+    mkdir "$work/arrays"
+    mkfifo "$work/arrays/states.npy"
+    run 1 cache export --format npy --tap 1 --out "$work/arrays" "$work/store" && says err "states.npy: is not a regular file" &&
+        run 1 cache export --format npy --tap 1 --out "$work/fifo" "$work/store" && [ -p "$work/fifo" ] && [ -p "$work/arrays/states.npy" ]
+}
+
+# ---- folders of other things ----
+
+only() { [ "$(ls -A "$1")" = "$2" ] || { echo "    $1 holds $(ls -A "$1")"; return 1; }; }
+
+other_files() {
+    mkdir "$work/texts" "$work/empty"
+    cp "$ids" "$work/texts/a.u16"
+    run 1 "${small[@]}" --taps 1 --out "$work/texts" && says err "$work/texts: holds other files (a.u16" && only "$work/texts" a.u16 &&
+        run 1 cache recode --codec raw --out "$work/texts" "$work/store" && says err "holds other files" && only "$work/texts" a.u16 &&
+        run 1 cache merge --out "$work/texts" "$work/store" && says err "holds other files" && only "$work/texts" a.u16 &&
+        run 1 train --store "$work/store" --tap 1 --head norm --out "$work/texts" && says err "holds other files" && only "$work/texts" a.u16 &&
+        run 1 train --store "$work/store" --tap 1 --head norm --out "$work/store" && says err "holds other files" &&
+        run 0 "${small[@]}" --taps 1 --out "$work/empty"
+}
+
+# What a killed creation has left is not in the way.
+begun_files() {
+    mkdir "$work/begun"
+    touch "$work/begun/writer.lock" "$work/begun/data.mdb.new" "$work/begun/lock.mdb"
+    run 0 "${small[@]}" --taps 1 --out "$work/begun"
+}
+
+# Its own corpus, which the next run would read with the store in it, or its model.
+among_the_corpus() {
+    local text=(extract --model "$work/model" --seq-len 16 --taps 1)
+    mkdir -p "$work/corpus/sub" "$work/model" "$work/.hidden/corpus"
+    cp tests/golden/llama/{config.json,model.safetensors} "$work/model"
+    perl -e 'print pack("v*", map { $_ % 60 } 1 .. 200)' | tee "$work/corpus/a.u16" >"$work/.hidden/corpus/a.u16"
+    ln -s corpus "$work/also"
+    for out in corpus corpus/store corpus/sub/deeper/store also/store; do
+        run 1 "${text[@]}" --corpus "$work/corpus" --out "$work/$out" && says err "is in the corpus" || return 1
+    done
+    (cd "$work/corpus" && "$OLDPWD/$build/extract" --model ../model --seq-len 16 --taps 1 --corpus .. --out store 2>"$work/err")
+    [ $? = 1 ] && says err "is in the corpus" &&
+        run 1 "${text[@]}" --corpus "$ids" --held-out-corpus "$work/corpus" --out "$work/corpus/store" && says err "is in the corpus" &&
+        run 1 "${text[@]}" --corpus "$work/corpus" --out "$work/o" --codec klt:4 --pilot-out "$work/corpus/p" && says err "--pilot-out" &&
+        run 1 "${text[@]}" --corpus "$ids" --out "$work/model" && says err "holds other files" && [ ! -e "$work/o" ] &&
+        [ "$(find "$work/corpus" | wc -l)" = 3 ] &&
+        run 0 "${text[@]}" --corpus "$work/corpus" --out "$work/corpus/.store" &&
+        run 0 "${text[@]}" --corpus "$work/corpus" --out "$work/corpus/.store" &&
+        run 0 "${text[@]}" --corpus "$work/corpus" --out "$work/corpus2" && [ -e "$work/corpus2/data.mdb" ] &&
+        run 1 "${text[@]}" --corpus "$work/.hidden/corpus" --out "$work/.hidden/corpus/store" && says err "is in the corpus"
+}
+
+# ---- a store without records ----
+
+nothing_yet() {
+    perl -e 'print pack("v*", 1 .. 20)' >"$work/short.u16"
+    run 1 extract --model "$tiny" --corpus "$work/short.u16" --seq-len 32 --taps 1 --out "$work/failed" && says err "do not fill one sequence" &&
+        run 0 "${small[@]}" --taps 1,final --out "$work/failed" && says err "$work/failed: held no records: it is begun anew" &&
+        run 0 cache verify "$work/failed" &&
+        run 1 "${small[@]}" --taps 1 --out "$work/failed" && says err "taps" && run 0 cache verify "$work/failed"
+}
+
+# Its pilot goes with it.
+nothing_but_a_pilot() {
+    run 1 extract --model "$tiny" --corpus "$work/short.u16" --seq-len 32 --taps 1 --out "$work/piloted"
+    mkdir "$work/piloted/pilot"
+    cp "$work/store"/* "$work/piloted/pilot"
+    run 0 "${small[@]}" --taps 1,final --out "$work/piloted" && [ ! -e "$work/piloted/pilot" ]
+}
+
+for test in pipes devices folders links npy other_files begun_files among_the_corpus nothing_yet nothing_but_a_pilot; do
+    check $test
+done
+finish
