@@ -4,10 +4,10 @@
 #include <stdlib.h>
 
 #include "common/base/memory.h"
+#include "common/store/runs.h"
 
 #define RUN_LENGTH 8 /* sequences; of fewer, those left out beside a run would be too many */
 #define RUNS_MAX   256
-#define GAP        1 /* sequences left out beside a run that cuts a document */
 
 /* How the wanted sequences are spread. */
 struct spread {
@@ -31,12 +31,10 @@ static int spread_make(uint64_t sequences, double share, struct spread *spread, 
     if (!(share > 0 && share <= SPLIT_SHARE_MAX))
         return error_set(error, "a share of %g cannot be held out: give one above 0 and up to %g", share,
                          SPLIT_SHARE_MAX);
-    if (sequences < 2 + GAP)
+    if (sequences < RUNS_LEAST)
         return error_set(error, "%" PRIu64 " sequences are too few for a split: %d are the least", sequences,
-                         2 + GAP);
+                         RUNS_LEAST);
     *spread = (struct spread){sequences, wanted > 0 ? wanted : 1, 1};
-    if (spread->wanted > sequences - 1 - GAP)
-        spread->wanted = sequences - 1 - GAP;
     spread->runs = spread->wanted / RUN_LENGTH;
     spread->runs = spread->runs < 1 ? 1 : spread->runs > RUNS_MAX ? RUNS_MAX : spread->runs;
     return 0;
@@ -55,22 +53,27 @@ static uint64_t stretch_end(const struct spread *spread, uint64_t number)
 
 /* ---- by sequences ---- */
 
-/* A run is the end of its stretch. */
-static int choose_sequences(const struct spread *spread, struct split_list *list, struct error *error)
+/* As extract does where documents are too few. */
+static int choose_sequences(uint64_t sequences, double share, struct split_list *list, struct error *error)
 {
-    for (uint64_t i = 0; i < spread->runs; i++) {
-        const uint64_t end = stretch_end(spread, i), first = end - run_length(spread, i);
-        const uint64_t to = end + GAP < spread->sequences ? end + GAP : spread->sequences;
-        if (split_add(list, first - GAP, first, end, to, error) < 0)
+    uint64_t at = 0;
+    while (at < sequences) {
+        while (at < sequences && runs_split(at, share) == SPLIT_TRAIN)
+            at++;
+        uint64_t first = at;
+        while (first < sequences && runs_split(first, share) == RUNS_GAP)
+            first++;
+        uint64_t end = first;
+        while (end < sequences && runs_split(end, share) == SPLIT_HELD_OUT)
+            end++;
+        uint64_t to = end;
+        while (to < sequences && runs_split(to, share) == RUNS_GAP)
+            to++;
+        if (end > first && split_add(list, at, first, end, to, error) < 0)
             return -1;
+        at = to;
     }
     return 0;
-}
-
-int split_choose_sequences(uint64_t sequences, double share, struct split_list *list, struct error *error)
-{
-    struct spread spread;
-    return spread_make(sequences, share, &spread, error) < 0 ? -1 : choose_sequences(&spread, list, error);
 }
 
 /* ---- by documents ---- */
@@ -164,5 +167,5 @@ const char *split_chooser_finish(struct split_chooser *chooser, struct split_lis
         chooser->list = (struct split_list){0};
         return "documents";
     }
-    return choose_sequences(&chooser->spread, list, error) < 0 ? NULL : "sequences";
+    return choose_sequences(chooser->spread.sequences, chooser->share, list, error) < 0 ? NULL : "sequences";
 }

@@ -1,8 +1,7 @@
 /* split_choose.h: which sequences of a store are held out when it is given a split.
  *
  * Held-out sequences come in runs spread evenly over the store. Where documents allow it, a run is the sequences of whole
- * documents, and no training sequence has anything of them. Else a run is so many sequences, and one sequence between it
- * and the training sequences is left out on either side.
+ * documents, and no training sequence has anything of them. Else the runs are those of runs.h.
  *
  *     split_chooser_create(sequences, rows, share, &chooser, error);
  *     split_chooser_document(chooser, row, error);                  // each start of a document, in order
@@ -29,8 +28,5 @@ int split_chooser_document(struct split_chooser *chooser, uint64_t row, struct e
 
 /* The runs, into a zeroed list, and what they go by; NULL on error. */
 const char *split_chooser_finish(struct split_chooser *chooser, struct split_list *list, struct error *error);
-
-/* The runs of whichever number of sequences, without a look at documents. */
-int split_choose_sequences(uint64_t sequences, double share, struct split_list *list, struct error *error);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "common/base/random.h"
 #include "common/store/extend.h"
+#include "common/store/runs.h"
 #include "common/store/shards.h"
 #include "common/store/split_choose.h"
 #include "tests/store_fixture.h"
@@ -112,8 +113,13 @@ TEST(split_by_sequences)
             mark(&list, sequences, kind);
             if (strstr(kind, "th") || strstr(kind, "ht") || count(kind, 't') < 1 || count(kind, 'h') < 1)
                 test_fail(__FILE__, __LINE__, "%d%%: %s", percent, kind);
-            const uint64_t wanted = (uint64_t)((double)sequences * (percent / 100.0) + 0.5);
-            CHECK(count(kind, 'h') == (wanted > 1 ? wanted : 1) || sequences < 5);
+            uint64_t expected[SPLIT_COUNT];
+            runs_count(sequences, percent / 100.0, expected);
+            /* A gap before a run that would come behind the last sequence is trained on. */
+            const bool last =
+                runs_split(sequences - 1, percent / 100.0) == RUNS_GAP && kind[sequences - 1] == 't';
+            CHECK(count(kind, 't') == expected[SPLIT_TRAIN] + last &&
+                  count(kind, 'h') == expected[SPLIT_HELD_OUT]);
             split_free(&list);
         }
 }
