@@ -49,7 +49,10 @@ static int choose_kind(struct corpus_file *file, int token_bytes, struct error *
 static int add_file(struct corpus_list *list, const char *path, const struct stat *status, bool held_out,
                     int token_bytes, struct error *error)
 {
-    struct corpus_file file = {.held_out = held_out, .size = (uint64_t)status->st_size};
+    struct corpus_file file = {.held_out = held_out,
+                               .size = (uint64_t)status->st_size,
+                               .device = (uint64_t)status->st_dev,
+                               .inode = (uint64_t)status->st_ino};
     if (array_grow(&list->file, &list->capacity, list->count + 1, error) < 0)
         return -1;
     file.path = string_copy(path, error);
@@ -124,6 +127,38 @@ int corpus_check_output(const char *corpus, const char *out, struct error *error
                            out, corpus);
     free(folder);
     free(place);
+    return result;
+}
+
+static int compare_inodes(const void *a, const void *b)
+{
+    const struct corpus_file *left = *(const struct corpus_file *const *)a,
+                             *right = *(const struct corpus_file *const *)b;
+    if (left->device != right->device)
+        return left->device < right->device ? -1 : 1;
+    if (left->inode != right->inode)
+        return left->inode < right->inode ? -1 : 1;
+    return (int)left->held_out - (int)right->held_out;
+}
+
+int corpus_list_check_apart(const struct corpus_list *list, struct error *error)
+{
+    const struct corpus_file **file;
+    int result = 0;
+    if (array_alloc(&file, list->count, error) < 0)
+        return -1;
+    for (size_t i = 0; i < list->count; i++)
+        file[i] = &list->file[i];
+    qsort(file, list->count, sizeof *file, compare_inodes);
+    for (size_t i = 1; i < list->count && result == 0; i++)
+        if (file[i]->device == file[i - 1]->device && file[i]->inode == file[i - 1]->inode &&
+            file[i]->held_out != file[i - 1]->held_out)
+            result =
+                error_set(error,
+                          "--held-out-corpus: %s is a file of --corpus, too (%s): heads would be measured by "
+                          "what they were trained on",
+                          file[i]->path, file[i - 1]->path);
+    free(file);
     return result;
 }
 

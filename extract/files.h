@@ -29,6 +29,7 @@ struct corpus_file {
     int token_bytes; /* CORPUS_TOKENS: 2 or 4 */
     bool held_out; /* every document belongs to the held-out split */
     uint64_t size; /* bytes */
+    uint64_t device, inode;
 };
 
 struct corpus_list {
@@ -41,6 +42,8 @@ struct corpus_list {
 /* Adds what `path` stands for behind what is there. token_bytes: of *.bin files, 0 when not given. */
 int corpus_list_add(struct corpus_list *list, const char *path, bool held_out, int token_bytes,
                     struct error *error);
+/* An error where a file that is held out is another's as well, by whatever name: both are named. */
+int corpus_list_check_apart(const struct corpus_list *list, struct error *error);
 void corpus_list_free(struct corpus_list *list); /* a zeroed one is fine */
 
 /* Fills in the fingerprint: XXH3-64 over every file's kind, split, size and a sample of its bytes: all

@@ -3,8 +3,8 @@
  * The manifest:
  *     model      config_to_json's members, "name" (of the file or folder), "fingerprint"
  *     tokenizer  its fingerprint; null when the corpus is token files only
- *     corpus     "paths", "files", "bytes", "fingerprint", "field", "held_out" (share), "tokens" and
- *                "held_out_tokens" (caps, null: none), "end_of_text" (id)
+ *     corpus     "paths", "files", "bytes", "fingerprint", "field", "held_out" (share), "split"
+ *                (split.h; set when a store is begun), "tokens" and "held_out_tokens" (caps, null: none), "end_of_text" (id)
  *     rows       tokens per sequence
  *     taps       [{"name", "codec"}], ascending, "target" at the end
  *     shard      {"index", "count"}, of several

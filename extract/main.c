@@ -6,6 +6,7 @@
 
 #include "common/base/cli.h"
 #include "common/base/file.h"
+#include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
 #include "common/device/device.h"
@@ -31,6 +32,7 @@ struct extraction {
     struct codec_choice *codec; /* [taps] */
     int taps;
     int32_t end; /* the end-of-text id */
+    enum holding holding; /* what is held out */
     int threads;
     struct backend *backend;
     uint64_t memory; /* plan_memory */
@@ -123,6 +125,8 @@ static int open_corpus(struct extraction *extraction, struct error *error)
         if (corpus_list_add(&extraction->list, options->held_out_corpus.path[i], true, options->token_bytes,
                             error) < 0)
             return error_prefix(error, "--held-out-corpus");
+    if (corpus_list_check_apart(&extraction->list, error) < 0)
+        return -1;
     return corpus_list_identify(&extraction->list, error);
 }
 
@@ -160,6 +164,15 @@ static int choose_end(struct extraction *extraction, struct error *error)
                          config->vocab);
     extraction->end = (int32_t)end;
     return 0;
+}
+
+static struct corpus_rules corpus_rules(const struct extraction *extraction, double held_out)
+{
+    return (struct corpus_rules){.field = extraction->options->field,
+                                 .held_out = held_out,
+                                 .end = extraction->end,
+                                 .vocab = model_config(extraction->model)->vocab,
+                                 .tokenizer = extraction->tokenizer};
 }
 
 static int check_length(const struct extraction *extraction, struct error *error)
@@ -221,16 +234,51 @@ static uint64_t most_sequences(const struct extract_options *options, enum split
 static struct tokenize_job tokenize_job(const struct extraction *extraction)
 {
     const struct extract_options *options = extraction->options;
+    const bool runs = extraction->holding == HOLDING_RUNS;
     return (struct tokenize_job){
         .store = extraction->store,
         .list = &extraction->list,
-        .rules = {.field = options->field,
-                  .held_out = options->held_out,
-                  .end = extraction->end,
-                  .vocab = model_config(extraction->model)->vocab,
-                  .tokenizer = extraction->tokenizer},
+        .rules = corpus_rules(extraction, runs ? 0 : options->held_out),
         .most = {most_sequences(options, SPLIT_TRAIN), most_sequences(options, SPLIT_HELD_OUT)},
+        .runs = runs ? options->held_out : 0,
         .threads = extraction->threads};
+}
+
+static void set_holding(struct extraction *extraction, enum holding holding)
+{
+    extraction->holding = holding;
+    json_object_set_new(json_object_get(extraction->manifest, "corpus"), "split",
+                        json_string(holding_name(holding)));
+}
+
+static int choose_holding(struct extraction *extraction, struct error *error)
+{
+    const struct extract_options *options = extraction->options;
+    const struct corpus_rules rules = corpus_rules(extraction, options->held_out);
+    enum holding holding = HOLDING_NONE;
+    if (split_choose(&extraction->list, &rules, options->rows, extraction->threads, &holding, error) < 0)
+        return -1;
+    set_holding(extraction, holding);
+    return 0;
+}
+
+static int create_store(struct extraction *extraction, struct error *error)
+{
+    return choose_holding(extraction, error) < 0
+               ? -1
+               : store_create(extraction->options->out, extraction->manifest, &extraction->store, error);
+}
+
+/* A store keeps its way of holding out. */
+static int take_holding(struct extraction *extraction, const json_t *there, struct error *error)
+{
+    const char *name;
+    if (json_get_string(extraction->options->out, json_object_get(there, "corpus"), "split", &name, error) < 0)
+        return -1;
+    if (holding_find(name) == HOLDING_COUNT)
+        return error_set(error, "%s: \"split\" is \"%.40s\"", extraction->options->out, name);
+    set_holding(extraction, holding_find(name));
+    return 0;
 }
 
 static bool holds_records(const struct store *store)
@@ -248,9 +296,8 @@ static int begin_anew(struct extraction *extraction, struct error *error)
     store_close(extraction->store);
     extraction->store = NULL;
     fprintf(stderr, "extract: %s: held no records: it is begun anew\n", path);
-    return pilot_remove(path, error) < 0 || store_remove(path, error) < 0
-               ? -1
-               : store_create(path, extraction->manifest, &extraction->store, error);
+    return pilot_remove(path, error) < 0 || store_remove(path, error) < 0 ? -1
+                                                                          : create_store(extraction, error);
 }
 
 /* A new store, or the one that an earlier run of the same command began. */
@@ -258,15 +305,15 @@ static int open_store(struct extraction *extraction, struct error *error)
 {
     const char *path = extraction->options->out;
     if (!store_exists(path))
-        return store_create(path, extraction->manifest, &extraction->store, error);
+        return create_store(extraction, error);
     if (store_open(path, STORE_WRITE, &extraction->store, error) < 0)
         return -1;
     const json_t *there = store_manifest(extraction->store);
     if (identity_compare(path, there, extraction->manifest, error) == 0)
-        return 0;
+        return take_holding(extraction, there, error);
     if (!holds_records(extraction->store))
         return begin_anew(extraction, error);
-    if (!identity_may_have_grown(there, extraction->manifest))
+    if (!identity_may_have_grown(there, extraction->manifest) || take_holding(extraction, there, error) < 0)
         return -1;
     if (json_object_get(there, "split"))
         return error_set(
@@ -289,11 +336,14 @@ static struct preflight_job preflight_job(const struct extraction *extraction,
                                   .manifest = extraction->manifest,
                                   .memory = extraction->memory,
                                   .parameters = extraction->options->pilot,
-                                  .tokenize = tokenize};
+                                  .tokenize = tokenize,
+                                  .holding = extraction->holding};
 }
 
-static int dry_run(const struct extraction *extraction, struct error *error)
+static int dry_run(struct extraction *extraction, struct error *error)
 {
+    if (choose_holding(extraction, error) < 0)
+        return -1;
     const struct tokenize_job tokenize = tokenize_job(extraction);
     const struct preflight_job job = preflight_job(extraction, &tokenize);
     struct preflight preflight;
@@ -313,21 +363,11 @@ static int check_disk(const struct extraction *extraction, struct error *error)
 
 static int tokenize(struct extraction *extraction, struct tokenize_result *result, struct error *error)
 {
-    const struct extract_options *options = extraction->options;
     const struct tokenize_job job = tokenize_job(extraction);
+    if (extraction->holding == HOLDING_RUNS)
+        fprintf(stderr, "extract: %s\n", holding_text(extraction->holding));
     if (corpus_tokenize(&job, result, error) < 0)
         return -1;
-    if (result->sequences[SPLIT_TRAIN] == 0)
-        return error_set(error,
-                         "the training documents do not fill one sequence of %d tokens: give more text, or a "
-                         "smaller --seq-len (and another --out)",
-                         options->rows);
-    const bool wanted = options->held_out > 0 || options->held_out_corpus.count > 0;
-    if (wanted && result->sequences[SPLIT_HELD_OUT] == 0)
-        fprintf(stderr,
-                "extract: warning: no held-out sequence: of %" PRIu64 " documents too few were chosen; "
-                "--held-out-corpus names some, --held-out a larger share\n",
-                result->documents[SPLIT_TRAIN] + result->documents[SPLIT_HELD_OUT]);
     if (result->empty > 0)
         fprintf(stderr, "extract: %" PRIu64 " empty documents were left out\n", result->empty);
     return 0;
@@ -350,6 +390,7 @@ static int run(struct extraction *extraction, struct error *error)
     const struct summary summary = {.store = extraction->store,
                                     .plan = &plan,
                                     .tokens = &tokens,
+                                    .holding = extraction->holding,
                                     .piloting = &piloting,
                                     .run = &report,
                                     .numerics = extraction->numerics};

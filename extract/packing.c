@@ -5,17 +5,19 @@
 
 #include "common/base/json.h"
 #include "common/base/memory.h"
+#include "common/store/runs.h"
 
 struct stream {
     int32_t *ids; /* [rows + 1], the first `filled` are there */
     int32_t *starts; /* [rows + 1], places in ids where documents start */
     int filled, started;
-    uint64_t sequences, documents;
+    uint64_t sequences, documents; /* sequences: all, also those not stored */
 };
 
 struct packing {
     struct packing_rules rules;
     struct stream stream[SPLIT_COUNT];
+    uint64_t sequences[SPLIT_COUNT]; /* given away */
 };
 
 int packing_create(const struct packing_rules *rules, struct packing **result, struct error *error)
@@ -48,16 +50,26 @@ void packing_destroy(struct packing *packing)
     free(packing);
 }
 
-/* Gives the full sequence away and keeps its last id, the next one's first. */
-static int put_sequence(struct packing *packing, enum split split, struct error *error)
+static bool is_full(const struct packing *packing, enum split split)
 {
-    struct stream *stream = &packing->stream[split];
+    return packing->sequences[split] >= packing->rules.most[split];
+}
+
+/* Gives the full sequence away, if it is wanted, and keeps its last id, the next one's first. */
+static int put_sequence(struct packing *packing, enum split documents, struct error *error)
+{
+    struct stream *stream = &packing->stream[documents];
+    const enum split split =
+        packing->rules.runs > 0 ? runs_split(stream->sequences, packing->rules.runs) : documents;
     const int rows = packing->rules.rows;
     int count = stream->started;
     if (count > 0 && stream->starts[count - 1] == rows)
         count--; /* this start is row 0 of the next sequence */
-    if (packing->rules.put(packing->rules.context, split, stream->ids, stream->starts, count, error) < 0)
-        return -1;
+    if (split != RUNS_GAP && !is_full(packing, split)) {
+        if (packing->rules.put(packing->rules.context, split, stream->ids, stream->starts, count, error) < 0)
+            return -1;
+        packing->sequences[split]++;
+    }
     stream->sequences++;
     stream->ids[0] = stream->ids[rows];
     stream->filled = 1;
@@ -97,12 +109,14 @@ void packing_finish(struct packing *packing)
 
 bool packing_wants(const struct packing *packing, enum split split)
 {
-    return packing->stream[split].sequences < packing->rules.most[split];
+    if (packing->rules.runs > 0)
+        return split == SPLIT_TRAIN && !(is_full(packing, SPLIT_TRAIN) && is_full(packing, SPLIT_HELD_OUT));
+    return !is_full(packing, split);
 }
 
 uint64_t packing_sequences(const struct packing *packing, enum split split)
 {
-    return packing->stream[split].sequences;
+    return packing->sequences[split];
 }
 
 uint64_t packing_documents(const struct packing *packing, enum split split)
@@ -140,10 +154,10 @@ json_t *packing_save(const struct packing *packing, struct error *error)
     json_t *splits = json_array();
     for (int split = 0; split < SPLIT_COUNT; split++) {
         const struct stream *stream = &packing->stream[split];
-        json_t *object =
-            json_pack("{s:I, s:I, s:o, s:o}", "sequences", (json_int_t)stream->sequences, "documents",
-                      (json_int_t)stream->documents, "ids", list_to_json(stream->ids, stream->filled), "starts",
-                      list_to_json(stream->starts, stream->started));
+        json_t *object = json_pack(
+            "{s:I, s:I, s:I, s:o, s:o}", "sequences", (json_int_t)packing->sequences[split], "stream",
+            (json_int_t)stream->sequences, "documents", (json_int_t)stream->documents, "ids",
+            list_to_json(stream->ids, stream->filled), "starts", list_to_json(stream->starts, stream->started));
         if (json_array_append_new(splits, object) < 0) {
             json_decref(splits);
             error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
@@ -158,8 +172,9 @@ int packing_restore(struct packing *packing, const json_t *state, struct error *
     for (int split = 0; split < SPLIT_COUNT; split++) {
         struct stream *stream = &packing->stream[split];
         const json_t *object = json_array_get(state, (size_t)split);
-        int64_t sequences, documents;
+        int64_t sequences, packed, documents;
         if (json_get_integer("packing", object, "sequences", 0, INT64_MAX, &sequences, error) < 0 ||
+            json_get_integer("packing", object, "stream", 0, INT64_MAX, &packed, error) < 0 ||
             json_get_integer("packing", object, "documents", 0, INT64_MAX, &documents, error) < 0)
             return -1;
         if (list_from_json(json_object_get(object, "ids"), packing->rules.rows, 0, stream->ids,
@@ -170,7 +185,8 @@ int packing_restore(struct packing *packing, const json_t *state, struct error *
         for (int i = 0; i < stream->started; i++)
             if (stream->starts[i] >= stream->filled || (i > 0 && stream->starts[i] <= stream->starts[i - 1]))
                 return error_set(error, "packing: the document starts are damaged");
-        stream->sequences = (uint64_t)sequences;
+        packing->sequences[split] = (uint64_t)sequences;
+        stream->sequences = (uint64_t)packed;
         stream->documents = (uint64_t)documents;
     }
     return 0;

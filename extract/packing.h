@@ -1,9 +1,9 @@
 /* packing.h: packs documents into sequences of equal length.
  *
- * Each split is one long stream of ids: document, end-of-text, document, end-of-text, ... Sequence i
- * of a split holds the ids [i T, i T + T] of its stream: T rows and, behind them, the label of the
- * last one, which is the next sequence's first row. What is left at the end and fills no sequence is
- * not stored.
+ * The documents of a split are one long stream of ids: document, end-of-text, document, end-of-text, ... Sequence
+ * i of a stream holds its ids [i T, i T + T]: T rows and, behind them, the label of the last one, which is the next
+ * sequence's first row. What is left at the end and fills no sequence is not stored. With `runs`, all documents are
+ * of the training split's stream, and its sequences are of the splits that runs.h says, or dropped.
  *
  *     packing_create(&rules, &packing, error);
  *     packing_append(packing, SPLIT_TRAIN, ids, count, true, true, error);      // a whole document
@@ -25,6 +25,7 @@ struct packing_rules {
     int rows; /* T */
     int32_t end; /* the end-of-text id */
     uint64_t most[SPLIT_COUNT]; /* sequences of each split */
+    double runs; /* share of the sequences held out in runs; 0: documents are held out, or none */
     /* Takes a full sequence: ids [rows + 1], the rows at which documents start, ascending. */
     int (*put)(void *context, enum split split, const int32_t *ids, const int32_t *starts, int count,
                struct error *error);
@@ -36,7 +37,7 @@ struct packing;
 int packing_create(const struct packing_rules *rules, struct packing **packing, struct error *error);
 void packing_destroy(struct packing *packing); /* NULL is fine */
 
-/* The next `count` ids of a split's document, which begins with them (first) or ends behind them
+/* The next `count` ids of a document of the split, which begins with them (first) or ends behind them
  * (last). Ids that are not wanted any more are dropped. */
 int packing_append(struct packing *packing, enum split split, const int32_t *ids, size_t count, bool first,
                    bool last, struct error *error);
@@ -44,6 +45,7 @@ int packing_append(struct packing *packing, enum split split, const int32_t *ids
 /* No more documents come: drops what fills no sequence. */
 void packing_finish(struct packing *packing);
 
+/* Documents of the split are of use. */
 bool packing_wants(const struct packing *packing, enum split split);
 uint64_t packing_sequences(const struct packing *packing, enum split split);
 uint64_t packing_documents(const struct packing *packing, enum split split); /* begun */

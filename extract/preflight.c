@@ -12,6 +12,7 @@
 #include "common/head/source.h"
 #include "common/pilot/pilot.h"
 #include "common/store/manifest.h"
+#include "common/store/runs.h"
 #include "extract/pilot.h"
 #include "extract/run.h"
 #include "extract/sample.h"
@@ -33,11 +34,21 @@ struct trial {
 
 /* ---- sequences ---- */
 
-/* Of so many tokens, capped, this shard's share. */
-static uint64_t own_sequences(const struct store_info *info, double tokens, uint64_t most)
+/* Of so many tokens, those of each split. */
+static void all_sequences_of(const struct trial *trial, uint64_t sequences[SPLIT_COUNT])
 {
-    const double fitting = tokens > 1 ? (tokens - 1) / info->rows : 0;
-    const uint64_t all = fitting < (double)most ? (uint64_t)fitting : most;
+    const struct tokenize_job *job = trial->job->tokenize;
+    for (int split = 0; split < SPLIT_COUNT; split++) {
+        const double tokens = trial->sample.tokens[split];
+        sequences[split] = tokens > 1 ? (uint64_t)((tokens - 1) / trial->preflight->info.rows) : 0;
+    }
+    if (job->runs > 0)
+        runs_count(sequences[SPLIT_TRAIN], job->runs, sequences);
+}
+
+/* This shard's share. */
+static uint64_t own_sequences(const struct store_info *info, uint64_t all)
+{
     return (all + (uint64_t)(info->shards - 1 - info->shard)) / (uint64_t)info->shards;
 }
 
@@ -45,15 +56,16 @@ static int count_sequences(struct trial *trial, struct error *error)
 {
     const struct tokenize_job *job = trial->job->tokenize;
     struct preflight *preflight = trial->preflight;
+    uint64_t all[SPLIT_COUNT];
     double used = 0;
     if (corpus_sample(job->list, &job->rules, job->threads, &trial->sample, error) < 0)
         return -1;
+    all_sequences_of(trial, all);
     for (int split = 0; split < SPLIT_COUNT; split++) {
-        const double tokens = trial->sample.tokens[split];
-        const double wanted = (double)job->most[split] * preflight->info.rows;
-        preflight->sequences[split] = own_sequences(&preflight->info, tokens, job->most[split]);
-        if (tokens > 0 && used < 1)
-            used = wanted < tokens && wanted / tokens > used ? wanted / tokens : wanted < tokens ? used : 1;
+        const uint64_t wanted = job->most[split] < all[split] ? job->most[split] : all[split];
+        preflight->sequences[split] = own_sequences(&preflight->info, wanted);
+        if (all[split] > 0 && (double)wanted / (double)all[split] > used)
+            used = (double)wanted / (double)all[split];
     }
     preflight->tokenizing = trial->sample.seconds * used;
     preflight->exact = trial->sample.exact;
@@ -350,14 +362,15 @@ static int print_json(const struct preflight_job *job, const struct preflight *p
                                         bits_per_value(preflight, tap)));
     }
     json_t *object = json_pack(
-        "{s:s, s:I, s:I, s:b, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:f}", "store", job->out,
+        "{s:s, s:I, s:I, s:s, s:b, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:f}", "store", job->out,
         "train_sequences", (json_int_t)preflight->sequences[SPLIT_TRAIN], "held_out_sequences",
-        (json_int_t)preflight->sequences[SPLIT_HELD_OUT], "exact", (int)preflight->exact, "pilot_sequences",
-        (json_int_t)preflight->pilot, "taps", taps, "token_bytes", (json_int_t)preflight->token_bytes,
-        "source_bytes", (json_int_t)preflight->source_bytes, "parameter_bytes",
-        (json_int_t)preflight->parameter_bytes, "bytes", (json_int_t)preflight->bytes, "available_bytes",
-        (json_int_t)preflight->available, "fits", preflight->bytes <= (double)preflight->available,
-        "tokens_per_second", preflight->tokens_per_second, "seconds", all_seconds(preflight));
+        (json_int_t)preflight->sequences[SPLIT_HELD_OUT], "split", holding_name(job->holding), "exact",
+        (int)preflight->exact, "pilot_sequences", (json_int_t)preflight->pilot, "taps", taps, "token_bytes",
+        (json_int_t)preflight->token_bytes, "source_bytes", (json_int_t)preflight->source_bytes,
+        "parameter_bytes", (json_int_t)preflight->parameter_bytes, "bytes", (json_int_t)preflight->bytes,
+        "available_bytes", (json_int_t)preflight->available, "fits",
+        preflight->bytes <= (double)preflight->available, "tokens_per_second", preflight->tokens_per_second,
+        "seconds", all_seconds(preflight));
     int result = object ? json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
     json_decref(object);
     printf("\n");
@@ -377,6 +390,7 @@ static int print_text(const struct preflight_job *job, const struct preflight *p
     printf("%s: %s%" PRIu64 " training and %" PRIu64 " held-out sequences of %d tokens\n", job->out,
            preflight->exact ? "" : "about ", preflight->sequences[SPLIT_TRAIN],
            preflight->sequences[SPLIT_HELD_OUT], info->rows);
+    printf("%s\n", holding_text(job->holding));
     printf("%-10s %-10s %10s %11s\n", "tap", "codec", "bytes", "bits/value");
     for (int tap = 0; tap < info->taps; tap++) {
         char name[TAP_NAME_SIZE];

@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #include "extract/plan.h"
+#include "extract/split.h"
 #include "extract/tokenize.h"
 
 struct preflight_job {
@@ -23,6 +24,7 @@ struct preflight_job {
     const json_t *manifest; /* of the store to be */
     uint64_t memory; /* as plan_make's */
     const struct tokenize_job *tokenize; /* its store is not looked at */
+    enum holding holding;
     const char *parameters; /* --pilot: a file, or NULL */
 };
 

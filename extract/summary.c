@@ -110,6 +110,7 @@ static void print_text(const struct summary *summary, const uint64_t *bytes)
            (unsigned long long)tokens->sequences[SPLIT_HELD_OUT], info->rows,
            (unsigned long long)tokens->documents[SPLIT_TRAIN],
            (unsigned long long)tokens->documents[SPLIT_HELD_OUT]);
+    printf("  %s\n", holding_text(summary->holding));
     if (info->shards > 1)
         printf("  of these this is shard %d of %d (counted from 0): %llu and %llu sequences\n", info->shard,
                info->shards, (unsigned long long)store_sequences(summary->store, SPLIT_TRAIN),
@@ -158,18 +159,20 @@ static int print_json(const struct summary *summary, const uint64_t *bytes, stru
     json_t *device = json_pack("{s:f, s:f, s:f}", "computing", run->device.ops, "in", run->device.in, "out",
                                run->device.out);
     json_t *object = json_pack(
-        "{s:s, s:i, s:{s:I, s:I}, s:{s:I, s:I, s:I}, s:o, s:I, s:f, s:f, s:f, s:o, s:o, s:s, s:I, s:I, s:b, "
+        "{s:s, s:i, s:{s:I, s:I}, s:{s:I, s:I, s:I}, s:s, s:o, s:I, s:f, s:f, s:f, s:o, s:o, s:s, s:I, s:I, "
+        "s:b, "
         "s:i, s:f, s:f, s:s}",
         "store", store_path(summary->store), "rows", store_info(summary->store)->rows, "sequences", "train",
         (json_int_t)tokens->sequences[SPLIT_TRAIN], "held_out", (json_int_t)tokens->sequences[SPLIT_HELD_OUT],
         "documents", "train", (json_int_t)tokens->documents[SPLIT_TRAIN], "held_out",
-        (json_int_t)tokens->documents[SPLIT_HELD_OUT], "empty", (json_int_t)tokens->empty, "taps",
-        taps_to_json(summary, bytes), "computed_tokens", (json_int_t)run->tokens, "seconds", run->seconds,
-        "loading_seconds", run->loading, "tokens_per_second", tokens_per_second(run), "stages", stages,
-        "device", device, "bound_by", find_bound(run).name, "peak_memory", (json_int_t)memory_peak(),
-        "weight_bytes", (json_int_t)summary->plan->weights, "resident", (int)summary->plan->resident,
-        "super_batch", run->group * summary->plan->batch * store_info(summary->store)->rows, "weights_load",
-        run->load, "weights_waited", run->waited, "numerics", summary->numerics);
+        (json_int_t)tokens->documents[SPLIT_HELD_OUT], "empty", (json_int_t)tokens->empty, "split",
+        holding_name(summary->holding), "taps", taps_to_json(summary, bytes), "computed_tokens",
+        (json_int_t)run->tokens, "seconds", run->seconds, "loading_seconds", run->loading, "tokens_per_second",
+        tokens_per_second(run), "stages", stages, "device", device, "bound_by", find_bound(run).name,
+        "peak_memory", (json_int_t)memory_peak(), "weight_bytes", (json_int_t)summary->plan->weights,
+        "resident", (int)summary->plan->resident, "super_batch",
+        run->group * summary->plan->batch * store_info(summary->store)->rows, "weights_load", run->load,
+        "weights_waited", run->waited, "numerics", summary->numerics);
     char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(object);
     if (!text)

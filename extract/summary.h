@@ -8,12 +8,14 @@
 #include "common/store/store.h"
 #include "extract/plan.h"
 #include "extract/run.h"
+#include "extract/split.h"
 #include "extract/tokenize.h"
 
 struct summary {
     struct store *store;
     const struct plan *plan;
     const struct tokenize_result *tokens;
+    enum holding holding;
     const double *piloting; /* seconds that codecs were fitted, 0: not in this run */
     const struct run_report *run;
     const char *numerics;

@@ -245,6 +245,7 @@ static int open_stage(struct tokenize *state, const struct tokenize_job *job, st
     const struct packing_rules rules = {.rows = store_info(job->store)->rows,
                                         .end = job->rules.end,
                                         .most = {job->most[SPLIT_TRAIN], job->most[SPLIT_HELD_OUT]},
+                                        .runs = job->runs,
                                         .put = put_sequence,
                                         .context = state};
     *state = (struct tokenize){.job = job, .committed = clock_seconds()};

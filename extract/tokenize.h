@@ -21,6 +21,7 @@ struct tokenize_job {
     const struct corpus_list *list;
     struct corpus_rules rules; /* `end` is also put behind documents, so it may not be -1 */
     uint64_t most[SPLIT_COUNT]; /* sequences wanted of each split */
+    double runs; /* as packing_rules.runs */
     int threads;
 };
 

@@ -9,6 +9,8 @@
 #
 #   --taps LIST           places to read, such as 6,12,12.mid,final (default: extract's)
 #   --sweep FILE          the trials (default: a ridge-initialised, distilled affine head at every tap)
+#   --held-out SHARE      share of CORPUS that heads are measured by (default: extract's)
+#   --held-out-corpus PATH  another file or folder that they are measured by
 #   --tokens N            training tokens at most
 #   --held-out-tokens N   held-out tokens at most
 #   --seq-len T           tokens per sequence
@@ -18,7 +20,7 @@
 # It stops at the first failure; the same command again goes on where it stopped.
 set -euo pipefail
 usage() {
-    sed -n '2,20s/^# \{0,1\}//p' "$0"
+    sed -n '2,22s/^# \{0,1\}//p' "$0"
     exit "$1"
 }
 wrong() {
@@ -30,7 +32,7 @@ bin=${BUILD:-$top/build}
 extract=() common=() sweep='' positional=()
 while [ $# -gt 0 ]; do
     case $1 in
-    --taps | --tokens | --held-out-tokens | --seq-len | --codec)
+    --taps | --held-out | --held-out-corpus | --tokens | --held-out-tokens | --seq-len | --codec)
         [ $# -ge 2 ] || wrong "$1 wants a value"
         extract+=("$1" "$2")
         shift

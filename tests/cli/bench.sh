@@ -2,9 +2,9 @@
 # bench.sh: `cache bench` on a small store: its figures are those that codecs have by their nature.
 . "$(dirname "$0")/lib.sh"
 tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens, no tokenizer
-ids=$work/ids.u16
-perl -e 'srand(5); print pack("v*", map { int(rand(64)) } 1 .. 6000)' >"$ids"
-small=(--model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 320 --seq-len 16 --taps 1,final)
+ids=$work/ids.u16 held_out=$work/held.u16
+perl -e 'srand(5); print pack("v*", map { int(rand(64)) } 1 .. 6000)' | tee "$held_out" >"$ids"
+small=(--model "$tiny" --corpus "$ids" --held-out-corpus "$held_out" --held-out-tokens 320 --seq-len 16 --taps 1,final)
 
 wrong_usage() {
     run 2 cache bench && says err "a store is missing" && run 2 cache bench --records 0 x && says err "--records" &&

@@ -2,9 +2,9 @@
 # codecs.sh: codecs on the command line of extract, and the pilot of those that are fitted.
 . "$(dirname "$0")/lib.sh"
 tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens, no tokenizer
-ids=$work/ids.u16
-perl -e 'srand(5); print pack("v*", map { int(rand(64)) } 1 .. 6000)' >"$ids"
-small=(--model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 320 --seq-len 16 --taps 1,1.mid,final)
+ids=$work/ids.u16 held_out=$work/held.u16
+perl -e 'srand(5); print pack("v*", map { int(rand(64)) } 1 .. 6000)' | tee "$held_out" >"$ids"
+small=(--model "$tiny" --corpus "$ids" --held-out-corpus "$held_out" --held-out-tokens 320 --seq-len 16 --taps 1,1.mid,final)
 
 wrong_usage() {
     local required=(--model m --out o --corpus c) text

@@ -3,9 +3,9 @@
 # goes on while a changed one does not.
 . "$(dirname "$0")/lib.sh"
 tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens, no tokenizer
-ids=$work/ids.u16
-perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 4000)' >"$ids"
-small=(--model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 200 --seq-len 16 --taps 1,1.mid,final)
+ids=$work/ids.u16 held_out=$work/held.u16
+perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 4000)' | tee "$held_out" >"$ids"
+small=(--model "$tiny" --corpus "$ids" --held-out-corpus "$held_out" --held-out-tokens 200 --seq-len 16 --taps 1,1.mid,final)
 
 help_and_version() {
     run 0 extract --help && says out "--corpus=PATH..." && says out "The same command again goes on" &&

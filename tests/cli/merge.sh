@@ -2,9 +2,9 @@
 # merge.sh: cache merge: the shards as one store that is the unsharded one, and what is refused.
 . "$(dirname "$0")/lib.sh"
 tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens, no tokenizer
-ids=$work/ids.u16
-perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 3000)' >"$ids"
-extraction=(extract --model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 160 --seq-len 16
+ids=$work/ids.u16 held_out=$work/held.u16
+perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 3000)' | tee "$held_out" >"$ids"
+extraction=(extract --model "$tiny" --corpus "$ids" --held-out-corpus "$held_out" --held-out-tokens 160 --seq-len 16
     --taps 1,1.mid,final)
 run 0 "${extraction[@]}" --out "$work/whole" || exit 1
 for shard in 0 1 2; do run 0 "${extraction[@]}" --out "$work/shard$shard" --shard $shard/3 || exit 1; done

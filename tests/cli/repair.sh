@@ -2,9 +2,9 @@
 # repair.sh: cache repair on a store with damaged records: they come back to the byte, and only they.
 . "$(dirname "$0")/lib.sh"
 tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens
-ids=$work/ids.u16
-perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 4000)' >"$ids"
-run 0 extract --model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 600 --seq-len 128 \
+ids=$work/ids.u16 held_out=$work/held.u16
+perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 4000)' | tee "$held_out" >"$ids"
+run 0 extract --model "$tiny" --corpus "$ids" --held-out-corpus "$held_out" --held-out-tokens 600 --seq-len 128 \
     --taps 0,1,1.mid,final --out "$work/whole" || exit 1
 
 # flip STORE OFFSET TAP...: one bit, so many bytes behind the beginning of a record; a tap is LAYER/MID/SPLIT/INDEX

@@ -2,9 +2,9 @@
 # shards.sh: extract in shards: train on them as on the whole, the looks of one, and what is refused.
 . "$(dirname "$0")/lib.sh"
 tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens, no tokenizer
-ids=$work/ids.u16
-perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 3000)' >"$ids"
-common=(--model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 160 --seq-len 16 --taps 1,1.mid,final)
+ids=$work/ids.u16 held_out=$work/held.u16
+perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 3000)' | tee "$held_out" >"$ids"
+common=(--model "$tiny" --corpus "$ids" --held-out-corpus "$held_out" --held-out-tokens 160 --seq-len 16 --taps 1,1.mid,final)
 
 # extract_shard I/N: into $work/I.N
 extract_shard() { run 0 extract "${common[@]}" --out "$work/${1/\//.}" --shard "$1"; }
@@ -98,7 +98,7 @@ wrong_combinations() {
 moved() {
     mkdir "$work/elsewhere" && cp "$ids" "$work/elsewhere/other.u16" && cp "$tiny" "$work/elsewhere/renamed.gguf" &&
         run 0 extract --model "$work/elsewhere/renamed.gguf" --corpus "$work/elsewhere/other.u16" \
-            --held-out-corpus "$ids" "${common[@]:6}" --out "$work/moved" --shard 1/2 &&
+            --held-out-corpus "$held_out" "${common[@]:6}" --out "$work/moved" --shard 1/2 &&
         run 0 cache export "$work/0.2" "$work/moved" --tap final --out "$work/moved.safetensors" &&
         cmp "$work/whole.safetensors" "$work/moved.safetensors"
 }

@@ -202,8 +202,8 @@ target_alone() {
 
 # Copied from a model whose MLPs have biases, an mlp head at 1.mid is what a norm head is at 1.
 mlp_with_biases() {
-    perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 2000)' >"$work/ids.u16"
-    "$build/extract" --model tests/golden/bias --corpus "$work/ids.u16" --held-out-corpus "$work/ids.u16" \
+    perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 2000)' | tee "$work/held.u16" >"$work/ids.u16"
+    "$build/extract" --model tests/golden/bias --corpus "$work/ids.u16" --held-out-corpus "$work/held.u16" \
         --end-of-text 5 --seq-len 32 --taps 1.mid,1,final --codec raw:f32 --out "$work/bias" >/dev/null 2>&1 || return 1
     printf 'steps: 0\ntrials:\n  - {tap: 1.mid, head: mlp}\n  - {tap: 1, head: norm}\n' >"$work/bias.yaml"
     run 0 --store "$work/bias" --out "$work/bias.run" --sweep "$work/bias.yaml" || return 1

@@ -9,8 +9,8 @@ seed=${2:-$(($(date +%s) % 32768))}
 RANDOM=$seed
 echo "    seed $seed, $kills kills of each"
 tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens, no tokenizer
-perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 400_000)' >"$work/ids.u16"
-extraction=(extract --model "$tiny" --corpus "$work/ids.u16" --held-out-corpus "$work/ids.u16"
+perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 400_000)' | tee "$work/held.u16" >"$work/ids.u16"
+extraction=(extract --model "$tiny" --corpus "$work/ids.u16" --held-out-corpus "$work/held.u16"
     --held-out-tokens 40000 --seq-len 64 --taps 1,1.mid,final)
 run 0 "${extraction[@]}" --out "$work/whole" || exit 1
 for shard in 0 1 2; do run 0 "${extraction[@]}" --out "$work/shard$shard" --shard $shard/3 || exit 1; done

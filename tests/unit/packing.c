@@ -3,6 +3,7 @@
 
 #include "common/base/memory.h"
 #include "common/base/random.h"
+#include "common/store/runs.h"
 #include "extract/packing.h"
 #include "tests/test.h"
 
@@ -125,6 +126,47 @@ TEST(packing_stops_at_the_most)
     free(taken);
 }
 
+/* One stream, whose sequences go to the split that their number says; saved and restored after every document. */
+TEST(packing_by_runs)
+{
+    struct taken *taken;
+    struct stream *stream;
+    struct packing *packing, *next;
+    REQUIRE_OK(array_alloc(&taken, 1, &error));
+    REQUIRE_OK(array_alloc(&stream, 1, &error));
+    struct packing_rules how = make_rules(taken, UINT64_MAX);
+    how.runs = 0.3;
+    how.most[SPLIT_HELD_OUT] = 9;
+    REQUIRE_OK(packing_create(&how, &packing, &error));
+    for (int number = 0; number < 60; number++) {
+        CHECK(packing_wants(packing, SPLIT_TRAIN) && !packing_wants(packing, SPLIT_HELD_OUT));
+        append_document(packing, SPLIT_TRAIN, number, stream);
+        json_t *state = packing_save(packing, &error);
+        REQUIRE(state);
+        REQUIRE_OK(packing_create(&how, &next, &error));
+        REQUIRE_OK(packing_restore(next, state, &error));
+        json_decref(state);
+        packing_destroy(packing);
+        packing = next;
+    }
+    int found[SPLIT_COUNT + 1] = {0};
+    for (int n = 0; n < (stream->count - 1) / ROWS; n++) {
+        const enum split split = runs_split((uint64_t)n, 0.3);
+        const int place = found[split]++;
+        if (split == RUNS_GAP || place >= taken->sequences[split])
+            continue;
+        CHECK(memcmp(taken->ids[split][place], stream->ids + n * ROWS, sizeof taken->ids[split][place]) == 0);
+        for (int i = 0; i < taken->count[split][place]; i++)
+            CHECK(stream->starts[n * ROWS + taken->starts[split][place][i]]);
+    }
+    CHECK(taken->sequences[SPLIT_TRAIN] == found[SPLIT_TRAIN] && found[SPLIT_TRAIN] > 30);
+    CHECK(taken->sequences[SPLIT_HELD_OUT] == 9 && found[SPLIT_HELD_OUT] > 9);
+    CHECK(packing_sequences(packing, SPLIT_HELD_OUT) == 9 && packing_documents(packing, SPLIT_TRAIN) == 60);
+    packing_destroy(packing);
+    free(taken);
+    free(stream);
+}
+
 /* Saved and restored after every document, as if each were another run. */
 TEST(packing_goes_on_from_its_state)
 {
@@ -168,16 +210,20 @@ static void check_state_refused(const char *text, const char *reason)
 TEST(packing_damaged_state_is_refused)
 {
     check_state_refused("[]", "\"sequences\" is missing");
-    check_state_refused("[{\"sequences\": -1, \"documents\": 0}]", "\"sequences\" is -1");
-    check_state_refused("[{\"sequences\": 0, \"documents\": 0, \"ids\": [1], \"starts\": [1]}]",
+    check_state_refused("[{\"sequences\": -1, \"stream\": 0, \"documents\": 0}]", "\"sequences\" is -1");
+    check_state_refused("[{\"sequences\": 0, \"stream\": 0, \"documents\": 0, \"ids\": [1], \"starts\": [1]}]",
                         "starts are damaged");
-    check_state_refused("[{\"sequences\": 0, \"documents\": 0, \"ids\": [-1], \"starts\": []}]", "damaged");
-    check_state_refused("[{\"sequences\": 0, \"documents\": 0, \"ids\": [1, 2], \"starts\": [1, 0]}]",
+    check_state_refused("[{\"sequences\": 0, \"stream\": 0, \"documents\": 0, \"ids\": [-1], \"starts\": []}]",
                         "damaged");
-    check_state_refused("[{\"sequences\": 0, \"documents\": 0, \"ids\": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1], "
-                        "\"starts\": []}]",
+    check_state_refused(
+        "[{\"sequences\": 0, \"stream\": 0, \"documents\": 0, \"ids\": [1, 2], \"starts\": [1, 0]}]",
+        "damaged");
+    check_state_refused(
+        "[{\"sequences\": 0, \"stream\": 0, \"documents\": 0, \"ids\": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1], "
+        "\"starts\": []}]",
+        "damaged");
+    check_state_refused("[{\"sequences\": 0, \"stream\": 0, \"documents\": 0, \"ids\": 3, \"starts\": []}]",
                         "damaged");
-    check_state_refused("[{\"sequences\": 0, \"documents\": 0, \"ids\": 3, \"starts\": []}]", "damaged");
 }
 
 TEST_MAIN
