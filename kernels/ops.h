@@ -21,11 +21,16 @@
  * Numbers. Activations are f32. Matrix products take f32 or, under MATH_BF16, operands rounded to
  * bf16 (the probabilities that op_vocab_loss and u multiply the weight with are operands, too); they
  * accumulate in f32. (On cpu, op_matmul and op_vocab_* of at most MATMUL_FEW_ROWS rows take f32 always: they
- * are bound by reading the weight.) `ref` accumulates in double and ignores the math mode. A result of
- * `cpu` depends on the op's shapes and inputs only: not on the number of threads, and, for every op
- * except op_gemm with transpose_a, op_gram, op_sum_rows and op_sum_squares, whose sums run over rows,
- * a row's result does not depend on which other rows are in the same call as long as both calls have
- * more than MATMUL_FEW_ROWS rows, or both have not.
+ * are bound by reading the weight.) `ref` accumulates in double and ignores the math mode.
+ *
+ * Same bytes. A result of `cpu` depends on the op's shapes and inputs only, not on the number of threads
+ * nor on where operands lie. An output row that belongs to a row of the inputs (of op_attention: the
+ * outputs of a sequence) has the same bytes whichever rows are in the same call, however many, and
+ * wherever it stands among them, with every instruction set; the bytes of two sets are different ones.
+ * op_matmul and op_vocab_* have a kernel of their own for at most MATMUL_FEW_ROWS rows: for them this
+ * holds among calls of more rows and among calls of no more, not from one to the other; likewise for
+ * op_attention, by the queries of a sequence. What sums over rows depends on all of them: op_gemm with
+ * transpose_a, op_gram, op_sum_rows, op_sum_squares, the gradients of shared weights (dscale, down).
  *
  * Aliasing. Outputs may not overlap inputs unless the op says "in place".
  *

@@ -20,9 +20,9 @@ static void *must_alloc(size_t bytes)
 }
 
 /* The generator of one row of one operand. */
-static struct random row_random(int operand, int64_t identity)
+static struct random row_random(int operand, int64_t row)
 {
-    struct random random = {(uint64_t)operand << 32 ^ (uint64_t)identity * 0x9e3779b97f4a7c15u};
+    struct random random = {(uint64_t)operand << 32 ^ (uint64_t)row * 0x9e3779b97f4a7c15u};
     random_next(&random);
     return random;
 }
@@ -35,18 +35,12 @@ struct operand_kind {
 };
 
 /* Fills a buffer: bytes outside the view are 0x7b (1.3e36 as f32), row r of the view is random. */
-static void fill_operand(const struct op_run *run, const struct op_operand *operand, int number,
-                         const struct operand_kind *kind)
+static void fill_operand(const struct op_operand *operand, int number, const struct operand_kind *kind)
 {
     const struct matrix view = operand->view;
     memset(operand->before, 0x7b, operand->bytes);
     for (int64_t row = 0; row < view.rows; row++) {
-        int64_t identity = row;
-        if (operand->is_per_row) {
-            const int64_t group = view.rows / run->batch, unit = row / group;
-            identity = (run->identities ? run->identities[unit] : unit) * 4096 + row % group;
-        }
-        struct random random = row_random(number, identity);
+        struct random random = row_random(number, row);
         const int64_t first = view.offset + row * view.stride;
         for (int64_t i = first; i < first + view.cols; i++)
             if (view.type == DTYPE_I32)
@@ -65,8 +59,18 @@ static void fill_operand(const struct op_run *run, const struct op_operand *oper
     }
 }
 
+/* The operand whose turn it is, and of one per row the rows that belong to the batch. */
+static struct matrix operand_again(struct op_run *run, int64_t rows)
+{
+    const struct op_operand *operand = &run->operand[run->count_again++];
+    return operand->is_per_row ? matrix_rows(operand->view, run->first * (rows / run->batch), rows)
+                               : operand->view;
+}
+
 static struct matrix add_operand(struct op_run *run, struct operand_kind kind, int64_t rows, int64_t cols)
 {
+    if (run->again)
+        return operand_again(run, rows);
     struct error error;
     struct buffer *buffer;
     const int64_t stride = cols + run->gap, values = run->gap + rows * stride;
@@ -86,7 +90,7 @@ static struct matrix add_operand(struct op_run *run, struct operand_kind kind, i
         exit(1);
     }
     operand->view = (struct matrix){buffer, kind.type, run->gap, rows, cols, stride};
-    fill_operand(run, operand, number, &kind);
+    fill_operand(operand, number, &kind);
     op_write(run->queue, (struct matrix){buffer, kind.type, 0, 1, values, values}, operand->before);
     return operand->view;
 }
@@ -151,6 +155,8 @@ static void fill_weight_row(enum dtype type, int64_t cols, struct random *random
 const struct weight *shared_weight(struct op_run *run, enum dtype type, int64_t rows, int64_t cols, bool bias,
                                    unsigned uses)
 {
+    if (run->again)
+        return run->weight[run->weights_again++];
     struct error error;
     struct random random = row_random(OP_OPERANDS + run->weights, rows);
     size_t row_bytes = 0;
@@ -184,7 +190,6 @@ struct setting {
     const struct op_case *test;
     struct backend *backend;
     int64_t batch, gap;
-    const int64_t *identities;
 };
 
 /* "matmul {96, 32, 0, 0, 0, 0} of 7 rows with gaps of 3 on cpu": borrowed until the next call. */
@@ -230,19 +235,10 @@ static bool memory_spoiled(const struct op_operand *operand)
     return memcmp(before + place, after + place, operand->bytes - place) != 0;
 }
 
-/* False with the test failed. run_destroy either way. */
-static bool setting_run(const struct setting *setting, struct op_run *run)
+/* Every operand as it is behind the ops so far. False with the test failed. */
+static bool read_operands(const struct setting *setting, struct op_run *run)
 {
     struct error error = {0};
-    *run = (struct op_run){.backend = setting->backend,
-                           .gap = setting->gap,
-                           .batch = setting->batch,
-                           .identities = setting->identities};
-    if (queue_create(setting->backend, &run->queue, &error) < 0) {
-        fprintf(stderr, "op_case: %s\n", error.text);
-        exit(1);
-    }
-    setting->test->run(run, setting->test->shape);
     for (int i = 0; i < run->count; i++) {
         const struct op_operand *operand = &run->operand[i];
         const int64_t values = (int64_t)(operand->bytes / value_size(operand->view.type));
@@ -258,6 +254,19 @@ static bool setting_run(const struct setting *setting, struct op_run *run)
             test_fail(__FILE__, __LINE__, "%s: operand %d is changed where it must not", setting_name(setting),
                       i);
     return true;
+}
+
+/* False with the test failed. run_destroy either way. */
+static bool setting_run(const struct setting *setting, struct op_run *run)
+{
+    struct error error;
+    *run = (struct op_run){.backend = setting->backend, .gap = setting->gap, .batch = setting->batch};
+    if (queue_create(setting->backend, &run->queue, &error) < 0) {
+        fprintf(stderr, "op_case: %s\n", error.text);
+        exit(1);
+    }
+    setting->test->run(run, setting->test->shape);
+    return read_operands(setting, run);
 }
 
 /* Runs two settings; false when one failed. Both runs are to be destroyed either way. */
@@ -373,7 +382,7 @@ void check_against_ref(enum math math, const struct op_case *cases, size_t count
     for (size_t i = 0; i < count; i++)
         for (int b = 0; case_batch(&cases[i], b); b++)
             for (int64_t gap = 0; gap <= 3; gap += 3) {
-                struct setting setting = {&cases[i], ref, case_batch(&cases[i], b), gap, NULL};
+                struct setting setting = {&cases[i], ref, case_batch(&cases[i], b), gap};
                 struct op_run expected;
                 const bool ran = setting_run(&setting, &expected);
                 for (int k = 0; ran && k < DEVICES; k++) {
@@ -408,8 +417,8 @@ void check_threads(enum math math, const struct op_case *cases, size_t count)
     for (size_t i = 0; i < count; i++)
         for (int b = 0; case_batch(&cases[i], b); b++)
             for (int k = 0; k < DEVICES; k++) {
-                const struct setting with_one = {&cases[i], one[k], case_batch(&cases[i], b), 0, NULL};
-                const struct setting with_two = {&cases[i], two[k], case_batch(&cases[i], b), 0, NULL};
+                const struct setting with_one = {&cases[i], one[k], case_batch(&cases[i], b), 0};
+                const struct setting with_two = {&cases[i], two[k], case_batch(&cases[i], b), 0};
                 if (one[k] && two[k])
                     compare_bytes(&with_one, &with_two);
             }
@@ -417,68 +426,155 @@ void check_threads(enum math math, const struct op_case *cases, size_t count)
     close_backends(two);
 }
 
-/* Unit r of operand a, one of a_batch, is the same bytes as unit s of operand b. */
-static bool same_unit(const struct op_operand *a, int64_t a_batch, int64_t r, const struct op_operand *b,
-                      int64_t s)
+/* ---- the same bytes whatever rows a call has ---- */
+
+/* Sizes of groups of neighbouring rows that are computed by a call each, again and again until all rows are. */
+struct split {
+    int64_t sizes[3]; /* ended by 0 */
+    bool on_devices; /* also where ops.h does not promise it of every group, but it holds of this one */
+};
+
+static const struct split few_splits[] = {
+    {{8}, true}, {{1}, true}, {{5}, true}, {{7, 2}, false}, {{3, 6, 4}, false}};
+static const struct split many_splits[] = {
+    {{300}, true},  {{9}, true},           {{16, 17}, false},  {{15, 33, 31}, false},
+    {{32}, false},  {{47, 64, 49}, false}, {{65, 100}, false}, {{129, 80, 91}, false},
+    {{257}, false}, {{10, 290}, false}};
+enum {
+    FEW_SPLITS = sizeof few_splits / sizeof *few_splits,
+    MANY_SPLITS = sizeof many_splits / sizeof *many_splits
+};
+
+/* The next group: no less than `least` rows are left behind it, or none. */
+static int64_t next_group(const struct split *split, int *turn, int64_t rows, int64_t least)
 {
-    const size_t size = value_size(a->view.type);
-    const int64_t group = a->view.rows / a_batch;
-    for (int64_t row = 0; row < group; row++) {
-        const int64_t a_first = a->view.offset + (r * group + row) * a->view.stride;
-        const int64_t b_first = b->view.offset + (s * group + row) * b->view.stride;
-        if (memcmp((char *)a->after + (size_t)a_first * size, (char *)b->after + (size_t)b_first * size,
-                   (size_t)a->view.cols * size) != 0)
-            return false;
-    }
-    return true;
+    if (*turn == 3 || split->sizes[*turn] == 0)
+        *turn = 0;
+    const int64_t size = split->sizes[(*turn)++];
+    return rows - size < least ? rows : size;
 }
 
-/* Runs both batches and compares the outputs of the rows that are in both. */
-static void compare_batches(const struct setting *a, const struct setting *b)
+/* Computes the first `rows` rows once more, by a call per group. False with the test failed. */
+static bool run_split(const struct setting *setting, struct op_run *run, const struct split *split,
+                      int64_t rows, int64_t least)
 {
-    struct op_run a_run, b_run;
-    const bool ran = pair_run(a, &a_run, b, &b_run);
-    for (int64_t r = 0; ran && r < a->batch; r++)
-        for (int64_t s = 0; s < b->batch; s++)
-            for (int k = 0; k < a_run.count && a->identities[r] == b->identities[s]; k++) {
-                const struct op_operand *x = &a_run.operand[k], *y = &b_run.operand[k];
-                if (x->is_output && x->is_per_row && !same_unit(x, a->batch, r, y, s))
-                    test_fail(__FILE__, __LINE__,
-                              "%s: operand %d of row %lld is not what it is among %lld rows", setting_name(a),
-                              k, (long long)r, (long long)b->batch);
+    int turn = 0;
+    for (int i = 0; i < run->count; i++) {
+        const struct op_operand *operand = &run->operand[i];
+        const int64_t values = (int64_t)(operand->bytes / value_size(operand->view.type));
+        op_write(run->queue, (struct matrix){operand->view.buffer, operand->view.type, 0, 1, values, values},
+                 operand->before);
+    }
+    run->again = true;
+    for (run->first = 0; run->first < rows; run->first += run->batch) {
+        run->batch = next_group(split, &turn, rows - run->first, least);
+        run->count_again = run->weights_again = 0;
+        setting->test->run(run, setting->test->shape);
+    }
+    return read_operands(setting, run);
+}
+
+/* Row outputs of a run, rows one behind the other. */
+struct expected {
+    char *bytes[OP_OPERANDS]; /* NULL of other operands */
+};
+
+static const char *row_bytes(const struct op_operand *operand, int64_t row)
+{
+    return (const char *)operand->after +
+           (size_t)(operand->view.offset + row * operand->view.stride) * value_size(operand->view.type);
+}
+
+static size_t row_size(const struct op_operand *operand)
+{
+    return (size_t)operand->view.cols * value_size(operand->view.type);
+}
+
+static void take_expected(const struct op_run *run, struct expected *expected)
+{
+    for (int i = 0; i < run->count; i++) {
+        const struct op_operand *operand = &run->operand[i];
+        if (!operand->is_output || !operand->is_per_row)
+            continue;
+        const size_t size = row_size(operand);
+        expected->bytes[i] = must_alloc((size_t)operand->view.rows * size);
+        for (int64_t row = 0; row < operand->view.rows; row++)
+            memcpy(expected->bytes[i] + (size_t)row * size, row_bytes(operand, row), size);
+    }
+}
+
+static void free_expected(struct expected *expected)
+{
+    for (int i = 0; i < OP_OPERANDS; i++)
+        free(expected->bytes[i]);
+}
+
+/* The first `rows` rows of the batch. */
+static void compare_rows(const struct setting *setting, const struct op_run *run, const struct split *split,
+                         const struct expected *expected, int64_t rows)
+{
+    for (int i = 0; i < run->count; i++) {
+        const struct op_operand *operand = &run->operand[i];
+        const int64_t group = operand->view.rows / setting->batch;
+        const size_t size = row_size(operand);
+        for (int64_t row = 0; expected->bytes[i] && row < rows * group; row++)
+            if (memcmp(row_bytes(operand, row), expected->bytes[i] + (size_t)row * size, size) != 0) {
+                test_fail(__FILE__, __LINE__,
+                          "%s: operand %d of row %lld has other bytes in groups of %lld, %lld, %lld ..",
+                          setting_name(setting), i, (long long)(row / group), (long long)split->sizes[0],
+                          (long long)split->sizes[1], (long long)split->sizes[2]);
+                break;
             }
-    run_destroy(&a_run);
-    run_destroy(&b_run);
+    }
+}
+
+/* The first `rows` rows in groups of every split. Nothing is expected yet: the first split says what is. */
+static void check_splits(const struct setting *setting, struct op_run *run, const struct split *splits,
+                         int count, int64_t rows, int64_t least, struct expected *expected)
+{
+    const bool is_cpu = strcmp(backend_name(setting->backend), "cpu") == 0;
+    bool known = false;
+    for (int i = 0; i < OP_OPERANDS; i++)
+        known = known || expected->bytes[i];
+    for (int s = 0; s < count; s++) {
+        if ((!is_cpu && !splits[s].on_devices) || !run_split(setting, run, &splits[s], rows, least))
+            continue;
+        if (!known)
+            take_expected(run, expected);
+        known = true;
+        compare_rows(setting, run, &splits[s], expected, rows);
+    }
+}
+
+/* A case on one backend, with and without gaps between rows. */
+static void check_rows(const struct op_case *test, struct backend *backend)
+{
+    enum { FEW = 17, MOST = 300 };
+    const int64_t rows = test->many ? test->many : MOST, few = rows < FEW ? rows : FEW;
+    const bool apart = test->few || strcmp(backend_name(backend), "cpu") != 0;
+    struct expected many_expected = {{NULL}}, few_expected = {{NULL}};
+    for (int64_t gap = 0; gap <= 3; gap += 3) {
+        const struct setting setting = {test, backend, rows, gap};
+        struct op_run run;
+        if (setting_run(&setting, &run)) {
+            check_splits(&setting, &run, many_splits, MANY_SPLITS, rows, apart ? MATMUL_FEW_ROWS + 1 : 1,
+                         &many_expected);
+            check_splits(&setting, &run, few_splits, FEW_SPLITS, few, 1,
+                         apart ? &few_expected : &many_expected);
+        }
+        run_destroy(&run);
+    }
+    free_expected(&many_expected);
+    free_expected(&few_expected);
 }
 
 void check_row_independence(enum math math, const struct op_case *cases, size_t count)
 {
-    enum { ALONE, FIVE, EIGHT, NINE, MANY, BATCHES, MOST = 300 };
-    static const int64_t sizes[BATCHES] = {1, 5, 8, 9, MOST},
-                         places[BATCHES][2] = {{0, 0}, {1, 4}, {7, 3}, {0, 8}, {3, 9}};
-    int64_t identities[BATCHES][MOST];
-    for (int b = 0; b < BATCHES; b++) { /* 3 and 7 are in all, but for the first, which is 7 alone */
-        for (int64_t i = 0; i < sizes[b]; i++)
-            identities[b][i] = 100 + 1000 * b + i;
-        identities[b][places[b][0]] = 3;
-        identities[b][places[b][1]] = 7;
-    }
-    for (int64_t i = 3; i < MOST; i += 41) /* in many tiles, at many places of one */
-        identities[MANY][i] = i % 2 ? 3 : 7;
     struct backend *backend[DEVICES];
     open_backends(math, 2, backend);
     for (size_t i = 0; i < count; i++)
-        for (int k = 0; k < DEVICES; k++) {
-            struct setting batch[BATCHES];
-            for (int b = 0; b < BATCHES; b++)
-                batch[b] = (struct setting){&cases[i], backend[k], sizes[b], 0, identities[b]};
-            if (!backend[k] || cases[i].mixes_rows)
-                continue;
-            if (cases[i].many)
-                batch[MANY].batch = cases[i].many;
-            compare_batches(&batch[ALONE], &batch[FIVE]);
-            compare_batches(&batch[FIVE], &batch[EIGHT]);
-            compare_batches(&batch[NINE], &batch[MANY]);
-        }
+        for (int k = 0; k < DEVICES; k++)
+            if (backend[k] && !cases[i].mixes_rows)
+                check_rows(&cases[i], backend[k]);
     close_backends(backend);
 }

@@ -9,9 +9,9 @@
  *     static const struct op_case cases[] = {{"norm", run_norm, {48, 48}, .tolerance = 1e-6}, ...};
  *     OP_TESTS(norm, cases)
  *
- * An input's values depend only on which operand of the case it is and, in row operands, on the
- * row's identity: two backends get the same inputs, and a row can be put into another batch. Outputs
- * start with random values. Values outside the views, and inputs, must not change.
+ * An input's values depend only on which operand of the case it is and on the row: two backends get the
+ * same inputs. Outputs start with random values. Values outside the views, and inputs, must not change.
+ * A run can be made again by calls of some of its rows: `run` gets views of the operands that are there.
  */
 #ifndef OFFRAMP_TESTS_OP_CASE_H
 #define OFFRAMP_TESTS_OP_CASE_H
@@ -31,7 +31,8 @@ struct op_case {
     double tolerance; /* largest error of a value, relative to its size plus the output's root mean square */
     double bf16_tolerance; /* the same under MATH_BF16; 0: no product, `tolerance` holds */
     bool mixes_rows; /* its row outputs depend on the other rows of the call */
-    int64_t many; /* the largest batch in which rows are compared, 10 .. 300; 0: 300 */
+    bool few; /* batches of at most MATMUL_FEW_ROWS run another kernel (ops.h) */
+    int64_t many; /* the batch whose rows are computed in groups, too, above MATMUL_FEW_ROWS; 0: 300 */
 };
 
 struct op_operand {
@@ -46,16 +47,18 @@ struct op_run {
     struct queue *queue;
     int64_t gap; /* values between rows, before the first, and behind the last */
     int64_t batch;
-    const int64_t *identities; /* of the batch's rows; NULL: 0, 1, ... */
     int count;
     struct op_operand operand[OP_OPERANDS];
     struct weight *weight[OP_OPERANDS];
     void *weight_data[OP_OPERANDS];
     int weights;
+    bool again; /* operands and weights are those that are there, in the order they were made */
+    int64_t first; /* of the batch, in the batch of before */
+    int count_again, weights_again;
 };
 
 /* Operands, made in the same order by every run of a case. Per row: `rows` is a multiple of the
- * batch, and neighbouring rows / batch rows share an identity (but not their values). */
+ * batch, and neighbouring rows / batch rows belong together. */
 struct matrix row_input(struct op_run *run, int64_t rows, int64_t cols); /* f32, normal */
 struct matrix row_integers(struct op_run *run, int64_t rows, int32_t low, int32_t high); /* uniform */
 struct matrix row_output(struct op_run *run, enum dtype type, int64_t rows, int64_t cols);

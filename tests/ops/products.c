@@ -108,19 +108,20 @@ static void run_gram_own(struct op_run *run, const int64_t *shape)
 
 #define EXACT   .tolerance = 0
 #define PRODUCT .tolerance = F32_PRODUCT, .bf16_tolerance = BF16_PRODUCT
+#define MATMUL  PRODUCT, .few = true
 #define SUM     PRODUCT, .mixes_rows = true
 #define F32_SUM .tolerance = F32_PRODUCT, .mixes_rows = true
 static const struct op_case cases[] = {
-    {"op_matmul", run_matmul, {96, 64, DTYPE_F32, false, OP_STORE}, PRODUCT},
-    {"op_matmul", run_matmul, {1, 1, DTYPE_F32, true, OP_ADD}, PRODUCT},
-    {"op_matmul", run_matmul, {51, 37, DTYPE_F32, true, OP_ADD}, .batches = {1, 7, 9, 130}, PRODUCT},
-    {"op_matmul", run_matmul, {77, 45, DTYPE_F16, false, OP_ADD}, PRODUCT},
-    {"op_matmul", run_matmul, {33, 100, DTYPE_BF16, true, OP_STORE}, PRODUCT},
-    {"op_matmul", run_matmul, {67, 96, DTYPE_Q8_0, true, OP_ADD}, PRODUCT},
-    {"op_matmul", run_matmul, {50, 64, DTYPE_Q4_0, false, OP_STORE}, PRODUCT},
-    {"op_matmul", run_matmul, {40, 576, DTYPE_Q4_1, false, OP_STORE}, PRODUCT},
-    {"op_matmul", run_matmul, {40, 1050, DTYPE_BF16, true, OP_ADD}, PRODUCT}, /* long sums, in pieces */
-    {"op_matmul", run_matmul, {5197, 32, DTYPE_Q8_0, false, OP_STORE}, PRODUCT},
+    {"op_matmul", run_matmul, {96, 64, DTYPE_F32, false, OP_STORE}, MATMUL},
+    {"op_matmul", run_matmul, {1, 1, DTYPE_F32, true, OP_ADD}, MATMUL},
+    {"op_matmul", run_matmul, {51, 37, DTYPE_F32, true, OP_ADD}, .batches = {1, 7, 9, 130}, MATMUL},
+    {"op_matmul", run_matmul, {77, 45, DTYPE_F16, false, OP_ADD}, MATMUL},
+    {"op_matmul", run_matmul, {33, 100, DTYPE_BF16, true, OP_STORE}, MATMUL},
+    {"op_matmul", run_matmul, {67, 96, DTYPE_Q8_0, true, OP_ADD}, MATMUL},
+    {"op_matmul", run_matmul, {50, 64, DTYPE_Q4_0, false, OP_STORE}, MATMUL},
+    {"op_matmul", run_matmul, {40, 576, DTYPE_Q4_1, false, OP_STORE}, MATMUL},
+    {"op_matmul", run_matmul, {40, 1050, DTYPE_BF16, true, OP_ADD}, MATMUL}, /* long sums, in pieces */
+    {"op_matmul", run_matmul, {5197, 32, DTYPE_Q8_0, false, OP_STORE}, MATMUL},
     {"op_matmul_grad", run_matmul_grad, {96, 64, DTYPE_F32, OP_STORE}, PRODUCT},
     {"op_matmul_grad", run_matmul_grad, {51, 37, DTYPE_BF16, OP_ADD}, PRODUCT},
     {"op_matmul_grad", run_matmul_grad, {67, 96, DTYPE_Q4_1, OP_ADD}, PRODUCT},

@@ -8,8 +8,9 @@
 
 #include "tests/op_case.h"
 
-#define VOCAB   .tolerance = 1e-5, .bf16_tolerance = 3e-2
-#define TEACHER .tolerance = 1e-5, .bf16_tolerance = 8e-2
+#define VOCAB   .tolerance = 1e-5, .bf16_tolerance = 3e-2, .few = true
+#define TALL    VOCAB, .many = 60, .batches = {1, 9, 33}
+#define TEACHER .tolerance = 1e-5, .bf16_tolerance = 8e-2, .few = true
 
 /* An output weight [V, H] for `run`: tied of that type, or own when the type is DTYPE_COUNT. */
 static struct vocab make_vocab(struct op_run *run, int64_t rows, int64_t cols, int64_t type)
@@ -83,24 +84,37 @@ static void run_loss(struct op_run *run, const int64_t *shape)
 enum { OWN = DTYPE_COUNT };
 static const struct op_case cases[] = {
     {"op_vocab_stats", run_stats, {77, 37, DTYPE_F32, ALL}, .batches = {1, 7, 9, 70, 600}, VOCAB},
-    {"op_vocab_stats", run_stats, {5197, 64, DTYPE_Q8_0, ALL}, VOCAB},
-    {"op_vocab_stats", run_stats, {5197, 32, OWN, ALL}, VOCAB},
+    {"op_vocab_stats", run_stats, {5197, 64, DTYPE_Q8_0, ALL}, TALL},
+    {"op_vocab_stats", run_stats, {5197, 32, OWN, ALL}, TALL},
+    {"op_vocab_stats", run_stats, {4609, 33, OWN, ALL}, TALL}, /* the last tile is one token */
+    {"op_vocab_stats", run_stats, {2, 16, DTYPE_F32, ALL}, VOCAB},
+    {"op_vocab_stats", run_stats, {64, 48, DTYPE_F32, ALL}, VOCAB},
     {"op_vocab_stats", run_stats, {500, 33, OWN, LSE | LABEL}, VOCAB},
     {"op_vocab_stats", run_stats, {500, 64, DTYPE_Q4_1, TOP}, VOCAB},
     {"op_vocab_stats", run_stats, {500, 64, DTYPE_BF16, TOP_LOGIT | ENTROPY}, VOCAB},
     {"op_vocab_stats", run_stats, {500, 64, DTYPE_F16, U}, VOCAB},
     {"op_vocab_stats", run_stats, {530, 800, DTYPE_Q8_0, ALL}, .batches = {9, 70}, VOCAB}, /* long sums */
     {"op_vocab_cross", run_cross, {77, 37, DTYPE_F32, DTYPE_F32}, .batches = {1, 7, 9, 70, 600}, VOCAB},
-    {"op_vocab_cross", run_cross, {5197, 32, OWN, DTYPE_Q8_0}, VOCAB},
+    {"op_vocab_cross", run_cross, {5197, 32, OWN, DTYPE_Q8_0}, TALL},
     {"op_vocab_cross", run_cross, {500, 64, DTYPE_Q8_0, OWN}, VOCAB},
     {"op_vocab_loss labels", run_loss, {77, 37, OWN, 0, VOCAB_LABELS}, .batches = {1, 7, 9, 70, 600}, VOCAB},
-    {"op_vocab_loss labels", run_loss, {5197, 64, DTYPE_Q8_0, 0, VOCAB_LABELS}, VOCAB},
-    {"op_vocab_loss labels", run_loss, {5197, 32, OWN, 0, VOCAB_LABELS}, .batches = {1, 9, 300}, VOCAB},
+    {"op_vocab_loss labels", run_loss, {5197, 64, DTYPE_Q8_0, 0, VOCAB_LABELS}, TALL},
+    {"op_vocab_loss labels",
+     run_loss,
+     {5197, 32, OWN, 0, VOCAB_LABELS},
+     VOCAB,
+     .many = 60,
+     .batches = {1, 9, 300}},
     {"op_vocab_loss labels", run_loss, {3, 32, OWN, 0, VOCAB_LABELS}, VOCAB},
     {"op_vocab_loss u", run_loss, {77, 37, DTYPE_F32, 0, VOCAB_U}, .batches = {1, 7, 9, 70, 600}, VOCAB},
-    {"op_vocab_loss u", run_loss, {5197, 64, DTYPE_Q8_0, 0, VOCAB_U}, VOCAB},
+    {"op_vocab_loss u", run_loss, {5197, 64, DTYPE_Q8_0, 0, VOCAB_U}, TALL},
     {"op_vocab_loss q", run_loss, {77, 37, OWN, DTYPE_F32, VOCAB_TEACHER}, .batches = {1, 7, 9, 600}, TEACHER},
-    {"op_vocab_loss q", run_loss, {5197, 32, OWN, DTYPE_Q8_0, VOCAB_TEACHER}, TEACHER},
+    {"op_vocab_loss q",
+     run_loss,
+     {5197, 32, OWN, DTYPE_Q8_0, VOCAB_TEACHER},
+     TEACHER,
+     .many = 60,
+     .batches = {1, 9, 33}},
     {"op_vocab_loss q", run_loss, {500, 64, DTYPE_Q8_0, OWN, VOCAB_TEACHER}, TEACHER},
 };
 OP_TESTS(vocab, cases)
