@@ -271,9 +271,10 @@ int pilot_run(const struct pilot_job *job, bool alone, double *seconds, struct e
     if (lacking < 0)
         return -1;
     if (lacking > 0 && store_info(job->store)->shards > 1 && !job->to && !alone)
-        return error_set(error,
-                         "the shards of a store must have their codecs' parameters in common: make one shard "
-                         "first, with --pilot-out FILE, and give the others --pilot FILE");
+        return error_set(
+            error, "the shards of a store must have their codecs' parameters in common: fit them once, with "
+                   "this command without --shard, with --dry-run --pilot-out FILE, then give every shard "
+                   "--pilot FILE");
     if (lacking > 0) {
         if (make_parameters(job, alone, error) < 0)
             return -1;

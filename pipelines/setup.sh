@@ -5,6 +5,7 @@
 #   pipelines/setup.sh check     the same and what `make check` uses: clang, clang-format
 #   pipelines/setup.sh model     the demo's model; prints its path
 #   pipelines/setup.sh corpus    the demo's text; prints its folder
+#   pipelines/setup.sh slurm     Slurm for the tests, unpacked in the cache and not installed (4 MB); prints its folder
 #   pipelines/setup.sh --cuda    the CUDA toolkit 13.0 where none is installed (1.1 GB, no root needed), in a virtual environment
 #
 # Downloads go to .cache/ (or $OFFRAMP_CACHE).
@@ -137,14 +138,41 @@ make_corpus() {
     echo "$folder/text"
 }
 
+# Debian's packages of Slurm with all that they need and this machine lacks, unpacked: installed, they would start services.
+fetch_slurm() {
+    local folder=$cache/slurm work
+    if [ ! -d "$folder" ]; then
+        command -v dpkg-deb >/dev/null || { say "no dpkg-deb here: Slurm's daemons are not fetched"; return 1; }
+        say "fetching Slurm for the tests (4 MB)"
+        mkdir -p "$cache"
+        work=$(mktemp -d "$cache/slurm.XXXXXX")
+        mkdir -p "$work/debs/partial" "$work/root"
+        fetch() {
+            apt-get install -y -qq --download-only --no-install-recommends -o Debug::NoLocking=1 \
+                -o Dir::Cache::archives="$work/debs" slurmctld slurmd slurm-client >"$work/log" 2>&1
+        }
+        if ! fetch && ! { [ "$(id -u)" = 0 ] && apt-get update -qq >/dev/null 2>&1 && fetch; }; then
+            tail -n 3 "$work/log" >&2
+            rm -rf "$work"
+            say "apt-get failed: Slurm is not fetched"
+            return 1
+        fi
+        find "$work/debs" -name '*.deb' -exec dpkg-deb -x {} "$work/root" \;
+        mv "$work/root" "$folder"
+        rm -rf "$work"
+    fi
+    echo "$folder"
+}
+
 case ${1:-} in
 build) install_packages $BUILD_PACKAGES ;;
 check) install_packages $BUILD_PACKAGES $CHECK_PACKAGES ;;
 model) fetch_model ;;
 corpus) make_corpus ;;
+slurm) fetch_slurm ;;
 --cuda) fetch_cuda ;;
 *)
-    sed -n '2,10s/^# \{0,1\}//p' "$0"
+    sed -n '2,11s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac

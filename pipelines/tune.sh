@@ -27,8 +27,7 @@ wrong() {
     echo "tune: $1; see pipelines/tune.sh --help" >&2
     exit 2
 }
-top=$(cd "$(dirname "$0")/.." && pwd)
-bin=${BUILD:-$top/build}
+. "$(dirname "$(readlink -f "$0")")/programs.sh"
 extract=() common=() sweep='' positional=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -55,6 +54,9 @@ while [ $# -gt 0 ]; do
 done
 [ ${#positional[@]} = 3 ] || wrong "MODEL, CORPUS and OUT are wanted"
 model=${positional[0]} corpus=${positional[1]} out=${positional[2]}
+extract_program=$(program extract)
+cache_program=$(program cache)
+train_program=$(program train)
 mkdir -p "$out"
 
 budget=()
@@ -66,18 +68,18 @@ timed() { # timed NAME COMMAND...: runs, and remembers the seconds
     budget+=("$(printf '%-10s %4d s' "$name" $((SECONDS - started)))")
 }
 
-timed extract "$bin/extract" --model "$model" --corpus "$corpus" --out "$out/store" "${extract[@]}" "${common[@]}"
+timed extract "$extract_program" --model "$model" --corpus "$corpus" --out "$out/store" "${extract[@]}" "${common[@]}"
 if [ -z "$sweep" ]; then
     sweep=$out/sweep.yaml
     {
         echo "# Made by pipelines/tune.sh: a ridge-initialised, distilled affine head at every tap."
         echo "trials:"
-        "$bin/cache" info --json "$out/store" | sed -nE 's/.*"name": "([0-9][0-9.mid]*)".*/\1/p' | while read -r tap; do
+        "$cache_program" info --json "$out/store" | sed -nE 's/.*"name": "([0-9][0-9.mid]*)".*/\1/p' | while read -r tap; do
             echo "  - {tap: \"$tap\", head: affine, init: ridge, loss: distillation}"
         done
     } >"$sweep"
 fi
-timed train "$bin/train" --store "$out/store" --sweep "$sweep" --out "$out/run" "${common[@]}"
+timed train "$train_program" --store "$out/store" --sweep "$sweep" --out "$out/run" "${common[@]}"
 echo "report: $out/run/report.html"
 echo "policy: $out/run/policy"
 printf 'time: %s\n' "${budget[@]}" >&2
