@@ -37,8 +37,7 @@ struct export
     enum dtype type; /* of the states in the file */
     int32_t *ids; /* [rows + 1] */
     float *states; /* [rows, hidden] */
-    struct target_row *values; /* [rows], of the target */
-    int member; /* of a target_row, that is written */
+    int column; /* of the target, that is written */
     struct progress progress;
     uint64_t done;
 };
@@ -103,17 +102,28 @@ static int check_space(const struct export *export, struct error *error)
     return 0;
 }
 
-/* Members of struct target_row, in its order. */
-enum { MEMBERS = 4 };
-static char *const member_names[MEMBERS] = {"top", "probability", "entropy", "loss"};
-_Static_assert(sizeof(struct target_row) == MEMBERS * sizeof(float), "four bytes each");
+enum { TENSORS = 3 }; /* that a file has of any tap */
+
+/* Those of the target's columns; returns how many. */
+static int describe_columns(const struct store_info *info, int64_t sequences,
+                            struct tensor tensors[COLUMNS_MAX])
+{
+    for (int i = 0; i < info->columns.count; i++) {
+        const struct column *column = &info->columns.column[i];
+        tensors[i] = (struct tensor){.name = (char *)(uintptr_t)column->name,
+                                     .type = column->type,
+                                     .dims = column->width > 1 ? 3 : 2,
+                                     .shape = {sequences, info->rows, column->width}};
+    }
+    return info->columns.count;
+}
 
 static int create_file(struct export *export, struct error *error)
 {
     const struct store_info *info = shards_info(export->shards);
     const bool target = export->tap == store_find_target(info);
     const int64_t count = (int64_t)sequences_in_all(export);
-    struct tensor tensors[3 + MEMBERS] = {
+    struct tensor tensors[TENSORS + COLUMNS_MAX] = {
         {.name = (char[]){"tokens"}, .type = DTYPE_I32, .dims = 2, .shape = {count, info->rows + 1}},
         {.name = (char[]){"split"}, .type = DTYPE_I32, .dims = 1, .shape = {count}},
         {.name = (char[]){"states"},
@@ -121,13 +131,9 @@ static int create_file(struct export *export, struct error *error)
          .dims = 3,
          .shape = {count, info->rows, info->hidden}},
     };
-    for (int i = 0; i < MEMBERS; i++)
-        tensors[3 + i] = (struct tensor){.name = member_names[i],
-                                         .type = i == 0 ? DTYPE_I32 : DTYPE_F32,
-                                         .dims = 2,
-                                         .shape = {count, info->rows}};
+    const size_t all = TENSORS + (target ? (size_t)describe_columns(info, count, tensors + TENSORS) : 0);
     if (export->command->npy)
-        return npy_create(export->command->out, tensors, target ? 3 + MEMBERS : 3, &export->npy, error);
+        return npy_create(export->command->out, tensors, all, &export->npy, error);
     char name[TAP_NAME_SIZE];
     const json_t *model = json_object_get(shards_manifest(export->shards), "model");
     const char *fingerprint = json_string_value(json_object_get(model, "fingerprint"));
@@ -135,9 +141,9 @@ static int create_file(struct export *export, struct error *error)
     json_t *metadata =
         json_pack("{s:s, s:s, s:s, s:s, s:s*}", "format", "pt", "made_by", "offramp cache export", "tap", name,
                   "codec", info->codec[export->tap].name, "model", fingerprint);
-    int result = metadata ? safetensors_create(export->command->out, tensors, target ? 3 + MEMBERS : 3,
-                                               metadata, &export->writer, error)
-                          : error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the file's metadata");
+    int result = metadata
+                     ? safetensors_create(export->command->out, tensors, all, metadata, &export->writer, error)
+                     : error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the file's metadata");
     json_decref(metadata);
     return result;
 }
@@ -189,17 +195,15 @@ static int write_states(struct export *export, struct sequence sequence, struct 
     return write_bytes(export, export->states, values * (export->type == DTYPE_F32 ? 4 : 2), error);
 }
 
-/* One member of the target's rows. */
-static int write_member(struct export *export, struct sequence sequence, struct error *error)
+static int write_column(struct export *export, struct sequence sequence, struct error *error)
 {
-    const size_t rows = (size_t)shards_info(export->shards)->rows;
-    uint32_t *words = (uint32_t *)export->ids; /* as long, and free now */
-    if (shards_reader_target(export->reader, sequence, export->values, NULL, error) < 0)
+    const struct store_info *info = shards_info(export->shards);
+    const void *columns;
+    if (shards_reader_target_columns(export->reader, sequence, &columns, NULL, error) < 0)
         return -1;
-    for (size_t r = 0; r < rows; r++)
-        memcpy(&words[r], (const char *)&export->values[r] + (size_t) export->member * sizeof *words,
-               sizeof *words);
-    return write_bytes(export, words, rows * sizeof *words, error);
+    return write_bytes(export,
+                       (const char *)columns + column_offset(&info->columns, export->column, info->rows),
+                       column_bytes(&info->columns, export->column, info->rows), error);
 }
 
 static int write_all(struct export *export, write_sequence *write, struct error *error)
@@ -215,12 +219,13 @@ static int write_all(struct export *export, write_sequence *write, struct error 
     return 0;
 }
 
-static int write_members(struct export *export, struct error *error)
+static int write_columns(struct export *export, struct error *error)
 {
-    if (export->tap != store_find_target(shards_info(export->shards)))
+    const struct store_info *info = shards_info(export->shards);
+    if (export->tap != store_find_target(info))
         return 0;
-    for (export->member = 0; export->member < MEMBERS; export->member++)
-        if (write_all(export, write_member, error) < 0)
+    for (export->column = 0; export->column < info->columns.count; export->column++)
+        if (write_all(export, write_column, error) < 0)
             return -1;
     return 0;
 }
@@ -238,7 +243,6 @@ static int open_store(struct export *export, struct error *error)
         (export->tap = shards_find_tap(export->shards, tap, error)) < 0 ||
         shards_reader_open(export->shards, &export->reader, error) < 0 ||
         array_alloc(&export->ids, info->rows + 1, error) < 0 ||
-        array_alloc(&export->values, info->rows, error) < 0 ||
         array_alloc(&export->states, (size_t)info->rows * (size_t)info->hidden, error) < 0)
         return -1;
     export->type = command->npy ? DTYPE_F32 : info->codec[export->tap].codec->type; /* NumPy has no bf16 */
@@ -257,7 +261,7 @@ static int run(const struct export_command *command, struct error *error)
     progress_start(&export.progress, "export", "sequences", sequences_in_all(&export));
     if (write_all(&export, write_tokens, error) == 0 && write_all(&export, write_split, error) == 0 &&
         write_all(&export, write_states, error) == 0)
-        result = write_members(&export, error);
+        result = write_columns(&export, error);
     progress_finish(&export.progress);
     if (result == 0)
         result = finish_file(&export, error);
@@ -271,7 +275,6 @@ done:
     shards_close(export.shards);
     free(export.ids);
     free(export.states);
-    free(export.values);
     return result;
 }
 

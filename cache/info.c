@@ -10,7 +10,7 @@
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/store/split.h"
-#include "common/store/store.h"
+#include "common/store/target.h"
 
 struct info_command {
     const char *path;
@@ -86,11 +86,12 @@ static json_t *tap_to_json(struct store *store, const struct measures *measures,
     char name[TAP_NAME_SIZE];
     tap_name(info->tap[tap], info->layers, name);
     double bits = bits_per_value(info, &measures->tap[tap]);
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "name", name, "codec", info->codec[tap].name,
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:o*}", "name", name, "codec", info->codec[tap].name,
                      "train", (json_int_t)store_progress(store, tap, SPLIT_TRAIN), "held_out",
                      (json_int_t)store_progress(store, tap, SPLIT_HELD_OUT), "bytes",
                      (json_int_t)measures->tap[tap].bytes, "bits_per_value", bits, "ratio",
-                     bits > 0 ? 16 / bits : 0.0);
+                     bits > 0 ? 16 / bits : 0.0, "columns",
+                     tap == store_find_target(info) ? columns_to_json(&info->columns) : NULL);
 }
 
 /* The manifest, with what is stored beside what was asked for. */
@@ -170,6 +171,17 @@ static void print_usage(const char *name, const struct store_usage *usage, const
     printf("%-11s %-9s %10s  %s\n", name, "", bytes, what);
 }
 
+static void print_columns(const struct columns *columns)
+{
+    printf("%-11s", "  columns");
+    for (int i = 0; i < columns->count; i++) {
+        printf("%s %s", i > 0 ? "," : "", columns->column[i].name);
+        if (columns->column[i].width > 1)
+            printf(" x %d", columns->column[i].width);
+    }
+    printf("\n");
+}
+
 static void print_taps(struct store *store, const struct measures *measures)
 {
     const struct store_info *info = store_info(store);
@@ -188,6 +200,8 @@ static void print_taps(struct store *store, const struct measures *measures)
         printf(" %11" PRIu64 ", %6" PRIu64 "\n", store_progress(store, tap, SPLIT_TRAIN),
                store_progress(store, tap, SPLIT_HELD_OUT));
     }
+    if (info->columns.count > 0)
+        print_columns(&info->columns);
     print_usage("tokens", &measures->tokens, "");
     print_usage("tensors", &measures->source, "of the model, for heads to copy");
     if (measures->parameters.values > 0)

@@ -27,6 +27,8 @@ static const char *type_name(enum dtype type)
     case DTYPE_F16: return "<f2";
     case DTYPE_F64: return "<f8";
     case DTYPE_I32: return "<i4";
+    case DTYPE_I16: return "<i2";
+    case DTYPE_U8: return "|u1";
     default: return NULL;
     }
 }

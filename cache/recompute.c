@@ -242,8 +242,9 @@ static int encode(struct recomputing *recomputing, const struct damaged_record *
     const struct store_info *info = store_info(recomputing->store);
     const struct tap tap = info->tap[wanted->tap];
     const struct coder *coder = recomputing->coder[wanted->tap];
-    const struct target_row *values = wanted->tap == store_find_target(info) ? recomputing->values : NULL;
-    return record_encode_made(recomputing->worker, coder, tap, wanted->sequence, values, recomputing->states,
+    const struct target_front front = {.columns = &info->columns, .values = recomputing->values};
+    return record_encode_made(recomputing->worker, coder, tap, wanted->sequence,
+                              wanted->tap == store_find_target(info) ? &front : NULL, recomputing->states,
                               recomputing->transformed, info->rows, &recomputing->record,
                               &recomputing->record_capacity, size, NULL, error);
 }

@@ -40,7 +40,6 @@ struct hand {
     struct shards_reader *reader;
     struct codec_worker *worker;
     float *states; /* [rows, hidden] */
-    struct target_row *values; /* [rows] */
 };
 
 struct job {
@@ -81,22 +80,26 @@ static void name_libraries(const struct job *job, json_t *manifest)
 static json_t *make_manifest(const struct job *job, struct error *error)
 {
     const struct codec_choice *codec = job->rewrite->codec;
-    json_t *manifest = json_deep_copy(shards_manifest(job->from)), *before = json_array();
+    json_t *manifest = json_deep_copy(shards_manifest(job->from)), *before = json_array(), *taps, *object;
+    size_t i;
     json_object_del(manifest, "shard");
-    json_t *taps = json_array();
-    for (int tap = 0; tap < job->info->taps; tap++) {
-        char name[TAP_NAME_SIZE];
-        tap_name(job->info->tap[tap], job->info->layers, name);
+    taps = json_object_get(manifest, "taps");
+    json_array_foreach(taps, i, object)
+    {
+        struct error ignored;
+        struct tap tap;
+        const char *name = json_string_value(json_object_get(object, "name"));
         json_array_append_new(before,
-                              json_pack("{s:s, s:s}", "name", name, "codec", job->info->codec[tap].name));
-        json_array_append_new(taps, json_pack("{s:s, s:s}", "name", name, "codec",
-                                              codec ? codec[tap].name : job->info->codec[tap].name));
+                              json_pack("{s:s, s:O}", "name", name, "codec", json_object_get(object, "codec")));
+        if (codec && tap_parse_stored(name, job->info->layers, &tap, &ignored) == 0)
+            json_object_set_new(object, "codec",
+                                json_string(codec[shards_find_tap(job->from, tap, &ignored)].name));
     }
     if (codec && !json_object_get(manifest, "recoded"))
         json_object_set(manifest, "recoded", before);
     if (codec)
         name_libraries(job, manifest);
-    if (!manifest || !before || json_object_set_new(manifest, "taps", taps) < 0) {
+    if (!manifest || json_array_size(before) != json_array_size(taps)) {
         json_decref(manifest);
         manifest = NULL;
         error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the manifest");
@@ -209,11 +212,12 @@ static int code_record(const struct job *job, struct hand *hand, struct coding *
     const struct store_info *info = job->info;
     struct error *error = &coding->error;
     if (coding->tap == store_find_target(info)) {
-        if (shards_reader_target(hand->reader, coding->sequence, hand->values, hand->states, error) < 0)
+        struct target_front front = {.columns = &info->columns};
+        if (shards_reader_target_columns(hand->reader, coding->sequence, &front.bytes, hand->states, error) < 0)
             return -1;
-        return target_encode(hand->worker, coding->coder, info->tap[coding->tap], coding->sequence,
-                             hand->values, hand->states, info->rows, &coding->record, &coding->capacity,
-                             &coding->size, NULL, error);
+        return target_encode(hand->worker, coding->coder, info->tap[coding->tap], coding->sequence, &front,
+                             hand->states, info->rows, &coding->record, &coding->capacity, &coding->size, NULL,
+                             error);
     }
     if (shards_reader_states(hand->reader, coding->tap, coding->sequence, hand->states, error) < 0)
         return -1;
@@ -281,8 +285,7 @@ static int open_hands(struct job *job, struct error *error)
     for (int i = 0; i < pool_threads(job->pool); i++)
         if (shards_reader_open(job->from, &job->hands[i].reader, error) < 0 ||
             codec_worker_create(&job->hands[i].worker, error) < 0 ||
-            array_alloc(&job->hands[i].states, values, error) < 0 ||
-            array_alloc(&job->hands[i].values, job->info->rows, error) < 0)
+            array_alloc(&job->hands[i].states, values, error) < 0)
             return -1;
     return 0;
 }
@@ -472,7 +475,6 @@ static void close_job(struct job *job)
         shards_reader_close(job->hands[i].reader);
         codec_worker_destroy(job->hands[i].worker);
         free(job->hands[i].states);
-        free(job->hands[i].values);
     }
     for (size_t i = 0; i < job->coding_capacity && job->codings; i++)
         free(job->codings[i].record);

@@ -6,7 +6,7 @@
 
 #include "common/base/cli.h"
 #include "common/base/string.h"
-#include "common/store/store.h"
+#include "common/store/target.h"
 
 /* ---- making ---- */
 
@@ -47,7 +47,10 @@ static json_t *taps_to_json(const struct identity *identity)
     for (int i = 0; i < identity->taps; i++) {
         char name[TAP_NAME_SIZE];
         tap_name(identity->tap[i], model_config(identity->model)->layers, name);
-        json_array_append_new(taps, json_pack("{s:s, s:s}", "name", name, "codec", identity->codec[i].name));
+        json_t *columns =
+            strcmp(name, "target") == 0 ? columns_to_json(target_columns()) : NULL; /* else left out */
+        json_array_append_new(taps, json_pack("{s:s, s:s, s:o*}", "name", name, "codec",
+                                              identity->codec[i].name, "columns", columns));
     }
     return taps;
 }
@@ -113,6 +116,18 @@ static const struct {
     {"--corpus (fingerprint of the files)", "corpus", "fingerprint", NULL, true},
 };
 
+/* " (top, loss)", where they are not the usual ones. */
+static void print_columns(const json_t *columns, struct string *text)
+{
+    json_t *usual = columns_to_json(target_columns());
+    for (size_t i = 0; i < json_array_size(columns) && !json_equal(columns, usual); i++) {
+        const char *name = json_string_value(json_object_get(json_array_get(columns, i), "name"));
+        string_print(text, "%s%s%s", i > 0 ? ", " : " (", name ? name : "?",
+                     i + 1 == json_array_size(columns) ? ")" : "");
+    }
+    json_decref(usual);
+}
+
 /* "6 lossless, final lossless": taps are read more easily so than as JSON. */
 static char *print_taps(const json_t *taps)
 {
@@ -123,6 +138,7 @@ static char *print_taps(const json_t *taps)
         const char *name = json_string_value(json_object_get(tap, "name"));
         const char *codec = json_string_value(json_object_get(tap, "codec"));
         string_print(&text, "%s%s %s", i > 0 ? ", " : "", name ? name : "?", codec ? codec : "?");
+        print_columns(json_object_get(tap, "columns"), &text);
     }
     if (!string_failed(&text, &ignored))
         return text.data;

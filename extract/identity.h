@@ -6,7 +6,7 @@
  *     corpus     "paths", "files", "bytes", "fingerprint", "field", "held_out" (share), "split"
  *                (split.h; set when a store is begun), "tokens" and "held_out_tokens" (caps, null: none), "end_of_text" (id)
  *     rows       tokens per sequence
- *     taps       [{"name", "codec"}], ascending, "target" at the end
+ *     taps       [{"name", "codec"}], ascending, "target" at the end with its "columns"
  *     shard      {"index", "count"}, of several
  *     numerics   backend_identity
  *     command, version

@@ -10,6 +10,7 @@
 #include "common/base/memory.h"
 #include "common/pilot/pilot.h"
 #include "common/store/manifest.h"
+#include "common/store/target.h"
 #include "extract/pilot_file.h"
 #include "extract/run.h"
 
@@ -88,7 +89,9 @@ static json_t *make_manifest(struct store *store, uint64_t sequences, struct err
         char name[TAP_NAME_SIZE];
         tap_name(info->tap[tap], info->layers, name);
         if (lacks_parameters(store, tap, error) > 0)
-            json_array_append_new(taps, json_pack("{s:s, s:s}", "name", name, "codec", CODEC));
+            json_array_append_new(
+                taps, json_pack("{s:s, s:s, s:o*}", "name", name, "codec", CODEC, "columns",
+                                tap == store_find_target(info) ? columns_to_json(&info->columns) : NULL));
     }
     json_t *manifest =
         json_pack("{s:O, s:i, s:o, s:I}", "model", json_object_get(store_manifest(store), "model"), "rows",

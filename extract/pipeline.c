@@ -92,8 +92,8 @@ static void check_drift(struct pipeline *pipeline, const struct job *job, struct
 {
     const struct store_info *info = pipeline->info;
     const struct codec_setting setting = coder_setting(pipeline->coder[job->tap]);
-    const size_t values = job->tap == store_find_target(info) ? (size_t)info->rows * sizeof *job->values : 0;
-    const double bits = 8 * (double)(job->size - values) / ((double)info->rows * info->hidden);
+    const size_t columns = job->tap == store_find_target(info) ? columns_bytes(&info->columns, info->rows) : 0;
+    const double bits = 8 * (double)(job->size - columns) / ((double)info->rows * info->hidden);
     char name[TAP_NAME_SIZE];
     if (setting.bits <= 0 || (bits <= DRIFT_BITS * setting.bits && loss <= DRIFT_LOSS * setting.loss) ||
         atomic_exchange(&pipeline->warned[job->tap], true))
@@ -112,9 +112,10 @@ static int encode_states(struct encoder *encoder, struct job *job, struct sequen
     const struct store_info *info = encoder->pipeline->info;
     const struct coder *coder = encoder->pipeline->coder[job->tap];
     const struct tap tap = info->tap[job->tap];
-    const struct target_row *values = job->tap == store_find_target(info) ? job->values : NULL;
-    return record_encode_made(encoder->worker, coder, tap, sequence, values, job->states, job->transformed,
-                              info->rows, &job->record, &job->capacity, &job->size, loss, error);
+    const struct target_front front = {.columns = &info->columns, .values = job->values};
+    return record_encode_made(
+        encoder->worker, coder, tap, sequence, job->tap == store_find_target(info) ? &front : NULL, job->states,
+        job->transformed, info->rows, &job->record, &job->capacity, &job->size, loss, error);
 }
 
 static int encode_job(struct encoder *encoder, struct job *job, struct error *error)

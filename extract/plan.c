@@ -166,7 +166,7 @@ uint64_t plan_tap_bytes(const struct store_info *info, int tap, uint64_t sequenc
 {
     uint64_t record = sizeof(struct record_header) + payload_bytes(info, tap);
     if (tap == store_find_target(info))
-        record += (uint64_t)info->rows * sizeof(struct target_row);
+        record += columns_bytes(&info->columns, info->rows);
     /* A record of LMDB's lies in whole pages behind a header of 16 bytes, and has a key. */
     uint64_t pages = (record + 16 + PAGE - 1) / PAGE;
     return sequences * (pages * PAGE + 64);

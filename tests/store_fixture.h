@@ -12,13 +12,13 @@ enum { FIXTURE_ROWS = 8, FIXTURE_HIDDEN = 640, FIXTURE_TAPS = 4, FIXTURE_VOCAB =
 
 static inline json_t *fixture_manifest(int shard, int shards)
 {
-    return json_pack("{s:{s:i, s:i, s:i, s:s}, s:i, s:[{s:s, s:s}, {s:s, s:s}, {s:s, s:s}, {s:s, s:s}], "
+    return json_pack("{s:{s:i, s:i, s:i, s:s}, s:i, s:[{s:s, s:s, s:o}, {s:s, s:s}, {s:s, s:s}, {s:s, s:s}], "
                      "s:{s:i, s:i}, s:s}",
                      "model", "layers", 4, "hidden", FIXTURE_HIDDEN, "vocab", FIXTURE_VOCAB, "fingerprint",
                      "0123456789abcdef", "rows", FIXTURE_ROWS, "taps", "name", "target", "codec", "lossless",
-                     "name", "2", "codec", "lossless", "name", "2.mid", "codec", "raw", "name", "final",
-                     "codec", "raw:f32", "shard", "index", shard, "count", shards, "command",
-                     "extract --taps 2,2.mid,final");
+                     "columns", columns_to_json(target_columns()), "name", "2", "codec", "lossless", "name",
+                     "2.mid", "codec", "raw", "name", "final", "codec", "raw:f32", "shard", "index", shard,
+                     "count", shards, "command", "extract --taps 2,2.mid,final");
 }
 
 static inline void fixture_tokens(struct sequence sequence, int32_t ids[FIXTURE_ROWS + 1])
@@ -71,8 +71,9 @@ static inline int fixture_put_record(struct store *store, struct codec_worker *w
     int result;
     if (tap == store_find_target(info)) {
         struct target_row values[FIXTURE_ROWS];
+        const struct target_front front = {.columns = &info->columns, .values = values};
         fixture_values(sequence, values);
-        result = target_encode(worker, coder, info->tap[tap], sequence, values, states, FIXTURE_ROWS, &record,
+        result = target_encode(worker, coder, info->tap[tap], sequence, &front, states, FIXTURE_ROWS, &record,
                                &capacity, &size, NULL, error);
     } else {
         result = record_encode(worker, coder, info->tap[tap], sequence, states, FIXTURE_ROWS, &record,

@@ -66,7 +66,9 @@ static inline json_t *train_fixture_manifest(const struct train_fixture *fixture
     json_object_set_new(model, "fingerprint", json_sprintf("%016llx", (unsigned long long)fixture->seed));
     snprintf(list, sizeof list, "%s", fixture->taps);
     for (char *name = strtok_r(list, ",", &rest); name; name = strtok_r(NULL, ",", &rest))
-        json_array_append_new(taps, json_pack("{ss ss}", "name", name, "codec", fixture->codec));
+        json_array_append_new(taps,
+                              json_pack("{ss ss so*}", "name", name, "codec", fixture->codec, "columns",
+                                        strcmp(name, "target") ? NULL : columns_to_json(target_columns())));
     json_t *manifest = json_pack("{so si so}", "model", model, "rows", fixture->rows, "taps", taps);
     if (manifest && fixture->shards > 0)
         json_object_set_new(manifest, "shard",
@@ -220,8 +222,9 @@ static inline int train_fixture_encode(struct train_fixture_writer *writer, int 
                              &writer->capacity, size, NULL, error);
     for (int r = 0; r < info->rows; r++)
         train_fixture_target(writer, r);
-    return target_encode(writer->worker, coder, info->tap[tap], sequence, writer->values, writer->states,
-                         info->rows, &writer->record, &writer->capacity, size, NULL, error);
+    const struct target_front front = {.columns = &info->columns, .values = writer->values};
+    return target_encode(writer->worker, coder, info->tap[tap], sequence, &front, writer->states, info->rows,
+                         &writer->record, &writer->capacity, size, NULL, error);
 }
 
 static inline int train_fixture_sequence(struct train_fixture_writer *writer, struct sequence sequence,

@@ -2,6 +2,7 @@
 #include "common/codec/pack.h"
 
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "common/base/clock.h"
 
@@ -37,7 +38,7 @@ static int open_packer(struct codec_worker *worker, struct error *error)
         return 0;
     worker->packer = ZSTD_createCCtx();
     if (!worker->packer)
-        return error_set(error, "out of memory for zstd");
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory for zstd");
     if (set_huffman_only(worker->packer, error) == 0)
         return 0;
     ZSTD_freeCCtx(worker->packer);
@@ -49,7 +50,13 @@ static int open_unpacker(struct codec_worker *worker, struct error *error)
 {
     if (!worker->unpacker)
         worker->unpacker = ZSTD_createDCtx();
-    return worker->unpacker ? 0 : error_set(error, "out of memory for zstd");
+    return worker->unpacker ? 0 : error_set_kind(error, ERROR_NO_MEMORY, "out of memory for zstd");
+}
+
+/* Of a call that failed. */
+static enum error_kind kind_of(size_t code)
+{
+    return ZSTD_getErrorCode(code) == ZSTD_error_memory_allocation ? ERROR_NO_MEMORY : ERROR_INPUT;
 }
 
 size_t pack_bound(size_t count)
@@ -66,7 +73,8 @@ int pack(struct codec_worker *worker, const unsigned char *values, size_t count,
     const size_t result = ZSTD_compress2(worker->packer, bytes, capacity, values, count);
     worker->entropy_seconds += clock_seconds() - start;
     if (ZSTD_isError(result))
-        return error_set(error, "zstd cannot pack %zu bytes: %s", count, ZSTD_getErrorName(result));
+        return error_set_kind(error, kind_of(result), "zstd cannot pack %zu bytes: %s", count,
+                              ZSTD_getErrorName(result));
     *size = result;
     return 0;
 }
@@ -80,7 +88,8 @@ int unpack(struct codec_worker *worker, const unsigned char *bytes, size_t size,
     const size_t result = ZSTD_decompressDCtx(worker->unpacker, values, count, bytes, size);
     worker->entropy_seconds += clock_seconds() - start;
     if (ZSTD_isError(result))
-        return error_set(error, "its packed bytes cannot be read (zstd: %s)", ZSTD_getErrorName(result));
+        return error_set_kind(error, kind_of(result), "its packed bytes cannot be read (zstd: %s)",
+                              ZSTD_getErrorName(result));
     if (result != count)
         return error_set(error, "its packed bytes hold %zu values, not %zu", result, count);
     return 0;

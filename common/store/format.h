@@ -25,9 +25,10 @@ struct sequence sequence_of_key(const unsigned char key[SEQUENCE_KEY_SIZE]);
 
 /* ---- records ---- */
 
-/* The checks of record_decode but the hash; *header receives the header. */
-int record_check_header(const struct coder *coder, struct tap tap, struct sequence sequence, const void *record,
-                        size_t size, int64_t rows, struct record_header *header, struct error *error);
+/* The checks of record_decode but the hash; *header receives the header. columns: bytes of a target's. */
+int record_check_header(const struct coder *coder, struct tap tap, struct sequence sequence, size_t columns,
+                        const void *record, size_t size, int64_t rows, struct record_header *header,
+                        struct error *error);
 
 /* Whether a record of whatever tap and sequence is at `record`, where `room` bytes can be read, and its hash fits. */
 bool record_is_whole(const void *record, size_t room, struct record_header *header);

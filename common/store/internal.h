@@ -107,7 +107,6 @@ struct reader {
     struct store *store;
     MDB_txn *snapshot;
     struct codec_worker *worker;
-    struct target_row *values; /* [rows], of a target, when they are not asked for */
 };
 
 /* All checks of what reader_record gave, a record decoded as by record_decode. */

@@ -20,6 +20,9 @@ static int parse_tap(const char *name, const json_t *object, struct store_info *
     if (choice.codec->bound(info->rows, info->hidden) == 0)
         return error_set(error, "%s cannot code records of %d rows x %d values", choice.name, info->rows,
                          info->hidden);
+    if (tap.layer > info->layers &&
+        columns_parse(json_object_get(object, "columns"), &info->columns, error) < 0)
+        return error_prefix(error, "tap %s", text);
     int place = info->taps;
     while (place > 0 && tap_compare(info->tap[place - 1], tap) > 0)
         place--;

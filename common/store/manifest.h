@@ -2,7 +2,8 @@
  *
  *     "model"   {"layers", "hidden", "vocab", ...}   config_to_json's object and "fingerprint"
  *     "rows"    tokens per sequence
- *     "taps"    [{"name": "12.mid", "codec": "lossless"}, ...], the target under "target"
+ *     "taps"    [{"name": "12.mid", "codec": "lossless"}, ...], the target under "target",
+ *               with its "columns" (columns.h)
  *     "shard"   {"index": i, "count": n}, where it is one of several; 0 of 1 when left out
  *
  * and whatever else the writer wants to keep.

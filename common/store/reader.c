@@ -16,10 +16,8 @@ int reader_open(struct store *store, struct reader **result, struct error *error
     if (array_alloc(&reader, 1, error) < 0)
         return -1;
     if (codec_worker_create(&reader->worker, error) < 0 ||
-        array_alloc(&reader->values, store->info.rows, error) < 0 ||
         store_snapshot(store, &reader->snapshot, error) < 0) {
         codec_worker_destroy(reader->worker);
-        free(reader->values);
         free(reader);
         return -1;
     }
@@ -34,7 +32,6 @@ void reader_close(struct reader *reader)
         return;
     store_end_snapshot(reader->store, reader->snapshot);
     codec_worker_destroy(reader->worker);
-    free(reader->values);
     free(reader);
 }
 
@@ -77,14 +74,15 @@ size_t reader_ahead(struct reader *reader, int tap, struct sequence sequence)
 }
 
 static int check_target(struct reader *reader, struct sequence sequence, const void *value, size_t size,
-                        struct target_row *values, float *u, struct states_view *view, struct error *error)
+                        struct target_row *values, const void **columns, float *u, struct states_view *view,
+                        struct error *error)
 {
     const struct store_info *info = &reader->store->info;
     const int tap = store_find_target(info);
     const struct coder *coder;
     if (store_coder(reader->store, tap, &coder, error) < 0 ||
         target_decode(reader->worker, coder, info->tap[tap], sequence, value, size, info->rows, info->vocab,
-                      values, u, view, error) < 0)
+                      &info->columns, values, columns, u, view, error) < 0)
         return store_name_record(reader->store, tap, sequence, error);
     return 0;
 }
@@ -96,7 +94,7 @@ int reader_check(struct reader *reader, int tap, struct sequence sequence, const
     if (tap == STORE_TOKENS)
         return tokens_decode(info, sequence, value, size, NULL, error);
     if (tap == store_find_target(info))
-        return check_target(reader, sequence, value, size, reader->values, states, view, error);
+        return check_target(reader, sequence, value, size, NULL, NULL, states, view, error);
     const struct coder *coder;
     if (store_coder(reader->store, tap, &coder, error) < 0 ||
         record_decode(reader->worker, coder, info->tap[tap], sequence, value, size, info->rows, states, view,
@@ -158,8 +156,8 @@ int reader_view(struct reader *reader, int tap, struct sequence sequence, float 
     return read_states(reader, tap, sequence, states, view, error);
 }
 
-static int read_target(struct reader *reader, struct sequence sequence, struct target_row *values, float *u,
-                       struct states_view *view, struct error *error)
+static int read_target(struct reader *reader, struct sequence sequence, struct target_row *values,
+                       const void **columns, float *u, struct states_view *view, struct error *error)
 {
     const int tap = store_find_target(&reader->store->info);
     const void *record;
@@ -168,7 +166,7 @@ static int read_target(struct reader *reader, struct sequence sequence, struct t
         return error_set(error, "%s: was made without a target", reader->store->path);
     if (reader_record(reader, tap, sequence, &record, &size, error) < 0)
         return -1;
-    if (check_target(reader, sequence, record, size, values, u, view, error) < 0)
+    if (check_target(reader, sequence, record, size, values, columns, u, view, error) < 0)
         return error_prefix(error, "%s", reader->store->path);
     return 0;
 }
@@ -176,11 +174,17 @@ static int read_target(struct reader *reader, struct sequence sequence, struct t
 int reader_target(struct reader *reader, struct sequence sequence, struct target_row *values, float *u,
                   struct error *error)
 {
-    return read_target(reader, sequence, values, u, NULL, error);
+    return read_target(reader, sequence, values, NULL, u, NULL, error);
+}
+
+int reader_target_columns(struct reader *reader, struct sequence sequence, const void **columns, float *u,
+                          struct error *error)
+{
+    return read_target(reader, sequence, NULL, columns, u, NULL, error);
 }
 
 int reader_target_view(struct reader *reader, struct sequence sequence, struct target_row *values,
                        float *states, struct states_view *u, struct error *error)
 {
-    return read_target(reader, sequence, values, states, u, error);
+    return read_target(reader, sequence, values, NULL, states, u, error);
 }

@@ -1,5 +1,4 @@
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 #include "common/base/hash.h"
@@ -7,11 +6,10 @@
 #include "common/store/format.h"
 #include "common/store/target.h"
 
-#define RECORD_VERSION 1
+#define RECORD_VERSION 2
 static const char record_magic[4] = {'O', 'F', 'R', 'R'};
 
 _Static_assert(sizeof(struct record_header) == 64, "the header is 64 bytes on every machine");
-_Static_assert(sizeof(struct target_row) == 16, "a row's values are 16 bytes on every machine");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "headers are written as they lie in memory");
 
 static uint64_t record_hash(struct record_header header, const void *payload)
@@ -31,7 +29,7 @@ bool record_is_whole(const void *record, size_t room, struct record_header *head
 }
 
 static struct record_header header_of(const struct coder *coder, struct tap tap, struct sequence sequence,
-                                      int64_t rows, size_t payload)
+                                      int64_t rows, size_t columns, size_t payload)
 {
     struct record_header header = {
         .version = RECORD_VERSION,
@@ -45,33 +43,40 @@ static struct record_header header_of(const struct coder *coder, struct tap tap,
         .rows = (uint32_t)rows,
         .cols = (uint32_t)coder_cols(coder),
         .payload = payload,
+        .columns = columns,
     };
     memcpy(header.magic, record_magic, sizeof header.magic);
     return header;
 }
 
-/* front: bytes that stand before the coded states. transformed: instead of states, which are NULL then. */
-static int encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                  struct sequence sequence, const void *front, size_t front_size, const float *states,
-                  const void *transformed, int64_t rows, unsigned char **record, size_t *capacity, size_t *size,
-                  double *loss, struct error *error)
+static int put_front(const struct target_front *front, int64_t rows, unsigned char *bytes, struct error *error)
 {
+    if (front->values)
+        return target_pack(front->columns, front->values, rows, bytes, error);
+    memcpy(bytes, front->bytes, columns_bytes(front->columns, rows));
+    return 0;
+}
+
+int record_encode_made(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                       struct sequence sequence, const struct target_front *front, const void *states,
+                       bool transformed, int64_t rows, unsigned char **record, size_t *capacity, size_t *size,
+                       double *loss, struct error *error)
+{
+    const size_t columns = front ? columns_bytes(front->columns, rows) : 0;
     size_t coded, bound = coder_bound(coder, rows);
     if (bound == 0)
         return error_set(error, "%s has no shape [%" PRId64 ", %" PRId64 "]", coder_codec(coder)->name, rows,
                          coder_cols(coder));
-    if (array_grow(record, capacity, sizeof(struct record_header) + front_size + bound, error) < 0)
+    if (array_grow(record, capacity, sizeof(struct record_header) + columns + bound, error) < 0)
         return -1;
-    unsigned char *body = *record + sizeof(struct record_header);
-    unsigned char *payload = body + front_size;
-    if (states ? coder_encode(coder, worker, states, rows, payload, bound, &coded, loss, error) < 0
-               : coder_encode_transformed(coder, worker, transformed, rows, payload, bound, &coded, loss,
-                                          error) < 0)
+    unsigned char *body = *record + sizeof(struct record_header), *payload = body + columns;
+    if ((front && put_front(front, rows, body, error) < 0) ||
+        (transformed
+             ? coder_encode_transformed(coder, worker, states, rows, payload, bound, &coded, loss, error)
+             : coder_encode(coder, worker, states, rows, payload, bound, &coded, loss, error)) < 0)
         return -1;
-    if (front_size > 0)
-        memcpy(body, front, front_size);
 
-    struct record_header header = header_of(coder, tap, sequence, rows, front_size + coded);
+    struct record_header header = header_of(coder, tap, sequence, rows, columns, columns + coded);
     header.hash = record_hash(header, body);
     memcpy(*record, &header, sizeof header);
     *size = sizeof header + header.payload;
@@ -82,12 +87,21 @@ int record_encode(struct codec_worker *worker, const struct coder *coder, struct
                   struct sequence sequence, const float *states, int64_t rows, unsigned char **record,
                   size_t *capacity, size_t *size, double *loss, struct error *error)
 {
-    return encode(worker, coder, tap, sequence, NULL, 0, states, NULL, rows, record, capacity, size, loss,
-                  error);
+    return record_encode_made(worker, coder, tap, sequence, NULL, states, false, rows, record, capacity, size,
+                              loss, error);
 }
 
-int record_check_header(const struct coder *coder, struct tap tap, struct sequence sequence, const void *record,
-                        size_t size, int64_t rows, struct record_header *header, struct error *error)
+int target_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
+                  struct sequence sequence, const struct target_front *front, const float *u, int64_t rows,
+                  unsigned char **record, size_t *capacity, size_t *size, double *loss, struct error *error)
+{
+    return record_encode_made(worker, coder, tap, sequence, front, u, false, rows, record, capacity, size, loss,
+                              error);
+}
+
+int record_check_header(const struct coder *coder, struct tap tap, struct sequence sequence, size_t columns,
+                        const void *record, size_t size, int64_t rows, struct record_header *header,
+                        struct error *error)
 {
     if (size < sizeof *header)
         return error_set(error, "the record has %zu bytes, fewer than its header", size);
@@ -101,7 +115,7 @@ int record_check_header(const struct coder *coder, struct tap tap, struct sequen
         return error_set(error, "the record's payload should have %" PRIu64 " bytes and has %zu",
                          header->payload, size - sizeof *header);
 
-    struct record_header expected = header_of(coder, tap, sequence, rows, size - sizeof *header);
+    struct record_header expected = header_of(coder, tap, sequence, rows, columns, size - sizeof *header);
     expected.hash = header->hash;
     if (header->codec == expected.codec && header->parameters != expected.parameters)
         return error_set(error, "the record was coded with other parameters than the store has for its tap");
@@ -119,10 +133,11 @@ int record_check_header(const struct coder *coder, struct tap tap, struct sequen
 
 /* The record's payload, when all of it is as expected and its hash fits; else NULL. */
 static const unsigned char *check(const struct coder *coder, struct tap tap, struct sequence sequence,
-                                  const void *record, size_t size, int64_t rows, struct error *error)
+                                  size_t columns, const void *record, size_t size, int64_t rows,
+                                  struct error *error)
 {
     struct record_header header;
-    if (record_check_header(coder, tap, sequence, record, size, rows, &header, error) < 0)
+    if (record_check_header(coder, tap, sequence, columns, record, size, rows, &header, error) < 0)
         return NULL;
     const unsigned char *payload = (const unsigned char *)record + sizeof header;
     if (record_hash(header, payload) == header.hash)
@@ -144,60 +159,27 @@ int record_decode(struct codec_worker *worker, const struct coder *coder, struct
                   struct sequence sequence, const void *record, size_t size, int64_t rows, float *states,
                   struct states_view *view, struct error *error)
 {
-    const unsigned char *payload = check(coder, tap, sequence, record, size, rows, error);
+    const unsigned char *payload = check(coder, tap, sequence, 0, record, size, rows, error);
     if (!payload)
         return -1;
     return decode(worker, coder, payload, size - sizeof(struct record_header), rows, states, view, error);
 }
 
-/* ---- targets ---- */
-
-int target_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                  struct sequence sequence, const struct target_row *values, const float *u, int64_t rows,
-                  unsigned char **record, size_t *capacity, size_t *size, double *loss, struct error *error)
-{
-    return encode(worker, coder, tap, sequence, values, (size_t)rows * sizeof *values, u, NULL, rows, record,
-                  capacity, size, loss, error);
-}
-
-int record_encode_made(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                       struct sequence sequence, const struct target_row *values, const void *states,
-                       bool transformed, int64_t rows, unsigned char **record, size_t *capacity, size_t *size,
-                       double *loss, struct error *error)
-{
-    return encode(worker, coder, tap, sequence, values, values ? (size_t)rows * sizeof *values : 0,
-                  transformed ? NULL : states, transformed ? states : NULL, rows, record, capacity, size, loss,
-                  error);
-}
-
-static int check_values(const struct target_row *values, int64_t rows, int64_t vocab, struct error *error)
-{
-    for (int64_t r = 0; r < rows; r++) {
-        const struct target_row *row = &values[r];
-        if (row->top < 0 || row->top >= vocab)
-            return error_set(error, "row %" PRId64 ": token %" PRId32 " is outside the vocabulary of %" PRId64,
-                             r, row->top, vocab);
-        if (!(row->probability >= 0 && row->probability <= 1) || !isfinite(row->entropy) ||
-            !isfinite(row->loss))
-            return error_set(error, "row %" PRId64 ": a probability of %g, an entropy of %g, a loss of %g", r,
-                             (double)row->probability, (double)row->entropy, (double)row->loss);
-    }
-    return 0;
-}
-
 int target_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
                   struct sequence sequence, const void *record, size_t size, int64_t rows, int64_t vocab,
-                  struct target_row *values, float *u, struct states_view *view, struct error *error)
+                  const struct columns *of, struct target_row *values, const void **columns, float *u,
+                  struct states_view *view, struct error *error)
 {
-    const size_t before = (size_t)rows * sizeof *values;
-    const unsigned char *payload = check(coder, tap, sequence, record, size, rows, error);
+    const size_t before = columns_bytes(of, rows);
+    const unsigned char *payload = check(coder, tap, sequence, before, record, size, rows, error);
     if (!payload)
         return -1;
     const size_t left = size - sizeof(struct record_header);
     if (left < before)
-        return error_set(error, "the record's payload has %zu bytes, fewer than its rows' values", left);
-    memcpy(values, payload, before);
-    if (check_values(values, rows, vocab, error) < 0)
+        return error_set(error, "the record's payload has %zu bytes, fewer than its columns", left);
+    if (columns)
+        *columns = payload;
+    if (target_unpack(of, payload, rows, vocab, values, error) < 0)
         return -1;
     return decode(worker, coder, payload + before, left - before, rows, u, view, error);
 }

@@ -293,6 +293,13 @@ int shards_reader_target(struct shards_reader *reader, struct sequence sequence,
     return reader_target(of, sequence, values, u, error);
 }
 
+int shards_reader_target_columns(struct shards_reader *reader, struct sequence sequence, const void **columns,
+                                 float *u, struct error *error)
+{
+    struct reader *of = shards_reader_of(reader, &sequence);
+    return reader_target_columns(of, sequence, columns, u, error);
+}
+
 int shards_reader_target_view(struct shards_reader *reader, struct sequence sequence, struct target_row *values,
                               float *states, struct states_view *u, struct error *error)
 {

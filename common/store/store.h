@@ -41,6 +41,7 @@
 
 #include "common/base/error.h"
 #include "common/codec/codec.h"
+#include "common/store/columns.h"
 #include "common/store/tap.h"
 #include "kernels/dtype.h"
 
@@ -62,7 +63,7 @@ struct sequence {
 /* Little-endian, 64 bytes, at the start of every record. */
 struct record_header {
     char magic[4]; /* "OFRR" */
-    uint16_t version; /* 1 */
+    uint16_t version; /* 2 */
     uint16_t codec; /* struct codec.id */
     uint64_t parameters; /* XXH3-64 of the codec's parameters, 0: none */
     uint16_t type; /* enum dtype of the kept values */
@@ -71,7 +72,7 @@ struct record_header {
     uint64_t index;
     uint32_t rows, cols;
     uint64_t payload; /* bytes that follow the header */
-    uint64_t reserved; /* 0 */
+    uint64_t columns; /* of the payload, bytes before the coded states: a target's columns (target.h), else 0 */
     uint64_t hash; /* XXH3-64 of the header with this field 0, then the payload */
 };
 
@@ -100,6 +101,7 @@ struct store_info {
     int taps;
     struct tap *tap; /* [taps], ascending; the last one may be the target */
     struct codec_choice *codec; /* [taps] */
+    struct columns columns; /* of the target; none without one */
 };
 
 /* A new store in folder `path` (made if missing; an existing store there is an error). The manifest

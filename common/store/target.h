@@ -16,15 +16,16 @@
  * Heads with an output weight of their own need q itself, which the states at `final` give: they are taught by
  * those and measured against those, entropy included.
  *
- * A store keeps it as the record of a tap named "target" (tap.h): the header (cols: H), target_row [rows],
- * then u as the codec writes it.
+ * A store keeps it as the record of a tap named "target" (tap.h): the header (cols: H), the columns that the manifest
+ * lists (columns.h), then u as the codec writes it. struct target_row is what this program makes of the columns and
+ * wants of them; a store may have more.
  */
 #ifndef OFFRAMP_STORE_TARGET_H
 #define OFFRAMP_STORE_TARGET_H
 
 #include "common/store/store.h"
 
-/* Little-endian. */
+/* Of a row, each a column of its own with the member's name. */
 struct target_row {
     int32_t top; /* the likeliest token, the smallest id among equals */
     float probability; /* of it */
@@ -35,26 +36,53 @@ struct target_row {
 /* The target's place among the store's taps, or -1. */
 int store_find_target(const struct store_info *info);
 
-/* As record_encode, of values [rows] and u [rows, cols]; tap: tap_target. */
+/* ---- columns ---- */
+
+/* Those of struct target_row: what extract writes. */
+const struct columns *target_columns(void);
+/* Whether struct target_row can be had of them: the error names the column that is missing. */
+int target_check_columns(const struct columns *columns, struct error *error);
+/* values [rows] -> columns_bytes bytes. Columns that are not members of struct target_row are an error. */
+int target_pack(const struct columns *columns, const struct target_row *values, int64_t rows, void *bytes,
+                struct error *error);
+/* The other way round; values NULL: only checks. Values that cannot be (a token outside 0 .. vocab-1, a loss that is not
+ * a number) are an error; of columns that are not members of struct target_row nothing is known. */
+int target_unpack(const struct columns *columns, const void *bytes, int64_t rows, int64_t vocab,
+                  struct target_row *values, struct error *error);
+
+/* ---- records ---- */
+
+/* What stands before u: columns, made of values [rows] or, where that is NULL, from bytes as a record had them. */
+struct target_front {
+    const struct columns *columns;
+    const struct target_row *values;
+    const void *bytes;
+};
+
+/* As record_encode, of a target's front and u [rows, cols]; tap: tap_target. */
 int target_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                  struct sequence sequence, const struct target_row *values, const float *u, int64_t rows,
+                  struct sequence sequence, const struct target_front *front, const float *u, int64_t rows,
                   unsigned char **record, size_t *capacity, size_t *size, double *loss, struct error *error);
-/* As target_encode, or with values NULL as record_encode, of states as they came: f32, or `transformed` what a device has
+/* As target_encode, or with front NULL as record_encode, of states as they came: f32, or `transformed` what a device has
  * made of them (coder_transform). */
 int record_encode_made(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                       struct sequence sequence, const struct target_row *values, const void *states,
+                       struct sequence sequence, const struct target_front *front, const void *states,
                        bool transformed, int64_t rows, unsigned char **record, size_t *capacity, size_t *size,
                        double *loss, struct error *error);
-/* As record_decode, to values [rows] and u [rows, cols], or a view of it, where they are not NULL. Values that
- * cannot be (a token outside 0 .. vocab-1, a loss that is not a number) are an error. */
+/* As record_decode, to values [rows] and u [rows, cols], or a view of it, where they are not NULL. Values are checked as
+ * by target_unpack in any case; *columns, unless NULL: where their bytes are in the record. */
 int target_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
                   struct sequence sequence, const void *record, size_t size, int64_t rows, int64_t vocab,
-                  struct target_row *values, float *u, struct states_view *view, struct error *error);
+                  const struct columns *of, struct target_row *values, const void **columns, float *u,
+                  struct states_view *view, struct error *error);
 
 /* Of a sequence in the reader's store, which must have a target: values [rows] and, unless it is NULL, u
  * [rows, hidden]. */
 int reader_target(struct reader *reader, struct sequence sequence, struct target_row *values, float *u,
                   struct error *error);
+/* The same with all columns as the record has them: *columns, columns_bytes bytes, valid until the reader is closed. */
+int reader_target_columns(struct reader *reader, struct sequence sequence, const void **columns, float *u,
+                          struct error *error);
 /* The same with u as reader_view gives states; u NULL: not wanted. */
 int reader_target_view(struct reader *reader, struct sequence sequence, struct target_row *values,
                        float *states, struct states_view *u, struct error *error);

@@ -10,6 +10,7 @@
 #include "common/store/environment.h"
 #include "common/store/format.h"
 #include "common/store/internal.h"
+#include "common/store/target.h"
 
 #define NOTE_MAX      ((size_t)1 << 20)
 #define PENDING_LIMIT ((size_t)64 << 20)
@@ -105,6 +106,7 @@ int store_put_record(struct store *store, int tap, struct sequence sequence, con
                      struct error *error)
 {
     const struct store_info *info = &store->info;
+    const size_t columns = tap == store_find_target(info) ? columns_bytes(&info->columns, info->rows) : 0;
     struct record_header header;
     unsigned char key[SEQUENCE_KEY_SIZE];
     const struct coder *coder;
@@ -112,7 +114,8 @@ int store_put_record(struct store *store, int tap, struct sequence sequence, con
     if (store_check_writing(store, error) < 0 || store_place(store, sequence, &place, error) < 0)
         return -1;
     if (store_coder(store, tap, &coder, error) < 0 ||
-        record_check_header(coder, info->tap[tap], sequence, record, size, info->rows, &header, error) < 0) {
+        record_check_header(coder, info->tap[tap], sequence, columns, record, size, info->rows, &header,
+                            error) < 0) {
         store_name_record(store, tap, sequence, error);
         return error_prefix(error, "%s", store->path);
     }

@@ -17,7 +17,6 @@ struct copying {
     struct codec_worker *worker;
     struct codec_choice choice;
     float *states; /* [rows, hidden] */
-    struct target_row *values; /* [rows] */
     unsigned char *payload, *record;
     size_t payload_capacity, record_capacity;
     double bytes; /* of the tap's payloads */
@@ -62,19 +61,19 @@ static int put_record(struct copying *copying, int tap, struct sequence sequence
 {
     const struct store_info *info = store_info(copying->from);
     const bool target = tap == store_find_target(info);
+    struct target_front front = {.columns = &info->columns};
     const struct coder *coder;
     size_t size;
-    if ((target ? reader_target(copying->reader, sequence, copying->values, copying->states, error)
+    if ((target ? reader_target_columns(copying->reader, sequence, &front.bytes, copying->states, error)
                 : reader_states(copying->reader, tap, sequence, copying->states, error)) < 0 ||
         (through && pass_through(copying, through, error) < 0) ||
         store_coder(copying->to, tap, &coder, error) < 0)
         return -1;
     int result =
-        target
-            ? target_encode(copying->worker, coder, info->tap[tap], sequence, copying->values, copying->states,
-                            info->rows, &copying->record, &copying->record_capacity, &size, NULL, error)
-            : record_encode(copying->worker, coder, info->tap[tap], sequence, copying->states, info->rows,
-                            &copying->record, &copying->record_capacity, &size, NULL, error);
+        target ? target_encode(copying->worker, coder, info->tap[tap], sequence, &front, copying->states,
+                               info->rows, &copying->record, &copying->record_capacity, &size, NULL, error)
+               : record_encode(copying->worker, coder, info->tap[tap], sequence, copying->states, info->rows,
+                               &copying->record, &copying->record_capacity, &size, NULL, error);
     return result < 0 ? -1 : store_put_record(copying->to, tap, sequence, copying->record, size, error);
 }
 
@@ -136,7 +135,6 @@ int main(int argc, char **argv)
         goto done;
     const struct store_info *info = store_info(copying.from);
     if (array_alloc(&copying.states, (int64_t)info->rows * info->hidden, &error) == 0 &&
-        array_alloc(&copying.values, info->rows, &error) == 0 &&
         store_create(argv[3], store_manifest(copying.from), &copying.to, &error) == 0)
         result = copy_all(&copying, &error);
 done:
@@ -147,7 +145,6 @@ done:
     store_close(copying.from);
     codec_worker_destroy(copying.worker);
     free(copying.states);
-    free(copying.values);
     free(copying.payload);
     free(copying.record);
     return result < 0;

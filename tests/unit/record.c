@@ -106,7 +106,7 @@ TEST(record_of_another_place_is_refused)
         {offsetof(struct record_header, rows), "[7, 10]"},
         {offsetof(struct record_header, cols), "[6, 11]"},
         {offsetof(struct record_header, payload), "payload"},
-        {offsetof(struct record_header, reserved), "another one"},
+        {offsetof(struct record_header, columns), "another one"},
     };
     struct error error;
     struct fixture fixture;
@@ -115,7 +115,7 @@ TEST(record_of_another_place_is_refused)
         unsigned char *changed = malloc(fixture.size);
         struct record_header header;
         memcpy(changed, fixture.record, fixture.size);
-        changed[fields[i].offset] ^= fields[i].offset == offsetof(struct record_header, version) ? 2 : 1;
+        changed[fields[i].offset] ^= 1;
         memcpy(&header, changed, sizeof header);
         header.hash = 0;
         uint64_t payload = fixture.size - sizeof header;
@@ -158,7 +158,8 @@ static int make_target(struct fixture *fixture, struct target_row values[ROWS], 
         return -1;
     for (int r = 0; r < ROWS; r++)
         values[r] = (struct target_row){r * 7 % VOCAB, (float)r / ROWS, (float)r / 4, (float)r / 2};
-    return target_encode(fixture->worker, fixture->coder, tap_target(30), sequence, values, fixture->states,
+    const struct target_front front = {.columns = target_columns(), .values = values};
+    return target_encode(fixture->worker, fixture->coder, tap_target(30), sequence, &front, fixture->states,
                          ROWS, &fixture->record, &fixture->capacity, &fixture->size, NULL, error);
 }
 
@@ -166,7 +167,7 @@ static int read_target(struct fixture *fixture, const void *record, size_t size,
                        float *u, struct error *error)
 {
     return target_decode(fixture->worker, fixture->coder, tap_target(30), sequence, record, size, ROWS, VOCAB,
-                         values, u, NULL, error);
+                         target_columns(), values, NULL, u, NULL, error);
 }
 
 TEST(target_comes_back)
@@ -215,18 +216,19 @@ TEST(target_values_that_cannot_be)
     } lies[] = {
         {{-1, 0.5f, 1, 1}, "row 3: token -1 is outside the vocabulary of 50"},
         {{VOCAB, 0.5f, 1, 1}, "token 50"},
-        {{1, 1.5f, 1, 1}, "a probability of 1.5"},
-        {{1, NAN, 1, 1}, "a probability of nan"},
-        {{1, 0.5f, INFINITY, 1}, "an entropy of inf"},
-        {{1, 0.5f, 1, NAN}, "a loss of nan"},
+        {{1, 1.5f, 1, 1}, "row 3: probability is 1.5"},
+        {{1, NAN, 1, 1}, "probability is nan"},
+        {{1, 0.5f, INFINITY, 1}, "entropy is inf"},
+        {{1, 0.5f, 1, NAN}, "loss is nan"},
     };
     struct error error;
     struct fixture fixture;
     struct target_row values[ROWS], found[ROWS];
     REQUIRE_OK(make_target(&fixture, values, &error));
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
-        memcpy(fixture.record + sizeof(struct record_header) + 3 * sizeof *values, &lies[i].row,
-               sizeof lies[i].row);
+        values[3] = lies[i].row;
+        REQUIRE_OK(
+            target_pack(target_columns(), values, ROWS, fixture.record + sizeof(struct record_header), &error));
         refit(fixture.record, fixture.size);
         CHECK(read_target(&fixture, fixture.record, fixture.size, found, NULL, &error) < 0);
         CHECK_TEXT(error.text, lies[i].part);
@@ -234,7 +236,7 @@ TEST(target_values_that_cannot_be)
     fixture.size = sizeof(struct record_header) + sizeof values - 1;
     refit(fixture.record, fixture.size);
     CHECK(read_target(&fixture, fixture.record, fixture.size, found, NULL, &error) < 0);
-    CHECK_TEXT(error.text, "fewer than its rows' values");
+    CHECK_TEXT(error.text, "fewer than its columns");
     fixture_free(&fixture);
 }
 
