@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/cli.h"
 #include "common/base/file.h"
 #include "common/base/hash.h"
 #include "common/base/memory.h"
@@ -217,7 +218,8 @@ int corpus_list_identify(struct corpus_list *list, struct error *error)
     if (array_alloc(&buffer, WHOLE_SAMPLE, error) < 0)
         return -1;
     for (size_t i = 0; i < list->count && result == 0; i++)
-        result = hash_file(&list->file[i], buffer, &hash, error);
+        result = cli_interrupted() ? error_set_kind(error, ERROR_INTERRUPTED, "interrupted; nothing was begun")
+                                   : hash_file(&list->file[i], buffer, &hash, error);
     hash_print(hash, list->fingerprint);
     free(buffer);
     return result;

@@ -130,6 +130,12 @@ static int read_target(struct run *run, const struct call *call, struct queue *q
     return 0;
 }
 
+static int interrupted(struct error *error)
+{
+    return error_set_kind(error, ERROR_INTERRUPTED,
+                          "interrupted; what was computed is kept: the same command goes on from there");
+}
+
 /* Hands the states of a call to the encoders when there is a tap here. */
 static int read_tap(void *context, int number, int layer, bool mid, struct queue *queue, struct matrix states,
                     struct error *error)
@@ -138,8 +144,7 @@ static int read_tap(void *context, int number, int layer, bool mid, struct queue
     const struct call *call = &run->calls[number];
     int tap = 0;
     if (cli_interrupted())
-        return error_set_kind(error, ERROR_INTERRUPTED,
-                              "interrupted; what was computed is kept: the same command goes on from there");
+        return interrupted(error);
     while (tap < run->info->taps && tap_compare(run->info->tap[tap], (struct tap){layer, mid}) != 0)
         tap++;
     if (tap < run->info->taps && submit(run, call, tap, queue, states, NULL, &run->stage, error) < 0)
@@ -378,6 +383,9 @@ int run_model(const char *title, const struct model *model, struct backend *back
     report->group = run.most_group;
     report->tokens = run.tokens;
 done:
+    if (result < 0 &&
+        error->kind == ERROR_INTERRUPTED) /* in a softmax, perhaps, or while weights were loaded */
+        interrupted(error);
     report->seconds = clock_seconds() - started;
     close_pass(&run);
     free(run.stored);

@@ -1,5 +1,6 @@
 #include "generate/generator.h"
 
+#include "common/base/cli.h"
 #include "common/base/memory.h"
 
 struct generator {
@@ -41,7 +42,11 @@ int generator_prompt(struct generator *generator, const int32_t *ids, int count,
     struct session *session = generator->session;
     if (session_append(session, ids, count, error) < 0)
         return -1;
-    session_run(session, session_steps(session));
+    for (int step = 1; step <= session_steps(session); step++) {
+        if (cli_interrupted())
+            return error_set_kind(error, ERROR_INTERRUPTED, "interrupted before the first token");
+        session_run(session, step);
+    }
     return queue_wait(session_queue(session), error);
 }
 

@@ -18,7 +18,7 @@ static int read_input(struct string *text, struct error *error)
         fprintf(stderr, "generate: type the prompt, end it with Ctrl-D\n");
     while (size > 0) {
         if (!cli_await(STDIN_FILENO, AWAIT_READ))
-            return error_set(error, "interrupted while the prompt was read");
+            return error_set_kind(error, ERROR_INTERRUPTED, "interrupted while the prompt was read");
         size = read(STDIN_FILENO, piece, sizeof piece);
         if (size < 0 && (errno == EINTR || errno == EAGAIN))
             size = 1;

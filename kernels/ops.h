@@ -16,7 +16,8 @@
  *
  * Errors. An op returns nothing: a wrong shape, a failed allocation or a device error makes the
  * queue fail, the rest of its ops are skipped, and queue_wait returns -1 with the first reason,
- * which names the op and its shapes. A failed queue stays failed.
+ * which names the op and its shapes. A failed queue stays failed. When a signal asks the program to stop, a softmax
+ * over the vocabulary of many rows on `cpu` fails, too, with ERROR_INTERRUPTED.
  *
  * Numbers. Activations are f32. Matrix products take f32 or, under MATH_BF16, operands rounded to
  * bf16 (the probabilities that op_vocab_loss and u multiply the weight with are operands, too); they

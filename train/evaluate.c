@@ -237,6 +237,8 @@ int evaluate_trials(const struct evaluation_setting *setting, struct trial *cons
     if (result == 0)
         result =
             evaluate_batches(&evaluator, feed, teach, trials, count, results, full, outcomes, complete, error);
+    if (result < 0 && error->kind == ERROR_INTERRUPTED) /* it is not complete */
+        result = 0;
     divide(full, tokens);
     for (int i = 0; i < count; i++)
         divide(&results[i], tokens);

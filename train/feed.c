@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "common/base/memory.h"
@@ -143,7 +144,8 @@ static void *decoder_run(void *context)
     int piece;
     while ((piece = take_piece(feed, &slot)) >= 0) {
         struct error error;
-        const int result = fill_piece(decoder, slot, piece, &error);
+        const int result = cli_interrupted() ? error_set_kind(&error, ERROR_INTERRUPTED, "interrupted")
+                                             : fill_piece(decoder, slot, piece, &error);
         pthread_mutex_lock(&feed->mutex);
         if (result < 0 && (slot->failed_piece < 0 || piece < slot->failed_piece)) {
             slot->failed_piece = piece;

@@ -197,11 +197,6 @@ static int fit(struct training *training, struct ridge *ridge, const struct tap 
         return -1;
     progress_start(&progress, "ridge", "sequences", sequences);
     while ((result = feed_next(feed, &batch, error)) == 0 && batch) {
-        if (cli_interrupted()) {
-            result = error_set_kind(error, ERROR_INTERRUPTED,
-                                    "stopped before the first step; the same command begins again");
-            break;
-        }
         if ((result = ridge_add(ridge, batch->states, batch->rows, error)) < 0)
             break;
         progress_update(&progress, batch->first + 1);
@@ -272,7 +267,11 @@ static int initialise_ridge(struct training *training, struct error *error)
     if (count > 0 && result == 0)
         result = fit(training, ridge, taps, count, error);
     for (int t = 0; t < count && result == 0; t++)
-        result = use_solution(training, ridge, t, taps[t], error);
+        result = cli_interrupted() ? error_set_kind(error, ERROR_INTERRUPTED, "interrupted")
+                                   : use_solution(training, ridge, t, taps[t], error);
+    if (result < 0 && error->kind == ERROR_INTERRUPTED)
+        error_set_kind(error, ERROR_INTERRUPTED,
+                       "stopped before the first step; the same command begins again");
     ridge_destroy(ridge);
     free(taps);
     return result;

@@ -258,7 +258,7 @@ static int train_steps(struct training *training, struct progress *progress, str
         if (step == training->steps)
             return 0;
         if (take_step(training, step, error) < 0)
-            return -1;
+            return error->kind == ERROR_INTERRUPTED ? stop(training, step, error) : -1;
         if ((step + 1) % training->sweep->checkpoint == 0 || step + 1 == training->steps) {
             if (members_save(training, error) < 0)
                 return -1;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/cli.h"
 #include "common/base/memory.h"
 
 /* Parameters start at multiples of 16 values in a buffer of many. */
@@ -482,13 +483,17 @@ static int group_gradients(const struct group *group, struct trial_result *resul
         return -1;
     for (int64_t p = 0; p < pieces; p++) {
         const struct piece piece = workspace_piece(workspace, rows, p);
+        if (cli_interrupted())
+            break;
         piece_gradients(group, piece, losses + group->count * piece.first);
     }
     op_write(group->queue, norm, squares);
     for (int t = 0; t < group->count; t++)
         sum_squares(group, t, matrix_rows(norm, t, 1));
     op_read(group->queue, norm, squares);
-    const int result = queue_wait(group->queue, error);
+    int result = queue_wait(group->queue, error);
+    if (result == 0 && cli_interrupted()) /* before what cannot be left half done */
+        result = error_set_kind(error, ERROR_INTERRUPTED, "interrupted");
     for (int t = 0; t < group->count; t++) {
         double sum = 0;
         for (int64_t p = 0; p < pieces; p++) {

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "common/base/cli.h"
 #include "common/base/memory.h"
 
 struct layer {
@@ -161,6 +162,8 @@ int layer_load(const struct model *model, int index, struct backend *backend, un
     const struct model_config *config = model_config(model);
     struct layer *layer;
     *result = NULL;
+    if (cli_interrupted())
+        return error_set_kind(error, ERROR_INTERRUPTED, "interrupted while the weights were loaded");
     if (array_alloc(&layer, 1, error) < 0)
         return -1;
     layer->config = config;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/cli.h"
 #include "common/base/file.h"
 #include "common/base/hash.h"
 #include "common/base/json.h"
@@ -264,6 +265,8 @@ int model_fingerprint(const struct model *model, char fingerprint[17], struct er
     for (size_t i = 0; i < (size_t)model->config.layers * ROLE_COUNT; i++) {
         if (!model->tensors[i])
             continue;
+        if (cli_interrupted())
+            return error_set_kind(error, ERROR_INTERRUPTED, "interrupted while the weights were read");
         hash = hash_bytes(model->tensors[i]->data, model->tensors[i]->bytes, hash);
         tensor_release(model->tensors[i]); /* else the whole file would be in memory at once */
     }

@@ -63,6 +63,11 @@ static int read_states(struct fitting *fitting, uint64_t number, float *states, 
     return reader_states(fitting->reader, pilot->tap, sequence, states, error);
 }
 
+static int interrupted(struct error *error)
+{
+    return error_set_kind(error, ERROR_INTERRUPTED, "interrupted: the same command fits the codecs again");
+}
+
 /* Moments of the sequences to fit to; the states of the others are kept. A single one does both. */
 static int gather(struct fitting *fitting, struct moments *moments, struct error *error)
 {
@@ -72,6 +77,8 @@ static int gather(struct fitting *fitting, struct moments *moments, struct error
     for (uint64_t number = 0; number < all; number++) {
         const bool keep = chooses(fitting, number);
         float *states = keep ? fitting->states + (int64_t)kept++ * values : fitting->decoded;
+        if (cli_interrupted())
+            return interrupted(error);
         if (read_states(fitting, number, states, error) < 0)
             return -1;
         if ((!keep || all == 1) && moments_add(moments, states, fitting->rows, error) < 0)
@@ -104,8 +111,7 @@ static int measure(struct fitting *fitting, struct string *parameters, struct co
         size_t size;
         double loss;
         if (cli_interrupted()) {
-            result =
-                error_set_kind(error, ERROR_INTERRUPTED, "interrupted: the same command fits the codecs again");
+            result = interrupted(error);
             break;
         }
         result = coder_encode(coder, fitting->worker, states, rows, fitting->payload, fitting->capacity, &size,
@@ -133,7 +139,9 @@ static int search_kl(struct fitting *fitting, struct string *parameters, struct 
     for (int i = 0; i < KL_TRIES && coarse > fine * STEPS_ALIKE; i++) {
         const double step = trial.step;
         if (measure(fitting, parameters, &trial, &lost, error) < 0)
-            return error_prefix(error, "%s cannot be reached", fitting->pilot->choice->name);
+            return error->kind == ERROR_INTERRUPTED
+                       ? -1
+                       : error_prefix(error, "%s cannot be reached", fitting->pilot->choice->name);
         if (lost <= most) {
             fine = step;
             *setting = trial;
@@ -208,12 +216,15 @@ int pilot_fit(const struct pilot *pilot, struct string *parameters, struct codec
     *setting = (struct codec_setting){0};
     *kl = 0;
     if (open_fitting(&fitting, error) < 0 || moments_create(fitting.hidden, &moments, error) < 0 ||
-        gather(&fitting, moments, error) < 0 || pilot->choice->codec->fit(moments, parameters, error) < 0)
+        gather(&fitting, moments, error) < 0 || (cli_interrupted() && interrupted(error) < 0) ||
+        pilot->choice->codec->fit(moments, parameters, error) < 0)
         goto done;
     moments_destroy(moments);
     moments = NULL;
     result = choose(&fitting, parameters, setting, kl, error);
 done:
+    if (result < 0 && error->kind == ERROR_INTERRUPTED) /* in a softmax, perhaps */
+        interrupted(error);
     moments_destroy(moments);
     reader_close(fitting.reader);
     codec_worker_destroy(fitting.worker);

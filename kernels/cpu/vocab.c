@@ -12,6 +12,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "common/base/interrupt.h"
 #include "kernels/cpu/few_rows.h"
 #include "kernels/cpu/stage.h"
 
@@ -501,6 +502,15 @@ static bool vocab_scratch(struct vocab_job *job, int64_t rows, void **states, vo
     return !queue->failed;
 }
 
+/* Whether a signal asks the program to stop. A first chunk is done whatever happens: it takes a moment. */
+static bool stops(const struct vocab_job *job)
+{
+    if (job->first == 0 || !cli_interrupted())
+        return false;
+    queue_fail(job->queue, ERROR_INTERRUPTED, "interrupted");
+    return true;
+}
+
 static void vocab_run(struct vocab_job *job, const struct vocab *vocab, const struct vocab *teacher)
 {
     struct cpu_backend *backend = queue_cpu(job->queue);
@@ -518,7 +528,7 @@ static void vocab_run(struct vocab_job *job, const struct vocab *vocab, const st
     if (teacher)
         weight_open(job, teacher, false, true, &job->teacher);
     if (vocab_scratch(job, min_int64(CHUNK, round_up(job->h.rows, ROW_STEP)), &states, &teacher_states))
-        for (job->first = 0; job->first < job->h.rows; job->first += CHUNK)
+        for (job->first = 0; job->first < job->h.rows && !stops(job); job->first += CHUNK)
             run_chunk(job, states, teacher_states);
     weight_close(&job->weight);
     weight_close(&job->teacher);

@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "tests/interrupted.h"
 #include "tests/mode.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
@@ -936,6 +937,40 @@ TEST(trial_evaluation_of_the_full_model_itself)
     const struct train_fixture stored = fixture_with("1,2,2.mid,3,final,target", "raw:f32");
     check_full_model(&computed);
     check_full_model(&stored);
+}
+
+/* A step that is interrupted is none, nor is an evaluation; reading ends, too. The last test: see interrupted.h. */
+TEST(trial_interrupted)
+{
+    enum { VALUES = 24 * 24 };
+    static float before[VALUES], after[VALUES];
+    const struct trial_config config = make_config(1, OUTPUT_TIED, LOSS_DISTILLATION);
+    struct error error = {0};
+    struct bench bench;
+    struct trial *trial;
+    struct evaluation result, full;
+    struct trial_result step;
+    bool complete;
+    REQUIRE(small_fixture.hidden * small_fixture.hidden == VALUES);
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    op_read(trial->queue, head_parameter(trial->head, 0)->value, before);
+    REQUIRE_OK(queue_wait(trial->queue, &error));
+    REQUIRE(be_interrupted());
+    CHECK(trials_step(&trial, 1, bench.workspace, bench.shared, 10, &step, &error) < 0);
+    CHECK(error.kind == ERROR_INTERRUPTED && trial->step == 0 && !trial->failed && !trial->starved);
+    op_read(trial->queue, head_parameter(trial->head, 0)->value, after);
+    REQUIRE_OK(queue_wait(trial->queue, &error));
+    CHECK(!memcmp(before, after, sizeof before));
+    const struct evaluation_setting setting = {&bench.stores, bench.shared, bench.workspace, SEQUENCES, 1};
+    REQUIRE_OK(evaluate_trials(&setting, &trial, 1, &result, &full, NULL, &complete, &error));
+    CHECK(!complete && !trial->failed);
+    while (bench_load(&bench, &error) == 0)
+        ;
+    CHECK(error.kind == ERROR_INTERRUPTED);
+    trial_destroy(trial);
+    bench_close(&bench);
 }
 
 TEST_MAIN
