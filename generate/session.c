@@ -1,6 +1,7 @@
 #include "generate/session.h"
 
 #include "common/base/memory.h"
+#include "common/base/piece.h"
 
 /* The most rows per call: a longer prompt goes through each half-layer in pieces. */
 enum { ROWS_AT_ONCE = 512 };
@@ -170,7 +171,7 @@ static int rows_at_once(const struct session *session, int first)
 {
     const int end = session->together[first];
     if (end > 0)
-        return end - first < ROWS_AT_ONCE ? end - first : ROWS_AT_ONCE;
+        return (int)cut_piece(end - first, ROWS_AT_ONCE, 0).rows;
     int rows = 1;
     while (rows < MATMUL_FEW_ROWS && first + rows < session->rows && session->together[first + rows] == 0)
         rows++;

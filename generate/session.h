@@ -5,9 +5,9 @@
  * position) keeps its state where it stopped. Attention at a layer reads the keys of all rows before,
  * so when the last row goes up, the rows before it that stopped lower go along: at each step those
  * that have not taken it are the last few rows, one behind the other, and take it together: rows that came
- * alone in pieces of MATMUL_FEW_ROWS, rows that came with more than that as they came. So no row takes a step
- * twice, and on the cpu the keys of a layer are to the last bit what the full model would have made of the
- * same tokens.
+ * alone in pieces of MATMUL_FEW_ROWS, rows that came with more than that as they came (a long prompt in pieces of
+ * nearly one size, so that none has as few). So no row takes a step twice, and on the cpu the keys of a layer are
+ * to the last bit what the full model would have made of the same tokens.
  *
  *     session_create(model, backend, positions, &session, error);
  *     session_append(session, prompt, count, error);

@@ -185,13 +185,12 @@ bool workspace_recover(struct workspace *workspace, struct error *reason)
 
 int64_t workspace_pieces(const struct workspace *workspace, int64_t rows)
 {
-    return (rows + workspace->rows - 1) / workspace->rows;
+    return cut_count(rows, workspace->rows);
 }
 
 struct piece workspace_piece(const struct workspace *workspace, int64_t rows, int64_t index)
 {
-    const int64_t pieces = workspace_pieces(workspace, rows), first = rows * index / pieces;
-    return (struct piece){first, rows * (index + 1) / pieces - first};
+    return cut_piece(rows, workspace->rows, index);
 }
 
 /* ---- trials ---- */

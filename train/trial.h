@@ -31,6 +31,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/base/piece.h"
 #include "common/head/head.h"
 #include "train/shared.h"
 #include "train/sweep.h"
@@ -59,10 +60,7 @@ struct queue *workspace_queue(const struct workspace *workspace);
  * *reason says so where memory had run out (ERROR_NO_MEMORY): for a single trial in the smallest pieces. */
 bool workspace_recover(struct workspace *workspace, struct error *reason);
 
-/* Rows of a batch that go through heads together: a batch of `rows` rows has so many pieces, of nearly one size. */
-struct piece {
-    int64_t first, rows;
-};
+/* Rows of a batch that go through heads together: a batch of `rows` rows has so many pieces (piece.h). */
 int64_t workspace_pieces(const struct workspace *workspace, int64_t rows);
 struct piece workspace_piece(const struct workspace *workspace, int64_t rows, int64_t index);
 

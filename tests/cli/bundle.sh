@@ -60,7 +60,7 @@ programs_work() {
 }
 
 ops_match() {
-    inside /anywhere/bin/tests/ops/rows match_ref && says out "1 passed, 0 failed"
+    inside /anywhere/bin/tests/ops/rows match_ref_in_f32 && says out "1 passed, 0 failed"
 }
 
 # What tests/gpu/device.sh runs on a machine with a GPU is there.

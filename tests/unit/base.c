@@ -14,6 +14,7 @@
 #include "common/base/file.h"
 #include "common/base/json.h"
 #include "common/base/memory.h"
+#include "common/base/piece.h"
 #include "common/base/pool.h"
 #include "common/base/random.h"
 #include "common/base/string.h"
@@ -485,6 +486,25 @@ TEST(strings_grow)
     CHECK(!string_failed(&text, &error));
     CHECK(text.length == 3893 && strcmp(text.data + text.length - 7, "999,end") == 0);
     string_free(&text);
+}
+
+/* Pieces follow each other, are all there is, the fewest there may be, and of nearly one size. */
+TEST(pieces_of_rows)
+{
+    for (int64_t most = 1; most <= 40; most++)
+        for (int64_t rows = 1; rows <= 200; rows++) {
+            const int64_t pieces = cut_count(rows, most);
+            int64_t next = 0;
+            for (int64_t p = 0; p < pieces; p++) {
+                const struct piece piece = cut_piece(rows, most, p);
+                CHECK(piece.first == next && piece.rows <= most && piece.rows >= rows / pieces);
+                CHECK(pieces == 1 || piece.rows >= most / 2);
+                next += piece.rows;
+            }
+            CHECK(next == rows && (pieces - 1) * most < rows);
+        }
+    CHECK(cut_count(0, 7) == 0 && cut_count(INT64_MAX, 2) == INT64_MAX / 2 + 1);
+    CHECK(cut_piece(INT64_MAX, INT64_MAX - 1, 1).first == INT64_MAX / 2 + 1);
 }
 
 TEST_MAIN

@@ -496,6 +496,46 @@ TEST(session_any_depths)
     check_depths("cpu");
 }
 
+/* The state of the last of `count` tokens, appended in two parts of which the first has `first`; one part: 0. */
+static int last_state(const struct subject *opened, const int32_t *ids, int count, int first, float state[H],
+                      struct error *error)
+{
+    struct session *session = opened->session;
+    if (first > 0 && session_append(session, ids, first, error) < 0)
+        return -1;
+    if (session_append(session, ids + first, count - first, error) < 0)
+        return -1;
+    session_run(session, STEPS);
+    op_read(session_queue(session), session_state(session), state);
+    return queue_wait(session_queue(session), error);
+}
+
+/* A prompt of any length goes through the kernels of many rows to its last row: what that comes to is, to the last
+ * bit, what it is behind a prompt of other pieces. */
+TEST(session_prompts_of_any_length)
+{
+    static const int lengths[] = {511, 512, 513, 516, 520, 521, 530, CONTEXT};
+    struct error error;
+    struct model *model = NULL;
+    int32_t ids[CONTEXT];
+    const char *folder = test_folder();
+    make_prompt(ids, CONTEXT);
+    REQUIRE_OK(make_model(folder, 0, &model, &error));
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        float whole[H], parts[H];
+        struct subject subject;
+        for (int apart = 0; apart < 2; apart++) {
+            const int first = apart ? lengths[i] / 3 : 0;
+            REQUIRE_OK(subject_open(&subject, folder, model, "cpu", -1, 0, 0, &error));
+            REQUIRE_OK(last_state(&subject, ids, lengths[i], first, apart ? parts : whole, &error));
+            subject_close(&subject);
+        }
+        if (memcmp(whole, parts, sizeof whole) != 0)
+            test_fail(__FILE__, __LINE__, "the last of %d tokens", lengths[i]);
+    }
+    model_close(model);
+}
+
 /* Rows that waited, however many and with whomever, are to the last bit what they are without waiting. */
 TEST(session_waiting_changes_nothing)
 {
