@@ -113,13 +113,14 @@ check "no trial is marked" test "$(marked none)" = 0
 unset OFFRAMP_EMULATOR_MEMORY
 check "the same command goes on" three none f32
 check "to the same bytes" diff -r "$work/three/trials" "$work/none/trials" --exclude=metrics.jsonl
-export OFFRAMP_EMULATOR_MEMORY=22000
-printf 'seed: 4\nsteps: 2\ntrials:\n  - {tap: 1, head: norm}\n  - {tap: 2.mid, head: mlp, output: untied}\n' >"$work/sweep.yaml"
-check "a trial that is too large beside one that is not" sweep large cuda f32
+check "a store of few values" "$build/tests/bench/make_store" "$work/narrow" hidden=8
+printf 'seed: 4\nsteps: 2\ntrials:\n  - {tap: 1, head: norm}\n  - {tap: 2.mid, head: mlp}\n' >"$work/narrow.yaml"
+export OFFRAMP_EMULATOR_MEMORY=9000
+check "a trial that is too large beside one that is not" \
+    "$build/train" --store "$work/narrow" --sweep "$work/narrow.yaml" --out "$work/large" --device cuda --math f32
 check "which alone is marked" test "$(marked large)" = 1
 unset OFFRAMP_EMULATOR_MEMORY
-printf 'seed: 4\nsteps: 2\ngrid:\n  tap: [1, 2, 3]\n  head: [affine]\n' >"$work/sweep.yaml"
-for kernel in adam_values describe_rows loss_gradients norm_groups; do
+for kernel in adam_values describe_rows; do
     export OFFRAMP_EMULATOR_FAULT=$kernel
     check "three trials on a device that fails in $kernel" not three lost f32
     check "marks none" test "$(marked lost)" = 0
