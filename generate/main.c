@@ -36,6 +36,11 @@ static int open_exits(struct run *run, const struct generate_options *options, s
     if (result == 0)
         result = exits_load(&policy, fingerprint, model_config(run->model), run->backend, options->threshold,
                             &run->exits, error);
+    if (result == 0 && policy.exits == 0) {
+        char reason[512];
+        policy_reason(&policy, reason, sizeof reason);
+        fprintf(stderr, "generate: the policy has no exits: %s; the full model runs\n", reason);
+    }
     policy_free(&policy);
     return result;
 }

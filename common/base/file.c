@@ -359,6 +359,49 @@ char *path_resolve(const char *path, struct error *error)
     return result;
 }
 
+int directory_delete(const char *path, struct error *error)
+{
+    DIR *folder = opendir(path);
+    int result = 0;
+    if (!folder)
+        return errno == ENOENT ? 0 : error_system(error, "%s", path);
+    for (struct dirent *entry; result == 0 && (entry = readdir(folder));) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            unlinkat(dirfd(folder), entry->d_name, 0) < 0)
+            result = error_system(error, "%s/%s: cannot be removed", path, entry->d_name);
+    }
+    closedir(folder);
+    return result < 0 ? -1 : directory_remove(path, error);
+}
+
+/* By way of another name, where the file system has no exchange. */
+static int replace_in_steps(const char *from, const char *to, const char *old, struct error *error)
+{
+    if (directory_delete(old, error) < 0 || file_rename(to, old, error) < 0)
+        return -1;
+    return file_rename(from, to, error);
+}
+
+int directory_replace(const char *from, const char *to, struct error *error)
+{
+    char *old;
+    int result = 0;
+    if (asprintf(&old, "%s%s", to, DIRECTORY_OLD) < 0)
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory: a name for %s", to);
+    if (!file_exists(to))
+        result = file_rename(from, to, error);
+    else if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) == 0)
+        result = sync_parent(to, error);
+    else if (errno == ENOSYS || errno == EINVAL || errno == ENOTSUP)
+        result = replace_in_steps(from, to, old, error);
+    else
+        result = error_system(error, "%s: cannot be put in the place of %s", from, to);
+    if (result == 0 && (directory_delete(from, error) < 0 || directory_delete(old, error) < 0))
+        result = -1;
+    free(old);
+    return result;
+}
+
 int disk_free(const char *path, uint64_t *bytes, struct error *error)
 {
     struct statvfs status;

@@ -60,6 +60,14 @@ int directory_create(const char *path, struct error *error);
 enum { DIRECTORY_NAME_SIZE = 256 };
 bool directory_holds_other(const char *path, const char *const *names, char other[DIRECTORY_NAME_SIZE]);
 
+/* Puts the folder `from` in the place of the folder `to`, which is gone then, or need not be there: at any moment one of
+ * the two is whole at `to`. Where the file system cannot exchange them, `to` has the name `to`.old for a moment in
+ * between: readers take that where there is no `to`. Both hold files only. */
+#define DIRECTORY_OLD ".old"
+int directory_replace(const char *from, const char *to, struct error *error);
+/* Removes a folder and the files in it, which has no folders. One that is not there is fine. */
+int directory_delete(const char *path, struct error *error);
+
 /* Free bytes for an ordinary user on the file system that holds `path` (or its nearest existing parent). */
 int disk_free(const char *path, uint64_t *bytes, struct error *error);
 

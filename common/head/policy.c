@@ -9,6 +9,7 @@
 #include "common/base/hash.h"
 #include "common/base/json.h"
 #include "common/base/memory.h"
+#include "common/base/string.h"
 #include "common/head/head.h"
 
 enum { POLICY_VERSION = 1, LAYERS_MAX = 1 << 16, EXITS_MAX = 1024, ROWS_MAX = 1 << 16 };
@@ -31,8 +32,67 @@ void policy_free(struct policy *policy)
         free(policy->row[r].exit_rate);
     free(policy->row);
     free(policy->exit);
+    free(policy->tried_tap);
     free(policy->folder);
     *policy = (struct policy){0};
+}
+
+int policy_columns(const struct policy *policy)
+{
+    return policy->exits > 0 ? policy->exits : policy->tried;
+}
+
+struct tap policy_column(const struct policy *policy, int column)
+{
+    return policy->exits > 0 ? policy->exit[column].tap : policy->tried_tap[column];
+}
+
+/* ---- why there are no exits ---- */
+
+/* The fastest row that agrees often enough; where none does, the one that agrees most; NULL: no token left. */
+static const struct policy_row *best_row(const struct policy *policy, bool *agrees)
+{
+    const struct policy_row *best = NULL;
+    *agrees = false;
+    for (int r = 0; r < policy->rows; r++) {
+        const struct policy_row *row = &policy->row[r];
+        const bool enough = isnan(policy->agreement) || row->agreement >= policy->agreement;
+        if (isnan(row->agreement) || (*agrees && !enough))
+            continue;
+        if (!best || (enough && !*agrees) ||
+            (enough ? row->speedup > best->speedup : row->agreement > best->agreement))
+            best = row;
+        *agrees = *agrees || enough;
+    }
+    return best;
+}
+
+void policy_reason(const struct policy *policy, char *text, size_t size)
+{
+    char taps[128] = "", name[TAP_NAME_SIZE];
+    bool agrees;
+    const struct policy_row *best = best_row(policy, &agrees);
+    if (policy->tried == 0) {
+        snprintf(text, size, "no head was trained at a tap before the last layer");
+        return;
+    }
+    for (int i = 0; i < policy->tried; i++) {
+        const size_t used = strlen(taps);
+        tap_name(policy->tried_tap[i], policy->layers, name);
+        snprintf(taps + used, sizeof taps - used, "%s%s", i ? ", " : "", name);
+    }
+    if (!best)
+        snprintf(text, size, "no token was sure enough to leave (tried: %s)", taps);
+    else if (agrees)
+        snprintf(text, size,
+                 "none was predicted to be faster than the full model (best: %.2f times its speed at %s with "
+                 "threshold %g)",
+                 best->speedup, taps, best->threshold);
+    else
+        snprintf(text, size,
+                 "none agrees with the full model in %g %% of the tokens that leave (best: %.1f %% at %s with "
+                 "threshold %g)",
+                 100 * policy->agreement, 100 * best->agreement, taps, best->threshold);
 }
 
 /* ---- what every policy must be, whoever made it; `name` goes into errors ---- */
@@ -68,7 +128,7 @@ static int check_row(const char *name, const struct policy *policy, int place, s
 {
     const struct policy_row *row = &policy->row[place];
     double left = 0;
-    for (int e = 0; e < policy->exits; e++) {
+    for (int e = 0; e < policy_columns(policy); e++) {
         if (!in_range(row->exit_rate[e], 0, 1))
             return error_set(error, "%s: table row %d: exit rate %g is not in 0 .. 1", name, place + 1,
                              row->exit_rate[e]);
@@ -92,8 +152,15 @@ static int check_policy(const char *name, const struct policy *policy, struct er
     if (strlen(policy->fingerprint) != 16 || strspn(policy->fingerprint, "0123456789abcdef") != 16)
         return error_set(error, "%s: the model \"%s\" is no fingerprint of 16 digits", name,
                          policy->fingerprint);
-    if (policy->exits < 1 || policy->exits > EXITS_MAX)
-        return error_set(error, "%s: has %d exits, not 1 .. %d", name, policy->exits, EXITS_MAX);
+    if (policy->exits < 0 || policy->exits > EXITS_MAX)
+        return error_set(error, "%s: has %d exits, not 0 .. %d", name, policy->exits, EXITS_MAX);
+    if (policy->exits > 0 && policy->tried > 0)
+        return error_set(error, "%s: has exits and \"tried\", which is for a policy without", name);
+    if (!isnan(policy->agreement) && !in_range(policy->agreement, 0, 1))
+        return error_set(error, "%s: the agreement %g is not in 0 .. 1", name, policy->agreement);
+    for (int i = 1; i < policy->tried; i++)
+        if (tap_compare(policy->tried_tap[i - 1], policy->tried_tap[i]) >= 0)
+            return error_set(error, "%s: \"tried\" must be in the order of the taps, one each", name);
     if (!in_range(policy->cost_head, 0, 1e9) || !in_range(policy->cost_output, 0, 1e9))
         return error_set(error, "%s: the costs head %g and output %g are out of range", name, policy->cost_head,
                          policy->cost_output);
@@ -130,12 +197,23 @@ static json_t *table_to_json(const struct policy *policy)
     for (int r = 0; r < policy->rows; r++) {
         const struct policy_row *row = &policy->row[r];
         json_t *rates = json_array();
-        for (int e = 0; e < policy->exits; e++)
+        for (int e = 0; e < policy_columns(policy); e++)
             json_array_append_new(rates, json_real(row->exit_rate[e]));
         json_array_append_new(array, json_pack("{sf so so sf sf}", "threshold", row->threshold, "exit_rates",
                                                rates, "agreement",
                                                isnan(row->agreement) ? json_null() : json_real(row->agreement),
                                                "depth", row->depth, "speedup", row->speedup));
+    }
+    return array;
+}
+
+static json_t *tried_to_json(const struct policy *policy)
+{
+    json_t *array = json_array();
+    for (int i = 0; i < policy->tried; i++) {
+        char tap[TAP_NAME_SIZE];
+        tap_name(policy->tried_tap[i], policy->layers, tap);
+        json_array_append_new(array, json_string(tap));
     }
     return array;
 }
@@ -147,9 +225,11 @@ int policy_write(const char *folder, const struct policy *policy, struct error *
     if (!path || check_policy(path, policy, error) < 0)
         goto done;
     json_t *object =
-        json_pack("{si ss si so s{sf sf sf} so}", "version", POLICY_VERSION, "model", policy->fingerprint,
-                  "layers", policy->layers, "exits", exits_to_json(policy), "costs", "layer", 1.0, "head",
-                  policy->cost_head, "output", policy->cost_output, "table", table_to_json(policy));
+        json_pack("{si ss si so so* so s{sf sf sf} so}", "version", POLICY_VERSION, "model",
+                  policy->fingerprint, "layers", policy->layers, "exits", exits_to_json(policy), "tried",
+                  policy->exits > 0 ? NULL : tried_to_json(policy), "agreement",
+                  isnan(policy->agreement) ? json_null() : json_real(policy->agreement), "costs", "layer", 1.0,
+                  "head", policy->cost_head, "output", policy->cost_output, "table", table_to_json(policy));
     if (!object) {
         error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory", path);
         goto done;
@@ -201,8 +281,8 @@ static int read_exits(const char *path, const json_t *root, struct policy *polic
 {
     const json_t *array = json_object_get(root, "exits");
     const size_t count = json_array_size(array);
-    if (count < 1 || count > EXITS_MAX)
-        return error_set(error, "%s: \"exits\" is not a list of 1 .. %d exits", path, EXITS_MAX);
+    if (!json_is_array(array) || count > EXITS_MAX)
+        return error_set(error, "%s: \"exits\" is not a list of at most %d exits", path, EXITS_MAX);
     if (array_alloc(&policy->exit, count, error) < 0)
         return -1;
     policy->exits = (int)count;
@@ -213,14 +293,37 @@ static int read_exits(const char *path, const json_t *root, struct policy *polic
     return 0;
 }
 
+/* What a policy without exits was chosen from, and the agreement that was asked for; both may be missing. */
+static int read_choice(const char *path, const json_t *root, struct policy *policy, struct error *error)
+{
+    const json_t *array = json_object_get(root, "tried"), *agreement = json_object_get(root, "agreement");
+    const size_t count = json_array_size(array);
+    policy->agreement = NAN;
+    if (agreement && !json_is_null(agreement) &&
+        json_get_number(path, root, "agreement", &policy->agreement, error) < 0)
+        return -1;
+    if ((array && !json_is_array(array)) || count > EXITS_MAX)
+        return error_set(error, "%s: \"tried\" is not a list of at most %d taps", path, EXITS_MAX);
+    if (array_alloc(&policy->tried_tap, count, error) < 0)
+        return -1;
+    for (; (size_t)policy->tried < count; policy->tried++) {
+        const char *tap = json_string_value(json_array_get(array, (size_t)policy->tried));
+        if (!tap)
+            return error_set(error, "%s: \"tried\" is not a list of taps", path);
+        if (tap_parse(tap, policy->layers, &policy->tried_tap[policy->tried], error) < 0)
+            return error_prefix(error, "%s: \"tried\"", path);
+    }
+    return 0;
+}
+
 static int read_row(const char *name, const json_t *object, const struct policy *policy, struct policy_row *row,
                     struct error *error)
 {
     const json_t *rates = json_object_get(object, "exit_rates");
-    if (json_array_size(rates) != (size_t)policy->exits)
+    if (json_array_size(rates) != (size_t)policy_columns(policy))
         return error_set(error, "%s: \"exit_rates\" is not a list of %d numbers, one an exit", name,
-                         policy->exits);
-    for (int e = 0; e < policy->exits; e++) {
+                         policy_columns(policy));
+    for (int e = 0; e < policy_columns(policy); e++) {
         const json_t *rate = json_array_get(rates, (size_t)e);
         row->exit_rate[e] = json_is_number(rate) ? json_number_value(rate) : NAN;
     }
@@ -244,7 +347,7 @@ static int read_table(const char *path, const json_t *root, struct policy *polic
         return -1;
     for (size_t r = 0; r < count; r++) {
         struct policy_row *row = &policy->row[r];
-        if (array_alloc(&row->exit_rate, policy->exits, error) < 0)
+        if (array_alloc(&row->exit_rate, policy_columns(policy), error) < 0)
             return -1;
         policy->rows = (int)r + 1;
         char name[32];
@@ -295,7 +398,8 @@ static int read_object(const char *path, const json_t *root, struct policy *poli
         return error_set(error, "%s: \"costs\" is missing", path);
     if (json_get_number(path, costs, "head", &policy->cost_head, error) < 0 ||
         json_get_number(path, costs, "output", &policy->cost_output, error) < 0 ||
-        read_exits(path, root, policy, error) < 0 || read_table(path, root, policy, error) < 0)
+        read_exits(path, root, policy, error) < 0 || read_choice(path, root, policy, error) < 0 ||
+        read_table(path, root, policy, error) < 0)
         return -1;
     return check_policy(path, policy, error);
 }
@@ -312,13 +416,32 @@ static char *parent_of(const char *path, struct error *error)
     return folder;
 }
 
+/* policy.json of a path; of a folder whose replacement was stopped between two renames the old one's. */
+static char *find_file(const char *path, struct error *error)
+{
+    struct string old = {0};
+    char *file = NULL;
+    if (path_is_directory(path))
+        return path_join(path, file_name, error);
+    if (file_exists(path))
+        return string_copy(path, error);
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    string_print(&old, "%.*s%s", (int)length, path, DIRECTORY_OLD);
+    if (!string_failed(&old, error))
+        file = path_is_directory(old.data) ? path_join(old.data, file_name, error) : string_copy(path, error);
+    string_free(&old);
+    return file;
+}
+
 int policy_read(const char *path, struct policy *policy, struct error *error)
 {
     char *file = NULL;
     json_t *root = NULL;
     int result = -1;
     *policy = (struct policy){0};
-    file = path_is_directory(path) ? path_join(path, file_name, error) : string_copy(path, error);
+    file = find_file(path, error);
     if (!file)
         goto done;
     policy->folder = parent_of(file, error);

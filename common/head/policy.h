@@ -4,11 +4,18 @@
  *     {"version": 1, "model": FINGERPRINT, "layers": 30,
  *      "exits": [{"tap": "12", "kind": "affine", "output": "tied", "file": "12.safetensors",
  *                 "hash": "...", "rule": "confidence", "threshold": 0.9}, ...],
+ *      "agreement": 0.95,                                          // that was asked for; null: a threshold was
  *      "costs": {"layer": 1.0, "head": ..., "output": ...},        // in layers
  *      "table": [{"threshold": 0.9, "exit_rates": [...], "agreement": ..., "depth": ..., "speedup": ...}, ...]}
+ *
+ * Where no exit is predicted to pay, "exits" is empty, which is a policy like any other: the full model. "tried" names
+ * the taps that came nearest then, and the table is theirs:
+ *     {..., "exits": [], "tried": ["24"], ...}
  */
 #ifndef OFFRAMP_HEAD_POLICY_H
 #define OFFRAMP_HEAD_POLICY_H
+
+#include <stddef.h>
 
 #include "common/base/error.h"
 #include "common/store/tap.h"
@@ -24,7 +31,7 @@ struct policy_exit {
 
 struct policy_row {
     double threshold;
-    double *exit_rate; /* [exits] share of tokens that leave there */
+    double *exit_rate; /* [policy_columns] share of tokens that leave there */
     double agreement; /* of tokens that left, with the full model's token; NaN (null in JSON) when none left */
     double depth; /* mean layers run */
     double speedup; /* predicted from costs, checks that did not exit included */
@@ -34,17 +41,27 @@ struct policy {
     char *folder; /* where policy.json and the head files lie; set by policy_read */
     char fingerprint[17];
     int layers;
-    int exits;
-    struct policy_exit *exit; /* [exits], at least one, by tap; no two at one tap */
+    int exits; /* 0: the full model */
+    struct policy_exit *exit; /* [exits], by tap; no two at one tap */
+    int tried; /* without exits: those that came nearest to paying; else 0 */
+    struct tap *tried_tap; /* [tried], by tap */
+    double agreement; /* that a threshold had to have; NaN: the threshold was given */
     double cost_head; /* of a head without its output product, in layers; mean over exits */
     double cost_output; /* of a vocabulary product, in layers */
     int rows;
     struct policy_row *row; /* [rows], by threshold, ascending */
 };
 
+/* What the table is of: the exits, or where there are none those that were tried. */
+int policy_columns(const struct policy *policy);
+struct tap policy_column(const struct policy *policy, int column);
+/* Why a policy has no exits, for people: "none was predicted to be faster than the full model (best: ...)". */
+void policy_reason(const struct policy *policy, char *text, size_t size);
+
 /* hash of a head file as policy.json keeps it. */
 int policy_hash_file(const char *path, char hash[17], struct error *error);
-/* `path` is the folder or the file. Checks versions, ranges, order and the head files' hashes. */
+/* `path` is the folder or the file. Checks versions, ranges, order and the head files' hashes. Of a folder that is
+ * just being replaced the old one is read (directory_replace). */
 int policy_read(const char *path, struct policy *policy, struct error *error);
 /* Writes folder/policy.json; the head files are already there. What policy_read would refuse is refused. */
 int policy_write(const char *folder, const struct policy *policy, struct error *error);

@@ -100,6 +100,28 @@ policy_of_another_model() {
         run 0 --model "$model" --prompt a --policy "$work/other" --exit off --tokens 1
 }
 
+# A policy without exits is the full model, and says why.
+policy_without_exits() {
+    local model_is
+    run 1 --model "$model" --prompt a --policy "$work/other" || return 1
+    model_is=$(sed -nE 's/.*but this one is ([0-9a-f]{16}).*/\1/p' "$work/err")
+    mkdir -p "$work/none"
+    cat >"$work/none/policy.json" <<EOF
+{"version": 1, "model": "$model_is", "layers": 30, "exits": [], "tried": ["24"], "agreement": 0.95,
+ "costs": {"layer": 1, "head": 0.1, "output": 8},
+ "table": [{"threshold": 0.9, "exit_rates": [0.1], "agreement": 0.97, "depth": 29.4, "speedup": 0.93}]}
+EOF
+    run 0 --model "$model" --prompt "The capital of France is" --tokens 8 && cp "$work/out" "$work/full" &&
+        run 0 --model "$model" --prompt "The capital of France is" --tokens 8 --policy "$work/none" &&
+        cmp "$work/out" "$work/full" &&
+        says err "generate: the policy has no exits: none was predicted to be faster than the full model (best: 0.93 times its speed at 24 with threshold 0.9); the full model runs" &&
+        [ "$(grep -c "no exits" "$work/err")" = 1 ] &&
+        run 0 --model "$model" --prompt Once --tokens 3 --policy "$work/none" --show && says out "left at" && says out top &&
+        run 0 --model "$model" --prompt Once --tokens 3 --policy "$work/none" --json --threshold 0.5 &&
+        [ "$(grep -c '"left_at": "top"' "$work/out")" = 3 ] &&
+        run 0 --model "$model" --prompt Once --tokens 3 --policy "$work/none" --exit off && ! grep -q "no exits" "$work/err"
+}
+
 plain_text() {
     run 0 --model "$model" --prompt "The capital of France is" --tokens 8 && says out Paris &&
         says err "8 tokens" && says err "depth" &&
@@ -161,6 +183,7 @@ check wrong_usage
 check missing_files
 check_with_model missing_policy
 check_with_model policy_of_another_model
+check_with_model policy_without_exits
 check_with_model plain_text
 check_with_model early_exits
 check_with_model json

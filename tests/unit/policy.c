@@ -26,6 +26,7 @@ static int make_policy(const char *folder, struct policy_exit exits[EXITS], stru
                               .layers = 4,
                               .exits = EXITS,
                               .exit = exits,
+                              .agreement = 0.95,
                               .cost_head = 0.125,
                               .cost_output = 8,
                               .rows = ROWS,
@@ -152,7 +153,12 @@ TEST(policy_malformed)
         {"model", "null", "\"model\""},
         {"layers", "0", "\"layers\" is 0"},
         {"layers", "2", "exit 2"}, /* the tap 3.mid is not in a model of 2 layers */
-        {"exits", "[]", "\"exits\" is not a list"},
+        {"exits", "[]", "list of 0 numbers"}, /* the table is of two */
+        {"tried", "[\"2\"]", "which is for a policy without"},
+        {"tried", "7", "\"tried\" is not a list"},
+        {"tried", "[7]", "\"tried\" is not a list of taps"},
+        {"agreement", "1.5", "agreement 1.5"},
+        {"agreement", "\"all\"", "\"agreement\" is not a number"},
         {"exits", "{}", "\"exits\" is not a list"},
         {"exits/0", "7", "exit 1"},
         {"exits/0/tap", "\"5\"", "exit 1"},
@@ -203,6 +209,72 @@ TEST(policy_malformed)
         CHECK_TEXT(error.text, cases[c].reason);
         CHECK_TEXT(error.text, folder);
     }
+}
+
+/* A policy without exits is one like any other, and says why. */
+TEST(policy_without_exits)
+{
+    double rates[2][2] = {{0.5, 0.25}, {0.25, 0}};
+    struct tap tried[] = {{2, false}, {3, true}};
+    struct policy_row rows[] = {{0.5, rates[0], 0.875, 2.5, 1.25}, {0.9, rates[1], 0.96, 3.5, 0.93}};
+    const struct policy made = {.fingerprint = "0123456789abcdef",
+                                .layers = 4,
+                                .tried = 2,
+                                .tried_tap = tried,
+                                .agreement = 0.95,
+                                .rows = 2,
+                                .row = rows};
+    const char *folder = test_folder();
+    struct error error = {0};
+    struct policy policy;
+    char text[512];
+    REQUIRE_OK(policy_write(folder, &made, &error));
+    REQUIRE_OK(policy_read(folder, &policy, &error));
+    CHECK(policy.exits == 0 && policy.tried == 2 && policy_columns(&policy) == 2 && policy.agreement == 0.95);
+    CHECK(tap_compare(policy_column(&policy, 1), tried[1]) == 0 && policy.row[1].exit_rate[0] == 0.25);
+    policy_reason(&policy, text, sizeof text);
+    CHECK_TEXT(text,
+               "none was predicted to be faster than the full model (best: 0.93 times its speed at 2, 3.mid "
+               "with threshold 0.9)");
+    policy.agreement = 0.99;
+    policy_reason(&policy, text, sizeof text);
+    CHECK_TEXT(text, "none agrees with the full model in 99 % of the tokens that leave (best: 96.0 % at");
+    policy.agreement = NAN;
+    policy_reason(&policy, text, sizeof text);
+    CHECK_TEXT(text, "1.25 times its speed at 2, 3.mid with threshold 0.5");
+    policy.row[0].agreement = policy.row[1].agreement = NAN;
+    policy_reason(&policy, text, sizeof text);
+    CHECK_TEXT(text, "no token was sure enough to leave (tried: 2, 3.mid)");
+    policy_free(&policy);
+
+    const struct policy none = {.fingerprint = "0123456789abcdef", .layers = 4, .agreement = 0.95};
+    REQUIRE_OK(policy_write(folder, &none, &error));
+    REQUIRE_OK(policy_read(folder, &policy, &error));
+    policy_reason(&policy, text, sizeof text);
+    CHECK_TEXT(text, "no head was trained at a tap before the last layer");
+    policy_free(&policy);
+}
+
+/* Between the two renames of a file system that cannot exchange folders, the old policy has another name. */
+TEST(policy_that_is_being_replaced)
+{
+    char folder[4096], old[4200], slash[4200];
+    struct error error = {0};
+    struct policy policy;
+    snprintf(folder, sizeof folder, "%s/policy", test_folder());
+    snprintf(old, sizeof old, "%s.old", folder);
+    snprintf(slash, sizeof slash, "%s/", folder);
+    REQUIRE_OK(directory_create(folder, &error));
+    REQUIRE_OK(write_policy(folder, &error));
+    REQUIRE(rename(folder, old) == 0);
+    REQUIRE_OK(policy_read(folder, &policy, &error));
+    check_made(&policy, old);
+    policy_free(&policy);
+    REQUIRE_OK(policy_read(slash, &policy, &error));
+    policy_free(&policy);
+    REQUIRE_OK(directory_delete(old, &error));
+    CHECK(policy_read(folder, &policy, &error) == -1);
+    CHECK_TEXT(error.text, folder);
 }
 
 /* A policy cut anywhere is an error, never a crash. */
