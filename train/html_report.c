@@ -118,7 +118,7 @@ static void write_row(struct string *out, const struct leaderboard_row *row, int
         place + 1, row_colour(place), config->id, config->tap, head_kind_name(config->spec.kind),
         trial_loss_name(config->loss), (double)row->trained / 1e6);
     if (row->finished) {
-        const struct evaluation *result = &row->last->held_out;
+        const struct evaluation *result = &row->best->held_out;
         string_print(out,
                      "<td>%.4f</td><td>%.4f</td><td><span class=\"rail\"><span class=\"bar\" "
                      "style=\"width:%.0fpx\"></span></span><span class=\"share\">%.1f %%</span></td></tr>\n",
@@ -291,7 +291,7 @@ static void write_depth_chart(struct string *out, const struct stores *stores, c
         chart.y = (struct svg_axis){.label = "share of tokens", .least = 0, .most = 1, .percent = true};
     for (int i = 0; i < board->count && !agreement; i++) {
         if (board->row[i].finished)
-            stretch(&chart.y, board->row[i].last->held_out.kl);
+            stretch(&chart.y, board->row[i].best->held_out.kl);
     }
     string_print(out, "<figure>");
     svg_begin(&chart, agreement ? "Agreement with the full model" : "KL from the full model");
@@ -302,7 +302,7 @@ static void write_depth_chart(struct string *out, const struct stores *stores, c
         char hint[TRIAL_ID_SIZE + 64];
         if (!row->finished)
             continue;
-        const double value = agreement ? row->last->held_out.agreement : row->last->held_out.kl;
+        const double value = agreement ? row->best->held_out.agreement : row->best->held_out.kl;
         snprintf(hint, sizeof hint, agreement ? "%s: %.3f" : "%s: %.4f", config->id, value);
         svg_mark(&chart, (struct svg_point){tap_depth(&stores->config, config->spec.tap), value},
                  config->loss == LOSS_CROSS_ENTROPY ? SVG_DIAMOND : SVG_CIRCLE, kind_colour(config), hint);
@@ -407,20 +407,20 @@ static void write_exit_table(struct string *out, const struct policy *policy)
     char name[TAP_NAME_SIZE];
     string_print(out, "<div class=\"wide\" style=\"margin-top:16px\"><table>\n<tr><th>threshold</th>"
                       "<th class=\"text\">where tokens leave (grey: nowhere)</th>");
-    for (int e = 0; e < policy->exits; e++) {
-        tap_name(policy->exit[e].tap, policy->layers, name);
-        string_print(out, "<th><span class=\"swatch\" style=\"background:%s\"></span>exit %s</th>",
-                     row_colour(e), name);
+    for (int e = 0; e < policy_columns(policy); e++) {
+        tap_name(policy_column(policy, e), policy->layers, name);
+        string_print(out, "<th><span class=\"swatch\" style=\"background:%s\"></span>%s %s</th>", row_colour(e),
+                     policy->exits > 0 ? "exit" : "try", name);
     }
     string_print(out, "<th>agreement</th><th>mean layers</th><th>speed</th></tr>\n");
     for (int i = 0; i < policy->rows; i++) {
         const struct policy_row *row = &policy->row[i];
         string_print(out, "<tr><td>%g</td><td><div class=\"stack\">", row->threshold);
-        for (int e = 0; e < policy->exits; e++)
+        for (int e = 0; e < policy_columns(policy); e++)
             string_print(out, "<span style=\"width:%.1f%%;background:%s\"></span>", 100 * row->exit_rate[e],
                          row_colour(e));
         string_print(out, "</div></td>");
-        for (int e = 0; e < policy->exits; e++)
+        for (int e = 0; e < policy_columns(policy); e++)
             string_print(out, "<td>%.1f %%</td>", 100 * row->exit_rate[e]);
         if (isnan(row->agreement))
             string_print(out, "<td>-</td>");
@@ -436,12 +436,15 @@ static void write_exits(struct string *out, const struct policy *policy)
     char verdict[512];
     string_print(out,
                  "<h2>Confidence exits</h2>\n<p>A token leaves at the first exit whose likeliest token has at "
-                 "least the threshold's probability. The exits are the best trial of each tap, but for taps "
-                 "that are no better than an earlier one.</p>\n"
+                 "least the threshold's probability. Of the taps' best heads the policy has those that are "
+                 "predicted fastest together; where they are no faster than the full model, it has none, and "
+                 "what follows is of those that came nearest.</p>\n"
                  "<div class=\"verdict\">");
     policy_verdict(policy, verdict, sizeof verdict);
     html_escape(out, verdict);
     string_print(out, "</div>\n");
+    if (policy->rows == 0)
+        return;
     string_print(out, "<div class=\"charts\">\n");
     write_trade_off(out, policy);
     write_speedup(out, policy);
@@ -466,8 +469,7 @@ int html_report_write(const struct run_folder *run, const struct stores *stores,
     write_table(&text, board);
     write_curves(&text, board);
     write_depth(&text, stores, board);
-    if (policy)
-        write_exits(&text, policy);
+    write_exits(&text, policy);
     string_print(&text, "<footer>Made by offramp train %s", OFFRAMP_VERSION);
     for (size_t i = 0; i < json_array_size(numerics); i++) {
         const char *name = json_string_value(json_array_get(numerics, i));

@@ -9,7 +9,6 @@
 #include "train/leaderboard.h"
 #include "train/stores.h"
 
-/* policy: NULL when there is none. */
 int html_report_write(const struct run_folder *run, const struct stores *stores,
                       const struct leaderboard *board, const struct policy *policy, struct error *error);
 

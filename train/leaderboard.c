@@ -24,9 +24,10 @@ static int read_row(const struct run_folder *run, const struct trial_config *con
         !(kept = json_read(config_path, error)) ||
         json_get_integer(config_path, kept, "trained", 0, INT64_MAX, &row->trained, error) < 0)
         goto done;
-    row->last = metrics_last_evaluation(&row->metrics);
+    const struct metrics_point *last = metrics_last_evaluation(&row->metrics);
+    row->best = metrics_best_evaluation(&row->metrics);
     row->step = row->metrics.count > 0 ? row->metrics.point[row->metrics.count - 1].step : 0;
-    row->finished = !row->metrics.failed[0] && row->last && row->last->step == steps;
+    row->finished = !row->metrics.failed[0] && last && last->step == steps;
     row->status = row->metrics.failed[0] ? "failed" : row->finished ? "done" : "stopped";
     result = 0;
 done:
@@ -41,8 +42,8 @@ static int compare_rows(const void *left, const void *right)
     const struct leaderboard_row *a = left, *b = right;
     if (a->finished != b->finished)
         return a->finished ? -1 : 1;
-    if (a->finished && a->last->held_out.kl != b->last->held_out.kl)
-        return a->last->held_out.kl < b->last->held_out.kl ? -1 : 1;
+    if (a->finished && a->best->held_out.kl != b->best->held_out.kl)
+        return a->best->held_out.kl < b->best->held_out.kl ? -1 : 1;
     return strcmp(a->config->id, b->config->id);
 }
 
@@ -80,7 +81,7 @@ int leaderboard_write(const struct run_folder *run, const struct leaderboard *bo
     struct string text = {0};
     int result = -1;
     string_print(&text, "rank\ttrial\ttap\thead\toutput\tinit\tloss\trate\ttrained\tstatus\tstep\theld_out_loss"
-                        "\tkl\tagreement\n");
+                        "\tkl\tagreement\thead_step\n");
     for (int i = 0; i < board->count; i++) {
         const struct leaderboard_row *row = &board->row[i];
         const struct trial_config *config = row->config;
@@ -88,11 +89,11 @@ int leaderboard_write(const struct run_folder *run, const struct leaderboard *bo
                      config->tap, head_kind_name(config->spec.kind), head_output_name(config->spec.output),
                      head_init_name(config->init), trial_loss_name(config->loss), config->rate, row->trained,
                      row->status, row->step);
-        if (row->last)
-            string_print(&text, "\t%.6f\t%.6f\t%.6f\n", row->last->held_out.loss, row->last->held_out.kl,
-                         row->last->held_out.agreement);
+        if (row->best)
+            string_print(&text, "\t%.6f\t%.6f\t%.6f\t%" PRId64 "\n", row->best->held_out.loss,
+                         row->best->held_out.kl, row->best->held_out.agreement, row->best->step);
         else
-            string_print(&text, "\t\t\t\n");
+            string_print(&text, "\t\t\t\t\n");
     }
     char *path = run_folder_path(run, error, "leaderboard.tsv");
     if (path && !string_failed(&text, error))
@@ -109,13 +110,13 @@ void leaderboard_print(const struct leaderboard *board, FILE *stream)
         const int length = (int)strlen(board->row[i].config->id);
         width = length > width ? length : width;
     }
-    fprintf(stream, "rank  %-*s  held-out loss  KL to full  agreement\n", width, "trial");
+    fprintf(stream, "rank  %-*s  held-out loss  KL to full  agreement  of step\n", width, "trial");
     for (int i = 0; i < board->count; i++) {
         const struct leaderboard_row *row = &board->row[i];
         fprintf(stream, "%4d  %-*s", i + 1, width, row->config->id);
         if (row->finished)
-            fprintf(stream, "  %13.4f  %10.4f  %7.1f %%\n", row->last->held_out.loss, row->last->held_out.kl,
-                    100 * row->last->held_out.agreement);
+            fprintf(stream, "  %13.4f  %10.4f  %7.1f %%  %7" PRId64 "\n", row->best->held_out.loss,
+                    row->best->held_out.kl, 100 * row->best->held_out.agreement, row->best->step);
         else if (row->metrics.failed[0])
             fprintf(stream, "  failed after step %" PRId64 ": %s\n", row->step, row->metrics.failed);
         else
@@ -137,10 +138,11 @@ static json_t *row_to_json(const struct leaderboard_row *row, int rank)
     json_object_set_new(object, "trained", json_integer(row->trained));
     if (row->metrics.failed[0])
         json_object_set_new(object, "failed", json_string(row->metrics.failed));
-    if (row->last) {
-        json_object_set_new(object, "held_out_loss", json_real(row->last->held_out.loss));
-        json_object_set_new(object, "kl", json_real(row->last->held_out.kl));
-        json_object_set_new(object, "agreement", json_real(row->last->held_out.agreement));
+    if (row->best) {
+        json_object_set_new(object, "held_out_loss", json_real(row->best->held_out.loss));
+        json_object_set_new(object, "kl", json_real(row->best->held_out.kl));
+        json_object_set_new(object, "agreement", json_real(row->best->held_out.agreement));
+        json_object_set_new(object, "head_step", json_integer(row->best->step));
     }
     return object;
 }

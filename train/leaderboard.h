@@ -1,5 +1,5 @@
-/* leaderboard.h: the trials of a run, ranked by the KL divergence from the full model. Read from the
- * run's folder alone, so that a finished run can be shown without its store.
+/* leaderboard.h: the trials of a run, ranked by the KL divergence from the full model, each as its kept head has it: that
+ * of the evaluation with the lowest. Read from the run's folder alone, so that a finished run can be shown without its store.
  */
 #ifndef OFFRAMP_TRAIN_LEADERBOARD_H
 #define OFFRAMP_TRAIN_LEADERBOARD_H
@@ -14,7 +14,7 @@
 struct leaderboard_row {
     const struct trial_config *config; /* of the sweep */
     struct metrics metrics;
-    const struct metrics_point *last; /* of metrics: the last evaluation, or NULL */
+    const struct metrics_point *best; /* of metrics: the evaluation with the lowest KL, or NULL */
     int64_t step; /* the last one in metrics */
     int64_t trained; /* values the optimizer changes */
     bool finished;

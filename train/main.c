@@ -1,5 +1,6 @@
 /* train: fits exit heads to cached hidden states; see --help. */
 #include <argp.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,9 @@ enum {
     OPTION_MATH,
     OPTION_THREADS,
     OPTION_JSON,
+    OPTION_AGREEMENT,
+    OPTION_THRESHOLD,
+    OPTION_EXITS,
     OPTION_TRIAL = 512,
     OPTION_SETTING = 768
 };
@@ -35,7 +39,7 @@ struct arguments {
 static const char description[] =
     "Fits exit heads to the hidden states of a store that extract made: all trials of a sweep from one read "
     "of the store. Writes heads, metrics, a leaderboard, a report and an exit policy into RUN. The same "
-    "command again goes on where it stopped; a finished run is only shown."
+    "command again goes on where it stopped; a finished run is only shown, or given another policy."
     "\vA sweep file is YAML: settings of the run, `grid` (lists, multiplied out) and `trials` (single ones), "
     "with "
     "the names of the flags above as keys; pipelines/demo.yaml is an example. Without --sweep the flags "
@@ -47,6 +51,10 @@ static const struct argp_option common_options[] = {
     {"store", OPTION_STORE, "STORE", 0, "a finished store; again for more shards of it", 1},
     {"out", OPTION_OUT, "RUN", 0, "folder of the run", 1},
     {"sweep", OPTION_SWEEP, "FILE", 0, "the trials, and the run's settings", 1},
+    {"agreement", OPTION_AGREEMENT, "SHARE", 0,
+     "of the tokens that leave early, how many must be the full model's (default: 0.95)", 1},
+    {"threshold", OPTION_THRESHOLD, "P", 0, "of the policy, instead of the one that agreement asks for", 1},
+    {"exits", OPTION_EXITS, "TAP,...", 0, "of the policy, whatever they cost (default: those that pay)", 1},
     {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (default: auto)", 2},
     {"math", OPTION_MATH, "MODE", 0, "f32, tf32 or bf16 inputs of products (default: f32; on cuda bf16)", 2},
     {"threads", OPTION_THREADS, "N", 0, "threads (default: one per processor)", 2},
@@ -70,6 +78,8 @@ static void check_arguments(const struct arguments *arguments, struct argp_state
         argp_error(state, "--store is missing: a store that extract made");
     if (!arguments->options.out)
         argp_error(state, "--out is missing: a folder for the run");
+    if (!isnan(arguments->options.agreement) && !isnan(arguments->options.threshold))
+        argp_error(state, "--agreement and --threshold: give one of them, the agreement chooses a threshold");
     for (int k = 0; arguments->sweep && k < TRIAL_KEYS; k++) {
         if (arguments->trial[k])
             argp_error(state, "--%s belongs into %s when --sweep is given", trial_keys[k].name,
@@ -105,6 +115,13 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         arguments->options.device = device_names()[option_word(state, "device", value, device_names())];
         return 0;
     case OPTION_JSON: arguments->json = true; return 0;
+    case OPTION_AGREEMENT:
+        arguments->options.agreement = option_number(state, "agreement", value, 0, 1);
+        return 0;
+    case OPTION_THRESHOLD:
+        arguments->options.threshold = option_number(state, "threshold", value, 0, 1);
+        return 0;
+    case OPTION_EXITS: arguments->options.exits = value; return 0;
     case OPTION_MATH:
         arguments->options.math = MATH_F32 + option_word(state, "math", value, math_names());
         return 0;
@@ -200,9 +217,13 @@ static int run(const struct arguments *arguments, struct sweep *sweep, struct er
     if (training_open(&arguments->options, sweep, &training, error) < 0)
         return -1;
     int result = 0;
-    if (training->finished)
+    if (training->left == LEFT_NOTHING)
         fprintf(stderr, "train: the run in %s is finished; nothing is left to do\n", arguments->options.out);
-    else if ((result = training_train(training, error)) == 0)
+    if (training->left == LEFT_POLICY)
+        fprintf(stderr, "train: the run in %s is finished; its policy is made again\n", arguments->options.out);
+    if (training->left == LEFT_TRAINING)
+        result = training_train(training, error);
+    if (result == 0 && training->left != LEFT_NOTHING)
         result = results_write(training, error);
     if (result == 0)
         result = results_print(training, arguments->json, error);
@@ -212,7 +233,8 @@ static int run(const struct arguments *arguments, struct sweep *sweep, struct er
 
 int main(int argc, char **argv)
 {
-    struct arguments arguments = {.options = {.device = "auto", .math = MATH_DEFAULT}};
+    struct arguments arguments = {
+        .options = {.device = "auto", .math = MATH_DEFAULT, .agreement = NAN, .threshold = NAN}};
     struct option_table table = {0};
     const struct argp argp = {table.option, parse_option, NULL, description, NULL, NULL, NULL};
     struct sweep sweep = {0};

@@ -23,25 +23,43 @@ int member_fail(struct training *training, int index, const struct error *reason
     fprintf(stderr, "train: %s: failed: %s; the other trials go on\n", training->sweep->trial[index].id,
             reason->text);
     int result = metrics_write_failure(member->metrics, step, reason->text, error);
+    if (result == 0)
+        result = file_remove(member->head, error);
     trial_destroy(member->trial);
     member->trial = NULL;
     return result;
 }
 
+static int save_member(const struct training *training, struct member *member, struct error *error)
+{
+    if (!member->trial || member->trial->failed || member->saved == member->trial->step)
+        return 0;
+    /* Lines first: a checkpoint must not count a step whose line could be lost. */
+    if (fsync(fileno(member->metrics)) < 0)
+        return error_system(error, "%s: cannot be synced", member->metrics_path);
+    if (checkpoint_write(member->trial, member->checkpoint, training->stores.fingerprint, error) < 0)
+        return -1;
+    member->saved = member->trial->step;
+    return 0;
+}
+
 int members_save(struct training *training, struct error *error)
 {
     for (int i = 0; i < training->sweep->trials; i++) {
-        struct member *member = &training->member[i];
-        if (!member->trial || member->trial->failed || member->saved == member->trial->step)
-            continue;
-        /* Lines first: a checkpoint must not count a step whose line could be lost. */
-        if (fsync(fileno(member->metrics)) < 0)
-            return error_system(error, "%s: cannot be synced", member->metrics_path);
-        if (checkpoint_write(member->trial, member->checkpoint, training->stores.fingerprint, error) < 0)
+        if (save_member(training, &training->member[i], error) < 0)
             return -1;
-        member->saved = member->trial->step;
     }
     return 0;
+}
+
+int member_keep_head(struct training *training, int index, struct error *error)
+{
+    struct member *member = &training->member[index];
+    /* No run goes on from before the head that it has kept: what is better then might not come again. */
+    if (save_member(training, member, error) < 0)
+        return -1;
+    return head_save(member->trial->head, member->trial->queue, member->head, training->stores.fingerprint,
+                     error);
 }
 
 /* ---- from disk ---- */
@@ -94,30 +112,69 @@ static int find_paths(struct member *member, const char *folder, struct error *e
     return member->checkpoint && member->metrics_path && member->head ? 0 : -1;
 }
 
-/* The trial from its checkpoint, if there is one, and its metrics up to there. */
-static int resume(struct training *training, struct member *member, struct error *error)
+/* A new trial in the place of what is there, which cannot go on. */
+static int begin_anew(struct training *training, int index, struct error *error)
 {
-    struct metrics metrics;
-    struct trial *trial = member->trial;
-    if (file_exists(member->checkpoint)) {
-        if (checkpoint_read(trial, member->checkpoint, training->stores.fingerprint, error) < 0)
-            return -1;
-        if (trial->step > training->steps)
-            return error_set(error, "%s: is of step %" PRId64 ", but the run has %" PRId64, member->checkpoint,
-                             trial->step, training->steps);
-        member->saved = trial->step;
-    }
-    /* Without a checkpoint not even the evaluation before the first step is kept. */
-    if (metrics_continue(member->metrics_path, member->saved, &member->metrics, error) < 0 ||
-        metrics_read(member->metrics_path, &metrics, error) < 0)
-        return -1;
-    const struct metrics_point *last = metrics_last_evaluation(&metrics);
-    if (last) {
-        trial->evaluated = last->step;
-        trial->kl = last->held_out.kl;
-    }
-    metrics_free(&metrics);
+    struct member *member = &training->member[index];
+    const struct trial_config *config = &training->sweep->trial[index];
+    const struct head_shape shape = stores_head_shape(&training->stores);
+    trial_destroy(member->trial);
+    member->trial = NULL;
+    member->saved = -1;
+    if (file_remove(member->checkpoint, error) < 0 || file_remove(member->head, error) < 0 ||
+        trial_create(config, &shape, training->backend, &member->trial, error) < 0)
+        return error_prefix(error, "trial %s", config->id);
     return 0;
+}
+
+/* The trial from its checkpoint, if there is one. Its best head must be there, too, or be made of it. */
+static int resume(struct training *training, int index, struct error *error)
+{
+    struct member *member = &training->member[index];
+    const char *id = training->sweep->trial[index].id, *gone = "";
+    struct metrics metrics = {0};
+    int result = -1;
+    if (metrics_read(member->metrics_path, &metrics, error) < 0)
+        return -1;
+    const bool begun = metrics.count > 0;
+    if (file_exists(member->checkpoint)) {
+        if (checkpoint_read(member->trial, member->checkpoint, training->stores.fingerprint, error) < 0)
+            goto done;
+        member->saved = member->trial->step;
+        metrics_cut(&metrics, member->saved);
+        const struct metrics_point *best = metrics_best_evaluation(&metrics);
+        const struct metrics_point *last = metrics_last_evaluation(&metrics);
+        if (!best && member->saved > 0)
+            gone = "metrics.jsonl";
+        if (best) {
+            member->trial->best = best->held_out.kl;
+            member->trial->evaluated = last->step;
+        }
+        if (best && !file_exists(member->head)) {
+            if (best->step != member->saved)
+                gone = "head.safetensors";
+            else if (member_keep_head(training, index, error) < 0)
+                goto done;
+        }
+    } else if (begun)
+        gone = "last.ckpt";
+    if (*gone)
+        fprintf(stderr, "train: %s has no %s any more: it is trained from the start\n", id, gone);
+    const bool stale = member->saved < 0 && file_exists(member->head);
+    result = *gone || stale ? begin_anew(training, index, error) : 0;
+done:
+    metrics_free(&metrics);
+    return result;
+}
+
+/* Its metrics up to where it goes on; without a checkpoint not even the evaluation before the first step is kept. */
+static int open_metrics(struct training *training, int index, struct error *error)
+{
+    struct member *member = &training->member[index];
+    if (member->saved > training->steps)
+        return error_set(error, "%s: is of step %" PRId64 ", but the run has %" PRId64, member->checkpoint,
+                         member->saved, training->steps);
+    return metrics_continue(member->metrics_path, member->saved, &member->metrics, error);
 }
 
 /* True when an earlier process saw the trial fail. */
@@ -152,8 +209,8 @@ static int prepare_member(struct training *training, int index, struct error *er
     }
     if (trial_create(config, &shape, training->backend, &member->trial, error) < 0)
         error_prefix(error, "trial %s", config->id);
-    else if (keep_config(training, index, folder, error) == 0)
-        result = resume(training, member, error);
+    else if (keep_config(training, index, folder, error) == 0 && resume(training, index, error) == 0)
+        result = open_metrics(training, index, error);
 done:
     free(folder);
     return result;

@@ -11,6 +11,9 @@ int members_prepare(struct training *training, struct error *error);
 /* Marks a trial failed for good, on disk too. */
 int member_fail(struct training *training, int index, const struct error *reason, struct error *error);
 
+/* Keeps the head as it is now: it is the best so far. */
+int member_keep_head(struct training *training, int index, struct error *error);
+
 /* Checkpoints of the trials that have changed since their last one. */
 int members_save(struct training *training, struct error *error);
 

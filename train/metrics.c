@@ -82,6 +82,12 @@ void metrics_free(struct metrics *metrics)
     *metrics = (struct metrics){0};
 }
 
+void metrics_cut(struct metrics *metrics, int64_t step)
+{
+    while (metrics->count > 0 && metrics->point[metrics->count - 1].step > step)
+        metrics->count--;
+}
+
 const struct metrics_point *metrics_last_evaluation(const struct metrics *metrics)
 {
     for (size_t i = metrics->count; i > 0; i--) {
@@ -89,6 +95,17 @@ const struct metrics_point *metrics_last_evaluation(const struct metrics *metric
             return &metrics->point[i - 1];
     }
     return NULL;
+}
+
+const struct metrics_point *metrics_best_evaluation(const struct metrics *metrics)
+{
+    const struct metrics_point *best = NULL;
+    for (size_t i = 0; i < metrics->count; i++) {
+        const struct metrics_point *point = &metrics->point[i];
+        if (point->evaluated && (!best || point->held_out.kl < best->held_out.kl))
+            best = point;
+    }
+    return best;
 }
 
 /* ---- writing ---- */

@@ -38,8 +38,14 @@ struct metrics {
 int metrics_read(const char *path, struct metrics *metrics, struct error *error);
 void metrics_free(struct metrics *metrics); /* a zeroed one is fine */
 
+/* Leaves the points up to `step`. */
+void metrics_cut(struct metrics *metrics, int64_t step);
+
 /* The last evaluation, or NULL. */
 const struct metrics_point *metrics_last_evaluation(const struct metrics *metrics);
+
+/* The one with the lowest KL divergence, the first of equals, or NULL. */
+const struct metrics_point *metrics_best_evaluation(const struct metrics *metrics);
 
 /* Leaves the lines up to `step`, and opens the file for more; close it with fclose. */
 int metrics_continue(const char *path, int64_t step, FILE **file, struct error *error);

@@ -10,9 +10,6 @@
 static const double thresholds[] = {0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99};
 enum { THRESHOLDS = sizeof thresholds / sizeof thresholds[0] };
 
-/* The policy's own threshold is the lowest one of the table that agrees so often. */
-static const double wanted_agreement = 0.95;
-
 /* ---- costs ---- */
 
 static double attention_parameters(const struct model_config *config)
@@ -78,27 +75,42 @@ void policy_count(const struct policy_costs *costs, struct outcome *const *outco
     row->speedup = (double)tokens * (costs->layers + costs->output) / cost;
 }
 
-int policy_choose(struct trial *const *trials, int count, int layers, struct trial **best)
+static bool is_wanted(const struct policy_wish *wish, struct tap tap)
+{
+    for (int e = 0; e < wish->exits; e++)
+        if (tap_compare(wish->exit[e], tap) == 0)
+            return true;
+    return wish->exits == 0;
+}
+
+static double row_kl(const struct leaderboard_row *row)
+{
+    return row->best->held_out.kl;
+}
+
+int policy_choose(const struct leaderboard *board, int layers, const struct policy_wish *wish,
+                  const struct leaderboard_row **best)
 {
     int chosen = 0;
-    for (int i = 0; i < count; i++) {
-        const struct tap tap = trials[i]->config.spec.tap;
+    for (int i = 0; i < board->count; i++) {
+        const struct leaderboard_row *row = &board->row[i];
+        const struct tap tap = row->config->spec.tap;
         int place = 0;
-        if (trials[i]->failed || tap_compare(tap, (struct tap){.layer = layers}) == 0)
+        if (!row->finished || tap_compare(tap, (struct tap){.layer = layers}) == 0 || !is_wanted(wish, tap))
             continue;
-        while (place < chosen && tap_compare(best[place]->config.spec.tap, tap) < 0)
+        while (place < chosen && tap_compare(best[place]->config->spec.tap, tap) < 0)
             place++;
-        if (place == chosen || tap_compare(best[place]->config.spec.tap, tap) != 0) {
+        if (place == chosen || tap_compare(best[place]->config->spec.tap, tap) != 0) {
             memmove(best + place + 1, best + place, (size_t)(chosen - place) * sizeof *best);
-            best[place] = trials[i];
+            best[place] = row;
             chosen++;
-        } else if (trials[i]->kl < best[place]->kl) {
-            best[place] = trials[i];
+        } else if (row_kl(row) < row_kl(best[place])) {
+            best[place] = row;
         }
     }
     int kept = 0;
     for (int i = 0; i < chosen; i++) {
-        if (kept == 0 || best[i]->kl < best[kept - 1]->kl)
+        if (kept == 0 || wish->exits > 0 || row_kl(best[i]) < row_kl(best[kept - 1]))
             best[kept++] = best[i];
     }
     return kept;
@@ -106,68 +118,139 @@ int policy_choose(struct trial *const *trials, int count, int layers, struct tri
 
 /* ---- which exits ---- */
 
-/* What the threshold does that the policy would have: the lowest one of the table that agrees often enough. */
-static void count_own(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
-                      struct policy_row *row)
+static struct policy_choice make_choice(const struct policy_row *row, bool agrees)
 {
-    for (int i = 0; i < THRESHOLDS; i++) {
-        policy_count(costs, outcomes, tokens, thresholds[i], row);
-        if (row->agreement >= wanted_agreement)
-            return;
-    }
+    return (struct policy_choice){agrees, row->threshold, row->agreement, row->speedup};
 }
 
-static void remove_exit(struct policy_costs *costs, struct outcome **outcomes, int *kept, int place)
+/* Agreeing is better than not; then the faster is, or the one that agrees more. No number is the worst. */
+static bool is_better(const struct policy_choice *a, const struct policy_choice *b)
 {
-    const size_t behind = (size_t)(--costs->exits - place);
-    memmove(costs->exit + place, costs->exit + place + 1, behind * sizeof *costs->exit);
-    memmove(outcomes + place, outcomes + place + 1, behind * sizeof *outcomes);
-    memmove(kept + place, kept + place + 1, behind * sizeof *kept);
+    if (a->agrees != b->agrees)
+        return a->agrees;
+    if (a->agrees)
+        return a->speedup > b->speedup;
+    return a->agreement > b->agreement || (isnan(b->agreement) && !isnan(a->agreement));
 }
 
-/* The exit without which the policy is predicted fastest, and how fast; -1: all are needed. */
-static int find_burden(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
-                       struct exit_cost *exit, struct outcome **others, struct policy_row *row)
+int policy_threshold(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
+                     const struct policy_wish *wish, struct policy_choice *choice, struct error *error)
 {
-    struct policy_costs fewer = *costs;
-    int burden = -1;
-    fewer.exit = exit;
-    fewer.exits = costs->exits - 1;
-    count_own(costs, outcomes, tokens, row);
-    double fastest = row->speedup;
-    for (int without = 0; without < costs->exits && fewer.exits > 0; without++) {
-        for (int e = 0; e < fewer.exits; e++) {
-            exit[e] = costs->exit[e + (e >= without)];
-            others[e] = outcomes[e + (e >= without)];
-        }
-        count_own(&fewer, others, tokens, row);
-        if (row->speedup > fastest) {
-            fastest = row->speedup;
-            burden = without;
-        }
-    }
-    return burden;
-}
-
-int policy_thin(struct policy_costs *costs, struct outcome **outcomes, uint64_t tokens, int *kept,
-                struct error *error)
-{
-    struct exit_cost *exit = NULL;
-    struct outcome **others = NULL;
     struct policy_row row = {0};
-    int burden, result = -1;
-    for (int e = 0; e < costs->exits; e++)
-        kept[e] = e;
-    if (array_alloc(&exit, costs->exits, error) < 0 || array_alloc(&others, costs->exits, error) < 0 ||
-        array_alloc(&row.exit_rate, costs->exits, error) < 0)
-        goto done;
-    while ((burden = find_burden(costs, outcomes, tokens, exit, others, &row)) >= 0)
-        remove_exit(costs, outcomes, kept, burden);
-    result = 0;
-done:
-    free(exit);
-    free(others);
+    if (array_alloc(&row.exit_rate, costs->exits, error) < 0)
+        return -1;
+    if (!isnan(wish->threshold)) {
+        policy_count(costs, outcomes, tokens, wish->threshold, &row);
+        *choice = make_choice(&row, true);
+    }
+    /* From the highest one down: where nothing else tells them apart, the most careful. */
+    for (int i = THRESHOLDS - 1; i >= 0 && isnan(wish->threshold); i--) {
+        policy_count(costs, outcomes, tokens, thresholds[i], &row);
+        const struct policy_choice found = make_choice(&row, row.agreement >= wish->agreement);
+        if (i == THRESHOLDS - 1 || is_better(&found, choice))
+            *choice = found;
+    }
     free(row.exit_rate);
+    return 0;
+}
+
+/* Some of the exits, by their numbers. */
+struct subset {
+    struct exit_cost *exit; /* [count] */
+    struct outcome **outcomes; /* [count] */
+    int *number; /* [count] */
+    int count;
+};
+
+static void subset_remove(struct subset *subset, int place)
+{
+    const size_t behind = (size_t)(--subset->count - place);
+    memmove(subset->exit + place, subset->exit + place + 1, behind * sizeof *subset->exit);
+    memmove(subset->outcomes + place, subset->outcomes + place + 1, behind * sizeof *subset->outcomes);
+    memmove(subset->number + place, subset->number + place + 1, behind * sizeof *subset->number);
+}
+
+static void subset_insert(struct subset *subset, int place, struct exit_cost exit, struct outcome *outcomes,
+                          int number)
+{
+    const size_t behind = (size_t)(subset->count++ - place);
+    memmove(subset->exit + place + 1, subset->exit + place, behind * sizeof *subset->exit);
+    memmove(subset->outcomes + place + 1, subset->outcomes + place, behind * sizeof *subset->outcomes);
+    memmove(subset->number + place + 1, subset->number + place, behind * sizeof *subset->number);
+    subset->exit[place] = exit;
+    subset->outcomes[place] = outcomes;
+    subset->number[place] = number;
+}
+
+static int judge_subset(const struct policy_costs *costs, const struct subset *subset, uint64_t tokens,
+                        const struct policy_wish *wish, struct policy_choice *choice, struct error *error)
+{
+    struct policy_costs own = *costs;
+    own.exit = subset->exit;
+    own.exits = subset->count;
+    return policy_threshold(&own, subset->outcomes, tokens, wish, choice, error);
+}
+
+/* Leaves out the exit without which the others do best, which *choice then tells. */
+static int leave_one_out(const struct policy_costs *costs, struct subset *subset, uint64_t tokens,
+                         const struct policy_wish *wish, struct policy_choice *choice, struct error *error)
+{
+    int burden = -1;
+    for (int without = 0; without < subset->count; without++) {
+        const struct exit_cost exit = subset->exit[without];
+        struct outcome *outcomes = subset->outcomes[without];
+        const int number = subset->number[without];
+        struct policy_choice found;
+        subset_remove(subset, without);
+        const int result = judge_subset(costs, subset, tokens, wish, &found, error);
+        subset_insert(subset, without, exit, outcomes, number);
+        if (result < 0)
+            return -1;
+        if (burden < 0 || is_better(&found, choice)) {
+            burden = without;
+            *choice = found;
+        }
+    }
+    subset_remove(subset, burden);
+    return 0;
+}
+
+static void keep_subset(const struct subset *subset, struct policy_costs *costs, struct outcome **outcomes,
+                        int *kept)
+{
+    costs->exits = subset->count;
+    for (int e = 0; e < subset->count; e++) {
+        costs->exit[e] = subset->exit[e];
+        outcomes[e] = subset->outcomes[e];
+        kept[e] = subset->number[e];
+    }
+}
+
+int policy_thin(struct policy_costs *costs, struct outcome **outcomes, uint64_t tokens,
+                const struct policy_wish *wish, int *kept, struct policy_choice *choice, struct error *error)
+{
+    const int exits = costs->exits;
+    struct subset subset = {.count = 0};
+    struct policy_choice found;
+    int result = -1;
+    if (array_alloc(&subset.exit, exits, error) < 0 || array_alloc(&subset.outcomes, exits, error) < 0 ||
+        array_alloc(&subset.number, exits, error) < 0)
+        goto done;
+    for (int e = 0; e < exits; e++)
+        subset_insert(&subset, e, costs->exit[e], outcomes[e], e);
+    result = judge_subset(costs, &subset, tokens, wish, choice, error);
+    keep_subset(&subset, costs, outcomes, kept);
+    while (subset.count > 1 && result == 0) {
+        if ((result = leave_one_out(costs, &subset, tokens, wish, &found, error)) < 0 ||
+            is_better(choice, &found))
+            continue;
+        *choice = found;
+        keep_subset(&subset, costs, outcomes, kept);
+    }
+done:
+    free(subset.exit);
+    free(subset.outcomes);
+    free(subset.number);
     return result;
 }
 
@@ -188,30 +271,38 @@ static int make_costs(const struct model_config *config, struct trial *const *be
     return 0;
 }
 
-static int count_table(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
-                       struct policy *policy, struct error *error)
+/* The table's thresholds, and the one that was asked for among them. */
+static int list_thresholds(const struct policy_wish *wish, double list[THRESHOLDS + 1])
 {
-    if (array_alloc(&policy->row, THRESHOLDS, error) < 0)
+    int count = 0;
+    for (int i = 0; i <= THRESHOLDS; i++) {
+        const double next = i < THRESHOLDS ? thresholds[i] : INFINITY;
+        const bool own = wish->threshold < next && (count == 0 || list[count - 1] < wish->threshold);
+        if (own)
+            list[count++] = wish->threshold;
+        if (i < THRESHOLDS)
+            list[count++] = next;
+    }
+    return count;
+}
+
+static int count_table(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
+                       const struct policy_wish *wish, struct policy *policy, struct error *error)
+{
+    double list[THRESHOLDS + 1];
+    const int count = list_thresholds(wish, list);
+    if (array_alloc(&policy->row, count, error) < 0)
         return -1;
     for (int e = 0; e < costs->exits; e++)
         policy->cost_head += costs->exit[e].head / costs->exits;
     policy->cost_output = costs->output;
-    for (; policy->rows < THRESHOLDS; policy->rows++) {
+    for (; policy->rows < count; policy->rows++) {
         struct policy_row *row = &policy->row[policy->rows];
         if (array_alloc(&row->exit_rate, costs->exits, error) < 0)
             return -1;
-        policy_count(costs, outcomes, tokens, thresholds[policy->rows], row);
+        policy_count(costs, outcomes, tokens, list[policy->rows], row);
     }
     return 0;
-}
-
-static double choose_threshold(const struct policy *policy)
-{
-    for (int i = 0; i < policy->rows; i++) {
-        if (policy->row[i].agreement >= wanted_agreement)
-            return policy->row[i].threshold;
-    }
-    return policy->row[policy->rows - 1].threshold;
 }
 
 static int save_exit(const struct trial *trial, const char *folder, const struct stores *stores,
@@ -229,64 +320,89 @@ static int save_exit(const struct trial *trial, const char *folder, const struct
     return result;
 }
 
-/* Of `best` those exits that pay, their table and their heads. `outcomes` may be put in another order. */
-static int write_policy(const struct evaluation_setting *setting, struct trial *const *best,
-                        struct outcome **outcomes, uint64_t tokens, struct policy *policy, const char *folder,
-                        struct error *error)
+/* Of `best` those exits that pay, or that were asked for: their table and their heads; without any, the table of
+ * those that came nearest. */
+static int fill_policy(const struct evaluation_setting *setting, struct trial *const *best, int count,
+                       struct outcome *const *outcomes, uint64_t tokens, const struct policy_wish *wish,
+                       struct policy *policy, const char *folder, struct error *error)
 {
     struct policy_costs costs = {0};
+    struct policy_choice choice;
+    struct outcome **own = NULL;
     int *kept = NULL, result = -1;
-    if (array_alloc(&kept, policy->exits, error) < 0 ||
-        make_costs(&setting->stores->config, best, policy->exits, &costs, error) < 0 ||
-        policy_thin(&costs, outcomes, tokens, kept, error) < 0)
+    if (array_alloc(&kept, count, error) < 0 || array_alloc(&own, count, error) < 0 ||
+        make_costs(&setting->stores->config, best, count, &costs, error) < 0)
         goto done;
-    policy->exits = costs.exits;
-    if (count_table(&costs, outcomes, tokens, policy, error) < 0 || directory_create(folder, error) < 0)
-        goto done;
-    for (int e = 0; e < policy->exits; e++) {
-        policy->exit[e].threshold = choose_threshold(policy);
-        if (save_exit(best[kept[e]], folder, setting->stores, &policy->exit[e], error) < 0)
-            goto done;
+    for (int e = 0; e < count; e++) {
+        own[e] = outcomes[e];
+        kept[e] = e;
     }
-    result = policy_write(folder, policy, error);
+    result = wish->exits > 0 ? policy_threshold(&costs, own, tokens, wish, &choice, error)
+                             : policy_thin(&costs, own, tokens, wish, kept, &choice, error);
+    if (result < 0 || count_table(&costs, own, tokens, wish, policy, error) < 0) {
+        result = -1;
+        goto done;
+    }
+    const bool pays = wish->exits > 0 || (choice.agrees && choice.speedup > 1);
+    for (int e = 0; e < costs.exits && result == 0; e++) {
+        const struct trial *trial = best[kept[e]];
+        if (!pays) {
+            policy->tried_tap[policy->tried++] = trial->config.spec.tap;
+            continue;
+        }
+        policy->exit[policy->exits].threshold = choice.threshold;
+        result = save_exit(trial, folder, setting->stores, &policy->exit[policy->exits++], error);
+    }
 done:
     free(costs.exit);
+    free(own);
     free(kept);
     return result;
 }
 
-int policy_table_write(const struct evaluation_setting *setting, struct trial *const *best, int count,
-                       const char *folder, bool *complete, struct error *error)
+/* outcomes [count][tokens] of the best. */
+static int find_outcomes(const struct evaluation_setting *setting, struct trial *const *best, int count,
+                         struct outcome **outcomes, bool *complete, struct error *error)
 {
-    const uint64_t tokens = setting->stores->sequences[SPLIT_HELD_OUT] * (uint64_t)setting->stores->rows;
-    struct policy policy = {.layers = setting->stores->config.layers, .exits = count};
-    struct outcome **outcomes = NULL, **paying = NULL;
-    struct evaluation *results = NULL, full;
-    int result = -1;
-    strcpy(policy.fingerprint, setting->stores->fingerprint);
-    if (array_alloc(&outcomes, count, error) < 0 || array_alloc(&paying, count, error) < 0 ||
-        array_alloc(&results, count, error) < 0 || array_alloc(&policy.exit, count, error) < 0)
-        goto done;
-    for (int e = 0; e < count; e++) {
-        if (array_alloc(&outcomes[e], tokens, error) < 0)
-            goto done;
-    }
-    result = evaluate_trials(setting, best, count, results, &full, outcomes, complete, error);
+    struct evaluation *results, full;
+    if (array_alloc(&results, count, error) < 0)
+        return -1;
+    int result = evaluate_trials(setting, best, count, results, &full, outcomes, complete, error);
     for (int e = 0; e < count && result == 0; e++) {
         if (best[e]->failed)
             result = error_set_kind(error, best[e]->reason.kind, "trial %s: %s", best[e]->config.id,
                                     best[e]->reason.text);
     }
-    if (result == 0 && *complete) {
-        memcpy(paying, outcomes, (size_t)count * sizeof *paying);
-        result = write_policy(setting, best, paying, tokens, &policy, folder, error);
+    free(results);
+    return result;
+}
+
+int policy_table_write(const struct evaluation_setting *setting, struct trial *const *best, int count,
+                       const struct policy_wish *wish, const char *folder, bool *complete, struct error *error)
+{
+    const uint64_t tokens = setting->stores->sequences[SPLIT_HELD_OUT] * (uint64_t)setting->stores->rows;
+    struct policy policy = {.layers = setting->stores->config.layers};
+    struct outcome **outcomes = NULL;
+    int result = -1;
+    policy.agreement = isnan(wish->threshold) ? wish->agreement : NAN;
+    *complete = true;
+    strcpy(policy.fingerprint, setting->stores->fingerprint);
+    if (directory_create(folder, error) < 0 || array_alloc(&outcomes, count, error) < 0 ||
+        array_alloc(&policy.exit, count, error) < 0 || array_alloc(&policy.tried_tap, count, error) < 0)
+        goto done;
+    for (int e = 0; e < count; e++) {
+        if (array_alloc(&outcomes[e], tokens, error) < 0)
+            goto done;
     }
+    result = count > 0 ? find_outcomes(setting, best, count, outcomes, complete, error) : 0;
+    if (result == 0 && count > 0 && *complete)
+        result = fill_policy(setting, best, count, outcomes, tokens, wish, &policy, folder, error);
+    if (result == 0 && *complete)
+        result = policy_write(folder, &policy, error);
 done:
     for (int e = 0; outcomes && e < count; e++)
         free(outcomes[e]);
     free(outcomes);
-    free(paying);
-    free(results);
     policy_free(&policy);
     return result;
 }
@@ -295,6 +411,11 @@ done:
 
 void policy_verdict(const struct policy *policy, char *text, size_t size)
 {
+    if (policy->exits == 0) {
+        const int begun = snprintf(text, size, "The policy has no exits: ");
+        policy_reason(policy, text + begun, size - (size_t)begun);
+        return;
+    }
     const double threshold = policy->exit[0].threshold, check = policy->cost_head + policy->cost_output;
     const struct policy_row *row = &policy->row[policy->rows - 1];
     double leaving = 0;
@@ -327,16 +448,21 @@ void policy_verdict(const struct policy *policy, char *text, size_t size)
 void policy_table_print(const struct policy *policy, FILE *stream)
 {
     char name[TAP_NAME_SIZE], verdict[512];
+    policy_verdict(policy, verdict, sizeof verdict);
+    if (policy->rows == 0) {
+        fprintf(stream, "%s\n", verdict);
+        return;
+    }
     fprintf(stream, "threshold");
-    for (int e = 0; e < policy->exits; e++) {
-        tap_name(policy->exit[e].tap, policy->layers, name);
-        fprintf(stream, "  exit %-6s", name);
+    for (int e = 0; e < policy_columns(policy); e++) {
+        tap_name(policy_column(policy, e), policy->layers, name);
+        fprintf(stream, "  %s %-6s", policy->exits > 0 ? "exit" : "try ", name);
     }
     fprintf(stream, "  agreement  mean depth  predicted speed-up\n");
     for (int i = 0; i < policy->rows; i++) {
         const struct policy_row *row = &policy->row[i];
         fprintf(stream, "%9.2f", row->threshold);
-        for (int e = 0; e < policy->exits; e++)
+        for (int e = 0; e < policy_columns(policy); e++)
             fprintf(stream, "  %9.1f %%", 100 * row->exit_rate[e]);
         if (isnan(row->agreement))
             fprintf(stream, "          -");
@@ -344,10 +470,11 @@ void policy_table_print(const struct policy *policy, FILE *stream)
             fprintf(stream, "  %7.1f %%", 100 * row->agreement);
         fprintf(stream, "  %10.2f  %17.2fx\n", row->depth, row->speedup);
     }
-    policy_verdict(policy, verdict, sizeof verdict);
-    fprintf(stream,
-            "%s\nSpeeds are predicted from parameter counts, decoding one token at a time: a check costs %.2f "
-            "layers "
-            "(%.2f the head, %.2f the output product).\n",
-            verdict, policy->cost_head + policy->cost_output, policy->cost_head, policy->cost_output);
+    fprintf(
+        stream,
+        "%s%s\nSpeeds are predicted from parameter counts, decoding one token at a time: a check costs %.2f "
+        "layers "
+        "(%.2f the head, %.2f the output product).\n",
+        verdict, policy->exits > 0 ? "" : ".", policy->cost_head + policy->cost_output, policy->cost_head,
+        policy->cost_output);
 }

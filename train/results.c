@@ -1,6 +1,7 @@
 #include "train/results.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/file.h"
@@ -9,53 +10,70 @@
 #include "train/html_report.h"
 #include "train/leaderboard.h"
 #include "train/policy_table.h"
+#include "train/wish.h"
 
-static int save_heads(const struct training *training, struct error *error)
+/* The kept heads of the trials that could be exits. */
+static int open_heads(const struct training *training, const struct leaderboard_row *const *rows, int count,
+                      struct trial **trials, struct error *error)
 {
-    for (int i = 0; i < training->sweep->trials; i++) {
-        const struct member *member = &training->member[i];
-        if (!member->trial || file_exists(member->head))
-            continue;
-        if (head_save(member->trial->head, member->trial->queue, member->head, training->stores.fingerprint,
-                      error) < 0)
+    for (int i = 0; i < count; i++) {
+        char *path = run_folder_path(&training->run, error, "trials/%s/head.safetensors", rows[i]->config->id);
+        int result = path ? trial_open_head(rows[i]->config, path, training->stores.fingerprint,
+                                            training->backend, &trials[i], error)
+                          : -1;
+        free(path);
+        if (result < 0)
             return -1;
     }
     return 0;
 }
 
-/* RUN/policy, when there is an exit for one. */
-static int write_policy_folder(struct training *training, struct error *error)
+static int fill_policy_folder(const struct training *training, const struct leaderboard_row *const *rows,
+                              int count, const char *folder, struct error *error)
 {
     const struct evaluation_setting setting = training_evaluation(training);
-    struct trial **active = NULL, **best = NULL;
+    struct trial **trials;
     bool complete = true;
-    int result = -1;
-    char *folder = run_folder_path(&training->run, error, "policy");
-    if (!folder || array_alloc(&active, training->sweep->trials, error) < 0 ||
-        array_alloc(&best, training->sweep->trials, error) < 0)
-        goto done;
-    remove_leftovers(folder);
-    const int count = training_active(training, active);
-    const int exits = policy_choose(active, count, training->stores.config.layers, best);
-    result = exits > 0 ? policy_table_write(&setting, best, exits, folder, &complete, error) : 0;
+    if (array_alloc(&trials, count, error) < 0)
+        return -1;
+    int result = open_heads(training, rows, count, trials, error);
+    if (result == 0)
+        result = policy_table_write(&setting, trials, count, &training->wish, folder, &complete, error);
     if (result == 0 && !complete)
         result = error_set_kind(error, ERROR_INTERRUPTED,
                                 "stopped before the policy was written; the same command goes on from there");
-done:
-    free(folder);
-    free(active);
-    free(best);
+    for (int i = 0; i < count; i++)
+        trial_destroy(trials[i]);
+    free(trials);
     return result;
 }
 
-/* *policy is left zeroed when the run has none. */
+/* RUN/policy: made beside it, then put in its place. */
+static int write_policy_folder(struct training *training, const struct leaderboard *board, struct error *error)
+{
+    const struct leaderboard_row **rows = NULL;
+    char *folder = run_folder_path(&training->run, error, "policy");
+    char *made = run_folder_path(&training->run, error, "policy.tmp%ld", (long)getpid());
+    int result = -1;
+    if (folder && made && array_alloc(&rows, board->count, error) == 0) {
+        const int count = policy_choose(board, training->stores.config.layers, &training->wish, rows);
+        result = fill_policy_folder(training, rows, count, made, error);
+        if (result == 0)
+            result = directory_replace(made, folder, error);
+    }
+    free(folder);
+    free(made);
+    free(rows);
+    return result;
+}
+
 static int read_policy_folder(const struct training *training, struct policy *policy, struct error *error)
 {
     *policy = (struct policy){0};
     char *folder = run_folder_path(&training->run, error, "policy");
     if (!folder)
         return -1;
-    int result = file_exists(folder) ? policy_read(folder, policy, error) : 0;
+    int result = policy_read(folder, policy, error);
     free(folder);
     return result;
 }
@@ -66,7 +84,9 @@ static int note_result(struct training *training, struct error *error)
     json_t *trials = json_array();
     for (int i = 0; trials && i < training->sweep->trials; i++)
         json_array_append_new(trials, json_string(training->sweep->trial[i].id));
-    if (run_folder_note(&training->run, "result", json_pack("{so}", "trials", trials), error) < 0)
+    if (run_folder_note(&training->run, "result", json_pack("{so}", "trials", trials), error) < 0 ||
+        run_folder_note(&training->run, "policy", wish_to_json(&training->wish, training->stores.config.layers),
+                        error) < 0)
         return -1;
     return run_folder_save(&training->run, error);
 }
@@ -76,13 +96,11 @@ int results_write(struct training *training, struct error *error)
     struct leaderboard board = {0};
     struct policy policy = {0};
     int result = -1;
-    if (save_heads(training, error) < 0 || write_policy_folder(training, error) < 0 ||
-        training_note_cost(training, error) < 0 ||
-        leaderboard_read(&training->run, training->sweep, &board, error) < 0 ||
+    if (leaderboard_read(&training->run, training->sweep, &board, error) < 0 ||
+        write_policy_folder(training, &board, error) < 0 || training_note_cost(training, error) < 0 ||
         read_policy_folder(training, &policy, error) < 0 ||
         leaderboard_write(&training->run, &board, error) < 0 ||
-        html_report_write(&training->run, &training->stores, &board, policy.exits > 0 ? &policy : NULL, error) <
-            0)
+        html_report_write(&training->run, &training->stores, &board, &policy, error) < 0)
         goto done;
     result = note_result(training, error);
 done:
@@ -130,10 +148,8 @@ static void print_text(const struct training *training, const struct leaderboard
                        const struct policy *policy)
 {
     leaderboard_print(board, stdout);
-    if (policy->exits > 0) {
-        printf("\n");
-        policy_table_print(policy, stdout);
-    }
+    printf("\n");
+    policy_table_print(policy, stdout);
     print_cost(&training->run);
     printf("Report: %s/report.html\n", training->run.path);
 }

@@ -115,13 +115,23 @@ int run_folder_save(const struct run_folder *run, struct error *error)
     return result;
 }
 
+static void remove_folder(const char *path, const char *name)
+{
+    struct error ignored; /* what is left takes room only */
+    char *folder = path_join(path, name, &ignored);
+    if (folder && path_is_directory(folder))
+        directory_delete(folder, &ignored);
+    free(folder);
+}
+
 void remove_leftovers(const char *path)
 {
     DIR *folder = opendir(path);
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
         const char *mark = strstr(entry->d_name, ".tmp");
-        if (mark && mark[4] && !mark[4 + strspn(mark + 4, "0123456789")])
-            unlinkat(dirfd(folder), entry->d_name, 0);
+        if (mark && mark[4] && !mark[4 + strspn(mark + 4, "0123456789")] &&
+            unlinkat(dirfd(folder), entry->d_name, 0) < 0)
+            remove_folder(path, entry->d_name);
     }
     if (folder)
         closedir(folder);

@@ -36,7 +36,7 @@ int run_folder_note(struct run_folder *run, const char *name, json_t *value, str
 /* Writes run.json. */
 int run_folder_save(const struct run_folder *run, struct error *error);
 
-/* Removes what a killed process left of half-written files in a folder. */
+/* Removes what a killed process left of half-written files and folders of files in a folder. */
 void remove_leftovers(const char *folder);
 
 #endif

@@ -1,6 +1,7 @@
 #include "train/training.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "common/base/cli.h"
@@ -68,8 +69,10 @@ static int keep_evaluation(struct training *training, int index, const struct ev
     struct trial *trial = member->trial;
     if (trial->failed)
         return fail_member(training, index, error);
+    if (result->kl < trial->best && member_keep_head(training, index, error) < 0)
+        return -1;
+    trial->best = fmin(trial->best, result->kl);
     trial->evaluated = trial->step;
-    trial->kl = result->kl;
     return metrics_write_evaluation(member->metrics, trial->step, tokens_after(training, trial->step), result,
                                     error);
 }

@@ -1,9 +1,10 @@
 /* training.h: a run: all trials of a sweep, step by step, from one read of the stores.
  *
  *     training_open(&options, &sweep, &training, error);
- *     if (!training->finished)
+ *     if (training->left == LEFT_TRAINING)
  *         training_train(training, error);        // goes on where an earlier process stopped
- *     results_write(training, error);             // results.h
+ *     if (training->left != LEFT_NOTHING)
+ *         results_write(training, error);         // results.h
  *     training_close(training);
  *
  * Trials that are ahead (their last checkpoint is a later one) wait until the rest catch up. One that
@@ -17,6 +18,7 @@
 
 #include "common/base/error.h"
 #include "train/evaluate.h"
+#include "train/policy_table.h"
 #include "train/run_folder.h"
 #include "train/sweep.h"
 
@@ -27,7 +29,12 @@ struct training_options {
     const char *device;
     enum math math;
     int threads; /* 0: one per processor */
+    double agreement, threshold; /* of the policy's wish; NaN: not given */
+    const char *exits; /* "12,24": taps, NULL: not given */
 };
+
+/* What a run that is opened has to do still. */
+enum training_left { LEFT_NOTHING, LEFT_POLICY, LEFT_TRAINING };
 
 /* A trial and its files. */
 struct member {
@@ -49,7 +56,9 @@ struct training {
     struct member *member; /* [sweep->trials] */
     int64_t steps;
     int threads; /* options' resolved */
-    bool finished; /* nothing is left to do: only the run's folder and the stores are open */
+    enum training_left
+        left; /* nothing: only the run's folder and the stores are open; policy: no members are */
+    struct policy_wish wish;
     struct feed *feed;
     int64_t feed_step; /* steps before the feed's next batch */
     double started; /* clock_seconds */

@@ -1,4 +1,5 @@
 /* training_open.c: what a run is made of, and whether it may go on. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #include "common/base/pool.h"
 #include "common/device/device.h"
 #include "train/training.h"
+#include "train/wish.h"
 
 /* ---- facts ---- */
 
@@ -46,7 +48,6 @@ static int fix_facts(struct training *training, struct error *error)
         {"held_out_sequences", json_integer((json_int_t)stores->sequences[SPLIT_HELD_OUT])},
         {"rows", json_integer(stores->rows)},
         {"seed", json_integer((json_int_t)sweep->seed)},
-        {"steps", json_integer(training->steps)},
         {"sequences", json_integer(sweep->sequences)},
     };
     int result = 0;
@@ -60,6 +61,21 @@ static int fix_facts(struct training *training, struct error *error)
             error_prefix(error, "another store (its taps, codecs, text or numerics differ)");
     }
     return result;
+}
+
+/* Steps may become more: the run goes on then, with the rates of a longer one from where it is. */
+static int fix_steps(struct training *training, bool *more, struct error *error)
+{
+    const json_int_t before = json_integer_value(json_object_get(training->run.facts, "steps"));
+    *more = json_object_get(training->run.facts, "steps") && training->steps > before;
+    if (!*more)
+        return run_folder_fix(&training->run, "steps", json_integer(training->steps), error);
+    fprintf(stderr,
+            "train: the run was begun with %" JSON_INTEGER_FORMAT " steps and goes on to %" PRId64
+            ": its rates are those of %" PRId64 " steps from here on, so that it does not end as a run that "
+            "was begun with them\n",
+            before, training->steps, training->steps);
+    return run_folder_note(&training->run, "steps", json_integer(training->steps), error);
 }
 
 /* The mode of the products, which is a device's own unless it is asked for. */
@@ -95,25 +111,52 @@ static int note_numerics(struct training *training, struct error *error)
                : 0;
 }
 
+static bool run_has(const struct training *training, const char *folder, const char *name)
+{
+    struct error ignored;
+    char *path = run_folder_path(&training->run, &ignored, "%s%s", folder, name);
+    const bool there = path && file_exists(path);
+    free(path);
+    return there;
+}
+
+/* What a trial that has ended leaves: its head, unless it has failed. */
+static bool trial_is_there(const struct training *training, const struct trial_config *config)
+{
+    struct error ignored;
+    struct metrics metrics;
+    char *path = run_folder_path(&training->run, &ignored, "trials/%s/metrics.jsonl", config->id);
+    char *folder = run_folder_path(&training->run, &ignored, "trials/%s/", config->id);
+    bool there = false;
+    if (path && folder) {
+        const char *inside = folder + strlen(training->run.path) + 1;
+        there = run_has(training, inside, "metrics.jsonl") && run_has(training, inside, "config.json");
+    }
+    if (there && metrics_read(path, &metrics, &ignored) == 0) {
+        const char *inside = folder + strlen(training->run.path) + 1;
+        there = metrics.failed[0] || run_has(training, inside, "head.safetensors");
+        metrics_free(&metrics);
+    }
+    free(path);
+    free(folder);
+    return there;
+}
+
 /* The run ended with just these trials, and what it made is still there. */
 static bool run_is_finished(const struct training *training)
 {
     static const char *const results[] = {"leaderboard.tsv", "report.html"};
     const json_t *trials = json_object_get(json_object_get(training->run.facts, "result"), "trials");
     const struct sweep *sweep = training->sweep;
-    struct error ignored;
     if (json_array_size(trials) != (size_t)sweep->trials)
         return false;
     for (int i = 0; i < sweep->trials; i++) {
         const char *id = json_string_value(json_array_get(trials, (size_t)i));
-        if (!id || strcmp(id, sweep->trial[i].id) != 0)
+        if (!id || strcmp(id, sweep->trial[i].id) != 0 || !trial_is_there(training, &sweep->trial[i]))
             return false;
     }
     for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
-        char *path = run_folder_path(&training->run, &ignored, "%s", results[i]);
-        const bool there = path && file_exists(path);
-        free(path);
-        if (!there)
+        if (!run_has(training, "", results[i]))
             return false;
     }
     return true;
@@ -170,13 +213,23 @@ static int open_run(struct training *training, struct error *error)
         run_folder_open(options->out, &training->run, error) < 0)
         return -1;
     training->steps = sweep_steps(training->sweep, training->stores.sequences[SPLIT_TRAIN]);
-    if (fix_facts(training, error) < 0)
+    bool more = false, other = false;
+    if (fix_facts(training, error) < 0 || fix_steps(training, &more, error) < 0 ||
+        wish_read(options, training->sweep, &training->run, &training->stores, &training->wish, &other, error) <
+            0)
         return -1;
-    training->finished = run_is_finished(training);
-    if (training->finished)
+    if (!more && run_is_finished(training))
+        training->left = other || !run_has(training, "", "policy") ? LEFT_POLICY : LEFT_NOTHING;
+    else
+        training->left = LEFT_TRAINING;
+    if (training->left == LEFT_NOTHING)
+        return 0;
+    if (open_device(training, error) < 0)
+        return -1;
+    if (training->left == LEFT_POLICY)
         return 0;
     json_object_del(training->run.facts, "result");
-    if (open_device(training, error) < 0 || array_alloc(&training->member, training->sweep->trials, error) < 0)
+    if (array_alloc(&training->member, training->sweep->trials, error) < 0)
         return -1;
     return run_folder_save(&training->run, error) < 0 ? -1 : write_sweep(training, error);
 }
@@ -216,6 +269,7 @@ void training_close(struct training *training)
         free(member->head);
     }
     free(training->member);
+    free(training->wish.exit);
     workspace_destroy(training->workspace);
     shared_destroy(training->shared);
     backend_close(training->backend);

@@ -236,6 +236,7 @@ int trial_create(const struct trial_config *config, const struct head_shape *sha
         return -1;
     made->config = *config;
     made->evaluated = -1;
+    made->best = INFINITY;
     if (head_create(&config->spec, shape, backend, &made->head, error) < 0)
         goto fail;
     for (int i = 0; i < head_parameter_count(made->head); i++) {
@@ -249,6 +250,32 @@ int trial_create(const struct trial_config *config, const struct head_shape *sha
         buffer_create(backend, (size_t)made->values * sizeof(float), &made->first, error) < 0 ||
         buffer_create(backend, (size_t)made->values * sizeof(float), &made->second, error) < 0)
         goto fail;
+    *trial = made;
+    return 0;
+fail:
+    trial_destroy(made);
+    return -1;
+}
+
+int trial_open_head(const struct trial_config *config, const char *path, const char *fingerprint,
+                    struct backend *backend, struct trial **trial, struct error *error)
+{
+    struct trial *made;
+    char model[17];
+    *trial = NULL;
+    if (array_alloc(&made, 1, error) < 0)
+        return -1;
+    made->config = *config;
+    if (head_load(path, backend, &made->head, model, error) < 0 ||
+        queue_create(backend, &made->queue, error) < 0)
+        goto fail;
+    const struct head_spec *spec = head_get_spec(made->head);
+    if (strcmp(model, fingerprint) != 0 || spec->kind != config->spec.kind ||
+        spec->output != config->spec.output || tap_compare(spec->tap, config->spec.tap) != 0) {
+        error_set(error, "%s: is not the head of trial %s; remove its folder to train it again", path,
+                  config->id);
+        goto fail;
+    }
     *trial = made;
     return 0;
 fail:

@@ -74,7 +74,7 @@ struct trial {
     int64_t values; /* of a buffer of them all, which begin at aligned places */
     int64_t step; /* steps done */
     int64_t evaluated; /* the last step it was evaluated after; -1: none */
-    double kl; /* from the full model, then */
+    double best; /* the lowest KL from the full model that was found; INFINITY: none was */
     bool failed; /* by its own fault: takes no further part; why is in `reason` */
     bool
         starved; /* memory did not hold it, alone and in the smallest pieces; trials_judge says whose fault that is */
@@ -85,6 +85,9 @@ struct trial {
 /* A trial before its first step; the head's parameters are zeros. */
 int trial_create(const struct trial_config *config, const struct head_shape *shape, struct backend *backend,
                  struct trial **trial, struct error *error);
+/* A trial whose head is a file's, which must be of these settings and this model: for evaluations, it cannot be stepped. */
+int trial_open_head(const struct trial_config *config, const char *path, const char *fingerprint,
+                    struct backend *backend, struct trial **trial, struct error *error);
 void trial_destroy(struct trial *trial); /* NULL is fine */
 
 /* The moments of a parameter in its shape; none for a frozen one. */

@@ -230,8 +230,8 @@ json() {
 changed_options_are_refused() {
     run 1 --store "$store" --out "$work/alone1" --seed 5 --passes 2 --evaluate 7 --tap 1 --head affine --init ridge &&
         says err "seed 4, not 5" &&
-        run 1 --store "$store" --out "$work/alone1" --seed 4 --passes 3 --tap 1 --head affine --init ridge &&
-        says err "steps 20, not 30" &&
+        run 1 --store "$store" --out "$work/alone1" --seed 4 --passes 1 --tap 1 --head affine --init ridge &&
+        says err "steps 20, not 10" &&
         run 1 --store "$store" --out "$work/alone1" "${one[@]}" --sequences 8 --tap 1 --head affine --init ridge &&
         "$make_store" "$work/other" train=36 &&
         run 1 --store "$work/other" --out "$work/alone1" --seed 4 --steps 20 --tap 1 --head affine --init ridge &&
@@ -298,7 +298,7 @@ stopped_and_resumed() {
 trial_ahead_waits() {
     printf 'seed: 4\nsteps: 4000\ncheckpoint: 100\ntrials:\n' >"$work/ahead.yaml"
     printf '  - {tap: 1, head: norm}\n  - {tap: 2, head: affine, init: ridge}\n' >>"$work/ahead.yaml"
-    stop_with TERM "$work/ahead" && [ ! -e "$work/ahead/trials/$long_id/head.safetensors" ] &&
+    stop_with TERM "$work/ahead" && [ ! -e "$work/ahead/policy" ] &&
         run 0 --store "$store" --out "$work/ahead" --sweep "$work/ahead.yaml" &&
         same "$work/whole" "$work/ahead" $long_id &&
         [ "$(grep -c '"loss"' "$work/ahead/trials/$long_id/metrics.jsonl")" = 4000 ]
@@ -329,9 +329,97 @@ damage() {
     printf x | dd of="$trial/last.ckpt" bs=1 seek=$(($(stat -c %s "$trial/last.ckpt") - 50)) conv=notrunc status=none
     run 1 --store "$store" --out "$work/damaged" "${one[@]}" --tap 1 --head affine --init ridge && says err "last.ckpt: is damaged" ||
         return 1
+    # As it advises. A head of before must not be taken for the new one's.
+    rm "$trial/last.ckpt"
+    echo old >"$trial/head.safetensors"
+    run 0 --store "$store" --out "$work/damaged" "${one[@]}" --tap 1 --head affine --init ridge &&
+        says err "has no last.ckpt any more: it is trained from the start" &&
+        same "$work/alone1" "$work/damaged" 1-affine-ridge-distillation-0.001 || return 1
     rm -r "$trial"
     run 0 --store "$store" --out "$work/damaged" "${one[@]}" --tap 1 --head affine --init ridge &&
         same "$work/alone1" "$work/damaged" 1-affine-ridge-distillation-0.001
+}
+
+# A trial whose folder, or head, is deleted from a finished run is trained again, and the others are as they were.
+deleted_from_a_finished_run() {
+    local id=2-norm-copy-cross-entropy-0.001 what
+    cp -r "$work/more" "$work/deleted"
+    for what in "" /head.safetensors /metrics.jsonl /config.json; do
+        rm -r "$work/deleted/trials/$id$what"
+        run 0 --store "$store" --out "$work/deleted" --sweep "$work/more.yaml" && same "$work/more" "$work/deleted" $id &&
+            same "$work/more" "$work/deleted" 2.mid-mlp-copy-distillation-0.001 &&
+            cmp "$work/more/leaderboard.tsv" "$work/deleted/leaderboard.tsv" || return 1
+    done
+    rm "$work/deleted/trials/$id/last.ckpt" # which only more steps need
+    run 0 --store "$store" --out "$work/deleted" --sweep "$work/more.yaml" && says err "nothing is left to do" || return 1
+    rm -r "$work/deleted/policy"
+    run 0 --store "$store" --out "$work/deleted" --sweep "$work/more.yaml" && says err "its policy is made again" &&
+        diff -r "$work/more/policy" "$work/deleted/policy"
+}
+
+# More steps for a finished run, and for a trial that has lost what it would go on from.
+more_steps() {
+    local id=2-norm-copy-cross-entropy-0.001 single=(--seed 4 --tap 2 --head norm --loss cross-entropy --evaluate 5)
+    run 0 --store "$store" --out "$work/longer" "${single[@]}" --steps 10 &&
+        cp -r "$work/longer" "$work/longer2" &&
+        run 0 --store "$store" --out "$work/longer" "${single[@]}" --steps 25 &&
+        says err "begun with 10 steps and goes on to 25" &&
+        [ "$(grep -c '"loss"' "$work/longer/trials/$id/metrics.jsonl")" = 25 ] &&
+        [ "$(cut -f 11 "$work/longer/leaderboard.tsv" | tail -n 1)" = 25 ] &&
+        run 0 --store "$store" --out "$work/longer" "${single[@]}" --steps 25 && says err "nothing is left to do" &&
+        run 1 --store "$store" --out "$work/longer" "${single[@]}" --steps 10 && says err "steps 25, not 10" || return 1
+    rm "$work/longer2/trials/$id/last.ckpt"
+    run 0 --store "$store" --out "$work/longer2" "${single[@]}" --steps 25 && says err "it is trained from the start" &&
+        run 0 --store "$store" --out "$work/longer3" "${single[@]}" --steps 25 && same "$work/longer2" "$work/longer3" $id
+}
+
+# A rate that is far too high: the head of the step before it went wrong is kept, and the board says which.
+best_head_is_kept() {
+    local id start=2-affine-copy-distillation-0.001
+    run 0 --store "$store" --out "$work/wild" --seed 4 --steps 12 --evaluate 3 --tap 2 --head affine --rate 1 --warmup 0 &&
+        id=$(cut -f 2 "$work/wild/leaderboard.tsv" | tail -n 1) || return 1
+    local step best
+    best=$(grep '"kl"' "$work/wild/trials/$id/metrics.jsonl" | sed -E 's/.*"step": ([0-9]+).*"kl": ([0-9.e+-]+).*/\2 \1/' | sort -g | head -n 1)
+    step=${best#* }
+    [ "$step" != 12 ] && [ "$(cut -f 15 "$work/wild/leaderboard.tsv" | tail -n 1)" = "$step" ] || return 1
+    # Step 0 is the copy, which no rate has changed.
+    run 0 --store "$store" --out "$work/start" --seed 4 --steps 0 --tap 2 --head affine || return 1
+    [ "$step" != 0 ] || cmp "$work/wild/trials/$id/head.safetensors" "$work/start/trials/$start/head.safetensors"
+}
+
+threshold_of() { sed -nE 's/.*"threshold": (.*)/\1/p' "$1/policy/policy.json" | head -n 1; }
+
+# Another policy for a finished run, without training; one that agrees as often as nothing does; what is asked by name.
+another_policy() {
+    cp -r "$work/eight" "$work/asked"
+    local before=$work/eight/trials asked=(--store "$store" --out "$work/asked" --sweep "$work/eight.yaml")
+    run 0 "${asked[@]}" --agreement 0.5 && says err "its policy is made again" &&
+        diff -r "$before" "$work/asked/trials" &&
+        [ "$(threshold_of "$work/asked")" != "$(threshold_of "$work/eight")" ] &&
+        run 0 "${asked[@]}" --agreement 0.5 && says err "nothing is left to do" &&
+        run 0 "${asked[@]}" && says err "nothing is left to do" &&
+        run 0 "${asked[@]}" --exits 3,1 --threshold 0.77 &&
+        [ "$(exits_of "$work/asked")" = "$(printf '1.safetensors\n3.safetensors')" ] &&
+        grep -q '"threshold": 0.77' "$work/asked/policy/policy.json" && says out "threshold is 0.77" &&
+        run 0 "${asked[@]}" --exits 2.mid && [ "$(exits_of "$work/asked")" = 2.mid.safetensors ] &&
+        run 0 "${asked[@]}" --agreement 0.95 && diff -r "$work/eight/policy" "$work/asked/policy" &&
+        run 1 "${asked[@]}" --exits 4 && says err "no trial of the sweep is an exit at tap final (there are: 1, 3" &&
+        run 1 "${asked[@]}" --exits 9 && says err "--exits" &&
+        run 1 "${asked[@]}" --exits 1,,2 && says err "empty piece" &&
+        run 2 "${asked[@]}" --agreement 0.9 --threshold 0.9 && says err "give one of them" &&
+        run 2 "${asked[@]}" --agreement 1.1 && says err "not in 0 .. 1"
+}
+
+# Heads that are never right, or that cost more than the model: a policy without exits, which says why.
+policy_without_exits() {
+    "$make_store" "$work/slow" layers=1 vocab=4000 taps=1.mid,final,target &&
+        run 0 --store "$work/slow" --out "$work/slow.run" --steps 2 --tap 1.mid --head norm &&
+        says out "The policy has no exits: none" && says out "at 1.mid" && says out "try" &&
+        grep -q '"exits": \[\]' "$work/slow.run/policy/policy.json" && grep -q '"tried"' "$work/slow.run/policy/policy.json" &&
+        grep -q "The policy has no exits" "$work/slow.run/report.html" &&
+        run 0 --store "$store" --out "$work/top" --steps 0 --tap final --head norm &&
+        says out "no head was trained at a tap before the last layer" || return 1
+    run 0 --store "$work/slow" --out "$work/slow.run" --steps 2 --tap 1.mid --head norm --exits 1.mid && says out "slower than the full model"
 }
 
 no_room_for_output() {
@@ -361,6 +449,11 @@ check stopped_and_resumed
 check trial_ahead_waits
 check failed_trial
 check damage
+check deleted_from_a_finished_run
+check more_steps
+check best_head_is_kept
+check another_policy
+check policy_without_exits
 check no_room_for_output
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]

@@ -4,6 +4,7 @@
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/base/file.h"
@@ -14,14 +15,15 @@
 
 /* ---- what fails (build.mk gives the linker these names) ---- */
 
-enum fault { FAULT_MEMORY, FAULT_DEVICE, FAULT_WRITE, FAULT_SYNC, FAULT_RENAME, FAULTS };
-static const char *const fault_names[FAULTS] = {"memory", "device", "write", "sync", "rename"};
+enum fault { FAULT_MEMORY, FAULT_DEVICE, FAULT_WRITE, FAULT_SYNC, FAULT_RENAME, FAULT_KILL, FAULTS };
+static const char *const fault_names[FAULTS] = {"memory", "device", "write", "sync", "rename", "kill"};
 
 static struct {
     enum fault what;
     long calls; /* of it so far */
     long first; /* the first one that fails, 0: none */
     bool once; /* and no later one */
+    bool no_exchange; /* the file system cannot exchange folders */
 } plan;
 
 static bool fails(enum fault what)
@@ -30,6 +32,13 @@ static bool fails(enum fault what)
         return false;
     plan.calls++;
     return plan.first > 0 && (plan.once ? plan.calls == plan.first : plan.calls >= plan.first);
+}
+
+/* Before a call that changes what is on disk. */
+static void maybe_killed(void)
+{
+    if (fails(FAULT_KILL))
+        _exit(9);
 }
 
 void *__real_malloc(size_t size);
@@ -47,6 +56,10 @@ int __wrap_fflush(FILE *file);
 int __wrap_fsync(int file);
 int __real_rename(const char *from, const char *to);
 int __wrap_rename(const char *from, const char *to);
+int __real_renameat2(int folder, const char *from, int other, const char *to, unsigned flags);
+int __wrap_renameat2(int folder, const char *from, int other, const char *to, unsigned flags);
+int __real_unlinkat(int folder, const char *name, int flags);
+int __wrap_unlinkat(int folder, const char *name, int flags);
 
 void *__wrap_malloc(size_t size)
 {
@@ -75,6 +88,7 @@ size_t __wrap_fwrite(const void *data, size_t size, size_t count, FILE *file)
         errno = ENOSPC;
         return 0;
     }
+    maybe_killed();
     return __real_fwrite(data, size, count, file);
 }
 
@@ -103,7 +117,28 @@ int __wrap_rename(const char *from, const char *to)
         errno = ENOSPC;
         return -1;
     }
+    maybe_killed();
     return __real_rename(from, to);
+}
+
+int __wrap_renameat2(int at, const char *from, int other, const char *to, unsigned flags)
+{
+    if (plan.no_exchange) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (fails(FAULT_RENAME)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    maybe_killed();
+    return __real_renameat2(at, from, other, to, flags);
+}
+
+int __wrap_unlinkat(int at, const char *name, int flags)
+{
+    maybe_killed();
+    return __real_unlinkat(at, name, flags);
 }
 
 /* ---- a run ---- */
@@ -116,11 +151,16 @@ static const char sweep_text[] = "steps: 6\nsequences: 2\nevaluate: 3\ncheckpoin
 
 static char store[4200], whole[4200], folder[4200]; /* the latter for runs that are disturbed */
 
-static int run(const char *out, struct error *error)
+static int run_for(const char *out, double agreement, struct error *error)
 {
     const char *const stores[] = {store};
-    const struct training_options options = {
-        .store = stores, .stores = 1, .out = out, .device = "ref", .threads = 1};
+    const struct training_options options = {.store = stores,
+                                             .stores = 1,
+                                             .out = out,
+                                             .device = "ref",
+                                             .threads = 1,
+                                             .agreement = agreement,
+                                             .threshold = NAN};
     struct sweep sweep;
     struct training *training;
     const long first = plan.first;
@@ -131,14 +171,19 @@ static int run(const char *out, struct error *error)
     if (result < 0)
         return -1;
     result = training_open(&options, &sweep, &training, error);
-    if (result == 0 && !training->finished)
+    if (result == 0 && training->left == LEFT_TRAINING)
         result = training_train(training, error);
-    if (result == 0 && !training->finished)
+    if (result == 0 && training->left != LEFT_NOTHING)
         result = results_write(training, error);
     training_close(training);
     plan.first = 0;
     sweep_free(&sweep);
     return result;
+}
+
+static int run(const char *out, struct error *error)
+{
+    return run_for(out, NAN, error);
 }
 
 static bool same_file(const char *a, const char *b)
@@ -279,6 +324,98 @@ TEST(the_disk_is_full)
 TEST(the_disk_fails)
 {
     check_points(FAULT_SYNC, 12, false);
+}
+
+/* ---- the policy's folder ---- */
+
+/* The policy is whole and one of these two: its number; -1: it is neither. */
+static int which_policy(char *const texts[2])
+{
+    struct error error = {0};
+    struct policy policy;
+    char path[4300], json[8600], *text = NULL;
+    size_t size;
+    int which = -1;
+    snprintf(path, sizeof path, "%s/policy", folder);
+    if (policy_read(path, &policy, &error) < 0) {
+        test_fail(__FILE__, __LINE__, "%s", error.text);
+        return -1;
+    }
+    snprintf(json, sizeof json, "%s/policy.json", policy.folder);
+    if (file_read(json, &text, &size, &error) == 0)
+        which = !strcmp(text, texts[0]) ? 0 : !strcmp(text, texts[1]) ? 1 : -1;
+    free(text);
+    policy_free(&policy);
+    return which;
+}
+
+static int count_leftovers(void)
+{
+    char pattern[4300];
+    glob_t found;
+    snprintf(pattern, sizeof pattern, "%s/policy.*", folder);
+    const int count = glob(pattern, 0, NULL, &found) == 0 ? (int)found.gl_pathc : 0;
+    if (count > 0)
+        globfree(&found);
+    return count;
+}
+
+static const double agreements[] = {0.95, 0.5};
+
+/* Killed at the call `first` while the other policy is put in the place of policy `before`. */
+static void check_kill(long first, int before, char *const texts[2])
+{
+    struct error error = {0};
+    int status;
+    plan.what = FAULT_KILL;
+    plan.first = first;
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child == 0)
+        _exit(run_for(folder, agreements[!before], &error) < 0);
+    plan.first = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 9)
+        test_fail(__FILE__, __LINE__, "the kill at call %ld did not happen", first);
+    if (which_policy(texts) < 0)
+        test_fail(__FILE__, __LINE__, "killed at call %ld: neither the old policy nor the new one", first);
+    if (run_for(folder, agreements[!before], &error) < 0)
+        test_fail(__FILE__, __LINE__, "killed at call %ld: %s", first, error.text);
+    if (which_policy(texts) != !before || count_leftovers() > 0)
+        test_fail(__FILE__, __LINE__, "killed at call %ld: the next run does not end with the new one", first);
+}
+
+static void check_kills(bool no_exchange)
+{
+    struct error error = {0};
+    char *texts[2] = {NULL}, path[4300];
+    size_t size;
+    long calls = 0;
+    REQUIRE_OK(prepare(&error));
+    snprintf(path, sizeof path, "%s/policy/policy.json", folder);
+    plan.what = FAULT_KILL;
+    plan.no_exchange = no_exchange;
+    REQUIRE_OK(run(folder, &error));
+    for (int i = 1; i >= 0; i--) {
+        REQUIRE_OK(run_for(folder, agreements[i], &error));
+        calls = plan.calls;
+        REQUIRE_OK(file_read(path, &texts[i], &size, &error));
+    }
+    REQUIRE(strcmp(texts[0], texts[1]) != 0 && calls > 10);
+    for (long k = 1, before = 0; k <= calls; k++, before = !before)
+        check_kill(k, (int)before, texts);
+    plan.no_exchange = false;
+    free(texts[0]);
+    free(texts[1]);
+}
+
+TEST(a_policy_is_the_old_or_the_new_one)
+{
+    check_kills(false);
+}
+
+TEST(a_policy_is_the_old_or_the_new_one_without_exchange)
+{
+    check_kills(true);
 }
 
 TEST_MAIN

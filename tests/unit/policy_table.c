@@ -56,6 +56,8 @@ TEST(policy_table_counts_tokens)
     CHECK(rates[0] == 1 && near(row.agreement, 0.6) && row.depth == 2 && near(row.speedup, 14 / 6.5));
 }
 
+static const struct policy_wish standard = {.agreement = 0.95, .threshold = NAN};
+
 /* The exits above and one behind them, at 8: nobody leaves at the second with less than 0.95 but wrongly, so that
  * checking it is a burden; whoever is left leaves at the third. */
 TEST(policy_table_leaves_out_burdens)
@@ -66,39 +68,89 @@ TEST(policy_table_leaves_out_burdens)
     struct outcome second[] = {{0.1f, false}, {0.1f, false}, {0.2f, true}, {0.1f, true}, {0.2f, false}};
     struct outcome third[] = {{0.5f, true}, {0.5f, true}, {0.999f, true}, {0.999f, true}, {0.999f, true}};
     struct outcome *outcomes[] = {first, second, third};
-    struct error error;
+    struct policy_choice choice;
+    struct error error = {0};
     int kept[3];
-    REQUIRE_OK(policy_thin(&costs, outcomes, 5, kept, &error));
+    REQUIRE_OK(policy_thin(&costs, outcomes, 5, &standard, kept, &choice, &error));
     CHECK(costs.exits == 2 && kept[0] == 0 && kept[1] == 2);
     CHECK(outcomes[0] == first && outcomes[1] == third && exits[1].depth == 8);
+    CHECK(choice.agrees && choice.speedup > 1 && choice.agreement == 1);
 
-    /* Checks that cost more than all layers: the last exit stays, whatever it is worth. */
+    /* Checks that cost more than all layers: one stays to be told of, and is not predicted to pay. */
     costs.output = 100;
     costs.exit[0].head = 1;
     for (int t = 0; t < 5; t++)
         first[t].confidence = third[t].confidence = 0;
-    REQUIRE_OK(policy_thin(&costs, outcomes, 5, kept, &error));
-    CHECK(costs.exits == 1 && kept[0] == 1 && outcomes[0] == third);
+    REQUIRE_OK(policy_thin(&costs, outcomes, 5, &standard, kept, &choice, &error));
+    CHECK(costs.exits == 1 && !choice.agrees && choice.speedup < 1);
+}
+
+/* Two exits that are a burden each as long as the other is there: a search that stops where the next step is no better
+ * would keep both. */
+TEST(policy_table_goes_through_what_is_no_better)
+{
+    struct exit_cost exits[] = {{4, 0}, {5, 0}, {6, 0}};
+    struct policy_costs costs = {.layers = 10, .output = 1, .exit = exits, .exits = 3};
+    struct outcome all[3][4] = {{{0.1f, true}, {0.1f, true}, {0.1f, true}, {0.1f, true}},
+                                {{0.1f, true}, {0.1f, true}, {0.1f, true}, {0.1f, true}},
+                                {{0.999f, true}, {0.999f, true}, {0.999f, true}, {0.999f, true}}};
+    struct outcome *outcomes[] = {all[0], all[1], all[2]};
+    struct policy_choice choice;
+    struct error error = {0};
+    int kept[3];
+    REQUIRE_OK(policy_thin(&costs, outcomes, 4, &standard, kept, &choice, &error));
+    CHECK(costs.exits == 1 && kept[0] == 2);
+    CHECK(near(choice.speedup, 11. / 7));
+}
+
+/* Of the thresholds that agree often enough the fastest, not the lowest; without any, the one that agrees most. */
+TEST(policy_table_threshold)
+{
+    struct exit_cost exits[] = {{2, 0}};
+    const struct policy_costs costs = {.layers = 10, .output = 1, .exit = exits, .exits = 1};
+    struct outcome tokens[] = {{0.35f, false}, {0.65f, true}, {0.75f, true}, {0.92f, true}};
+    struct outcome *const outcomes[] = {tokens};
+    struct policy_wish wish = standard;
+    struct policy_choice choice;
+    struct error error = {0};
+    REQUIRE_OK(policy_threshold(&costs, outcomes, 4, &wish, &choice, &error));
+    CHECK(choice.agrees && choice.threshold == 0.6 && choice.agreement == 1);
+    wish.agreement = 0.75;
+    REQUIRE_OK(policy_threshold(&costs, outcomes, 4, &wish, &choice, &error));
+    CHECK(choice.agrees && choice.threshold == 0.3 && choice.agreement == 0.75);
+    wish.threshold = 0.7; /* is not asked whether it agrees */
+    tokens[2].agrees = false;
+    REQUIRE_OK(policy_threshold(&costs, outcomes, 4, &wish, &choice, &error));
+    CHECK(choice.agrees && choice.threshold == 0.7 && choice.agreement == 0.5);
+    tokens[3].agrees = tokens[1].agrees = false;
+    tokens[2].agrees = true;
+    REQUIRE_OK(policy_threshold(&costs, outcomes, 4, &standard, &choice, &error));
+    CHECK(!choice.agrees && choice.threshold == 0.7 && choice.agreement == 0.5);
 }
 
 TEST(policy_table_chooses_the_nearest_of_each_tap)
 {
-    struct trial trials[] = {
-        {.config.spec.tap = {12, false}, .kl = 0.5},
-        {.config.spec.tap = {6, false}, .kl = 2},
-        {.config.spec.tap = {12, false}, .kl = 0.1},
-        {.config.spec.tap = {12, true}, .kl = 0.4},
-        {.config.spec.tap = {6, false}, .kl = 1, .failed = true},
-        {.config.spec.tap = {30, false}, .kl = 0},
-        {.config.spec.tap = {8, false}, .kl = 3}, /* worse than tap 6, and later */
-    };
-    enum { COUNT = sizeof trials / sizeof trials[0] };
-    struct trial *all[COUNT], *best[COUNT];
-    for (int i = 0; i < COUNT; i++)
-        all[i] = &trials[i];
-    REQUIRE(policy_choose(all, COUNT, 30, best) == 3);
-    CHECK(best[0] == &trials[1] && best[1] == &trials[3] && best[2] == &trials[2]);
-    CHECK(policy_choose(all + 4, 2, 30, best) == 0);
+    const struct trial_config configs[] = {{.spec.tap = {12, false}}, {.spec.tap = {6, false}},
+                                           {.spec.tap = {12, false}}, {.spec.tap = {12, true}},
+                                           {.spec.tap = {6, false}},  {.spec.tap = {30, false}},
+                                           {.spec.tap = {8, false}}};
+    static const double kls[] = {0.5, 2, 0.1, 0.4, 1, 0, 3}; /* tap 8 is worse than tap 6, and later */
+    enum { COUNT = sizeof configs / sizeof configs[0] };
+    struct metrics_point points[COUNT] = {0};
+    struct leaderboard_row rows[COUNT] = {0};
+    const struct leaderboard_row *best[COUNT];
+    const struct leaderboard board = {.row = rows, .count = COUNT};
+    for (int i = 0; i < COUNT; i++) {
+        points[i].held_out.kl = kls[i];
+        rows[i] = (struct leaderboard_row){.config = &configs[i], .best = &points[i], .finished = i != 4};
+    }
+    REQUIRE(policy_choose(&board, 30, &standard, best) == 3);
+    CHECK(best[0] == &rows[1] && best[1] == &rows[3] && best[2] == &rows[2]);
+    /* By name, whatever they are worth. */
+    struct tap taps[] = {{6, false}, {8, false}};
+    const struct policy_wish named = {.agreement = 0.95, .threshold = NAN, .exits = 2, .exit = taps};
+    REQUIRE(policy_choose(&board, 30, &named, best) == 2);
+    CHECK(best[0] == &rows[1] && best[1] == &rows[6]);
 }
 
 TEST(policy_table_verdict_is_plain)
@@ -122,6 +174,9 @@ TEST(policy_table_verdict_is_plain)
     rows[1].speedup = 1.25;
     policy_verdict(&policy, text, sizeof text);
     CHECK_TEXT(text, "Predicted speed: 1.25 times");
+    policy.exits = 0;
+    policy_verdict(&policy, text, sizeof text);
+    CHECK_TEXT(text, "The policy has no exits: no head was trained");
 }
 
 TEST_MAIN
