@@ -222,7 +222,8 @@ submit() {
 begun_again() { [ "$(grep -c "^device: " "$1" 2>/dev/null)" = 2 ]; }
 is_over() { [ "$(state "$1")" = COMPLETED ]; }
 
-# Slurm holds a job that is queued again for two minutes; an administrator need not.
+# Slurm holds a job that is queued again for two minutes; an administrator need not. In the second of its end, its node
+# would refuse it.
 let_begin() { scontrol update jobid="$1" StartTime=now 2>/dev/null; [ "$(state "$1")" != PENDING ]; }
 
 an_array_then_training() (
@@ -233,7 +234,7 @@ an_array_then_training() (
         --wrap "$build/train \$(printf -- '--store %s ' stores/[0-9]*) --sweep sweep.yaml --out run")
     until_is 60 test -e "$work/held/2.stores" && scancel --batch --signal=TERM "${array}_2" &&
         until_is 20 grep -q "slurm.sh: task 2 was told to stop; it is queued again" task.2 &&
-        [ "$(state "$training")" = PENDING ] && until_is 20 let_begin "${array}_2" && until_is 60 is_over "$training" || return 1
+        [ "$(state "$training")" = PENDING ] && sleep 2 && until_is 20 let_begin "${array}_2" && until_is 60 is_over "$training" || return 1
     # The last task's number is the array's, too: the others were left alone.
     begun_again task.2 && grep -q "the same command goes on from there" task.2 && ! begun_again task.0 && ! begun_again task.1 || {
         cat task.2
