@@ -38,8 +38,7 @@ static int report_unknown(const char *text, struct error *error)
 {
     struct string names = {0};
     for (int i = 0; table[i]; i++)
-        string_print(&names, "%s%s%s%s", i ? ", " : "", table[i]->name, table[i]->arguments ? ":" : "",
-                     table[i]->arguments ? table[i]->arguments : "");
+        string_print(&names, "%s%s", i ? ", " : "", table[i]->usage ? table[i]->usage : table[i]->name);
     if (!string_failed(&names, error))
         error_set(error, "there is no codec \"%s\"; choose one of %s", text, names.data);
     string_free(&names);
@@ -63,12 +62,12 @@ int codec_parse(const char *text, struct codec_choice *choice, struct error *err
     for (int i = 0; table[i]; i++) {
         const size_t length = strlen(table[i]->name);
         *choice = (struct codec_choice){.codec = table[i]};
-        if (table[i]->arguments && strncmp(text, table[i]->name, length) == 0 && text[length] == ':')
+        if (table[i]->usage && strncmp(text, table[i]->name, length) == 0 && text[length] == ':')
             return parse_goal(text + length + 1, choice, error);
         if (strcmp(text, table[i]->name) != 0)
             continue;
-        if (table[i]->arguments)
-            return error_set(error, "%s: say how fine, as %s:%s", text, text, table[i]->arguments);
+        if (table[i]->usage)
+            return error_set(error, "%s: say how fine, as %s", text, table[i]->usage);
         snprintf(choice->name, sizeof choice->name, "%s", table[i]->name);
         return 0;
     }

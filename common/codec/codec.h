@@ -84,7 +84,8 @@ struct codec {
     enum dtype type; /* what its values are worth: DTYPE_F32 or DTYPE_BF16 */
     bool packs; /* its bytes depend on the version of zstd, too (codecs_numerics) */
     bool exact; /* decoding gives the values rounded to `type` */
-    const char *arguments; /* what follows the name and a colon, for --help; NULL: nothing */
+    const char *
+        usage; /* how it is written where arguments follow the name: "klt:BITS or klt:kl=NATS"; NULL: by its name */
     const char *summary; /* one line for --help */
 
     /* The most bytes encode can write for rows x cols; 0 when the shape is out of range. */

@@ -294,7 +294,7 @@ const struct codec codec_klt = {
     .name = "klt",
     .id = CODEC_KLT,
     .type = DTYPE_BF16,
-    .arguments = "BITS or kl=NATS",
+    .usage = "klt:BITS or klt:kl=NATS",
     .summary = "rotated into the tap's own basis and rounded: so many bits each, or so little lost",
     .bound = klt_bound,
     .prepare = klt_prepare,

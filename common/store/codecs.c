@@ -21,6 +21,20 @@ static const char *split_item(char *item, const char **tap)
     return equals + 1;
 }
 
+#define ANY_LAYERS 99999
+
+/* Whether a name can be a tap's, of some model; the item is put together again for the error. */
+static int check_tap(const char *name, const char *codec, struct error *error)
+{
+    struct tap tap;
+    return tap_parse_stored(name, ANY_LAYERS, &tap, error) < 0
+               ? error_set(
+                     error,
+                     "\"%s=%s\": %s is not a tap: write TAP=CODEC (12=klt:3, final=klt:kl=0.01), or CODEC",
+                     name, codec, name)
+               : 0;
+}
+
 static int find_tap(const char *name, const struct tap *tap, int taps, int layers, struct error *error)
 {
     struct tap wanted;
@@ -37,7 +51,9 @@ static int parse_item(char *item, const struct tap *tap, int taps, int layers, s
                       struct codec_choice *fallback, struct error *error)
 {
     const char *name, *codec = split_item(item, &name);
-    int place = name ? find_tap(name, tap, taps, layers, error) : 0;
+    if (name && check_tap(name, codec, error) < 0)
+        return -1;
+    const int place = name ? find_tap(name, tap, taps, layers, error) : 0;
     if (place < 0)
         return -1;
     struct codec_choice *choice = name ? &choices[place] : fallback;
@@ -82,8 +98,12 @@ int codecs_check(const char *text, struct error *error)
     int count, result = 0;
     if (parse_list(text, &items, &count, error) < 0)
         return -1;
-    for (int i = 0; i < count && result == 0; i++)
-        result = codec_parse(split_item(items[i], &tap), &choice, error);
+    for (int i = 0; i < count && result == 0; i++) {
+        const char *codec = split_item(items[i], &tap);
+        result = tap ? check_tap(tap, codec, error) : 0;
+        if (result == 0)
+            result = codec_parse(codec, &choice, error);
+    }
     cli_list_free(items, count);
     return result;
 }

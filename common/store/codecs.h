@@ -2,6 +2,7 @@
  *
  *     klt:4                              all taps
  *     lossless,12=klt:3,final=klt:4      tap 12, final, and all others (lossless, when none is named)
+ *     klt:kl=0.01,0=raw                  an equals sign behind a colon is the codec's own
  *
  * The target ("target") is stored as final when it is not named, but losslessly under klt:kl=NATS.
  *
@@ -16,7 +17,7 @@
 
 #define DEFAULT_CODEC "lossless"
 
-/* Whether every codec named is one. */
+/* Whether every codec named is one, and every tap some model's. */
 int codecs_check(const char *text, struct error *error);
 
 /* The codec of each of the taps [taps]: choices [taps]. A tap that is named and not among them is an error. */

@@ -11,6 +11,9 @@ wrong_usage() {
     for text in klt klt:0 klt:x klt:kl= 12=zip ,raw raw:4; do
         run 2 extract "${required[@]}" --codec "$text" && says err "--codec: " || return 1
     done
+    run 2 extract "${required[@]}" --codec kl=0.01 && says err '"kl=0.01": kl is not a tap' &&
+        says err "final=klt:kl=0.01" || return 1
+    run 2 extract "${required[@]}" --codec klt && says err "as klt:BITS or klt:kl=NATS" || return 1
     run 2 extract "${required[@]}" --pilot a --pilot-out b && says err "give one"
 }
 
