@@ -147,16 +147,15 @@ static int make_coder(struct bench *bench, const struct codec_choice *choice, in
                       size_t *parameters, struct error *error)
 {
     const struct store_info *info = store_info(bench->store);
-    const uint64_t rows = (uint64_t)info->rows, there = store_progress(bench->store, tap, SPLIT_TRAIN);
+    const uint64_t there = store_progress(bench->store, tap, SPLIT_TRAIN);
     struct string bytes = {0};
     struct codec_setting setting;
     double kl;
     int result = 0;
     if (choice->codec->fit) {
-        const uint64_t wanted = (pilot_tokens(there * rows, info->hidden) + rows - 1) / rows;
         const struct pilot pilot = {.store = bench->store,
                                     .tap = tap,
-                                    .sequences = wanted < there ? wanted : there,
+                                    .sequences = pilot_sequences(info, there, there),
                                     .choice = choice,
                                     .meter = choice->goal == CODEC_KL ? bench->meter : NULL};
         if (there == 0)
@@ -224,6 +223,20 @@ static void close_bench(struct bench *bench)
     free(bench->payload);
 }
 
+static void warn_few(const struct bench *bench)
+{
+    const struct store_info *info = store_info(bench->store);
+    const uint64_t there = store_sequences(bench->store, SPLIT_TRAIN);
+    struct codec_choice choice;
+    struct error ignored;
+    for (int i = 0; i < bench->options->count; i++)
+        if (codec_parse(bench->options->codecs[i], &choice, &ignored) == 0 && choice.codec->fit) {
+            pilot_warn_few("cache bench", pilot_sequences(info, there, there) * (uint64_t)info->rows,
+                           info->hidden);
+            return;
+        }
+}
+
 /* All codecs at one tap. */
 static int measure_tap(struct bench *bench, int tap, struct measure *measures, struct error *error)
 {
@@ -244,6 +257,7 @@ int measure_codecs(struct store *store, const struct measure_options *options, s
     *taps = 0;
     if (open_bench(&bench, error) < 0 || array_alloc(measures, (size_t)all * (size_t)options->count, error) < 0)
         goto done;
+    warn_few(&bench);
     progress_start(&bench.progress, "bench", "records",
                    bench.records * (uint64_t)all * (uint64_t)options->count);
     result = 0;

@@ -124,18 +124,29 @@ static int open_new(struct job *job, struct error *error)
     return result;
 }
 
+static uint64_t fitted_sequences(const struct job *job)
+{
+    return pilot_sequences(job->info, shards_sequences(job->from, SPLIT_TRAIN),
+                           store_sequences(shards_store(job->from, 0), SPLIT_TRAIN));
+}
+
+static void warn_few(const struct job *job)
+{
+    for (int tap = 0; tap < job->info->taps; tap++)
+        if (job->recoded[tap] && job->rewrite->codec[tap].codec->fit) {
+            pilot_warn_few("cache recode", fitted_sequences(job) * (uint64_t)job->info->rows,
+                           job->info->hidden);
+            return;
+        }
+}
+
 /* Parameters fitted to sequences spread over the first shard. */
 static int fit_tap(struct job *job, int tap, struct error *error)
 {
     struct store *from = shards_store(job->from, 0);
     const struct store_info *info = job->info;
-    const uint64_t rows = (uint64_t)info->rows, there = store_sequences(from, SPLIT_TRAIN);
-    const uint64_t wanted =
-        (pilot_tokens(shards_sequences(job->from, SPLIT_TRAIN) * rows, info->hidden) + rows - 1) / rows;
-    struct pilot pilot = {.store = from,
-                          .tap = tap,
-                          .sequences = wanted < there ? wanted : there,
-                          .choice = &job->rewrite->codec[tap]};
+    struct pilot pilot = {
+        .store = from, .tap = tap, .sequences = fitted_sequences(job), .choice = &job->rewrite->codec[tap]};
     struct codec_setting setting;
     double kl;
     int result = 0;
@@ -509,6 +520,8 @@ static int open_job(struct job *job, struct error *error)
         return 0;
     if (open_hands(job, error) < 0 || shards_reader_open(job->from, &job->reader, error) < 0)
         return -1;
+    if (!job->to)
+        warn_few(job);
     for (int tap = 0; tap < job->info->taps; tap++)
         if (find_parameters(job, tap, error) < 0)
             return -1;

@@ -119,6 +119,9 @@ static void check_all(struct parse *parse, struct argp_state *state)
         argp_error(state, "--held-out and --held-out-corpus are two ways to choose what is held out: give one");
     if (options->pilot && options->pilot_out)
         argp_error(state, "--pilot reads what --pilot-out writes: give one");
+    if (options->dry_run && options->pilot_out)
+        argp_error(state,
+                   "--dry-run writes nothing, and --pilot-out is a file to write: leave one of them out");
     if (!parse->held_out_given)
         options->held_out = options->held_out_corpus.count > 0 ? 0 : HELD_OUT_SHARE;
     for (int split = 0; split < SPLIT_COUNT; split++)

@@ -216,17 +216,18 @@ static int fit_all(const struct pilot_job *job, struct store *own, bool quiet, s
 static int make_parameters(const struct pilot_job *job, bool quiet, struct error *error)
 {
     const struct store_info *info = store_info(job->store);
-    const uint64_t rows = (uint64_t)info->rows, there = store_sequences(job->store, SPLIT_TRAIN);
-    const uint64_t wanted = (pilot_tokens(there * rows, info->hidden) + rows - 1) / rows;
-    const uint64_t sequences = wanted < there ? wanted : there;
+    const uint64_t there = store_sequences(job->store, SPLIT_TRAIN);
+    const uint64_t sequences = pilot_sequences(info, there, there);
     struct store *own = NULL;
     int result = -1;
     char *path = path_join(store_path(job->store), FOLDER, error);
     json_t *manifest = path ? make_manifest(job->store, sequences, error) : NULL;
     if (!manifest)
         goto done;
-    if (!quiet)
+    if (!quiet) {
         fprintf(stderr, "extract: pilot: %" PRIu64 " sequences to fit the codecs to\n", sequences);
+        pilot_warn_few("extract", sequences * (uint64_t)info->rows, info->hidden);
+    }
     if (open_own_store(path, manifest, &own, error) < 0 || copy_tokens(job->store, own, sequences, error) < 0 ||
         compute_states(job, own, error) < 0 || fit_all(job, own, quiet, error) < 0)
         error_prefix(error, "pilot");

@@ -411,8 +411,21 @@ static int print_text(const struct preflight_job *job, const struct preflight *p
     return cli_finish_output(error);
 }
 
+/* As the real run will, which fits to more than this one has. */
+static void warn_few(const struct preflight_job *job, const struct preflight *preflight)
+{
+    const struct store_info *info = &preflight->info;
+    for (int tap = 0; tap < info->taps && !job->parameters; tap++)
+        if (info->codec[tap].codec->fit) {
+            const uint64_t tokens = preflight->sequences[SPLIT_TRAIN] * (uint64_t)info->rows;
+            pilot_warn_few("extract", pilot_tokens(tokens, info->hidden), info->hidden);
+            return;
+        }
+}
+
 int preflight_print(const struct preflight_job *job, const struct preflight *preflight, bool json,
                     struct error *error)
 {
+    warn_few(job, preflight);
     return json ? print_json(job, preflight, error) : print_text(job, preflight, error);
 }

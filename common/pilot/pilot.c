@@ -1,6 +1,8 @@
 #include "common/pilot/pilot.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/base/cli.h"
@@ -38,6 +40,23 @@ uint64_t pilot_tokens(uint64_t tokens, int hidden)
     const uint64_t least = 8 * (uint64_t)hidden, most = 32 * (uint64_t)hidden;
     const uint64_t wanted = tokens / 8 < least ? least : tokens / 8 > most ? most : tokens / 8;
     return wanted < tokens ? wanted : tokens;
+}
+
+uint64_t pilot_sequences(const struct store_info *info, uint64_t all, uint64_t there)
+{
+    const uint64_t rows = (uint64_t)info->rows,
+                   wanted = (pilot_tokens(all * rows, info->hidden) + rows - 1) / rows;
+    return wanted < there ? wanted : there;
+}
+
+void pilot_warn_few(const char *program, uint64_t tokens, int hidden)
+{
+    if (tokens < PILOT_FEW * (uint64_t)hidden)
+        fprintf(stderr,
+                "%s: warning: klt is fitted to %" PRIu64
+                " tokens, fewer than %d for each of a state's %d values: it "
+                "takes more bits, or loses more, than with a longer text; lossless and q8 are not fitted\n",
+                program, tokens, PILOT_FEW, hidden);
 }
 
 uint64_t pilot_place(uint64_t number, uint64_t count, uint64_t total)

@@ -25,10 +25,10 @@ struct copying {
 static int make_coder(struct copying *copying, int tap, struct coder **coder, struct error *error)
 {
     const struct store_info *info = store_info(copying->from);
-    const uint64_t rows = (uint64_t)info->rows, there = store_progress(copying->from, tap, SPLIT_TRAIN);
+    const uint64_t there = store_progress(copying->from, tap, SPLIT_TRAIN);
     const struct pilot pilot = {.store = copying->from,
                                 .tap = tap,
-                                .sequences = (pilot_tokens(there * rows, info->hidden) + rows - 1) / rows,
+                                .sequences = pilot_sequences(info, there, there),
                                 .choice = &copying->choice};
     struct string parameters = {0};
     struct codec_setting setting;

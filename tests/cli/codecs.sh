@@ -14,7 +14,8 @@ wrong_usage() {
     run 2 extract "${required[@]}" --codec kl=0.01 && says err '"kl=0.01": kl is not a tap' &&
         says err "final=klt:kl=0.01" || return 1
     run 2 extract "${required[@]}" --codec klt && says err "as klt:BITS or klt:kl=NATS" || return 1
-    run 2 extract "${required[@]}" --pilot a --pilot-out b && says err "give one"
+    run 2 extract "${required[@]}" --pilot a --pilot-out b && says err "give one" &&
+        run 2 extract "${required[@]}" --pilot-out b --dry-run && says err "--dry-run writes nothing" && [ ! -e b ]
 }
 
 unfit_for_the_taps() {
@@ -122,6 +123,19 @@ foreign_text() {
         says err "the text is unlike that which klt:4 was fitted to" && [ "$(grep -c warning "$work/err")" = 2 ]
 }
 
+# Who fits klt to fewer tokens than its basis wants is told so, before it is done; others are not.
+too_few_tokens() {
+    local few=("${small[@]}" --tokens 96) said="klt is fitted to 96 tokens, fewer than 4 for each of a state's 32 values"
+    run 0 extract "${few[@]}" --codec q8,1=klt:4 --dry-run --out "$work/thin" && says err "extract: warning: $said" &&
+        run 0 extract "${few[@]}" --codec q8,1=klt:4 --out "$work/thin" && says err "extract: warning: $said" &&
+        [ "$(grep -c "klt is fitted" "$work/err")" = 1 ] &&
+        run 0 cache recode "$work/thin" --codec klt:4 --out "$work/thin4" && says err "cache recode: warning: $said" &&
+        run 0 cache bench "$work/thin" --codecs klt:4,raw && says err "cache bench: warning: $said" || return 1
+    run 0 cache bench "$work/thin" --codecs raw && run 0 extract "${few[@]}" --codec q8 --out "$work/plain96" || return 1
+    ! grep -q "klt is fitted" "$work/err" && run 0 extract "${small[@]}" --tokens 128 --codec klt:4 --out "$work/enough" &&
+        ! grep -q "klt is fitted" "$work/err"
+}
+
 check wrong_usage
 check unfit_for_the_taps
 check codec_per_tap
@@ -132,4 +146,5 @@ check killed
 check shards
 check pilot_files
 check foreign_text
+check too_few_tokens
 finish
