@@ -45,6 +45,17 @@ static int open_exits(struct run *run, const struct generate_options *options, s
     return result;
 }
 
+/* What a damaged file does not stop is said. */
+static void print_warning(const struct tokenizer *tokenizer)
+{
+    const char *warning = tokenizer_warning(tokenizer);
+    if (warning)
+        fprintf(
+            stderr,
+            "generate: warning: %s; it goes unread: generation ends at the tokens that the other files name\n",
+            warning);
+}
+
 /* Opens everything; returns how many tokens there is room for. */
 static int open_run(struct run *run, const struct generate_options *options, const struct string *text,
                     struct error *error)
@@ -53,8 +64,10 @@ static int open_run(struct run *run, const struct generate_options *options, con
         return -1;
     const struct model_config *config = model_config(run->model);
     const struct gguf *gguf = model_gguf(run->model);
-    if (tokenizer_open(gguf, gguf ? NULL : options->model, &run->tokenizer, error) < 0 ||
-        prompt_encode(run->model, run->tokenizer, text, &run->prompt, error) < 0 ||
+    if (tokenizer_open(gguf, gguf ? NULL : options->model, &run->tokenizer, error) < 0)
+        return -1;
+    print_warning(run->tokenizer);
+    if (prompt_encode(run->tokenizer, text, &run->prompt, error) < 0 ||
         device_open("generate", options->device,
                     &(struct backend_options){.threads = options->threads, .math = options->math},
                     &run->backend, error) < 0)
@@ -122,7 +135,6 @@ static int check_token(const struct run *run, int32_t token, struct error *error
 static int generate(struct run *run, int tokens, struct stream *stream, struct error *error)
 {
     struct run_record *record = &run->record;
-    const int eos = model_config(run->model)->eos;
     double started = clock_seconds();
     if (generator_prompt(run->generator, run->prompt.data, (int)run->prompt.count, error) < 0)
         return -1;
@@ -137,7 +149,7 @@ static int generate(struct run *run, int tokens, struct stream *stream, struct e
             record->prompt_seconds = clock_seconds() - started;
             started = clock_seconds();
         }
-        record->ended = generated->token == eos || generated->token == tokenizer_end(run->tokenizer);
+        record->ended = tokenizer_is_end(run->tokenizer, generated->token);
         tokenizer_decode(run->tokenizer, generated->token, &bytes, &size);
         if (stream && !record->ended && stream_write(stream, bytes, size, error) < 0)
             return -1;

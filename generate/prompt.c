@@ -47,30 +47,15 @@ int prompt_read(const struct generate_options *options, struct string *text, str
     return string_failed(text, error) ? -1 : 0;
 }
 
-static int append_id(struct token_list *ids, int32_t id, struct error *error)
+int prompt_encode(const struct tokenizer *tokenizer, const struct string *text, struct token_list *ids,
+                  struct error *error)
 {
-    if (array_grow(&ids->data, &ids->capacity, ids->count + 1, error) < 0)
-        return -1;
-    ids->data[ids->count++] = id;
-    return 0;
-}
-
-int prompt_encode(const struct model *model, const struct tokenizer *tokenizer, const struct string *text,
-                  struct token_list *ids, struct error *error)
-{
-    static const char key[] = "tokenizer.ggml.add_bos_token";
-    const struct gguf *gguf = model_gguf(model);
-    int64_t add = 0;
-    if (gguf && gguf_has(gguf, key) && gguf_get_integer(gguf, key, 0, 1, &add, error) < 0)
-        return -1;
-    if (add && model_config(model)->bos >= 0 && append_id(ids, model_config(model)->bos, error) < 0)
-        return -1;
-    if (text->length > 0 &&
-        tokenizer_encode(tokenizer, text->data, text->length, TOKENIZER_SPECIAL, ids, error) < 0)
+    const int flags = TOKENIZER_SPECIAL | TOKENIZER_BEGIN;
+    if (tokenizer_encode(tokenizer, text->data ? text->data : "", text->length, flags, ids, error) < 0)
         return error_prefix(error, "the prompt");
     if (ids->count > 0)
         return 0;
     if (tokenizer_end(tokenizer) < 0)
         return error_set(error, "the prompt is empty, and the model has no end-of-text token to begin with");
-    return append_id(ids, tokenizer_end(tokenizer), error);
+    return token_list_append(ids, tokenizer_end(tokenizer), error);
 }

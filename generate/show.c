@@ -105,10 +105,21 @@ void show_table(const struct run_record *record, FILE *file)
     }
 }
 
+static void print_frame(const struct run_record *record, FILE *file)
+{
+    const struct frame *frame = tokenizer_frame(record->tokenizer);
+    char text[200];
+    if (frame->before.count == 0)
+        return;
+    tokenizer_frame_text(record->tokenizer, &frame->before, text, sizeof text);
+    fprintf(file, "           with %s before the text, by %s\n", text, frame->source);
+}
+
 void show_summary(const struct run_record *record, FILE *file)
 {
     fprintf(file, "prompt     %d tokens in %.2f s: %.1f tokens/s\n", record->prompt, record->prompt_seconds,
             rate(record->prompt, record->prompt_seconds));
+    print_frame(record, file);
     fprintf(file, "generated  %d tokens; %.1f tokens/s after the first\n", record->count,
             rate(decoded(record), record->seconds));
     fprintf(file, "depth      mean %.2f of %d layers where tokens left; %.2f run per token, with catching up\n",
@@ -171,6 +182,7 @@ static json_t *whole_text(const struct run_record *record, struct error *error)
 
 int show_json(const struct run_record *record, FILE *file, struct error *error)
 {
+    const struct frame *frame = tokenizer_frame(record->tokenizer);
     json_t *tokens = json_array();
     json_t *text = whole_text(record, error);
     if (!tokens || !text)
@@ -180,11 +192,14 @@ int show_json(const struct run_record *record, FILE *file, struct error *error)
         if (!token || json_array_append_new(tokens, token) < 0)
             goto failed;
     }
-    json_t *object =
-        json_pack("{so si sf sf sf si sf sf so}", "text", text, "prompt_tokens", record->prompt,
-                  "prompt_seconds", record->prompt_seconds, "seconds", record->seconds, "tokens_per_second",
-                  rate(decoded(record), record->seconds), "layers", layers_of(record), "mean_depth",
-                  mean_depth(record), "layers_run_per_token", mean_work(record), "tokens", tokens);
+    json_t *before = json_array();
+    for (int i = 0; i < frame->before.count; i++)
+        json_array_append_new(before, json_integer(frame->before.id[i]));
+    json_t *object = json_pack(
+        "{so so si sf sf sf si sf sf so}", "text", text, "before_prompt", before, "prompt_tokens",
+        record->prompt, "prompt_seconds", record->prompt_seconds, "seconds", record->seconds,
+        "tokens_per_second", rate(decoded(record), record->seconds), "layers", layers_of(record), "mean_depth",
+        mean_depth(record), "layers_run_per_token", mean_work(record), "tokens", tokens);
     if (!object)
         return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
     const int result = json_dumpf(object, file, JSON_REAL_PRECISION(9) | JSON_INDENT(2));

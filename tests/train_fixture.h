@@ -56,7 +56,6 @@ static inline json_t *train_fixture_manifest(const struct train_fixture *fixture
         .norm_epsilon = 1e-5f,
         .rope_theta = 10000,
         .rope_factor = 1,
-        .bos = -1,
         .eos = -1,
     };
     json_t *model = config_to_json(&config, error), *taps = json_array();

@@ -42,7 +42,6 @@ static const struct field {
     FIELD(NUMBER, rope_low, 0, 1e9),
     FIELD(NUMBER, rope_high, 0, 1e9),
     FIELD(INTEGER, rope_original, 0, 1 << 30),
-    FIELD(INTEGER, bos, -1, 1 << 24),
     FIELD(INTEGER, eos, -1, 1 << 24),
 #undef FIELD
 };
@@ -225,9 +224,9 @@ int config_check(const char *name, const struct model_config *config, struct err
     if (config->heads % config->kv_heads != 0)
         return error_set(error, "%s: %d heads cannot share %d key heads evenly", name, config->heads,
                          config->kv_heads);
-    if (config->bos >= config->vocab || config->eos >= config->vocab)
-        return error_set(error, "%s: special token %d is outside the vocabulary of %d", name,
-                         config->bos > config->eos ? config->bos : config->eos, config->vocab);
+    if (config->eos >= config->vocab)
+        return error_set(error, "%s: the end-of-text id %d is outside the vocabulary of %d", name, config->eos,
+                         config->vocab);
     return check_scaling(name, config, error);
 }
 

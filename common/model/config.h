@@ -41,7 +41,7 @@ struct model_config {
     double rope_low, rope_high; /* LLAMA3: low and high frequency factors */
     int rope_original; /* LLAMA3: original context */
     float rope_divisors[HEAD_SIZE_MAX / 2]; /* TABLE: [head_size / 2] */
-    int bos, eos; /* token ids, -1: none */
+    int eos; /* the id that ends a text, the first of several; -1: none */
 };
 
 /* The config as a JSON object (every field by its name above) and back, checked; `name` goes into

@@ -148,12 +148,14 @@ static int read_divisors(const struct gguf *gguf, struct model_config *config, s
     return 0;
 }
 
-static int read_token(const struct gguf *gguf, const char *key, int *token, struct error *error)
+/* What is no id of the vocabulary is none. */
+static int read_eos(const struct gguf *gguf, int vocab, int *eos, struct error *error)
 {
+    static const char key[] = "tokenizer.ggml.eos_token_id";
     int64_t id = -1;
-    if (gguf_has(gguf, key) && gguf_get_integer(gguf, key, 0, INT_MAX, &id, error) < 0)
+    if (gguf_has(gguf, key) && gguf_get_integer(gguf, key, INT64_MIN, INT64_MAX, &id, error) < 0)
         return -1;
-    *token = (int)id;
+    *eos = id >= 0 && id < vocab ? (int)id : -1;
     return 0;
 }
 
@@ -182,9 +184,7 @@ int config_from_gguf(const struct gguf *gguf, struct model_config *config, struc
     *config = (struct model_config){0};
     if (find_family(gguf, &family, error) < 0 || refuse_variants(gguf, family, error) < 0 ||
         read_sizes(gguf, family, config, error) < 0 || read_scaling(gguf, family, config, error) < 0 ||
-        read_divisors(gguf, config, error) < 0 ||
-        read_token(gguf, "tokenizer.ggml.bos_token_id", &config->bos, error) < 0 ||
-        read_token(gguf, "tokenizer.ggml.eos_token_id", &config->eos, error) < 0)
+        read_divisors(gguf, config, error) < 0 || read_eos(gguf, config->vocab, &config->eos, error) < 0)
         return -1;
     snprintf(config->family, sizeof config->family, "%s", family->name);
     config->rope_pairs = family->gguf_pairs;

@@ -175,16 +175,14 @@ static int read_window(const char *path, const json_t *object, const struct fami
 
 /* ---- the whole ---- */
 
-static int read_token(const char *path, const json_t *object, const char *key, int *token, struct error *error)
+/* Only who needs an end of text reads it; what is no id of the vocabulary is none. */
+static int read_eos(const json_t *object, int vocab)
 {
-    json_t *value = member(object, key);
+    json_t *value = member(object, "eos_token_id");
     if (json_is_array(value)) /* Llama 3 lists several; the first ends a text */
         value = json_array_get(value, 0);
-    if (value &&
-        (!json_is_integer(value) || json_integer_value(value) < -1 || json_integer_value(value) > INT_MAX))
-        return error_set(error, "%s: \"%s\" is not a token id", path, key);
-    *token = value ? (int)json_integer_value(value) : -1;
-    return 0;
+    const json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
+    return id >= 0 && id < vocab ? (int)id : -1;
 }
 
 static int refuse_variants(const char *path, const json_t *object, struct error *error)
@@ -211,10 +209,9 @@ int config_from_hf(const char *path, const json_t *object, struct model_config *
         read_window(path, object, family, config, error) < 0 ||
         read_flag(path, object, "attention_bias", &bias, error) < 0 ||
         read_flag(path, object, "mlp_bias", &mlp_bias, error) < 0 ||
-        read_flag(path, object, "tie_word_embeddings", &config->tied, error) < 0 ||
-        read_token(path, object, "bos_token_id", &config->bos, error) < 0 ||
-        read_token(path, object, "eos_token_id", &config->eos, error) < 0)
+        read_flag(path, object, "tie_word_embeddings", &config->tied, error) < 0)
         return -1;
+    config->eos = read_eos(object, config->vocab);
     snprintf(config->family, sizeof config->family, "%s", family->name);
     config->rope_pairs = ROPE_HALVES;
     config->head_norms = family->head_norms;

@@ -60,34 +60,23 @@ static const char gpt2_pattern[] =
 #define LLAMA_PAIRS  "\\p{L}[^\\p{L}]|" LINES_PAIRS "|[\\r\\n]\\S"
 #define TEKKEN_PAIRS "\\p{L}[^\\p{L}\\p{M}]|" LINES_PAIRS "|[\\r\\n][^\\s/]"
 
-/* Tokenizers by their GGUF names, as in the tokenizer.json of the models they stand for. */
 static const struct known {
-    const char *name;
-    bool digits; /* a Digits step, each digit on its own, comes first */
     const char *pattern, *pairs; /* pairs: see above */
-    struct pretokenizer_traits traits;
 } known[] = {
-    {"gpt-2", false, gpt2_pattern, GPT2_PAIRS, {0}}, /* GPT-2 */
-    {"smollm", true, gpt2_pattern, GPT2_PAIRS, {0}}, /* SmolLM, SmolLM2 */
-    {"llama-bpe", /* Llama 3 */
-     false,
-     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     LLAMA_PAIRS,
-     {.ignore_merges = true}},
-    {"qwen2", /* Qwen2, Qwen2.5, Qwen3 */
-     false,
-     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
-     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     LLAMA_PAIRS,
-     {.compose = true}},
-    {"tekken", /* Mistral NeMo */
-     false,
-     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|"
-     "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|"
-     "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-     TEKKEN_PAIRS,
-     {.ignore_merges = true}},
+    [PATTERN_GPT2] = {gpt2_pattern, GPT2_PAIRS},
+    [PATTERN_LLAMA3] = {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+                        "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+                        "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+                        LLAMA_PAIRS},
+    [PATTERN_QWEN2] =
+        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+         "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+         LLAMA_PAIRS},
+    [PATTERN_TEKKEN] =
+        {"[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+|"
+         "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*|"
+         "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+         TEKKEN_PAIRS},
 };
 
 int pretokenizer_create(struct pretokenizer **pretokenizer, struct error *error)
@@ -193,29 +182,10 @@ int pretokenizer_add_byte_level(struct pretokenizer *pretokenizer, bool prefix_s
                                   false, error);
 }
 
-int pretokenizer_by_name(const char *name, size_t size, struct pretokenizer **pretokenizer,
-                         struct pretokenizer_traits *traits, struct error *error)
+int pretokenizer_add_known(struct pretokenizer *pretokenizer, enum known_pattern pattern, struct error *error)
 {
-    const struct known *found = NULL;
-    struct pretokenizer *new = NULL;
-    *pretokenizer = NULL;
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strlen(known[i].name) == size && memcmp(known[i].name, name, size) == 0)
-            found = &known[i];
-    if (!found)
-        return error_set(error,
-                         "pre-tokenizer \"%.*s\" is not known (gpt-2, smollm, llama-bpe, qwen2 and tekken are)",
-                         (int)(size < 80 ? size : 80), name);
-    if (pretokenizer_create(&new, error) < 0 ||
-        (found->digits && pretokenizer_add_digits(new, true, error) < 0) ||
-        pretokenizer_add_split(new, found->pattern, strlen(found->pattern), false, SPLIT_ISOLATED, false,
-                               error) < 0) {
-        pretokenizer_destroy(new);
-        return -1;
-    }
-    *traits = found->traits;
-    *pretokenizer = new;
-    return 0;
+    const char *text = known[pattern].pattern;
+    return pretokenizer_add_split(pretokenizer, text, strlen(text), false, SPLIT_ISOLATED, false, error);
 }
 
 static int run_step(struct run *run, int index, const char *text, size_t size);

@@ -52,14 +52,20 @@ int pretokenizer_add_digits(struct pretokenizer *pretokenizer, bool individual, 
 int pretokenizer_add_byte_level(struct pretokenizer *pretokenizer, bool prefix_space, bool use_regex,
                                 struct error *error);
 
+/* Patterns that many tokenizers share: GPT-2's, Llama 3's, Qwen2's, Mistral NeMo's. */
+enum known_pattern { PATTERN_GPT2, PATTERN_LLAMA3, PATTERN_QWEN2, PATTERN_TEKKEN };
+/* Cuts at one of them; each match is a piece. */
+int pretokenizer_add_known(struct pretokenizer *pretokenizer, enum known_pattern pattern, struct error *error);
+
 /* What else belongs to a tokenizer that is known by name. */
 struct pretokenizer_traits {
     bool compose; /* text is brought to normalization form C first */
     bool ignore_merges; /* bpe.h */
+    bool begins; /* a text begins with the begin-of-text token, unless the file says otherwise */
 };
 
-/* By the names that GGUF files use (tokenizer.ggml.pre): "gpt-2", "smollm", "llama-bpe", "qwen2", "tekken".
- * An unknown name is an error that lists the known ones. */
+/* By the names that GGUF files use (tokenizer.ggml.pre): "gpt-2", "smollm", "llama-bpe", "qwen2", "tekken" and what
+ * splits as one of them. An unknown name is an error. */
 int pretokenizer_by_name(const char *name, size_t size, struct pretokenizer **pretokenizer,
                          struct pretokenizer_traits *traits, struct error *error);
 

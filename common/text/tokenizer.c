@@ -1,10 +1,12 @@
 #include "common/text/tokenizer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/hash.h"
 #include "common/base/memory.h"
+#include "common/base/string.h"
 #include "common/text/tokenizer_parts.h"
 #include "common/text/unicode.h"
 
@@ -25,20 +27,44 @@ struct encoding {
     struct error *error;
 };
 
+/* A token of that name that marks a place in texts, or -1. */
+static int32_t find_mark(const struct tokenizer_parts *parts, const char *name)
+{
+    const int32_t id = vocab_find(&parts->vocab, name, strlen(name));
+    return id >= 0 && parts->vocab.tokens[id].kind == TOKEN_SPECIAL ? id : -1;
+}
+
 static int choose_end(struct tokenizer *tokenizer, struct error *error)
 {
-    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "</s>"};
+    static const char *const between[] = {"<|endoftext|>", "<|end_of_text|>", "</s>"};
+    /* Ends of texts, turns and messages, by the names that models give them. */
+    static const char *const names[] = {"<|endoftext|>",
+                                        "<|end_of_text|>",
+                                        "</s>",
+                                        "<eos>",
+                                        "[EOS]",
+                                        "<|eot_id|>",
+                                        "<|eom_id|>",
+                                        "<|im_end|>",
+                                        "<|end|>",
+                                        "<end_of_turn>",
+                                        "<EOT>",
+                                        "_<EOT>",
+                                        "[EOT]",
+                                        "<|return|>",
+                                        "<|call|>",
+                                        "<end_of_utterance>",
+                                        "<\xef\xbd\x9c"
+                                        "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"};
     struct tokenizer_parts *parts = &tokenizer->parts;
     tokenizer->end = -1;
-    for (size_t i = 0; i < sizeof names / sizeof *names && tokenizer->end < 0; i++) {
-        int32_t id = vocab_find(&parts->vocab, names[i], strlen(names[i]));
-        if (id >= 0 && parts->vocab.tokens[id].kind == TOKEN_SPECIAL)
-            tokenizer->end = id;
-    }
-    if (tokenizer->end >= 0)
-        return parts_add_end(parts, tokenizer->end, error);
-    if (parts->end_count)
-        tokenizer->end = parts->ends[0];
+    for (size_t i = 0; i < sizeof between / sizeof *between && tokenizer->end < 0; i++)
+        tokenizer->end = find_mark(parts, between[i]);
+    if (tokenizer->end < 0 && parts->ends)
+        tokenizer->end = parts->first_end;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (parts_add_end(parts, find_mark(parts, names[i]), error) < 0)
+            return -1;
     return 0;
 }
 
@@ -134,6 +160,41 @@ static int encode_composed(struct encoding *encoding, const char *text, size_t s
     return result;
 }
 
+static int append_side(struct token_list *ids, const struct frame_side *side, struct error *error)
+{
+    for (int i = 0; i < side->count; i++)
+        if (token_list_append(ids, side->id[i], error) < 0)
+            return -1;
+    return 0;
+}
+
+/* Whether the ids from `at` on are those of the side. */
+static bool is_side(const struct token_list *ids, size_t at, const struct frame_side *side)
+{
+    const size_t count = (size_t)side->count;
+    return ids->count >= at + count && memcmp(ids->data + at, side->id, count * sizeof *side->id) == 0;
+}
+
+static int encode_text(struct encoding *encoding, const char *text, size_t size, int flags)
+{
+    const struct tokenizer_parts *parts = &encoding->tokenizer->parts;
+    const struct frame_side *before = &parts->frame.before, *behind = &parts->frame.behind;
+    struct token_list *ids = encoding->ids;
+    const size_t first = ids->count, count = flags & TOKENIZER_BEGIN ? (size_t)before->count : 0;
+    if ((count && append_side(ids, before, encoding->error) < 0) ||
+        encode_added(encoding, &parts->added, text, size, encode_composed) < 0)
+        return -1;
+    if (count && is_side(ids, first + count, before)) { /* the text has them itself */
+        ids->count -= count;
+        memmove(ids->data + first, ids->data + first + count, (ids->count - first) * sizeof *ids->data);
+    }
+    if (!(flags & TOKENIZER_END) || behind->count == 0 ||
+        (ids->count - first >= (size_t)behind->count &&
+         is_side(ids, ids->count - (size_t)behind->count, behind)))
+        return 0;
+    return append_side(ids, behind, encoding->error);
+}
+
 int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t size, int flags,
                      struct token_list *ids, struct error *error)
 {
@@ -143,7 +204,7 @@ int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t
     char *copy;
     if (utf8_repair(&text, &size, &copy, error) < 0)
         return -1;
-    int result = encode_added(&encoding, &tokenizer->parts.added, text, size, encode_composed);
+    int result = encode_text(&encoding, text, size, flags);
     if (result < 0)
         ids->count = before;
     pretokenizer_work_free(&encoding.split);
@@ -176,10 +237,30 @@ int32_t tokenizer_end(const struct tokenizer *tokenizer)
 
 bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id)
 {
-    for (int i = 0; i < tokenizer->parts.end_count; i++)
-        if (tokenizer->parts.ends[i] == id)
-            return true;
-    return false;
+    return tokenizer->parts.ends && id >= 0 && id < tokenizer->parts.vocab.count && tokenizer->parts.ends[id];
+}
+
+const struct frame *tokenizer_frame(const struct tokenizer *tokenizer)
+{
+    return &tokenizer->parts.frame;
+}
+
+void tokenizer_frame_text(const struct tokenizer *tokenizer, const struct frame_side *side, char *text,
+                          size_t size)
+{
+    struct string words = {0};
+    for (int i = 0; i < side->count; i++) {
+        const struct vocab_token *token = &tokenizer->parts.vocab.tokens[side->id[i]];
+        string_print(&words, "%s%.*s (%d)", i > 0 ? ", " : "", (int)(token->size < 80 ? token->size : 80),
+                     token->bytes, (int)side->id[i]);
+    }
+    snprintf(text, size, "%s", words.data ? words.data : "no token");
+    string_free(&words);
+}
+
+const char *tokenizer_warning(const struct tokenizer *tokenizer)
+{
+    return tokenizer->parts.warning.text[0] ? tokenizer->parts.warning.text : NULL;
 }
 
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)

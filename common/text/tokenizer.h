@@ -24,14 +24,15 @@
 
 #include "common/base/error.h"
 #include "common/model/gguf.h"
+#include "common/text/frame.h"
 #include "common/text/token_list.h"
 
 struct tokenizer;
 
 /* From an open GGUF file, which may be closed afterwards, or a folder that holds tokenizer.json (and
- * config.json, generation_config.json and tokenizer_config.json, for the ids that end a text): one of
- * the two is NULL. An unknown tokenizer model or pre-tokenizer is an error that names it. Of
- * tokenizer.json the post-processor, truncation and padding are not used. */
+ * config.json, generation_config.json and tokenizer_config.json, for the ids that end a text and those that
+ * go around one): one of the two is NULL. An unknown tokenizer model, pre-tokenizer or post-processor is an
+ * error that names it. Of tokenizer.json truncation and padding are not used. */
 int tokenizer_open(const struct gguf *gguf, const char *folder, struct tokenizer **tokenizer,
                    struct error *error);
 void tokenizer_close(struct tokenizer *tokenizer); /* NULL is fine */
@@ -39,10 +40,13 @@ void tokenizer_close(struct tokenizer *tokenizer); /* NULL is fine */
 enum {
     TOKENIZER_PLAIN =
         0, /* special tokens in the text are ordinary text (Hugging Face: encode_special_tokens) */
-    TOKENIZER_SPECIAL = 1 /* special tokens in the text become their ids; as Hugging Face does it */
+    TOKENIZER_SPECIAL = 1, /* special tokens in the text become their ids; as Hugging Face does it */
+    TOKENIZER_BEGIN = 2, /* a text begins here: the frame's `before` goes before it */
+    TOKENIZER_END = 4 /* a text ends here: the frame's `behind` goes behind it */
 };
 
-/* Appends the ids of `size` bytes of text to *ids (no bos or eos is added). Bytes that are not UTF-8
+/* Appends the ids of `size` bytes of text to *ids. What the frame puts around a text goes there once, also where
+ * the text has it written out. Bytes that are not UTF-8
  * become U+FFFD, one for each longest beginning of a sequence (utf8_decode in unicode.h), as in
  * Rust and Python. After an error *ids holds what it held before. Safe from several threads at once. */
 int tokenizer_encode(const struct tokenizer *tokenizer, const char *text, size_t size, int flags,
@@ -66,7 +70,21 @@ int tokenizer_size(const struct tokenizer *tokenizer); /* ids are 0 .. size-1 */
  * Without any of them it is the model's eos. */
 int32_t tokenizer_end(const struct tokenizer *tokenizer);
 
-/* True for tokenizer_end and for every eos the model names: generation stops there. */
+/* The ids that the model was trained to find around a text (begin-of-text), borrowed. From the post-processor of
+ * tokenizer.json or the flags of tokenizer_config.json; from a GGUF file's flags, or where it has none from
+ * tokenizer.ggml.pre as llama.cpp does. */
+const struct frame *tokenizer_frame(const struct tokenizer *tokenizer);
+
+/* One side of it for people: "<|begin_of_text|> (128000)", or "no token"; cut where it is longer than `size`. */
+void tokenizer_frame_text(const struct tokenizer *tokenizer, const struct frame_side *side, char *text,
+                          size_t size);
+
+/* A file that only generation needs is damaged: what and where, borrowed. NULL: none is. */
+const char *tokenizer_warning(const struct tokenizer *tokenizer);
+
+/* Whether generation stops there: true for tokenizer_end, for every end of a text, turn or message that the model's
+ * files name by id (eos_token_id and its like, several of them) and for special tokens with the name of one
+ * (<|im_end|>, <|eot_id|>, ...). */
 bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id);
 bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
 

@@ -83,11 +83,11 @@ static int read_merges(const struct gguf *gguf, struct tokenizer_parts *parts, s
     return result < 0 ? error_prefix(error, "%s", gguf_path(gguf)) : 0;
 }
 
-static int read_pretokenizer(const struct gguf *gguf, struct tokenizer_parts *parts, struct error *error)
+static int read_pretokenizer(const struct gguf *gguf, struct tokenizer_parts *parts,
+                             struct pretokenizer_traits *traits, struct error *error)
 {
     static const char key[] = "tokenizer.ggml.pre";
     struct gguf_string name;
-    struct pretokenizer_traits traits;
     if (!gguf_has(gguf, key))
         return error_set(
             error,
@@ -96,33 +96,78 @@ static int read_pretokenizer(const struct gguf *gguf, struct tokenizer_parts *pa
             gguf_path(gguf), key);
     if (gguf_get_string(gguf, key, &name, error) < 0)
         return -1;
-    if (pretokenizer_by_name(name.data, name.length, &parts->pretokenizer, &traits, error) < 0)
+    if (pretokenizer_by_name(name.data, name.length, &parts->pretokenizer, traits, error) < 0)
         return error_prefix(error, "%s: %s", gguf_path(gguf), key);
-    parts->compose = traits.compose;
-    parts->rules.ignore_merges = traits.ignore_merges;
+    parts->compose = traits->compose;
+    parts->rules.ignore_merges = traits->ignore_merges;
     return 0;
+}
+
+/* llama.cpp leaves an id that no token has as it was before: none. */
+static int read_id(const struct gguf *gguf, const char *key, int64_t *id, struct error *error)
+{
+    *id = -1;
+    return gguf_has(gguf, key) ? gguf_get_integer(gguf, key, INT64_MIN, INT64_MAX, id, error) : 0;
 }
 
 static int read_ends(const struct gguf *gguf, struct tokenizer_parts *parts, struct error *error)
 {
-    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"};
-    for (int i = 0; i < 2; i++) {
-        int64_t id;
-        if (!gguf_has(gguf, keys[i]))
-            continue;
-        if (gguf_get_integer(gguf, keys[i], 0, INT32_MAX, &id, error) < 0)
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
+    static const char list[] = "tokenizer.ggml.eos_token_ids"; /* of files that Ollama wrote */
+    int64_t id, *ids = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (read_id(gguf, keys[i], &id, error) < 0 || parts_add_end(parts, id, error) < 0)
             return -1;
-        if (parts_add_end(parts, id, error) < 0)
-            return error_prefix(error, "%s: %s", gguf_path(gguf), keys[i]);
-    }
+    if (gguf_has(gguf, list) && gguf_get_integers(gguf, list, &ids, &count, error) < 0)
+        return -1;
+    int result = 0;
+    for (size_t i = 0; i < count && result == 0; i++)
+        result = parts_add_end(parts, ids[i], error);
+    free(ids);
+    return result;
+}
+
+/* One side of the frame: `wanted` without the key. A token that the file does not name cannot be added. */
+static int read_side(const struct gguf *gguf, const char *flag, const char *key, bool *wanted,
+                     const struct tokenizer_parts *parts, struct frame_side *side, struct error *error)
+{
+    int64_t value = *wanted, id;
+    if (gguf_has(gguf, flag) && gguf_get_integer(gguf, flag, 0, 1, &value, error) < 0)
+        return -1;
+    *wanted = value == 1;
+    if (!*wanted || !gguf_has(gguf, key))
+        return 0;
+    if (read_id(gguf, key, &id, error) < 0)
+        return -1;
+    return parts_frame_id(parts, id, side, error) < 0 ? error_prefix(error, "%s: %s", gguf_path(gguf), key) : 0;
+}
+
+static int read_frame(const struct gguf *gguf, bool begins, struct tokenizer_parts *parts, struct error *error)
+{
+    static const char add_bos[] = "tokenizer.ggml.add_bos_token", add_eos[] = "tokenizer.ggml.add_eos_token";
+    struct frame *frame = &parts->frame;
+    bool ends = false;
+    if (read_side(gguf, add_bos, "tokenizer.ggml.bos_token_id", &begins, parts, &frame->before, error) < 0 ||
+        read_side(gguf, add_eos, "tokenizer.ggml.eos_token_id", &ends, parts, &frame->behind, error) < 0)
+        return -1;
+    if (gguf_has(gguf, add_bos))
+        frame->source = add_bos;
+    else if (frame->before.count > 0)
+        frame->source = "tokenizer.ggml.pre, as llama.cpp reads it";
+    else if (frame->behind.count > 0)
+        frame->source = add_eos;
     return 0;
 }
 
 int parts_from_gguf(const struct gguf *gguf, struct tokenizer_parts *parts, struct error *error)
 {
+    struct pretokenizer_traits traits;
     parts->rules.unknown = -1;
-    if (check_model(gguf, error) < 0 || read_pretokenizer(gguf, parts, error) < 0 ||
-        read_tokens(gguf, parts, error) < 0 || read_merges(gguf, parts, error) < 0)
+    if (check_model(gguf, error) < 0 || read_pretokenizer(gguf, parts, &traits, error) < 0 ||
+        read_tokens(gguf, parts, error) < 0 || read_merges(gguf, parts, error) < 0 ||
+        read_ends(gguf, parts, error) < 0)
         return -1;
-    return read_ends(gguf, parts, error);
+    return read_frame(gguf, traits.begins, parts, error);
 }

@@ -1,4 +1,4 @@
-/* The tokenizer of a Hugging Face folder: tokenizer.json, and what ends a text from the files beside it. */
+/* The tokenizer of a Hugging Face folder: its tokenizer.json. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -276,67 +276,22 @@ static int read_tokenizer(const json_t *root, struct tokenizer_parts *parts, str
             return -1;
     if (added_sort(&parts->added, error) < 0 || added_sort(&parts->added_composed, error) < 0)
         return -1;
-    return read_rules(model, parts, error);
-}
-
-/* eos_token_id (a number or a list of them), or eos_token (a text, or an object with the text as "content"). */
-static int read_ends(const json_t *config, struct tokenizer_parts *parts, struct error *error)
-{
-    const json_t *ids = json_object_get(config, "eos_token_id"), *token = json_object_get(config, "eos_token");
-    if (json_is_object(token))
-        token = json_object_get(token, "content");
-    if (json_is_integer(ids) && parts_add_end(parts, json_integer_value(ids), error) < 0)
-        return -1;
-    for (size_t i = 0; i < json_array_size(ids); i++) {
-        const json_t *id = json_array_get(ids, i);
-        if (!json_is_integer(id))
-            return error_set(error, "an eos_token_id is not a number");
-        if (parts_add_end(parts, json_integer_value(id), error) < 0)
-            return -1;
-    }
-    if (!json_is_string(token))
-        return 0;
-    int32_t id = vocab_find(&parts->vocab, json_string_value(token), json_string_length(token));
-    if (id < 0)
-        return error_set(error, "eos_token \"%.80s\" is not in the vocabulary", json_string_value(token));
-    return parts_add_end(parts, id, error);
-}
-
-/* A file of the folder; *value is NULL when it may be missing and is. */
-static int read_file(const char *folder, const char *name, bool optional, json_t **value, char **path,
-                     struct error *error)
-{
-    *value = NULL;
-    *path = path_join(folder, name, error);
-    if (!*path)
-        return -1;
-    if (optional && !file_exists(*path))
-        return 0;
-    *value = json_read(*path, error);
-    return *value ? 0 : -1;
+    return read_rules(model, parts, error) < 0
+               ? -1
+               : parts_read_frame(json_object_get(root, "post_processor"), parts, error);
 }
 
 int parts_from_folder(const char *folder, struct tokenizer_parts *parts, struct error *error)
 {
-    static const struct {
-        const char *name;
-        int (*read)(const json_t *root, struct tokenizer_parts *parts, struct error *error);
-    } files[] = {{"tokenizer.json", read_tokenizer},
-                 {"config.json", read_ends},
-                 {"generation_config.json", read_ends},
-                 {"tokenizer_config.json", read_ends}};
-    int result = 0;
-    for (size_t i = 0; i < sizeof files / sizeof *files && result == 0; i++) {
-        json_t *root;
-        char *path;
-        result = read_file(folder, files[i].name, i > 0, &root, &path, error);
-        if (result == 0 && root) {
-            result = files[i].read(root, parts, error);
-            if (result < 0)
-                error_prefix(error, "%s", path);
-        }
-        json_decref(root);
-        free(path);
+    char *path = path_join(folder, "tokenizer.json", error);
+    json_t *root = path ? json_read(path, error) : NULL;
+    int result = -1;
+    if (root) {
+        result = read_tokenizer(root, parts, error);
+        if (result < 0)
+            error_prefix(error, "%s", path);
     }
-    return result;
+    json_decref(root);
+    free(path);
+    return result < 0 ? -1 : parts_read_beside(folder, parts, error);
 }

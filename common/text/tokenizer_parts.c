@@ -1,6 +1,5 @@
 #include "common/text/tokenizer_parts.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,6 +13,7 @@ void parts_free(struct tokenizer_parts *parts)
     pretokenizer_destroy(parts->pretokenizer);
     added_free(&parts->added);
     added_free(&parts->added_composed);
+    free(parts->ends);
     *parts = (struct tokenizer_parts){0};
 }
 
@@ -79,12 +79,12 @@ int parts_split_merge(struct tokenizer_parts *parts, size_t rank, const char *pa
 int parts_add_end(struct tokenizer_parts *parts, int64_t id, struct error *error)
 {
     if (id < 0 || id >= parts->vocab.count || parts->vocab.tokens[id].kind == TOKEN_ABSENT)
-        return error_set(error, "the end-of-text id %" PRId64 " is not in the vocabulary", id);
-    for (int i = 0; i < parts->end_count; i++)
-        if (parts->ends[i] == id)
-            return 0;
-    if (parts->end_count == TOKENIZER_ENDS)
-        return error_set(error, "more than %d end-of-text ids", TOKENIZER_ENDS);
-    parts->ends[parts->end_count++] = (int32_t)id;
+        return 0;
+    if (!parts->ends) {
+        if (array_alloc(&parts->ends, parts->vocab.count, error) < 0)
+            return -1;
+        parts->first_end = (int32_t)id;
+    }
+    parts->ends[id] = true;
     return 0;
 }

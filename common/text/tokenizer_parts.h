@@ -5,13 +5,14 @@
 #ifndef OFFRAMP_TEXT_TOKENIZER_PARTS_H
 #define OFFRAMP_TEXT_TOKENIZER_PARTS_H
 
+#include <jansson.h>
+
 #include "common/model/gguf.h"
 #include "common/text/added.h"
 #include "common/text/bpe.h"
+#include "common/text/frame.h"
 #include "common/text/pretokenize.h"
 #include "common/text/vocab.h"
-
-enum { TOKENIZER_ENDS = 16 }; /* ids that end a text; the most known is 3 */
 
 struct tokenizer_parts {
     struct vocab vocab;
@@ -20,8 +21,10 @@ struct tokenizer_parts {
     struct added added; /* found in the text as it comes */
     struct added added_composed; /* found in normalized text */
     bool compose; /* text is brought to normalization form C */
-    int32_t ends[TOKENIZER_ENDS]; /* the model's eos first */
-    int end_count;
+    bool *ends; /* [vocab.count] the ids that end a text; NULL: none does */
+    int32_t first_end; /* the model's own eos */
+    struct frame frame;
+    struct error warning; /* what went wrong and is no error; "": nothing */
 };
 
 /* Both: parts are zeroed at first, and to be freed whatever the result. */
@@ -38,7 +41,14 @@ int parts_split_merge(struct tokenizer_parts *parts, size_t rank, const char *pa
                       struct error *error);
 /* tokenizer_cut. */
 size_t parts_find_cut(const struct tokenizer_parts *parts, const char *text, size_t from, size_t size);
-/* Ignores an id that is in already; an error when it is not in the vocabulary. */
+/* Ids that no token has are left out. */
 int parts_add_end(struct tokenizer_parts *parts, int64_t id, struct error *error);
+
+/* For tokenizer.json: its post_processor; and the files beside it. */
+int parts_read_frame(const json_t *processor, struct tokenizer_parts *parts, struct error *error);
+int parts_read_beside(const char *folder, struct tokenizer_parts *parts, struct error *error);
+/* Puts an id behind those of one side; an error when no token has it. */
+int parts_frame_id(const struct tokenizer_parts *parts, int64_t id, struct frame_side *side,
+                   struct error *error);
 
 #endif

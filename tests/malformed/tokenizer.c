@@ -62,6 +62,13 @@ static bool try_json(const char *path, const char *folder, const char *text, siz
     return true;
 }
 
+#define SEQUENCE(id) "{'Sequence': {'id': '" id "', 'type_id': 0}}"
+#define BEGIN        "{'SpecialToken': {'id': '<b>', 'type_id': 0}}"
+#define TEMPLATE(single, ids)                                                                                  \
+    "{'type': 'TemplateProcessing', 'single': " single                                                         \
+    ", 'pair': [], 'special_tokens': {'<b>': {'id': '<b>', "                                                   \
+    "'ids': " ids ", 'tokens': ['<b>']}}}"
+
 static const struct spoiled spoiled_json[] = {
     {.model = "[]", .error = "\"model\" is not an object"},
     {.model = "{'type': 'Unigram'}", .error = "model \"Unigram\" is not supported"},
@@ -135,6 +142,29 @@ static const struct spoiled spoiled_json[] = {
      .error = "\"single_word\" is not supported"},
     {.rest = ", 'added_tokens': [{'id': 3, 'content': '<a>', 'special': 'yes'}]",
      .error = "\"special\" is not true or false"},
+    {.rest = ", 'post_processor': {'type': 'RobertaProcessing', 'sep': ['a', 0], 'cls': ['b', 1]}",
+     .error = "post_processor: \"RobertaProcessing\" is not supported"},
+    {.rest = ", 'post_processor': {'type': 'Sequence', 'processors': [{'type': 'BertProcessing'}]}",
+     .error = "post_processor: \"BertProcessing\" is not supported"},
+    {.rest = ", 'post_processor': {'type': 'Sequence'}",
+     .error = "post_processor: \"Sequence\" is not supported"},
+    {.rest = ", 'post_processor': []", .error = "post_processor: \"?\" is not supported"},
+    {.rest = ", 'post_processor': " TEMPLATE("'x'", "[0]"), .error = "\"single\" is not a list"},
+    {.rest = ", 'post_processor': " TEMPLATE("[]", "[0]"), .error = "\"single\" does not hold the text"},
+    {.rest = ", 'post_processor': " TEMPLATE("[" SEQUENCE("B") "]", "[0]"),
+     .error = "more than tokens and one text"},
+    {.rest = ", 'post_processor': " TEMPLATE("[" SEQUENCE("A") "," SEQUENCE("A") "]", "[0]"),
+     .error = "more than tokens and one text"},
+    {.rest = ", 'post_processor': " TEMPLATE("[3," SEQUENCE("A") "]", "[0]"),
+     .error = "more than tokens and one text"},
+    {.rest = ", 'post_processor': " TEMPLATE("[" BEGIN "," SEQUENCE("A") "]", "0"),
+     .error = "\"special_tokens\" has no \"ids\" of \"<b>\""},
+    {.rest = ", 'post_processor': " TEMPLATE("[" BEGIN "," SEQUENCE("A") "]", "['0']"),
+     .error = "an id of \"<b>\" is not a number"},
+    {.rest = ", 'post_processor': " TEMPLATE("[" BEGIN "," SEQUENCE("A") "]", "[3]"),
+     .error = "token 3, which goes around a text, is not in the vocabulary"},
+    {.rest = ", 'post_processor': " TEMPLATE("[" BEGIN "," SEQUENCE("A") "]", "[0,0,0,0,0,0,0,0,0]"),
+     .error = "more than 8 tokens go around a text"},
 };
 
 TEST(malformed_tokenizer_json)
@@ -153,36 +183,60 @@ TEST(malformed_tokenizer_json)
     free(path);
 }
 
+/* What is strange in the files beside tokenizer.json: an error where no text could be encoded rightly without it
+ * (tokenizer_config.json says what goes around one), else what is no id is none, and a damaged file is a warning. */
 TEST(malformed_tokenizer_files_beside)
 {
-    static const char *const cases[][2] = {
-        {"{'eos_token_id': 3}", "the end-of-text id 3 is not in the vocabulary"},
-        {"{'eos_token_id': -1}", "the end-of-text id -1 is not"},
-        {"{'eos_token_id': [0, 'b']}", "an eos_token_id is not a number"},
-        {"{'eos_token_id': [4294967296]}", "the end-of-text id 4294967296 is not"},
-        {"{'eos_token': '</s>'}", "eos_token \"</s>\" is not in the vocabulary"},
-        {"{'eos_token_id': ", "line 1"},
+    static const struct {
+        const char *name, *text, *error; /* NULL: none */
+        bool warns;
+    } cases[] = {
+        {"generation_config.json", "{'eos_token_id': 3}", NULL, false},
+        {"generation_config.json", "{'eos_token_id': -1}", NULL, false},
+        {"generation_config.json", "{'eos_token_id': [0, 'b', null, 4294967296, 1e400]}", NULL, false},
+        {"generation_config.json", "{'eos_token': '</s>'}", NULL, false},
+        {"generation_config.json", "[]", NULL, false},
+        {"generation_config.json", "{'eos_token_id': ", NULL, true},
+        {"generation_config.json", "{'a': 1,\n}", NULL, true},
+        {"generation_config.json", "", NULL, true},
+        {"tokenizer_config.json", "{'model_max_length': 1000000000000000019884624838656}", NULL, false},
+        {"tokenizer_config.json", "{'eos_token': '</s>', 'bos_token': 7, 'add_bos_token': false}", NULL, false},
+        {"tokenizer_config.json", "{'eos_token': {'content': null}}", NULL, false},
+        {"tokenizer_config.json", "{'bos_token': null, 'add_bos_token': true}", NULL, false},
+        {"tokenizer_config.json", "{'a': 1,\n}", "tokenizer_config.json: line 2", false},
+        {"tokenizer_config.json", "{'add_bos_token': 1}", "\"add_bos_token\" is not true or false", false},
+        {"tokenizer_config.json", "{'bos_token': '<s>', 'add_bos_token': true}",
+         "\"bos_token\" is \"<s>\", which is not in the vocabulary", false},
+        {"config.json", "{'eos_token_id': 3}", NULL, false},
+        {"config.json", "{'eos_token_id': ", "config.json: line 1", false},
     };
     const char *folder = test_folder();
     struct error error = {0};
     struct tokenizer *tokenizer;
     CHECK(tokenizer_open(NULL, folder, &tokenizer, &error) == -1);
     CHECK_TEXT(error.text, "tokenizer.json");
-    char *path = path_join(folder, "tokenizer.json", &error),
-         *beside = path_join(folder, "generation_config.json", &error);
+    char *path = path_join(folder, "tokenizer.json", &error);
     struct string text = write_json((struct spoiled){0});
+    make_file(path, text.data, text.length);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *json = string_copy(cases[i][0], &error);
+        char *json = string_copy(cases[i].text, &error), *beside = path_join(folder, cases[i].name, &error);
         put_quotes(json);
         make_file(beside, json, strlen(json));
         free(json);
-        CHECK(!try_json(path, folder, text.data, text.length, &error));
-        CHECK_TEXT(error.text, cases[i][1]);
-        CHECK_TEXT(error.text, "generation_config.json: ");
+        if ((tokenizer_open(NULL, folder, &tokenizer, &error) == 0) != !cases[i].error)
+            test_fail(__FILE__, __LINE__, "%s: %s", cases[i].text, tokenizer ? "opened" : error.text);
+        if (!tokenizer)
+            CHECK_TEXT(error.text, cases[i].error ? cases[i].error : "");
+        else if (cases[i].warns)
+            CHECK_TEXT(tokenizer_warning(tokenizer) ? tokenizer_warning(tokenizer) : "", cases[i].name);
+        else
+            CHECK(!tokenizer_warning(tokenizer));
+        tokenizer_close(tokenizer);
+        remove(beside);
+        free(beside);
     }
     string_free(&text);
     free(path);
-    free(beside);
 }
 
 /* Sequence in Sequence, and arrays in arrays, a hundred thousand deep. */

@@ -86,13 +86,37 @@ TEST(pretokenize_by_name)
 {
     static const struct {
         const char *name, *text, *pieces;
-        bool compose, ignore_merges;
+        bool compose, ignore_merges, begins;
     } cases[] = {
-        {"gpt-2", "I'LL don't  12345\n\n x", "I|'|LL| don|'t| | 12345|\n\n| x", false, false},
-        {"smollm", "I'LL don't  12345\n\n x", "I|'|LL| don|'t|  |1|2|3|4|5|\n\n| x", false, false},
-        {"llama-bpe", "I'LL don't  12345\n\n x", "I|'LL| don|'t| | |123|45|\n\n| x", false, true},
-        {"qwen2", "I'LL don't  12345\n\n x", "I|'LL| don|'t| | |1|2|3|4|5|\n\n| x", true, false},
-        {"tekken", "camelCase (HTMLText) /x", "camel|Case| (|HTMLText|)| /|x", false, true},
+#define GPT2   "I'LL don't  12345\n\n x", "I|'|LL| don|'t| | 12345|\n\n| x"
+#define DIGITS "I'LL don't  12345\n\n x", "I|'|LL| don|'t|  |1|2|3|4|5|\n\n| x"
+#define LLAMA3 "I'LL don't  12345\n\n x", "I|'LL| don|'t| | |123|45|\n\n| x"
+#define QWEN2  "I'LL don't  12345\n\n x", "I|'LL| don|'t| | |1|2|3|4|5|\n\n| x"
+        {"gpt-2", GPT2, false, false, false},
+        {"phi-2", GPT2, false, false, false},
+        {"olmo", GPT2, false, false, false},
+        {"mellum", GPT2, false, false, false},
+        {"smollm", DIGITS, false, false, false},
+        {"starcoder", DIGITS, false, false, false},
+        {"command-r", DIGITS, false, false, false},
+        {"minerva-7b", DIGITS, false, false, false},
+        {"llama-bpe", LLAMA3, false, true, true},
+        {"llama3", LLAMA3, false, true, true},
+        {"llama-v3", LLAMA3, false, true, true},
+        {"falcon3", LLAMA3, false, true, true},
+        {"pixtral", LLAMA3, false, true, true},
+        {"smaug-bpe", LLAMA3, false, false, false},
+        {"dbrx", LLAMA3, false, false, false},
+        {"qwen2", QWEN2, true, false, false},
+        {"deepseek-r1-qwen", QWEN2, true, false, false},
+        {"megrez", QWEN2, false, false, false},
+        {"hunyuan", QWEN2, false, false, false},
+        {"stablelm2", QWEN2, false, false, false},
+        {"tekken", "camelCase (HTMLText) /x", "camel|Case| (|HTMLText|)| /|x", false, true, true},
+#undef GPT2
+#undef DIGITS
+#undef LLAMA3
+#undef QWEN2
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct pretokenizer *pretokenizer = NULL;
@@ -100,14 +124,17 @@ TEST(pretokenize_by_name)
         struct error error = {0};
         REQUIRE_OK(pretokenizer_by_name(cases[i].name, strlen(cases[i].name), &pretokenizer, &traits, &error));
         check_pieces(pretokenizer, cases[i].text, cases[i].pieces);
-        CHECK(traits.compose == cases[i].compose && traits.ignore_merges == cases[i].ignore_merges);
+        CHECK(traits.compose == cases[i].compose && traits.ignore_merges == cases[i].ignore_merges &&
+              traits.begins == cases[i].begins);
         pretokenizer_destroy(pretokenizer);
     }
     struct pretokenizer *pretokenizer;
     struct pretokenizer_traits traits;
     struct error error = {0};
     CHECK(pretokenizer_by_name("default", 7, &pretokenizer, &traits, &error) == -1);
-    CHECK_TEXT(error.text, "pre-tokenizer \"default\" is not known (gpt-2, smollm,");
+    CHECK_TEXT(error.text, "pre-tokenizer \"default\" is not known (those that split as gpt-2, smollm,");
+    CHECK(pretokenizer_by_name("llama", 5, &pretokenizer, &traits, &error) == -1); /* whole names alone */
+    CHECK(pretokenizer_by_name("", 0, &pretokenizer, &traits, &error) == -1);
 }
 
 /* Oniguruma's sense of classes, where PCRE2's is another or depends on its version. */

@@ -15,7 +15,9 @@
 
 /* Pieces of a tokenizer.json; NULL: as in the plainest one. */
 struct parts {
-    const char *model, *pre_tokenizer, *normalizer, *added;
+    const char *model, *pre_tokenizer, *normalizer, *added, *processor;
+    const char *config; /* tokenizer_config.json */
+    const char **folder; /* where to put the folder's name */
 };
 
 static void write_json(const char *folder, const char *name, const char *text, struct error *error)
@@ -34,13 +36,17 @@ static int open_json(struct parts parts, const char *config, struct tokenizer **
     struct string text = {0};
     string_print(&text,
                  "{'version': '1.0', 'normalizer': %s, 'pre_tokenizer': %s, 'added_tokens': %s, "
-                 "'decoder': {'type': 'ByteLevel'}, 'model': {%s}}",
+                 "'post_processor': %s, 'decoder': {'type': 'ByteLevel'}, 'model': {%s}}",
                  parts.normalizer ? parts.normalizer : "null",
                  parts.pre_tokenizer ? parts.pre_tokenizer : BYTE_LEVEL, parts.added ? parts.added : "[]",
-                 parts.model ? parts.model : MODEL);
+                 parts.processor ? parts.processor : "null", parts.model ? parts.model : MODEL);
     write_json(folder, "tokenizer.json", text.data, error);
     if (config)
         write_json(folder, "config.json", config, error);
+    if (parts.config)
+        write_json(folder, "tokenizer_config.json", parts.config, error);
+    if (parts.folder)
+        *parts.folder = folder;
     string_free(&text);
     return tokenizer_open(NULL, folder, tokenizer, error);
 }
@@ -170,7 +176,7 @@ TEST(tokenizer_ends)
         {"[{'id': 8, 'content': '</s>', 'special': true}]", "{'eos_token_id': 2}", 8, 2, 0},
         {"[{'id': 8, 'content': '</s>', 'special': true}, {'id': 9, 'content': '<|endoftext|>', 'special': "
          "true}]",
-         "{'eos_token_id': null}", 9, -1, 8},
+         "{'eos_token_id': null}", 9, 8, 2},
         {"[{'id': 8, 'content': '</s>'}]", "{'eos_token_id': 2}", 2, -1, 8}, /* not special: text */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -183,6 +189,120 @@ TEST(tokenizer_ends)
         CHECK(!tokenizer_is_end(tokenizer, cases[i].not ));
         tokenizer_close(tokenizer);
     }
+}
+
+/* Ends of texts, turns and messages together: by id in any of the files, in a list, or by name. */
+TEST(tokenizer_ends_together)
+{
+    static const char added[] = "[{'id': 8, 'content': '<|im_end|>', 'special': true}, {'id': 9, 'content': "
+                                "'<|eot_id|>', 'special': true}, {'id': 10, 'content': '<|end|>'}, {'id': 11, "
+                                "'content': '<|endoftext|>', 'special': true}]";
+    static const char *const files[][2] = {{"generation_config.json", "{'eos_token_id': [2, 3, 3, 77, -1]}"},
+                                           {"tokenizer_config.json", "{'eos_token': 'ab'}"}};
+    static const bool expected[12] = {
+        [1] = true, [2] = true, [3] = true, [6] = true, [8] = true, [9] = true, [11] = true};
+    struct tokenizer *tokenizer;
+    struct error error = {0};
+    const char *folder = NULL;
+    REQUIRE_OK(open_json((struct parts){.added = added, .folder = &folder}, "{'eos_token_id': 1}", &tokenizer,
+                         &error));
+    tokenizer_close(tokenizer);
+    for (int i = 0; i < 2; i++)
+        write_json(folder, files[i][0], files[i][1], &error);
+    REQUIRE_OK(tokenizer_open(NULL, folder, &tokenizer, &error));
+    for (int id = 0; id < 12; id++)
+        if (tokenizer_is_end(tokenizer, id) != expected[id])
+            test_fail(__FILE__, __LINE__, "%d is %s end", id, expected[id] ? "no" : "an");
+    CHECK(!tokenizer_is_end(tokenizer, -1) && !tokenizer_is_end(tokenizer, 77));
+    CHECK(tokenizer_end(tokenizer) == 11);
+    tokenizer_close(tokenizer);
+}
+
+/* What goes around a text: by the post-processor, and by tokenizer_config.json where that says more. */
+TEST(tokenizer_frame_of_a_folder)
+{
+#define PIECE(name) "{'SpecialToken': {'id': '" name "', 'type_id': 0}}"
+#define TEMPLATE(list)                                                                                         \
+    "{'type': 'TemplateProcessing', 'single': [" list "], 'pair': [], 'special_tokens': " TOKENS "}"
+#define TOKENS                                                                                                 \
+    "{'<s>': {'id': '<s>', 'ids': [8], 'tokens': ['<s>']}, '<e>': {'id': '<e>', 'ids': [9], 'tokens': "        \
+    "['<e>']}}"
+#define TEXT "{'Sequence': {'id': 'A', 'type_id': 0}}"
+#define TRIM "{'type': 'ByteLevel', 'trim_offsets': false}"
+    static const struct {
+        const char *processor, *config, *expected; /* of "a" */
+        const char *source;
+    } cases[] = {
+        {"null", NULL, "0", NULL},
+        {TRIM, "{'bos_token': '<s>', 'eos_token': '<e>'}", "0", NULL},
+        {TEMPLATE(PIECE("<s>") "," TEXT), NULL, "8 0", "post_processor"},
+        {TEMPLATE(TEXT "," PIECE("<e>")), NULL, "0 9", "post_processor"},
+        {TEMPLATE(PIECE("<s>") "," PIECE("<s>") "," TEXT "," PIECE("<e>")), NULL, "8 8 0 9", "post_processor"},
+        {TEMPLATE(TEXT), NULL, "0", NULL},
+        {"{'type': 'Sequence', 'processors': [" TRIM "," TEMPLATE(PIECE("<s>") "," TEXT) "]}", NULL, "8 0",
+         "post_processor"},
+        {"{'type': 'Sequence', 'processors': [" TEMPLATE(PIECE("<s>") "," TEXT) "," TEMPLATE(
+             PIECE("<e>") "," TEXT "," PIECE("<e>")) "]}",
+         NULL, "9 8 0 9", "post_processor"},
+        {TRIM, "{'bos_token': '<s>', 'add_bos_token': true}", "8 0", "tokenizer_config.json"},
+        {TRIM, "{'bos_token': {'content': '<s>'}, 'add_bos_token': true}", "8 0", "tokenizer_config.json"},
+        {TRIM, "{'eos_token': '<e>', 'add_eos_token': true, 'add_bos_token': true}", "0 9",
+         "tokenizer_config.json"},
+        {TEMPLATE(PIECE("<s>") "," TEXT), "{'bos_token': '<s>', 'add_bos_token': null}", "8 0",
+         "post_processor"},
+        {TEMPLATE(PIECE("<s>") "," TEXT), "{'bos_token': '<e>', 'add_bos_token': true}", "8 0",
+         "post_processor"},
+        {TEMPLATE(PIECE("<s>") "," TEXT), "{'bos_token': '<s>', 'add_bos_token': false}", "0",
+         "tokenizer_config.json"},
+    };
+    static const char added[] = "[{'id': 8, 'content': '<s>', 'special': true}, {'id': 9, 'content': '<e>', "
+                                "'special': true}]";
+    const int around = TOKENIZER_SPECIAL | TOKENIZER_BEGIN | TOKENIZER_END;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tokenizer *tokenizer;
+        struct error error = {0};
+        const struct parts parts = {.added = added, .processor = cases[i].processor, .config = cases[i].config};
+        REQUIRE_OK(open_json(parts, NULL, &tokenizer, &error));
+        check_ids(tokenizer, "a", 1, around, cases[i].expected);
+        check_ids(tokenizer, "a", 1, TOKENIZER_SPECIAL, "0");
+        const char *source = tokenizer_frame(tokenizer)->source;
+        CHECK(!source == !cases[i].source);
+        CHECK_TEXT(source ? source : "", cases[i].source ? cases[i].source : "");
+        tokenizer_close(tokenizer);
+    }
+}
+
+/* Once, also where a text has it written out; parts of a text have their own side alone. */
+TEST(tokenizer_frame_is_there_once)
+{
+    static const char added[] = "[{'id': 8, 'content': '<s>', 'special': true}, {'id': 9, 'content': '<e>', "
+                                "'special': true}]";
+    struct tokenizer *tokenizer;
+    struct error error = {0};
+    struct token_list ids = {0};
+    char text[64];
+    REQUIRE_OK(
+        open_json((struct parts){.added = added, .processor = TEMPLATE(PIECE("<s>") "," TEXT "," PIECE("<e>"))},
+                  NULL, &tokenizer, &error));
+    const int begin = TOKENIZER_SPECIAL | TOKENIZER_BEGIN, end = TOKENIZER_SPECIAL | TOKENIZER_END;
+    check_ids(tokenizer, "", 0, begin | end, "8 9");
+    check_ids(tokenizer, "", 0, begin, "8");
+    check_ids(tokenizer, "a", 1, begin, "8 0");
+    check_ids(tokenizer, "a", 1, end, "0 9");
+    check_ids(tokenizer, "<s>a", 4, begin | end, "8 0 9");
+    check_ids(tokenizer, "<s><s>a", 7, begin, "8 8 0");
+    check_ids(tokenizer, "a<s>", 4, begin, "8 0 8");
+    check_ids(tokenizer, "a<e>", 4, begin | end, "8 0 9");
+    check_ids(tokenizer, "<s><e>", 6, begin | end, "8 9");
+    check_ids(tokenizer, "<s>", 3, begin | end, "8 9");
+    REQUIRE_OK(tokenizer_encode(tokenizer, "<s>", 3, TOKENIZER_SPECIAL, &ids, &error));
+    REQUIRE_OK(
+        tokenizer_encode(tokenizer, "a", 1, begin | end, &ids, &error)); /* what is there is another text */
+    CHECK(ids.count == 4 && ids.data[0] == 8 && ids.data[1] == 8 && ids.data[2] == 0 && ids.data[3] == 9);
+    tokenizer_frame_text(tokenizer, &tokenizer_frame(tokenizer)->before, text, sizeof text);
+    CHECK(strcmp(text, "<s> (8)") == 0);
+    free(ids.data);
+    tokenizer_close(tokenizer);
 }
 
 TEST(tokenizer_ids_need_not_be_in_a_row)
@@ -220,6 +340,20 @@ static void make_tokenizer(struct gguf_maker *maker)
     maker_u32(maker, "tokenizer.ggml.eos_token_id", 2);
 }
 
+static void maker_bool(struct gguf_maker *maker, const char *name, bool value)
+{
+    maker_bytes(maker_key(maker, name, GGUF_BOOL), &value, 1);
+}
+
+/* id -1 and add -1: the key is left out. */
+static void maker_bos(struct gguf_maker *maker, int id, int add)
+{
+    if (id >= 0)
+        maker_u32(maker, "tokenizer.ggml.bos_token_id", (uint32_t)id);
+    if (add >= 0)
+        maker_bool(maker, "tokenizer.ggml.add_bos_token", add == 1);
+}
+
 static int open_gguf(struct gguf_maker *maker, struct tokenizer **tokenizer, struct error *error)
 {
     struct gguf *gguf = NULL;
@@ -249,6 +383,74 @@ TEST(tokenizer_from_gguf)
     tokenizer_close(tokenizer);
 }
 
+/* The key where it is there, else what llama.cpp does for that pre-tokenizer. */
+TEST(tokenizer_frame_of_gguf)
+{
+    static const struct {
+        const char *pre;
+        int bos, add; /* -1: without the key */
+        const char *expected, *source;
+    } cases[] = {
+        {"gpt-2", 9, -1, "0", NULL},
+        {"gpt-2", 9, 0, "0", "tokenizer.ggml.add_bos_token"},
+        {"gpt-2", 9, 1, "9 0", "tokenizer.ggml.add_bos_token"},
+        {"gpt-2", -1, 1, "0", "tokenizer.ggml.add_bos_token"},
+        {"llama-bpe", 9, -1, "9 0", "tokenizer.ggml.pre"},
+        {"llama3", 9, -1, "9 0", "tokenizer.ggml.pre"},
+        {"llama-bpe", 9, 0, "0", "tokenizer.ggml.add_bos_token"},
+        {"llama-bpe", -1, -1, "0", NULL},
+        {"llama-bpe", 77, 0, "0", "tokenizer.ggml.add_bos_token"},
+        {"tekken", 9, -1, "9 0", "tokenizer.ggml.pre"},
+        {"smaug-bpe", 9, -1, "0", NULL},
+        {"deepseek-r1-qwen", 9, -1, "0", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct gguf_maker maker;
+        struct tokenizer *tokenizer;
+        struct error error = {0};
+        make_tokenizer(&maker);
+        maker_string(&maker, "tokenizer.ggml.pre", cases[i].pre);
+        maker_bos(&maker, cases[i].bos, cases[i].add);
+        REQUIRE_OK(open_gguf(&maker, &tokenizer, &error));
+        check_ids(tokenizer, "a", 1, TOKENIZER_SPECIAL | TOKENIZER_BEGIN | TOKENIZER_END, cases[i].expected);
+        const char *source = tokenizer_frame(tokenizer)->source;
+        CHECK(!source == !cases[i].source);
+        CHECK_TEXT(source ? source : "", cases[i].source ? cases[i].source : "");
+        tokenizer_close(tokenizer);
+    }
+    struct gguf_maker maker;
+    struct tokenizer *tokenizer;
+    struct error error = {0};
+    make_tokenizer(&maker);
+    maker_bool(&maker, "tokenizer.ggml.add_eos_token", true);
+    REQUIRE_OK(open_gguf(&maker, &tokenizer, &error));
+    check_ids(tokenizer, "a", 1, TOKENIZER_SPECIAL | TOKENIZER_BEGIN | TOKENIZER_END, "0 2");
+    tokenizer_close(tokenizer);
+}
+
+TEST(tokenizer_ends_of_gguf)
+{
+    struct gguf_maker maker;
+    struct tokenizer *tokenizer;
+    struct error error = {0};
+    make_tokenizer(&maker); /* eos 2; 8 by its name */
+    maker_u32(&maker, "tokenizer.ggml.eot_token_id", 3);
+    maker_u32(&maker, "tokenizer.ggml.eom_token_id", 4);
+    struct string *list = maker_array(&maker, "tokenizer.ggml.eos_token_ids", GGUF_I32, 3);
+    maker_u32_bytes(list, 2);
+    maker_u32_bytes(list, 6);
+    maker_u32_bytes(list, 10); /* no token's */
+    REQUIRE_OK(open_gguf(&maker, &tokenizer, &error));
+    for (int id = 0; id < 10; id++)
+        CHECK(tokenizer_is_end(tokenizer, id) == (id == 2 || id == 3 || id == 4 || id == 6 || id == 8));
+    tokenizer_close(tokenizer);
+    make_tokenizer(&maker);
+    maker_u32(&maker, "tokenizer.ggml.eos_token_id", 10);
+    REQUIRE_OK(open_gguf(&maker, &tokenizer, &error));
+    CHECK(!tokenizer_is_end(tokenizer, 2) && tokenizer_is_end(tokenizer, 8) && tokenizer_end(tokenizer) == 8);
+    tokenizer_close(tokenizer);
+}
+
 /* One thing wrong each time; the error names it. */
 TEST(tokenizer_gguf_errors)
 {
@@ -260,7 +462,7 @@ TEST(tokenizer_gguf_errors)
         "merge 0 is \"ab\", not two tokens",
         "merge 0 refers to \"x\", which is not in the vocabulary",
         "merge 0 refers to \"bc\"",
-        "tokenizer.ggml.eos_token_id: the end-of-text id 10 is not in the vocabulary",
+        "tokenizer.ggml.bos_token_id: token 10, which goes around a text, is not in the vocabulary",
         "tokens 0 and 1 are both \"a\"",
         "token_type of token 0 is 6, not 1 .. 5",
         "added token 0 is empty or not UTF-8",
@@ -283,7 +485,7 @@ TEST(tokenizer_gguf_errors)
         else if (i < 7 || i == 11)
             maker_string_bytes(maker_array(&maker, "tokenizer.ggml.merges", GGUF_STRING, 1), merges[i]);
         else if (i == 7)
-            maker_u32(&maker, "tokenizer.ggml.eos_token_id", 10);
+            maker_bos(&maker, 10, 1);
         if (i == 8) {
             array = maker_array(&maker, "tokenizer.ggml.tokens", GGUF_STRING, 2);
             maker_string_bytes(array, "a");

@@ -1,0 +1,112 @@
+/* What the files beside tokenizer.json say of it: which ids end a text, and what goes around one. transformers 5
+ * has the latter in tokenizer.json alone; before, "add_bos_token" and "add_eos_token" of tokenizer_config.json went
+ * before it, and tokenizers of that time (DeepSeek-R1's distilled ones) say it only there. */
+#include <stdlib.h>
+
+#include "common/base/file.h"
+#include "common/base/json.h"
+#include "common/text/tokenizer_parts.h"
+
+/* A file of the folder; *value is NULL, without an error, when it is not there. */
+static int read_file(const char *folder, const char *name, json_t **value, struct error *error)
+{
+    char *path = path_join(folder, name, error);
+    *value = NULL;
+    if (!path)
+        return -1;
+    const bool there = file_exists(path);
+    if (there)
+        *value = json_read(path, error);
+    free(path);
+    return there && !*value ? -1 : 0;
+}
+
+/* A text, or an object with the text as "content"; NULL when it is neither. */
+static const json_t *token_text(const json_t *config, const char *key)
+{
+    const json_t *token = json_object_get(config, key);
+    if (json_is_object(token))
+        token = json_object_get(token, "content");
+    return json_is_string(token) ? token : NULL;
+}
+
+static int32_t find_token(const struct tokenizer_parts *parts, const json_t *text)
+{
+    return text ? vocab_find(&parts->vocab, json_string_value(text), json_string_length(text)) : -1;
+}
+
+/* eos_token_id (a number or a list of them), or eos_token. What is no token's ends nothing. */
+static int read_ends(const json_t *config, struct tokenizer_parts *parts, struct error *error)
+{
+    const json_t *ids = json_object_get(config, "eos_token_id");
+    if (json_is_integer(ids) && parts_add_end(parts, json_integer_value(ids), error) < 0)
+        return -1;
+    for (size_t i = 0; i < json_array_size(ids); i++)
+        if (json_is_integer(json_array_get(ids, i)) &&
+            parts_add_end(parts, json_integer_value(json_array_get(ids, i)), error) < 0)
+            return -1;
+    return parts_add_end(parts, find_token(parts, token_text(config, "eos_token")), error);
+}
+
+/* "add_bos_token" and its token, for one side of the frame. */
+static int read_side(const json_t *config, const char *flag, const char *key,
+                     const struct tokenizer_parts *parts, struct frame_side *side, bool *changed,
+                     struct error *error)
+{
+    const json_t *wanted = json_object_get(config, flag), *token = token_text(config, key);
+    if (!wanted || json_is_null(wanted))
+        return 0;
+    if (!json_is_boolean(wanted))
+        return error_set(error, "\"%s\" is not true or false", flag);
+    if (json_is_true(wanted) == (side->count > 0) || (json_is_true(wanted) && !token))
+        return 0;
+    *changed = true;
+    *side = (struct frame_side){0};
+    if (json_is_false(wanted))
+        return 0;
+    const int32_t id = find_token(parts, token);
+    if (id < 0)
+        return error_set(error, "\"%s\" is \"%.80s\", which is not in the vocabulary", key,
+                         json_string_value(token));
+    return parts_frame_id(parts, id, side, error);
+}
+
+static int read_tokenizer_config(const json_t *config, struct tokenizer_parts *parts, struct error *error)
+{
+    bool changed = false;
+    if (read_ends(config, parts, error) < 0 ||
+        read_side(config, "add_bos_token", "bos_token", parts, &parts->frame.before, &changed, error) < 0 ||
+        read_side(config, "add_eos_token", "eos_token", parts, &parts->frame.behind, &changed, error) < 0)
+        return error_prefix(error, "tokenizer_config.json");
+    if (changed)
+        parts->frame.source = "tokenizer_config.json";
+    return 0;
+}
+
+/* generation_config.json adds ends to those there are: what is wrong with it is no more than a warning. */
+static int read_generation_config(const char *folder, struct tokenizer_parts *parts, struct error *error)
+{
+    json_t *config;
+    if (read_file(folder, "generation_config.json", &config, error) < 0) {
+        if (error->kind == ERROR_NO_MEMORY)
+            return -1;
+        parts->warning = *error;
+        return 0;
+    }
+    int result = read_ends(config, parts, error);
+    json_decref(config);
+    return result;
+}
+
+int parts_read_beside(const char *folder, struct tokenizer_parts *parts, struct error *error)
+{
+    json_t *config = NULL, *tokenizer_config = NULL;
+    int result = -1;
+    if (read_file(folder, "config.json", &config, error) == 0 && read_ends(config, parts, error) == 0 &&
+        read_generation_config(folder, parts, error) == 0 &&
+        read_file(folder, "tokenizer_config.json", &tokenizer_config, error) == 0)
+        result = read_tokenizer_config(tokenizer_config, parts, error);
+    json_decref(config);
+    json_decref(tokenizer_config);
+    return result;
+}
