@@ -10,11 +10,13 @@
 #include "common/base/file.h"
 #include "common/base/memory.h"
 
+/* What is read from a terminal is a line, up to its end or to a Ctrl-D, which alone is an empty read. */
 static int read_input(struct string *text, struct error *error)
 {
-    char piece[4096];
+    char piece[1 << 14]; /* more than a terminal gives in a line */
+    const bool terminal = isatty(STDIN_FILENO);
     ssize_t size = 1;
-    if (isatty(STDIN_FILENO))
+    if (terminal)
         fprintf(stderr, "generate: type the prompt, end it with Ctrl-D\n");
     while (size > 0) {
         if (!cli_await(STDIN_FILENO, AWAIT_READ))
@@ -26,8 +28,18 @@ static int read_input(struct string *text, struct error *error)
             return error_system(error, "standard input");
         else
             string_append(text, piece, (size_t)size);
+        if (terminal && text->length > 0 && text->data[text->length - 1] != '\n')
+            break;
     }
     return string_failed(text, error) ? -1 : 0;
+}
+
+static void leave_out_line_end(struct string *text)
+{
+    if (text->length == 0 || text->data[text->length - 1] != '\n')
+        return;
+    text->length -= text->length > 1 && text->data[text->length - 2] == '\r' ? 2 : 1;
+    text->data[text->length] = 0;
 }
 
 int prompt_read(const struct generate_options *options, struct string *text, struct error *error)
@@ -38,12 +50,17 @@ int prompt_read(const struct generate_options *options, struct string *text, str
         string_append(text, options->prompt, strlen(options->prompt));
         return string_failed(text, error) ? -1 : 0;
     }
-    if (!options->prompt_file)
-        return read_input(text, error);
+    if (!options->prompt_file) {
+        if (read_input(text, error) < 0)
+            return -1;
+        leave_out_line_end(text);
+        return 0;
+    }
     if (file_read(options->prompt_file, &bytes, &size, error) < 0)
         return error_prefix(error, "--prompt-file");
     string_append(text, bytes, size);
     free(bytes);
+    leave_out_line_end(text);
     return string_failed(text, error) ? -1 : 0;
 }
 
