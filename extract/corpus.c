@@ -1,22 +1,22 @@
 #include "extract/corpus.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/base/random.h"
 #include "common/text/unicode.h"
+#include "extract/kind.h"
+#include "extract/stream.h"
 
-#define LONGEST_LINE LONGEST_PIECE
+#define LONGEST_VALUE  LONGEST_PIECE /* of JSON */
+#define CONTROLS_BYTES ((size_t)64 << 10)
 
 /* The part of the open file that is in memory. */
 struct window {
-    int descriptor; /* -1: no file is open */
+    struct stream *stream; /* NULL: no file is open */
     char *data;
     size_t capacity;
     size_t begin, end; /* what is unread: data[begin .. end) */
@@ -116,9 +116,8 @@ static void end_document(struct corpus *corpus, bool empty)
 static void close_file(struct corpus *corpus)
 {
     struct window *window = &corpus->window;
-    if (window->descriptor >= 0)
-        close(window->descriptor);
-    window->descriptor = -1;
+    stream_close(window->stream);
+    window->stream = NULL;
     window->begin = window->end = 0;
     window->ended = false;
 }
@@ -134,15 +133,14 @@ static void next_file(struct corpus *corpus)
 
 static int open_file(struct corpus *corpus, struct error *error)
 {
-    const char *path = current_path(corpus);
-    if (corpus->window.descriptor >= 0)
+    const struct corpus_file *file = current_file(corpus);
+    if (corpus->window.stream)
         return 0;
-    corpus->window.descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (corpus->window.descriptor < 0)
-        return error_system(error, "%s", path);
-    if (lseek(corpus->window.descriptor, (off_t)corpus->place.offset, SEEK_SET) < 0)
-        return error_system(error, "%s: byte %llu", path, (unsigned long long)corpus->place.offset);
-    return 0;
+    if (corpus->place.offset < file->begin)
+        corpus->place.offset = file->begin;
+    if (stream_open(file->path, file->compression, file->size, &corpus->window.stream, error) < 0)
+        return -1;
+    return stream_skip(corpus->window.stream, corpus->place.offset, error);
 }
 
 /* Reads until `wanted` bytes are there or the file ends. */
@@ -158,18 +156,12 @@ static int fill_window(struct corpus *corpus, size_t wanted, struct error *error
     }
     if (array_grow(&window->data, &window->capacity, wanted + PIECE_BYTES, error) < 0)
         return -1;
-    while (window->end < wanted && !window->ended) {
-        ssize_t got = read(window->descriptor, window->data + window->end, window->capacity - window->end);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return error_system(error, "%s", current_path(corpus));
-        window->end += (size_t)got;
-        window->ended = got == 0;
-    }
-    uint64_t seen = corpus->place.offset + window->end;
-    if (seen > current_file(corpus)->size || (window->ended && seen < current_file(corpus)->size))
-        return error_set(error, "%s: changed while it was read", current_path(corpus));
+    const size_t room = window->capacity - window->end;
+    size_t got;
+    if (stream_read(window->stream, window->data + window->end, room, &got, error) < 0)
+        return -1;
+    window->end += got;
+    window->ended = got < room;
     return 0;
 }
 
@@ -212,9 +204,11 @@ static int check_utf8(const struct corpus *corpus, const char *text, size_t size
         at += length;
     if (!ended && at + length == size && size - at < UTF8_LONGEST)
         return 0;
-    return error_set(error,
-                     "%s: byte %llu: is not UTF-8: convert the file (iconv -f LATIN1 -t UTF-8) or leave it out",
-                     current_path(corpus), (unsigned long long)(corpus->place.offset + at));
+    const bool other = kind_has_controls(text, size < CONTROLS_BYTES ? size : CONTROLS_BYTES);
+    return error_set(error, "%s: byte %llu: is not UTF-8: %s", current_path(corpus),
+                     (unsigned long long)(corpus->place.offset + at),
+                     other ? "the file has control characters, so that it is not text at all: leave it out"
+                           : "convert the file (iconv -f LATIN1 -t UTF-8) or leave it out");
 }
 
 /* Has the next piece of a text in the window. */
@@ -262,25 +256,39 @@ static int read_text(struct corpus *corpus, const bool wanted[SPLIT_COUNT], stru
 
 /* ---- JSON lines ---- */
 
-/* The next line without its line feed; *size counts no feed, *whole does. */
+static int refuse_value(const struct corpus *corpus, struct error *error)
+{
+    return error_set(error, "%s: line %llu: a JSON value of more than %zu MB", current_path(corpus),
+                     (unsigned long long)corpus->place.line + 1, LONGEST_VALUE >> 20);
+}
+
+/* The next line without its end, which is LF, CR LF or CR; *size counts no end, *whole does. */
 static int find_line(struct corpus *corpus, const char **line, size_t *size, size_t *whole, struct error *error)
 {
     struct window *window = &corpus->window;
     size_t searched = 0;
     for (;;) {
-        size_t have = window->end - window->begin;
+        const size_t have = window->end - window->begin;
         const char *begin = window->data ? window->data + window->begin : "";
         const char *feed = memchr(begin + searched, '\n', have - searched);
-        if (feed || window->ended) {
+        const size_t length = feed ? (size_t)(feed - begin) : have;
+        const char *cr = memchr(begin + searched, '\r', length - searched);
+        const bool certain = feed || window->ended; /* what may follow a CR at the end is known */
+        if (cr && (certain || cr + 1 < begin + have)) {
             *line = begin;
-            *size = feed ? (size_t)(feed - begin) : have;
-            *whole = *size + (feed ? 1 : 0);
+            *size = (size_t)(cr - begin);
+            *whole = *size + 1 + (cr + 1 == feed);
             return 0;
         }
-        if (have > LONGEST_LINE)
-            return error_set(error, "%s: line %llu: is longer than %zu MB", current_path(corpus),
-                             (unsigned long long)corpus->place.line + 1, LONGEST_LINE >> 20);
-        searched = have;
+        if (certain) {
+            *line = begin;
+            *size = length;
+            *whole = length + (feed != NULL);
+            return 0;
+        }
+        if (have > LONGEST_VALUE)
+            return refuse_value(corpus, error);
+        searched = cr ? have - 1 : have;
         if (fill_window(corpus, have + PIECE_BYTES, error) < 0)
             return -1;
     }
@@ -308,31 +316,57 @@ static int append_document(struct corpus *corpus, struct piece_list *list, const
     return 0;
 }
 
-static int parse_line(struct corpus *corpus, const char *line, size_t size, struct piece_list *list,
-                      bool *empty, struct error *error)
+static int place_error(const struct corpus *corpus, const json_error_t *place, struct error *error)
 {
+    return error_set(error, "%s: line %llu: column %d: %s", current_path(corpus),
+                     (unsigned long long)corpus->place.line + (unsigned long long)place->line, place->column,
+                     place->text);
+}
+
+/* The text that a value holds, or is. *empty: it has none. */
+static int parse_value(struct corpus *corpus, const char *text, size_t size, struct piece_list *list,
+                       bool *empty, struct error *error)
+{
+    const bool lines = current_file(corpus)->kind == CORPUS_JSON_LINES;
     const char *field = corpus->rules->field;
     char name[512];
+    json_error_t place;
+    json_t *value = json_decode(text, size, JSON_ALLOW_NUL | JSON_DECODE_ANY, &place);
+    if (!value)
+        return place_error(corpus, &place, error);
     snprintf(name, sizeof name, "%s: line %llu", current_path(corpus),
              (unsigned long long)corpus->place.line + 1);
-    json_error_t place;
-    json_t *object = json_loadb(line, size, JSON_ALLOW_NUL, &place);
-    if (!object)
-        return error_set(error, "%s: column %d: %s", name, place.column, place.text);
-    const json_t *value = json_object_get(object, field);
+    const json_t *member = json_is_string(value) && !lines ? value : json_object_get(value, field);
     int result;
-    if (!json_is_object(object))
-        result = error_set(error, "%s: is not a JSON object", name);
-    else if (!value)
+    if (!json_is_object(value) && !member)
+        result = error_set(error, "%s: is not a JSON object%s", name, lines ? "" : " (or text)");
+    else if (!member)
         result =
             error_set(error, "%s: has no \"%s\" (--field names the member that holds the text)", name, field);
-    else if (!json_is_string(value))
+    else if (!json_is_string(member))
         result = error_set(error, "%s: \"%s\" is not a string", name, field);
     else
-        result = append_document(corpus, list, json_string_value(value), json_string_length(value), error);
-    *empty = result == 0 && json_string_length(value) == 0;
-    json_decref(object);
+        result = append_document(corpus, list, json_string_value(member), json_string_length(member), error);
+    *empty = result == 0 && json_string_length(member) == 0;
+    json_decref(value);
     return result;
+}
+
+/* One document, of a value of `size` bytes in the window; `whole` bytes are done with then. */
+static int read_value(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t size, size_t whole,
+                      struct piece_list *list, struct error *error)
+{
+    bool empty = false;
+    begin_document(corpus);
+    if (wanted[corpus->place.split]) {
+        const char *text = corpus->window.data + corpus->window.begin;
+        if (parse_value(corpus, text, size, list, &empty, error) < 0)
+            return -1;
+        list->bytes += whole;
+    }
+    end_document(corpus, empty);
+    consume(corpus, whole);
+    return 0;
 }
 
 static bool is_blank(const char *line, size_t size)
@@ -348,24 +382,137 @@ static int read_json_line(struct corpus *corpus, const bool wanted[SPLIT_COUNT],
 {
     const char *line = NULL;
     size_t size = 0, whole = 0;
-    bool empty = false;
     if (open_file(corpus, error) < 0 || find_line(corpus, &line, &size, &whole, error) < 0)
         return -1;
     if (whole == 0) {
         next_file(corpus);
         return 0;
     }
-    if (!is_blank(line, size)) {
-        begin_document(corpus);
-        if (wanted[corpus->place.split]) {
-            if (parse_line(corpus, line, size, list, &empty, error) < 0)
-                return -1;
-            list->bytes += whole;
-        }
-        end_document(corpus, empty);
-    }
-    consume(corpus, whole);
+    if (is_blank(line, size))
+        consume(corpus, whole);
+    else if (read_value(corpus, wanted, size, whole, list, error) < 0)
+        return -1;
     corpus->place.line++;
+    return 0;
+}
+
+/* ---- JSON values in an array, or one behind the other ---- */
+
+/* Goes to what is not white space; *next is 0 at the file's end. */
+static int pass_space(struct corpus *corpus, char *next, struct error *error)
+{
+    struct window *window = &corpus->window;
+    for (;;) {
+        if (fill_window(corpus, 1, error) < 0)
+            return -1;
+        const size_t have = window->end - window->begin;
+        const char *text = window->data + window->begin;
+        size_t i = 0;
+        for (; i < have && strchr(" \t\r\n", text[i]) && text[i]; i++)
+            corpus->place.line += text[i] == '\n';
+        *next = i < have ? text[i] : 0;
+        consume(corpus, i);
+        if (i < have || window->ended)
+            return 0;
+    }
+}
+
+/* Bytes of the value that begins a text, by its brackets and quotation marks; 0: it goes on behind the text. */
+static size_t value_size(const char *text, size_t size)
+{
+    size_t depth = 0;
+    bool quoted = false;
+    for (size_t i = 0; i < size; i++) {
+        const char c = text[i];
+        if (quoted && c == '\\')
+            i++;
+        else if (c == '"')
+            quoted = !quoted;
+        else if (!quoted && (c == '{' || c == '['))
+            depth++;
+        else if (!quoted && depth > 0 && (c == '}' || c == ']'))
+            depth--;
+        else if (!quoted && depth == 0 && (strchr(" \t\r\n,]}", c) || c == 0))
+            return i > 0 ? i : 1;
+        if (!quoted && depth == 0 && (c == '"' || c == '}' || c == ']'))
+            return i + 1;
+    }
+    return 0;
+}
+
+static int find_value(struct corpus *corpus, size_t *size, struct error *error)
+{
+    const struct window *window = &corpus->window;
+    for (size_t wanted = PIECE_BYTES; wanted / 2 <= LONGEST_VALUE; wanted *= 2) {
+        if (fill_window(corpus, wanted, error) < 0)
+            return -1;
+        const size_t have = window->end - window->begin;
+        *size = value_size(window->data + window->begin, have);
+        if (*size == 0 && window->ended)
+            *size = have; /* for the parser to say what is missing */
+        if (*size > 0)
+            return 0;
+    }
+    return refuse_value(corpus, error);
+}
+
+static int refuse_array(const struct corpus *corpus, const char *what, struct error *error)
+{
+    return error_set(error, "%s: line %llu: %s", current_path(corpus),
+                     (unsigned long long)corpus->place.line + 1, what);
+}
+
+/* Goes to the next value of an array, or to the end of it, behind the bracket or comma before. */
+static int pass_comma(struct corpus *corpus, char *next, struct error *error)
+{
+    const bool first = corpus->place.offset == current_file(corpus)->begin;
+    if (pass_space(corpus, next, error) < 0)
+        return -1;
+    if (*next == (first ? '[' : ',')) {
+        consume(corpus, 1);
+        if (pass_space(corpus, next, error) < 0)
+            return -1;
+    } else if (*next && *next != ']') {
+        return refuse_array(corpus, "no comma stands between two values of the array", error);
+    }
+    return *next ? 0 : refuse_array(corpus, "the array does not end", error);
+}
+
+static int end_array(struct corpus *corpus, struct error *error)
+{
+    char next;
+    consume(corpus, 1);
+    if (pass_space(corpus, &next, error) < 0)
+        return -1;
+    if (next)
+        return refuse_array(corpus, "something stands behind the array", error);
+    next_file(corpus);
+    return 0;
+}
+
+static int read_json(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct piece_list *list,
+                     struct error *error)
+{
+    const bool array = current_file(corpus)->array;
+    size_t size;
+    char next;
+    if (open_file(corpus, error) < 0 ||
+        (array ? pass_comma(corpus, &next, error) : pass_space(corpus, &next, error)) < 0)
+        return -1;
+    if (array && next == ']')
+        return end_array(corpus, error);
+    if (!next) {
+        next_file(corpus);
+        return 0;
+    }
+    if (find_value(corpus, &size, error) < 0)
+        return -1;
+    uint64_t lines = 0;
+    for (size_t i = 0; i < size; i++)
+        lines += corpus->window.data[corpus->window.begin + i] == '\n';
+    if (read_value(corpus, wanted, size, size, list, error) < 0)
+        return -1;
+    corpus->place.line += lines;
     return 0;
 }
 
@@ -399,6 +546,21 @@ static int append_ids(struct corpus *corpus, struct piece_list *list, const unsi
     return 0;
 }
 
+static int end_ids(struct corpus *corpus, struct error *error)
+{
+    const struct corpus_file *file = current_file(corpus);
+    const uint64_t size = corpus->place.offset - file->begin;
+    if (corpus->window.end > corpus->window.begin)
+        return error_set(error, "%s: byte %llu: the last token id is cut short", file->path,
+                         (unsigned long long)corpus->place.offset);
+    if (file->counted && size != file->ids * (uint64_t)file->token_bytes)
+        return error_set(error, "%s: its header says that %llu ids follow, but there are %llu", file->path,
+                         (unsigned long long)file->ids,
+                         (unsigned long long)(size / (uint64_t)file->token_bytes));
+    next_file(corpus);
+    return 0;
+}
+
 /* The next document of a token file, or as much of it as a piece holds. */
 static int read_ids(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct piece_list *list,
                     struct error *error)
@@ -409,10 +571,8 @@ static int read_ids(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struc
         return -1;
     const unsigned char *bytes = (const unsigned char *)window->data + window->begin;
     size_t have = (window->end - window->begin) / width;
-    if (have == 0) {
-        next_file(corpus);
-        return 0;
-    }
+    if (have == 0)
+        return end_ids(corpus, error);
     const size_t most = PIECE_BYTES / width;
     bool ended = false;
     while (count < have && count < most && !ended) {
@@ -441,14 +601,15 @@ int corpus_open(const struct corpus_list *list, const struct corpus_rules *rules
 {
     *result = NULL;
     if (place && (place->file > list->count ||
-                  (place->file < list->count && place->offset > list->file[place->file].size) ||
+                  (place->file < list->count && list->file[place->file].compression == COMPRESSION_NONE &&
+                   place->offset > list->file[place->file].size) ||
                   (place->file == list->count && (place->offset > 0 || place->inside))))
         return error_set(error, "the corpus has no file %llu with a byte %llu", (unsigned long long)place->file,
                          (unsigned long long)place->offset);
     struct corpus *corpus = memory_alloc(1, sizeof *corpus, error);
     if (!corpus)
         return -1;
-    *corpus = (struct corpus){.list = list, .rules = rules, .window = {.descriptor = -1}};
+    *corpus = (struct corpus){.list = list, .rules = rules};
     if (place)
         corpus->place = *place;
     *result = corpus;
@@ -483,6 +644,8 @@ int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t by
             result = read_text(corpus, wanted, list, error);
         else if (current_file(corpus)->kind == CORPUS_JSON_LINES)
             result = read_json_line(corpus, wanted, list, error);
+        else if (current_file(corpus)->kind == CORPUS_JSON)
+            result = read_json(corpus, wanted, list, error);
         else
             result = read_ids(corpus, wanted, list, error);
         if (result < 0)
@@ -498,7 +661,11 @@ struct corpus_place corpus_tell(const struct corpus *corpus)
 
 uint64_t corpus_bytes_read(const struct corpus *corpus)
 {
-    uint64_t bytes = corpus->place.offset;
+    uint64_t bytes = 0;
+    if (corpus->place.file < corpus->list->count && current_file(corpus)->compression != COMPRESSION_NONE)
+        bytes = corpus->window.stream ? stream_taken(corpus->window.stream) : 0;
+    else
+        bytes = corpus->place.offset;
     for (uint64_t i = 0; i < corpus->place.file; i++)
         bytes += corpus->list->file[i].size;
     return bytes;

@@ -61,7 +61,7 @@ void piece_list_free(struct piece_list *list);
 
 /* Where reading goes on: in file number `file` at byte `offset`, all numbers from 0. */
 struct corpus_place {
-    uint64_t file, offset;
+    uint64_t file, offset; /* offset: of the file as unpacked */
     uint64_t line; /* lines read of that file */
     uint64_t document; /* documents ended, of all files */
     uint64_t empty; /* of those, without any text */
@@ -84,7 +84,7 @@ int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t by
 /* The place behind the last piece that corpus_read gave. */
 struct corpus_place corpus_tell(const struct corpus *corpus);
 
-/* Bytes of the corpus before that place. */
+/* Bytes of the corpus's files before that place; of a compressed file, about. */
 uint64_t corpus_bytes_read(const struct corpus *corpus);
 
 /* The split of document `number` for a held-out share. */

@@ -12,40 +12,11 @@
 #include "common/base/file.h"
 #include "common/base/hash.h"
 #include "common/base/memory.h"
+#include "extract/kind.h"
 
 #define SAMPLE       65536
 #define DEEPEST      32 /* folders below a folder; more is a loop of links */
 #define WHOLE_SAMPLE (3 * SAMPLE)
-
-static bool has_suffix(const char *path, const char *suffix)
-{
-    size_t length = strlen(path), wanted = strlen(suffix);
-    return length > wanted && strcmp(path + length - wanted, suffix) == 0;
-}
-
-static int choose_kind(struct corpus_file *file, int token_bytes, struct error *error)
-{
-    file->kind = CORPUS_TOKENS;
-    if (has_suffix(file->path, ".jsonl"))
-        file->kind = CORPUS_JSON_LINES;
-    else if (has_suffix(file->path, ".u16"))
-        file->token_bytes = 2;
-    else if (has_suffix(file->path, ".u32"))
-        file->token_bytes = 4;
-    else if (has_suffix(file->path, ".bin"))
-        file->token_bytes = token_bytes;
-    else
-        file->kind = CORPUS_TEXT;
-    if (file->kind != CORPUS_TOKENS)
-        return 0;
-    if (file->token_bytes == 0)
-        return error_set(error, "%s: is a token file: say with --token-type whether its ids are u16 or u32",
-                         file->path);
-    if (file->size % (uint64_t)file->token_bytes != 0)
-        return error_set(error, "%s: %llu bytes are no whole number of %d-byte token ids", file->path,
-                         (unsigned long long)file->size, file->token_bytes);
-    return 0;
-}
 
 static int add_file(struct corpus_list *list, const char *path, const struct stat *status, bool held_out,
                     int token_bytes, struct error *error)
@@ -59,7 +30,7 @@ static int add_file(struct corpus_list *list, const char *path, const struct sta
     file.path = string_copy(path, error);
     if (!file.path)
         return -1;
-    if (choose_kind(&file, token_bytes, error) < 0) {
+    if (kind_find(&file, token_bytes, error) < 0) {
         free(file.path);
         return -1;
     }
@@ -231,4 +202,12 @@ bool corpus_list_has_text(const struct corpus_list *list)
         if (list->file[i].kind != CORPUS_TOKENS)
             return true;
     return false;
+}
+
+bool corpus_list_is_one_document(const struct corpus_list *list)
+{
+    for (size_t i = 1; i < list->count; i++)
+        if (list->file[i].held_out == list->file[i - 1].held_out)
+            return false;
+    return !corpus_list_has_text(list);
 }

@@ -1,10 +1,7 @@
 /* files.h: which files a corpus is made of, in which order, and whether they are still the same.
  *
  * A path is a file or a folder; a folder stands for the files below it, sorted by path, those whose
- * names begin with a dot left out. What a file holds goes by its name:
- *     *.jsonl              one JSON object a line
- *     *.u16, *.u32, *.bin  token ids, little-endian, of 2 or 4 bytes (.bin: as --token-type says)
- *     anything else        text, one document
+ * names begin with a dot left out. kind.h says what a file holds.
  *
  *     struct corpus_list list = {0};
  *     corpus_list_add(&list, "texts", false, 0, error);
@@ -20,15 +17,21 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "extract/stream.h"
 
-enum corpus_kind { CORPUS_TEXT, CORPUS_JSON_LINES, CORPUS_TOKENS };
+enum corpus_kind { CORPUS_TEXT, CORPUS_JSON_LINES, CORPUS_TOKENS, CORPUS_JSON };
 
 struct corpus_file {
     char *path;
     enum corpus_kind kind;
+    enum compression compression;
+    uint64_t begin; /* of its content as unpacked: behind a byte order mark or a header */
     int token_bytes; /* CORPUS_TOKENS: 2 or 4 */
+    bool counted; /* a header says how many ids there are: */
+    uint64_t ids;
+    bool array; /* CORPUS_JSON: the values are an array's */
     bool held_out; /* every document belongs to the held-out split */
-    uint64_t size; /* bytes */
+    uint64_t size; /* bytes of the file */
     uint64_t device, inode;
 };
 
@@ -53,6 +56,9 @@ int corpus_list_identify(struct corpus_list *list, struct error *error);
 
 /* Refuses an output that reading the folder `corpus` would find: the next run would take it for text. */
 int corpus_check_output(const char *corpus, const char *out, struct error *error);
+
+/* No split has more than one document: each is a token file, without an id that ends documents. */
+bool corpus_list_is_one_document(const struct corpus_list *list);
 
 /* Some file holds text, so that a tokenizer is needed. */
 bool corpus_list_has_text(const struct corpus_list *list);

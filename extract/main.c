@@ -31,7 +31,7 @@ struct extraction {
     struct tap *tap; /* [taps], ascending; the target at the end */
     struct codec_choice *codec; /* [taps] */
     int taps;
-    int32_t end; /* the end-of-text id */
+    int32_t end; /* the end-of-text id; -1: none is known, and none is needed */
     enum holding holding; /* what is held out */
     int threads;
     struct backend *backend;
@@ -156,7 +156,7 @@ static int choose_end(struct extraction *extraction, struct error *error)
         end = tokenizer_end(extraction->tokenizer);
     if (end < 0)
         end = config->eos;
-    if (end < 0)
+    if (end < 0 && !corpus_list_is_one_document(&extraction->list))
         return error_set(error, "%s: does not say which token ends a text: give it with --end-of-text",
                          model_path(extraction->model));
     if (end >= config->vocab)

@@ -53,10 +53,10 @@ static const struct argp_option option_list[] = {
     {"shard", OPTION_SHARD, "I/N", 0,
      "Make a store of every N-th sequence only, from I on (0 .. N-1); train reads the N stores as one", 1},
     {"corpus", OPTION_CORPUS, "PATH...", 0,
-     "Files or folders: texts, *.jsonl, token files (*.u16, *.u32, *.bin)", 2},
+     "Files or folders: texts, JSON (lines, too), token files; see below", 2},
     {"held-out-corpus", OPTION_HELD_OUT_CORPUS, "PATH...", 0, "The same, for evaluation only", 2},
     {"held-out", OPTION_HELD_OUT, "SHARE", 0,
-     "Share of the documents of --corpus kept for evaluation (0.05; with --held-out-corpus 0)", 2},
+     "Share of --corpus kept for evaluation (0.05; with --held-out-corpus 0)", 2},
     {"tokens", OPTION_TOKENS, "N", 0, "At most so many training tokens (all)", 2},
     {"held-out-tokens", OPTION_HELD_OUT_TOKENS, "N", 0, "At most so many held-out tokens (all)", 2},
     {"field", OPTION_FIELD, "NAME", 0, "The member of a JSON line that holds the text (text)", 2},
@@ -254,10 +254,19 @@ void extract_options_parse(int argc, char **argv, struct extract_options *option
         parse_option,
         NULL,
         "Run a model over a corpus and store its hidden states at chosen places."
-        "\vTexts are tokenized with the model's own tokenizer; each file is a document, or each line of a "
-        "*.jsonl. Token files hold raw token ids and need no tokenizer; documents in them end at the "
-        "end-of-text "
-        "id. The same command again goes on where a run was stopped, or behind the old end of a corpus that "
+        "\vWhat a file of the corpus is goes by its name, in capitals or not:\n"
+        "  .jsonl .ndjson .jsonlines  JSON objects, a document a line\n"
+        "  .json                      an array of objects or texts, or one after another\n"
+        "  .u16 .u32 .bin             token ids, little-endian, raw or with llm.c's\n"
+        "                             header; documents end at the end-of-text id\n"
+        "  all others                 UTF-8 text, one document\n"
+        "Each may be compressed (.gz, .zst). Texts are tokenized with the model's own tokenizer; token files "
+        "need none.\n"
+        "\n"
+        "A share of the documents is held out. Where documents are too few for that, it is runs of sequences, "
+        "and the sequences beside them are left out.\n"
+        "\n"
+        "The same command again goes on where a run was stopped, or behind the old end of a corpus that "
         "has grown there.",
         NULL,
         NULL,

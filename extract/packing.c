@@ -96,7 +96,7 @@ int packing_append(struct packing *packing, enum split split, const int32_t *ids
     for (size_t i = 0; i < count && packing_wants(packing, split); i++)
         if (append_id(packing, split, ids[i], first && i == 0, error) < 0)
             return -1;
-    if (!last || !packing_wants(packing, split))
+    if (!last || packing->rules.end < 0 || !packing_wants(packing, split))
         return 0;
     return append_id(packing, split, packing->rules.end, first && count == 0, error);
 }

@@ -23,7 +23,7 @@
 
 struct packing_rules {
     int rows; /* T */
-    int32_t end; /* the end-of-text id */
+    int32_t end; /* the end-of-text id; -1: nothing is put behind documents */
     uint64_t most[SPLIT_COUNT]; /* sequences of each split */
     double runs; /* share of the sequences held out in runs; 0: documents are held out, or none */
     /* Takes a full sequence: ids [rows + 1], the rows at which documents start, ascending. */

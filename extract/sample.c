@@ -11,6 +11,7 @@
 
 #define PLACES      16
 #define PLACE_BYTES ((uint64_t)1 << 20)
+#define PACKING     ((uint64_t)4) /* of which size text is of its compressed one */
 #define LOOK_BYTES  ((size_t)1 << 20) /* for the beginning of a line */
 
 struct sampling {
@@ -40,9 +41,10 @@ static int add_pieces(struct sampling *sampling, const struct piece_list *pieces
 {
     for (size_t i = 0; i < pieces->count; i++) {
         const struct piece *piece = &pieces->piece[i];
-        counts->tokens[piece->split] += (double)piece->ids.count + piece->last;
+        counts->tokens[piece->split] += (double)piece->ids.count + (piece->last && sampling->rules->end >= 0);
         if (add_ids(&sampling->sample->ids, piece->ids.data, piece->ids.count, error) < 0 ||
-            (piece->last && add_ids(&sampling->sample->ids, &sampling->rules->end, 1, error) < 0))
+            (piece->last && sampling->rules->end >= 0 &&
+             add_ids(&sampling->sample->ids, &sampling->rules->end, 1, error) < 0))
             return -1;
     }
     return 0;
@@ -92,19 +94,33 @@ static int find_line(const struct corpus_file *file, uint64_t offset, uint64_t *
     return result;
 }
 
-/* A place where a document may begin, at byte number `byte` of the list or a little behind. Which split the
- * document there belongs to is drawn by a number of its own. */
+/* Where the values of a file begin is not known, or the bytes between are not there. */
+static bool is_read_from_its_beginning(const struct corpus_file *file)
+{
+    return file->compression != COMPRESSION_NONE || file->kind == CORPUS_JSON;
+}
+
+/* The file that byte number *byte of the list lies in; *byte becomes the one of the file. */
+static size_t find_file(const struct corpus_list *list, uint64_t *byte)
+{
+    size_t file = 0;
+    while (*byte >= list->file[file].size)
+        *byte -= list->file[file++].size;
+    return file;
+}
+
+/* A place where a document may begin, at byte number `byte` of the list or a little behind, or at the beginning of its
+ * file. Which split the document there belongs to is drawn by a number of its own. */
 static int find_place(const struct corpus_list *list, uint64_t byte, struct corpus_place *place,
                       struct error *error)
 {
     *place = (struct corpus_place){.document = byte};
-    while (byte >= list->file[place->file].size)
-        byte -= list->file[place->file++].size;
+    place->file = find_file(list, &byte);
     const struct corpus_file *file = &list->file[place->file];
-    if (byte == 0)
+    if (byte <= file->begin || is_read_from_its_beginning(file))
         return 0;
     if (file->kind == CORPUS_TOKENS)
-        place->offset = byte - byte % (uint64_t)file->token_bytes;
+        place->offset = byte - (byte - file->begin) % (uint64_t)file->token_bytes;
     else if (find_line(file, byte, &place->offset, error) < 0)
         return -1;
     if (place->offset == file->size) {
@@ -114,6 +130,20 @@ static int find_place(const struct corpus_list *list, uint64_t byte, struct corp
     return 0;
 }
 
+/* How many places in a row, from number `first` on, are one: the beginning of a file. */
+static int count_places(const struct corpus_list *list, int first, int places)
+{
+    uint64_t byte = list->bytes / (uint64_t)places * (uint64_t)first;
+    const size_t file = find_file(list, &byte);
+    int count = 1;
+    for (; first + count < places && is_read_from_its_beginning(&list->file[file]); count++) {
+        byte = list->bytes / (uint64_t)places * (uint64_t)(first + count);
+        if (find_file(list, &byte) != file)
+            break;
+    }
+    return count;
+}
+
 static int sample_list(struct sampling *sampling, const struct corpus_list *list, bool whole,
                        struct error *error)
 {
@@ -121,16 +151,27 @@ static int sample_list(struct sampling *sampling, const struct corpus_list *list
     const int places = whole ? 1 : PLACES;
     if (list->bytes == 0)
         return 0;
-    for (int i = 0; i < places; i++) {
+    for (int i = 0, same; i < places; i += same) {
         struct corpus_place place;
+        same = count_places(list, i, places);
+        const uint64_t bytes = whole ? UINT64_MAX : PLACE_BYTES * (uint64_t)same;
         if (find_place(list, list->bytes / (uint64_t)places * (uint64_t)i, &place, error) < 0 ||
-            read_place(sampling, list, &place, whole ? UINT64_MAX : PLACE_BYTES, &counts, error) < 0)
+            read_place(sampling, list, &place, bytes, &counts, error) < 0)
             return -1;
     }
     for (int split = 0; split < SPLIT_COUNT && counts.bytes > 0; split++)
         sampling->sample->tokens[split] += counts.tokens[split] * ((double)list->bytes / counts.bytes);
     sampling->read += counts.bytes;
     return 0;
+}
+
+/* About what the files unpack to. */
+static uint64_t unpacked_bytes(const struct corpus_list *list)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < list->count; i++)
+        bytes += list->file[i].size * (list->file[i].compression == COMPRESSION_NONE ? 1 : PACKING);
+    return bytes;
 }
 
 /* The files from `first` on, `count` of them. */
@@ -151,7 +192,7 @@ int corpus_sample(const struct corpus_list *list, const struct corpus_rules *rul
     while (shared < list->count && !list->file[shared].held_out)
         shared++;
     const struct corpus_list parts[] = {part_of(list, 0, shared), part_of(list, shared, list->count - shared)};
-    *sample = (struct sample){.exact = list->bytes <= PLACES * PLACE_BYTES};
+    *sample = (struct sample){.exact = unpacked_bytes(list) <= PLACES * PLACE_BYTES};
     if (pool_create(threads, &sampling.pool, error) < 0)
         return -1;
     int result = sample_list(&sampling, &parts[0], sample->exact, error);

@@ -58,7 +58,8 @@ static int find_tokens(const struct corpus_list *list, const struct corpus_rules
         if (result == 0)
             result = pieces_encode(pool, rules->tokenizer, &pieces, error);
         for (size_t i = 0; i < pieces.count && result == 0; i++)
-            tokens[pieces.piece[i].split] += pieces.piece[i].ids.count + pieces.piece[i].last;
+            tokens[pieces.piece[i].split] +=
+                pieces.piece[i].ids.count + (pieces.piece[i].last && rules->end >= 0);
     } while (result == 0 && pieces.count > 0);
     piece_list_free(&pieces);
     corpus_close(corpus);

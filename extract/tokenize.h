@@ -19,7 +19,7 @@
 struct tokenize_job {
     struct store *store;
     const struct corpus_list *list;
-    struct corpus_rules rules; /* `end` is also put behind documents, so it may not be -1 */
+    struct corpus_rules rules; /* `end` is also put behind documents, unless it is -1 */
     uint64_t most[SPLIT_COUNT]; /* sequences wanted of each split */
     double runs; /* as packing_rules.runs */
     int threads;

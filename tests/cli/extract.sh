@@ -145,6 +145,40 @@ memory() {
         { sanitized || [ "$(number peak_memory)" -le $(($(number weight_bytes) + 1000000000)) ]; }
 }
 
+# One document needs no token between documents.
+token_file_of_one_document() {
+    cp -r tests/golden/llama "$work/endless" && sed -i -E 's/"eos_token_id": *[0-9]+/"eos_token_id": null/' "$work/endless/config.json" &&
+        rm -f "$work/endless/generation_config.json" || return 1
+    local options=(--model "$work/endless" --held-out 0.3 --seq-len 16 --taps 1)
+    run 0 extract "${options[@]}" --corpus "$ids" --out "$work/single" && says out "from 1 and 0 documents" &&
+        run 0 extract "${options[@]}" --corpus "$ids" --out "$work/single2" --dry-run && says out "runs of sequences" &&
+        run 0 extract "${options[@]:0:2}" --seq-len 16 --taps 1 --corpus "$ids" --held-out-corpus "$held_out" --out "$work/pair" &&
+        says out "249 training and 249 held-out" || return 1
+    run 1 extract "${options[@]}" --corpus "$ids" "$held_out" --out "$work/double" && says err "give it with --end-of-text"
+}
+
+# The same ids from a gzip file, in one member or two, and when it grows.
+compressed_corpora() {
+    local name taps=(--model "$tiny" --held-out 0.2 --seq-len 16 --taps 1)
+    gzip -c "$ids" >"$work/ids.u16.gz" && run 0 extract "${taps[@]}" --corpus "$ids" --out "$work/plain" || return 1
+    perl -e 'open F, $ARGV[0]; binmode F; read F, $_, 3001; print' "$ids" | gzip -c >"$work/parts.u16.gz"
+    tail -c +3002 "$ids" | gzip -c >>"$work/parts.u16.gz"
+    run 0 cache export --tap 1 --out "$work/a" "$work/plain" || return 1
+    for name in ids parts; do
+        run 0 extract "${taps[@]}" --corpus "$work/$name.u16.gz" --out "$work/$name.store" &&
+            run 0 cache export --tap 1 --out "$work/b" "$work/$name.store" && cmp "$work/a" "$work/b" || return 1
+    done
+    # grown by another member
+    head -c 900 "$ids" | tee -a "$ids.longer" | gzip -c >>"$work/ids.u16.gz"
+    cat "$ids" "$ids.longer" >"$work/longer.u16"
+    run 0 extract "${taps[@]}" --corpus "$work/ids.u16.gz" --out "$work/ids.store" && says err "has grown" &&
+        run 0 extract "${taps[@]}" --corpus "$work/longer.u16" --out "$work/longer" &&
+        run 0 cache export --tap 1 --out "$work/a" "$work/longer" && run 0 cache export --tap 1 --out "$work/b" "$work/ids.store" &&
+        cmp "$work/a" "$work/b" || return 1
+    head -c 2000 "$work/parts.u16.gz" >"$work/cut.u16.gz"
+    run 1 extract "${taps[@]}" --corpus "$work/cut.u16.gz" --out "$work/cut" && says err "cut.u16.gz: byte 2000: the compressed file is cut short here"
+}
+
 check help_and_version
 check wrong_usage
 check missing_files
@@ -155,6 +189,8 @@ check too_little_text
 check summary
 check same_command_again
 check changed_options
+check token_file_of_one_document
+check compressed_corpora
 check changed_file_of_the_same_size
 check full_output
 check_with_model texts

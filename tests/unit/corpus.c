@@ -26,8 +26,9 @@ static const char *write_bytes(const char *name, const void *data, size_t size)
 {
     static char path[512];
     snprintf(path, sizeof path, "%s/%s", folder(), name);
-    if (file_write(path, data, size, &error) < 0)
-        test_fail(__FILE__, __LINE__, "%s", error.text);
+    FILE *file = fopen(path, "wb"); /* large ones: nothing is synced */
+    if (!file || fwrite(data, 1, size, file) != size || fclose(file) != 0)
+        test_fail(__FILE__, __LINE__, "%s cannot be written", path);
     return path;
 }
 
