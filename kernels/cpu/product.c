@@ -18,6 +18,7 @@ struct operands {
 
 struct product {
     struct product_shape shape;
+    int64_t primitive_rows;
     struct product_cache *cache;
     dnnl_primitive_desc_t description;
     dnnl_primitive_t primitive;
@@ -188,6 +189,7 @@ static int product_create(struct product_cache *cache, const struct product_shap
     if (!product)
         return -1;
     product->shape = *shape;
+    product->primitive_rows = primitive_rows(shape);
     product->cache = cache;
     if (array_alloc(&product->operands, cache->threads, error) < 0)
         goto fail;
@@ -313,7 +315,7 @@ int product_run(const struct product *product, int number, const void *left, con
         return -1;
     if (!operands->left && prepare_operands(product, operands) < 0)
         return -1;
-    for (int64_t row = 0; row < shape->rows; row += primitive_rows(shape))
+    for (int64_t row = 0; row < shape->rows; row += product->primitive_rows)
         if (run_primitive(product, worker, operands, (const char *)left + (size_t)row * left_row, right,
                           result + row * shape->cols))
             return -1;
