@@ -16,8 +16,8 @@ campaign "$BUILD/tests/faults/store"
 campaign "$BUILD/tests/faults/salvage"
 campaign "$BUILD/tests/faults/extract"
 campaign "$BUILD/tests/faults/interrupt"
-campaign bash tests/faults/train.sh "$OFFRAMP_KILLS"
-campaign bash tests/faults/cache.sh "$OFFRAMP_KILLS"
+campaign bash tests/faults/train.sh
+campaign bash tests/faults/cache.sh
 campaign bash tests/cuda/mutations.sh all
 campaign tests/fuzz.sh "${SECONDS_EACH:-600}"
 [ $failed = 0 ] && echo "soak: all campaigns passed" || echo "soak: a campaign failed"

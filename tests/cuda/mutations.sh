@@ -10,7 +10,11 @@ build=${BUILD:-build} which=${1:-few}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 flags=(-std=c++17 -O1 -g -fPIC -w -DOFFRAMP_CUDA_EMULATED)
-! grep -q __asan_init "$build/obj/tests/cuda/emulator.o" || flags+=(-fsanitize=address)
+if grep -q __asan_init "$build/obj/tests/cuda/emulator.o"; then
+    echo "    skipped: mutants tell of the tests, which are the same under AddressSanitizer"
+    echo "0 passed, 0 failed, 1 skipped"
+    exit 0
+fi
 passed=0 failed=0
 
 # mutate NAME SOURCE BROKEN TESTS MOST-ROWS EDIT: SOURCE is compiled, with the sed script EDIT made on
@@ -38,7 +42,7 @@ mutate() {
         echo "FAILED  $name: tests/ops/$tests does not notice"
         failed=$((failed + 1))
     else
-        echo "ok      $name: $(grep -m1 -E 'emulator:|ERROR: Addr|tests\/[^ ]*\.c:' "$work/log" | cut -c1-150)"
+        echo "ok      $name: $(grep -m1 -E 'emulator:|tests\/[^ ]*\.c:' "$work/log" | cut -c1-150)"
         passed=$((passed + 1))
     fi
 }

@@ -2,9 +2,9 @@
 # cache.sh: kill -9 at random moments of cache verify, repair, merge and recode; every time the same command goes on
 # and ends as if nobody had disturbed it.
 #
-#   tests/faults/cache.sh [KILLS] [SEED]      8 of each, from the clock
+#   tests/faults/cache.sh [KILLS] [SEED]      OFFRAMP_KILLS or 8 of each, from the clock
 . "$(dirname "$0")/../cli/lib.sh"
-kills=${1:-8}
+kills=${1:-${OFFRAMP_KILLS:-8}}
 seed=${2:-$(($(date +%s) % 32768))}
 RANDOM=$seed
 echo "    seed $seed, $kills kills of each"

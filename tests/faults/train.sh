@@ -2,11 +2,11 @@
 # train.sh: kill -9 at random moments of a sweep; every time the same command goes on, and the heads end
 # with the bytes of a run that nobody disturbed.
 #
-#   tests/faults/train.sh [KILLS] [SEED]      20, from the clock
+#   tests/faults/train.sh [KILLS] [SEED]      OFFRAMP_KILLS or 20, from the clock
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 build=${BUILD:-build}
-kills=${1:-20}
+kills=${1:-${OFFRAMP_KILLS:-20}}
 seed=${2:-$(($(date +%s) % 32768))}
 RANDOM=$seed
 echo "    seed $seed, $kills kills"

@@ -130,12 +130,12 @@ static void check_products(bool bf16)
     product_cache_destroy(cache);
 }
 
-TEST(rows_of_f32_products)
+TEST(rows_of_products)
 {
     check_products(false);
 }
 
-TEST(rows_of_bf16_products)
+TEST(rows_of_products_in_bf16)
 {
     check_products(true);
 }
