@@ -21,9 +21,20 @@ bundle: ## one relocatable archive of programs, libraries and tests
 	pipelines/bundle.sh
 format: ## rewrite the sources in the project's format
 	clang-format -i $(FORMATTED)
-install: programs ## install the programs as offramp-NAME under PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin
-	for p in $(PROGRAMS); do install -m 755 $(BUILD)/$$p $(DESTDIR)$(PREFIX)/bin/offramp-$$p || exit 1; done
+install: programs man ## install programs, cuda backend, pipelines and manual pages under PREFIX (/usr/local)
+	install -d $(INSTALLED)/bin $(INSTALLED)/share/man/man1 $(INSTALLED)/share/offramp/pipelines
+	for p in $(PROGRAMS); do install -m 755 $(BUILD)/$$p $(INSTALLED)/bin/offramp-$$p || exit 1; done
+	if [ -e $(BUILD)/libofframp_cuda.so ]; then install -d $(INSTALLED)/lib/offramp && \
+		install -m 755 $(BUILD)/libofframp_cuda.so $(INSTALLED)/lib/offramp/; else rm -f $(INSTALLED)/lib/offramp/libofframp_cuda.so; fi
+	install -m 755 $(PIPELINES:%=pipelines/%.sh) $(INSTALLED)/share/offramp/pipelines/
+	install -m 644 pipelines/programs.sh pipelines/demo.yaml $(INSTALLED)/share/offramp/pipelines/
+	for p in $(PIPELINES); do ln -sfn ../share/offramp/pipelines/$$p.sh $(INSTALLED)/bin/offramp-$$p || exit 1; done
+	install -m 644 $(MAN_PAGES) $(INSTALLED)/share/man/man1/
+uninstall: ## remove what install put there
+	rm -f $(addprefix $(INSTALLED)/bin/offramp-,$(PROGRAMS) $(PIPELINES)) $(INSTALLED)/lib/offramp/libofframp_cuda.so \
+		$(patsubst $(BUILD)/man/%,$(INSTALLED)/share/man/man1/%,$(MAN_PAGES))
+	rm -rf $(INSTALLED)/share/offramp
+	if [ -d $(INSTALLED)/lib/offramp ]; then rmdir --ignore-fail-on-non-empty $(INSTALLED)/lib/offramp; fi
 clean: ## remove what was built
 	rm -rf build build-*
-.PHONY: all help demo test check bench soak fuzz bundle format install clean
+.PHONY: all help demo test check bench soak fuzz bundle format install uninstall clean

@@ -7,6 +7,9 @@ SANITIZE ?=
 BUILD ?= build$(if $(SANITIZE),-sanitize)
 PREFIX ?= /usr/local
 PROGRAMS := extract train generate cache
+# The pipelines that are installed.
+PIPELINES := tune slurm
+INSTALLED = $(DESTDIR)$(PREFIX)
 
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla
@@ -89,6 +92,17 @@ $(BUILD)/$(1): $(call PROGRAM_OBJECTS,$(1)) $(BUILD)/libofframp.a
 	$$(CC) $$(CFLAGS) $$(LDFLAGS) $$(RUN_PATHS) -o $$@ $$^ $$(LIBS)
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rule,$(p))))
+
+# Manual pages, of what --help says.
+MAN_PAGES := $(patsubst %,$(BUILD)/man/offramp-%.1,$(PROGRAMS) $(PIPELINES))
+man: $(MAN_PAGES)
+.PHONY: man
+$(PROGRAMS:%=$(BUILD)/man/offramp-%.1): $(BUILD)/man/offramp-%.1: $(BUILD)/% docs/man.sh
+	@mkdir -p $(@D)
+	@docs/man.sh $< offramp-$* >$@.new && mv $@.new $@
+$(PIPELINES:%=$(BUILD)/man/offramp-%.1): $(BUILD)/man/offramp-%.1: pipelines/%.sh docs/man.sh
+	@mkdir -p $(@D)
+	@docs/man.sh $< offramp-$* >$@.new && mv $@.new $@
 
 $(BUILD)/libofframp.a: $(LIBRARY_OBJECTS)
 	rm -f $@ && $(AR) rcs $@ $^

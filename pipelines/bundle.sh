@@ -5,7 +5,7 @@
 #     bin/           the programs; libofframp_cuda.so where nvcc is; tests/ of ops, golden models, trials, benchmarks
 #     lib/           every library they need but glibc's own, which must be 2.36 or later
 #     tests/         golden models, the device's tests and benchmarks: tests/gpu/all.sh
-#     pipelines/     tune.sh and slurm.sh, which take the programs from bin/ by BUILD=bin
+#     pipelines/     tune.sh and slurm.sh, which take the programs from bin/
 #
 # It runs from wherever it is unpacked. cuBLAS comes with the node's CUDA toolkit, or, as --device cuda says
 # where it is missing, from PyPI. ZSTD_CLEVEL may be set.
@@ -28,7 +28,7 @@ done
 if [ -f "$build/libofframp_cuda.so" ]; then cp "$build/libofframp_cuda.so" "$stage/bin/"; fi
 cp -r tests/gpu tests/golden "$stage/tests/"
 rm -f "$stage"/tests/g*/*.c "$stage"/tests/gpu/*.cu "$stage"/tests/golden/*.py
-cp pipelines/tune.sh pipelines/slurm.sh "$stage/pipelines/"
+cp pipelines/{tune,slurm,programs}.sh "$stage/pipelines/"
 cp LICENSE README.md "$stage/"
 
 # glibc's parts belong to the system; everything else comes along.

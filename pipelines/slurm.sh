@@ -23,8 +23,8 @@
 set -euo pipefail
 say() { echo "slurm.sh: $*" >&2; }
 usage() {
-    sed -n '2,/^#SBATCH/{/^#SBATCH/d;s/^# \{0,1\}//p}' "$0" >&2
-    exit 2
+    sed -n '2,/^#SBATCH/{/^#SBATCH/d;s/^# \{0,1\}//p}' "$0"
+    exit "$1"
 }
 wrong() {
     say "$1; without arguments it says how it is used"
@@ -33,7 +33,10 @@ wrong() {
 # field NAME: of this task, as Slurm tells it; nothing where it does not
 field() { scontrol show job -o "$name" 2>/dev/null | sed -nE "s/.* $1=([^ ]*) .*/\1/p" || true; }
 
-[ $# -gt 0 ] || usage
+case ${1:-} in
+'') usage 2 >&2 ;;
+-h | --help) usage 0 ;;
+esac
 # Not SLURM_JOB_ID: of an array's last task it is the number of the whole array.
 name=${SLURM_ARRAY_JOB_ID:-}_${SLURM_ARRAY_TASK_ID:-}
 task=${SLURM_ARRAY_TASK_ID:-} shards=${SHARDS:-} out=$1

@@ -59,6 +59,16 @@ programs_work() {
         inside /anywhere/bin/train --store /tmp/made --out /tmp/run --tap 1 --head norm --steps 2
 }
 
+# Here, where there is a shell.
+pipelines_find_programs() {
+    (unset BUILD && cd / && SLURM_ARRAY_TASK_ID=0 SHARDS=1 "$root/anywhere/pipelines/slurm.sh" "$root/tmp/shards" \
+        --model "$root/anywhere/tests/golden/llama" --corpus "$root/tmp/tokens.bin" --token-type u16 --end-of-text 0 --held-out 0 \
+        --seq-len 16 --tokens 32 --taps 1) >"$work/out" 2>"$work/err" && [ -e "$root/tmp/shards/0/sealed" ] || {
+        cat "$work/err"
+        return 1
+    }
+}
+
 ops_match() {
     inside /anywhere/bin/tests/ops/rows match_ref_in_f32 && says out "1 passed, 0 failed"
 }
@@ -75,6 +85,7 @@ check is_made_and_small
 check glibc_alone
 check programs_start
 check programs_work
+check pipelines_find_programs
 check ops_match
 check device_tests_are_there
 finish
