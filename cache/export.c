@@ -7,22 +7,27 @@
 #include <string.h>
 
 #include "cache/commands.h"
-#include "cache/npy.h"
+#include "cache/export_file.h"
+#include "cache/export_model.h"
 #include "common/base/cli.h"
 #include "common/base/clock.h"
-#include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/option.h"
 #include "common/base/progress.h"
-#include "common/model/safetensors.h"
 #include "common/store/shards.h"
+
+#define TENSORS_MAX 256
 
 struct export_command {
     char **paths;
     int count;
     const char *tap, *out;
-    bool npy; /* else safetensors */
+    const char *tensor[TENSORS_MAX]; /* [tensors] of the model, instead of a tap */
+    int tensors;
+    enum export_format format;
     bool wanted[SPLIT_COUNT];
+    const char *range; /* of the one wanted: first .. last */
+    int64_t first, last;
 };
 
 struct export
@@ -30,10 +35,9 @@ struct export
     const struct export_command *command;
     struct shards *shards;
     struct shards_reader *reader;
-    struct safetensors_writer *writer; /* this, or */
-    struct npy_writer *npy;
+    struct export_file *file;
     int tap;
-    uint64_t sequences[SPLIT_COUNT]; /* that are exported */
+    uint64_t first[SPLIT_COUNT], sequences[SPLIT_COUNT]; /* that are exported */
     enum dtype type; /* of the states in the file */
     int32_t *ids; /* [rows + 1] */
     float *states; /* [rows, hidden] */
@@ -42,7 +46,7 @@ struct export
     uint64_t done;
 };
 
-enum { OPTION_TAP = 256, OPTION_FORMAT, OPTION_OUT, OPTION_SPLIT };
+enum { OPTION_TAP = 256, OPTION_FORMAT, OPTION_OUT, OPTION_SPLIT, OPTION_SEQUENCES, OPTION_TENSOR };
 
 static void parse_split(struct export_command *command, const char *text, struct argp_state *state)
 {
@@ -55,6 +59,39 @@ static void parse_split(struct export_command *command, const char *text, struct
         argp_error(state, "--split: \"%s\" is none of train, held-out, all", text);
 }
 
+/* "5-9", "5-" or "5". */
+static void parse_sequences(struct export_command *command, const char *text, struct argp_state *state)
+{
+    const char *dash = strchr(text, '-');
+    char first[32];
+    struct error error;
+    snprintf(first, sizeof first, "%.*s", dash ? (int)(dash - text) : (int)strlen(text), text);
+    command->range = text;
+    if (parse_integer(first, 0, INT64_MAX, &command->first, &error) < 0)
+        argp_error(state, "--sequences: \"%s\" is not a range such as 0-99", text);
+    command->last = dash ? INT64_MAX : command->first;
+    if (dash && dash[1] && parse_integer(dash + 1, command->first, INT64_MAX, &command->last, &error) < 0)
+        argp_error(state, "--sequences: \"%s\" is not a range such as 0-99, the smaller number first", text);
+}
+
+static void add_tensor(struct export_command *command, const char *name, struct argp_state *state)
+{
+    if (command->tensors == TENSORS_MAX)
+        argp_error(state, "--tensor: %d tensors are the most", TENSORS_MAX);
+    command->tensor[command->tensors++] = name;
+}
+
+static void check_command(const struct export_command *command, struct argp_state *state)
+{
+    if (!command->out)
+        argp_error(state, "--out is missing");
+    if (!command->tap == !command->tensors)
+        argp_error(state, command->tap ? "--tap and --tensor go into two files: give one of them"
+                                       : "--tap or --tensor is missing");
+    if (command->range && command->wanted[SPLIT_TRAIN] && command->wanted[SPLIT_HELD_OUT])
+        argp_error(state, "--sequences counts within one split: give --split train or held-out, too");
+}
+
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     static const char *const formats[] = {"safetensors", "npy", NULL};
@@ -63,16 +100,17 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case OPTION_TAP: command->tap = text; return 0;
     case OPTION_OUT: command->out = text; return 0;
     case OPTION_SPLIT: parse_split(command, text, state); return 0;
-    case OPTION_FORMAT: command->npy = option_word(state, "format", text, formats) == 1; return 0;
+    case OPTION_SEQUENCES: parse_sequences(command, text, state); return 0;
+    case OPTION_TENSOR: add_tensor(command, text, state); return 0;
+    case OPTION_FORMAT:
+        command->format = option_word(state, "format", text, formats) == 1 ? EXPORT_NPY : EXPORT_SAFETENSORS;
+        return 0;
     case ARGP_KEY_ARGS:
         command->paths = state->argv + state->next;
         command->count = state->argc - state->next;
         return 0;
     case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
-    case ARGP_KEY_END:
-        if (!command->tap || !command->out)
-            argp_error(state, "%s is missing", command->tap ? "--out" : "--tap");
-        return 0;
+    case ARGP_KEY_END: check_command(command, state); return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
 }
@@ -87,19 +125,10 @@ static uint64_t sequences_in_all(const struct export *export)
 static int check_space(const struct export *export, struct error *error)
 {
     const struct store_info *info = shards_info(export->shards);
-    char wanted[32], there[32];
-    uint64_t available;
-    double bytes = (double)sequences_in_all(export) * info->rows *
-                   (info->hidden * (export->type == DTYPE_F32 ? 4.0 : 2.0) + 4);
-    if (!export->command->npy && file_check_output(export->command->out, error) < 0)
-        return -1;
-    if (disk_free(export->command->out, &available, error) < 0)
-        return -1;
-    if (bytes > (double)available)
-        return error_set(error, "%s: needs %s, and %s are free", export->command->out,
-                         format_bytes(bytes, wanted, sizeof wanted),
-                         format_bytes((double)available, there, sizeof there));
-    return 0;
+    return export_check_out(export->command->out, export->command->format,
+                            (double)sequences_in_all(export) * info->rows *
+                                (info->hidden * (export->type == DTYPE_F32 ? 4.0 : 2.0) + 4),
+                            error);
 }
 
 enum { TENSORS = 3 }; /* that a file has of any tap */
@@ -132,8 +161,6 @@ static int create_file(struct export *export, struct error *error)
          .shape = {count, info->rows, info->hidden}},
     };
     const size_t all = TENSORS + (target ? (size_t)describe_columns(info, count, tensors + TENSORS) : 0);
-    if (export->command->npy)
-        return npy_create(export->command->out, tensors, all, &export->npy, error);
     char name[TAP_NAME_SIZE];
     const json_t *model = json_object_get(shards_manifest(export->shards), "model");
     const char *fingerprint = json_string_value(json_object_get(model, "fingerprint"));
@@ -141,24 +168,10 @@ static int create_file(struct export *export, struct error *error)
     json_t *metadata =
         json_pack("{s:s, s:s, s:s, s:s, s:s*}", "format", "pt", "made_by", "offramp cache export", "tap", name,
                   "codec", info->codec[export->tap].name, "model", fingerprint);
-    int result = metadata
-                     ? safetensors_create(export->command->out, tensors, all, metadata, &export->writer, error)
-                     : error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the file's metadata");
+    int result = metadata ? export_file_create(export->command->out, export->command->format, tensors, all,
+                                               metadata, &export->file, error)
+                          : error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the file's metadata");
     json_decref(metadata);
-    return result;
-}
-
-static int write_bytes(struct export *export, const void *data, size_t size, struct error *error)
-{
-    return export->npy ? npy_write(export->npy, data, size, error)
-                       : safetensors_write(export->writer, data, size, error);
-}
-
-static int finish_file(struct export *export, struct error *error)
-{
-    int result = export->npy ? npy_finish(export->npy, error) : safetensors_finish(export->writer, error);
-    export->npy = NULL;
-    export->writer = NULL;
     return result;
 }
 
@@ -169,13 +182,13 @@ static int write_tokens(struct export *export, struct sequence sequence, struct 
     size_t count = (size_t)shards_info(export->shards)->rows + 1;
     if (shards_reader_tokens(export->reader, sequence, export->ids, error) < 0)
         return -1;
-    return write_bytes(export, export->ids, count * sizeof *export->ids, error);
+    return export_file_write(export->file, export->ids, count * sizeof *export->ids, error);
 }
 
 static int write_split(struct export *export, struct sequence sequence, struct error *error)
 {
     int32_t split = (int32_t)sequence.split;
-    return write_bytes(export, &split, sizeof split, error);
+    return export_file_write(export->file, &split, sizeof split, error);
 }
 
 static int write_states(struct export *export, struct sequence sequence, struct error *error)
@@ -192,7 +205,7 @@ static int write_states(struct export *export, struct sequence sequence, struct 
         }
     }
     progress_update(&export->progress, ++export->done);
-    return write_bytes(export, export->states, values * (export->type == DTYPE_F32 ? 4 : 2), error);
+    return export_file_write(export->file, export->states, values * (export->type == DTYPE_F32 ? 4 : 2), error);
 }
 
 static int write_column(struct export *export, struct sequence sequence, struct error *error)
@@ -201,15 +214,15 @@ static int write_column(struct export *export, struct sequence sequence, struct 
     const void *columns;
     if (shards_reader_target_columns(export->reader, sequence, &columns, NULL, error) < 0)
         return -1;
-    return write_bytes(export,
-                       (const char *)columns + column_offset(&info->columns, export->column, info->rows),
-                       column_bytes(&info->columns, export->column, info->rows), error);
+    return export_file_write(export->file,
+                             (const char *)columns + column_offset(&info->columns, export->column, info->rows),
+                             column_bytes(&info->columns, export->column, info->rows), error);
 }
 
 static int write_all(struct export *export, write_sequence *write, struct error *error)
 {
     for (enum split split = 0; split < SPLIT_COUNT; split++)
-        for (uint64_t i = 0; i < export->sequences[split]; i++) {
+        for (uint64_t i = export->first[split]; i < export->first[split] + export->sequences[split]; i++) {
             if (cli_interrupted())
                 return error_set_kind(error, ERROR_INTERRUPTED, "interrupted; nothing was written to %s",
                                       export->command->out);
@@ -232,6 +245,26 @@ static int write_columns(struct export *export, struct error *error)
 
 /* ---- the store ---- */
 
+/* All of the splits that are wanted, or the range of one. */
+static int choose_sequences(struct export *export, struct error *error)
+{
+    const struct export_command *command = export->command;
+    for (enum split split = 0; split < SPLIT_COUNT; split++) {
+        const uint64_t there = shards_progress(export->shards, export->tap, split);
+        if (!command->wanted[split])
+            continue;
+        const uint64_t first = command->range ? (uint64_t)command->first : 0;
+        const uint64_t end = command->range && command->last < INT64_MAX ? (uint64_t)command->last + 1 : there;
+        if (command->range && (first >= there || end > there))
+            return error_set(
+                error, "%s: --sequences %s goes beyond the %" PRIu64 " %s sequences, which are counted from 0",
+                command->paths[0], command->range, there, split_name(split));
+        export->first[split] = first;
+        export->sequences[split] = end - first;
+    }
+    return 0;
+}
+
 static int open_store(struct export *export, struct error *error)
 {
     const struct export_command *command = export->command;
@@ -245,11 +278,20 @@ static int open_store(struct export *export, struct error *error)
         array_alloc(&export->ids, info->rows + 1, error) < 0 ||
         array_alloc(&export->states, (size_t)info->rows * (size_t)info->hidden, error) < 0)
         return -1;
-    export->type = command->npy ? DTYPE_F32 : info->codec[export->tap].codec->type; /* NumPy has no bf16 */
-    for (enum split split = 0; split < SPLIT_COUNT; split++)
-        if (command->wanted[split])
-            export->sequences[split] = shards_progress(export->shards, export->tap, split);
-    return 0;
+    export->type = command->format == EXPORT_NPY ? DTYPE_F32 /* NumPy has no bf16 */
+                                                 : info->codec[export->tap].codec->type;
+    return choose_sequences(export, error);
+}
+
+static int run_model(const struct export_command *command, struct error *error)
+{
+    struct shards *shards;
+    if (shards_open((const char *const *)command->paths, command->count, &shards, error) < 0)
+        return -1;
+    const int result =
+        export_model(shards, command->tensor, command->tensors, command->out, command->format, error);
+    shards_close(shards);
+    return result;
 }
 
 static int run(const struct export_command *command, struct error *error)
@@ -263,14 +305,15 @@ static int run(const struct export_command *command, struct error *error)
         write_all(&export, write_states, error) == 0)
         result = write_columns(&export, error);
     progress_finish(&export.progress);
-    if (result == 0)
-        result = finish_file(&export, error);
+    if (result == 0) {
+        result = export_file_finish(export.file, error);
+        export.file = NULL;
+    }
     if (result == 0)
         printf("%s: %" PRIu64 " train and %" PRIu64 " held-out sequences\n", command->out,
                export.sequences[SPLIT_TRAIN], export.sequences[SPLIT_HELD_OUT]);
 done:
-    safetensors_abandon(export.writer);
-    npy_abandon(export.npy);
+    export_file_abandon(export.file);
     shards_reader_close(export.reader);
     shards_close(export.shards);
     free(export.ids);
@@ -286,23 +329,30 @@ int cache_export(int argc, char **argv)
         {"out", OPTION_OUT, "FILE", 0, "The file to write; of npy the folder", 0},
         {"format", OPTION_FORMAT, "NAME", 0, "safetensors, or npy: NumPy files (safetensors)", 0},
         {"split", OPTION_SPLIT, "NAME", 0, "train, held-out or all (all)", 0},
+        {"sequences", OPTION_SEQUENCES, "A-B", 0, "Of one split, sequences A to B, counted from 0 (all)", 0},
+        {"tensor", OPTION_TENSOR, "NAME", 0,
+         "Instead of a tap a tensor of the model, such as output or final_norm; may be given more than once",
+         0},
         {0}};
     static const struct argp argp = {
         .options = options,
         .parser = parse_option,
         .args_doc = "STORE...",
         .doc =
-            "Write the tokens and states of a tap to a file for other programs."
+            "Write the tokens and states of a tap, or tensors of the model, to a file for other programs."
             "\vThe file has the tensors \"tokens\" I32 [N, T + 1] (the last column is the label of the last "
             "row), \"split\" I32 [N] (0 train, 1 held-out) and \"states\" [N, T, hidden], F32 from raw:f32 and "
             "BF16 from other codecs, or as NumPy files F32; train sequences come first. Shards are given "
             "together. For the target \"states\" are the sums of the output weight's rows by the full model's "
             "probabilities, and \"top\" I32, \"probability\", \"entropy\" and \"loss\" F32 [N, T] its "
             "likeliest "
-            "token, that token's probability, and nats.",
+            "token, that token's probability, and nats. Tensors of the model keep their name and type; those "
+            "of a "
+            "quantized model are F32. docs/formats.md says more.",
     };
     struct export_command command = {.wanted = {true, true}};
     struct error error;
     argp_parse(&argp, argc, argv, 0, NULL, &command);
-    return cache_finish(argv[0], run(&command, &error), &error);
+    return cache_finish(argv[0], command.tensors > 0 ? run_model(&command, &error) : run(&command, &error),
+                        &error);
 }

@@ -114,7 +114,7 @@ static json_t *to_json(struct store *store, const struct measures *measures)
 static int print_json(struct store *store, const struct measures *measures, struct error *error)
 {
     json_t *object = to_json(store, measures);
-    int result = object ? json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
+    int result = object ? json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : -1;
     json_decref(object);
     printf("\n");
     return result < 0 ? error_set(error, "the page could not be printed") : 0;

@@ -142,48 +142,128 @@ static int get_piece(const struct store *store, MDB_txn *snapshot, const char *n
     return 0;
 }
 
-static int get_pieces(const struct store *store, MDB_txn *snapshot, const char *name,
-                      struct source_header *first, unsigned char **data, struct error *error)
+/* Appends "NAME, " for each tensor. */
+static int list_names(const struct store *store, MDB_txn *snapshot, struct string *names, struct error *error)
+{
+    MDB_cursor *cursor;
+    MDB_val key;
+    int code = mdb_cursor_open(snapshot, store->source, &cursor);
+    if (code)
+        return environment_error(error, code, "%s", store->path);
+    for (code = mdb_cursor_get(cursor, &key, NULL, MDB_FIRST); code == 0;
+         code = mdb_cursor_get(cursor, &key, NULL, MDB_NEXT)) {
+        const char *name = key.mv_data;
+        if (key.mv_size > 2 && memcmp(name + key.mv_size - 2, "#0", 2) == 0)
+            string_print(names, "%s%.*s", names->length > 0 ? ", " : "", (int)(key.mv_size - 2), name);
+    }
+    mdb_cursor_close(cursor);
+    return string_failed(names, error) ? -1 : 0;
+}
+
+/* The first piece, whose header speaks for all. */
+static int find_first(const struct store *store, MDB_txn *snapshot, const char *name,
+                      struct source_header *first, struct error *error)
+{
+    char key_text[SOURCE_NAME_SIZE + 16];
+    MDB_val key = {0, key_text}, value;
+    struct string names = {0};
+    const void *bytes;
+    if (strlen(name) < SOURCE_NAME_SIZE) {
+        key.mv_size = source_key(name, 0, key_text);
+        if (mdb_get(snapshot, store->source, &key, &value) != MDB_NOTFOUND)
+            return get_piece(store, snapshot, name, 0, first, &bytes, error);
+    }
+    if (list_names(store, snapshot, &names, error) == 0)
+        error_set(error, "%s: the store has no %s of the model; it has %s", store->path, name,
+                  names.length > 0 ? names.data : "none of its tensors");
+    string_free(&names);
+    return -1;
+}
+
+static int visit_pieces(const struct store *store, MDB_txn *snapshot, const char *name,
+                        const struct source_header *first, source_visitor *visit, void *context,
+                        struct error *error)
 {
     const void *bytes;
-    size_t total, done = 0;
     struct source_header header;
-    if (get_piece(store, snapshot, name, 0, first, &bytes, error) < 0)
-        return -1;
-    source_bytes(first->type, first->rows, first->cols, &total);
-    if (array_alloc(data, total, error) < 0)
-        return error_prefix(error, "%s: %s", store->path, name);
-    for (uint32_t piece = 0; piece < first->pieces; piece++, done += header.bytes) {
+    for (uint32_t piece = 0; piece < first->pieces; piece++) {
         if (get_piece(store, snapshot, name, piece, &header, &bytes, error) < 0)
             return -1;
         if (header.piece != piece || header.type != first->type || header.rows != first->rows ||
             header.cols != first->cols)
-            return error_set(error, "%s: %s, piece %" PRIu32 " is of another tensor", store->path, name, piece);
-        memcpy(*data + done, bytes, header.bytes);
+            return error_set_kind(error, ERROR_DAMAGED, "%s: %s, piece %" PRIu32 " is of another tensor",
+                                  store->path, name, piece);
+        if (visit(context, bytes, header.bytes, error) < 0)
+            return -1;
     }
+    return 0;
+}
+
+int store_find_source(struct store *store, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
+                      struct error *error)
+{
+    struct source_header first = {0};
+    MDB_txn *snapshot;
+    if (store_snapshot(store, &snapshot, error) < 0)
+        return -1;
+    const int result = find_first(store, snapshot, name, &first, error);
+    store_end_snapshot(store, snapshot);
+    *type = (enum dtype)first.type;
+    *rows = first.rows;
+    *cols = first.cols;
+    return result;
+}
+
+int store_visit_source(struct store *store, const char *name, source_visitor *visit, void *context,
+                       struct error *error)
+{
+    struct source_header first;
+    MDB_txn *snapshot;
+    if (store_snapshot(store, &snapshot, error) < 0)
+        return -1;
+    int result = find_first(store, snapshot, name, &first, error);
+    if (result == 0)
+        result = visit_pieces(store, snapshot, name, &first, visit, context, error);
+    store_end_snapshot(store, snapshot);
+    return result;
+}
+
+static int append_bytes(void *context, const void *bytes, size_t size, struct error *error)
+{
+    unsigned char **end = context;
+    (void)error;
+    memcpy(*end, bytes, size);
+    *end += size;
     return 0;
 }
 
 int store_get_source(struct store *store, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
                      void **data, struct error *error)
 {
-    struct source_header header;
+    struct source_header first = {0};
+    unsigned char *bytes = NULL, *end;
     MDB_txn *snapshot;
-    unsigned char *bytes = NULL;
+    size_t total;
     *data = NULL;
-    if (strlen(name) >= SOURCE_NAME_SIZE)
-        return error_set(error, "%s: \"%s\" cannot name a tensor", store->path, name);
     if (store_snapshot(store, &snapshot, error) < 0)
         return -1;
-    int result = get_pieces(store, snapshot, name, &header, &bytes, error);
+    int result = find_first(store, snapshot, name, &first, error);
+    if (result == 0) {
+        source_bytes(first.type, first.rows, first.cols, &total);
+        if ((result = array_alloc(&bytes, total, error)) < 0)
+            error_prefix(error, "%s: %s", store->path, name);
+        end = bytes;
+    }
+    if (result == 0)
+        result = visit_pieces(store, snapshot, name, &first, append_bytes, &end, error);
     store_end_snapshot(store, snapshot);
     if (result < 0) {
         free(bytes);
         return -1;
     }
-    *type = (enum dtype)header.type;
-    *rows = header.rows;
-    *cols = header.cols;
+    *type = (enum dtype)first.type;
+    *rows = first.rows;
+    *cols = first.cols;
     *data = bytes;
     return 0;
 }

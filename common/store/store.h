@@ -188,6 +188,13 @@ int store_put_source(struct store *store, const char *name, enum dtype type, int
  * names it. */
 int store_get_source(struct store *store, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
                      void **data, struct error *error);
+/* Of what type and shape a tensor is; an error names those that there are. */
+int store_find_source(struct store *store, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
+                      struct error *error);
+/* The same bytes as store_get_source, piece after piece as they lie in the map, each checked; -1 from `visit` stops. */
+typedef int source_visitor(void *context, const void *bytes, size_t size, struct error *error);
+int store_visit_source(struct store *store, const char *name, source_visitor *visit, void *context,
+                       struct error *error);
 /* The note's bytes, free() them; *value NULL when there is none. */
 int store_get_note(struct store *store, const char *name, void **value, size_t *size, struct error *error);
 

@@ -9,6 +9,7 @@
 
 #include "common/base/file.h"
 #include "common/base/hash.h"
+#include "common/base/memory.h"
 #include "common/model/safetensors.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
@@ -68,7 +69,7 @@ TEST(cache_help_and_wrong_usage)
     CHECK(cache("verify --fast x") == 2);
     CHECK(cache("verify --processes 0 x") == 2);
     CHECK(cache("export --out x y") == 2);
-    CHECK_TEXT(output, "--tap is missing");
+    CHECK_TEXT(output, "--tap or --tensor is missing");
     CHECK(cache("export --tap 2 x") == 2);
     CHECK(cache("export --tap 2 --out x --split none y") == 2);
     CHECK(cache("export --tap 2 --out x --format zip y") == 2);
@@ -310,6 +311,46 @@ TEST(cache_export_npy)
     fixture_states(1, (struct sequence){SPLIT_HELD_OUT, 3}, expected);
     CHECK(memcmp((const char *)values + 12 * sizeof expected, expected, sizeof expected) == 0);
     free(text);
+}
+
+/* A tensor of several pieces, none of which ends with a row, in blocks: each value is what its blocks say. */
+TEST(cache_export_of_a_large_tensor)
+{
+    enum { ROWS = 60000, COLS = 288 };
+    struct error error;
+    struct store *store;
+    struct safetensors *file;
+    char name[4300];
+    float values[COLS], found[COLS];
+    size_t row_bytes;
+    unsigned char *data;
+    REQUIRE(dtype_row_bytes(DTYPE_Q8_0, COLS, &row_bytes) && (16u << 20) % row_bytes != 0);
+    REQUIRE_OK(array_alloc(&data, ROWS * row_bytes, &error));
+    for (size_t i = 0; i < ROWS * row_bytes; i++) /* scales of every size, none of them infinite */
+        data[i] = (unsigned char)(i % 34 == 1 ? i % 0x78 : i * 2654435761u >> 13);
+    REQUIRE_OK(create(false, &error));
+    REQUIRE_OK(store_open(path, STORE_WRITE, &store, &error));
+    REQUIRE_OK(store_begin(store, &error));
+    REQUIRE_OK(store_put_source(store, "output", DTYPE_Q8_0, ROWS, COLS, data, &error));
+    REQUIRE_OK(store_commit(store, &error));
+    store_close(store);
+    CHECK(cache("export --tensor output --out %s.out %s") == 0);
+    CHECK_TEXT(output, "q8_0 of the model");
+    snprintf(name, sizeof name, "%s.out", path);
+    REQUIRE_OK(safetensors_open(name, &file, &error));
+    const struct tensor *tensor = safetensors_find(file, "output");
+    REQUIRE(tensor && tensor->type == DTYPE_F32 && tensor->shape[0] == ROWS && tensor->shape[1] == COLS);
+    for (size_t r = 0; r < ROWS; r++) {
+        dtype_to_f32(DTYPE_Q8_0, data + r * row_bytes, COLS, values);
+        memcpy(found, (const char *)tensor->data + r * sizeof found, sizeof found);
+        if (memcmp(values, found, sizeof found) != 0) {
+            test_fail(__FILE__, __LINE__, "row %zu differs", r);
+            break;
+        }
+    }
+    safetensors_close(file);
+    unlink(name);
+    free(data);
 }
 
 TEST_MAIN

@@ -1,0 +1,13 @@
+/* export_model.h: tensors of the model, as a store keeps them, in a file for other programs. */
+#ifndef OFFRAMP_CACHE_EXPORT_MODEL_H
+#define OFFRAMP_CACHE_EXPORT_MODEL_H
+
+#include "cache/export_file.h"
+#include "common/store/shards.h"
+
+/* names [count], such as "output"; in a file at `path`. F32, F16 and BF16 stay what they are, and other types become F32;
+ * NumPy has no BF16, which becomes F32, too. */
+int export_model(struct shards *shards, const char *const *names, int count, const char *path,
+                 enum export_format format, struct error *error);
+
+#endif
