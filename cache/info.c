@@ -154,6 +154,30 @@ static void print_split(const struct store *store, uint64_t train, uint64_t held
                store_info(store)->shards > 1 ? " in all shards" : "", stored - train - held_out);
 }
 
+static void print_ids(const char *place, const json_t *ids)
+{
+    for (size_t i = 0; i < json_array_size(ids); i++)
+        printf("%s%" JSON_INTEGER_FORMAT, i > 0 ? " " : place, json_integer_value(json_array_get(ids, i)));
+}
+
+/* The ids around the texts of the corpus; a corpus of token files was taken as it is. */
+static void print_texts(const struct store *store)
+{
+    const json_t *corpus = json_object_get(store_manifest(store), "corpus");
+    const json_t *before = json_object_get(corpus, "before_text"),
+                 *behind = json_object_get(corpus, "behind_text");
+    const json_t *end = json_object_get(corpus, "end_of_text");
+    if (!json_is_array(before))
+        return;
+    print_ids("            before each text the ids ", before);
+    if (json_array_size(before) == 0)
+        printf("            before each text no token");
+    print_ids(", behind it ", behind);
+    if (json_is_integer(end))
+        printf(", between documents %" JSON_INTEGER_FORMAT, json_integer_value(end));
+    printf("\n");
+}
+
 static void print_sequences(const struct store *store, const uint64_t sequences[SPLIT_COUNT])
 {
     const int rows = store_info(store)->rows;
@@ -162,6 +186,7 @@ static void print_sequences(const struct store *store, const uint64_t sequences[
            " tokens\n",
            train, held_out, rows, train * (uint64_t)rows, held_out * (uint64_t)rows);
     print_split(store, train, held_out);
+    print_texts(store);
 }
 
 static void print_usage(const char *name, const struct store_usage *usage, const char *what)

@@ -5,8 +5,9 @@
 #include "common/base/pool.h"
 #include "extract/corpus.h"
 
-/* Fills in the ids of pieces that have text. tokenizer: NULL when none has. */
-int pieces_encode(struct pool *pool, const struct tokenizer *tokenizer, struct piece_list *pieces,
+/* Fills in the ids of pieces that have text, with what the tokenizer puts around each text (tokenizer_frame). An
+ * end-of-text id that it puts last is left out: it is the one that goes behind every document. */
+int pieces_encode(struct pool *pool, const struct corpus_rules *rules, struct piece_list *pieces,
                   struct error *error);
 
 #endif

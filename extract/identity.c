@@ -7,6 +7,7 @@
 #include "common/base/cli.h"
 #include "common/base/string.h"
 #include "common/store/target.h"
+#include "extract/texts.h"
 
 /* ---- making ---- */
 
@@ -34,11 +35,13 @@ static json_t *paths_to_json(const struct extract_options *options)
 static json_t *corpus_to_json(const struct identity *identity)
 {
     const struct extract_options *options = identity->options;
-    return json_pack("{s:o, s:I, s:I, s:s, s:s, s:f, s:o, s:o, s:i}", "paths", paths_to_json(options), "files",
-                     (json_int_t)identity->list->count, "bytes", (json_int_t)identity->list->bytes,
+    return json_pack("{s:o, s:I, s:I, s:s, s:s, s:f, s:o, s:o, s:i, s:o, s:o}", "paths", paths_to_json(options),
+                     "files", (json_int_t)identity->list->count, "bytes", (json_int_t)identity->list->bytes,
                      "fingerprint", identity->list->fingerprint, "field", options->field, "held_out",
                      options->held_out, "tokens", cap_to_json(options->tokens[SPLIT_TRAIN]), "held_out_tokens",
-                     cap_to_json(options->tokens[SPLIT_HELD_OUT]), "end_of_text", (int)identity->end);
+                     cap_to_json(options->tokens[SPLIT_HELD_OUT]), "end_of_text", (int)identity->end,
+                     "before_text", texts_before(identity->tokenizer, identity->list), "behind_text",
+                     texts_behind(identity->tokenizer, identity->list));
 }
 
 static json_t *taps_to_json(const struct identity *identity)
@@ -102,6 +105,8 @@ static const struct {
 } fields[] = {
     {"--model", "model", "fingerprint", "name", false},
     {"--model (its tokenizer)", NULL, "tokenizer", NULL, false},
+    {"--model (the tokens that go before a text)", "corpus", "before_text", NULL, false},
+    {"--model (the tokens that go behind a text)", "corpus", "behind_text", NULL, false},
     {"--field", "corpus", "field", NULL, false},
     {"--held-out", "corpus", "held_out", NULL, false},
     {"--tokens", "corpus", "tokens", NULL, false},
@@ -157,7 +162,7 @@ static char *print_shard(const json_t *shard)
 static char *print_value(const json_t *value, const json_t *label)
 {
     char *text;
-    if (json_is_array(value))
+    if (json_is_array(value) && json_is_object(json_array_get(value, 0)))
         return print_taps(value);
     if (!value || json_is_null(value))
         return strdup("none");

@@ -4,7 +4,8 @@
  *     model      config_to_json's members, "name" (of the file or folder), "fingerprint"
  *     tokenizer  its fingerprint; null when the corpus is token files only
  *     corpus     "paths", "files", "bytes", "fingerprint", "field", "held_out" (share), "split"
- *                (split.h; set when a store is begun), "tokens" and "held_out_tokens" (caps, null: none), "end_of_text" (id)
+ *                (split.h; set when a store is begun), "tokens" and "held_out_tokens" (caps, null: none), "end_of_text" (id), "before_text" and
+ *                "behind_text" (ids around each text; null: there are token files only)
  *     rows       tokens per sequence
  *     taps       [{"name", "codec"}], ascending, "target" at the end with its "columns"
  *     shard      {"index", "count"}, of several

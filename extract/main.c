@@ -387,7 +387,9 @@ static int run(struct extraction *extraction, struct error *error)
                                     .from = options->pilot,
                                     .to = options->pilot_out};
     double piloting;
+    const struct tokenize_job job = tokenize_job(extraction);
     const struct summary summary = {.store = extraction->store,
+                                    .job = &job,
                                     .plan = &plan,
                                     .tokens = &tokens,
                                     .holding = extraction->holding,

@@ -16,6 +16,7 @@
 #include "extract/pilot.h"
 #include "extract/run.h"
 #include "extract/sample.h"
+#include "extract/texts.h"
 
 #define PILOT_SECONDS 8.0
 #define FEW_RECORDS   64
@@ -362,15 +363,17 @@ static int print_json(const struct preflight_job *job, const struct preflight *p
                                         bits_per_value(preflight, tap)));
     }
     json_t *object = json_pack(
-        "{s:s, s:I, s:I, s:s, s:b, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:f}", "store", job->out,
-        "train_sequences", (json_int_t)preflight->sequences[SPLIT_TRAIN], "held_out_sequences",
-        (json_int_t)preflight->sequences[SPLIT_HELD_OUT], "split", holding_name(job->holding), "exact",
-        (int)preflight->exact, "pilot_sequences", (json_int_t)preflight->pilot, "taps", taps, "token_bytes",
-        (json_int_t)preflight->token_bytes, "source_bytes", (json_int_t)preflight->source_bytes,
-        "parameter_bytes", (json_int_t)preflight->parameter_bytes, "bytes", (json_int_t)preflight->bytes,
-        "available_bytes", (json_int_t)preflight->available, "fits",
-        preflight->bytes <= (double)preflight->available, "tokens_per_second", preflight->tokens_per_second,
-        "seconds", all_seconds(preflight));
+        "{s:s, s:I, s:I, s:s, s:o, s:o, s:i, s:b, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:b, s:f, s:f}", "store",
+        job->out, "train_sequences", (json_int_t)preflight->sequences[SPLIT_TRAIN], "held_out_sequences",
+        (json_int_t)preflight->sequences[SPLIT_HELD_OUT], "split", holding_name(job->holding), "before_text",
+        texts_before(job->tokenize->rules.tokenizer, job->tokenize->list), "behind_text",
+        texts_behind(job->tokenize->rules.tokenizer, job->tokenize->list), "end_of_text",
+        (int)job->tokenize->rules.end, "exact", (int)preflight->exact, "pilot_sequences",
+        (json_int_t)preflight->pilot, "taps", taps, "token_bytes", (json_int_t)preflight->token_bytes,
+        "source_bytes", (json_int_t)preflight->source_bytes, "parameter_bytes",
+        (json_int_t)preflight->parameter_bytes, "bytes", (json_int_t)preflight->bytes, "available_bytes",
+        (json_int_t)preflight->available, "fits", preflight->bytes <= (double)preflight->available,
+        "tokens_per_second", preflight->tokens_per_second, "seconds", all_seconds(preflight));
     int result = object ? json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
     json_decref(object);
     printf("\n");
@@ -386,11 +389,13 @@ static void print_bytes(const char *name, const char *codec, double bytes)
 static int print_text(const struct preflight_job *job, const struct preflight *preflight, struct error *error)
 {
     const struct store_info *info = &preflight->info;
-    char text[32];
+    char text[32], texts[600];
     printf("%s: %s%" PRIu64 " training and %" PRIu64 " held-out sequences of %d tokens\n", job->out,
            preflight->exact ? "" : "about ", preflight->sequences[SPLIT_TRAIN],
            preflight->sequences[SPLIT_HELD_OUT], info->rows);
     printf("%s\n", holding_text(job->holding));
+    texts_describe(&job->tokenize->rules, job->tokenize->list, texts, sizeof texts);
+    printf("%s\n", texts);
     printf("%-10s %-10s %10s %11s\n", "tap", "codec", "bytes", "bits/value");
     for (int tap = 0; tap < info->taps; tap++) {
         char name[TAP_NAME_SIZE];

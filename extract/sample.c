@@ -66,7 +66,7 @@ static int read_place(struct sampling *sampling, const struct corpus_list *list,
         piece_list_clear(&pieces);
         result = corpus_read(corpus, both, PLACE_BYTES, &pieces, error);
         if (result == 0)
-            result = pieces_encode(sampling->pool, sampling->rules->tokenizer, &pieces, error);
+            result = pieces_encode(sampling->pool, sampling->rules, &pieces, error);
         if (result == 0)
             result = add_pieces(sampling, &pieces, counts, error);
     } while (result == 0 && pieces.count > 0 && corpus_bytes_read(corpus) - first < bytes);

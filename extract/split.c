@@ -56,7 +56,7 @@ static int find_tokens(const struct corpus_list *list, const struct corpus_rules
         if (result == 0 && (wanted[SPLIT_TRAIN] || wanted[SPLIT_HELD_OUT]))
             result = corpus_read(corpus, wanted, READ_BYTES, &pieces, error);
         if (result == 0)
-            result = pieces_encode(pool, rules->tokenizer, &pieces, error);
+            result = pieces_encode(pool, rules, &pieces, error);
         for (size_t i = 0; i < pieces.count && result == 0; i++)
             tokens[pieces.piece[i].split] +=
                 pieces.piece[i].ids.count + (pieces.piece[i].last && rules->end >= 0);

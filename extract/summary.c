@@ -6,6 +6,7 @@
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
+#include "extract/texts.h"
 #include "extract/write.h"
 
 /* What becomes of one tap: its bytes against those of the values as the codec keeps them, uncoded. */
@@ -104,13 +105,15 @@ static void print_text(const struct summary *summary, const uint64_t *bytes)
 {
     const struct store_info *info = store_info(summary->store);
     const struct tokenize_result *tokens = summary->tokens;
-    char text[32];
+    char text[32], texts[600];
     printf("%s: %llu training and %llu held-out sequences of %d tokens, from %llu and %llu documents\n",
            store_path(summary->store), (unsigned long long)tokens->sequences[SPLIT_TRAIN],
            (unsigned long long)tokens->sequences[SPLIT_HELD_OUT], info->rows,
            (unsigned long long)tokens->documents[SPLIT_TRAIN],
            (unsigned long long)tokens->documents[SPLIT_HELD_OUT]);
     printf("  %s\n", holding_text(summary->holding));
+    texts_describe(&summary->job->rules, summary->job->list, texts, sizeof texts);
+    printf("  %s\n", texts);
     if (info->shards > 1)
         printf("  of these this is shard %d of %d (counted from 0): %llu and %llu sequences\n", info->shard,
                info->shards, (unsigned long long)store_sequences(summary->store, SPLIT_TRAIN),
@@ -159,14 +162,18 @@ static int print_json(const struct summary *summary, const uint64_t *bytes, stru
     json_t *device = json_pack("{s:f, s:f, s:f}", "computing", run->device.ops, "in", run->device.in, "out",
                                run->device.out);
     json_t *object = json_pack(
-        "{s:s, s:i, s:{s:I, s:I}, s:{s:I, s:I, s:I}, s:s, s:o, s:I, s:f, s:f, s:f, s:o, s:o, s:s, s:I, s:I, "
+        "{s:s, s:i, s:{s:I, s:I}, s:{s:I, s:I, s:I}, s:s, s:o, s:o, s:i, s:o, s:I, s:f, s:f, s:f, s:o, s:o, "
+        "s:s, s:I, s:I, "
         "s:b, "
         "s:i, s:f, s:f, s:s}",
         "store", store_path(summary->store), "rows", store_info(summary->store)->rows, "sequences", "train",
         (json_int_t)tokens->sequences[SPLIT_TRAIN], "held_out", (json_int_t)tokens->sequences[SPLIT_HELD_OUT],
         "documents", "train", (json_int_t)tokens->documents[SPLIT_TRAIN], "held_out",
         (json_int_t)tokens->documents[SPLIT_HELD_OUT], "empty", (json_int_t)tokens->empty, "split",
-        holding_name(summary->holding), "taps", taps_to_json(summary, bytes), "computed_tokens",
+        holding_name(summary->holding), "before_text",
+        texts_before(summary->job->rules.tokenizer, summary->job->list), "behind_text",
+        texts_behind(summary->job->rules.tokenizer, summary->job->list), "end_of_text",
+        (int)summary->job->rules.end, "taps", taps_to_json(summary, bytes), "computed_tokens",
         (json_int_t)run->tokens, "seconds", run->seconds, "loading_seconds", run->loading, "tokens_per_second",
         tokens_per_second(run), "stages", stages, "device", device, "bound_by", find_bound(run).name,
         "peak_memory", (json_int_t)memory_peak(), "weight_bytes", (json_int_t)summary->plan->weights,

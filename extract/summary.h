@@ -16,6 +16,7 @@ struct summary {
     const struct plan *plan;
     const struct tokenize_result *tokens;
     enum holding holding;
+    const struct tokenize_job *job;
     const double *piloting; /* seconds that codecs were fitted, 0: not in this run */
     const struct run_report *run;
     const char *numerics;

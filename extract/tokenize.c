@@ -206,7 +206,7 @@ static int advance(struct tokenize *state, struct error *error)
         packing_finish(state->packing);
         return 0;
     }
-    return pieces_encode(state->pool, state->job->rules.tokenizer, &state->pieces, error) < 0 ||
+    return pieces_encode(state->pool, &state->job->rules, &state->pieces, error) < 0 ||
                    pack_pieces(state, error) < 0
                ? -1
                : 0;

@@ -127,6 +127,39 @@ texts() {
         says err "latin.txt: byte 3: is not UTF-8"
 }
 
+# The golden model with a tokenizer of letters whose post-processor puts <s> (60) before a text.
+letters_model() {
+    cp -r tests/golden/llama "$work/letters"
+    perl -e 'my @t = ("a" .. "z"); my $v = join ", ", map { "\"$t[$_]\": $_" } 0 .. $#t;
+        print qq({"added_tokens": [{"id": 60, "content": "<s>", "special": true}, {"id": 61, "content": "</s>", "special": true}],
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}, "decoder": {"type": "ByteLevel"},
+        "model": {"type": "BPE", "vocab": {$v}, "merges": []},
+        "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}}], "special_tokens": {"<s>": {"id": "<s>", "ids": [60], "tokens": ["<s>"]}}}})' \
+        >"$work/letters/tokenizer.json"
+    printf '{"model_max_length": 1000000000000000019884624838656}' >"$work/letters/tokenizer_config.json"
+}
+
+# Every text begins as the model was taught; what was done is said, and kept.
+begin_of_text() {
+    letters_model
+    local letters=(--model "$work/letters" --corpus "$work/letters.jsonl" --held-out 0 --seq-len 16 --taps 1 --codec raw)
+    printf '{"text": "abc"}\n{"text": "defg"}\n{"text": ""}\n{"text": "<s>hi"}\n{"text": "jklm"}\n' >"$work/letters.jsonl"
+    run 0 extract "${letters[@]}" --out "$work/begin" --dry-run &&
+        says out "before each text <s> (60), by the post_processor of tokenizer.json; between documents </s> (61)" &&
+        run 0 extract "${letters[@]}" --out "$work/begin" && says out "before each text <s> (60)" &&
+        run 0 cache info "$work/begin" && says out "before each text the ids 60, between documents 61" &&
+        run 0 cache export "$work/begin" --tap 1 --out "$work/begin.npy" --format npy || return 1
+    local ids
+    ids=$(od -An -v -t d4 -w68 -j 128 "$work/begin.npy/tokens.npy" | tr -s ' ' | head -n 1)
+    [ "$ids" = " 60 0 1 2 61 60 3 4 5 6 61 60 7 8 61 60 9" ] || { echo "    the ids are $ids"; return 1; }
+    printf '{"bos_token": "<s>", "add_bos_token": false}' >"$work/letters/tokenizer_config.json"
+    run 1 extract "${letters[@]}" --out "$work/begin" &&
+        says err "was made with another --model (the tokens that go before a text): [60]; this command has []" &&
+        run 0 extract "${letters[@]}" --out "$work/none" --dry-run &&
+        says out "before each text no token, by tokenizer_config.json"
+}
+
 # The value of a number in the last command's JSON.
 number() { sed -nE "s/^ *\"$1\": ([0-9]+),?$/\1/p" "$work/out"; }
 
@@ -193,6 +226,7 @@ check token_file_of_one_document
 check compressed_corpora
 check changed_file_of_the_same_size
 check full_output
+check begin_of_text
 check_with_model texts
 check_with_model memory
 finish

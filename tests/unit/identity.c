@@ -13,7 +13,7 @@ static json_t *make_manifest(void)
         " \"tokenizer\": \"11bb\", \"rows\": 512, \"numerics\": \"cpu avx2 f32 onednn-2.6.3\","
         " \"corpus\": {\"paths\": [\"x\"], \"files\": 3, \"bytes\": 1000, \"fingerprint\": \"22cc\","
         " \"field\": \"text\", \"held_out\": 0.05, \"tokens\": null, \"held_out_tokens\": 4096,"
-        " \"end_of_text\": 0},"
+        " \"end_of_text\": 0, \"before_text\": [128000], \"behind_text\": []},"
         " \"taps\": [{\"name\": \"6\", \"codec\": \"lossless\"}],"
         " \"shard\": {\"index\": 0, \"count\": 2}, \"command\": \"extract\"}",
         0, NULL);
@@ -26,6 +26,10 @@ static const struct {
     {"model", "fingerprint", "\"00ab\"", "--model: a.gguf, 00aa; this command has a.gguf, 00ab"},
     {NULL, "tokenizer", "\"11bc\"", "--model (its tokenizer): 11bb; this command has 11bc"},
     {NULL, "tokenizer", "null", "--model (its tokenizer): 11bb; this command has none"},
+    {"corpus", "before_text", "[]",
+     "--model (the tokens that go before a text): [128000]; this command has []"},
+    {"corpus", "before_text", "null", "(the tokens that go before a text): [128000]; this command has none"},
+    {"corpus", "behind_text", "[7, 8]", "(the tokens that go behind a text): []; this command has [7, 8]"},
     {"corpus", "files", "2", "--corpus (number of files): 3; this command has 2"},
     {"corpus", "bytes", "999", "--corpus (bytes): 1000; this command has 999"},
     {"corpus", "fingerprint", "\"22cd\"", "--corpus (fingerprint of the files): 22cc; this command has 22cd"},
