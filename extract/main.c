@@ -345,8 +345,13 @@ static int dry_run(struct extraction *extraction, struct error *error)
     if (choose_holding(extraction, error) < 0)
         return -1;
     const struct tokenize_job tokenize = tokenize_job(extraction);
-    const struct preflight_job job = preflight_job(extraction, &tokenize);
+    struct preflight_job job = preflight_job(extraction, &tokenize);
     struct preflight preflight;
+    if (extraction->options->pilot_out) {
+        if (preflight_fit(&job, extraction->options->pilot_out, error) < 0)
+            return -1;
+        job.parameters = extraction->options->pilot_out;
+    }
     int result = preflight_run(&job, &preflight, error);
     if (result == 0)
         result = preflight_print(&job, &preflight, extraction->options->json, error);

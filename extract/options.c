@@ -76,7 +76,8 @@ static const struct argp_option option_list[] = {
      "one tap, such as klt:4,12=lossless (lossless)",
      3},
     {"pilot", OPTION_PILOT, "FILE", 0, "Take the parameters of codecs from FILE, as all shards must", 3},
-    {"pilot-out", OPTION_PILOT_OUT, "FILE", 0, "Write the parameters of codecs to FILE", 3},
+    {"pilot-out", OPTION_PILOT_OUT, "FILE", 0,
+     "Write the parameters of codecs to FILE; with --dry-run nothing else", 3},
     {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (auto)", 4},
     {"math", OPTION_MATH, "MODE", 0, "f32, bf16 with f32 sums, tf32 (f32; on cuda bf16)", 4},
     {"threads", OPTION_THREADS, "N", 0, "Threads that compute (one per processor)", 4},
@@ -119,9 +120,6 @@ static void check_all(struct parse *parse, struct argp_state *state)
         argp_error(state, "--held-out and --held-out-corpus are two ways to choose what is held out: give one");
     if (options->pilot && options->pilot_out)
         argp_error(state, "--pilot reads what --pilot-out writes: give one");
-    if (options->dry_run && options->pilot_out)
-        argp_error(state,
-                   "--dry-run writes nothing, and --pilot-out is a file to write: leave one of them out");
     if (!parse->held_out_given)
         options->held_out = options->held_out_corpus.count > 0 ? 0 : HELD_OUT_SHARE;
     for (int split = 0; split < SPLIT_COUNT; split++)

@@ -217,7 +217,7 @@ static int make_parameters(const struct pilot_job *job, bool quiet, struct error
 {
     const struct store_info *info = store_info(job->store);
     const uint64_t there = store_sequences(job->store, SPLIT_TRAIN);
-    const uint64_t sequences = pilot_sequences(info, there, there);
+    const uint64_t sequences = job->sequences > 0 ? job->sequences : pilot_sequences(info, there, there);
     struct store *own = NULL;
     int result = -1;
     char *path = path_join(store_path(job->store), FOLDER, error);
@@ -276,8 +276,8 @@ int pilot_run(const struct pilot_job *job, bool alone, double *seconds, struct e
         return -1;
     if (lacking > 0 && store_info(job->store)->shards > 1 && !job->to && !alone)
         return error_set(
-            error, "the shards of a store must have their codecs' parameters in common: fit them once, with "
-                   "this command without --shard, with --dry-run --pilot-out FILE, then give every shard "
+            error, "the shards of a store must have their codecs' parameters in common: fit them once, by "
+                   "this command without --shard and with --dry-run --pilot-out FILE, then give every shard "
                    "--pilot FILE");
     if (lacking > 0) {
         if (make_parameters(job, alone, error) < 0)

@@ -21,6 +21,7 @@ struct pilot_job {
     int threads;
     uint64_t memory; /* as plan_make */
     const char *from, *to; /* --pilot and --pilot-out, or NULL */
+    uint64_t sequences; /* of the store, to fit to; 0: as many as are worth it (pilot_sequences) */
 };
 
 /* *seconds: what the pilot took, 0 where there was none. `alone`: a shard's parameters serve nothing but this

@@ -108,24 +108,36 @@ static int put_sequences(struct trial *trial, uint64_t count, uint64_t spread, s
     return store_commit(trial->store, error);
 }
 
+static struct pilot_job pilot_job(const struct trial *trial)
+{
+    const struct preflight_job *job = trial->job;
+    return (struct pilot_job){.model = job->model,
+                              .backend = job->backend,
+                              .store = trial->store,
+                              .threads = job->tokenize->threads,
+                              .memory = job->memory,
+                              .from = job->parameters};
+}
+
+/* The model's head, where a codec wants to know what it loses. */
+static int put_head(const struct trial *trial, struct error *error)
+{
+    const struct preflight_job *job = trial->job;
+    const struct store_info *info = &trial->preflight->info;
+    for (int tap = 0; tap < info->taps; tap++)
+        if (info->codec[tap].goal == CODEC_KL && !job->parameters &&
+            sources_store(job->model, trial->store, error) < 0)
+            return -1;
+    return 0;
+}
+
 /* Codecs with parameters are fitted to the pilot's first sequences: what is aimed at, bits or loss, they have
  * then, as they will when they are fitted to more. */
 static int fit_codecs(struct trial *trial, struct error *error)
 {
-    const struct preflight_job *job = trial->job;
-    const struct pilot_job fitting = {.model = job->model,
-                                      .backend = job->backend,
-                                      .store = trial->store,
-                                      .threads = job->tokenize->threads,
-                                      .memory = job->memory,
-                                      .from = job->parameters};
+    const struct pilot_job fitting = pilot_job(trial);
     double seconds;
-    for (int tap = 0; tap < trial->preflight->info.taps;
-         tap++) /* what is lost is measured by the model's head */
-        if (trial->preflight->info.codec[tap].goal == CODEC_KL && !job->parameters &&
-            sources_store(job->model, trial->store, error) < 0)
-            return -1;
-    if (pilot_run(&fitting, true, &seconds, error) < 0)
+    if (put_head(trial, error) < 0 || pilot_run(&fitting, true, &seconds, error) < 0)
         return -1;
     trial->fitted = seconds > 0;
     return 0;
@@ -246,6 +258,16 @@ static int prepare(struct trial *trial, struct error *error)
                      error);
 }
 
+static void close_trial(struct trial *trial, struct error *error)
+{
+    if (trial->store) {
+        store_close(trial->store);
+        store_remove(trial->path, error);
+    }
+    sample_free(&trial->sample);
+    free(trial->path);
+}
+
 int preflight_run(const struct preflight_job *job, struct preflight *preflight, struct error *error)
 {
     struct trial trial = {.job = job, .preflight = preflight};
@@ -260,12 +282,28 @@ int preflight_run(const struct preflight_job *job, struct preflight *preflight, 
         result = time_pilot(&trial, error);
     if (result == 0)
         result = measure(&trial, error);
-    if (trial.store) {
-        store_close(trial.store);
-        store_remove(trial.path, result < 0 ? &ignored : error);
-    }
-    sample_free(&trial.sample);
-    free(trial.path);
+    close_trial(&trial, result < 0 ? &ignored : error);
+    return result;
+}
+
+int preflight_fit(const struct preflight_job *job, const char *file, struct error *error)
+{
+    struct preflight preflight = {0};
+    struct trial trial = {.job = job, .preflight = &preflight};
+    struct error ignored;
+    double seconds;
+    int result = -1;
+    if (prepare(&trial, error) < 0 || count_sequences(&trial, error) < 0 || make_store(&trial, error) < 0)
+        goto done;
+    const uint64_t wanted = pilot_sequences(&preflight.info, preflight.sequences[SPLIT_TRAIN], trial.there);
+    struct pilot_job fitting = pilot_job(&trial);
+    fitting.sequences = wanted;
+    fitting.to = file;
+    if (put_sequences(&trial, wanted, wanted, error) == 0 && put_head(&trial, error) == 0)
+        result = pilot_run(&fitting, false, &seconds, error);
+done:
+    close_trial(&trial, result < 0 ? &ignored : error);
+    preflight_free(&preflight);
     return result;
 }
 

@@ -43,6 +43,9 @@ struct preflight {
 };
 
 int preflight_run(const struct preflight_job *job, struct preflight *preflight, struct error *error);
+/* Fits the codecs that have parameters to as many sequences as a real run does, spread over the sample, and writes the
+ * parameters to `file`: what the shards of an extraction need before any of them begins. */
+int preflight_fit(const struct preflight_job *job, const char *file, struct error *error);
 void preflight_free(struct preflight *preflight); /* a zeroed one is fine */
 
 /* Refuses when the records that a store still lacks do not fit on its disk: what they can take at most does

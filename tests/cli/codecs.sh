@@ -14,8 +14,7 @@ wrong_usage() {
     run 2 extract "${required[@]}" --codec kl=0.01 && says err '"kl=0.01": kl is not a tap' &&
         says err "final=klt:kl=0.01" || return 1
     run 2 extract "${required[@]}" --codec klt && says err "as klt:BITS or klt:kl=NATS" || return 1
-    run 2 extract "${required[@]}" --pilot a --pilot-out b && says err "give one" &&
-        run 2 extract "${required[@]}" --pilot-out b --dry-run && says err "--dry-run writes nothing" && [ ! -e b ]
+    run 2 extract "${required[@]}" --pilot a --pilot-out b && says err "give one"
 }
 
 unfit_for_the_taps() {
@@ -98,6 +97,18 @@ shards() {
     run 0 cache export "$work/0" "$work/1" --tap final --out "$work/shards.final" && cmp "$work/first.final" "$work/shards.final"
 }
 
+# They can be fitted before any shard begins, on a machine that keeps nothing else.
+shards_of_a_pilot_alone() {
+    local i
+    run 0 extract "${small[@]}" --out "$work/alone" --codec klt:4 --dry-run --pilot-out "$work/fitted" && [ ! -e "$work/alone" ] &&
+        [ ! -e "$work/alone.pilot" ] && says err "pilot: tap final, klt:4: step" || return 1
+    for i in 0/1 0/3 1/3 2/3; do
+        run 0 extract "${small[@]}" --out "$work/of.${i/\//.}" --codec klt:4 --shard $i --pilot "$work/fitted" || return 1
+    done
+    run 0 cache export "$work/of.0.1" --tap final --out "$work/one.final" &&
+        run 0 cache export "$work"/of.?.3 --tap final --out "$work/three.final" && cmp "$work/one.final" "$work/three.final"
+}
+
 pilot_files() {
     head -c 9000 "$work/parameters" >"$work/short"
     perl -e 'local $/; $_ = <STDIN>; substr($_, 5000, 1) ^= "\1"; print' <"$work/parameters" >"$work/flipped"
@@ -144,6 +155,7 @@ check same_bytes
 check foretold
 check killed
 check shards
+check shards_of_a_pilot_alone
 check pilot_files
 check foreign_text
 check too_few_tokens
