@@ -6,7 +6,7 @@ set -euo pipefail
 path=$1 name=$2
 version=$(sed -nE 's/^#define OFFRAMP_VERSION "(.*)"/\1/p' "$(dirname "$0")/../common/base/cli.h")
 help() { # help [COMMAND]: one line a paragraph and an option, under the installed name
-    (ARGP_HELP_FMT=rmargin=9000,opt-doc-col=60 exec -a "$name" "$path" "$@" --help)
+    (ARGP_HELP_FMT=rmargin=9000,opt-doc-col=60 exec -a "$name" "$path" "$@" --help) | sed "s|$path|$name|g"
 }
 heading() { printf '.SH %s\n' "$1"; }
 # roff's own characters are taken as text.
@@ -40,7 +40,7 @@ body() {
 }
 
 if head -c 2 "$path" | grep -q '#!'; then # a pipeline: its help is laid out already
-    what=$(help | sed -nE '1s/^[^:]*: (.*)/\1/p')
+    what=$(help | sed -nE '1s/^[^:]*: (.*[^.])\.?$/\1/p')
 else
     what=$(help | sed -n '/^Usage/,/^$/{/^Usage\|^  or/!p;}' | head -n 1 | sed -E 's/[.:] .*//; s/\.$//')
 fi

@@ -23,7 +23,7 @@
 set -euo pipefail
 say() { echo "slurm.sh: $*" >&2; }
 usage() {
-    sed -n '2,/^#SBATCH/{/^#SBATCH/d;s/^# \{0,1\}//p}' "$0"
+    sed -n '2,/^#SBATCH/{/^#SBATCH/d;s/^# \{0,1\}//p}' "$0" | sed "s|pipelines/slurm\.sh|$0|"
     exit "$1"
 }
 wrong() {

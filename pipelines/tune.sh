@@ -20,11 +20,11 @@
 # It stops at the first failure; the same command again goes on where it stopped.
 set -euo pipefail
 usage() {
-    sed -n '2,22s/^# \{0,1\}//p' "$0"
+    sed -n '2,22s/^# \{0,1\}//p' "$0" | sed "s|pipelines/tune\.sh|$0|"
     exit "$1"
 }
 wrong() {
-    echo "tune: $1; see pipelines/tune.sh --help" >&2
+    echo "tune: $1; see $0 --help" >&2
     exit 2
 }
 . "$(dirname "$(readlink -f "$0")")/programs.sh"

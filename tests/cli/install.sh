@@ -65,7 +65,7 @@ by_a_link() {
 }
 
 pipelines_find_programs() {
-    installed 0 tune --help && says out "MODEL CORPUS OUT" && installed 0 slurm --help && says out "SHARDS=" &&
+    installed 0 tune --help && says out "$bin/offramp-tune [OPTIONS] MODEL CORPUS OUT" && installed 0 slurm --help && says out "SHARDS=" &&
         installed 2 tune && installed 2 slurm || return 1
     local held=(--held-out-tokens 320 --seq-len 16 --taps 1,final)
     printf 'steps: 2\ntrials:\n  - {tap: 1, head: norm}\n' >"$work/sweep.yaml"
@@ -102,7 +102,7 @@ pages_are_clean() {
     for page in "$man"/*.1; do
         groff -man -ww -Tutf8 -z "$page" >"$work/err" 2>&1 && [ ! -s "$work/err" ] || { cat "$work/err"; return 1; }
     done
-    groff -man -Tutf8 "$man/offramp-extract.1" | sed 's/\x1b\[[0-9;]*m//g' >"$work/out" && says out "offramp-extract - run a model over a corpus"
+    [ $(cat "$man"/*.1 | grep -c "pipelines/[a-z]*\.sh \[") = 0 ] && groff -man -Tutf8 "$man/offramp-extract.1" | sed 's/\x1b\[[0-9;]*m//g' >"$work/out" && says out "offramp-extract - run a model over a corpus"
 }
 
 uninstalled() {
