@@ -1,10 +1,8 @@
 /* environment.h: LMDB environments as stores use them. Only common/store includes this.
  *
- * Locks. There is one writer: it holds flock(2) on WRITER_FILE, whose text is its process number.
- * LMDB's own lock file tells that writer which old pages somebody still reads. A sealed store (the file
- * "sealed" says so) has no writer, is opened without LMDB's locks and so works on network and read-only
- * file systems. A store that is not sealed is read with LMDB's locks; where those cannot be had it is
- * read without them, unless its writer is at work.
+ * Locks. The one writer holds flock(2) on WRITER_FILE, whose text is its process number. LMDB's own lock file tells that
+ * writer which old pages somebody still reads. SEALED_FILE is there where a store is finished: store.h's caveats say what
+ * follows for readers.
  *
  * Map. LMDB maps the file at a fixed size, of which only what was written takes up anything but
  * addresses: 1 TiB at first. Where addresses are limited (ulimit -v) the map starts at the file's size

@@ -6,13 +6,12 @@
 
 /* Begins a transaction in which the store is no longer sealed, has `manifest`, whose model, rows, taps and
  * shard must be the old one's, and only the first `sequences` of each split: behind them, tokens and records
- * are put again. A store that lacks the transaction is as it was. Until it is closed, no page is written over that one who
- * had the finished store open before, without locks, may read (but where a map that is full must grow). */
+ * are put again. A store that lacks the transaction is as it was. Of those who read it meanwhile: store.h's caveats. */
 int extend_begin(struct store *store, const json_t *manifest, const uint64_t sequences[SPLIT_COUNT],
                  struct error *error);
 
 /* Gives a store another manifest, whose model, rows, taps and shard are the old one's, in a transaction of its own; a
- * finished store stays finished. Readers who had it open before read on, as they do beside extend_begin. */
+ * finished store stays finished. */
 int extend_manifest(struct store *store, const json_t *manifest, struct error *error);
 
 #endif

@@ -6,9 +6,8 @@
  *     store_commit(store, error);                           // as often as wanted; then begin again
  *     repair_finish(store, error);
  *
- * A finished store is read without locks. From repair_begin to repair_finish it lacks the file that says so,
- * so that whoever opens it meanwhile uses locks; and what one reads who had it open before stays where it is: no page
- * of the store as it was is written to (but where a map that is full must grow). A kill in between leaves what was committed; the next writer restores the file.
+ * From repair_begin to repair_finish a finished store lacks the file that says so: store.h's caveats say how it is read
+ * then. A kill in between leaves what was committed; the next writer restores the file.
  */
 #ifndef OFFRAMP_STORE_REPAIR_H
 #define OFFRAMP_STORE_REPAIR_H
