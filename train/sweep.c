@@ -1,5 +1,6 @@
 #include "train/sweep.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -147,7 +148,7 @@ static int blame_value(const struct sweep *sweep, const char *key, const char *v
 static int read_settings(struct sweep *sweep, const struct sweep_document *document, struct error *error)
 {
     for (int k = 0; k < SETTING_KEYS; k++) {
-        const char *given = document->setting[k];
+        const char *written = document->setting[k], *given = written && *written ? written : NULL;
         if (set_setting(sweep, (enum setting_key)k, given ? given : setting_keys[k].standard, error) < 0)
             return blame_value(sweep, setting_keys[k].name, given, error);
     }
@@ -308,6 +309,20 @@ int sweep_resolve(struct sweep *sweep, const struct head_shape *shape, struct er
         }
     }
     return 0;
+}
+
+int sweep_fit(struct sweep *sweep, uint64_t sequences, struct error *error)
+{
+    if ((uint64_t)sweep->sequences <= sequences)
+        return 0;
+    if (sweep_line(sweep->text, setting_keys[KEY_SEQUENCES].name, NULL, 1) ==
+        0) { /* a default that is too many */
+        sweep->sequences = sequences > 0 ? (int)sequences : 1;
+        return 0;
+    }
+    return error_set(error, "%d a step are more than the %" PRIu64 " of the store's training split",
+                     sweep->sequences, sequences),
+           blame_value(sweep, setting_keys[KEY_SEQUENCES].name, NULL, error);
 }
 
 int64_t sweep_steps(const struct sweep *sweep, uint64_t sequences)

@@ -9,6 +9,7 @@
  *       rate: [1e-3, 3e-4]
  *     trials:                     # and single trials (trial_keys)
  *       - {tap: 12.mid, head: mlp, loss: cross-entropy}
+ * YAML's aliases (`&name`, `*name`) are read, its merge keys (`<<`) and second documents are refused.
  * A key that is not given has the default of its row in the table; the tables are also the flags of
  * a run of one trial. A wrong key or value is an error that names the file and the line.
  *
@@ -83,6 +84,9 @@ void sweep_free(struct sweep *sweep); /* a zeroed one is fine */
 /* Finds every trial's tap in the model, checks each trial against it, names the trials and refuses
  * two of the same name. */
 int sweep_resolve(struct sweep *sweep, const struct head_shape *shape, struct error *error);
+
+/* To a training split of `sequences` sequences: as many a step at most; more that were asked for are an error. */
+int sweep_fit(struct sweep *sweep, uint64_t sequences, struct error *error);
 
 /* Steps of the run over a training split of `sequences` sequences; at least 1 unless `steps: 0`. */
 int64_t sweep_steps(const struct sweep *sweep, uint64_t sequences);

@@ -68,7 +68,7 @@ static void fill_schema(struct schema *schema)
  * it, the innermost first. */
 struct complaint {
     char reason[256];
-    size_t line; /* of the last key before it */
+    size_t line, column; /* of the last value before it */
     char section[16]; /* "grid", "trials", or empty: the top */
 };
 
@@ -76,7 +76,7 @@ static void take_complaint(cyaml_log_t level, void *context, const char *format,
 {
     struct complaint *complaint = context;
     char text[512];
-    size_t line;
+    size_t line, column;
     if (level < CYAML_LOG_ERROR)
         return;
     vsnprintf(text, sizeof text, format, list);
@@ -84,9 +84,11 @@ static void take_complaint(cyaml_log_t level, void *context, const char *format,
     if (!complaint->reason[0]) {
         const char *from = strncmp(text, "Load: ", 6) ? text : text + 6;
         snprintf(complaint->reason, sizeof complaint->reason, "%.*s", (int)strcspn(from, "\n"), from);
-    } else if (place && sscanf(place, "(line: %zu", &line) == 1) {
-        if (!complaint->line)
+    } else if (place && sscanf(place, "(line: %zu, column: %zu", &line, &column) == 2) {
+        if (!complaint->line) {
             complaint->line = line;
+            complaint->column = column;
+        }
         if (strstr(text, "'grid'"))
             strcpy(complaint->section, "grid");
         if (strstr(text, "'trials'"))
@@ -101,7 +103,6 @@ static cyaml_config_t cyaml_settings(struct complaint *complaint)
         .log_ctx = complaint,
         .mem_fn = cyaml_mem,
         .log_level = CYAML_LOG_ERROR,
-        .flags = CYAML_CFG_NO_ALIAS,
     };
 }
 
@@ -116,11 +117,58 @@ static const char *event_words(const char *event)
     return "nothing";
 }
 
+/* The line of the first key of that name behind the last value that was read. */
+static int line_behind(const char *text, const char *key, const struct complaint *complaint)
+{
+    const char *from = text;
+    for (size_t line = 1; line < complaint->line && strchr(from, '\n'); line++)
+        from = strchr(from, '\n') + 1;
+    for (size_t column = 1; column < complaint->column && *from && *from != '\n'; column++)
+        from++;
+    const int found = sweep_line(from, key, NULL, 1);
+    return found ? (int)complaint->line + found - 1 : (int)complaint->line;
+}
+
+/* A line behind the last value whose indentation has a tab; 0: there is none. */
+static int line_with_tab(const char *text, const struct complaint *complaint)
+{
+    int line = 1;
+    for (const char *from = text; *from; line++) {
+        const size_t indent = strspn(from, " \t");
+        if (line >= (int)complaint->line && memchr(from, '\t', indent) && !strchr("#\r\n", from[indent]))
+            return line;
+        from += strcspn(from, "\n");
+        from += *from == '\n';
+    }
+    return 0;
+}
+
+/* The line where a second document begins; 0: there is none. What comes behind the first one would be ignored. */
+static int line_of_second(const char *text)
+{
+    bool content = false;
+    int line = 1;
+    for (const char *from = text; *from; line++) {
+        const bool mark = (!strncmp(from, "---", 3) || !strncmp(from, "...", 3)) && strchr(" \t\r\n", from[3]);
+        const bool nothing = strchr("%#\r\n", from[strspn(from, " \t")]) != NULL;
+        if (mark && content && from[3 + strspn(from + 3, " \t\r\n.-")])
+            return line;
+        content = content || (!mark && !nothing);
+        from += strcspn(from, "\n");
+        from += *from == '\n';
+    }
+    return 0;
+}
+
 static int refuse_key(const char *name, const char *text, const struct complaint *complaint,
                       struct error *error)
 {
     const char *key = strchr(complaint->reason, ':');
     key = key ? key + 2 : complaint->reason;
+    if (!strcmp(key, "<<"))
+        return error_set(
+            error, "%s: line %d: merge keys (\"<<\") are not read here; write the keys out, or use `grid`",
+            name, line_behind(text, key, complaint));
     const bool top = !complaint->section[0];
     const struct sweep_key *keys = top ? setting_keys : trial_keys;
     struct string known = {0};
@@ -143,8 +191,6 @@ static int refuse_document(const char *name, const char *text, cyaml_err_t code,
     int line = complaint->line ? (int)complaint->line : 1;
     if (code == CYAML_ERR_INVALID_KEY)
         return refuse_key(name, text, complaint, error);
-    if (code == CYAML_ERR_ALIAS)
-        return error_set(error, "%s: line %d: aliases are not allowed here", name, line);
     if (code == CYAML_ERR_SEQUENCE_ENTRIES_MIN)
         return error_set(error, "%s: line %d: the list is empty", name, line);
     if (code == CYAML_ERR_OOM)
@@ -155,8 +201,13 @@ static int refuse_document(const char *name, const char *text, cyaml_err_t code,
     if (sscanf(complaint->reason, "Missing required mapping field: %63s", key) == 1)
         return error_set(error, "%s: line %d: \"%s\" is missing in %s", name, line, key, complaint->section);
     if (sscanf(complaint->reason, "Mapping field already seen: %63s", key) == 1)
-        return error_set(error, "%s: line %d: \"%s\" is given twice", name,
-                         sweep_line(text, key, NULL, line + 1), key);
+        return error_set(error, "%s: line %d: \"%s\" is given twice", name, line_behind(text, key, complaint),
+                         key);
+    if (code == CYAML_ERR_LIBYAML_PARSER && line_with_tab(text, complaint))
+        return error_set(error, "%s: line %d: is indented by a tab; YAML wants spaces", name,
+                         line_with_tab(text, complaint));
+    if (code == CYAML_ERR_INTERNAL_ERROR)
+        return error_set(error, "%s: after line %d: a key is not a single word", name, line);
     if (code == CYAML_ERR_LIBYAML_PARSER)
         return error_set(error, "%s: after line %d: not YAML: %s", name, line, complaint->reason);
     return error_set(error, "%s: line %d: %s", name, line,
@@ -172,6 +223,9 @@ int sweep_document_load(const char *name, const char *text, size_t size, struct 
     cyaml_data_t *data = NULL;
     fill_schema(&schema);
     *document = NULL;
+    if (line_of_second(text))
+        return error_set(error, "%s: line %d: a second document begins here; a sweep is one", name,
+                         line_of_second(text));
     cyaml_err_t code = cyaml_load_data((const uint8_t *)text, size, &config, &schema.top, &data, NULL);
     if (code != CYAML_OK)
         return refuse_document(name, text, code, &complaint, error);

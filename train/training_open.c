@@ -11,6 +11,7 @@
 #include "common/base/memory.h"
 #include "common/base/pool.h"
 #include "common/device/device.h"
+#include "train/foretell.h"
 #include "train/training.h"
 #include "train/wish.h"
 
@@ -186,6 +187,11 @@ static int open_device(struct training *training, struct error *error)
         array_alloc(&taps, sweep->trials, error) < 0)
         return -1;
     training->device_memory = backend_memory(training->backend);
+    if (foretell_check(sweep, stores, backend_math(training->backend), training->steps, training->device_memory,
+                       error) < 0) {
+        free(taps);
+        return -1;
+    }
     for (int i = 0; i < sweep->trials; i++) {
         taps[i] = sweep->trial[i].spec.tap;
         teach |= trial_measuring(&sweep->trial[i]);
@@ -210,6 +216,7 @@ static int open_run(struct training *training, struct error *error)
         return -1;
     const struct head_shape shape = stores_head_shape(&training->stores);
     if (sweep_resolve(training->sweep, &shape, error) < 0 ||
+        sweep_fit(training->sweep, training->stores.sequences[SPLIT_TRAIN], error) < 0 ||
         run_folder_open(options->out, &training->run, error) < 0)
         return -1;
     training->steps = sweep_steps(training->sweep, training->stores.sequences[SPLIT_TRAIN]);

@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 bool size_multiply(size_t a, size_t b, size_t *product)
 {
@@ -67,6 +69,32 @@ char *string_copy(const char *text, struct error *error)
         return NULL;
     }
     return memcpy(copy, text, size);
+}
+
+/* The number in a file that may not be there; UINT64_MAX without one ("max"). */
+static uint64_t read_limit(const char *path)
+{
+    unsigned long long value = 0;
+    FILE *file = fopen(path, "re");
+    const bool found = file && fscanf(file, "%llu", &value) == 1;
+    if (file)
+        fclose(file);
+    return found ? value : UINT64_MAX;
+}
+
+uint64_t memory_limit(void)
+{
+    const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    const uint64_t machine = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : UINT64_MAX;
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    getrlimit(RLIMIT_AS, &limit);
+    const uint64_t bounds[] = {machine, read_limit("/sys/fs/cgroup/memory.max"),
+                               read_limit("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+                               limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : (uint64_t)limit.rlim_cur};
+    uint64_t least = UINT64_MAX;
+    for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
+        least = bounds[i] < least ? bounds[i] : least;
+    return least == UINT64_MAX ? 0 : least;
 }
 
 size_t memory_peak(void)

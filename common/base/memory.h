@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "common/base/error.h"
@@ -38,6 +39,10 @@ int memory_grow(void **pointer, size_t *capacity, size_t needed, size_t size, st
 
 /* strdup that fails like everything else here. NULL with `error` set. */
 char *string_copy(const char *text, struct error *error);
+
+/* Bytes of memory that this process may have at all: the machine's, or less where a cgroup or a limit of the shell
+ * says so. 0 when the system does not tell. */
+uint64_t memory_limit(void);
 
 /* Peak resident memory of this process in bytes (VmHWM), 0 when the system does not tell. */
 size_t memory_peak(void);

@@ -134,6 +134,25 @@ int head_spec_check(const struct head_spec *spec, const struct head_shape *shape
 
 /* ---- life ---- */
 
+int64_t head_spec_values(const struct head_spec *spec, const struct head_shape *shape, bool trained)
+{
+    int64_t values = 0;
+    for (int i = 0; i < head_rule_count(spec, shape); i++) {
+        const struct parameter_rule *rule = head_rule(spec, shape, i);
+        if (!trained || rule->trained)
+            values += extent_size(rule->rows, shape) * extent_size(rule->cols, shape);
+    }
+    return values;
+}
+
+int64_t head_spec_scratch(const struct head_spec *spec, const struct head_shape *shape)
+{
+    int64_t values = 0;
+    for (int i = 0; i < spec->kind->scratches; i++)
+        values += extent_size(spec->kind->scratch[i].cols, shape);
+    return values;
+}
+
 int head_create(const struct head_spec *spec, const struct head_shape *shape, struct backend *backend,
                 struct head **result, struct error *error)
 {

@@ -92,6 +92,10 @@ struct head_source {
 int head_initialise(struct head *head, enum head_init init, uint64_t seed, const struct head_source *source,
                     struct error *error);
 
+/* Values of its parameters, or of the trained ones only; and of its working memory for a row. */
+int64_t head_spec_values(const struct head_spec *spec, const struct head_shape *shape, bool trained);
+int64_t head_spec_scratch(const struct head_spec *spec, const struct head_shape *shape);
+
 /* ---- running ---- */
 
 struct head_scratch; /* for calls of up to `rows` rows, of any head of the same kind and shape */

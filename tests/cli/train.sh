@@ -96,6 +96,23 @@ wrong_sweep() {
         run 1 --store "$store" --out "$work/wrong" --sweep "$work/wrong.yaml" && says err "no tap 1.mid"
 }
 
+# Both before anything is computed or kept in memory.
+too_large() {
+    run 1 --store "$store" --out "$work/large" --tap 2 --head norm --sequences 41 &&
+        says err "--sequences: 41 a step are more than the 40 of the store's training split" &&
+        printf 'seed: 1\nsequences: 999\ntrials:\n  - {tap: 2, head: norm}\n' >"$work/large.yaml" &&
+        run 1 --store "$store" --out "$work/large" --sweep "$work/large.yaml" && says err "large.yaml: line 2: sequences: 999" || return 1
+    {
+        printf 'grid:\n  tap: [1, 2, 3]\n  head: [affine]\n  output: [untied]\n  rate: [1e-4'
+        printf ', %g' $(seq 2 2000)
+        printf ']\n'
+    } | sed -E 's/, ([0-9]+)/, \1e-4/g' >"$work/many.yaml"
+    "$make_store" "$work/wide" hidden=64 vocab=3000 || return 1
+    (ulimit -v 2000000 && run 1 --store "$work/wide" --out "$work/many" --sweep "$work/many.yaml" --threads 1 &&
+        says err "train: 6000 trials, 10 steps of 4 sequences (64 tokens each); about" &&
+        says err "but there are 2.05 GB" && says err "heads and optimizers of 6000 trials")
+}
+
 wrong_store_and_folder() {
     run 1 --store "$work/none" --out "$work/wrong" --tap 2 --head norm && says err "$work/none" || return 1
     mkdir -p "$work/taken" && : >"$work/taken/thesis.txt"
@@ -430,6 +447,7 @@ no_room_for_output() {
 check help_and_version
 check wrong_usage
 check wrong_sweep
+check too_large
 check wrong_store_and_folder
 check inits_only
 check sweep_of_eight

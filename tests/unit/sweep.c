@@ -110,6 +110,14 @@ TEST(sweep_wrong_keys_have_their_line)
     check_refused("trials:\n  - {head: norm, rate: 1}\n", "line 2", "\"tap\" is missing in trials");
     check_refused("grid:\n  tap: [6]\n", "line 2", "\"head\" is missing in grid");
     check_refused("seed: 1\npasses: 2\nseed: 1\n", "line 3", "\"seed\" is given twice");
+    check_refused("trials:\n  - {tap: 6, head: norm, tap: 7}\n  - {tap: 8, head: norm}\n", "line 2",
+                  "\"tap\" is given twice");
+    check_refused("trials:\n  - tap: 6\n    head: norm\n\n    tap: 7\n  - {tap: 8, head: norm}\n", "line 5",
+                  "\"tap\" is given twice");
+    check_refused("grid:\n  tap: [6]\n  head: [norm]\n  # again\n  head: [mlp]\n", "line 5",
+                  "\"head\" is given twice");
+    check_refused("trials:\n  - &a {tap: 6, head: norm}\n  - <<: *a\n    rate: 1\n", "line 3", "merge keys");
+    check_refused("seed: 1\n? [a]\n: 1\n", "after line 1", "a key is not a single word");
 }
 
 TEST(sweep_wrong_structure_has_its_line)
@@ -121,7 +129,13 @@ TEST(sweep_wrong_structure_has_its_line)
     check_refused("trials:\n  - 6\n", "line 2", "keys and values expected, not a single value");
     check_refused("seed: 1\ngrid: {tap: [}\n", "after line", "not YAML");
     check_refused("grid:\n  tap: []\n  head: [norm]\n", "line 2", "the list is empty");
-    check_refused("seed: &a 1\npasses: *a\n", "line 2", "aliases");
+    check_refused("seed: *a\n", "line 1", "'a'");
+    check_refused("trials:\n\t- {tap: 6, head: norm}\n", "line 2", "is indented by a tab");
+    check_refused("trials:\n  - tap: 6\n  \t  head: norm\n", "line 3", "is indented by a tab");
+    check_refused("seed: 1\n---\ntrials:\n  - {tap: 6, head: norm}\n", "line 2", "a second document");
+    check_refused("---\ntrials:\n  - {tap: 6, head: norm}\n--- # more\nseed: 1\n", "line 4",
+                  "a second document");
+    check_refused("trials:\n  - {tap: 6, head: norm}\n...\nseed: 1\n", "line 3", "a second document");
     check_refused("seed: 1\n", "", "holds no trials");
     check_refused("", "", "");
 }
@@ -153,6 +167,47 @@ TEST(sweep_wrong_values_have_their_line)
         check_refused(text, line, "\"-2\" is not in");
     }
     check_refused("grid: {tap: [6, 6], head: [norm]}\n", "", "given twice");
+}
+
+static void check_accepted(const char *text, int trials)
+{
+    struct error error = {0};
+    struct sweep sweep;
+    if (sweep_parse("x.yaml", text, strlen(text), &sweep, &error) < 0 ||
+        sweep_resolve(&sweep, &shape, &error) < 0)
+        test_fail(__FILE__, __LINE__, "%s", error.text);
+    else
+        CHECK(sweep.trials == trials);
+    sweep_free(&sweep);
+}
+
+/* What other writers of YAML make. */
+TEST(sweep_forms_of_yaml)
+{
+    check_accepted("\xef\xbb\xbftrials:\n  - {tap: 6, head: norm}\n", 1);
+    check_accepted("trials:\r\n  - {tap: 6, head: norm}\r\n", 1);
+    check_accepted("%YAML 1.1\n# a sweep\n---\ntrials:\n  - {tap: 6, head: norm}\n...\n", 1);
+    check_accepted("---\ntrials:\n  - {tap: 6, head: norm}\n---\n", 1);
+    check_accepted("grid:\n  tap: &taps [6, 7]\n  head: [norm]\n  rate: [&r 1e-3]\n", 2);
+    check_accepted("trials:\n  - {tap: &t 6, head: norm}\n  - {tap: *t, head: affine}\n", 2);
+    check_accepted("steps:\nseed:\ntrials:\n  - {tap: '6', \"head\": !!str norm}\n", 1);
+}
+
+TEST(sweep_fits_the_training_split)
+{
+    static const char given[] = "seed: 1\nsequences: 9\ntrials: [{tap: 6, head: norm}]\n";
+    static const char standard[] = "trials: [{tap: 6, head: norm}]\n";
+    struct error error = {0};
+    struct sweep sweep;
+    REQUIRE_OK(sweep_parse("x.yaml", given, sizeof given - 1, &sweep, &error));
+    REQUIRE_OK(sweep_fit(&sweep, 9, &error));
+    CHECK(sweep_fit(&sweep, 8, &error) == -1);
+    CHECK_TEXT(error.text, "x.yaml: line 2: sequences: 9 a step are more than the 8");
+    sweep_free(&sweep);
+    REQUIRE_OK(sweep_parse("x.yaml", standard, sizeof standard - 1, &sweep, &error));
+    REQUIRE_OK(sweep_fit(&sweep, 3, &error));
+    CHECK(sweep.sequences == 3);
+    sweep_free(&sweep);
 }
 
 TEST(sweep_grid_is_bounded)
