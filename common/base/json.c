@@ -15,6 +15,9 @@ json_t *json_decode(const char *text, size_t size, size_t flags, json_error_t *p
         return NULL;
     }
     json_t *value = json_loadb(text, size, flags, place);
+    for (char *at = place->text; !value && *at; at++) /* it quotes the text as it is */
+        if ((unsigned char)*at < 0x20 || *at == 0x7f)
+            *at = '?';
     free(copy);
     return value;
 }

@@ -200,23 +200,23 @@ static int refuse_variants(const char *path, const json_t *object, struct error 
 int config_from_hf(const char *path, const json_t *object, struct model_config *config, struct error *error)
 {
     const struct family *family;
-    bool bias, mlp_bias;
+    bool bias = false, mlp_bias = false;
     *config = (struct model_config){0};
     if (!json_is_object(object))
         return error_set(error, "%s: not a JSON object", path);
     if (find_family(path, object, &family, error) < 0 || refuse_variants(path, object, error) < 0 ||
         read_sizes(path, object, family, config, error) < 0 || read_rope(path, object, config, error) < 0 ||
         read_window(path, object, family, config, error) < 0 ||
-        read_flag(path, object, "attention_bias", &bias, error) < 0 ||
-        read_flag(path, object, "mlp_bias", &mlp_bias, error) < 0 ||
+        (family->hf_attention_bias && read_flag(path, object, "attention_bias", &bias, error) < 0) ||
+        (family->hf_mlp_bias && read_flag(path, object, "mlp_bias", &mlp_bias, error) < 0) ||
         read_flag(path, object, "tie_word_embeddings", &config->tied, error) < 0)
         return -1;
     config->eos = read_eos(object, config->vocab);
     snprintf(config->family, sizeof config->family, "%s", family->name);
     config->rope_pairs = ROPE_HALVES;
     config->head_norms = family->head_norms;
-    config->attention_bias = family->attention_bias || (family->hf_attention_bias && bias);
-    config->output_bias = family->hf_attention_bias && bias;
-    config->mlp_bias = family->hf_mlp_bias && mlp_bias;
+    config->attention_bias = family->attention_bias || bias;
+    config->output_bias = bias;
+    config->mlp_bias = mlp_bias;
     return config_check(path, config, error);
 }

@@ -45,6 +45,37 @@ check_with_model() {
     fi
 }
 
+# The golden model of 64 tokens with a tokenizer of letters, whose post-processor puts <s> (60) before a text.
+letters_model() {
+    cp -r tests/golden/llama "$1"
+    perl -e 'my @t = ("a" .. "z", "A" .. "Z", 0 .. 7); my $v = join ", ", map { "\"$t[$_]\": $_" } 0 .. $#t;
+        my $a = join ", ", map { my $i = 60 + $_; qq({"id": $i, "content": "<$_>", "special": true}) } 0 .. 3;
+        print qq({"added_tokens": [$a], "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false},
+        "decoder": {"type": "ByteLevel"}, "model": {"type": "BPE", "vocab": {$v}, "merges": []},
+        "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<0>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}}], "special_tokens": {"<0>": {"id": "<0>", "ids": [60], "tokens": ["<0>"]}}}})' \
+        >"$1/tokenizer.json"
+}
+
+# Every id that the files list ends the text; a damaged list is warned of.
+ends_and_beginning() {
+    local letters=$work/letters id
+    letters_model "$letters"
+    run 0 --model "$letters" --prompt abc --tokens 5 --json && cp "$work/out" "$work/free" &&
+        says out '"prompt_tokens": 4' && grep -A 1 '"before_prompt"' "$work/out" | grep -q 60 &&
+        says err "with <0> (60) before the text, by the post_processor of tokenizer.json" &&
+        [ "$(grep -c '"left_at"' "$work/out")" = 5 ] || return 1
+    id=$(sed -nE 's/^ *"id": ([0-9]+),$/\1/p' "$work/out" | head -n 1)
+    printf '{"eos_token_id": [63, %s, 64], "max_new_tokens": 1e400}' "$id" >"$letters/generation_config.json"
+    run 0 --model "$letters" --prompt abc --tokens 5 --json && [ "$(grep -c '"left_at"' "$work/out")" = 1 ] &&
+        says out '"text": ""' && ! grep -q warning "$work/err" || return 1
+    printf '{"eos_token_id": [%s],\n}' "$id" >"$letters/generation_config.json"
+    run 0 --model "$letters" --prompt abc --tokens 5 --json && says err "warning: " &&
+        says err "generation_config.json: line 2, " && [ "$(grep -c '"left_at"' "$work/out")" = 5 ] &&
+        printf 'abc\n' | "$generate" --model "$letters" --tokens 5 --json 2>"$work/err" >"$work/out" &&
+        says out '"prompt_tokens": 4'
+}
+
 # A policy for a model that does not exist, with an empty head file (whose hash is XXH3's of nothing).
 write_policy() {
     mkdir -p "$1"
@@ -181,6 +212,7 @@ closed_output() {
 check help_and_version
 check wrong_usage
 check missing_files
+check ends_and_beginning
 check_with_model missing_policy
 check_with_model policy_of_another_model
 check_with_model policy_without_exits

@@ -431,6 +431,9 @@ TEST(json_errors_name_the_place)
     int64_t value;
     CHECK(json_parse("x.json", "{\"a\": 1e999,\n \"b\": 2,}", 23, &error) == NULL);
     CHECK_TEXT(error.text, "x.json: line 2");
+    CHECK(json_parse("x.json", "{\"a\": \"\n\x1b\x7f", 10, &error) == NULL);
+    CHECK_TEXT(error.text, "x.json: line 1");
+    CHECK(!strpbrk(error.text, "\n\x1b\x7f"));
     json_t *object = json_parse("x.json", "{\"a\": 1, \"b\": \"c\"}", 18, &error);
     REQUIRE(object);
     REQUIRE_OK(json_get_integer("x.json", object, "a", 0, 5, &value, &error));

@@ -225,6 +225,10 @@ TEST(config_hf_defaults)
     }
     REQUIRE_OK(config_changed("{\"model_type\": \"qwen3\"}", &config, &error));
     CHECK(config.head_size == 128 && config.head_norms && !config.attention_bias);
+    REQUIRE_OK(config_changed("{\"model_type\": \"mistral\", \"attention_bias\": 7, \"mlp_bias\": \"no\"}",
+                              &config, &error));
+    CHECK(!config.attention_bias && !config.output_bias &&
+          !config.mlp_bias); /* Mistral has none, nor reads it */
     REQUIRE_OK(config_changed("{\"model_type\": \"qwen2\", \"attention_bias\": false}", &config, &error));
     CHECK(config.head_size == 16 && config.attention_bias && !config.output_bias);
 }
