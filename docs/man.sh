@@ -6,7 +6,8 @@ set -euo pipefail
 path=$1 name=$2
 version=$(sed -nE 's/^#define OFFRAMP_VERSION "(.*)"/\1/p' "$(dirname "$0")/../common/base/cli.h")
 help() { # help [COMMAND]: one line a paragraph and an option, under the installed name
-    (ARGP_HELP_FMT=rmargin=9000,opt-doc-col=60 exec -a "$name" "$path" "$@" --help) | sed "s|$path|$name|g"
+    (ARGP_HELP_FMT=rmargin=9000,opt-doc-col=60 exec -a "$name" "$path" "$@" --help) |
+        sed -e "s|[^ ]*$path|$name|g" -e 's|build/\([a-z]*\) |offramp-\1 |g'
 }
 heading() { printf '.SH %s\n' "$1"; }
 # roff's own characters are taken as text.
