@@ -9,6 +9,7 @@
 #include "cache/measure.h"
 #include "common/base/cli.h"
 #include "common/base/file.h"
+#include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/base/option.h"
 #include "common/base/svg.h"
@@ -114,10 +115,7 @@ static int print_json(const struct result *result, struct error *error)
     json_t *object = json_pack("{s:s, s:s, s:I, s:o}", "store", store_path(result->store), "split",
                                split_name(measure_takes_held_out(result->store) ? SPLIT_HELD_OUT : SPLIT_TRAIN),
                                "records_per_tap", (json_int_t)result->records, "measures", list);
-    int printed = object ? json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
-    json_decref(object);
-    printf("\n");
-    return printed < 0 ? error_set(error, "the table could not be printed") : 0;
+    return json_print("the table", object, stdout, error);
 }
 
 /* ---- for people ---- */

@@ -8,6 +8,7 @@
 #include "cache/commands.h"
 #include "common/base/cli.h"
 #include "common/base/clock.h"
+#include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/store/split.h"
 #include "common/store/target.h"
@@ -113,11 +114,7 @@ static json_t *to_json(struct store *store, const struct measures *measures)
 
 static int print_json(struct store *store, const struct measures *measures, struct error *error)
 {
-    json_t *object = to_json(store, measures);
-    int result = object ? json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : -1;
-    json_decref(object);
-    printf("\n");
-    return result < 0 ? error_set(error, "the page could not be printed") : 0;
+    return json_print(store_path(store), to_json(store, measures), stdout, error);
 }
 
 /* ---- for people ---- */

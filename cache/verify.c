@@ -1,5 +1,6 @@
 /* cache verify: reads everything and names what is damaged. */
 #include "common/store/verify.h"
+#include "common/base/json.h"
 
 #include <argp.h>
 #include <inttypes.h>
@@ -71,10 +72,11 @@ static int print_json(const char *path, const struct verify_command *command,
 {
     json_t *object = json_pack("{s:s, s:I, s:I, s:O}", "store", path, "values", (json_int_t)result->values,
                                "bytes", (json_int_t)result->bytes, "problems", command->problems);
-    int failed = object ? json_dumpf(object, stdout, JSON_INDENT(2)) : -1;
-    json_decref(object);
-    printf("\n");
-    return failed < 0 ? error_set(error, "%s: the report could not be printed", path) : 0;
+    if (json_array_size(command->problems) < result->problems) { /* memory was out for some of them */
+        json_decref(object);
+        object = NULL;
+    }
+    return json_print(path, object, stdout, error);
 }
 
 static void print_result(const char *path, const struct verify_result *result, double seconds)
@@ -92,7 +94,7 @@ static void print_result(const char *path, const struct verify_result *result, d
 static int verify_one(struct verify_command *command, const char *path, uint64_t *problems, struct error *error)
 {
     const struct verify_options options = {command->processes, print_problem, command, command->decode};
-    struct verify_result result;
+    struct verify_result result = {0};
     double started = clock_seconds();
     command->problems = json_array();
     int failed = store_verify(path, &options, &result, error);

@@ -7,6 +7,7 @@
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/file.h"
+#include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/base/string.h"
 #include "common/head/source.h"
@@ -412,10 +413,7 @@ static int print_json(const struct preflight_job *job, const struct preflight *p
         (json_int_t)preflight->parameter_bytes, "bytes", (json_int_t)preflight->bytes, "available_bytes",
         (json_int_t)preflight->available, "fits", preflight->bytes <= (double)preflight->available,
         "tokens_per_second", preflight->tokens_per_second, "seconds", all_seconds(preflight));
-    int result = object ? json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) : -1;
-    json_decref(object);
-    printf("\n");
-    return result < 0 ? error_set(error, "the forecast could not be printed") : cli_finish_output(error);
+    return json_print("the forecast", object, stdout, error) < 0 ? -1 : cli_finish_output(error);
 }
 
 static void print_bytes(const char *name, const char *codec, double bytes)

@@ -5,6 +5,7 @@
 
 #include "common/base/cli.h"
 #include "common/base/clock.h"
+#include "common/base/json.h"
 #include "common/base/memory.h"
 #include "extract/texts.h"
 #include "extract/write.h"
@@ -180,14 +181,7 @@ static int print_json(const struct summary *summary, const uint64_t *bytes, stru
         "resident", (int)summary->plan->resident, "super_batch",
         run->group * summary->plan->batch * store_info(summary->store)->rows, "weights_load", run->load,
         "weights_waited", run->waited, "numerics", summary->numerics);
-    char *text = object ? json_dumps(object, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(object);
-    if (!text)
-        return error_set(error,
-                         "the summary could not be written as JSON: memory is out or a path is not UTF-8");
-    puts(text);
-    free(text);
-    return 0;
+    return json_print("the summary", object, stdout, error);
 }
 
 int summary_print(const struct summary *summary, bool json, struct error *error)

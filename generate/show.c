@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "common/base/json.h"
 #include "common/base/string.h"
 #include "common/text/unicode.h"
 
@@ -200,13 +201,7 @@ int show_json(const struct run_record *record, FILE *file, struct error *error)
         record->prompt, "prompt_seconds", record->prompt_seconds, "seconds", record->seconds,
         "tokens_per_second", rate(decoded(record), record->seconds), "layers", layers_of(record), "mean_depth",
         mean_depth(record), "layers_run_per_token", mean_work(record), "tokens", tokens);
-    if (!object)
-        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
-    const int result = json_dumpf(object, file, JSON_REAL_PRECISION(9) | JSON_INDENT(2));
-    json_decref(object);
-    if (result < 0 || fputc('\n', file) == EOF)
-        return error_system(error, "the result cannot be written");
-    return 0;
+    return json_print("the result", object, file, error);
 failed:
     json_decref(tokens);
     json_decref(text);

@@ -5,6 +5,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/file.h"
+#include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/head/policy.h"
 #include "train/html_report.h"
@@ -162,10 +163,7 @@ static int print_json(const struct training *training, const struct leaderboard 
         json_decref(object);
         return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
     }
-    json_dumpf(object, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    printf("\n");
-    json_decref(object);
-    return 0;
+    return json_print("the result", object, stdout, error);
 }
 
 int results_print(const struct training *training, bool json, struct error *error)

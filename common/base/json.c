@@ -70,6 +70,19 @@ int json_write(const char *path, const json_t *value, struct error *error)
     return result;
 }
 
+int json_print(const char *name, json_t *value, FILE *stream, struct error *error)
+{
+    char *text = json_text(name, value, JSON_INDENT(2) | JSON_REAL_PRECISION(9), error);
+    json_decref(value);
+    if (!text)
+        return -1;
+    const int result = fprintf(stream, "%s\n", text) < 0 || ferror(stream)
+                           ? error_system(error, "%s: cannot be printed", name)
+                           : 0;
+    free(text);
+    return result;
+}
+
 static int missing(const char *name, const char *key, const char *expected, const json_t *found,
                    struct error *error)
 {

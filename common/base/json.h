@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "common/base/error.h"
 
@@ -22,6 +23,10 @@ char *json_text(const char *name, const json_t *value, size_t flags, struct erro
 
 /* Writes with file_write, indented, keys in the order they were added, with a final line feed. */
 int json_write(const char *path, const json_t *value, struct error *error);
+
+/* Prints to a stream, in the same way; a stream that lost something is an error. Takes the reference; NULL says that memory
+ * is out. `name` goes into errors. */
+int json_print(const char *name, json_t *value, FILE *stream, struct error *error);
 
 /* A member that must be there and of that type and range; the error names `name` and the key. */
 int json_get_integer(const char *name, const json_t *object, const char *key, int64_t least, int64_t most,

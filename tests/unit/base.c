@@ -480,6 +480,38 @@ TEST(json_text_is_whole_or_none)
     CHECK(!json_text("x.json", NULL, 0, &error));
 }
 
+/* What is printed is all of it, or the caller knows. */
+TEST(json_print_is_whole_or_an_error)
+{
+    char printed[1024];
+    int refused = 0, turn = 0;
+    for (bool failed = true; failed && turn < 1000; turn++) {
+        FILE *stream = fmemopen(printed, sizeof printed, "w");
+        json_set_alloc_funcs(failing_malloc, free);
+        json_t *object = json_pack("{s:[i, f, s], s:{s:b}}", "list", 3, 0.5, "text", "more", "flag", 1);
+        until_failure = turn + 1;
+        const int result = json_print("the page", object, stream, &error);
+        failed = until_failure == 0;
+        until_failure = 0;
+        json_set_alloc_funcs(malloc, free);
+        fclose(stream);
+        refused += result < 0;
+        json_t *again = result == 0 ? json_loads(printed, 0, NULL) : NULL;
+        CHECK(result < 0 ||
+              (json_object_size(again) == 2 && json_array_size(json_object_get(again, "list")) == 3));
+        json_decref(again);
+    }
+    CHECK(refused > 10 && turn < 1000);
+    CHECK_TEXT(error.text, "the page: out of memory");
+    CHECK(json_print("the page", NULL, stdout, &error) < 0);
+    FILE *full = fopen("/dev/full", "w");
+    REQUIRE(full);
+    setbuf(full, NULL);
+    CHECK(json_print("the page", json_pack("{}"), full, &error) < 0);
+    CHECK_TEXT(error.text, "the page: cannot be printed: No space left");
+    fclose(full);
+}
+
 TEST(strings_grow)
 {
     struct string text = {0};
