@@ -295,8 +295,9 @@ static int run(const struct bench_command *command, struct error *error)
 int cache_bench(int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"codecs", OPTION_CODECS, "LIST", 0, "Which, as --codec of extract names them (" CODECS ")", 0},
-        {"records", OPTION_RECORDS, "N", 0, "At most so many records of each tap (2)", 0},
+        {"codecs", OPTION_CODECS, "LIST", 0, "Which, as --codec of extract names them (default: " CODECS ")",
+         0},
+        {"records", OPTION_RECORDS, "N", 0, "At most so many records of each tap (default: 2)", 0},
         {"json", OPTION_JSON, NULL, 0, "Print the table as JSON", 0},
         {"svg", OPTION_SVG, "FILE", 0, "Draw bits against what is lost", 0},
         {0}};
@@ -316,7 +317,7 @@ int cache_bench(int argc, char **argv)
     struct error error;
     int result = parse_list(CODECS, &command.measure.codecs, &command.measure.count, &error);
     if (result == 0) {
-        argp_parse(&argp, argc, argv, 0, NULL, &command);
+        cli_parse(&argp, argc, argv, &command);
         result = run(&command, &error);
     }
     int code = cache_finish(argv[0], result, &error);

@@ -327,9 +327,10 @@ int cache_export(int argc, char **argv)
         {"tap", OPTION_TAP, "NAME", 0, "The tap whose states are written, such as 12, 12.mid, final; or target",
          0},
         {"out", OPTION_OUT, "FILE", 0, "The file to write; of npy the folder", 0},
-        {"format", OPTION_FORMAT, "NAME", 0, "safetensors, or npy: NumPy files (safetensors)", 0},
-        {"split", OPTION_SPLIT, "NAME", 0, "train, held-out or all (all)", 0},
-        {"sequences", OPTION_SEQUENCES, "A-B", 0, "Of one split, sequences A to B, counted from 0 (all)", 0},
+        {"format", OPTION_FORMAT, "NAME", 0, "safetensors, or npy: NumPy files (default: safetensors)", 0},
+        {"split", OPTION_SPLIT, "NAME", 0, "train, held-out or all (default: all)", 0},
+        {"sequences", OPTION_SEQUENCES, "A-B", 0,
+         "Of one split, sequences A to B, counted from 0 (default: all)", 0},
         {"tensor", OPTION_TENSOR, "NAME", 0,
          "Instead of a tap a tensor of the model, such as output or final_norm; may be given more than once",
          0},
@@ -352,7 +353,7 @@ int cache_export(int argc, char **argv)
     };
     struct export_command command = {.wanted = {true, true}};
     struct error error;
-    argp_parse(&argp, argc, argv, 0, NULL, &command);
+    cli_parse(&argp, argc, argv, &command);
     return cache_finish(argv[0], command.tensors > 0 ? run_model(&command, &error) : run(&command, &error),
                         &error);
 }

@@ -296,6 +296,6 @@ int cache_info(int argc, char **argv)
     };
     struct info_command command = {0};
     struct error error;
-    argp_parse(&argp, argc, argv, 0, NULL, &command);
+    cli_parse(&argp, argc, argv, &command);
     return cache_finish(argv[0], run(&command, &error), &error);
 }

@@ -231,8 +231,7 @@ static void warn_few(const struct bench *bench)
     struct error ignored;
     for (int i = 0; i < bench->options->count; i++)
         if (codec_parse(bench->options->codecs[i], &choice, &ignored) == 0 && choice.codec->fit) {
-            pilot_warn_few("cache bench", pilot_sequences(info, there, there) * (uint64_t)info->rows,
-                           info->hidden);
+            pilot_warn_few(pilot_sequences(info, there, there) * (uint64_t)info->rows, info->hidden);
             return;
         }
 }

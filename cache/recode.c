@@ -70,7 +70,7 @@ int cache_recode(int argc, char **argv)
         {"codec", OPTION_CODEC, "LIST", 0, "As extract's: klt:4, or 12=klt:3,final=lossless and so on", 0},
         {"out", OPTION_OUT, "STORE", 0, "The folder of the new store", 0},
         {"force", OPTION_FORCE, NULL, 0, "Start although the disk will become full", 0},
-        {"threads", OPTION_THREADS, "N", 0, "Threads that code (one per processor)", 0},
+        {"threads", OPTION_THREADS, "N", 0, "Threads that code (default: one per processor)", 0},
         {0}};
     static const struct argp argp = {
         .options = options,
@@ -84,6 +84,6 @@ int cache_recode(int argc, char **argv)
     };
     struct recode_command command = {0};
     struct error error;
-    argp_parse(&argp, argc, argv, 0, NULL, &command);
+    cli_parse(&argp, argc, argv, &command);
     return cache_finish(argv[0], run(&command, &error), &error);
 }

@@ -91,7 +91,7 @@ static int check_numerics(struct recomputing *recomputing, const char *wanted, s
                          "it where it was made, or accept that with --allow-numerics",
                          store_path(recomputing->store), wanted, here);
     recomputing->foreign = true;
-    fprintf(stderr, "cache repair: warning: records of the numerics %s among those of %s\n", here, wanted);
+    cli_say("warning: records of the numerics %s among those of %s", here, wanted);
     return 0;
 }
 
@@ -108,7 +108,7 @@ static int open_backend(struct recomputing *recomputing, struct error *error)
     const char *name = recomputing->job->device ? recomputing->job->device
                        : device < 0             ? "auto"
                                                 : device_names()[device];
-    if (device_open("cache repair", name, &options, &recomputing->backend, error) < 0)
+    if (device_open(name, &options, &recomputing->backend, error) < 0)
         return -1;
     return check_numerics(recomputing, numerics, error);
 }

@@ -277,8 +277,9 @@ int cache_repair(int argc, char **argv)
 {
     static const struct argp_option options[] = {
         {"model", OPTION_MODEL, "PATH", 0, "The model that the store was made from", 0},
-        {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (the one that made the store)", 0},
-        {"threads", OPTION_THREADS, "N", 0, "Threads that compute (one per processor)", 0},
+        {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (default: the one that made the store)",
+         0},
+        {"threads", OPTION_THREADS, "N", 0, "Threads that compute (default: one per processor)", 0},
         {"allow-numerics", OPTION_ALLOW_NUMERICS, NULL, 0,
          "Accept records computed by another device or library, whose bytes differ; the store says so", 0},
         {0}};
@@ -297,7 +298,7 @@ int cache_repair(int argc, char **argv)
     struct repair_command command = {0};
     struct error error;
     uint64_t left = 0;
-    argp_parse(&argp, argc, argv, 0, NULL, &command);
+    cli_parse(&argp, argc, argv, &command);
     int code = cache_finish(argv[0], run(&command, &left, &error), &error);
     return code == EXIT_DONE && left > 0 ? EXIT_FAILED : code;
 }

@@ -134,8 +134,7 @@ static void warn_few(const struct job *job)
 {
     for (int tap = 0; tap < job->info->taps; tap++)
         if (job->recoded[tap] && job->rewrite->codec[tap].codec->fit) {
-            pilot_warn_few("cache recode", fitted_sequences(job) * (uint64_t)job->info->rows,
-                           job->info->hidden);
+            pilot_warn_few(fitted_sequences(job) * (uint64_t)job->info->rows, job->info->hidden);
             return;
         }
 }
@@ -153,7 +152,7 @@ static int fit_tap(struct job *job, int tap, struct error *error)
     if (pilot.choice->goal == CODEC_KL) {
         const struct backend_options options = {.threads = job->rewrite->threads};
         if (!job->backend)
-            result = device_open("cache recode", "auto", &options, &job->backend, error);
+            result = device_open("auto", &options, &job->backend, error);
         if (result == 0)
             result = meter_open(from, job->backend, info->rows, &pilot.meter, error);
     }
@@ -473,8 +472,7 @@ static int check_space(struct job *job, struct error *error)
         return error_set(error, "%s: about %s are still to be written, but the disk has %s free: make room%s",
                          rewrite->out, text, free_text,
                          rewrite->codec ? ", choose other codecs, or say --force" : "");
-    fprintf(stderr, "%s: warning: about %s are still to be written, the disk has %s free\n", rewrite->name,
-            text, free_text);
+    cli_say("warning: about %s are still to be written, the disk has %s free", text, free_text);
     return 0;
 }
 

@@ -176,7 +176,7 @@ int cache_split(int argc, char **argv)
 {
     static const struct argp_option options[] = {
         {"held-out", OPTION_HELD_OUT, "SHARE", 0,
-         "Share of the sequences that is held out (0.05); 0 takes a split away", 0},
+         "Share of the sequences that is held out (default: 0.05); 0 takes a split away", 0},
         {"replace", OPTION_REPLACE, NULL, 0, "Although the store has a split already", 0},
         {0}};
     static const struct argp argp = {
@@ -192,6 +192,6 @@ int cache_split(int argc, char **argv)
     };
     struct split_command command = {.held_out = HELD_OUT_SHARE};
     struct error error;
-    argp_parse(&argp, argc, argv, 0, NULL, &command);
+    cli_parse(&argp, argc, argv, &command);
     return cache_finish(argv[0], run(&command, &error), &error);
 }

@@ -88,7 +88,7 @@ static void print_result(const char *path, const struct verify_result *result, d
     printf("%s: %" PRIu64 " values (%s) are right, %" PRIu64 " problem%s; %s, %s/s\n", path, result->values,
            bytes, result->problems, result->problems == 1 ? "" : "s", time, rate);
     if (result->problems > 0)
-        fprintf(stderr, "cache verify: `cache repair --model MODEL %s` mends what can be mended\n", path);
+        cli_say("`cache repair --model MODEL %s` mends what can be mended", path);
 }
 
 static int verify_one(struct verify_command *command, const char *path, uint64_t *problems, struct error *error)
@@ -110,7 +110,7 @@ static int verify_one(struct verify_command *command, const char *path, uint64_t
 int cache_verify(int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"processes", OPTION_PROCESSES, "N", 0, "Processes that read at once (one per processor)", 0},
+        {"processes", OPTION_PROCESSES, "N", 0, "Processes that read at once (default: one per processor)", 0},
         {"decode", OPTION_DECODE, NULL, 0, "Decode every record, besides hashing it", 0},
         {"json", OPTION_JSON, NULL, 0, "Print the result as JSON", 0},
         {0}};
@@ -126,7 +126,7 @@ int cache_verify(int argc, char **argv)
     struct error error;
     uint64_t problems = 0;
     int result = 0;
-    argp_parse(&argp, argc, argv, 0, NULL, &command);
+    cli_parse(&argp, argc, argv, &command);
     for (int i = 0; i < command.count && result == 0; i++)
         result = verify_one(&command, command.paths[i], &problems, &error);
     int code = cache_finish(argv[0], result, &error);

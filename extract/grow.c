@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/store/extend.h"
 #include "extract/write.h"
@@ -62,9 +63,7 @@ int corpus_grow(const struct tokenize_job *job, const json_t *wanted, struct err
     uint64_t same[SPLIT_COUNT], packed[SPLIT_COUNT];
     if (corpus_compare(job, same, packed, error) < 0 || check_same(job->store, same, packed, error) < 0)
         return -1;
-    fprintf(stderr,
-            "extract: the corpus has grown: going on behind %" PRIu64 " training and %" PRIu64
-            " held-out sequences\n",
+    cli_say("the corpus has grown: going on behind %" PRIu64 " training and %" PRIu64 " held-out sequences",
             same[SPLIT_TRAIN], same[SPLIT_HELD_OUT]);
     return extend(job, wanted, same, error);
 }

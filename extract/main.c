@@ -200,7 +200,7 @@ static int open_inputs(struct extraction *extraction, struct error *error)
     if (choose_codecs(extraction, error) < 0 || open_tokenizer(extraction, error) < 0 ||
         choose_end(extraction, error) < 0)
         return -1;
-    if (device_open("extract", options->device, &wanted, &extraction->backend, error) < 0)
+    if (device_open(options->device, &wanted, &extraction->backend, error) < 0)
         return -1;
     extraction->memory = plan_memory(extraction->backend, options->memory);
     return 0;
@@ -295,7 +295,7 @@ static int begin_anew(struct extraction *extraction, struct error *error)
     const char *path = extraction->options->out;
     store_close(extraction->store);
     extraction->store = NULL;
-    fprintf(stderr, "extract: %s: held no records: it is begun anew\n", path);
+    cli_say("%s: held no records: it is begun anew", path);
     return pilot_remove(path, error) < 0 || store_remove(path, error) < 0 ? -1
                                                                           : create_store(extraction, error);
 }
@@ -370,11 +370,11 @@ static int tokenize(struct extraction *extraction, struct tokenize_result *resul
 {
     const struct tokenize_job job = tokenize_job(extraction);
     if (extraction->holding == HOLDING_RUNS)
-        fprintf(stderr, "extract: %s\n", holding_text(extraction->holding));
+        cli_say("%s", holding_text(extraction->holding));
     if (corpus_tokenize(&job, result, error) < 0)
         return -1;
     if (result->empty > 0)
-        fprintf(stderr, "extract: %" PRIu64 " empty documents were left out\n", result->empty);
+        cli_say("%" PRIu64 " empty documents were left out", result->empty);
     return 0;
 }
 
@@ -445,7 +445,7 @@ int main(int argc, char **argv)
     if (result == 0 && !options.dry_run)
         result = run(&extraction, &error);
     if (result < 0)
-        fprintf(stderr, "extract: %s\n", error.text);
+        cli_say("%s", error.text);
     close_extraction(&extraction);
     extract_options_free(&options);
     return result < 0 ? EXIT_FAILED : EXIT_DONE;

@@ -56,31 +56,31 @@ static const struct argp_option option_list[] = {
      "Files or folders: texts, JSON (lines, too), token files; see below", 2},
     {"held-out-corpus", OPTION_HELD_OUT_CORPUS, "PATH...", 0, "The same, for evaluation only", 2},
     {"held-out", OPTION_HELD_OUT, "SHARE", 0,
-     "Share of --corpus kept for evaluation (0.05; with --held-out-corpus 0)", 2},
-    {"tokens", OPTION_TOKENS, "N", 0, "At most so many training tokens (all)", 2},
-    {"held-out-tokens", OPTION_HELD_OUT_TOKENS, "N", 0, "At most so many held-out tokens (all)", 2},
-    {"field", OPTION_FIELD, "NAME", 0, "The member of a JSON line that holds the text (text)", 2},
+     "Share of --corpus kept for evaluation (default: 0.05; with --held-out-corpus 0)", 2},
+    {"tokens", OPTION_TOKENS, "N", 0, "At most so many training tokens (default: all)", 2},
+    {"held-out-tokens", OPTION_HELD_OUT_TOKENS, "N", 0, "At most so many held-out tokens (default: all)", 2},
+    {"field", OPTION_FIELD, "NAME", 0, "The member of a JSON line that holds the text (default: text)", 2},
     {"token-type", OPTION_TOKEN_TYPE, "TYPE", 0, "u16 or u32: the ids of *.bin files, little-endian", 2},
-    {"end-of-text", OPTION_END_OF_TEXT, "ID", 0, "The token between documents (the model's own)", 2},
-    {"seq-len", OPTION_SEQ_LEN, "T", 0, "Tokens per sequence (512)", 3},
+    {"end-of-text", OPTION_END_OF_TEXT, "ID", 0, "The token between documents (default: the model's own)", 2},
+    {"seq-len", OPTION_SEQ_LEN, "T", 0, "Tokens per sequence (default: 512)", 3},
     {"taps", OPTION_TAPS, "LIST", 0,
      "Where to read: 12: after layer 12, 12.mid: between its attention and its MLP, final; such as "
      "6,12.mid,final "
-     "(four, evenly spaced)",
+     "(default: four, evenly spaced)",
      3},
     {"no-target", OPTION_NO_TARGET, NULL, 0,
      "With final: leave out what the full model says of each token, which heads are trained and measured by",
      3},
     {"codec", OPTION_CODEC, "LIST", 0,
      "How states are stored: raw:f32, raw (bf16), lossless (bf16), q8, klt:BITS or klt:kl=NATS; TAP=CODEC for "
-     "one tap, such as klt:4,12=lossless (lossless)",
+     "one tap, such as klt:4,12=lossless (default: lossless)",
      3},
     {"pilot", OPTION_PILOT, "FILE", 0, "Take the parameters of codecs from FILE, as all shards must", 3},
     {"pilot-out", OPTION_PILOT_OUT, "FILE", 0,
      "Write the parameters of codecs to FILE; with --dry-run nothing else", 3},
-    {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (auto)", 4},
-    {"math", OPTION_MATH, "MODE", 0, "f32, bf16 with f32 sums, tf32 (f32; on cuda bf16)", 4},
-    {"threads", OPTION_THREADS, "N", 0, "Threads that compute (one per processor)", 4},
+    {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (default: auto)", 4},
+    {"math", OPTION_MATH, "MODE", 0, "f32, bf16 with f32 sums, tf32 (default: f32; on cuda bf16)", 4},
+    {"threads", OPTION_THREADS, "N", 0, "Threads that compute (default: one per processor)", 4},
     {"memory", OPTION_MEMORY, "SIZE", 0,
      "Stay within SIZE, such as 8G: weights are loaded layer by layer if need be", 4},
     {"dry-run", OPTION_DRY_RUN, NULL, 0,
@@ -277,7 +277,7 @@ void extract_options_parse(int argc, char **argv, struct extract_options *option
                                         .rows = ROWS,
                                         .shards = 1,
                                         .device = "auto"};
-    argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &parse);
+    cli_parse(&argp, argc, argv, &parse);
     options->command = join_arguments(argc, argv);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/memory.h"
@@ -192,11 +193,11 @@ static int fit_tap(const struct pilot_job *job, struct store *own, int own_tap, 
     else
         error_prefix(error, "tap %s", name);
     if (result == 0 && !quiet) {
-        fprintf(stderr, "extract: pilot: tap %s, %s: step %.4g, %.2f bits a value", name, pilot.choice->name,
-                setting.step, setting.bits);
+        char loss[64] = "";
         if (pilot.meter)
-            fprintf(stderr, ", the head loses %.2g nats a token", kl);
-        fprintf(stderr, "\n");
+            snprintf(loss, sizeof loss, ", the head loses %.2g nats a token", kl);
+        cli_say("pilot: tap %s, %s: step %.4g, %.2f bits a value%s", name, pilot.choice->name, setting.step,
+                setting.bits, loss);
     }
     meter_close(pilot.meter);
     string_free(&parameters);
@@ -225,8 +226,8 @@ static int make_parameters(const struct pilot_job *job, bool quiet, struct error
     if (!manifest)
         goto done;
     if (!quiet) {
-        fprintf(stderr, "extract: pilot: %" PRIu64 " sequences to fit the codecs to\n", sequences);
-        pilot_warn_few("extract", sequences * (uint64_t)info->rows, info->hidden);
+        cli_say("pilot: %" PRIu64 " sequences to fit the codecs to", sequences);
+        pilot_warn_few(sequences * (uint64_t)info->rows, info->hidden);
     }
     if (open_own_store(path, manifest, &own, error) < 0 || copy_tokens(job->store, own, sequences, error) < 0 ||
         compute_states(job, own, error) < 0 || fit_all(job, own, quiet, error) < 0)

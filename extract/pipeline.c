@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "extract/order.h"
@@ -99,9 +100,8 @@ static void check_drift(struct pipeline *pipeline, const struct job *job, struct
         atomic_exchange(&pipeline->warned[job->tap], true))
         return;
     tap_name(info->tap[job->tap], info->layers, name);
-    fprintf(stderr,
-            "extract: warning: tap %s, %s sequence %llu: takes %.2f bits a value and loses %.2g of its size, "
-            "where the pilot took %.2f and lost %.2g: the text is unlike that which %s was fitted to\n",
+    cli_say("warning: tap %s, %s sequence %llu: takes %.2f bits a value and loses %.2g of its size, "
+            "where the pilot took %.2f and lost %.2g: the text is unlike that which %s was fitted to",
             name, split_name(sequence.split), (unsigned long long)sequence.index, bits, sqrt(loss),
             setting.bits, sqrt(setting.loss), info->codec[job->tap].name);
 }

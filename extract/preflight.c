@@ -371,8 +371,7 @@ int preflight_check_disk(const struct preflight_job *job, struct store *store, b
                          "%s: about %s are still to be written, but the disk has %s free: make room, choose "
                          "fewer taps or tokens, or say --force",
                          job->out, wanted, there);
-    fprintf(stderr, "extract: warning: about %s are still to be written, the disk has %s free\n", wanted,
-            there);
+    cli_say("warning: about %s are still to be written, the disk has %s free", wanted, there);
     return 0;
 }
 
@@ -459,7 +458,7 @@ static void warn_few(const struct preflight_job *job, const struct preflight *pr
     for (int tap = 0; tap < info->taps && !job->parameters; tap++)
         if (info->codec[tap].codec->fit) {
             const uint64_t tokens = preflight->sequences[SPLIT_TRAIN] * (uint64_t)info->rows;
-            pilot_warn_few("extract", pilot_tokens(tokens, info->hidden), info->hidden);
+            pilot_warn_few(pilot_tokens(tokens, info->hidden), info->hidden);
             return;
         }
 }

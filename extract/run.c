@@ -170,13 +170,11 @@ static void print_group(const struct run *run)
     const int rows = plan->batch * run->info->rows;
     const double compute = times.call * run->group, load = times.read + times.prepare;
     char weights[32];
-    fprintf(
-        stderr,
-        "extract: the weights of %d layers, %s, do not fit: each is loaded once for %d tokens, while the one "
-        "before computes: reading takes %.2f s, preparing %.2f s, computing %.2f s%s\n",
-        plan->layers, format_bytes((double)plan->weights, weights, sizeof weights), run->group * rows,
-        times.read, times.prepare, compute,
-        load > compute && run->group == plan->group ? "; more --memory would be faster" : "");
+    cli_say("the weights of %d layers, %s, do not fit: each is loaded once for %d tokens, while the one "
+            "before computes: reading takes %.2f s, preparing %.2f s, computing %.2f s%s",
+            plan->layers, format_bytes((double)plan->weights, weights, sizeof weights), run->group * rows,
+            times.read, times.prepare, compute,
+            load > compute && run->group == plan->group ? "; more --memory would be faster" : "");
 }
 
 /* Takes up to `group` calls from the reader; returns how many. */
@@ -322,8 +320,7 @@ static int open_fitting_pass(struct run *run, const struct model *model, struct 
             return -1;
     }
     if (run->plan->batch < planned)
-        fprintf(stderr, "extract: device memory does not hold calls of %d sequences; they have %d\n", planned,
-                run->plan->batch);
+        cli_say("device memory does not hold calls of %d sequences; they have %d", planned, run->plan->batch);
     return 0;
 }
 

@@ -39,7 +39,7 @@ static int open_exits(struct run *run, const struct generate_options *options, s
     if (result == 0 && policy.exits == 0) {
         char reason[512];
         policy_reason(&policy, reason, sizeof reason);
-        fprintf(stderr, "generate: the policy has no exits: %s; the full model runs\n", reason);
+        cli_say("the policy has no exits: %s; the full model runs", reason);
     }
     policy_free(&policy);
     return result;
@@ -50,10 +50,8 @@ static void print_warning(const struct tokenizer *tokenizer)
 {
     const char *warning = tokenizer_warning(tokenizer);
     if (warning)
-        fprintf(
-            stderr,
-            "generate: warning: %s; it goes unread: generation ends at the tokens that the other files name\n",
-            warning);
+        cli_say("warning: %s; it goes unread: generation ends at the tokens that the other files name",
+                warning);
 }
 
 /* Opens everything; returns how many tokens there is room for. */
@@ -68,7 +66,7 @@ static int open_run(struct run *run, const struct generate_options *options, con
         return -1;
     print_warning(run->tokenizer);
     if (prompt_encode(run->tokenizer, text, &run->prompt, error) < 0 ||
-        device_open("generate", options->device,
+        device_open(options->device,
                     &(struct backend_options){.threads = options->threads, .math = options->math},
                     &run->backend, error) < 0)
         return -1;
@@ -195,7 +193,7 @@ int main(int argc, char **argv)
         result = print_results(&run, &options, &error);
     if (result < 0) {
         explain_memory(&run, &error);
-        fprintf(stderr, "generate: %s\n", error.text);
+        cli_say("%s", error.text);
     }
     close_run(&run);
     string_free(&text);

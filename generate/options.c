@@ -30,22 +30,22 @@ enum {
 static const struct argp_option option_list[] = {
     {"model", OPTION_MODEL, "PATH", 0, "A GGUF file, or a folder with config.json and safetensors", 1},
     {"policy", OPTION_POLICY, "DIR", 0, "Exits and thresholds, as train writes them (RUN/policy)", 1},
-    {"prompt", OPTION_PROMPT, "TEXT", 0, "The text to go on from; default: standard input", 2},
+    {"prompt", OPTION_PROMPT, "TEXT", 0, "The text to go on from (default: standard input)", 2},
     {"prompt-file", OPTION_PROMPT_FILE, "FILE", 0, "The same, from a file", 2},
-    {"tokens", OPTION_TOKENS, "N", 0, "The most tokens to generate (128)", 2},
-    {"temperature", OPTION_TEMPERATURE, "T", 0, "Sample at this temperature; 0: always the likeliest token (0)",
-     3},
-    {"top-k", OPTION_TOP_K, "K", 0, "Sample among the K likeliest tokens only; 0: all (0)", 3},
-    {"top-p", OPTION_TOP_P, "P", 0, "Sample among the likeliest tokens that share P (1)", 3},
-    {"seed", OPTION_SEED, "N", 0, "Of the samples (0)", 3},
+    {"tokens", OPTION_TOKENS, "N", 0, "The most tokens to generate (default: 128)", 2},
+    {"temperature", OPTION_TEMPERATURE, "T", 0,
+     "Sample at this temperature; 0: always the likeliest token (default: 0)", 3},
+    {"top-k", OPTION_TOP_K, "K", 0, "Sample among the K likeliest tokens only; 0: all (default: 0)", 3},
+    {"top-p", OPTION_TOP_P, "P", 0, "Sample among the likeliest tokens that share P (default: 1)", 3},
+    {"seed", OPTION_SEED, "N", 0, "Of the samples (default: 0)", 3},
     {"exit", OPTION_EXIT, "RULE", 0,
-     "off: the full model; confidence: leave where a head is sure (with --policy)", 4},
+     "off: the full model; confidence: leave where a head is sure (default: confidence with --policy)", 4},
     {"threshold", OPTION_THRESHOLD, "P", 0, "Leave at this probability, whatever the policy says", 4},
     {"show", OPTION_SHOW, NULL, 0, "Print where each token left, as a table behind the text", 5},
     {"json", OPTION_JSON, NULL, 0, "Print one JSON object instead of the text", 5},
-    {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (auto)", 6},
-    {"math", OPTION_MATH, "MODE", 0, "f32, tf32 or bf16 products (f32; on cuda bf16)", 6},
-    {"threads", OPTION_THREADS, "N", 0, "Threads of the cpu device (one a processor)", 6},
+    {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (default: auto)", 6},
+    {"math", OPTION_MATH, "MODE", 0, "f32, tf32 or bf16 products (default: f32; on cuda bf16)", 6},
+    {"threads", OPTION_THREADS, "N", 0, "Threads of the cpu device (default: one per processor)", 6},
     {0},
 };
 
@@ -112,5 +112,5 @@ static const struct argp parser = {
 void generate_options_parse(int argc, char **argv, struct generate_options *options)
 {
     *options = (struct generate_options){.device = "auto", .tokens = 128, .top_p = 1, .threshold = NAN};
-    argp_parse(&parser, argc, argv, 0, NULL, options);
+    cli_parse(&parser, argc, argv, options);
 }

@@ -17,7 +17,7 @@ static int read_input(struct string *text, struct error *error)
     const bool terminal = isatty(STDIN_FILENO);
     ssize_t size = 1;
     if (terminal)
-        fprintf(stderr, "generate: type the prompt, end it with Ctrl-D\n");
+        cli_say("type the prompt, end it with Ctrl-D");
     while (size > 0) {
         if (!cli_await(STDIN_FILENO, AWAIT_READ))
             return error_set_kind(error, ERROR_INTERRUPTED, "interrupted while the prompt was read");

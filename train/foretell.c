@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/head/teacher.h"
@@ -69,9 +70,7 @@ int foretell_check(const struct sweep *sweep, const struct stores *stores, enum 
     /* A device goes by fewer trials and pieces of batches where its memory is short; what it cannot do without is this. */
     const uint64_t least = foretold.trials + foretold.fixed;
     char needed[32], trials[32], batch[32], there[32];
-    fprintf(stderr,
-            "train: %d trial%s, %" PRId64 " step%s of %d sequence%s (%" PRId64
-            " tokens each); about %s of memory\n",
+    cli_say("%d trial%s, %" PRId64 " step%s of %d sequence%s (%" PRId64 " tokens each); about %s of memory",
             sweep->trials, sweep->trials == 1 ? "" : "s", steps, steps == 1 ? "" : "s", sweep->sequences,
             sweep->sequences == 1 ? "" : "s", (int64_t)sweep->sequences * stores->rows,
             format_bytes((double)all, needed, sizeof needed));

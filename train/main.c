@@ -218,9 +218,9 @@ static int run(const struct arguments *arguments, struct sweep *sweep, struct er
         return -1;
     int result = 0;
     if (training->left == LEFT_NOTHING)
-        fprintf(stderr, "train: the run in %s is finished; nothing is left to do\n", arguments->options.out);
+        cli_say("the run in %s is finished; nothing is left to do", arguments->options.out);
     if (training->left == LEFT_POLICY)
-        fprintf(stderr, "train: the run in %s is finished; its policy is made again\n", arguments->options.out);
+        cli_say("the run in %s is finished; its policy is made again", arguments->options.out);
     if (training->left == LEFT_TRAINING)
         result = training_train(training, error);
     if (result == 0 && training->left != LEFT_NOTHING)
@@ -242,14 +242,14 @@ int main(int argc, char **argv)
     int status = EXIT_DONE;
     list_options(&table);
     cli_start();
-    argp_parse(&argp, argc, argv, 0, NULL, &arguments);
+    cli_parse(&argp, argc, argv, &arguments);
     arguments.options.store = arguments.store;
     if (read_sweep(&arguments, &sweep, &error) < 0)
         status = EXIT_WRONG_USAGE;
     else if (run(&arguments, &sweep, &error) < 0 || cli_finish_output(&error) < 0)
         status = EXIT_FAILED;
     if (status != EXIT_DONE)
-        fprintf(stderr, "train: %s\n", error.text);
+        cli_say("%s", error.text);
     sweep_free(&sweep);
     free(arguments.store);
     return status;

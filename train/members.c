@@ -20,8 +20,7 @@ int member_fail(struct training *training, int index, const struct error *reason
 {
     struct member *member = &training->member[index];
     const int64_t step = member->trial ? member->trial->step : 0;
-    fprintf(stderr, "train: %s: failed: %s; the other trials go on\n", training->sweep->trial[index].id,
-            reason->text);
+    cli_say("%s: failed: %s; the other trials go on", training->sweep->trial[index].id, reason->text);
     int result = metrics_write_failure(member->metrics, step, reason->text, error);
     if (result == 0)
         result = file_remove(member->head, error);
@@ -159,7 +158,7 @@ static int resume(struct training *training, int index, struct error *error)
     } else if (begun)
         gone = "last.ckpt";
     if (*gone)
-        fprintf(stderr, "train: %s has no %s any more: it is trained from the start\n", id, gone);
+        cli_say("%s has no %s any more: it is trained from the start", id, gone);
     const bool stale = member->saved < 0 && file_exists(member->head);
     result = *gone || stale ? begin_anew(training, index, error) : 0;
 done:
@@ -202,8 +201,7 @@ static int prepare_member(struct training *training, int index, struct error *er
     if (has_failed(member, &failed, error) < 0)
         goto done;
     if (failed) {
-        fprintf(stderr, "train: %s failed before and is left out; remove %s to try it again\n", config->id,
-                folder);
+        cli_say("%s failed before and is left out; remove %s to try it again", config->id, folder);
         result = 0;
         goto done;
     }

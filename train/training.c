@@ -17,12 +17,10 @@ static void tell_memory(struct training *training)
     const int trials = workspace_trials(training->workspace);
     const int64_t rows = workspace_rows(training->workspace);
     if (trials < training->trials_told)
-        fprintf(stderr, "train: device memory does not hold %d trials together; they go by %d\n",
-                training->trials_told, trials);
+        cli_say("device memory does not hold %d trials together; they go by %d", training->trials_told, trials);
     if (rows < training->rows_told)
-        fprintf(stderr,
-                "train: device memory does not hold a trial's %" PRId64 " rows together; they go by %" PRId64
-                ", which is slower\n",
+        cli_say("device memory does not hold a trial's %" PRId64 " rows together; they go by %" PRId64
+                ", which is slower",
                 training->rows_told, rows);
     training->trials_told = trials;
     if (rows < training->rows_told)

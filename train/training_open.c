@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/hash.h"
@@ -71,10 +72,9 @@ static int fix_steps(struct training *training, bool *more, struct error *error)
     *more = json_object_get(training->run.facts, "steps") && training->steps > before;
     if (!*more)
         return run_folder_fix(&training->run, "steps", json_integer(training->steps), error);
-    fprintf(stderr,
-            "train: the run was begun with %" JSON_INTEGER_FORMAT " steps and goes on to %" PRId64
+    cli_say("the run was begun with %" JSON_INTEGER_FORMAT " steps and goes on to %" PRId64
             ": its rates are those of %" PRId64 " steps from here on, so that it does not end as a run that "
-            "was begun with them\n",
+            "was begun with them",
             before, training->steps, training->steps);
     return run_folder_note(&training->run, "steps", json_integer(training->steps), error);
 }
@@ -102,11 +102,9 @@ static int note_numerics(struct training *training, struct error *error)
             return 0;
     }
     if (json_array_size(list) > 0)
-        fprintf(
-            stderr,
-            "train: warning: the run was begun on \"%s\" and goes on on \"%s\": its heads may differ in the "
-            "last digits from those of one uninterrupted run\n",
-            json_string_value(json_array_get(list, 0)), identity);
+        cli_say("warning: the run was begun on \"%s\" and goes on on \"%s\": its heads may differ in the "
+                "last digits from those of one uninterrupted run",
+                json_string_value(json_array_get(list, 0)), identity);
     return json_array_append_new(list, json_string(identity)) < 0
                ? error_set_kind(error, ERROR_NO_MEMORY, "out of memory")
                : 0;
@@ -182,7 +180,7 @@ static int open_device(struct training *training, struct error *error)
     const int64_t rows = (int64_t)sweep->sequences * stores->rows;
     unsigned teach = TEACH_OUTCOME;
     struct tap *taps;
-    if (device_open("train", training->options->device, &options, &training->backend, error) < 0 ||
+    if (device_open(training->options->device, &options, &training->backend, error) < 0 ||
         fix_math(training, error) < 0 || note_numerics(training, error) < 0 ||
         array_alloc(&taps, sweep->trials, error) < 0)
         return -1;

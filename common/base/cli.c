@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,18 +14,72 @@
 #include "common/base/memory.h"
 #include "common/base/string.h"
 
-static void print_version(FILE *stream, struct argp_state *state)
-{
-    fprintf(stream, "offramp %s %s\n", state->name, OFFRAMP_VERSION);
-}
-
 void cli_start(void)
 {
-    argp_program_version_hook = print_version;
     argp_err_exit_status = EXIT_WRONG_USAGE;
     signal(SIGPIPE, SIG_IGN);
     interrupt_listen();
 }
+
+void cli_say(const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    flockfile(stderr);
+    fprintf(stderr, "%s: ", program_invocation_short_name);
+    vfprintf(stderr, format, list);
+    fputc('\n', stderr);
+    funlockfile(stderr);
+    va_end(list);
+}
+
+/* ---- the command line ---- */
+
+enum { OPTION_USAGE = -2 };
+
+static const struct argp_option general_options[] = {
+    {"help", 'h', NULL, 0, "Print this help", -1},
+    {NULL, '?', NULL, OPTION_ALIAS | OPTION_HIDDEN, NULL, -1},
+    {"usage", OPTION_USAGE, NULL, 0, "Print a short usage message", -1},
+    {"version", 'V', NULL, 0, "Print the program's version", -1},
+    {0}};
+
+/* Ends the program, as argp's own options do, but not well when what it printed was lost. */
+static _Noreturn void end_printed(const struct argp_state *state)
+{
+    struct error error;
+    if (cli_finish_output(&error) == 0)
+        exit(EXIT_DONE);
+    fprintf(stderr, "%s: %s\n", state->name, error.text);
+    exit(EXIT_FAILED);
+}
+
+static error_t parse_general(int key, char *value, struct argp_state *state)
+{
+    (void)value;
+    switch (key) {
+    case 'h':
+    case '?': argp_state_help(state, stdout, ARGP_HELP_STD_HELP & ~(unsigned)ARGP_HELP_EXIT_OK); break;
+    case OPTION_USAGE: argp_state_help(state, stdout, ARGP_HELP_USAGE); break;
+    case 'V': printf("offramp %s %s\n", state->name, OFFRAMP_VERSION); break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    end_printed(state);
+}
+
+void cli_parse(const struct argp *argp, int argc, char **argv, void *input)
+{
+    static const struct argp general = {.options = general_options, .parser = parse_general};
+    const struct argp_child children[] = {{&general, 0, NULL, -1}, {0}};
+    struct argp whole = *argp;
+    char *slash = strrchr(argv[0], '/');
+    whole.children = children;
+    if (slash)
+        argv[0] = slash + 1; /* getopt prints it as it is, argp without a folder */
+    argp_parse(&whole, argc, argv, ARGP_IN_ORDER | ARGP_NO_HELP, NULL, input);
+}
+
+/* ---- values ---- */
 
 int parse_integer(const char *text, int64_t least, int64_t most, int64_t *value, struct error *error)
 {

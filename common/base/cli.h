@@ -6,6 +6,7 @@
 #ifndef OFFRAMP_BASE_CLI_H
 #define OFFRAMP_BASE_CLI_H
 
+#include <argp.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,9 +17,17 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2 };
 
 #define OFFRAMP_VERSION "0.1.0"
 
-/* Sets argp's version text and exit status, makes a closed stdout an error instead of SIGPIPE's silence, and
+/* Sets argp's exit status, makes a closed stdout an error instead of SIGPIPE's silence, and
  * listens to the signals that ask the program to stop (interrupt.h). Before any thread is started. */
 void cli_start(void);
+
+/* "program: text" and a line feed on stderr; the program is called what it was called as. */
+void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* argp_parse, in the order of the command line, with -h, --help, --usage and --version, which end the program:
+ * with EXIT_FAILED when standard output took less than all. A wrong command line ends it with EXIT_WRONG_USAGE.
+ * `argp` has no children. */
+void cli_parse(const struct argp *argp, int argc, char **argv, void *input);
 
 /* Whole-text parsers: -1 with an error that quotes the text when anything is left over or out of range. */
 int parse_integer(const char *text, int64_t least, int64_t most, int64_t *value, struct error *error);

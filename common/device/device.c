@@ -2,8 +2,10 @@
 
 #include <stdio.h>
 
-int device_open(const char *program, const char *name, const struct backend_options *options,
-                struct backend **backend, struct error *error)
+#include "common/base/cli.h"
+
+int device_open(const char *name, const struct backend_options *options, struct backend **backend,
+                struct error *error)
 {
     if (backend_open(name, options, backend, error) < 0)
         return -1;
@@ -11,6 +13,6 @@ int device_open(const char *program, const char *name, const struct backend_opti
     fprintf(stderr, "device: %s\n", backend_description(*backend));
     for (size_t i = 0; i < sizeof warnings / sizeof warnings[0]; i++)
         if (warnings[i])
-            fprintf(stderr, "%s: warning: %s\n", program, warnings[i]);
+            cli_say("warning: %s", warnings[i]);
     return 0;
 }

@@ -5,9 +5,9 @@
 #include "common/base/error.h"
 #include "kernels/ops.h"
 
-/* backend_open; then, on stderr, "device: cpu (AVX-512, 2 threads)", and as warnings of `program` what its user
+/* backend_open; then, on stderr, "device: cpu (AVX-512, 2 threads)", and as warnings what its user
  * should know: a GPU that is not used, a math mode that is slow here. */
-int device_open(const char *program, const char *name, const struct backend_options *options,
-                struct backend **backend, struct error *error);
+int device_open(const char *name, const struct backend_options *options, struct backend **backend,
+                struct error *error);
 
 #endif

@@ -49,14 +49,13 @@ uint64_t pilot_sequences(const struct store_info *info, uint64_t all, uint64_t t
     return wanted < there ? wanted : there;
 }
 
-void pilot_warn_few(const char *program, uint64_t tokens, int hidden)
+void pilot_warn_few(uint64_t tokens, int hidden)
 {
     if (tokens < PILOT_FEW * (uint64_t)hidden)
-        fprintf(stderr,
-                "%s: warning: klt is fitted to %" PRIu64
+        cli_say("warning: klt is fitted to %" PRIu64
                 " tokens, fewer than %d for each of a state's %d values: it "
-                "takes more bits, or loses more, than with a longer text; lossless and q8 are not fitted\n",
-                program, tokens, PILOT_FEW, hidden);
+                "takes more bits, or loses more, than with a longer text; lossless and q8 are not fitted",
+                tokens, PILOT_FEW, hidden);
 }
 
 uint64_t pilot_place(uint64_t number, uint64_t count, uint64_t total)

@@ -36,9 +36,9 @@ uint64_t pilot_tokens(uint64_t tokens, int hidden);
 /* Sequences for that, of a store that has `there` training sequences, where there are `all` over all shards. */
 uint64_t pilot_sequences(const struct store_info *info, uint64_t all, uint64_t there);
 
-/* Tokens for each hidden value under which a fit is poor: warned of on standard error, in the program's name. */
+/* Tokens for each hidden value under which a fit is poor: warned of on standard error. */
 #define PILOT_FEW 4
-void pilot_warn_few(const char *program, uint64_t tokens, int hidden);
+void pilot_warn_few(uint64_t tokens, int hidden);
 
 /* The place in the split of number `number` of `count` sequences that are spread over `total`. */
 uint64_t pilot_place(uint64_t number, uint64_t count, uint64_t total);

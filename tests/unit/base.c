@@ -1,8 +1,10 @@
 #include "tests/test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 #include "common/base/memory.h"
 #include "common/base/piece.h"
 #include "common/base/pool.h"
+#include "common/base/progress.h"
 #include "common/base/random.h"
 #include "common/base/string.h"
 
@@ -424,6 +427,47 @@ TEST(members_that_json_cannot_hold_are_refused_where_read)
     CHECK(json_get_integer("x.json", object, "c", 0, INT64_MAX, &integer, &error) < 0);
     CHECK_TEXT(error.text, "\"c\" is not an integer");
     json_decref(object);
+}
+
+/* Columns of the rows that a progress bar draws on a terminal of so many. */
+static int drawn_columns(unsigned short columns)
+{
+    const struct winsize size = {.ws_row = 24, .ws_col = columns};
+    struct progress progress;
+    char text[4096];
+    int most = 0, kept = dup(STDERR_FILENO), terminal = posix_openpt(O_RDWR | O_NOCTTY);
+    if (kept < 0 || terminal < 0 || grantpt(terminal) < 0 || unlockpt(terminal) < 0)
+        return -1;
+    int end = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    if (end < 0 || ioctl(terminal, TIOCSWINSZ, &size) < 0 || dup2(end, STDERR_FILENO) < 0)
+        return -1;
+    progress_start(&progress, "extract", "tokens", 1000000);
+    progress.started -= 1000;
+    progress.printed -= 1000;
+    progress_update(&progress, 654321);
+    dup2(kept, STDERR_FILENO);
+    const ssize_t length = read(terminal, text, sizeof text - 1);
+    text[length > 0 ? length : 0] = 0;
+    for (char *row = strtok(text, "\r\n"); row; row = strtok(NULL, "\r\n")) {
+        char *clear = strstr(row, "\033[K");
+        const int width = clear ? (int)(clear - row) : (int)strlen(row);
+        most = width > most ? width : most;
+    }
+    close(kept);
+    close(end);
+    close(terminal);
+    return most;
+}
+
+TEST(progress_fits_the_terminal)
+{
+    CHECK(drawn_columns(200) > 60);
+    for (unsigned short columns = 2; columns <= 120; columns++) {
+        const int drawn = drawn_columns(columns);
+        if (drawn < 1 || drawn >= columns)
+            test_fail(__FILE__, __LINE__, "%d columns are drawn where there are %d", drawn, columns);
+    }
+    CHECK(drawn_columns(0) > 60 && drawn_columns(0) < 80); /* nobody knows */
 }
 
 TEST(json_errors_name_the_place)
