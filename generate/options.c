@@ -104,8 +104,7 @@ static const struct argp parser = {
         "enough of it; states that stopped there go on later, if a later token needs them.\v"
         "The text goes to standard output, speed and depth to standard error. Special tokens in the prompt "
         "(<|im_start|>) are taken as such, so a chat is written as the model was taught it; generation stops "
-        "at "
-        "the end-of-text token, after --tokens, or where the model's context is full.\n"
+        "at a token that ends a text or a turn, after --tokens, or where the model's context is full.\n"
         "--threshold 1.1 never leaves: the checks run, and the text is the full model's.",
 };
 

@@ -1,7 +1,8 @@
-/* What the files beside tokenizer.json say of it: which ids end a text, and what goes around one. transformers 5
- * has the latter in tokenizer.json alone; before, "add_bos_token" and "add_eos_token" of tokenizer_config.json went
- * before it, and tokenizers of that time (DeepSeek-R1's distilled ones) say it only there. */
+/* What the files beside tokenizer.json say of it: which ids end a text, and what goes around one. transformers has
+ * the latter in tokenizer.json; before version 5 "add_bos_token" and "add_eos_token" of tokenizer_config.json went
+ * before it in Llama's class of tokenizers, and some (DeepSeek-R1's distilled ones) say it only there. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/file.h"
 #include "common/base/json.h"
@@ -48,6 +49,13 @@ static int read_ends(const json_t *config, struct tokenizer_parts *parts, struct
     return parts_add_end(parts, find_token(parts, token_text(config, "eos_token")), error);
 }
 
+/* Whether "add_bos_token": false takes a token away that tokenizer.json adds: not in classes that never looked. */
+static bool flag_removes(const json_t *config)
+{
+    const char *class = json_string_value(json_object_get(config, "tokenizer_class"));
+    return !class || strncmp(class, "Llama", 5) == 0 || strncmp(class, "CodeLlama", 9) == 0;
+}
+
 /* "add_bos_token" and its token, for one side of the frame. */
 static int read_side(const json_t *config, const char *flag, const char *key,
                      const struct tokenizer_parts *parts, struct frame_side *side, bool *changed,
@@ -58,7 +66,7 @@ static int read_side(const json_t *config, const char *flag, const char *key,
         return 0;
     if (!json_is_boolean(wanted))
         return error_set(error, "\"%s\" is not true or false", flag);
-    if (json_is_true(wanted) == (side->count > 0) || (json_is_true(wanted) && !token))
+    if (json_is_true(wanted) ? side->count > 0 || !token : side->count == 0 || !flag_removes(config))
         return 0;
     *changed = true;
     *side = (struct frame_side){0};

@@ -10,6 +10,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static char folder[] = "/tmp/offramp-fuzz-XXXXXX", *made, path[64]; /* one a process */
+    const int flags = TOKENIZER_SPECIAL | TOKENIZER_BEGIN | TOKENIZER_END;
     static const char text[] = "Hello, world\n\t 123 don't \xe4\xbd\xa0\xe5\xa5\xbd <|endoftext|> \xff";
     struct error error;
     struct tokenizer *tokenizer = NULL;
@@ -22,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     if (tokenizer_open(NULL, folder, &tokenizer, &error) == 0) {
         struct token_list ids = {0};
-        if (tokenizer_encode(tokenizer, text, sizeof text - 1, TOKENIZER_SPECIAL, &ids, &error) == 0)
+        if (tokenizer_encode(tokenizer, text, sizeof text - 1, flags, &ids, &error) == 0)
             for (size_t i = 0; i < ids.count; i++) {
                 const char *bytes;
                 size_t length;

@@ -254,6 +254,11 @@ TEST(tokenizer_frame_of_a_folder)
          "post_processor"},
         {TEMPLATE(PIECE("<s>") "," TEXT), "{'bos_token': '<s>', 'add_bos_token': false}", "0",
          "tokenizer_config.json"},
+        {TEMPLATE(PIECE("<s>") "," TEXT), "{'tokenizer_class': 'LlamaTokenizerFast', 'add_bos_token': false}",
+         "0", "tokenizer_config.json"},
+        {TEMPLATE(PIECE("<s>") "," TEXT),
+         "{'tokenizer_class': 'PreTrainedTokenizerFast', 'add_bos_token': false}", "8 0",
+         "post_processor"}, /* which does not look at it */
     };
     static const char added[] = "[{'id': 8, 'content': '<s>', 'special': true}, {'id': 9, 'content': '<e>', "
                                 "'special': true}]";
