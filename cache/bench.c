@@ -142,7 +142,8 @@ static void print_measure(const char *tap, const struct measure *measure)
 static void print_basis(const struct result *result)
 {
     bool lossy = false;
-    printf("\n%" PRIu64 " %s record%s of each tap, %d tokens each. Rates: GB/s of bf16 values, one thread.\n",
+    printf("\n%" PRIu64 " %s record%s of each tap, %d tokens each. Rates: GB/s of bf16 values, one\n"
+           "thread, decoded to f32, of lossless to bf16 as train reads it.\n",
            result->records, split_name(measure_takes_held_out(result->store) ? SPLIT_HELD_OUT : SPLIT_TRAIN),
            result->records == 1 ? "" : "s", store_info(result->store)->rows);
     printf("KL: nats a token between the model's final norm and output weight on the states before and after,\n"

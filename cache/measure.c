@@ -75,6 +75,16 @@ static double slack(size_t record)
     return record > PAGE / 2 ? (double)((all + PAGE - 1) / PAGE * PAGE - all) : 0;
 }
 
+/* As batches are decoded: to bf16 where that is what comes of it, else to f32. */
+static int decode(struct bench *bench, const struct coder *coder, size_t size, int64_t rows,
+                  struct error *error)
+{
+    struct states_view view;
+    return coder_codec(coder)->decode_bf16
+               ? coder_view(coder, bench->worker, bench->payload, size, rows, bench->decoded, &view, error)
+               : coder_decode(coder, bench->worker, bench->payload, size, rows, bench->decoded, error);
+}
+
 /* One record's times to *measure, the decoded states to bench->decoded. */
 static int time_record(struct bench *bench, const struct coder *coder, size_t *size, double *loss,
                        struct measure *measure, struct error *error)
@@ -92,7 +102,7 @@ static int time_record(struct bench *bench, const struct coder *coder, size_t *s
         best[0] = fmin(best[0], middle - start - entropy);
         best[1] = fmin(best[1], entropy);
         entropy = -codec_worker_entropy_seconds(worker), start = clock_seconds();
-        if (coder_decode(coder, worker, bench->payload, *size, rows, bench->decoded, error) < 0)
+        if (decode(bench, coder, *size, rows, error) < 0)
             return -1;
         const double end = clock_seconds();
         entropy += codec_worker_entropy_seconds(worker);
@@ -104,7 +114,7 @@ static int time_record(struct bench *bench, const struct coder *coder, size_t *s
     measure->encode_entropy += best[1] / values;
     measure->decode_transform += best[2] / values;
     measure->decode_entropy += best[3] / values;
-    return 0;
+    return coder_decode(coder, worker, bench->payload, *size, rows, bench->decoded, error);
 }
 
 /* Some of the record's tokens, before and after, to the head. */

@@ -108,9 +108,9 @@ int record_check_header(const struct coder *coder, struct tap tap, struct sequen
     memcpy(header, record, sizeof *header);
     if (memcmp(header->magic, record_magic, sizeof record_magic) != 0)
         return error_set(error, "this is not a record");
-    if (header->version > RECORD_VERSION)
-        return error_set(error, "the record has format version %u; this program reads %d: use a newer one",
-                         header->version, RECORD_VERSION);
+    if (header->version != RECORD_VERSION)
+        return error_set(error, "the record has format version %u; this program reads %d%s", header->version,
+                         RECORD_VERSION, header->version > RECORD_VERSION ? ": use a newer one" : "");
     if (header->payload != size - sizeof *header)
         return error_set(error, "the record's payload should have %" PRIu64 " bytes and has %zu",
                          header->payload, size - sizeof *header);
