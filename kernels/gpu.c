@@ -27,6 +27,13 @@ static bool is_device_file(const char *folder, const char *name)
     return strncmp(name, "nvidia", 6) == 0 && isdigit((unsigned char)name[6]);
 }
 
+/* Windows lends its driver to the Linux that it runs; no PCI device and no device file show it. */
+static bool is_windows_driver(const char *folder, const char *name)
+{
+    (void)folder;
+    return strncmp(name, "libcuda.so", 10) == 0;
+}
+
 static bool is_anything(const char *folder, const char *name)
 {
     (void)folder, (void)name;
@@ -54,7 +61,7 @@ static bool is_pci_gpu(const char *folder, const char *name)
 
 enum gpu gpu_find(const char *root)
 {
-    if (any_name(root, "dev", is_device_file))
+    if (any_name(root, "dev", is_device_file) || any_name(root, "usr/lib/wsl/lib", is_windows_driver))
         return GPU_HERE;
     if (any_name(root, "proc/driver/nvidia/gpus", is_anything))
         return GPU_WITHHELD;

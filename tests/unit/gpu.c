@@ -68,6 +68,15 @@ TEST(with_driver_and_device_file)
     CHECK(gpu_find(root) == GPU_HERE);
 }
 
+TEST(lent_by_windows)
+{
+    const char *root = test_folder();
+    put(root, "usr/lib/wsl/lib/libd3d12.so", "");
+    CHECK(gpu_find(root) == GPU_NONE);
+    put(root, "usr/lib/wsl/lib/libcuda.so.1", "");
+    CHECK(gpu_find(root) == GPU_HERE);
+}
+
 TEST(explained)
 {
     static const struct {
