@@ -48,10 +48,10 @@ HARNESS := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard tests/*.c))
 INTEROP := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/interop/*.c))
 FORMATTED = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cuh')
 
-# The cuda backend is a library of its own, opened at run time: nothing else needs the toolkit. An
-# installed one is preferred to the one that pipelines/setup.sh --cuda gets.
-NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc) \
-	$(wildcard $(CUDA_CACHE)/nvidia/cu13/bin/nvcc))
+# The cuda backend is a library of its own, opened at run time: nothing else needs the toolkit. The one that
+# pipelines/setup.sh --cuda gets, where no installed one does, comes first.
+NVCC ?= $(firstword $(wildcard $(CUDA_CACHE)/nvidia/cu13/bin/nvcc) $(shell command -v nvcc 2>/dev/null) \
+	$(wildcard /usr/local/cuda/bin/nvcc))
 CUDA_CACHE ?= $(if $(OFFRAMP_CACHE),$(OFFRAMP_CACHE),$(CURDIR)/.cache)/cuda
 CUDA_HOME := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 # Where the toolkit has cuBLAS: NVIDIA's installers, PyPI and Debian differ. It is linked to by its path, so that the library
@@ -74,12 +74,14 @@ EMULATED_FLAGS := -std=c++17 -O2 -g -fPIC -I. -Wall -Wextra -Wno-unknown-pragmas
 
 programs: $(PROGRAMS:%=$(BUILD)/%) $(CUDA_TARGET)
 tests-build: programs $(TESTS) $(BUILD)/libofframp_cuda_emulated.so $(CUDA_TARGET:%=%-tests)
+toolkit:
+	@kernels/cuda/toolkit.sh '$(CUDA_WORKS)' '$(NVCC)' '$(CUBLAS)' $(CUDA_FLAGS)
 cuda:
 	@if kernels/cuda/toolkit.sh '$(CUDA_WORKS)' '$(NVCC)' '$(CUBLAS)' $(CUDA_FLAGS); then \
 		$(MAKE) --no-print-directory $(BUILD)/libofframp_cuda.so; else rm -f $(BUILD)/libofframp_cuda.so; fi
 cuda-tests: cuda
 	@[ ! -e $(BUILD)/libofframp_cuda.so ] || $(MAKE) --no-print-directory $(BUILD)/tests/gpu/ceilings
-.PHONY: programs tests-build cuda cuda-tests
+.PHONY: programs tests-build toolkit cuda cuda-tests
 
 # Before anything is compiled: a missing library is named with what installs it.
 $(BUILD)/obj/headers: build.mk pipelines/headers.sh

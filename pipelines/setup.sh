@@ -6,7 +6,7 @@
 #   pipelines/setup.sh model     the demo's model; prints its path
 #   pipelines/setup.sh corpus    the demo's text; prints its folder
 #   pipelines/setup.sh slurm     Slurm for the tests, unpacked in the cache and not installed (4 MB); prints its folder
-#   pipelines/setup.sh --cuda    the CUDA toolkit 13.0 where none is installed (1.1 GB, no root needed), in a virtual environment
+#   pipelines/setup.sh --cuda    the CUDA toolkit 13.0 where none is installed that does (1.1 GB, no root needed), in a virtual environment
 #
 # Downloads go to .cache/ (or $OFFRAMP_CACHE).
 set -euo pipefail
@@ -64,9 +64,12 @@ need_pip() {
 # its packages, which build.mk follows, is made last: one cut short is fetched anew. pip comes from outside,
 # or from ensurepip, which Debian packages apart.
 fetch_cuda() {
-    local folder=$cache/cuda pip
-    if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || [ -x "$folder/nvidia/cu13/bin/nvcc" ]; then
-        return 0
+    local folder=$cache/cuda pip nvcc wrong
+    [ ! -x "$folder/nvidia/cu13/bin/nvcc" ] || return 0
+    nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)
+    if [ -n "$nvcc" ]; then
+        wrong=$(make -s toolkit NVCC="$nvcc" 2>&1) && return 0
+        say "an installed toolkit does not do: $(sed -n 's/.*no cuda backend: \(.*\); the rest is built.*/\1/p' <<<"$wrong")"
     fi
     command -v python3 >/dev/null || need_pip
     say "fetching the CUDA toolkit 13.0 (nvcc, cudart, cuBLAS; 1.1 GB)"

@@ -13,7 +13,7 @@ oldest=12 # 11's cuBLAS and compiler are not tried
 
 without() {
     rm -f "$works"
-    echo "build: no cuda backend, the rest is built: $1; NVCC=/path/to/nvcc takes another toolkit, NVCC= leaves this line out" >&2
+    echo "build: no cuda backend: $1; the rest is built; pipelines/setup.sh --cuda gets a toolkit that does, NVCC= leaves this line out" >&2
     exit 1
 }
 

@@ -11,6 +11,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 build=${BUILD:-build}
 model=${OFFRAMP_TEST_MODEL:-}
+unset MAKEFLAGS MFLAGS MAKELEVEL # a make that a test runs is not part of the one that runs the tests
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0 failed=0 skipped=0

@@ -37,7 +37,7 @@ made() {
 library() { [ -e "$work/build/libofframp_cuda.so" ]; }
 one_line() { # one_line TEXT...: one line that says why there is no backend, with the texts
     local text
-    if library || [ "$(wc -l <"$work/err")" != 1 ] || ! says err "build: no cuda backend, the rest is built: "; then
+    if library || [ "$(wc -l <"$work/err")" != 1 ] || ! says err "build: no cuda backend: "; then
         echo "    not one line: $(cat "$work/err")"
         return 1
     fi
@@ -107,8 +107,7 @@ done
 
 # ---- pipelines/setup.sh --cuda ----
 
-mkdir "$work/bin" "$work/nvcc"
-printf '#!/bin/sh\n' >"$work/nvcc/nvcc"
+mkdir "$work/bin"
 cat >"$work/bin/python3" <<'END'
 #!/usr/bin/env bash
 echo "$*" >>"$CALLS"
@@ -127,7 +126,7 @@ case "$*" in
     ;;
 esac
 END
-chmod +x "$work/bin/python3" "$work/nvcc/nvcc"
+chmod +x "$work/bin/python3"
 
 hidden() {
     unshare -m bash -c '[ ! -d /usr/local/cuda ] || mount -t tmpfs none "$(realpath /usr/local/cuda)"
@@ -137,12 +136,21 @@ hidden() {
 # fetch WITH [FOLDER]: WITH pip, ensurepip or nothing; FOLDER goes into PATH
 fetch() {
     : >"$work/calls"
-    hidden env CALLS="$work/calls" WITH="$1" OFFRAMP_CACHE="$work/cache" PATH="$work/bin:${2:+$2:}/usr/bin:/bin" \
+    hidden env BUILD="$work/build" CALLS="$work/calls" WITH="$1" OFFRAMP_CACHE="$work/cache" PATH="$work/bin:${2:+$2:}/usr/bin:/bin" \
         pipelines/setup.sh --cuda 2>"$work/err"
 }
 complete() { [ -x "$work/cache/cuda/nvidia/cu13/bin/nvcc" ]; }
 
-installed_is_preferred() { fetch pip "$work/nvcc" && [ ! -s "$work/calls" ] && [ ! -e "$work/cache" ]; }
+installed_is_preferred() { RELEASE=12.4 fetch pip "$work/tool/bin" && ! grep -q pip "$work/calls" && [ ! -e "$work/cache" ]; }
+
+# The line that make ends with, where the installed one does not do, gets one that does.
+unless_it_does_not_do() {
+    rm -rf "$work/build"
+    RELEASE=11.8 fetch pip "$work/tool/bin" && complete && says err "an installed toolkit does not do: $work/tool/bin/nvcc is of CUDA 11.8" &&
+        hidden env PATH="$work/tool/bin:/usr/bin:/bin" OFFRAMP_CACHE="$work/cache" \
+            make -s -n BUILD="$work/build" "$work/build/libofframp_cuda.so" >"$work/out" 2>&1 &&
+        says out "$work/cache/cuda/nvidia/cu13/bin/nvcc " && rm -r "$work/cache"
+}
 
 a_failure_leaves_nothing() { ! fetch nothing && says err "pip install of cuda-toolkit failed" && [ ! -e "$work/cache/cuda" ]; }
 
@@ -165,7 +173,7 @@ make_finds_it() {
 }
 
 if hidden true 2>/dev/null && ! PATH=/usr/bin:/bin command -v nvcc >/dev/null; then
-    for name in installed_is_preferred a_failure_leaves_nothing with_pip_from_outside one_cut_short_is_fetched_anew \
+    for name in installed_is_preferred unless_it_does_not_do a_failure_leaves_nothing with_pip_from_outside one_cut_short_is_fetched_anew \
         without_pip make_finds_it; do
         check $name
     done
