@@ -83,7 +83,8 @@ struct store_info {
 /* STORE_READ never writes. STORE_WRITE refuses a second writer. Size and meta pages are checked before anything is
  * believed, and all of LMDB's trees before anything is written. */
 int store_open(const char *path, enum store_mode mode, struct store **store, struct error *error);
-void store_close(struct store *store); /* NULL is fine; an open transaction is dropped */
+/* No reader is open. An open transaction is dropped. NULL is fine. */
+void store_close(struct store *store);
 bool store_exists(const char *path);
 
 /* A new store in folder `path` (made if missing; an existing store there is an error). The manifest

@@ -92,6 +92,16 @@ int rename(const char *from, const char *to)
     return result;
 }
 
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags)
+{
+    const int result = (int)syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
+    if (result == 0) {
+        note("exchange of", from);
+        note("exchange with", to);
+    }
+    return result;
+}
+
 int mkdir(const char *path, mode_t mode)
 {
     const int result = (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
@@ -152,6 +162,24 @@ TEST(folders_of_files)
     CHECK(!path_is_directory(sub));
     REQUIRE_OK(directory_remove(sub, &error));
     CHECK(file_remove(folder, &error) < 0);
+}
+
+/* A folder in another's place, whether one is there or not. */
+TEST(folders_that_are_replaced)
+{
+    struct error error;
+    const char *folder = test_folder();
+    char to[4300], from[4300], file[4400];
+    snprintf(to, sizeof to, "%s/to", folder);
+    snprintf(from, sizeof from, "%s/from", folder);
+    snprintf(file, sizeof file, "%s/file", from);
+    for (int turn = 0; turn < 2; turn++) {
+        REQUIRE_OK(directory_create(from, &error));
+        REQUIRE_OK(file_write(file, turn ? "new" : "old", 3, &error));
+        REQUIRE_OK(directory_replace(from, to, &error));
+        CHECK_SYNCED();
+        CHECK(!file_exists(from) && file_exists(to));
+    }
 }
 
 /* ---- stores ---- */
