@@ -54,8 +54,7 @@ static int choose_end(struct tokenizer *tokenizer, struct error *error)
                                         "<|return|>",
                                         "<|call|>",
                                         "<end_of_utterance>",
-                                        "<\xef\xbd\x9c"
-                                        "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"};
+                                        "<\uFF5Cend\u2581of\u2581sentence\uFF5C>"};
     struct tokenizer_parts *parts = &tokenizer->parts;
     tokenizer->end = -1;
     for (size_t i = 0; i < sizeof between / sizeof *between && tokenizer->end < 0; i++)

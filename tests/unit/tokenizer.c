@@ -196,11 +196,12 @@ TEST(tokenizer_ends_together)
 {
     static const char added[] = "[{'id': 8, 'content': '<|im_end|>', 'special': true}, {'id': 9, 'content': "
                                 "'<|eot_id|>', 'special': true}, {'id': 10, 'content': '<|end|>'}, {'id': 11, "
-                                "'content': '<|endoftext|>', 'special': true}]";
+                                "'content': '<|endoftext|>', 'special': true}, {'id': 12, 'content': "
+                                "'<\uFF5Cend\u2581of\u2581sentence\uFF5C>', 'special': true}]";
     static const char *const files[][2] = {{"generation_config.json", "{'eos_token_id': [2, 3, 3, 77, -1]}"},
                                            {"tokenizer_config.json", "{'eos_token': 'ab'}"}};
-    static const bool expected[12] = {
-        [1] = true, [2] = true, [3] = true, [6] = true, [8] = true, [9] = true, [11] = true};
+    static const bool expected[13] = {
+        [1] = true, [2] = true, [3] = true, [6] = true, [8] = true, [9] = true, [11] = true, [12] = true};
     struct tokenizer *tokenizer;
     struct error error = {0};
     const char *folder = NULL;
@@ -210,7 +211,7 @@ TEST(tokenizer_ends_together)
     for (int i = 0; i < 2; i++)
         write_json(folder, files[i][0], files[i][1], &error);
     REQUIRE_OK(tokenizer_open(NULL, folder, &tokenizer, &error));
-    for (int id = 0; id < 12; id++)
+    for (int id = 0; id < 13; id++)
         if (tokenizer_is_end(tokenizer, id) != expected[id])
             test_fail(__FILE__, __LINE__, "%d is %s end", id, expected[id] ? "no" : "an");
     CHECK(!tokenizer_is_end(tokenizer, -1) && !tokenizer_is_end(tokenizer, 77));
