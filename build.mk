@@ -165,7 +165,7 @@ $(BUILD)/obj/%.o: %.c | $(BUILD)/obj/headers
 
 # libFuzzer targets, with the whole library under AddressSanitizer: make fuzz builds in build-fuzz.
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c))
-$(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/lib/file.o $(BUILD)/libofframp.a
+$(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/lib/file.o $(BUILD)/libprograms.a $(BUILD)/libofframp.a
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -fsanitize=fuzzer,address -o $@ $^ $(LIBS)
 fuzz-build: $(FUZZERS)

@@ -8,12 +8,13 @@
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "common/base/memory.h"
 
 #define INPUT_BYTES ((size_t)256 << 10)
 #define GZIP_WINDOW (15 + 16) /* the largest, in gzip's wrapping */
-#define ZSTD_WINDOW 31 /* bits: all that a frame may ask for on a 64-bit machine */
+#define ZSTD_WINDOW 27 /* bits: what the zstd program takes without --long */
 
 struct stream {
     const char *path;
@@ -151,6 +152,10 @@ static int unpack_zstd(struct stream *stream, char *out, size_t size, size_t *ma
     const size_t result = ZSTD_decompressStream(stream->zstd, &to, &from);
     stream->begin = from.pos;
     *made = to.pos;
+    if (ZSTD_getErrorCode(result) == ZSTD_error_frameParameter_windowTooLarge)
+        return error_set(error,
+                         "%s: byte %llu: has a window of more than %d MB: unpack it first (zstd -d --long=31)",
+                         stream->path, (unsigned long long)stream_taken(stream), 1 << (ZSTD_WINDOW - 20));
     if (ZSTD_isError(result))
         return refuse(stream, ZSTD_getErrorName(result), error);
     stream->inside = result > 0;

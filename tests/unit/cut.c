@@ -4,6 +4,7 @@
 #include "common/base/file.h"
 #include "common/base/random.h"
 #include "common/base/string.h"
+#include "common/model/gguf.h"
 #include "common/text/tokenizer.h"
 #include "common/text/unicode.h"
 #include "tests/make_gguf.h"
@@ -309,6 +310,48 @@ TEST(cut_is_near)
             tokenizer_close(tokenizer);
             string_free(&text);
         }
+}
+
+/* The demo model's own tokenizer, over a text in many languages, cut every so many bytes. */
+TEST(cut_of_the_demo_model)
+{
+    struct gguf *gguf;
+    struct tokenizer *tokenizer;
+    struct token_list whole = {0};
+    struct error error;
+    char *text;
+    size_t size;
+    if (!test_model()) {
+        test_skip("no demo model");
+        return;
+    }
+    REQUIRE_OK(gguf_open(test_model(), &gguf, &error));
+    REQUIRE_OK(tokenizer_open(gguf, NULL, &tokenizer, &error));
+    REQUIRE_OK(file_read("tests/golden/tokenizer.jsonl", &text, &size, &error));
+    REQUIRE_OK(tokenizer_encode(tokenizer, text, size, TOKENIZER_SPECIAL, &whole, &error));
+    for (size_t limit = 100; limit < 5000; limit = limit * 3 + 7) {
+        struct token_list parts = {0};
+        int cuts = 0;
+        for (size_t at = 0, most = limit; at < size;) {
+            size_t cut = size - at <= most ? size - at : tokenizer_cut(tokenizer, text + at, 0, most);
+            if (cut == 0) {
+                most *= 2;
+                continue;
+            }
+            REQUIRE_OK(tokenizer_encode(tokenizer, text + at, cut, TOKENIZER_SPECIAL, &parts, &error));
+            at += cut;
+            most = limit;
+            cuts++;
+        }
+        CHECK((size_t)cuts > size / limit / 2);
+        CHECK(whole.count == parts.count &&
+              memcmp(whole.data, parts.data, whole.count * sizeof *whole.data) == 0);
+        free(parts.data);
+    }
+    free(whole.data);
+    free(text);
+    tokenizer_close(tokenizer);
+    gguf_close(gguf);
 }
 
 TEST(cut_of_what_has_none)

@@ -167,6 +167,16 @@ TEST(unpack_damage)
     string_free(&text);
 }
 
+/* A frame that asks for 2 GB is not given them. */
+TEST(unpack_window_of_a_frame)
+{
+    static const char frame[] = "\x28\xb5\x2f\xfd\0\xa8\1\0\0"; /* exponent 21: 2^31 bytes; an empty block */
+    struct string found = {0};
+    CHECK(read_stream(write_bytes("wide", frame, 9), COMPRESSION_ZSTD, 9, 0, 100, &found) < 0);
+    CHECK_TEXT(error.text, "zstd -d --long=31");
+    string_free(&found);
+}
+
 /* A folder of each kind of content, plain and compressed, has the same pieces from wherever reading goes on. */
 static void add_file(struct corpus_list *list, const char *name, const struct string *content, int compression)
 {
