@@ -102,6 +102,15 @@ int renameat2(int from_folder, const char *from, int to_folder, const char *to, 
     return result;
 }
 
+/* What a folder held is removed only when the folder is known to be away. */
+int unlinkat(int folder, const char *name, int flags)
+{
+    for (int i = 0; i < waiting_count; i++)
+        if (strncmp(waiting[i].why, "exchange", 8) == 0)
+            test_fail(__FILE__, __LINE__, "%s is removed before this was synced: %s", name, waiting[i].why);
+    return (int)syscall(SYS_unlinkat, folder, name, flags);
+}
+
 int mkdir(const char *path, mode_t mode)
 {
     const int result = (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
