@@ -318,7 +318,7 @@ int cache_bench(int argc, char **argv)
     struct error error;
     int result = parse_list(CODECS, &command.measure.codecs, &command.measure.count, &error);
     if (result == 0) {
-        cli_parse(&argp, argc, argv, &command);
+        cli_parse(&argp, argc, argv, 0, &command);
         result = run(&command, &error);
     }
     int code = cache_finish(argv[0], result, &error);

@@ -353,7 +353,7 @@ int cache_export(int argc, char **argv)
     };
     struct export_command command = {.wanted = {true, true}};
     struct error error;
-    cli_parse(&argp, argc, argv, &command);
+    cli_parse(&argp, argc, argv, 0, &command);
     return cache_finish(argv[0], command.tensors > 0 ? run_model(&command, &error) : run(&command, &error),
                         &error);
 }

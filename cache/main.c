@@ -67,6 +67,6 @@ int main(int argc, char **argv)
     };
     struct call call = {EXIT_DONE};
     cli_start();
-    cli_parse(&argp, argc, argv, &call);
+    cli_parse(&argp, argc, argv, ARGP_IN_ORDER, &call);
     return call.code;
 }

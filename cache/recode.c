@@ -84,6 +84,6 @@ int cache_recode(int argc, char **argv)
     };
     struct recode_command command = {0};
     struct error error;
-    cli_parse(&argp, argc, argv, &command);
+    cli_parse(&argp, argc, argv, 0, &command);
     return cache_finish(argv[0], run(&command, &error), &error);
 }

@@ -298,7 +298,7 @@ int cache_repair(int argc, char **argv)
     struct repair_command command = {0};
     struct error error;
     uint64_t left = 0;
-    cli_parse(&argp, argc, argv, &command);
+    cli_parse(&argp, argc, argv, 0, &command);
     int code = cache_finish(argv[0], run(&command, &left, &error), &error);
     return code == EXIT_DONE && left > 0 ? EXIT_FAILED : code;
 }

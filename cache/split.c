@@ -192,6 +192,6 @@ int cache_split(int argc, char **argv)
     };
     struct split_command command = {.held_out = HELD_OUT_SHARE};
     struct error error;
-    cli_parse(&argp, argc, argv, &command);
+    cli_parse(&argp, argc, argv, 0, &command);
     return cache_finish(argv[0], run(&command, &error), &error);
 }

@@ -126,7 +126,7 @@ int cache_verify(int argc, char **argv)
     struct error error;
     uint64_t problems = 0;
     int result = 0;
-    cli_parse(&argp, argc, argv, &command);
+    cli_parse(&argp, argc, argv, 0, &command);
     for (int i = 0; i < command.count && result == 0; i++)
         result = verify_one(&command, command.paths[i], &problems, &error);
     int code = cache_finish(argv[0], result, &error);

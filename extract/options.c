@@ -277,7 +277,7 @@ void extract_options_parse(int argc, char **argv, struct extract_options *option
                                         .rows = ROWS,
                                         .shards = 1,
                                         .device = "auto"};
-    cli_parse(&argp, argc, argv, &parse);
+    cli_parse(&argp, argc, argv, ARGP_IN_ORDER, &parse);
     options->command = join_arguments(argc, argv);
 }
 

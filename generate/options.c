@@ -111,5 +111,5 @@ static const struct argp parser = {
 void generate_options_parse(int argc, char **argv, struct generate_options *options)
 {
     *options = (struct generate_options){.device = "auto", .tokens = 128, .top_p = 1, .threshold = NAN};
-    cli_parse(&parser, argc, argv, options);
+    cli_parse(&parser, argc, argv, 0, options);
 }

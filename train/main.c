@@ -242,7 +242,7 @@ int main(int argc, char **argv)
     int status = EXIT_DONE;
     list_options(&table);
     cli_start();
-    cli_parse(&argp, argc, argv, &arguments);
+    cli_parse(&argp, argc, argv, 0, &arguments);
     arguments.options.store = arguments.store;
     if (read_sweep(&arguments, &sweep, &error) < 0)
         status = EXIT_WRONG_USAGE;

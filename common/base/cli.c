@@ -67,7 +67,7 @@ static error_t parse_general(int key, char *value, struct argp_state *state)
     end_printed(state);
 }
 
-void cli_parse(const struct argp *argp, int argc, char **argv, void *input)
+void cli_parse(const struct argp *argp, int argc, char **argv, unsigned flags, void *input)
 {
     static const struct argp general = {.options = general_options, .parser = parse_general};
     const struct argp_child children[] = {{&general, 0, NULL, -1}, {0}};
@@ -76,7 +76,7 @@ void cli_parse(const struct argp *argp, int argc, char **argv, void *input)
     whole.children = children;
     if (slash)
         argv[0] = slash + 1; /* getopt prints it as it is, argp without a folder */
-    argp_parse(&whole, argc, argv, ARGP_IN_ORDER | ARGP_NO_HELP, NULL, input);
+    argp_parse(&whole, argc, argv, flags | ARGP_NO_HELP, NULL, input);
 }
 
 /* ---- values ---- */

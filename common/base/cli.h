@@ -24,10 +24,10 @@ void cli_start(void);
 /* "program: text" and a line feed on stderr; the program is called what it was called as. */
 void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* argp_parse, in the order of the command line, with -h, --help, --usage and --version, which end the program:
+/* argp_parse (flags: 0 or ARGP_IN_ORDER) with -h, --help, --usage and --version, which end the program:
  * with EXIT_FAILED when standard output took less than all. A wrong command line ends it with EXIT_WRONG_USAGE.
  * `argp` has no children. */
-void cli_parse(const struct argp *argp, int argc, char **argv, void *input);
+void cli_parse(const struct argp *argp, int argc, char **argv, unsigned flags, void *input);
 
 /* Whole-text parsers: -1 with an error that quotes the text when anything is left over or out of range. */
 int parse_integer(const char *text, int64_t least, int64_t most, int64_t *value, struct error *error);

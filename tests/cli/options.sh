@@ -63,7 +63,15 @@ renamed() {
 # A message that named its program itself would give it two names.
 one_name() { ! grep -nE '"(extract|train|generate|cache( [a-z]+)?): ' {extract,train,generate,cache}/*.c; }
 
-for test in help_of_each defaults_of_each lost_help renamed one_name; do
+# Options may stand before what they are for, or behind it.
+any_order() {
+    run 1 cache export "$work/none" --tap 1 --out "$work/x" && says err "cache export: $work/none" &&
+        run 1 cache export --tap 1 "$work/none" --out "$work/x" && says err "cache export: $work/none" &&
+        run 1 cache info "$work/none" --json && says err "cache info: $work/none" &&
+        run 1 cache recode "$work/none" --codec raw --out "$work/x" && says err "cache recode: $work/none"
+}
+
+for test in help_of_each defaults_of_each lost_help renamed one_name any_order; do
     check $test
 done
 finish
