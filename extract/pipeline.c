@@ -175,9 +175,16 @@ static void *writer_run(void *context)
     struct pipeline *pipeline = context;
     const double started = clock_seconds();
     struct error error;
-    struct job *job;
-    while ((job = channel_receive(pipeline->coded, &pipeline->write_stage))) {
-        struct job *done = NULL;
+    for (;;) {
+        struct job *done = NULL, *job;
+        if (!channel_await(pipeline->coded, writer_due(pipeline->writer), &pipeline->write_stage)) {
+            if (writer_finish(pipeline->writer, &error) == 0)
+                continue;
+            pipeline_fail(pipeline, &error);
+            break;
+        }
+        if (!(job = channel_receive(pipeline->coded, &pipeline->write_stage)))
+            break;
         if (writer_put(pipeline->writer, job, &done, &error) < 0) {
             pipeline_fail(pipeline, &error);
             break;

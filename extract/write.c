@@ -1,5 +1,6 @@
 #include "extract/write.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,10 +163,14 @@ int writer_put(struct writer *writer, struct job *job, struct job **done, struct
         if (result < 0)
             return -1;
     }
-    if (writer->open &&
-        (store_pending(writer->store) >= COMMIT_BYTES || clock_seconds() - writer->began >= COMMIT_SECONDS))
+    if (writer->open && (store_pending(writer->store) >= COMMIT_BYTES || clock_seconds() >= writer_due(writer)))
         return commit(writer, error);
     return 0;
+}
+
+double writer_due(const struct writer *writer)
+{
+    return writer->open ? writer->began + COMMIT_SECONDS : INFINITY;
 }
 
 int writer_finish(struct writer *writer, struct error *error)

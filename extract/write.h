@@ -6,7 +6,9 @@
  *     writer_create(store, &writer, error);
  *     free_jobs = NULL;
  *     writer_put(writer, job, &free_jobs, error);        // any number of times
- *     writer_finish(writer, error);                      // commits the rest
+ *     if (clock_seconds() >= writer_due(writer))          // no job has come for a while
+ *         writer_finish(writer, error);                  // commits what there is
+ *     writer_finish(writer, error);                      // the rest
  */
 #ifndef OFFRAMP_EXTRACT_WRITE_H
 #define OFFRAMP_EXTRACT_WRITE_H
@@ -38,6 +40,10 @@ void writer_destroy(struct writer *writer); /* NULL is fine; what is not committ
 /* Takes a coded job: it may come before its predecessors of the same tap and is kept until they have
  * come. Jobs that are stored, this one or earlier ones, are pushed onto *done. */
 int writer_put(struct writer *writer, struct job *job, struct job **done, struct error *error);
+/* When, by clock_seconds, what was put must be committed; INFINITY: all is. writer_put sees to it itself where jobs come
+ * in time. */
+double writer_due(const struct writer *writer);
+/* Commits what was put; more may follow. */
 int writer_finish(struct writer *writer, struct error *error);
 
 /* ---- what is stored ---- */

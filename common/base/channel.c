@@ -1,7 +1,9 @@
 #include "common/base/channel.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "common/base/clock.h"
 #include "common/base/memory.h"
@@ -63,6 +65,25 @@ bool channel_send(struct channel *channel, void *item, struct stage *stage)
     pthread_mutex_unlock(&channel->mutex);
     add_waiting(stage, since);
     return sent;
+}
+
+bool channel_await(struct channel *channel, double until, struct stage *stage)
+{
+    const bool ever = !(until < 1e9); /* seconds since the machine was started */
+    const struct timespec time = {ever ? 0 : (time_t)until, ever ? 0 : (long)(1e9 * (until - floor(until)))};
+    bool in_time = true;
+    pthread_mutex_lock(&channel->mutex);
+    const double since = channel->count == 0 ? clock_seconds() : 0;
+    while (channel->count == 0 && !channel->closed && !channel->cancelled && in_time) {
+        if (ever)
+            pthread_cond_wait(&channel->filled, &channel->mutex);
+        else
+            in_time = pthread_cond_clockwait(&channel->filled, &channel->mutex, CLOCK_MONOTONIC, &time) == 0;
+    }
+    const bool ready = channel->count > 0 || channel->closed || channel->cancelled;
+    pthread_mutex_unlock(&channel->mutex);
+    add_waiting(stage, since);
+    return ready;
 }
 
 void *channel_receive(struct channel *channel, struct stage *stage)

@@ -28,6 +28,10 @@ void channel_destroy(struct channel *channel); /* NULL is fine; nobody may be in
 /* False when the channel was cancelled: the item stays the caller's. `stage` may be NULL. */
 bool channel_send(struct channel *channel, void *item, struct stage *stage);
 
+/* Waits until channel_receive would not, or until clock_seconds says `until` (INFINITY: for ever). False: the time has
+ * come and there is nothing yet. */
+bool channel_await(struct channel *channel, double until, struct stage *stage);
+
 /* The oldest item; NULL when the channel is closed and empty, or cancelled. */
 void *channel_receive(struct channel *channel, struct stage *stage);
 

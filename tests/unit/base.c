@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -256,6 +258,31 @@ TEST(channel_delivers_everything_then_ends)
     CHECK(channel_receive(transfer.channel, NULL) == NULL);
     pool_destroy(pool);
     channel_destroy(transfer.channel);
+}
+
+static void *close_later(void *channel)
+{
+    usleep(20000);
+    channel_close(channel);
+    return NULL;
+}
+
+TEST(channel_waits_until_a_time)
+{
+    struct channel *channel;
+    struct stage stage = {0};
+    pthread_t thread;
+    int item;
+    REQUIRE_OK(channel_create(2, &channel, &error));
+    const double started = clock_seconds();
+    CHECK(!channel_await(channel, started + 0.05, &stage) && clock_seconds() >= started + 0.05);
+    CHECK(!channel_await(channel, started - 1, &stage) && stage.waiting >= 0.05);
+    CHECK(channel_send(channel, &item, NULL) && channel_await(channel, started, &stage));
+    CHECK(channel_receive(channel, NULL) == &item);
+    REQUIRE(pthread_create(&thread, NULL, close_later, channel) == 0);
+    CHECK(channel_await(channel, INFINITY, &stage) && channel_receive(channel, NULL) == NULL);
+    pthread_join(thread, NULL);
+    channel_destroy(channel);
 }
 
 TEST(channel_cancel_wakes_and_drops)

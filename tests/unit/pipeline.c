@@ -2,6 +2,8 @@
  * whose failure is reported. */
 #include <math.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "extract/order.h"
 #include "extract/pipeline.h"
@@ -153,6 +155,41 @@ TEST(pipeline_failure_of_another_stage)
     CHECK(!pipeline_job(pipeline, NULL));
     CHECK(pipeline_close(pipeline, &report, &error) < 0);
     CHECK_TEXT(error.text, "first reason");
+    store_close(store);
+}
+
+/* Records of a store, as another process finds them. */
+static uint64_t count_elsewhere(const struct store *store)
+{
+    int status = 0;
+    fflush(NULL);
+    const pid_t process = fork();
+    if (process == 0) {
+        struct store *seen;
+        const bool open = store_open(store_path(store), STORE_READ, &seen, &error) == 0;
+        _exit(open ? (int)records_stored(seen, 0) : 255);
+    }
+    return process > 0 && waitpid(process, &status, 0) == process && WIFEXITED(status)
+               ? (uint64_t)WEXITSTATUS(status)
+               : 0;
+}
+
+/* What a kill leaves of a slow run. */
+TEST(pipeline_commits_though_nothing_more_comes)
+{
+    struct store *store = make_store();
+    struct pipeline *pipeline;
+    struct pipeline_report report;
+    REQUIRE(store);
+    REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+    for (uint64_t i = 0; i < 3; i++) {
+        submit(pipeline, 0, i);
+        for (int tries = 0; tries < 500 && count_elsewhere(store) <= i; tries++)
+            usleep(20000);
+        CHECK(count_elsewhere(store) == i + 1);
+    }
+    REQUIRE_OK(pipeline_close(pipeline, &report, &error));
+    check_records(store, 0, 3);
     store_close(store);
 }
 
