@@ -31,7 +31,8 @@ static const struct argp_option option_list[] = {
     {"model", OPTION_MODEL, "PATH", 0, "A GGUF file, or a folder with config.json and safetensors", 1},
     {"policy", OPTION_POLICY, "DIR", 0, "Exits and thresholds, as train writes them (RUN/policy)", 1},
     {"prompt", OPTION_PROMPT, "TEXT", 0, "The text to go on from (default: standard input)", 2},
-    {"prompt-file", OPTION_PROMPT_FILE, "FILE", 0, "The same, from a file", 2},
+    {"prompt-file", OPTION_PROMPT_FILE, "FILE", 0,
+     "The same, from a file; of both, the last line's end is no part", 2},
     {"tokens", OPTION_TOKENS, "N", 0, "The most tokens to generate (default: 128)", 2},
     {"temperature", OPTION_TEMPERATURE, "T", 0,
      "Sample at this temperature; 0: always the likeliest token (default: 0)", 3},
@@ -103,7 +104,9 @@ static const struct argp parser = {
         "Goes on from a text. With a policy, each token leaves the model at the first exit whose head is sure "
         "enough of it; states that stopped there go on later, if a later token needs them.\v"
         "The text goes to standard output, speed and depth to standard error. Special tokens in the prompt "
-        "(<|im_start|>) are taken as such, so a chat is written as the model was taught it; generation stops "
+        "(<|im_start|>) are taken as such, so a chat is written as the model was taught it; a begin-of-text "
+        "token goes before it "
+        "where the model was taught so, once; generation stops "
         "at a token that ends a text or a turn, after --tokens, or where the model's context is full.\n"
         "--threshold 1.1 never leaves: the checks run, and the text is the full model's.",
 };
