@@ -24,7 +24,7 @@ static const char *const colours[COLOURS] = {"#2f6db3", "#d97b29", "#2f9470", "#
 static const char style[] =
     "body{margin:0;background:#f6f7f9;color:#1d2530;font:15px/1.5 system-ui,-apple-system,'Segoe UI',"
     "'DejaVu Sans',sans-serif}\n"
-    "main{max-width:1120px;margin:0 auto;padding:28px 24px 48px}\n"
+    "main{max-width:1280px;margin:0 auto;padding:28px 24px 48px}\n"
     "h1{font-size:26px;margin:0 0 2px}h2{font-size:18px;margin:34px 0 10px}\n"
     "p{margin:6px 0;max-width:110ch}.quiet{color:#5d6876}\n"
     ".cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:12px;margin:18px 0}\n"
@@ -37,15 +37,27 @@ static const char style[] =
     "table{border-collapse:collapse;width:100%;font-size:14px}\n"
     "th,td{padding:7px 10px;text-align:right;border-bottom:1px solid #edeff2;white-space:nowrap}\n"
     "th{color:#5d6876;font-weight:600;font-size:13px}tr:last-child td{border-bottom:0}\n"
+    "td.name{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:190px}\n"
     "th.text,td.text{text-align:left}tr.full td{color:#5d6876;font-style:italic}\n"
     ".swatch{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:8px}\n"
     ".bar{display:block;height:8px;border-radius:2px;background:#2f6db3}\n"
-    ".rail{display:inline-block;width:90px;margin-right:8px;background:#edeff2;border-radius:2px}\n"
+    ".rail{display:inline-block;width:60px;margin-right:8px;background:#edeff2;border-radius:2px}\n"
     ".share{display:inline-block;width:58px}\n"
     ".stack{display:flex;width:150px;height:12px;border-radius:3px;overflow:hidden;background:#e3e6ea}\n"
     ".legend{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px;color:#3b4552;margin:6px 4px 2px}\n"
     ".verdict{background:#fff6e0;border:1px solid #ecd8a0;border-radius:8px;padding:8px 14px;margin:12px 0}\n"
     "footer{margin-top:36px;color:#5d6876;font-size:13px}\n";
+
+/* Behind the charts' own style, of which it changes some. */
+static const char dark_style[] =
+    "@media (prefers-color-scheme:dark){\n"
+    ":root{color-scheme:dark}body{background:#14181d;color:#dde3ea}\n"
+    ".card,figure,.wide{background:#1c2229;border-color:#323b45}\n"
+    ".quiet,.card span,th,tr.full td,footer,.tick{color:#98a4b1;fill:#98a4b1}\n"
+    "th,td{border-color:#2a323b}.rail,.stack{background:#323b45}.legend{color:#b9c3ce}\n"
+    ".verdict{background:#3a3115;border-color:#6b5a22}\n"
+    ".grid{stroke:#2c353f}.label,.note{fill:#b9c3ce}.title{fill:#dde3ea}\n"
+    ".note,.mark{stroke:#1c2229}.rule{stroke:#dde3ea}}\n";
 
 static const char *row_colour(int place)
 {
@@ -96,9 +108,10 @@ static void write_head(struct string *out, const struct stores *stores)
     string_print(out,
                  "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
                  "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
-                 "<title>offramp: exit heads</title>\n<style>\n%s%s</style></head>\n<body><main>\n"
+                 "<meta name=\"color-scheme\" content=\"light dark\">\n"
+                 "<title>offramp: exit heads</title>\n<style>\n%s%s%s</style></head>\n<body><main>\n"
                  "<h1>Exit heads of ",
-                 style, svg_style);
+                 style, svg_style, dark_style);
     html_escape(out, name ? name : "a model");
     string_print(out,
                  "</h1>\n<p class=\"quiet\">%s, %d layers, hidden size %d, vocabulary %d, fingerprint %s</p>\n",
@@ -113,18 +126,22 @@ static void write_row(struct string *out, const struct leaderboard_row *row, int
     const struct trial_config *config = row->config;
     string_print(
         out,
-        "<tr><td>%d</td><td class=\"text\"><span class=\"swatch\" style=\"background:%s\"></span>%s</td>"
-        "<td>%s</td><td class=\"text\">%s</td><td class=\"text\">%s</td><td>%.3f M</td>",
+        "<tr><td>%d</td><td class=\"name\"><span class=\"swatch\" style=\"background:%s\"></span>%s</td>"
+        "<td>%s</td><td class=\"text\">%s%s</td><td class=\"text\">%s</td><td class=\"text\">%s</td><td>%g</td>"
+        "<td>%.3f M</td>",
         place + 1, row_colour(place), config->id, config->tap, head_kind_name(config->spec.kind),
-        trial_loss_name(config->loss), (double)row->trained / 1e6);
+        config->spec.output == OUTPUT_UNTIED ? ", untied" : "", head_init_name(config->init),
+        trial_loss_name(config->loss), config->rate, (double)row->trained / 1e6);
     if (row->finished) {
         const struct evaluation *result = &row->best->held_out;
-        string_print(out,
-                     "<td>%.4f</td><td>%.4f</td><td><span class=\"rail\"><span class=\"bar\" "
-                     "style=\"width:%.0fpx\"></span></span><span class=\"share\">%.1f %%</span></td></tr>\n",
-                     result->loss, result->kl, 90 * result->agreement, 100 * result->agreement);
+        string_print(
+            out,
+            "<td>%.4f</td><td>%.4f</td><td class=\"text\"><span class=\"rail\"><span class=\"bar\" "
+            "style=\"width:%.0fpx\"></span></span><span class=\"share\">%.1f %%</span></td><td>%" PRId64
+            "</td></tr>\n",
+            result->loss, result->kl, 60 * result->agreement, 100 * result->agreement, row->best->step);
     } else {
-        string_print(out, "<td colspan=\"3\" class=\"text\">%s after step %" PRId64 "%s", row->status,
+        string_print(out, "<td colspan=\"4\" class=\"name\">%s after step %" PRId64 "%s", row->status,
                      row->step, row->metrics.failed[0] ? ": " : "");
         html_escape(out, row->metrics.failed);
         string_print(out, "</td></tr>\n");
@@ -136,18 +153,25 @@ static void write_table(struct string *out, const struct leaderboard *board)
     string_print(out,
                  "<h2>Trials, ranked by their distance from the full model</h2>\n<div class=\"wide\"><table>\n"
                  "<tr><th>rank</th><th class=\"text\">trial</th><th>tap</th><th class=\"text\">head</th>"
-                 "<th class=\"text\">goal</th><th>trained</th><th>held-out loss</th><th>KL</th>"
-                 "<th>agreement</th></tr>\n");
+                 "<th class=\"text\">init</th><th class=\"text\">goal</th><th>rate</th><th>trained</th>"
+                 "<th>held-out loss</th><th>KL</th><th class=\"text\">agreement</th><th>of step</th></tr>\n");
     for (int i = 0; i < board->count; i++)
         write_row(out, &board->row[i], i);
     string_print(
         out,
         "<tr class=\"full\"><td></td><td class=\"text\">full model</td><td></td><td></td><td></td><td></td>"
-        "<td>%.4f</td><td>0</td><td>100 %%</td></tr>\n</table></div>\n"
+        "<td></td><td></td><td>%.4f</td><td>0</td><td class=\"text\">100 "
+        "%%</td><td></td></tr>\n</table></div>\n"
         "<p class=\"quiet\">Loss: on the next token, nats per token. KL: of the head from the full "
         "model, nats per token. Agreement: how often their likeliest tokens are the same. All on "
-        "held-out text.</p>\n",
+        "held-out text, of the step with the lowest KL, whose head is kept.</p>\n",
         board->full_loss);
+    for (int i = 0; i < board->count; i++) {
+        char remark[400];
+        if (!*leaderboard_remark(board, &board->row[i], remark, sizeof remark))
+            continue;
+        string_print(out, "<div class=\"verdict\">%s is %s.</div>\n", board->row[i].config->id, remark);
+    }
 }
 
 /* ---- curves ---- */

@@ -54,6 +54,7 @@ int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, st
     if (json_get_integer("run.json", run->facts, "steps", 0, INT64_MAX, &board->steps, error) < 0 ||
         json_get_number("run.json", run->facts, "full_loss", &board->full_loss, error) < 0)
         return error_prefix(error, "%s", run->path);
+    board->guessing = log(json_number_value(json_object_get(run->facts, "vocabulary")));
     if (array_alloc(&board->row, sweep->trials, error) < 0)
         return -1;
     for (; board->count < sweep->trials; board->count++) {
@@ -72,6 +73,31 @@ void leaderboard_free(struct leaderboard *board)
         metrics_free(&board->row[i].metrics);
     free(board->row);
     *board = (struct leaderboard){0};
+}
+
+char *leaderboard_remark(const struct leaderboard *board, const struct leaderboard_row *row, char *text,
+                         size_t size)
+{
+    const struct metrics_point *first = row->metrics.point;
+    char *const begin = text;
+    *text = 0;
+    if (!row->finished || !(row->best->held_out.loss > board->guessing))
+        return text;
+    int length = snprintf(text, size, "worse than guessing, whose loss is %.2f: ", board->guessing);
+    text += length;
+    size -= (size_t)length;
+    if (row->config->init == INIT_COPY && first->evaluated)
+        length =
+            snprintf(text, size,
+                     "a copy reads the states at %s as if they were the last layer's, which gave %.2f, and "
+                     "%" PRId64 " steps took it to %.2f",
+                     row->config->tap, first->held_out.loss, row->best->step, row->best->held_out.loss);
+    else
+        length = snprintf(text, size, "it began at %.2f and %" PRId64 " steps took it to %.2f",
+                          first->held_out.loss, row->best->step, row->best->held_out.loss);
+    snprintf(text + length, size - (size_t)length,
+             "; more steps, a higher rate, or an affine head with init ridge bring it down");
+    return begin;
 }
 
 /* ---- writing ---- */
@@ -124,11 +150,17 @@ void leaderboard_print(const struct leaderboard *board, FILE *stream)
     }
     fprintf(stream, "   -  %-*s  %13.4f  %10.4f  %7.1f %%\n", width, "full model", board->full_loss, 0.0,
             100.0);
+    for (int i = 0; i < board->count; i++) {
+        char remark[400];
+        if (*leaderboard_remark(board, &board->row[i], remark, sizeof remark))
+            fprintf(stream, "%s is %s.\n", board->row[i].config->id, remark);
+    }
 }
 
-static json_t *row_to_json(const struct leaderboard_row *row, int rank)
+static json_t *row_to_json(const struct leaderboard *board, const struct leaderboard_row *row, int rank)
 {
     struct error ignored;
+    char remark[400];
     json_t *object = trial_config_to_json(row->config, &ignored);
     if (!object)
         return NULL;
@@ -143,6 +175,8 @@ static json_t *row_to_json(const struct leaderboard_row *row, int rank)
         json_object_set_new(object, "kl", json_real(row->best->held_out.kl));
         json_object_set_new(object, "agreement", json_real(row->best->held_out.agreement));
         json_object_set_new(object, "head_step", json_integer(row->best->step));
+        if (*leaderboard_remark(board, row, remark, sizeof remark))
+            json_object_set_new(object, "remark", json_string(remark));
     }
     return object;
 }
@@ -151,7 +185,7 @@ json_t *leaderboard_to_json(const struct leaderboard *board)
 {
     json_t *array = json_array();
     for (int i = 0; array && i < board->count; i++) {
-        if (json_array_append_new(array, row_to_json(&board->row[i], i + 1)) < 0) {
+        if (json_array_append_new(array, row_to_json(board, &board->row[i], i + 1)) < 0) {
             json_decref(array);
             return NULL;
         }

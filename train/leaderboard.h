@@ -26,12 +26,17 @@ struct leaderboard {
     int count;
     int64_t steps;
     double full_loss; /* held-out loss of the full model */
+    double guessing; /* the loss of giving every token the same probability */
 };
 
 /* The sweep must outlive the board. */
 int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, struct leaderboard *board,
                      struct error *error);
 void leaderboard_free(struct leaderboard *board); /* a zeroed one is fine */
+
+/* Why a head is worse than guessing; empty where it is not, or is not finished. Returns text. */
+char *leaderboard_remark(const struct leaderboard *board, const struct leaderboard_row *row, char *text,
+                         size_t size);
 
 /* RUN/leaderboard.tsv. */
 int leaderboard_write(const struct run_folder *run, const struct leaderboard *board, struct error *error);

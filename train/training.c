@@ -246,6 +246,20 @@ static int stop(struct training *training, int64_t step, struct error *error)
                           step, training->steps);
 }
 
+/* Evaluations that come before that step is trained. */
+static int64_t evaluations_before(const struct training *training, int64_t step)
+{
+    const int64_t every = training->sweep->evaluate;
+    return step == 0 ? 0 : 1 + (every > 0 ? (step - 1) / every : 0);
+}
+
+/* Tokens that steps and evaluations have gone through. */
+static uint64_t work_after(const struct training *training, int64_t step, int64_t evaluations)
+{
+    const uint64_t held_out = training->stores.sequences[SPLIT_HELD_OUT] * (uint64_t)training->stores.rows;
+    return (uint64_t)tokens_after(training, step) + (uint64_t)evaluations * held_out;
+}
+
 static int train_steps(struct training *training, struct progress *progress, struct error *error)
 {
     for (;;) {
@@ -264,7 +278,7 @@ static int train_steps(struct training *training, struct progress *progress, str
             if (members_save(training, error) < 0)
                 return -1;
         }
-        progress_update(progress, (uint64_t)tokens_after(training, step + 1));
+        progress_update(progress, work_after(training, step + 1, evaluations_before(training, step + 1)));
     }
 }
 
@@ -274,9 +288,10 @@ int training_train(struct training *training, struct error *error)
     struct error ignored;
     if (members_prepare(training, error) < 0)
         return -1;
-    progress_start(&progress, "train", "tokens", (uint64_t)tokens_after(training, training->steps));
+    progress_start(&progress, "train", "tokens",
+                   work_after(training, training->steps, evaluations_before(training, training->steps) + 1));
     const int64_t first = common_step(training);
-    progress.first = first > 0 ? (uint64_t)tokens_after(training, first) : 0;
+    progress.first = first > 0 ? work_after(training, first, evaluations_before(training, first)) : 0;
     int result = train_steps(training, &progress, error);
     progress_finish(&progress);
     close_feed(training);

@@ -49,6 +49,7 @@ static int fix_facts(struct training *training, struct error *error)
         {"training_sequences", json_integer((json_int_t)stores->sequences[SPLIT_TRAIN])},
         {"held_out_sequences", json_integer((json_int_t)stores->sequences[SPLIT_HELD_OUT])},
         {"rows", json_integer(stores->rows)},
+        {"vocabulary", json_integer(stores->config.vocab)},
         {"seed", json_integer((json_int_t)sweep->seed)},
         {"sequences", json_integer(sweep->sequences)},
     };

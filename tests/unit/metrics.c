@@ -1,5 +1,6 @@
 /* metrics.jsonl: what is written is read; what a checkpoint does not count is cut; broken lines. */
 #include "train/metrics.h"
+#include "train/leaderboard.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -99,6 +100,36 @@ TEST(metrics_broken_lines_have_their_number)
         CHECK(metrics_read(path, &metrics, &error) < 0);
         CHECK_TEXT(error.text, cases[i].part);
     }
+}
+
+/* The evaluation with the lowest KL, the first of equals; and why a head is worse than guessing. */
+TEST(metrics_best_evaluation_and_remark)
+{
+    struct metrics_point points[] = {{.step = 0, .evaluated = true, .held_out = {20.25, 17.3, 0.08}},
+                                     {.step = 1, .trained = true},
+                                     {.step = 4, .evaluated = true, .held_out = {17.24, 14.4, 0.1}},
+                                     {.step = 8, .evaluated = true, .held_out = {17.3, 14.4, 0.1}}};
+    struct trial_config config = {.tap = "12.mid", .init = INIT_COPY};
+    struct leaderboard_row row = {
+        .config = &config, .metrics = {.point = points, .count = 4}, .finished = true};
+    const struct leaderboard board = {.row = &row, .count = 1, .guessing = 10.8};
+    char text[400];
+    CHECK(metrics_best_evaluation(&row.metrics) == &points[2]);
+    row.best = &points[2];
+    CHECK_TEXT(
+        leaderboard_remark(&board, &row, text, sizeof text),
+        "worse than guessing, whose loss is 10.80: a copy reads the states at 12.mid as if they were the last "
+        "layer's, which gave 20.25, and 4 steps took it to 17.24;");
+    config.init = INIT_RANDOM;
+    CHECK_TEXT(leaderboard_remark(&board, &row, text, sizeof text),
+               "it began at 20.25 and 4 steps took it to 17.24");
+    points[2].held_out.loss = 10.7;
+    CHECK(!*leaderboard_remark(&board, &row, text, sizeof text));
+    points[2].held_out.loss = 17;
+    row.finished = false;
+    CHECK(!*leaderboard_remark(&board, &row, text, sizeof text));
+    metrics_cut(&row.metrics, 3);
+    CHECK(row.metrics.count == 2);
 }
 
 TEST_MAIN
