@@ -55,12 +55,28 @@ if [ ! -f "$(dirname "$script")/programs.sh" ]; then wrong "programs.sh is not b
 . "$(dirname "$script")/programs.sh"
 extract=$(program extract)
 
+# Of how many shards is a store that is there already; nothing where there is none.
+shards_there() {
+    local store cache about
+    for store in "$out"/[0-9]*; do
+        [ -e "$store/data.mdb" ] || continue
+        cache=$(program cache)
+        about=$("$cache" info "$store" 2>/dev/null) || continue
+        grep -q '^shard ' <<<"$about" || { echo 1 && return; }
+        sed -nE 's/^shard .* of ([0-9]+) .*/\1/p' <<<"$about"
+        return
+    done
+}
+
 # The first task writes down how many shards there are; a name appears whole or not at all.
 mkdir -p "$out"
-mark=$(mktemp "$out/.shards.XXXXXX")
-echo "$shards" >"$mark"
-ln "$mark" "$out/.shards" 2>/dev/null || true
-rm -f "$mark"
+if [ ! -e "$out/.shards" ]; then
+    there=$(shards_there)
+    mark=$(mktemp "$out/.shards.XXXXXX")
+    echo "${there:-$shards}" >"$mark"
+    ln "$mark" "$out/.shards" 2>/dev/null || true
+    rm -f "$mark"
+fi
 begun=$(cat "$out/.shards")
 [ "$begun" = "$shards" ] || wrong "$out was begun with SHARDS=$begun: take that, or another folder"
 

@@ -64,6 +64,16 @@ shards_are_what_was_said() {
         [ "$(ls -A "$work/few" | tr '\n' ' ')" = ".shards 0 1 " ]
 }
 
+# Stores that were made without the script say it themselves.
+made_without_it() {
+    run 0 extract "${common[@]}" --tokens 800 --shard 1/3 --out "$work/by_hand/1" || return 1
+    task 0 4 "$work/by_hand" "${common[@]}" --tokens 800
+    ended 2 "was begun with SHARDS=3" && task 0 3 "$work/by_hand" "${common[@]}" --tokens 800 || return 1
+    run 0 extract "${common[@]}" --tokens 800 --out "$work/whole_by_hand/0" || return 1
+    task 1 2 "$work/whole_by_hand" "${common[@]}" --tokens 800
+    ended 2 "was begun with SHARDS=1"
+}
+
 # stand_in CODE: a program in place of extract
 stand_in() {
     mkdir -p "$work/bin"
@@ -120,7 +130,7 @@ its_own_failure_is_not() {
     ended 137 && ! grep -q requeue "$work/calls"
 }
 
-for name in wrong_usage shards_are_what_was_said one_of_many_begins threads_are_the_tasks stopped_is_queued_again \
+for name in wrong_usage shards_are_what_was_said made_without_it one_of_many_begins threads_are_the_tasks stopped_is_queued_again \
     its_own_failure_is_not; do
     check $name
 done
