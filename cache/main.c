@@ -1,5 +1,6 @@
 /* cache: looks after stores. The first word of the command line is the subcommand. */
 #include <argp.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +24,11 @@ static int run_command(int index, struct argp_state *state)
     char *name;
     if (asprintf(&name, "%s %s", state->name, commands[index].name) < 0)
         argp_failure(state, EXIT_FAILED, 0, "out of memory");
-    char **argv = state->argv + state->next - 1, *word = argv[0];
-    argv[0] = name;
+    char **argv = state->argv + state->next - 1, *word = argv[0], *program = program_invocation_short_name;
+    argv[0] = program_invocation_short_name = name; /* what messages begin with */
     int code = commands[index].run(state->argc - state->next + 1, argv);
     argv[0] = word;
+    program_invocation_short_name = program;
     free(name);
     return code;
 }

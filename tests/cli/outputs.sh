@@ -5,7 +5,8 @@
 tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens, no tokenizer
 ids=$work/ids.u16
 perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 2000)' >"$ids"
-small=(extract --model "$tiny" --corpus "$ids" --held-out-corpus "$ids" --held-out-tokens 160 --seq-len 16)
+perl -e 'srand(4); print pack("v*", map { int(rand(64)) } 1 .. 400)' >"$work/held_out.u16"
+small=(extract --model "$tiny" --corpus "$ids" --held-out-corpus "$work/held_out.u16" --held-out-tokens 160 --seq-len 16)
 run 0 "${small[@]}" --taps 1,final --out "$work/store" || exit 1
 klt=("${small[@]}" --taps final --codec klt:4 --out "$work/klt")
 run 0 "${small[@]}" --taps 1 --codec raw --out "$work/bench-store" || exit 1
@@ -99,9 +100,9 @@ among_the_corpus() {
 
 # ---- a store without records ----
 
+begun=("${small[@]}" --taps 1 --codec klt:4 --pilot "$ids") # fails when tokens are stored
 nothing_yet() {
-    perl -e 'print pack("v*", 1 .. 20)' >"$work/short.u16"
-    run 1 extract --model "$tiny" --corpus "$work/short.u16" --seq-len 32 --taps 1 --out "$work/failed" && says err "do not fill one sequence" &&
+    run 1 "${begun[@]}" --out "$work/failed" && says err pilot && [ -e "$work/failed/data.mdb" ] &&
         run 0 "${small[@]}" --taps 1,final --out "$work/failed" && says err "$work/failed: held no records: it is begun anew" &&
         run 0 cache verify "$work/failed" &&
         run 1 "${small[@]}" --taps 1 --out "$work/failed" && says err "taps" && run 0 cache verify "$work/failed"
@@ -109,7 +110,7 @@ nothing_yet() {
 
 # Its pilot goes with it.
 nothing_but_a_pilot() {
-    run 1 extract --model "$tiny" --corpus "$work/short.u16" --seq-len 32 --taps 1 --out "$work/piloted"
+    run 1 "${begun[@]}" --out "$work/piloted"
     mkdir "$work/piloted/pilot"
     cp "$work/store"/* "$work/piloted/pilot"
     run 0 "${small[@]}" --taps 1,final --out "$work/piloted" && [ ! -e "$work/piloted/pilot" ]
