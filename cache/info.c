@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cache/commands.h"
 #include "common/base/cli.h"
@@ -139,12 +140,17 @@ static void print_model(const struct store *store)
         printf("shard       %d of %d (counted from 0)\n", info->shard, info->shards);
 }
 
-/* What `cache split` has made of the sequences. */
+/* What extract holds out, and what `cache split` has made of the sequences. */
 static void print_split(const struct store *store, uint64_t train, uint64_t held_out)
 {
     const json_t *split = json_object_get(store_manifest(store), "split");
     const uint64_t stored = store_sequences(store, SPLIT_TRAIN) + store_sequences(store, SPLIT_HELD_OUT);
     const char *by = text_of(split, "by");
+    const char *way = text_of(json_object_get(store_manifest(store), "corpus"), "split");
+    if (way && strcmp(way, "documents") == 0)
+        printf("            whole documents are held out\n");
+    else if (way && strcmp(way, "runs") == 0)
+        printf("            runs of sequences are held out, and those beside them left out\n");
     if (split)
         printf("            by `cache split`: %zu runs of %s%s, %" PRIu64 " sequences beside them left out\n",
                json_array_size(json_object_get(split, "runs")), by ? by : "?",

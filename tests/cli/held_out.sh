@@ -23,14 +23,15 @@ one_document() {
         says out "87 training and 7 held-out sequences of 16 tokens, from 1 and 0 documents" &&
         says err "documents are too few to hold some out, so runs of sequences are" &&
         run 0 extract "${common[@]}" --corpus "$work/one.u16" --out "$work/one" --json && says out '"split": "runs"' &&
-        says out '"computed_tokens": 0' && run 0 cache info --json "$work/one" && says out '"split": "runs"'
+        says out '"computed_tokens": 0' && run 0 cache info --json "$work/one" && says out '"split": "runs"' &&
+        run 0 cache info "$work/one" && says out "runs of sequences are held out"
 }
 
 # Enough documents: nothing is said, and the manifest has it.
 documents() {
     perl -e 'srand(9); print pack("v*", map { int(rand(64)) } 1 .. 4000)' >"$work/many.u16"
     run 0 extract "${common[@]}" --corpus "$work/many.u16" --held-out 0.2 --out "$work/many" && ! grep -q runs "$work/err" &&
-        says out "whole documents are held out" && run 0 cache info --json "$work/many" && says out '"split": "documents"' &&
+        says out "whole documents are held out" && run 0 cache info "$work/many" && says out "whole documents are held out" && run 0 cache info --json "$work/many" && says out '"split": "documents"' &&
         run 0 extract "${common[@]}" --corpus "$work/many.u16" --held-out 0 --out "$work/none" && says out "nothing is held out" &&
         run 0 extract "${common[@]}" --corpus "$work/many.u16" --held-out-corpus "$work/one.u16" --out "$work/two" &&
         says out "the held-out corpus is held out"

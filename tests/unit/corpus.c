@@ -308,6 +308,27 @@ TEST(corpus_bad_json_lines_are_named)
     check_refused(write_text("a.jsonl", "{\"text\": \"open"), "line 1");
 }
 
+/* Line ends of every kind, one of them where what is read at once ends. */
+TEST(corpus_json_line_ends)
+{
+    static const char *const ends[] = {"\n", "\r", "\r\n", "\r\n\r\n"};
+    for (int end = 0; end < 4; end++)
+        for (int more = -3; more <= 3; more++) {
+            const size_t length = 2 * PIECE_BYTES - strlen("{\"text\": \"\"}") + (size_t)more;
+            struct piece_list pieces = {0};
+            struct string text = {0};
+            string_print(&text, "{\"text\": \"%*s\"}%s{\"text\": \"b\"}%s{\"text\": 5}", (int)length, "x",
+                         ends[end], ends[end]);
+            const char *path = write_bytes("ends.jsonl", text.data, text.length);
+            CHECK(read_file(path, &rules, &pieces) < 0);
+            CHECK_TEXT(error.text,
+                       end < 3 ? "line 3: \"text\" is not a string" : "line 5: \"text\" is not a string");
+            CHECK(pieces.count == 2 && pieces.piece[0].size == length && piece_is(&pieces.piece[1], "b"));
+            piece_list_free(&pieces);
+            string_free(&text);
+        }
+}
+
 TEST(corpus_long_json_line)
 {
     struct piece_list pieces = {0};
