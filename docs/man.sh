@@ -40,22 +40,25 @@ body() {
         END { verbatim(0) }'
 }
 
-if head -c 2 "$path" | grep -q '#!'; then # a pipeline: its help is laid out already
-    what=$(help | sed -nE '1s/^[^:]*: (.*[^.])\.?$/\1/p')
+# Kept, because a program whose help is not read to its end fails.
+text=$(help)
+script=$(head -c 2 "$path" | grep -a '^#!' || true)
+if [ -n "$script" ]; then # a pipeline's help is laid out already
+    what=$(sed -nE '1s/^[^:]*: (.*[^.])\.?$/\1/p' <<<"$text")
 else
-    what=$(help | sed -n '/^Usage/,/^$/{/^Usage\|^  or/!p;}' | head -n 1 | sed -E 's/[.:] .*//; s/\.$//')
+    what=$(awk '/^Usage|^  or/ { next } { sub(/[.:] .*/, ""); sub(/\.$/, ""); print; exit }' <<<"$text")
 fi
 printf '.TH %s 1 "" "offramp %s" "offramp"\n' "${name^^}" "$version"
 heading NAME
 printf '%s \\- %s\n' "$(escape <<<"$name")" "$(escape <<<"${what,}")"
-if head -c 2 "$path" | grep -q '#!'; then
+if [ -n "$script" ]; then
     heading DESCRIPTION
     printf '.nf\n'
-    help | escape
+    escape <<<"$text"
     printf '.fi\n'
 else
-    help | body .SH
-    commands=$(help | sed -nE '/^ +-/q; s/^  ([a-z]+)  .*/\1/p')
+    body .SH <<<"$text"
+    commands=$(sed -nE '/^ +-/q; s/^  ([a-z]+)  .*/\1/p' <<<"$text")
     for command in $commands; do
         heading "\"$(escape <<<"$name $command")\""
         help "$command" | body .SS
