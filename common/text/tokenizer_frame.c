@@ -36,24 +36,12 @@ static int add_special(const json_t *template, const char *name, const struct to
     return 0;
 }
 
-/* side = first, then second. */
-static int join(struct frame_side *side, const struct frame_side *first, const struct frame_side *second,
-                struct error *error)
-{
-    if (first->count + second->count > FRAME_MAX)
-        return error_set(error, "more than %d tokens go around a text", FRAME_MAX);
-    struct frame_side both = *first;
-    memcpy(both.id + both.count, second->id, (size_t)second->count * sizeof *second->id);
-    both.count += second->count;
-    *side = both;
-    return 0;
-}
-
 /* "single": tokens by name, and the text, "A", once. */
 static int read_template(const json_t *template, struct tokenizer_parts *parts, struct error *error)
 {
     const json_t *single = json_object_get(template, "single");
-    struct frame_side before = {0}, behind = {0}, *side = &before;
+    struct frame_side *const before = &parts->frame.before, *const behind = &parts->frame.behind,
+                             *side = before;
     if (!json_is_array(single))
         return error_set(error, "\"single\" is not a list");
     for (size_t i = 0; i < json_array_size(single); i++) {
@@ -63,21 +51,19 @@ static int read_template(const json_t *template, struct tokenizer_parts *parts, 
         if (name) {
             if (add_special(template, name, parts, side, error) < 0)
                 return -1;
-        } else if (text && strcmp(text, "A") == 0 && side == &before) {
-            side = &behind;
+        } else if (text && strcmp(text, "A") == 0 && side == before) {
+            side = behind;
         } else {
             return error_set(error, "\"single\" holds more than tokens and one text");
         }
     }
-    if (side == &before)
+    if (side == before)
         return error_set(error, "\"single\" does not hold the text");
-    struct frame *frame = &parts->frame;
-    return join(&frame->before, &before, &frame->before, error) < 0
-               ? -1
-               : join(&frame->behind, &frame->behind, &behind, error);
+    return 0;
 }
 
-static int read_processor(const json_t *processor, int depth, struct tokenizer_parts *parts,
+/* *templates counts them: what a second one does, Hugging Face leaves open. */
+static int read_processor(const json_t *processor, int depth, int *templates, struct tokenizer_parts *parts,
                           struct error *error)
 {
     if (!processor || json_is_null(processor))
@@ -87,7 +73,8 @@ static int read_processor(const json_t *processor, int depth, struct tokenizer_p
     if (type && strcmp(type, "ByteLevel") == 0) /* counts characters, and leaves ids alone */
         return 0;
     if (type && strcmp(type, "TemplateProcessing") == 0)
-        return read_template(processor, parts, error);
+        return (*templates)++ == 0 ? read_template(processor, parts, error)
+                                   : error_set(error, "more than one TemplateProcessing");
     if (!type || strcmp(type, "Sequence") != 0 || !json_is_array(inner) || depth == NESTING_LIMIT)
         return error_set(
             error,
@@ -95,14 +82,15 @@ static int read_processor(const json_t *processor, int depth, struct tokenizer_p
             "corpus as a token file",
             type ? type : "?");
     for (size_t i = 0; i < json_array_size(inner); i++)
-        if (read_processor(json_array_get(inner, i), depth + 1, parts, error) < 0)
+        if (read_processor(json_array_get(inner, i), depth + 1, templates, parts, error) < 0)
             return -1;
     return 0;
 }
 
 int parts_read_frame(const json_t *processor, struct tokenizer_parts *parts, struct error *error)
 {
-    if (read_processor(processor, 0, parts, error) < 0)
+    int templates = 0;
+    if (read_processor(processor, 0, &templates, parts, error) < 0)
         return error_prefix(error, "post_processor");
     if (parts->frame.before.count + parts->frame.behind.count > 0)
         parts->frame.source = "the post_processor of tokenizer.json";

@@ -148,6 +148,9 @@ static const struct spoiled spoiled_json[] = {
      .error = "post_processor: \"BertProcessing\" is not supported"},
     {.rest = ", 'post_processor': {'type': 'Sequence'}",
      .error = "post_processor: \"Sequence\" is not supported"},
+    {.rest = ", 'post_processor': {'type': 'Sequence', 'processors': [" TEMPLATE(
+         "[" SEQUENCE("A") "]", "[0]") "," TEMPLATE("[" SEQUENCE("A") "]", "[0]") "]}",
+     .error = "post_processor: more than one TemplateProcessing"},
     {.rest = ", 'post_processor': []", .error = "post_processor: \"?\" is not supported"},
     {.rest = ", 'post_processor': " TEMPLATE("'x'", "[0]"), .error = "\"single\" is not a list"},
     {.rest = ", 'post_processor': " TEMPLATE("[]", "[0]"), .error = "\"single\" does not hold the text"},

@@ -242,9 +242,6 @@ TEST(tokenizer_frame_of_a_folder)
         {TEMPLATE(TEXT), NULL, "0", NULL},
         {"{'type': 'Sequence', 'processors': [" TRIM "," TEMPLATE(PIECE("<s>") "," TEXT) "]}", NULL, "8 0",
          "post_processor"},
-        {"{'type': 'Sequence', 'processors': [" TEMPLATE(PIECE("<s>") "," TEXT) "," TEMPLATE(
-             PIECE("<e>") "," TEXT "," PIECE("<e>")) "]}",
-         NULL, "9 8 0 9", "post_processor"},
         {TRIM, "{'bos_token': '<s>', 'add_bos_token': true}", "8 0", "tokenizer_config.json"},
         {TRIM, "{'bos_token': {'content': '<s>'}, 'add_bos_token': true}", "8 0", "tokenizer_config.json"},
         {TRIM, "{'eos_token': '<e>', 'add_eos_token': true, 'add_bos_token': true}", "0 9",
