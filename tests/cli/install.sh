@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 unset BUILD # the pipelines find the programs without it
 stage=$work/stage prefix=/opt/x
-bin=$stage$prefix/bin pipelines=$stage$prefix/share/offramp/pipelines man=$stage$prefix/share/man/man1
+bin=$stage$prefix/bin man=$stage$prefix/share/man/man1
 tiny=tests/golden/gguf-llama.gguf # 2 layers, 64 tokens
 ids=$work/ids.u16
 perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 6000)' >"$ids"
