@@ -2,7 +2,8 @@
  *
  * last.ckpt is a safetensors file: value.NAME of every parameter, first.NAME and second.NAME (Adam's
  * moments) of the trained ones; metadata: the trial's name, the model's fingerprint, the step, and a
- * hash of all tensors.
+ * hash of all tensors. When the run is done only more steps need it: without it a trial that is to have more begins
+ * anew, and everything else is as before.
  */
 #ifndef OFFRAMP_TRAIN_CHECKPOINT_H
 #define OFFRAMP_TRAIN_CHECKPOINT_H
