@@ -163,6 +163,11 @@ $(BUILD)/obj/%.o: %.c | $(BUILD)/obj/headers
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# Warnings alone: nothing is built.
+syntax:
+	git ls-files '*.c' | xargs -P "$$(nproc)" -n 16 $(CC) $(CFLAGS) -DLOOP_SET=base -DOFFRAMP_INTERFACE=0u -fsyntax-only
+.PHONY: syntax
+
 # libFuzzer targets, with the whole library under AddressSanitizer: make fuzz builds in build-fuzz.
 FUZZERS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/*.c))
 $(FUZZERS): $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/lib/file.o $(BUILD)/libprograms.a $(BUILD)/libofframp.a
