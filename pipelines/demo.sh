@@ -28,6 +28,12 @@ step tune pipelines/tune.sh --taps 6,12,12.mid,18,24,28,final --seq-len 512 --to
     --codec lossless --sweep pipelines/demo.yaml "$MODEL" "$TEXT" "$out"
 step generate build/generate --model "$MODEL" --policy "$out/run/policy" --tokens 60 --show \
     --prompt "In Python, a list is"
+if grep -q '"exits": \[\]' "$out/run/policy/policy.json"; then
+    echo
+    echo "Exits at work, whatever they cost:"
+    echo "    build/train --store $out/store --sweep pipelines/demo.yaml --out $out/run --exits 24"
+    echo "    build/generate --model $MODEL --policy $out/run/policy --show"
+fi
 echo
 echo "Open $out/run/report.html in a browser. Time:"
 cat "$budget"
