@@ -110,12 +110,23 @@ static pid_t start(const char *const *arguments)
     char program[512];
     const char *build = getenv("BUILD");
     posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t asking;
     pid_t process = -1;
     snprintf(program, sizeof program, "%s/%s", build ? build : "build", arguments[0]);
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 1, setup.text, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     posix_spawn_file_actions_addopen(&actions, 2, setup.log, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    int code = posix_spawn(&process, program, &actions, NULL, (char *const *)(uintptr_t)arguments, environ);
+    sigemptyset(&asking);
+    sigaddset(&asking, SIGINT);
+    sigaddset(&asking, SIGTERM);
+    sigaddset(&asking, SIGHUP);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigdefault(&attributes, &asking); /* under nohup the test ignores one of them */
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+    int code =
+        posix_spawn(&process, program, &actions, &attributes, (char *const *)(uintptr_t)arguments, environ);
+    posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     if (code != 0)
         test_fail(__FILE__, __LINE__, "%s: %s", program, strerror(code));
