@@ -106,7 +106,7 @@ moved() {
 job_array() {
     local task
     for task in 0 1; do
-        SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_COUNT=2 pipelines/slurm.sh "$work/array" "${common[@]}" >"$work/out" 2>"$work/err" ||
+        SHARDS=2 SLURM_ARRAY_TASK_ID=$task pipelines/slurm.sh "$work/array" "${common[@]}" >"$work/out" 2>"$work/err" ||
             return 1
     done
     run 0 cache export "$work"/array/* --tap final --out "$work/array.safetensors" &&

@@ -81,7 +81,7 @@ TEST(interrupted_corpus)
 {
     struct corpus_list list = {0};
     REQUIRE(be_interrupted());
-    REQUIRE_OK(corpus_list_add(&list, "docs", false, 0, &error));
+    REQUIRE_OK(corpus_list_add(&list, "pipelines", false, 0, &error));
     CHECK(corpus_list_identify(&list, &error) < 0 && error.kind == ERROR_INTERRUPTED);
     corpus_list_free(&list);
 }
