@@ -122,7 +122,7 @@ $(INTEROP): $(BUILD)/%: $(BUILD)/obj/%.o $(BUILD)/libofframp.a
 # Faults are injected where a function of the library is called.
 $(BUILD)/tests/faults/store: TEST_LDFLAGS := -Wl,--wrap=hash_bytes
 $(BUILD)/tests/faults/store_memory: TEST_LDFLAGS := -Wl,--wrap=malloc,--wrap=realloc,--wrap=posix_memalign
-$(BUILD)/tests/faults/training: TEST_LDFLAGS := -Wl,--wrap=malloc,--wrap=realloc,--wrap=posix_memalign,--wrap=queue_wait,--wrap=fwrite,--wrap=fflush,--wrap=fsync,--wrap=rename,--wrap=renameat2,--wrap=unlinkat
+$(BUILD)/tests/faults/training: TEST_LDFLAGS := -Wl,--wrap=malloc,--wrap=realloc,--wrap=posix_memalign,--wrap=queue_wait,--wrap=fwrite,--wrap=fflush,--wrap=fsync,--wrap=rename,--wrap=renameat2,--wrap=unlink,--wrap=unlinkat
 
 define loop_rule
 $(BUILD)/obj/kernels/cpu/loops/%.$(1).o: kernels/cpu/loops/%.c | $(BUILD)/obj/headers

@@ -60,7 +60,7 @@ static int fetch(const struct trial *trial, const struct contents *contents, int
 static json_t *make_metadata(const struct trial *trial, const struct contents *contents,
                              const char *fingerprint, void *block, struct error *error)
 {
-    char step[32], text[17];
+    char step[32], start[32], text[17];
     uint64_t hash = 0;
     for (int i = 0; i < contents->count; i++) {
         if (fetch(trial, contents, i, block, error) < 0)
@@ -69,8 +69,9 @@ static json_t *make_metadata(const struct trial *trial, const struct contents *c
     }
     hash_print(hash, text);
     snprintf(step, sizeof step, "%" PRId64, trial->step);
-    json_t *metadata = json_pack("{ss ss ss ss ss}", "offramp", OFFRAMP_VERSION, "trial", trial->config.id,
-                                 "model", fingerprint, "step", step, "hash", text);
+    snprintf(start, sizeof start, "%" PRId64, trial->optimizer_start);
+    json_t *metadata = json_pack("{ss ss ss ss ss ss}", "offramp", OFFRAMP_VERSION, "trial", trial->config.id,
+                                 "model", fingerprint, "step", step, "optimizer_start", start, "hash", text);
     if (!metadata)
         error_set_kind(error, ERROR_NO_MEMORY, "trial %s: out of memory", trial->config.id);
     return metadata;
@@ -118,14 +119,17 @@ int checkpoint_write(const struct trial *trial, const char *path, const char *fi
 /* ---- reading ---- */
 
 static int check_metadata(const struct trial *trial, const char *path, const json_t *metadata,
-                          const char *fingerprint, int64_t *step, const char **hash, struct error *error)
+                          const char *fingerprint, int64_t *step, int64_t *start, const char **hash,
+                          struct error *error)
 {
-    const char *id, *model, *text;
+    const char *id, *model, *text, *start_text = "0";
     if (!metadata)
         return error_set(error, "%s: is not a checkpoint: it has no metadata", path);
     if (json_get_string(path, metadata, "trial", &id, error) < 0 ||
         json_get_string(path, metadata, "model", &model, error) < 0 ||
         json_get_string(path, metadata, "step", &text, error) < 0 ||
+        (json_object_get(metadata, "optimizer_start") &&
+         json_get_string(path, metadata, "optimizer_start", &start_text, error) < 0) ||
         json_get_string(path, metadata, "hash", hash, error) < 0)
         return -1;
     if (strcmp(id, trial->config.id) != 0)
@@ -134,6 +138,8 @@ static int check_metadata(const struct trial *trial, const char *path, const jso
         return error_set(error, "%s: is of model %s, but the store is of %s", path, model, fingerprint);
     if (parse_integer(text, 0, INT64_MAX, step, error) < 0)
         return error_prefix(error, "%s: step", path);
+    if (parse_integer(start_text, 0, *step, start, error) < 0)
+        return error_prefix(error, "%s: optimizer_start", path);
     return 0;
 }
 
@@ -166,18 +172,20 @@ int checkpoint_read(struct trial *trial, const char *path, const char *fingerpri
     const struct tensor *tensors[MATRICES];
     struct safetensors *file;
     const char *hash;
-    int64_t step;
+    int64_t step, start;
     int result = -1;
     if (safetensors_open(path, &file, error) < 0)
         return -1;
-    if (check_metadata(trial, path, safetensors_metadata(file), fingerprint, &step, &hash, error) < 0 ||
+    if (check_metadata(trial, path, safetensors_metadata(file), fingerprint, &step, &start, &hash, error) < 0 ||
         check_tensors(&contents, path, file, tensors, hash, error) < 0)
         goto done;
     for (int i = 0; i < contents.count; i++)
         op_write(trial->queue, contents.matrix[i], tensors[i]->data);
     result = queue_wait(trial->queue, error);
-    if (result == 0)
+    if (result == 0) {
         trial->step = step;
+        trial->optimizer_start = start;
+    }
 done:
     safetensors_close(file);
     return result;

@@ -29,17 +29,44 @@ int member_fail(struct training *training, int index, const struct error *reason
     return result;
 }
 
+static int sync_metrics(const struct member *member, struct error *error)
+{
+    return !member->metrics || fsync(fileno(member->metrics)) == 0
+               ? 0
+               : error_system(error, "%s: cannot be synced", member->metrics_path);
+}
+
 static int save_member(const struct training *training, struct member *member, struct error *error)
 {
     if (!member->trial || member->trial->failed || member->saved == member->trial->step)
         return 0;
     /* Lines first: a checkpoint must not count a step whose line could be lost. */
-    if (fsync(fileno(member->metrics)) < 0)
-        return error_system(error, "%s: cannot be synced", member->metrics_path);
-    if (checkpoint_write(member->trial, member->checkpoint, training->stores.fingerprint, error) < 0)
+    if (sync_metrics(member, error) < 0 ||
+        checkpoint_write(member->trial, member->checkpoint, training->stores.fingerprint, error) < 0)
         return -1;
     member->saved = member->trial->step;
     return 0;
+}
+
+int members_sync(const struct training *training, struct error *error)
+{
+    for (int i = 0; i < training->sweep->trials; i++) {
+        if (sync_metrics(&training->member[i], error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int members_remove_checkpoints(const struct training *training, struct error *error)
+{
+    int result = 0;
+    for (int i = 0; i < training->sweep->trials && result == 0; i++) {
+        char *path =
+            run_folder_path(&training->run, error, "trials/%s/last.ckpt", training->sweep->trial[i].id);
+        result = !path ? -1 : file_exists(path) ? file_remove(path, error) : 0;
+        free(path);
+    }
+    return result;
 }
 
 int members_save(struct training *training, struct error *error)
@@ -126,50 +153,105 @@ static int begin_anew(struct training *training, int index, struct error *error)
     return 0;
 }
 
-/* The trial from its checkpoint, if there is one. Its best head must be there, too, or be made of it. */
+/* The trial from its checkpoint. Its best head must be there, too, or be made of it; `gone`: what is missing. */
+static int resume_checkpoint(struct training *training, int index, struct metrics *metrics, const char **gone,
+                             struct error *error)
+{
+    struct member *member = &training->member[index];
+    struct trial *trial = member->trial;
+    if (checkpoint_read(trial, member->checkpoint, training->stores.fingerprint, error) < 0)
+        return -1;
+    member->saved = trial->step;
+    metrics_cut(metrics, member->saved);
+    const struct metrics_point *best = metrics_best_evaluation(metrics);
+    if (!best) {
+        *gone = member->saved > 0 ? "metrics.jsonl" : "";
+        return 0;
+    }
+    trial->best = best->held_out.kl;
+    trial->evaluated = metrics_last_evaluation(metrics)->step;
+    if (file_exists(member->head))
+        return 0;
+    if (best->step == member->saved)
+        return member_keep_head(training, index, error);
+    *gone = "head.safetensors";
+    return 0;
+}
+
+/* The trial has been evaluated after the last step: of the run, or of the run before it was given more. */
+static bool has_ended(const struct training *training, const struct metrics *metrics)
+{
+    const json_t *list = json_object_get(training->run.facts, "steps_before");
+    const struct metrics_point *last = metrics->count > 0 ? &metrics->point[metrics->count - 1] : NULL;
+    if (!last || !last->evaluated)
+        return false;
+    bool ended = last->step == training->steps;
+    for (size_t i = 0; i < json_array_size(list) && !ended; i++)
+        ended = json_integer_value(json_array_get(list, i)) == last->step;
+    return ended;
+}
+
+/* A trial that has ended, from its kept head: left as it is, or after the head's step when there are more to come. */
+static int resume_head(struct training *training, int index, const struct metrics *metrics, struct error *error)
+{
+    struct member *member = &training->member[index];
+    const struct trial_config *config = &training->sweep->trial[index];
+    const struct metrics_point *best = metrics_best_evaluation(metrics);
+    const bool more = metrics_last_evaluation(metrics)->step < training->steps;
+    trial_destroy(member->trial);
+    member->trial = NULL;
+    if (trial_restart(config, member->head, training->stores.fingerprint, best->step, training->backend,
+                      &member->trial, error) < 0)
+        return error_prefix(error, "trial %s%s", config->id,
+                            error->kind == ERROR_INPUT
+                                ? " has no head to go on from; remove its folder to train it again"
+                                : "");
+    if (!more) { /* its head can be read: that is all it takes */
+        trial_destroy(member->trial);
+        member->trial = NULL;
+        return 0;
+    }
+    cli_say("%s goes on from its kept head, which is of step %" PRId64, config->id, best->step);
+    member->trial->best = best->held_out.kl;
+    member->trial->evaluated = best->step;
+    /* Before its metrics are cut, which say that there is a head to go on from. */
+    if (checkpoint_write(member->trial, member->checkpoint, training->stores.fingerprint, error) < 0)
+        return -1;
+    member->saved = best->step;
+    return 0;
+}
+
+/* The trial to where it was, if it has been anywhere. */
 static int resume(struct training *training, int index, struct error *error)
 {
     struct member *member = &training->member[index];
-    const char *id = training->sweep->trial[index].id, *gone = "";
+    const char *gone = "";
     struct metrics metrics = {0};
     int result = -1;
     if (metrics_read(member->metrics_path, &metrics, error) < 0)
         return -1;
-    const bool begun = metrics.count > 0;
-    if (file_exists(member->checkpoint)) {
-        if (checkpoint_read(member->trial, member->checkpoint, training->stores.fingerprint, error) < 0)
-            goto done;
-        member->saved = member->trial->step;
-        metrics_cut(&metrics, member->saved);
-        const struct metrics_point *best = metrics_best_evaluation(&metrics);
-        const struct metrics_point *last = metrics_last_evaluation(&metrics);
-        if (!best && member->saved > 0)
-            gone = "metrics.jsonl";
-        if (best) {
-            member->trial->best = best->held_out.kl;
-            member->trial->evaluated = last->step;
-        }
-        if (best && !file_exists(member->head)) {
-            if (best->step != member->saved)
-                gone = "head.safetensors";
-            else if (member_keep_head(training, index, error) < 0)
-                goto done;
-        }
-    } else if (begun)
-        gone = "last.ckpt";
-    if (*gone)
-        cli_say("%s has no %s any more: it is trained from the start", id, gone);
-    const bool stale = member->saved < 0 && file_exists(member->head);
-    result = *gone || stale ? begin_anew(training, index, error) : 0;
-done:
+    const bool ended = has_ended(training, &metrics);
+    if (file_exists(member->checkpoint))
+        result = resume_checkpoint(training, index, &metrics, &gone, error);
+    else if (ended && file_exists(member->head))
+        result = resume_head(training, index, &metrics, error);
+    else {
+        gone = ended ? "head.safetensors" : metrics.count > 0 ? "last.ckpt" : "";
+        result = 0;
+    }
     metrics_free(&metrics);
-    return result;
+    if (*gone)
+        cli_say("%s has no %s any more: it is trained from the start", training->sweep->trial[index].id, gone);
+    const bool stale = member->trial && member->saved < 0 && file_exists(member->head);
+    return result == 0 && (*gone || stale) ? begin_anew(training, index, error) : result;
 }
 
 /* Its metrics up to where it goes on; without a checkpoint not even the evaluation before the first step is kept. */
 static int open_metrics(struct training *training, int index, struct error *error)
 {
     struct member *member = &training->member[index];
+    if (!member->trial) /* they stay as they are */
+        return 0;
     if (member->saved > training->steps)
         return error_set(error, "%s: is of step %" PRId64 ", but the run has %" PRId64, member->checkpoint,
                          member->saved, training->steps);

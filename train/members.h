@@ -5,7 +5,9 @@
 #include "train/training.h"
 
 /* Makes every trial with its folder, from its checkpoint or its initial values; the ridge regressions
- * that are needed are fitted in one read of the training split. */
+ * that are needed are fitted in one read of the training split. One that is done and has no checkpoint gets no
+ * trial: nothing of it changes any more. When the run has more steps than it was done with, it goes on from its kept
+ * head. */
 int members_prepare(struct training *training, struct error *error);
 
 /* Marks a trial failed for good, on disk too. */
@@ -16,5 +18,11 @@ int member_keep_head(struct training *training, int index, struct error *error);
 
 /* Checkpoints of the trials that have changed since their last one. */
 int members_save(struct training *training, struct error *error);
+
+/* Brings to the disk what their metrics say. */
+int members_sync(const struct training *training, struct error *error);
+
+/* Removes the checkpoints of a run that is done, whose members need not be there. */
+int members_remove_checkpoints(const struct training *training, struct error *error);
 
 #endif

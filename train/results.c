@@ -10,6 +10,7 @@
 #include "common/head/policy.h"
 #include "train/html_report.h"
 #include "train/leaderboard.h"
+#include "train/members.h"
 #include "train/policy_table.h"
 #include "train/wish.h"
 
@@ -103,7 +104,8 @@ int results_write(struct training *training, struct error *error)
         leaderboard_write(&training->run, &board, error) < 0 ||
         html_report_write(&training->run, &training->stores, &board, &policy, error) < 0)
         goto done;
-    result = note_result(training, error);
+    /* From here on the run is done: the kept heads and the metrics are all that it is. */
+    result = note_result(training, error) < 0 ? -1 : members_remove_checkpoints(training, error);
 done:
     leaderboard_free(&board);
     policy_free(&policy);

@@ -2,7 +2,7 @@
  *
  *     sweep.yaml                  as given
  *     run.json                    what the run is made of, and its result: the "facts"
- *     trials/ID/                  config.json, metrics.jsonl, last.ckpt, head.safetensors
+ *     trials/ID/                  config.json, metrics.jsonl, head.safetensors; last.ckpt until the run is done
  *     leaderboard.tsv, report.html, policy/
  *
  * One process works in it at a time. Facts are compared when a run goes on, so that a changed option is

@@ -265,7 +265,7 @@ static int train_steps(struct training *training, struct progress *progress, str
     for (;;) {
         const int64_t step = common_step(training);
         if (step < 0)
-            return 0; /* every trial has failed: results say so */
+            return 0; /* all are done or have failed: results say so */
         if (evaluate_due(training, step, error) < 0)
             return -1;
         if (cli_interrupted())
@@ -293,6 +293,8 @@ int training_train(struct training *training, struct error *error)
     const int64_t first = common_step(training);
     progress.first = first > 0 ? work_after(training, first, evaluations_before(training, first)) : 0;
     int result = train_steps(training, &progress, error);
+    if (result == 0) /* checkpoints, which need not believe their metrics, will be removed */
+        result = members_sync(training, error);
     progress_finish(&progress);
     close_feed(training);
     if (result < 0)

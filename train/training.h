@@ -38,7 +38,7 @@ enum training_left { LEFT_NOTHING, LEFT_POLICY, LEFT_TRAINING };
 
 /* A trial and its files. */
 struct member {
-    struct trial *trial; /* NULL: it failed, in an earlier process or before its first step */
+    struct trial *trial; /* NULL: it has failed, or was done before this process began */
     char *checkpoint, *metrics_path, *head; /* paths */
     FILE *metrics;
     int64_t saved; /* the step of its checkpoint, -1: none */

@@ -13,6 +13,7 @@
 #include "common/base/pool.h"
 #include "common/device/device.h"
 #include "train/foretell.h"
+#include "train/members.h"
 #include "train/training.h"
 #include "train/wish.h"
 
@@ -66,18 +67,29 @@ static int fix_facts(struct training *training, struct error *error)
     return result;
 }
 
-/* Steps may become more: the run goes on then, with the rates of a longer one from where it is. */
+/* Steps may become more: the run goes on then, with the rates of a longer one from where it is. What they were is
+ * kept: trials that were done with so many go on from their heads (members.c). */
 static int fix_steps(struct training *training, bool *more, struct error *error)
 {
-    const json_int_t before = json_integer_value(json_object_get(training->run.facts, "steps"));
-    *more = json_object_get(training->run.facts, "steps") && training->steps > before;
+    struct run_folder *run = &training->run;
+    const json_int_t before = json_integer_value(json_object_get(run->facts, "steps"));
+    json_t *list = json_object_get(run->facts, "steps_before");
+    *more = json_object_get(run->facts, "steps") && training->steps > before;
     if (!*more)
-        return run_folder_fix(&training->run, "steps", json_integer(training->steps), error);
+        return run_folder_fix(run, "steps", json_integer(training->steps), error);
     cli_say("the run was begun with %" JSON_INTEGER_FORMAT " steps and goes on to %" PRId64
-            ": its rates are those of %" PRId64 " steps from here on, so that it does not end as a run that "
-            "was begun with them",
-            before, training->steps, training->steps);
-    return run_folder_note(&training->run, "steps", json_integer(training->steps), error);
+            ". Trials that are done go on from their kept heads, with a new optimizer state. The rates are "
+            "those of %" PRId64
+            " steps from here on. So the run does not end as one that was begun with %" PRId64,
+            before, training->steps, training->steps, training->steps);
+    if (!json_is_array(list)) {
+        list = json_array();
+        if (run_folder_note(run, "steps_before", list, error) < 0)
+            return -1;
+    }
+    if (json_array_append_new(list, json_integer(before)) < 0)
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
+    return run_folder_note(run, "steps", json_integer(training->steps), error);
 }
 
 /* The mode of the products, which is a device's own unless it is asked for. */
@@ -224,7 +236,12 @@ static int open_run(struct training *training, struct error *error)
         wish_read(options, training->sweep, &training->run, &training->stores, &training->wish, &other, error) <
             0)
         return -1;
-    if (!more && run_is_finished(training))
+    const bool finished = run_is_finished(training);
+    if (finished) { /* a process that was killed may have left some; where they cannot be removed they do no harm */
+        struct error ignored;
+        members_remove_checkpoints(training, &ignored);
+    }
+    if (!more && finished)
         training->left = other || !run_has(training, "", "policy") ? LEFT_POLICY : LEFT_NOTHING;
     else
         training->left = LEFT_TRAINING;

@@ -227,6 +227,22 @@ struct matrix trial_second_moment(const struct trial *trial, int parameter)
     return parameter_part(trial, trial->second, parameter);
 }
 
+/* What a trial whose head is there needs for its steps. */
+static int create_optimizer(struct trial *trial, struct backend *backend, struct error *error)
+{
+    for (int i = 0; i < head_parameter_count(trial->head); i++) {
+        const struct head_parameter *parameter = head_parameter(trial->head, i);
+        if (!parameter->trained)
+            continue;
+        trial->trained += parameter->value.rows * parameter->value.cols;
+        trial->values += round_up(parameter->value.rows * parameter->value.cols);
+    }
+    const size_t bytes = (size_t)trial->values * sizeof(float);
+    return buffer_create(backend, bytes, &trial->first, error) < 0
+               ? -1
+               : buffer_create(backend, bytes, &trial->second, error);
+}
+
 int trial_create(const struct trial_config *config, const struct head_shape *shape, struct backend *backend,
                  struct trial **trial, struct error *error)
 {
@@ -237,18 +253,8 @@ int trial_create(const struct trial_config *config, const struct head_shape *sha
     made->config = *config;
     made->evaluated = -1;
     made->best = INFINITY;
-    if (head_create(&config->spec, shape, backend, &made->head, error) < 0)
-        goto fail;
-    for (int i = 0; i < head_parameter_count(made->head); i++) {
-        const struct head_parameter *parameter = head_parameter(made->head, i);
-        if (!parameter->trained)
-            continue;
-        made->trained += parameter->value.rows * parameter->value.cols;
-        made->values += round_up(parameter->value.rows * parameter->value.cols);
-    }
-    if (queue_create(backend, &made->queue, error) < 0 ||
-        buffer_create(backend, (size_t)made->values * sizeof(float), &made->first, error) < 0 ||
-        buffer_create(backend, (size_t)made->values * sizeof(float), &made->second, error) < 0)
+    if (head_create(&config->spec, shape, backend, &made->head, error) < 0 ||
+        queue_create(backend, &made->queue, error) < 0 || create_optimizer(made, backend, error) < 0)
         goto fail;
     *trial = made;
     return 0;
@@ -266,6 +272,8 @@ int trial_open_head(const struct trial_config *config, const char *path, const c
     if (array_alloc(&made, 1, error) < 0)
         return -1;
     made->config = *config;
+    made->evaluated = -1;
+    made->best = INFINITY;
     if (head_load(path, backend, &made->head, model, error) < 0 ||
         queue_create(backend, &made->queue, error) < 0)
         goto fail;
@@ -281,6 +289,20 @@ int trial_open_head(const struct trial_config *config, const char *path, const c
 fail:
     trial_destroy(made);
     return -1;
+}
+
+int trial_restart(const struct trial_config *config, const char *path, const char *fingerprint, int64_t step,
+                  struct backend *backend, struct trial **trial, struct error *error)
+{
+    if (trial_open_head(config, path, fingerprint, backend, trial, error) < 0)
+        return -1;
+    if (create_optimizer(*trial, backend, error) < 0) {
+        trial_destroy(*trial);
+        *trial = NULL;
+        return -1;
+    }
+    (*trial)->step = (*trial)->optimizer_start = step;
+    return 0;
 }
 
 void trial_destroy(struct trial *trial)
@@ -547,7 +569,7 @@ static void update(const struct group *group, int place, const struct trial_resu
         .epsilon = (float)config->epsilon,
         .decay = (float)config->decay,
         .clip = (float)(limit > 0 && result->norm > limit ? limit / result->norm : 1),
-        .step = trial->step + 1,
+        .step = trial->step + 1 - trial->optimizer_start,
     };
     for (int i = 0; i < head_parameter_count(trial->head); i++) {
         struct matrix gradient = group_gradient(group, place, i);

@@ -73,6 +73,7 @@ struct trial {
     int64_t trained; /* values the optimizer changes */
     int64_t values; /* of a buffer of them all, which begin at aligned places */
     int64_t step; /* steps done */
+    int64_t optimizer_start; /* the step at which Adam's moments were zeros */
     int64_t evaluated; /* the last step it was evaluated after; -1: none */
     double best; /* the lowest KL from the full model that was found; INFINITY: none was */
     bool failed; /* by its own fault: takes no further part; why is in `reason` */
@@ -88,6 +89,9 @@ int trial_create(const struct trial_config *config, const struct head_shape *sha
 /* A trial whose head is a file's, which must be of these settings and this model: for evaluations, it cannot be stepped. */
 int trial_open_head(const struct trial_config *config, const char *path, const char *fingerprint,
                     struct backend *backend, struct trial **trial, struct error *error);
+/* The same after `step` steps, with an optimizer that begins there: it can be stepped. */
+int trial_restart(const struct trial_config *config, const char *path, const char *fingerprint, int64_t step,
+                  struct backend *backend, struct trial **trial, struct error *error);
 void trial_destroy(struct trial *trial); /* NULL is fine */
 
 /* The moments of a parameter in its shape; none for a frozen one. */

@@ -43,6 +43,17 @@ same() {
     cmp "$1/trials/$3/head.safetensors" "$2/trials/$3/head.safetensors"
 }
 
+# same_metrics RUN OTHER ID: but for the times
+same_metrics() {
+    cmp <(sed 's/, "tokens_per_second.*//' "$1/trials/$3/metrics.jsonl") \
+        <(sed 's/, "tokens_per_second.*//' "$2/trials/$3/metrics.jsonl")
+}
+
+# no_checkpoints RUN: as a run that is done
+no_checkpoints() {
+    [ -z "$(find "$1/trials" -name last.ckpt)" ] || { echo "    $1 has checkpoints still"; return 1; }
+}
+
 store=$work/store
 "$make_store" "$store" || exit 1
 cat >"$work/eight.yaml" <<'END'
@@ -141,7 +152,7 @@ sweep_of_eight() {
         grep -q '<svg' "$work/eight/report.html" && grep -q 'prefers-color-scheme:dark' "$work/eight/report.html" &&
         grep -q '<td class="text">random</td><td class="text">cross-entropy</td><td>0.001</td>' "$work/eight/report.html" &&
         says err "train: 8 trials, 20 steps of 4 sequences (64 tokens each); about" && ! grep -qE 'https?://' "$work/eight/report.html" &&
-        ls "$work"/eight/trials/*/ | grep -c head.safetensors | grep -qx 8
+        ls "$work"/eight/trials/*/ | grep -c head.safetensors | grep -qx 8 && no_checkpoints "$work/eight"
 }
 
 # Evaluations before the first step, every seventh, and after the last: 0, 7, 14, 20.
@@ -187,8 +198,7 @@ same_from_views() {
     "$make_store" "$work/raw" codec=raw &&
         run 0 --store "$work/raw" --out "$work/raw.run" --sweep "$work/eight.yaml" || return 1
     for trial in "$work"/eight/trials/*; do
-        same "$work/eight" "$work/raw.run" "${trial##*/}" &&
-            cmp "$trial/last.ckpt" "$work/raw.run/trials/${trial##*/}/last.ckpt" || return 1
+        same "$work/eight" "$work/raw.run" "${trial##*/}" && same_metrics "$work/eight" "$work/raw.run" "${trial##*/}" || return 1
     done
     cmp "$work/eight/leaderboard.tsv" "$work/raw.run/leaderboard.tsv"
 }
@@ -307,10 +317,11 @@ stop_with() {
 stopped_and_resumed() {
     run 0 --store "$store" --out "$work/whole" "${long[@]}" || return 1
     stop_with TERM "$work/stopped" && stop_with INT "$work/stopped" || return 1
-    run 0 --store "$store" --out "$work/stopped" "${long[@]}" && same "$work/whole" "$work/stopped" $long_id &&
+    cp -r "$work/stopped" "$work/damaged"
+    [ -e "$work/stopped/trials/$long_id/last.ckpt" ] &&
+        run 0 --store "$store" --out "$work/stopped" "${long[@]}" && same "$work/whole" "$work/stopped" $long_id &&
         [ "$(grep -c '"loss"' "$work/stopped/trials/$long_id/metrics.jsonl")" = 4000 ] &&
-        cmp <(sed 's/, "tokens_per_second.*//' "$work/whole/trials/$long_id/metrics.jsonl") \
-            <(sed 's/, "tokens_per_second.*//' "$work/stopped/trials/$long_id/metrics.jsonl")
+        same_metrics "$work/whole" "$work/stopped" $long_id && no_checkpoints "$work/stopped"
 }
 
 # A trial is added to a run that was stopped: the first one waits until it has caught up.
@@ -340,56 +351,63 @@ failed_trial() {
         says err "not a number"
 }
 
-# A checkpoint that is not what was written, and a record that is not.
+# A checkpoint of a stopped run that is not what was written, and a head of a finished one that is not.
 damage() {
-    cp -r "$work/alone1" "$work/damaged"
-    local trial=$work/damaged/trials/1-affine-ridge-distillation-0.001
-    rm "$work/damaged/report.html"
+    local trial=$work/damaged/trials/$long_id
     printf x | dd of="$trial/last.ckpt" bs=1 seek=$(($(stat -c %s "$trial/last.ckpt") - 50)) conv=notrunc status=none
-    run 1 --store "$store" --out "$work/damaged" "${one[@]}" --tap 1 --head affine --init ridge && says err "last.ckpt: is damaged" ||
-        return 1
+    run 1 --store "$store" --out "$work/damaged" "${long[@]}" && says err "last.ckpt: is damaged" || return 1
     # As it advises. A head of before must not be taken for the new one's.
     rm "$trial/last.ckpt"
     echo old >"$trial/head.safetensors"
-    run 0 --store "$store" --out "$work/damaged" "${one[@]}" --tap 1 --head affine --init ridge &&
-        says err "has no last.ckpt any more: it is trained from the start" &&
-        same "$work/alone1" "$work/damaged" 1-affine-ridge-distillation-0.001 || return 1
-    rm -r "$trial"
-    run 0 --store "$store" --out "$work/damaged" "${one[@]}" --tap 1 --head affine --init ridge &&
-        same "$work/alone1" "$work/damaged" 1-affine-ridge-distillation-0.001
+    run 0 --store "$store" --out "$work/damaged" "${long[@]}" &&
+        says err "has no last.ckpt any more: it is trained from the start" && same "$work/whole" "$work/damaged" $long_id || return 1
+    echo old >"$trial/head.safetensors"
+    run 1 --store "$store" --out "$work/damaged" "${long[@]/4000/4010}" && says err "remove its folder to train it again: $trial/head.safetensors"
 }
 
-# A trial whose folder, or head, is deleted from a finished run is trained again, and the others are as they were.
+# files RUN: what a run's trials are, with the times of their last changes
+files() { find "$1/trials" -type f -printf '%p %T@ %s\n' | sort; }
+
+# A trial whose folder, or head, is deleted from a finished run is trained again, and nobody touches the others.
 deleted_from_a_finished_run() {
     local id=2-norm-copy-cross-entropy-0.001 what
-    cp -r "$work/more" "$work/deleted"
+    cp -rp "$work/more" "$work/deleted"
+    files "$work/deleted" | grep -v "$id" >"$work/before"
     for what in "" /head.safetensors /metrics.jsonl /config.json; do
         rm -r "$work/deleted/trials/$id$what"
         run 0 --store "$store" --out "$work/deleted" --sweep "$work/more.yaml" && same "$work/more" "$work/deleted" $id &&
-            same "$work/more" "$work/deleted" 2.mid-mlp-copy-distillation-0.001 &&
-            cmp "$work/more/leaderboard.tsv" "$work/deleted/leaderboard.tsv" || return 1
+            same_metrics "$work/more" "$work/deleted" $id && no_checkpoints "$work/deleted" &&
+            cmp "$work/more/leaderboard.tsv" "$work/deleted/leaderboard.tsv" &&
+            cmp "$work/before" <(files "$work/deleted" | grep -v "$id") || return 1
     done
-    rm "$work/deleted/trials/$id/last.ckpt" # which only more steps need
-    run 0 --store "$store" --out "$work/deleted" --sweep "$work/more.yaml" && says err "nothing is left to do" || return 1
+    # A checkpoint that a killed process did not get to remove.
+    : >"$work/deleted/trials/$id/last.ckpt"
+    run 0 --store "$store" --out "$work/deleted" --sweep "$work/more.yaml" && says err "nothing is left to do" &&
+        no_checkpoints "$work/deleted" || return 1
     rm -r "$work/deleted/policy"
     run 0 --store "$store" --out "$work/deleted" --sweep "$work/more.yaml" && says err "its policy is made again" &&
         diff -r "$work/more/policy" "$work/deleted/policy"
 }
 
-# More steps for a finished run, and for a trial that has lost what it would go on from.
+# More steps for a finished run, whose trials go on from their heads, the best ones, or begin anew where they have none.
 more_steps() {
-    local id=2-norm-copy-cross-entropy-0.001 single=(--seed 4 --tap 2 --head norm --loss cross-entropy --evaluate 5)
+    local id=2-affine-copy-distillation-0.001 single=(--seed 4 --tap 2 --head affine --evaluate 5)
     run 0 --store "$store" --out "$work/longer" "${single[@]}" --steps 10 &&
         cp -r "$work/longer" "$work/longer2" &&
         run 0 --store "$store" --out "$work/longer" "${single[@]}" --steps 25 &&
-        says err "begun with 10 steps and goes on to 25" &&
+        says err "begun with 10 steps and goes on to 25" && says err "from their kept heads, with a new optimizer state" &&
+        says err "$id goes on from its kept head, which is of step 10" && no_checkpoints "$work/longer" &&
         [ "$(grep -c '"loss"' "$work/longer/trials/$id/metrics.jsonl")" = 25 ] &&
         [ "$(cut -f 11 "$work/longer/leaderboard.tsv" | tail -n 1)" = 25 ] &&
         run 0 --store "$store" --out "$work/longer" "${single[@]}" --steps 25 && says err "nothing is left to do" &&
         run 1 --store "$store" --out "$work/longer" "${single[@]}" --steps 10 && says err "steps 25, not 10" || return 1
-    rm "$work/longer2/trials/$id/last.ckpt"
+    rm "$work/longer2/trials/$id/head.safetensors"
     run 0 --store "$store" --out "$work/longer2" "${single[@]}" --steps 25 && says err "it is trained from the start" &&
-        run 0 --store "$store" --out "$work/longer3" "${single[@]}" --steps 25 && same "$work/longer2" "$work/longer3" $id
+        run 0 --store "$store" --out "$work/longer3" "${single[@]}" --steps 25 && same "$work/longer2" "$work/longer3" $id || return 1
+    # A head before its first step, and an optimizer that begins there, are a run that was never shorter.
+    run 0 --store "$store" --out "$work/longer4" "${single[@]}" --steps 0 &&
+        run 0 --store "$store" --out "$work/longer4" "${single[@]}" --steps 25 && says err "which is of step 0" &&
+        same "$work/longer3" "$work/longer4" $id && same_metrics "$work/longer3" "$work/longer4" $id
 }
 
 # A rate that is far too high: the head of the step before it went wrong is kept, and the board says which.
@@ -401,6 +419,11 @@ best_head_is_kept() {
     best=$(grep '"kl"' "$work/wild/trials/$id/metrics.jsonl" | sed -E 's/.*"step": ([0-9]+).*"kl": ([0-9.e+-]+).*/\2 \1/' | sort -g | head -n 1)
     step=${best#* }
     [ "$step" != 12 ] && [ "$(cut -f 15 "$work/wild/leaderboard.tsv" | tail -n 1)" = "$step" ] || return 1
+    cp -r "$work/wild" "$work/wild2"
+    run 0 --store "$store" --out "$work/wild2" --seed 4 --steps 15 --evaluate 3 --tap 2 --head affine --rate 1 --warmup 0 &&
+        says err "which is of step $step" && [ "$(grep -c '"loss"' "$work/wild2/trials/$id/metrics.jsonl")" = 15 ] &&
+        cmp <(grep -B 99 "\"step\": $step, .*\"kl\"" "$work/wild/trials/$id/metrics.jsonl") \
+            <(grep -B 99 "\"step\": $step, .*\"kl\"" "$work/wild2/trials/$id/metrics.jsonl") || return 1
     # Step 0 is the copy, which no rate has changed.
     run 0 --store "$store" --out "$work/start" --seed 4 --steps 0 --tap 2 --head affine || return 1
     [ "$step" != 0 ] || cmp "$work/wild/trials/$id/head.safetensors" "$work/start/trials/$start/head.safetensors"

@@ -64,7 +64,8 @@ while [ $killed -lt "$kills" ]; do
     done
     cmp "$work/whole/leaderboard.tsv" "$work/$folder/leaderboard.tsv" || good=0
     cmp "$work/whole/policy/policy.json" "$work/$folder/policy/policy.json" || good=0
-    [ -z "$(find "$work/$folder" -name '*.tmp*')" ] || { find "$work/$folder" -name '*.tmp*'; good=0; }
+    left=$(find "$work/$folder" -name '*.tmp*' -o -name last.ckpt)
+    [ -z "$left" ] || { echo "$left"; good=0; }
     if [ $good = 1 ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
     echo "    round $round: $killed kills so far"
 done

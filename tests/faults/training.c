@@ -58,6 +58,8 @@ int __real_rename(const char *from, const char *to);
 int __wrap_rename(const char *from, const char *to);
 int __real_renameat2(int folder, const char *from, int other, const char *to, unsigned flags);
 int __wrap_renameat2(int folder, const char *from, int other, const char *to, unsigned flags);
+int __real_unlink(const char *name);
+int __wrap_unlink(const char *name);
 int __real_unlinkat(int folder, const char *name, int flags);
 int __wrap_unlinkat(int folder, const char *name, int flags);
 
@@ -135,6 +137,12 @@ int __wrap_renameat2(int at, const char *from, int other, const char *to, unsign
     return __real_renameat2(at, from, other, to, flags);
 }
 
+int __wrap_unlink(const char *name)
+{
+    maybe_killed();
+    return __real_unlink(name);
+}
+
 int __wrap_unlinkat(int at, const char *name, int flags)
 {
     maybe_killed();
@@ -143,16 +151,19 @@ int __wrap_unlinkat(int at, const char *name, int flags)
 
 /* ---- a run ---- */
 
-static const char sweep_text[] = "steps: 6\nsequences: 2\nevaluate: 3\ncheckpoint: 2\ntrials:\n"
-                                 "  - {tap: 1, head: affine, init: ridge}\n"
-                                 "  - {tap: 2, head: norm, loss: cross-entropy}\n"
-                                 "  - {tap: 2.mid, head: mlp}\n"
-                                 "  - {tap: 3, head: affine, init: random, output: untied}\n";
+#define STEPS 6
+/* The second trial's rate is far too high: it is best before its first step. */
+static const char sweep_format[] = "steps: %d\nsequences: 2\nevaluate: 3\ncheckpoint: 2\ntrials:\n"
+                                   "  - {tap: 1, head: affine, init: ridge}\n"
+                                   "  - {tap: 2, head: norm, loss: cross-entropy, rate: 9, warmup: 0}\n"
+                                   "  - {tap: 2.mid, head: mlp}\n"
+                                   "  - {tap: 3, head: affine, init: random, output: untied}\n";
 
 static char store[4200], whole[4200], folder[4200]; /* the latter for runs that are disturbed */
 
-static int run_for(const char *out, double agreement, struct error *error)
+static int run_for(const char *out, int steps, double agreement, struct error *error)
 {
+    char text[sizeof sweep_format + 16];
     const char *const stores[] = {store};
     const struct training_options options = {.store = stores,
                                              .stores = 1,
@@ -165,7 +176,8 @@ static int run_for(const char *out, double agreement, struct error *error)
     struct training *training;
     const long first = plan.first;
     plan.first = 0; /* the command line is not what is tested here */
-    int result = sweep_parse("faults.yaml", sweep_text, sizeof sweep_text - 1, &sweep, error);
+    snprintf(text, sizeof text, sweep_format, steps);
+    int result = sweep_parse("faults.yaml", text, strlen(text), &sweep, error);
     plan.first = first;
     plan.calls = 0;
     if (result < 0)
@@ -183,7 +195,7 @@ static int run_for(const char *out, double agreement, struct error *error)
 
 static int run(const char *out, struct error *error)
 {
-    return run_for(out, NAN, error);
+    return run_for(out, STEPS, NAN, error);
 }
 
 static bool same_file(const char *a, const char *b)
@@ -214,6 +226,26 @@ static int count_same(const char *a, const char *b, const char *pattern)
     }
     globfree(&found);
     return same;
+}
+
+static int count_files(const char *run, const char *pattern)
+{
+    char path[4300];
+    glob_t found;
+    snprintf(path, sizeof path, "%s/%s", run, pattern);
+    const int count = glob(path, 0, NULL, &found) == 0 ? (int)found.gl_pathc : 0;
+    if (count > 0)
+        globfree(&found);
+    return count;
+}
+
+/* The run in `folder` has ended as the one that nobody disturbed. */
+static bool ends_as_whole(void)
+{
+    return count_same(whole, folder, "trials/*/head.safetensors") == 4 &&
+           count_same(whole, folder, "leaderboard.tsv") == 1 &&
+           count_same(whole, folder, "policy/policy.json") == 1 &&
+           count_files(folder, "trials/*/last.ckpt") == 0;
 }
 
 static int count_failed(void)
@@ -266,11 +298,7 @@ static void check_fault(enum fault what, long first, bool once)
     if (run(folder, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s failed at call %ld: the run does not go on: %s", fault_names[what],
                   first, error.text);
-    const bool same = count_same(whole, folder, "trials/*/head.safetensors") == 4 &&
-                      count_same(whole, folder, "trials/*/last.ckpt") == 4 &&
-                      count_same(whole, folder, "leaderboard.tsv") == 1 &&
-                      count_same(whole, folder, "policy/policy.json") == 1;
-    if (!same)
+    if (!ends_as_whole())
         test_fail(__FILE__, __LINE__, "%s failed at call %ld: the run ends otherwise", fault_names[what],
                   first);
     remove_run();
@@ -326,6 +354,80 @@ TEST(the_disk_fails)
     check_points(FAULT_SYNC, 12, false);
 }
 
+/* ---- kills ---- */
+
+/* Goes on with the run in `folder` in a process that is killed at the call `first`. */
+static void run_killed(long first, int steps, double agreement)
+{
+    struct error error = {0};
+    int status;
+    plan.what = FAULT_KILL;
+    plan.first = first;
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child == 0)
+        _exit(run_for(folder, steps, agreement, &error) < 0);
+    plan.first = 0;
+    if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 9)
+        test_fail(__FILE__, __LINE__, "the kill at call %ld did not happen", first);
+}
+
+/* Puts a copy of a run in the place of what is at `to`. */
+static void copy_run(const char *from, const char *to)
+{
+    char command[13000];
+    snprintf(command, sizeof command, "rm -rf '%s' && cp -r '%s' '%s'", to, from, to);
+    if (system(command) != 0)
+        test_fail(__FILE__, __LINE__, "%s is not copied", from);
+}
+
+/* The run `from` goes on to `steps` and is killed at `points` of its calls: it ends as the one in `whole`. */
+static void check_kills_of(const char *from, int steps, int points)
+{
+    struct error error = {0};
+    copy_run(from, folder);
+    plan.what = FAULT_KILL;
+    plan.first = 0;
+    REQUIRE_OK(run_for(folder, steps, NAN, &error));
+    const long calls = plan.calls;
+    CHECK(ends_as_whole());
+    REQUIRE(calls > points);
+    for (int p = 0; p < points; p++) {
+        const long first = 1 + (calls - 1) * p / (points - 1);
+        copy_run(from, folder);
+        run_killed(first, steps, NAN);
+        if (run_for(folder, steps, NAN, &error) < 0)
+            test_fail(__FILE__, __LINE__, "killed at call %ld: %s", first, error.text);
+        if (!ends_as_whole())
+            test_fail(__FILE__, __LINE__, "killed at call %ld of %ld: the run ends otherwise", first, calls);
+    }
+}
+
+TEST(more_steps_after_a_kill)
+{
+    struct error error = {0};
+    char done[4300];
+    REQUIRE_OK(prepare(&error));
+    snprintf(done, sizeof done, "%s.done", whole);
+    copy_run(whole, done);
+    REQUIRE(count_files(done, "trials/*/last.ckpt") == 0);
+    REQUIRE_OK(run_for(whole, STEPS + 4, NAN, &error));
+    REQUIRE(count_same(done, whole, "trials/*/head.safetensors") == 1); /* the one that is best at its start */
+    check_kills_of(done, STEPS + 4, 40);
+}
+
+TEST(a_deleted_trial_after_a_kill)
+{
+    struct error error = {0};
+    char done[4300], command[4400];
+    REQUIRE_OK(prepare(&error));
+    snprintf(done, sizeof done, "%s.done", whole);
+    copy_run(whole, done);
+    snprintf(command, sizeof command, "rm -r '%s'/trials/1-affine*", done);
+    REQUIRE(system(command) == 0);
+    check_kills_of(done, STEPS, 20);
+}
+
 /* ---- the policy's folder ---- */
 
 /* The policy is whole and one of these two: its number; -1: it is neither. */
@@ -349,38 +451,18 @@ static int which_policy(char *const texts[2])
     return which;
 }
 
-static int count_leftovers(void)
-{
-    char pattern[4300];
-    glob_t found;
-    snprintf(pattern, sizeof pattern, "%s/policy.*", folder);
-    const int count = glob(pattern, 0, NULL, &found) == 0 ? (int)found.gl_pathc : 0;
-    if (count > 0)
-        globfree(&found);
-    return count;
-}
-
 static const double agreements[] = {0.95, 0.5};
 
 /* Killed at the call `first` while the other policy is put in the place of policy `before`. */
 static void check_kill(long first, int before, char *const texts[2])
 {
     struct error error = {0};
-    int status;
-    plan.what = FAULT_KILL;
-    plan.first = first;
-    fflush(NULL);
-    const pid_t child = fork();
-    if (child == 0)
-        _exit(run_for(folder, agreements[!before], &error) < 0);
-    plan.first = 0;
-    if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 9)
-        test_fail(__FILE__, __LINE__, "the kill at call %ld did not happen", first);
+    run_killed(first, STEPS, agreements[!before]);
     if (which_policy(texts) < 0)
         test_fail(__FILE__, __LINE__, "killed at call %ld: neither the old policy nor the new one", first);
-    if (run_for(folder, agreements[!before], &error) < 0)
+    if (run_for(folder, STEPS, agreements[!before], &error) < 0)
         test_fail(__FILE__, __LINE__, "killed at call %ld: %s", first, error.text);
-    if (which_policy(texts) != !before || count_leftovers() > 0)
+    if (which_policy(texts) != !before || count_files(folder, "policy.*") > 0)
         test_fail(__FILE__, __LINE__, "killed at call %ld: the next run does not end with the new one", first);
 }
 
@@ -396,7 +478,7 @@ static void check_kills(bool no_exchange)
     plan.no_exchange = no_exchange;
     REQUIRE_OK(run(folder, &error));
     for (int i = 1; i >= 0; i--) {
-        REQUIRE_OK(run_for(folder, agreements[i], &error));
+        REQUIRE_OK(run_for(folder, STEPS, agreements[i], &error));
         calls = plan.calls;
         REQUIRE_OK(file_read(path, &texts[i], &size, &error));
     }

@@ -382,6 +382,48 @@ TEST(trial_goes_on_from_a_checkpoint)
     bench_close(&bench);
 }
 
+/* As if it began there: the first update of an optimizer that begins moves each value by the rate, at any step. */
+TEST(trial_restarts_from_a_head)
+{
+    struct error error = {0};
+    struct bench bench;
+    struct trial_config config = make_config(0, OUTPUT_TIED, LOSS_DISTILLATION);
+    struct trial *first, *second, *third;
+    struct trial_result result;
+    char path[4200], checkpoint[4200];
+    float before[24], after[24], resumed[24];
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    snprintf(path, sizeof path, "%s/head.safetensors", bench.folder);
+    snprintf(checkpoint, sizeof checkpoint, "%s/last.ckpt", bench.folder);
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &first, &error));
+    for (int i = 0; i < 2; i++)
+        REQUIRE_OK(take_step(&bench, first, 30, &result, &error));
+    REQUIRE_OK(head_save(first->head, first->queue, path, "0123456789abcdef", &error));
+    REQUIRE_OK(trial_restart(&config, path, "0123456789abcdef", 20, bench.backend, &second, &error));
+    CHECK(second->step == 20 && second->trained == first->trained && second->values == first->values);
+    REQUIRE_OK(checkpoint_write(second, checkpoint, "0123456789abcdef", &error));
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_RANDOM, &third, &error));
+    REQUIRE_OK(checkpoint_read(third, checkpoint, "0123456789abcdef", &error));
+    CHECK(third->step == 20 && third->optimizer_start == 20);
+    REQUIRE(head_parameter_count(first->head) == 1); /* the scale */
+    op_read(second->queue, head_parameter(second->head, 0)->value, before);
+    REQUIRE_OK(queue_wait(second->queue, &error));
+    REQUIRE_OK(take_step(&bench, second, 30, &result, &error));
+    REQUIRE_OK(take_step(&bench, third, 30, &result, &error));
+    op_read(second->queue, head_parameter(second->head, 0)->value, after);
+    REQUIRE_OK(queue_wait(second->queue, &error));
+    op_read(third->queue, head_parameter(third->head, 0)->value, resumed);
+    REQUIRE_OK(queue_wait(third->queue, &error));
+    CHECK(!memcmp(after, resumed, sizeof after));
+    for (int i = 0; i < 24; i++)
+        CHECK(fabs(fabs((double)after[i] - (double)before[i]) - result.rate) < 0.01 * result.rate);
+    trial_destroy(first);
+    trial_destroy(second);
+    trial_destroy(third);
+    bench_close(&bench);
+}
+
 /* ---- groups ---- */
 
 static const struct place {
