@@ -263,10 +263,12 @@ static int run(const struct repair_command *command, uint64_t *left, struct erro
     else if ((result = see_to_structure(&repair, error)) == 0 &&
              (result = see_to_values(&repair, error)) == 0 && (result = recompute(&repair, &done, error)) == 0)
         result = count_left(&repair, left, error);
+    close_store(&repair);
+    if (result == 0 && *left == 0)
+        result = salvage_settle(command->path, error);
     if (result == 0)
         printf("%s: %" PRIu64 " records were computed again, %" PRIu64 " problems are left\n", command->path,
                done, *left);
-    close_store(&repair);
     model_close(repair.model);
     free(repair.records);
     free(repair.values);

@@ -326,6 +326,22 @@ done:
     return result;
 }
 
+int salvage_settle(const char *path, struct error *error)
+{
+    char *folder = path_join(path, SALVAGE_FOLDER, error);
+    char *marker = folder ? path_join(path, SEALED_FILE, error) : NULL;
+    struct store *store = NULL;
+    int result = marker ? 0 : -1;
+    if (result == 0 && (file_exists(folder) || !file_exists(marker)))
+        result = store_open(path, STORE_WRITE, &store, error); /* which marks a finished one */
+    if (result == 0 && file_exists(folder))
+        result = store_remove(folder, error);
+    store_close(store);
+    free(folder);
+    free(marker);
+    return result;
+}
+
 int store_salvage(const char *path, struct salvage_report *report, struct error *error)
 {
     struct salvage salvage = {.path = path, .report = report};

@@ -18,4 +18,8 @@ struct salvage_report {
  * nothing is changed: too little of the structure is whole, the disk is full, or a signal asks to stop. */
 int store_salvage(const char *path, struct salvage_report *report, struct error *error);
 
+/* Sees to what is left of a salvage or a repair that was killed behind its last commit, in a store that is sound: the
+ * salvage's folder, and the missing file that says that the store is finished. */
+int salvage_settle(const char *path, struct error *error);
+
 #endif

@@ -132,6 +132,13 @@ damaged_structure() {
     done
 }
 
+# What a kill leaves behind the last commit, or beside the new store in its place, is seen to where all else is right.
+killed_at_its_end() {
+    fresh && rm "$work/broken/sealed" && mkdir "$work/broken/salvage" && cp "$work/whole/data.mdb" "$work/broken/salvage" &&
+        run 0 cache repair --model "$tiny" "$work/broken" && says out ": 0 records were computed again, 0 problems" &&
+        [ -e "$work/broken/sealed" ] && [ ! -e "$work/broken/salvage" ] && same_stores "$work/whole" "$work/broken"
+}
+
 # Too much of it, and nothing is changed.
 lost_structure() {
     fresh && break_pages 1 && break_pages 2 && cp "$work/broken/data.mdb" "$work/before" &&
@@ -168,6 +175,7 @@ check flipped_tokens
 check damaged_tensors
 check damaged_parameters
 check damaged_structure
+check killed_at_its_end
 check lost_structure
 check_on_tmpfs full_disk
 check refusals
