@@ -80,6 +80,18 @@ static int read_policy_folder(const struct training *training, struct policy *po
     return result;
 }
 
+/* run.json's "policy" before anything is made of it: whoever is killed from here on leaves a wish that is pending, and
+ * the next command makes the policy again, whatever lies in its place. */
+static int note_wish(struct training *training, struct error *error)
+{
+    json_t *wish = wish_to_json(&training->wish, training->stores.config.layers);
+    if (run_folder_note(&training->run, "policy", wish, error) < 0)
+        return -1;
+    if (json_object_set_new(wish, "pending", json_true()) < 0)
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
+    return run_folder_save(&training->run, error);
+}
+
 /* run.json's "result": that the run is over, and with which trials. */
 static int note_result(struct training *training, struct error *error)
 {
@@ -99,8 +111,8 @@ int results_write(struct training *training, struct error *error)
     struct policy policy = {0};
     int result = -1;
     if (leaderboard_read(&training->run, training->sweep, &board, error) < 0 ||
-        write_policy_folder(training, &board, error) < 0 || training_note_cost(training, error) < 0 ||
-        read_policy_folder(training, &policy, error) < 0 ||
+        note_wish(training, error) < 0 || write_policy_folder(training, &board, error) < 0 ||
+        training_note_cost(training, error) < 0 || read_policy_folder(training, &policy, error) < 0 ||
         leaderboard_write(&training->run, &board, error) < 0 ||
         html_report_write(&training->run, &training->stores, &board, &policy, error) < 0)
         goto done;

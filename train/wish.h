@@ -1,13 +1,14 @@
 /* wish.h: what is asked of a run's policy: by the command line, else by run.json as it was asked last, else 95 % of
  * agreement. run.json's "policy" keeps it:
  *     {"agreement": 0.95, "threshold": null, "exits": ["12", "24"]}          // null, []: as they pay
+ * With "pending": true beside them the policy has not been made yet, or not to its end.
  */
 #ifndef OFFRAMP_TRAIN_WISH_H
 #define OFFRAMP_TRAIN_WISH_H
 
 #include "train/training.h"
 
-/* Exits that no trial of the sweep has are an error. *other: whether it is not what run.json says. free wish->exit. */
+/* Exits that no trial of the sweep has are an error. *other: whether it is not what run.json says, or pending there. free wish->exit. */
 int wish_read(const struct training_options *options, const struct sweep *sweep, const struct run_folder *run,
               const struct stores *stores, struct policy_wish *wish, bool *other, struct error *error);
 

@@ -453,17 +453,22 @@ static int which_policy(char *const texts[2])
 
 static const double agreements[] = {0.95, 0.5};
 
-/* Killed at the call `first` while the other policy is put in the place of policy `before`. */
+/* Killed at the call `first` while the other policy is put in the place of policy `before`. The next command gets what
+ * it asks for: the old one, or the new one. */
 static void check_kill(long first, int before, char *const texts[2])
 {
     struct error error = {0};
-    run_killed(first, STEPS, agreements[!before]);
-    if (which_policy(texts) < 0)
-        test_fail(__FILE__, __LINE__, "killed at call %ld: neither the old policy nor the new one", first);
-    if (run_for(folder, STEPS, agreements[!before], &error) < 0)
-        test_fail(__FILE__, __LINE__, "killed at call %ld: %s", first, error.text);
-    if (which_policy(texts) != !before || count_files(folder, "policy.*") > 0)
-        test_fail(__FILE__, __LINE__, "killed at call %ld: the next run does not end with the new one", first);
+    const int asked[] = {before, !before};
+    for (int i = 0; i < 2; i++) {
+        run_killed(first, STEPS, agreements[!before]);
+        if (which_policy(texts) < 0)
+            test_fail(__FILE__, __LINE__, "killed at call %ld: neither the old policy nor the new one", first);
+        if (run_for(folder, STEPS, agreements[asked[i]], &error) < 0)
+            test_fail(__FILE__, __LINE__, "killed at call %ld: %s", first, error.text);
+        if (which_policy(texts) != asked[i] || count_files(folder, "policy.*") > 0)
+            test_fail(__FILE__, __LINE__, "killed at call %ld: the next run does not end with the %s one",
+                      first, i ? "new" : "old");
+    }
 }
 
 static void check_kills(bool no_exchange)
