@@ -155,18 +155,90 @@ static size_t older_prefix(const char *text, size_t size)
     return i;
 }
 
+/* Code points that grow, and room to sort a run of them. */
+struct points {
+    utf8proc_int32_t *data, *spare;
+    size_t count, capacity, spare_capacity;
+};
+
+static unsigned combining_class(utf8proc_int32_t point)
+{
+    return (unsigned)utf8proc_get_property(point)->combining_class & 0xFF;
+}
+
+/* Counting sort of a run of marks by class; those of one class keep their order. A run may be as long as the text. */
+static int sort_run(struct points *points, size_t begin, size_t end, struct error *error)
+{
+    size_t place[257] = {0};
+    if (array_grow(&points->spare, &points->spare_capacity, end - begin, error) < 0)
+        return -1;
+    for (size_t i = begin; i < end; i++)
+        place[combining_class(points->data[i]) + 1]++;
+    for (size_t class = 1; class < 256; class ++)
+        place[class] += place[class - 1];
+    for (size_t i = begin; i < end; i++)
+        points->spare[place[combining_class(points->data[i])]++] = points->data[i];
+    memcpy(points->data + begin, points->spare, (end - begin) * sizeof *points->data);
+    return 0;
+}
+
+/* The canonical order: by class within each run of characters whose class is not 0. utf8proc orders by swapping
+ * neighbours, which takes the square of a run's length. */
+static int order_marks(struct points *points, struct error *error)
+{
+    for (size_t i = 0; i < points->count; i++) {
+        const size_t begin = i;
+        bool ordered = true;
+        unsigned class, before = 0;
+        for (; i < points->count && (class = combining_class(points->data[i])) != 0; i++) {
+            ordered = ordered && before <= class;
+            before = class;
+        }
+        if (!ordered && sort_run(points, begin, i, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+#define LONGEST_DECOMPOSITION 4 /* code points; Unicode promises never to have a longer canonical one */
+
+static int decompose(struct points *points, const char *text, size_t size, struct error *error)
+{
+    int boundary = 0; /* of graphemes: not asked for */
+    for (size_t i = 0, length; i < size; i += length) {
+        if (array_grow(&points->data, &points->capacity, points->count + LONGEST_DECOMPOSITION + 1, error) < 0)
+            return -1;
+        const utf8proc_int32_t point = utf8_decode(text + i, size - i, &length);
+        const utf8proc_ssize_t added =
+            utf8proc_decompose_char(point, points->data + points->count, LONGEST_DECOMPOSITION,
+                                    UTF8PROC_STABLE | UTF8PROC_COMPOSE, &boundary);
+        if (added < 0 || added > LONGEST_DECOMPOSITION)
+            return error_set(error, "normalization of %zu bytes of text: byte %zu is not UTF-8", size, i);
+        points->count += (size_t)added;
+    }
+    return 0;
+}
+
 static int append_composed(struct string *out, const char *text, size_t size, struct error *error)
 {
-    utf8proc_uint8_t *composed = NULL;
+    struct points points = {0};
+    int result = -1;
     if (size == 0)
         return 0;
-    utf8proc_ssize_t length = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size, &composed,
-                                           UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (length < 0)
-        return error_set(error, "normalization of %zu bytes of text: %s", size, utf8proc_errmsg(length));
-    string_append(out, (const char *)composed, (size_t)length);
-    free(composed);
-    return string_failed(out, error) ? -1 : 0;
+    if (decompose(&points, text, size, error) < 0 || order_marks(&points, error) < 0)
+        goto done;
+    const utf8proc_ssize_t length =
+        utf8proc_reencode(points.data, (utf8proc_ssize_t)points.count, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    if (length < 0) {
+        error_set(error, "normalization of %zu bytes of text: %s", size, utf8proc_errmsg(length));
+        goto done;
+    }
+    string_append(out, (const char *)points.data, (size_t)length);
+    result = string_failed(out, error) ? -1 : 0;
+done:
+    free(points.data);
+    free(points.spare);
+    return result;
 }
 
 int unicode_compose(const char **text, size_t *size, char **copy, struct error *error)

@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <utf8proc.h>
 
 #include "common/text/unicode.h"
 #include "tests/test.h"
@@ -95,6 +96,70 @@ TEST(unicode_compose_makes_form_c)
     char *copy;
     struct error error = {0};
     CHECK(unicode_compose(&text, &size, &copy, &error) == 0 && copy == NULL);
+}
+
+/* Marks of several classes, and letters that they join; all of them older than Unicode 10. */
+static const int32_t few[] = {'e',   'A',   0x301, 0x323,  0x327,  0x315,
+                              0x345, 0x308, 0x3B9, 0x1100, 0x1161, 0x11A8};
+
+/* Canonical order and composition by utf8proc, whose time is the square of a run's length. */
+static void check_against_slow(const char *text, size_t size)
+{
+    struct error error = {0};
+    const char *composed = text;
+    size_t length = size;
+    char *copy;
+    utf8proc_uint8_t *slow = NULL;
+    const utf8proc_ssize_t slow_length = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size,
+                                                      &slow, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    REQUIRE_OK(unicode_compose(&composed, &length, &copy, &error));
+    if (slow_length < 0 || (size_t)slow_length != length || memcmp(slow, composed, length) != 0)
+        test_fail(__FILE__, __LINE__, "\"%.*s\" becomes \"%.*s\"", (int)size, text, (int)length, composed);
+    free(copy);
+    free(slow);
+}
+
+TEST(unicode_compose_orders_marks_as_utf8proc_does)
+{
+    uint32_t random = 1;
+    for (int round = 0; round < 20000; round++) {
+        char text[64];
+        size_t size = 0;
+        for (int i = 0; i < 12; i++) {
+            random = random * 1664525 + 1013904223;
+            size += utf8_encode(few[(random >> 16) % (sizeof few / sizeof *few)], text + size);
+        }
+        check_against_slow(text, size);
+    }
+    for (int32_t c = 0x80; c < 0x3100; c++) { /* each with marks of three classes behind it */
+        char text[64];
+        size_t size = utf8_encode(c, text);
+        for (int i = 2; i < 6; i++)
+            size += utf8_encode(few[i], text + size);
+        if (utf8proc_get_property(c)->combining_class == 0) /* newer marks are kept in place here, not there */
+            check_against_slow(text, size);
+    }
+}
+
+TEST(unicode_compose_takes_a_long_run_of_marks_in_one_go)
+{
+    enum { PAIRS = 300000, SIZE = 1 + 4 * PAIRS };
+    struct error error = {0};
+    char *text = malloc(SIZE), *copy;
+    REQUIRE(text);
+    text[0] = 'e';
+    for (size_t i = 0; i < PAIRS; i++)
+        memcpy(text + 1 + 4 * i, "\u0301\u0323", 4);
+    const char *composed = text;
+    size_t size = SIZE;
+    REQUIRE_OK(unicode_compose(&composed, &size, &copy, &error)); /* minutes where time is the square */
+    /* e with the dot below is one character; then the other dots (class 220), then the accents (230). */
+    bool right = size == 3 + 2 * (PAIRS - 1) + 2 * PAIRS && memcmp(composed, "\u1EB9", 3) == 0;
+    for (size_t i = 0; right && i < 2 * PAIRS - 1; i++)
+        right = memcmp(composed + 3 + 2 * i, i < PAIRS - 1 ? "\u0323" : "\u0301", 2) == 0;
+    CHECK(right);
+    free(copy);
+    free(text);
 }
 
 TEST_MAIN
