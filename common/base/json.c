@@ -45,7 +45,7 @@ json_t *json_read(const char *path, struct error *error)
 char *json_text(const char *name, const json_t *value, size_t flags, struct error *error)
 {
     char *text = value ? json_dumps(value, flags) : NULL;
-    json_t *again = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+    json_t *again = text ? json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : NULL;
     if (!again) {
         error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory, or a value that JSON cannot write", name);
         free(text);

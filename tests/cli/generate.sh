@@ -76,6 +76,16 @@ ends_and_beginning() {
         says out '"prompt_tokens": 4'
 }
 
+# The byte 0 as a token is a character of the JSON.
+token_of_nul() {
+    local letters=$work/nul id
+    letters_model "$letters"
+    run 0 --model "$letters" --prompt abc --tokens 1 --json || return 1
+    id=$(sed -nE 's/^ *"id": ([0-9]+),$/\1/p' "$work/out" | head -n 1)
+    sed -i -E "s/\"[^\"]+\": $id([,}])/\"\\\\u0100\": $id\1/" "$letters/tokenizer.json"
+    run 0 --model "$letters" --prompt abc --tokens 1 --json && says out '"text": "\u0000"'
+}
+
 # A policy for a model that does not exist, with an empty head file (whose hash is XXH3's of nothing).
 write_policy() {
     mkdir -p "$1"
@@ -213,6 +223,7 @@ check help_and_version
 check wrong_usage
 check missing_files
 check ends_and_beginning
+check token_of_nul
 check_with_model missing_policy
 check_with_model policy_of_another_model
 check_with_model policy_without_exits

@@ -551,6 +551,21 @@ TEST(json_text_is_whole_or_none)
     CHECK(!json_text("x.json", NULL, 0, &error));
 }
 
+/* A token of a byte-level vocabulary may be the byte 0. */
+TEST(json_text_holds_nul)
+{
+    char printed[64] = "";
+    json_t *object = json_pack("{so}", "text", json_stringn("a\0b", 3));
+    char *text = json_text("x.json", object, JSON_COMPACT, &error);
+    REQUIRE(text);
+    CHECK(strcmp(text, "{\"text\":\"a\\u0000b\"}") == 0);
+    free(text);
+    FILE *stream = fmemopen(printed, sizeof printed, "w");
+    REQUIRE_OK(json_print("the page", object, stream, &error)); /* takes the object */
+    fclose(stream);
+    CHECK_TEXT(printed, "\"a\\u0000b\"");
+}
+
 /* What is printed is all of it, or the caller knows. */
 TEST(json_print_is_whole_or_an_error)
 {
