@@ -413,6 +413,8 @@ static int run(struct extraction *extraction, struct error *error)
         return -1;
     if (!store_is_sealed(extraction->store) && store_seal(extraction->store, error) < 0)
         return -1;
+    if (preflight_remove(options->out, error) < 0)
+        return error_prefix(error, "the store is finished");
     return summary_print(&summary, options->json, error);
 }
 

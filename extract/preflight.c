@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "common/base/cli.h"
 #include "common/base/clock.h"
@@ -12,6 +13,7 @@
 #include "common/base/string.h"
 #include "common/head/source.h"
 #include "common/pilot/pilot.h"
+#include "common/store/environment.h"
 #include "common/store/manifest.h"
 #include "common/store/runs.h"
 #include "extract/pilot.h"
@@ -30,6 +32,7 @@ struct trial {
     struct sample sample;
     uint64_t there; /* sequences in the sample */
     char *path;
+    bool made; /* what is at `path` is this trial's */
     struct store *store;
     bool fitted; /* codecs, to this pilot */
 };
@@ -83,15 +86,74 @@ static int count_sequences(struct trial *trial, struct error *error)
 
 /* ---- running ---- */
 
+/* A forecast's store says that it is one, so that an earlier one's is known. */
+#define MARK "forecast"
+
+static char *pilot_path(const char *out, struct error *error)
+{
+    char *path;
+    if (asprintf(&path, "%s.pilot", out) >= 0)
+        return path;
+    error_set_kind(error, ERROR_NO_MEMORY, "out of memory: a name for the pilot of %s", out);
+    return NULL;
+}
+
+static bool is_finished(const char *store)
+{
+    struct error ignored;
+    char *marker = path_join(store, SEALED_FILE, &ignored);
+    const bool finished = !marker || file_exists(marker);
+    free(marker);
+    return finished;
+}
+
+/* Whether there is a forecast's store at `path`. -1: there is another one, or one that is in use. A store that cannot be
+ * opened is the forecast's if it is not finished: a forecast may have been killed at any point, and finishes none. */
+static int find_leftovers(const char *path, struct error *error)
+{
+    struct error reason;
+    struct store *store;
+    int lock;
+    bool own;
+    if (!store_exists(path))
+        return 0;
+    if (writer_lock(path, &lock, error) < 0)
+        return -1;
+    close(lock);
+    if (store_open(path, STORE_WRITE, &store, &reason) == 0)
+        own = json_is_true(json_object_get(store_manifest(store), MARK));
+    else
+        own = !is_finished(path);
+    store_close(store);
+    return own ? 1
+               : error_set(error,
+                           "%s: is a store that no dry run has made, but a dry run needs this name: rename the "
+                           "store, or "
+                           "give another --out",
+                           path);
+}
+
+static int remove_pilot(const char *path, struct error *error)
+{
+    return pilot_remove(path, error) < 0 ? -1 : store_remove(path, error);
+}
+
 static int make_store(struct trial *trial, struct error *error)
 {
-    if (asprintf(&trial->path, "%s.pilot", trial->job->out) < 0) {
-        trial->path = NULL;
-        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
-    }
-    if (store_exists(trial->path) && store_remove(trial->path, error) < 0)
+    if (!(trial->path = pilot_path(trial->job->out, error)) ||
+        (path_is_directory(trial->path) &&
+         (find_leftovers(trial->path, error) < 0 || remove_pilot(trial->path, error) < 0)))
         return -1;
-    return store_create(trial->path, trial->job->manifest, &trial->store, error);
+    json_t *manifest = json_deep_copy(trial->job->manifest);
+    if (!manifest || json_object_set_new(manifest, MARK, json_true()) < 0) {
+        json_decref(manifest);
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the manifest");
+    }
+    trial->made = !file_exists(trial->path);
+    int result = store_create(trial->path, manifest, &trial->store, error);
+    trial->made = trial->made || result == 0;
+    json_decref(manifest);
+    return result;
 }
 
 /* Sequences up to number `count` of the sample, evenly spread when there are `spread` in all. */
@@ -259,20 +321,32 @@ static int prepare(struct trial *trial, struct error *error)
                      error);
 }
 
-static void close_trial(struct trial *trial, struct error *error)
+/* Of so many errors, a run's own is the one to tell. */
+static int close_trial(struct trial *trial, int result, struct error *error)
 {
-    if (trial->store) {
-        store_close(trial->store);
-        store_remove(trial->path, error);
-    }
+    struct error ignored;
+    store_close(trial->store);
+    if (trial->made && remove_pilot(trial->path, result < 0 ? &ignored : error) < 0)
+        result = -1;
     sample_free(&trial->sample);
     free(trial->path);
+    return result;
+}
+
+int preflight_remove(const char *out, struct error *error)
+{
+    struct error ignored;
+    char *path = pilot_path(out, error);
+    int result = path ? 0 : -1;
+    if (result == 0 && path_is_directory(path) && find_leftovers(path, &ignored) > 0)
+        result = remove_pilot(path, error);
+    free(path);
+    return result;
 }
 
 int preflight_run(const struct preflight_job *job, struct preflight *preflight, struct error *error)
 {
     struct trial trial = {.job = job, .preflight = preflight};
-    struct error ignored;
     *preflight = (struct preflight){0};
     int result = prepare(&trial, error);
     if (result == 0)
@@ -283,15 +357,13 @@ int preflight_run(const struct preflight_job *job, struct preflight *preflight, 
         result = time_pilot(&trial, error);
     if (result == 0)
         result = measure(&trial, error);
-    close_trial(&trial, result < 0 ? &ignored : error);
-    return result;
+    return close_trial(&trial, result, error);
 }
 
 int preflight_fit(const struct preflight_job *job, const char *file, struct error *error)
 {
     struct preflight preflight = {0};
     struct trial trial = {.job = job, .preflight = &preflight};
-    struct error ignored;
     double seconds;
     int result = -1;
     if (prepare(&trial, error) < 0 || count_sequences(&trial, error) < 0 || make_store(&trial, error) < 0)
@@ -303,7 +375,7 @@ int preflight_fit(const struct preflight_job *job, const char *file, struct erro
     if (put_sequences(&trial, wanted, wanted, error) == 0 && put_head(&trial, error) == 0)
         result = pilot_run(&fitting, false, &seconds, error);
 done:
-    close_trial(&trial, result < 0 ? &ignored : error);
+    result = close_trial(&trial, result, error);
     preflight_free(&preflight);
     return result;
 }

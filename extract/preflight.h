@@ -48,6 +48,9 @@ int preflight_run(const struct preflight_job *job, struct preflight *preflight, 
 int preflight_fit(const struct preflight_job *job, const char *file, struct error *error);
 void preflight_free(struct preflight *preflight); /* a zeroed one is fine */
 
+/* Removes the folder that an earlier preflight of this output has left when it was killed; nothing else. */
+int preflight_remove(const char *out, struct error *error);
+
 /* Refuses when the records that a store still lacks do not fit on its disk: what they can take at most does
  * not, nor what they will by the records there are, or by a preflight. `force` makes it a warning on stderr. */
 int preflight_check_disk(const struct preflight_job *job, struct store *store, bool force, struct error *error);

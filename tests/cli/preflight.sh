@@ -76,7 +76,67 @@ full_disk() {
     return $result
 }
 
+# A dry run that was stopped, at any point, is not in the way of the next, nor of the real run.
+stopped() {
+    local signal moment base=$work/stopped
+    local command=(extract "${small[@]}" --codec klt:4 --out "$base")
+    for signal in KILL INT; do
+        for moment in 0.03 0.1 0.3; do
+            timeout -s $signal $moment "$build/extract" "${command[@]:1}" --dry-run --pilot-out "$work/parameters" >/dev/null 2>&1
+            [ $signal = KILL ] || [ ! -e "$base.pilot" ] || { echo "    an interrupted dry run left $(find "$base.pilot")" && return 1; }
+            run 0 "${command[@]}" --dry-run --pilot-out "$work/parameters" && [ ! -e "$base.pilot" ] && [ ! -e "$base" ] || return 1
+        done
+    done
+}
+
+# left: what a dry run leaves that is killed while it fits its codecs
+left() {
+    local command=("$build/extract" "${small[@]}" --codec klt:4 --out "$work/left" --dry-run) i pilot=$work/left.pilot/pilot/data.mdb
+    for ((i = 0; i < 40; i++)); do
+        "${command[@]}" >/dev/null 2>&1 &
+        local process=$!
+        while [ ! -e "$pilot" ] && kill -0 $process 2>/dev/null; do :; done
+        kill -9 $process 2>/dev/null
+        wait $process 2>/dev/null
+        [ -e "$pilot" ] && return 0
+    done
+    echo "    no dry run could be killed in time"
+    return 1
+}
+
+# Whatever state it is in.
+leftovers() {
+    local command=(extract "${small[@]}" --codec klt:4 --out "$work/left") broken
+    for broken in nothing data.mdb pilot/data.mdb cut; do
+        left 2>/dev/null && case $broken in
+            nothing) ;;
+            cut) truncate -s 5000 "$work/left.pilot/data.mdb" ;;
+            *) rm "$work/left.pilot/$broken" ;;
+        esac && run 0 "${command[@]}" --dry-run && [ ! -e "$work/left.pilot" ] || return 1
+    done
+    left 2>/dev/null && run 0 "${command[@]}" && [ ! -e "$work/left.pilot" ] && run 0 cache verify "$work/left"
+}
+
+# A store that has the pilot's name is not removed, finished or not.
+not_ours() {
+    local mine=(extract "${small[@]}" --taps 0 --out "$work/own.pilot") before
+    run 0 "${mine[@]}" || return 1
+    for file in sealed none; do
+        rm -f "$work/own.pilot/$file"
+        before=$(sha256sum <"$work/own.pilot/data.mdb")
+        run 1 extract "${small[@]}" --out "$work/own" --dry-run && says err "own.pilot: is a store that no dry run has made" &&
+            run 0 extract "${small[@]}" --taps 0 --out "$work/own" && rm -r "$work/own" &&
+            [ "$(sha256sum <"$work/own.pilot/data.mdb")" = "$before" ] || return 1
+    done
+    mkdir -p "$work/texts.pilot/pilot" && echo text >"$work/texts.pilot/a" && echo text >"$work/texts.pilot/pilot/b" || return 1
+    run 1 extract "${small[@]}" --out "$work/texts" --dry-run && says err "holds other files" &&
+        run 0 extract "${small[@]}" --taps 0 --out "$work/texts" && [ "$(cat "$work"/texts.pilot/{a,pilot/b})" = $'text\ntext' ]
+}
+
 check dry_run
+check stopped
+check leftovers
+check not_ours
 check sizes
 check sample
 check too_little
