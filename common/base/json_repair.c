@@ -123,11 +123,9 @@ static bool is_number(const char *at, const char *end)
     return right && at == end;
 }
 
-static void quote(struct repair *repair, const char *begin, const char *end)
-{
-    replace(repair, begin, begin, "\"");
-    replace(repair, end, end, "\"");
-}
+/* Nobody takes a list of an empty list for a number, a string, an object, or for something left out, as null and
+ * an empty list are. */
+static const char no_value[] = "[[]]";
 
 /* Whether jansson finds a number past its range there. */
 static bool overflows(const char *begin, size_t size, size_t flags)
@@ -144,7 +142,7 @@ static void repair_word(struct repair *repair, const char *begin, const char *en
     const size_t size = (size_t)(end - begin), sign = *begin == '-';
     if ((size == 3 && memcmp(begin, "NaN", 3) == 0) ||
         (size == 8 + sign && memcmp(begin + sign, "Infinity", 8) == 0)) {
-        quote(repair, begin, end);
+        replace(repair, begin, end, no_value);
         return;
     }
     /* Up to 18 digits fit in 64 bits, and a real of that length without an exponent in a double. */
@@ -152,7 +150,7 @@ static void repair_word(struct repair *repair, const char *begin, const char *en
         !overflows(begin, size, 0))
         return;
     if (overflows(begin, size, JSON_DECODE_INT_AS_REAL))
-        quote(repair, begin, end);
+        replace(repair, begin, end, no_value);
     else
         replace(repair, end, end, "e0");
 }

@@ -4,8 +4,8 @@
  * nobody reads them ("model_max_length": 1000000000000000019884624838656 stands in most tokenizer_config.json).
  * What it cannot hold becomes something near it:
  *     an integer past 64 bits             the same number as a real
- *     a number past a double's range      a string of its digits: who reads it finds no number
- *     NaN, Infinity, -Infinity            strings, likewise
+ *     a number past a double's range      [[]], which every reader of that member refuses
+ *     NaN, Infinity, -Infinity            likewise
  *     half a surrogate pair               U+FFFD
  *     NUL (\u0000) in a key               U+FFFD; in a value, too, unless `keep_nul`
  *     a byte order mark at the beginning  is left out

@@ -124,6 +124,23 @@ TEST(kind_json_lines_as_python_reads_them)
     CHECK_REFUSED("a.jsonl", "{\"text\": \"a\"} {\"text\": \"b\"}", "line 1");
 }
 
+/* What is no number that JSON can hold is not a text either. */
+TEST(kind_json_numbers_are_not_text)
+{
+    static const char *const numbers[] = {"NaN", "Infinity", "-Infinity", "1e400", "-1E+999", "1", "null"};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "{\"text\": %s}\n", numbers[i]);
+        check_refused("a.jsonl", text, strlen(text), "line 1: \"text\" is not a string");
+        snprintf(text, sizeof text, "[{\"text\": %s}]", numbers[i]);
+        check_refused("a.json", text, strlen(text), "line 1: \"text\" is not a string");
+        snprintf(text, sizeof text, "[\"hello\", %s]", numbers[i]);
+        check_refused("a.json", text, strlen(text), "line 1: is not a JSON object (or text)");
+        snprintf(text, sizeof text, "%s\n", numbers[i]);
+        check_refused("a.jsonl", text, strlen(text), "line 1: is not a JSON object");
+    }
+}
+
 static void check_file_marked(const char *name, const char *text, const char *expected)
 {
     struct string marked = {0};
