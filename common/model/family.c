@@ -205,13 +205,17 @@ static bool ends_with(const char *name, const char *end)
     return length >= rest && strcmp(name + length - rest, end) == 0;
 }
 
+bool family_names_output(enum model_format format, const char *name)
+{
+    const char *own = roles[ROLE_OUTPUT].hf;
+    if (format == FORMAT_GGUF)
+        return strcmp(name, roles[ROLE_OUTPUT].gguf) == 0;
+    const size_t length = strlen(name), rest = strlen(own);
+    return strcmp(name, own) == 0 || (ends_with(name, own) && name[length - rest - 1] == '.');
+}
+
 bool family_ignores(const struct model_config *config, enum model_format format, const char *name)
 {
-    /* A copy of the embedding; model.c has compared them. */
-    const char *output = format == FORMAT_GGUF ? "output.weight" : "lm_head.weight";
-    if (config->tied &&
-        (strcmp(name, output) == 0 || (format == FORMAT_HF && ends_with(name, ".lm_head.weight"))))
-        return true;
     if (format == FORMAT_GGUF) /* is in the config by now, as divisors of the frequencies */
         return config->rope_scaling == ROPE_SCALING_TABLE && strcmp(name, "rope_freqs.weight") == 0;
     /* Older exports keep the rotary frequencies, of each layer or once, which follow from the config. */

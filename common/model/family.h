@@ -57,6 +57,9 @@ bool role_file_name(enum tensor_role role, enum model_format format, int layer, 
  * of their own (an output weight that is tied). */
 int role_shape(const struct model_config *config, enum tensor_role role, int64_t shape[2]);
 
+/* Whether it is a name of the output weight, in Hugging Face's format under any prefix ("language_model."). */
+bool family_names_output(enum model_format format, const char *name);
+
 /* Tensors that real files carry beside the roles, and that hold nothing the config does not. */
 bool family_ignores(const struct model_config *config, enum model_format format, const char *name);
 

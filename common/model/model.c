@@ -119,20 +119,24 @@ static int claim_tensor(struct model *model, int layer, enum tensor_role role, s
     return 0;
 }
 
+static bool same_values(const struct tensor *a, const struct tensor *b)
+{
+    const bool same = a->type == b->type && a->bytes == b->bytes && a->dims == b->dims &&
+                      memcmp(a->shape, b->shape, sizeof a->shape) == 0 &&
+                      memcmp(a->data, b->data, a->bytes) == 0;
+    tensor_release(a);
+    tensor_release(b);
+    return same;
+}
+
 /* What the file holds goes before what its config says, as in transformers: an output weight that differs from
  * the embedding is the model's, and one that does not is the embedding. */
 static void settle_output(struct model *model)
 {
     const struct tensor *embedding = find_role(model, 0, ROLE_EMBEDDING),
                         *output = find_role(model, 0, ROLE_OUTPUT);
-    if (!embedding || !output)
-        return;
-    model->config.tied = output->type == embedding->type && output->bytes == embedding->bytes &&
-                         output->dims == embedding->dims &&
-                         memcmp(output->shape, embedding->shape, sizeof output->shape) == 0 &&
-                         memcmp(output->data, embedding->data, output->bytes) == 0;
-    tensor_release(embedding);
-    tensor_release(output);
+    if (embedding && output)
+        model->config.tied = same_values(embedding, output);
 }
 
 static int claim_tensors(struct model *model, struct error *error)
@@ -145,6 +149,13 @@ static int claim_tensors(struct model *model, struct error *error)
                 return -1;
     }
     return 0;
+}
+
+/* A copy of the embedding in the output's place, also under the prefix of a larger model. */
+static bool is_tied_copy(const struct model *model, const struct tensor *tensor)
+{
+    return model->config.tied && family_names_output(model->format, tensor->name) &&
+           same_values(tensor, model_tensor(model, 0, ROLE_EMBEDDING));
 }
 
 /* Every tensor of the file must have been claimed, or be one that is known to be beside the point: a
@@ -163,7 +174,8 @@ static int refuse_extras(const struct model *model, struct error *error)
             claimed[model->tensors[i] - first] = true;
     for (size_t i = 0; i < count && result == 0; i++) {
         const struct tensor *tensor = file_tensor(model, i);
-        if (!claimed[i] && !family_ignores(&model->config, model->format, tensor->name))
+        if (!claimed[i] && !is_tied_copy(model, tensor) &&
+            !family_ignores(&model->config, model->format, tensor->name))
             result =
                 error_set(error, "%s: tensor \"%s\" %s has no place in a %s model of this config", tensor->file,
                           tensor->name, shape_text(tensor->shape, tensor->dims, shape), model->config.family);

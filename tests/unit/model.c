@@ -580,6 +580,34 @@ TEST(model_folder_output)
     safetensors_close(from);
 }
 
+/* Under a larger model's prefix it may be left unread where it is the embedding; else the logits would be wrong. */
+TEST(model_folder_output_with_prefix)
+{
+    static char name[] = "language_model.lm_head.weight", near[] = "my_lm_head.weight";
+    static char bytes[64 * 32 * 4];
+    struct error error;
+    struct safetensors *from;
+    REQUIRE_OK(safetensors_open("tests/golden/mistral", &from, &error));
+    const struct tensor *embedding = safetensors_find(from, "model.embed_tokens.weight");
+    REQUIRE(embedding && embedding->bytes <= sizeof bytes);
+    memcpy(bytes, embedding->data, embedding->bytes);
+    struct tensor output = *embedding;
+    output.name = name;
+    output.data = bytes;
+    const struct change change = {.extra = &output, .count = 1, .tie = "true"};
+    struct model *model = another_model(from, &change, &error);
+    REQUIRE(model);
+    model_close(model);
+    output.name = near;
+    CHECK(!another_model(from, &change, &error));
+    CHECK_TEXT(error.text, "\"my_lm_head.weight\" [64, 32] has no place");
+    output.name = name;
+    bytes[embedding->bytes - 1] ^= 1;
+    CHECK(!another_model(from, &change, &error));
+    CHECK_TEXT(error.text, "\"language_model.lm_head.weight\" [64, 32] has no place");
+    safetensors_close(from);
+}
+
 /* The same in GGUF, where an output weight that is there goes untied without a word. */
 TEST(model_gguf_output)
 {
