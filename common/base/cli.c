@@ -2,6 +2,7 @@
 
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
@@ -14,8 +15,21 @@
 #include "common/base/memory.h"
 #include "common/base/string.h"
 
+/* A file that got the number of a closed stderr would take the messages. What is opened here in its place neither
+ * reads nor writes. */
+static void hold_standard_descriptors(void)
+{
+    for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++) {
+        if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_PATH) != i) {
+            cli_say("standard descriptor %d is closed, and /dev/null cannot be opened: %s", i, strerror(errno));
+            exit(EXIT_FAILED);
+        }
+    }
+}
+
 void cli_start(void)
 {
+    hold_standard_descriptors();
     argp_err_exit_status = EXIT_WRONG_USAGE;
     signal(SIGPIPE, SIG_IGN);
     interrupt_listen();
@@ -180,7 +194,9 @@ void cli_list_free(char **items, int count)
 
 int cli_finish_output(struct error *error)
 {
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return error_system(error, "standard output: not everything could be written");
-    return 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return 0;
+    if (fcntl(STDOUT_FILENO, F_GETFL) & O_PATH)
+        return error_set(error, "standard output is closed: nothing could be written");
+    return error_system(error, "standard output: not everything could be written");
 }

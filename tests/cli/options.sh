@@ -38,6 +38,52 @@ one_full() {
 }
 lost_help() { each one_full; }
 
+# Whoever starts a program may have closed its standard descriptors: no file of the program's gets their numbers.
+one_closed() {
+    local status
+    "$build/$1" "${@:2}" --help >&- 2>"$work/err"
+    status=$?
+    [ $status = 1 ] && says err "$*: standard output is closed" || { echo "    $* >&-: $status"; return 1; }
+}
+closed_help() { each one_closed; }
+
+# closed STATUS PROGRAM ARGUMENT...: with each of them closed, alone and all at once; STATUS is that without stdout
+closed() {
+    local lost=$1 wrong=0
+    shift
+    at_end() { [ "$2" = "$3" ] || { echo "    $1: ended with $2, not $3"; wrong=1; }; }
+    timeout 60 "$build/$1" "${@:2}" >"$work/out" 2>"$work/err" <&-
+    at_end "$* <&-" $? 0
+    timeout 60 "$build/$1" "${@:2}" >&- 2>"$work/err"
+    at_end "$* >&-" $? "$lost"
+    timeout 60 "$build/$1" "${@:2}" >"$work/out" 2>&-
+    at_end "$* 2>&-" $? 0
+    timeout 60 "$build/$1" "${@:2}" <&- >&- 2>&-
+    at_end "$* <&- >&- 2>&-" $? "$lost"
+    return $wrong
+}
+closed_descriptors() {
+    local ids=$work/ids.u16 which small
+    perl -e 'srand(3); print pack("v*", map { int(rand(64)) } 1 .. 2000)' >"$ids"
+    small=(extract --model tests/golden/gguf-llama.gguf --corpus "$ids" --held-out 0.2 --seq-len 16 --taps 1,final)
+    timeout 60 "$build/extract" "${small[@]:1}" --out "$work/closed" <&- >&- 2>&-
+    [ $? = 1 ] && run 0 cache verify "$work/closed" || return 1
+    closed 1 extract "${small[@]:1}" --out "$work/closed" && run 0 cache verify "$work/closed" &&
+        closed 1 cache info "$work/closed" && closed 1 cache verify "$work/closed" && closed 1 cache export --tap 1 --out "$work/e" "$work/closed" &&
+        closed 1 cache recode --codec raw --out "$work/recoded" "$work/closed" && run 0 cache verify "$work/recoded" &&
+        closed 1 train --store "$work/closed" --tap 1 --head norm --steps 2 --out "$work/run"
+}
+
+# A prompt that cannot be read is not waited for.
+closed_prompt() {
+    timeout 60 "$build/generate" --model tests/golden/gguf-llama.gguf >"$work/out" 2>"$work/err" <&-
+    [ $? = 1 ] && says err "generate: "
+}
+closed_generate() {
+    closed 1 generate --model "$model" --prompt x --tokens 1 && ! timeout 60 "$build/generate" --model "$model" 2>"$work/err" <&- &&
+        says err "standard input"
+}
+
 # Installed under another name, a program has that name in every message.
 one_renamed() {
     local program=offramp-$1
@@ -71,7 +117,8 @@ any_order() {
         run 1 cache recode "$work/none" --codec raw --out "$work/x" && says err "cache recode: $work/none"
 }
 
-for test in help_of_each defaults_of_each lost_help renamed one_name any_order; do
+for test in help_of_each defaults_of_each lost_help closed_help closed_descriptors closed_prompt renamed one_name any_order; do
     check $test
 done
+check_with_model closed_generate
 finish
