@@ -9,6 +9,7 @@
 #include "common/base/cli.h"
 #include "common/base/file.h"
 #include "common/base/memory.h"
+#include "common/text/unicode.h"
 
 /* What is read from a terminal is a line, up to its end or to a Ctrl-D, which alone is an empty read. */
 static int read_input(struct string *text, struct error *error)
@@ -42,6 +43,18 @@ static void leave_out_line_end(struct string *text)
     text->data[text->length] = 0;
 }
 
+/* Of what is not text (a picture, an archive, UTF-16) the tokenizer would make tokens all the same. */
+static int check_text(const char *name, const struct string *text, struct error *error)
+{
+    const size_t valid = utf8_valid_size(text->data, text->length);
+    if (string_failed(text, error))
+        return -1;
+    if (valid == text->length)
+        return 0;
+    return error_set(error, "%s: byte %zu (0x%02x) is not UTF-8: give the prompt as a text in UTF-8", name,
+                     valid + 1, (unsigned char)text->data[valid]);
+}
+
 int prompt_read(const struct generate_options *options, struct string *text, struct error *error)
 {
     char *bytes;
@@ -54,14 +67,14 @@ int prompt_read(const struct generate_options *options, struct string *text, str
         if (read_input(text, error) < 0)
             return -1;
         leave_out_line_end(text);
-        return 0;
+        return check_text("standard input", text, error);
     }
     if (file_read(options->prompt_file, &bytes, &size, error) < 0)
         return error_prefix(error, "--prompt-file");
     string_append(text, bytes, size);
     free(bytes);
     leave_out_line_end(text);
-    return string_failed(text, error) ? -1 : 0;
+    return check_text(options->prompt_file, text, error) < 0 ? error_prefix(error, "--prompt-file") : 0;
 }
 
 int prompt_encode(const struct tokenizer *tokenizer, const struct string *text, struct token_list *ids,

@@ -64,7 +64,7 @@ size_t utf8_encode(int32_t code_point, char bytes[4])
 }
 
 /* Bytes from the start that are valid UTF-8; plain ASCII is passed over eight at a time. */
-static size_t valid_prefix(const char *text, size_t size)
+size_t utf8_valid_size(const char *text, size_t size)
 {
     size_t i = 0, length;
     while (i < size) {
@@ -85,7 +85,7 @@ static size_t valid_prefix(const char *text, size_t size)
 
 bool utf8_is_valid(const char *text, size_t size)
 {
-    return valid_prefix(text, size) == size;
+    return utf8_valid_size(text, size) == size;
 }
 
 int utf8_repair(const char **text, size_t *size, char **copy, struct error *error)
@@ -98,7 +98,7 @@ int utf8_repair(const char **text, size_t *size, char **copy, struct error *erro
         return -1;
     size_t filled = 0;
     for (size_t i = 0; i < *size;) {
-        size_t length = valid_prefix(*text + i, *size - i);
+        size_t length = utf8_valid_size(*text + i, *size - i);
         memcpy(out + filled, *text + i, length);
         filled += length;
         i += length;

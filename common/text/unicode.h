@@ -25,6 +25,8 @@ int32_t utf8_decode(const char *text, size_t size, size_t *length);
 /* Writes a code point's 1 to 4 bytes; returns how many. */
 size_t utf8_encode(int32_t code_point, char bytes[4]);
 
+/* The bytes before the first that is not UTF-8; `size` where all are. */
+size_t utf8_valid_size(const char *text, size_t size);
 bool utf8_is_valid(const char *text, size_t size);
 
 /* Valid text is left alone and *copy set to NULL. Otherwise *text and *size become a copy, owned by

@@ -25,7 +25,7 @@ static const struct {
 } texts[] = {
     {"hello", "hello"},     {"hello\n", "hello"}, {"hello\r\n", "hello"}, {"hello\n\n", "hello\n"},
     {"a\r\nb\n", "a\r\nb"}, {"\n", ""},           {"\r\n", ""},           {"", ""},
-    {"hello\r", "hello\r"}, {" a \n", " a "},     {"\r", "\r"},
+    {"hello\r", "hello\r"}, {" a \n", " a "},     {"\u20ac\n", "\u20ac"}, {"\r", "\r"},
 };
 
 TEST(prompt_of_a_file)
@@ -37,6 +37,42 @@ TEST(prompt_of_a_file)
         REQUIRE_OK(file_write(path, texts[i].written, strlen(texts[i].written), &error));
         check_prompt(&(struct generate_options){.prompt_file = path}, texts[i].prompt);
     }
+}
+
+/* What is not UTF-8 is not a prompt. */
+TEST(prompt_refuses_what_is_not_text)
+{
+    static const struct {
+        const char *written, *place;
+    } cases[] = {
+        {"a\xe9z", "byte 2 (0xe9)"},
+        {"\xff\xfeh", "byte 1 (0xff)"}, /* UTF-16 */
+        {"\x1f\x8b\x08", "byte 2 (0x8b)"}, /* gzip */
+        {"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", "byte 11 (0xe2)"},
+        {"cut \xe2\x82\n", "byte 5 (0xe2)"},
+        {"\xed\xa0\x80", "byte 1 (0xed)"}, /* half a surrogate pair */
+    };
+    char path[4400];
+    const int kept = dup(STDIN_FILENO);
+    snprintf(path, sizeof path, "%s/prompt", test_folder());
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct error error = {0};
+        struct string text = {0};
+        REQUIRE_OK(file_write(path, cases[i].written, strlen(cases[i].written), &error));
+        CHECK(prompt_read(&(struct generate_options){.prompt_file = path}, &text, &error) < 0);
+        CHECK_TEXT(error.text, cases[i].place);
+        CHECK_TEXT(error.text, path);
+        string_free(&text);
+        const int file = open(path, O_RDONLY);
+        dup2(file, STDIN_FILENO);
+        close(file);
+        CHECK(prompt_read(&(struct generate_options){0}, &text, &error) < 0);
+        CHECK_TEXT(error.text, cases[i].place);
+        CHECK_TEXT(error.text, "standard input: ");
+        string_free(&text);
+    }
+    dup2(kept, STDIN_FILENO);
+    close(kept);
 }
 
 TEST(prompt_of_the_command_line)
