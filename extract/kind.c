@@ -76,6 +76,8 @@ static const struct signature {
     {0, 4, "PK\5\6", "an empty zip archive"},
     {0, 5, "%PDF-", "a PDF document; take the text out first: pdftotext"},
     {0, 4, "%!PS", "a PostScript document; take the text out first: ps2ascii"},
+    {0, 34, "version https://git-lfs.github.com",
+     "a pointer of Git LFS; fetch the file that it stands for: git lfs pull"},
     {0, 5, "{\\rtf", "an RTF document; write it as plain text"},
     {0, 8, "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a document of an old Office program; write it as plain text"},
     {0, 8, "\x89PNG\r\n\x1a\n", "a PNG picture"},
@@ -146,10 +148,10 @@ static bool looks_like_text(const unsigned char *head, size_t size)
     return (at == size || at + length == size) && !kind_has_controls((const char *)head, at);
 }
 
-/* PDF, PostScript and RTF; all others have bytes that no text has. */
+/* PDF, PostScript, RTF and Git LFS; all others have bytes that no text has. */
 static bool may_be_plain(const struct signature *signature)
 {
-    return signature->offset == 0 && (signature->bytes[0] == '%' || signature->bytes[0] == '{');
+    return signature->offset == 0 && strchr("%{v", signature->bytes[0]) && signature->bytes[0];
 }
 
 /* Of `least` bytes or more. A text may begin with the letters of some of them. */
@@ -163,18 +165,31 @@ static const char *find_signature(const unsigned char *head, size_t size, size_t
     return NULL;
 }
 
-/* Of 16-bit or 32-bit characters those of Latin scripts, of white space at least, have zeros at the same places. */
+/* At least three quarters of `count`. */
+static bool are_most(size_t part, size_t count)
+{
+    return part > 0 && part >= count - count / 4;
+}
+
+/* 16-bit characters of alphabets have a small number at one of two places, and zeros (white space at least) nowhere
+ * else; 32-bit characters have zeros at two of four. A text with a stray zero has neither. */
 static const char *find_wide(const unsigned char *head, size_t size)
 {
-    size_t zeros[4] = {0};
-    for (size_t i = 0; i < size; i++)
+    size_t zeros[4] = {0}, small[2] = {0};
+    if (size < 4)
+        return NULL;
+    for (size_t i = 0; i < size; i++) {
         zeros[i % 4] += head[i] == 0;
+        small[i % 2] += head[i] < ' ';
+    }
     const size_t even = zeros[0] + zeros[2], odd = zeros[1] + zeros[3];
-    if (zeros[1] && zeros[2] && zeros[3] && !zeros[0])
+    if (are_most(zeros[3], size / 4) && are_most(zeros[2], size / 4) && !zeros[0])
         return "UTF-32LE";
-    if (zeros[0] && zeros[1] && zeros[2] && !zeros[3])
+    if (are_most(zeros[0], size / 4) && are_most(zeros[1], size / 4) && !zeros[3])
         return "UTF-32BE";
-    return odd && !even ? "UTF-16LE" : even && !odd ? "UTF-16BE" : NULL;
+    if (odd && !even && are_most(small[1], size / 2))
+        return "UTF-16LE";
+    return even && !odd && are_most(small[0], size / 2) ? "UTF-16BE" : NULL;
 }
 
 static const char *find_wide_mark(const unsigned char *head, size_t size)

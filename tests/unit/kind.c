@@ -168,6 +168,13 @@ TEST(kind_byte_order_marks)
     CHECK_REFUSED("a.txt", "word\0\0word", "is not text: byte 4 is zero");
     CHECK_REFUSED("a.txt", "\x1a\x04\x40\x04\x38\x04\x32\x04\x35\x04\x42\x04 \0", "is UTF-16LE"); /* Cyrillic */
     CHECK_REFUSED("a.txt", "\xd2\x04\x10\xf1", "not text at all");
+    /* Zeros in a text do not make it wide: iconv would destroy it. */
+    CHECK_REFUSED("a.txt", "some words\0and more", "is not text: byte 10 is zero");
+    CHECK_REFUSED("a.txt", "some word\0and more", "is not text: byte 9 is zero");
+    CHECK_REFUSED("a.jsonl", "{\"text\": \"a\0b\"}\n", "is not text: byte 11 is zero");
+    CHECK_REFUSED("a.txt", "a line\nwith zeros\0\0\0 three of them", "is not text: byte 17 is zero");
+    CHECK_REFUSED("a.txt", "caf\xe9 au lait\0 is Latin", "is not text: byte 12 is zero");
+    CHECK_REFUSED("a.txt", "\0", "is not text: byte 0 is zero");
 }
 
 TEST(kind_other_files_are_named)
@@ -184,6 +191,8 @@ TEST(kind_other_files_are_named)
         {"%PDF-1.4\nplain", 14, "a PDF document"},
         {"%!PS-Adobe\n", 11, "PostScript"},
         {"{\\rtf1\\ansi}", 12, "an RTF document"},
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", 64,
+         "a pointer of Git LFS; fetch"},
         {"\x89PNG\r\n\x1a\n\0\0", 10, "a PNG picture"},
         {"\xff\xd8\xff\xe0\0", 5, "a JPEG picture"},
         {"\x93NUMPY\1\0", 8, "a NumPy array"},
@@ -211,6 +220,9 @@ TEST(kind_other_files_are_named)
     memcpy(tar + 257, "ustar", 5);
     check_refused("a.tar", tar, sizeof tar, "a tar archive");
     CHECK_REFUSED("a.bin", "PK\3\4\x14\0", "is not a token file but a zip archive");
+    CHECK_REFUSED("a.u16", "version https://git-lfs.github.com/spec/v1\n.",
+                  "is not a token file but a pointer");
+    CHECK_FILE("a.txt", "version https://git-lfs.org", "version https://git-lfs.org|");
     CHECK_REFUSED("a.u16", "GGUF\3\0\0\0", "is not a token file but a model in GGUF");
     /* Texts that begin like them. */
     CHECK_FILE("a.txt", "PK\n", "PK\n|");
