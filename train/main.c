@@ -220,7 +220,8 @@ static int run(const struct arguments *arguments, struct sweep *sweep, struct er
     if (training->left == LEFT_NOTHING)
         cli_say("the run in %s is finished; nothing is left to do", arguments->options.out);
     if (training->left == LEFT_POLICY)
-        cli_say("the run in %s is finished; its policy is made again", arguments->options.out);
+        cli_say("the run in %s is finished; its policy is made again, and the report with it",
+                arguments->options.out);
     if (training->left == LEFT_TRAINING)
         result = training_train(training, error);
     if (result == 0 && training->left != LEFT_NOTHING)

@@ -11,7 +11,6 @@
 #include "common/base/memory.h"
 #include "common/base/progress.h"
 #include "train/checkpoint.h"
-#include "train/metrics.h"
 #include "train/ridge.h"
 
 /* ---- failures and checkpoints ---- */
@@ -108,8 +107,11 @@ static int keep_config(const struct training *training, int index, const char *f
         result = json_write(path, wanted, error);
         goto done;
     }
-    if (!(kept = json_read(path, error)))
+    if (!(kept = json_read(path, error))) {
+        error_prefix(error, "trial %s has no configuration to go by; remove its folder to train it again",
+                     config->id);
         goto done;
+    }
     result = 0;
     const char *key;
     json_t *value;
@@ -178,8 +180,7 @@ static int resume_checkpoint(struct training *training, int index, struct metric
     return 0;
 }
 
-/* The trial has been evaluated after the last step: of the run, or of the run before it was given more. */
-static bool has_ended(const struct training *training, const struct metrics *metrics)
+bool member_has_ended(const struct training *training, const struct metrics *metrics)
 {
     const json_t *list = json_object_get(training->run.facts, "steps_before");
     const struct metrics_point *last = metrics->count > 0 ? &metrics->point[metrics->count - 1] : NULL;
@@ -191,8 +192,10 @@ static bool has_ended(const struct training *training, const struct metrics *met
     return ended;
 }
 
-/* A trial that has ended, from its kept head: left as it is, or after the head's step when there are more to come. */
-static int resume_head(struct training *training, int index, const struct metrics *metrics, struct error *error)
+/* A trial that has ended, from its kept head: left as it is, or after the head's step when there are more to come.
+ * `gone`: that the head is of no use. */
+static int resume_head(struct training *training, int index, const struct metrics *metrics, const char **gone,
+                       struct error *error)
 {
     struct member *member = &training->member[index];
     const struct trial_config *config = &training->sweep->trial[index];
@@ -201,11 +204,12 @@ static int resume_head(struct training *training, int index, const struct metric
     trial_destroy(member->trial);
     member->trial = NULL;
     if (trial_restart(config, member->head, training->stores.fingerprint, best->step, training->backend,
-                      &member->trial, error) < 0)
-        return error_prefix(error, "trial %s%s", config->id,
-                            error->kind == ERROR_INPUT
-                                ? " has no head to go on from; remove its folder to train it again"
-                                : "");
+                      &member->trial, error) < 0) {
+        if (error->kind != ERROR_INPUT)
+            return error_prefix(error, "trial %s", config->id);
+        *gone = "readable head.safetensors";
+        return 0;
+    }
     if (!more) { /* its head can be read: that is all it takes */
         trial_destroy(member->trial);
         member->trial = NULL;
@@ -230,20 +234,23 @@ static int resume(struct training *training, int index, struct error *error)
     int result = -1;
     if (metrics_read(member->metrics_path, &metrics, error) < 0)
         return -1;
-    const bool ended = has_ended(training, &metrics);
+    const bool ended = member_has_ended(training, &metrics);
     if (file_exists(member->checkpoint))
         result = resume_checkpoint(training, index, &metrics, &gone, error);
     else if (ended && file_exists(member->head))
-        result = resume_head(training, index, &metrics, error);
+        result = resume_head(training, index, &metrics, &gone, error);
     else {
-        gone = ended ? "head.safetensors" : metrics.count > 0 ? "last.ckpt" : "";
+        const bool begun = file_exists(member->head); /* no head is kept before there are metrics */
+        gone = ended               ? "head.safetensors"
+               : metrics.count > 0 ? "last.ckpt"
+               : begun             ? "whole metrics.jsonl"
+                                   : "";
         result = 0;
     }
     metrics_free(&metrics);
     if (*gone)
         cli_say("%s has no %s any more: it is trained from the start", training->sweep->trial[index].id, gone);
-    const bool stale = member->trial && member->saved < 0 && file_exists(member->head);
-    return result == 0 && (*gone || stale) ? begin_anew(training, index, error) : result;
+    return result == 0 && *gone ? begin_anew(training, index, error) : result;
 }
 
 /* Its metrics up to where it goes on; without a checkpoint not even the evaluation before the first step is kept. */

@@ -2,6 +2,7 @@
 #ifndef OFFRAMP_TRAIN_MEMBERS_H
 #define OFFRAMP_TRAIN_MEMBERS_H
 
+#include "train/metrics.h"
 #include "train/training.h"
 
 /* Makes every trial with its folder, from its checkpoint or its initial values; the ridge regressions
@@ -21,6 +22,10 @@ int members_save(struct training *training, struct error *error);
 
 /* Brings to the disk what their metrics say. */
 int members_sync(const struct training *training, struct error *error);
+
+/* The trial of these metrics has been evaluated after the last step: of the run, or of the run before it was given
+ * more. */
+bool member_has_ended(const struct training *training, const struct metrics *metrics);
 
 /* Removes the checkpoints of a run that is done, whose members need not be there. */
 int members_remove_checkpoints(const struct training *training, struct error *error);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/base/cli.h"
 #include "common/base/clock.h"
@@ -12,6 +13,8 @@
 #include "common/base/memory.h"
 #include "common/base/pool.h"
 #include "common/device/device.h"
+#include "common/head/policy.h"
+#include "common/model/safetensors.h"
 #include "train/foretell.h"
 #include "train/members.h"
 #include "train/training.h"
@@ -123,16 +126,30 @@ static int note_numerics(struct training *training, struct error *error)
                : 0;
 }
 
+/* A file of the run that has something in it. */
 static bool run_has(const struct training *training, const char *folder, const char *name)
 {
     struct error ignored;
+    struct stat status;
     char *path = run_folder_path(&training->run, &ignored, "%s%s", folder, name);
-    const bool there = path && file_exists(path);
+    const bool there = path && stat(path, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0;
     free(path);
     return there;
 }
 
-/* What a trial that has ended leaves: its head, unless it has failed. */
+/* Of a file that was cut, or is something else, no trial goes on. */
+static bool run_has_head(const struct training *training, const char *folder)
+{
+    struct error ignored;
+    struct safetensors *head = NULL;
+    char *path = run_folder_path(&training->run, &ignored, "%shead.safetensors", folder);
+    const bool there = path && safetensors_open(path, &head, &ignored) == 0;
+    safetensors_close(head);
+    free(path);
+    return there;
+}
+
+/* What a trial that has ended leaves: metrics up to the last evaluation and its head, unless it has failed. */
 static bool trial_is_there(const struct training *training, const struct trial_config *config)
 {
     struct error ignored;
@@ -146,7 +163,7 @@ static bool trial_is_there(const struct training *training, const struct trial_c
     }
     if (there && metrics_read(path, &metrics, &ignored) == 0) {
         const char *inside = folder + strlen(training->run.path) + 1;
-        there = metrics.failed[0] || run_has(training, inside, "head.safetensors");
+        there = metrics.failed[0] || (member_has_ended(training, &metrics) && run_has_head(training, inside));
         metrics_free(&metrics);
     }
     free(path);
@@ -154,10 +171,9 @@ static bool trial_is_there(const struct training *training, const struct trial_c
     return there;
 }
 
-/* The run ended with just these trials, and what it made is still there. */
+/* The run ended with just these trials, and what it trained is still there. */
 static bool run_is_finished(const struct training *training)
 {
-    static const char *const results[] = {"leaderboard.tsv", "report.html"};
     const json_t *trials = json_object_get(json_object_get(training->run.facts, "result"), "trials");
     const struct sweep *sweep = training->sweep;
     if (json_array_size(trials) != (size_t)sweep->trials)
@@ -167,11 +183,19 @@ static bool run_is_finished(const struct training *training)
         if (!id || strcmp(id, sweep->trial[i].id) != 0 || !trial_is_there(training, &sweep->trial[i]))
             return false;
     }
-    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
-        if (!run_has(training, "", results[i]))
-            return false;
-    }
     return true;
+}
+
+/* What is made of the trials is still there, and the policy can be used. */
+static bool run_has_results(const struct training *training)
+{
+    struct error ignored;
+    struct policy policy = {0};
+    char *path = run_folder_path(&training->run, &ignored, "policy");
+    const bool usable = path && policy_read(path, &policy, &ignored) == 0;
+    policy_free(&policy);
+    free(path);
+    return usable && run_has(training, "", "leaderboard.tsv") && run_has(training, "", "report.html");
 }
 
 static int write_sweep(const struct training *training, struct error *error)
@@ -242,7 +266,7 @@ static int open_run(struct training *training, struct error *error)
         members_remove_checkpoints(training, &ignored);
     }
     if (!more && finished)
-        training->left = other || !run_has(training, "", "policy") ? LEFT_POLICY : LEFT_NOTHING;
+        training->left = other || !run_has_results(training) ? LEFT_POLICY : LEFT_NOTHING;
     else
         training->left = LEFT_TRAINING;
     if (training->left == LEFT_NOTHING)

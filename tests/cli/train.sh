@@ -362,7 +362,9 @@ damage() {
     run 0 --store "$store" --out "$work/damaged" "${long[@]}" &&
         says err "has no last.ckpt any more: it is trained from the start" && same "$work/whole" "$work/damaged" $long_id || return 1
     echo old >"$trial/head.safetensors"
-    run 1 --store "$store" --out "$work/damaged" "${long[@]/4000/4010}" && says err "remove its folder to train it again: $trial/head.safetensors"
+    run 0 --store "$store" --out "$work/damaged" "${long[@]}" &&
+        says err "has no readable head.safetensors any more: it is trained from the start" &&
+        same "$work/whole" "$work/damaged" $long_id
 }
 
 # files RUN: what a run's trials are, with the times of their last changes
@@ -387,6 +389,47 @@ deleted_from_a_finished_run() {
     rm -r "$work/deleted/policy"
     run 0 --store "$store" --out "$work/deleted" --sweep "$work/more.yaml" && says err "its policy is made again" &&
         diff -r "$work/more/policy" "$work/deleted/policy"
+}
+
+# What a finished run has lost of its policy and results is made again from its heads, whatever lies in their place.
+lost_results() {
+    local lost=$work/lost policy=$work/lost/policy what
+    local again=(--store "$store" --out "$lost" --sweep "$work/more.yaml")
+    cp -rp "$work/more" "$lost"
+    files "$lost" >"$work/before"
+    for what in "rm $policy/policy.json" "truncate -s 0 $policy/policy.json" "rm -r $policy/*" "rm $policy/*.safetensors" \
+        "truncate -s -4 $policy/*.safetensors" "rm $lost/report.html" "truncate -s 0 $lost/report.html" \
+        "rm $lost/leaderboard.tsv" "truncate -s 0 $lost/leaderboard.tsv"; do
+        eval "$what"
+        run 0 "${again[@]}" && says err "its policy is made again" && diff -r "$work/more/policy" "$policy" &&
+            cmp "$work/more/leaderboard.tsv" "$lost/leaderboard.tsv" && grep -q "</html>" "$lost/report.html" &&
+            cmp "$work/before" <(files "$lost") || { echo "    after $what"; return 1; }
+        run 0 "${again[@]}" && says err "nothing is left to do" || return 1
+    done
+}
+
+# A trial of a finished run whose head or metrics are of no use is trained again; its configuration nobody can know.
+damaged_trial_of_a_finished_run() {
+    local id=2-norm-copy-cross-entropy-0.001 spoilt=$work/spoilt what line
+    local trial=$spoilt/trials/$id again=(--store "$store" --out "$work/spoilt" --sweep "$work/more.yaml")
+    cp -rp "$work/more" "$spoilt"
+    while IFS='|' read -r what line; do
+        eval "$what"
+        run 0 "${again[@]}" && says err "$id has no $line any more: it is trained from the start" &&
+            same "$work/more" "$spoilt" $id && same_metrics "$work/more" "$spoilt" $id && no_checkpoints "$spoilt" &&
+            cmp "$work/more/leaderboard.tsv" "$spoilt/leaderboard.tsv" &&
+            diff -r "$work/more/policy" "$spoilt/policy" || { echo "    after $what"; return 1; }
+    done <<END
+: >$trial/head.safetensors|readable head.safetensors
+truncate -s -4 $trial/head.safetensors|readable head.safetensors
+cp $spoilt/trials/1-*/head.safetensors $trial; rm $spoilt/report.html $trial/config.json|readable head.safetensors
+: >$trial/metrics.jsonl|whole metrics.jsonl
+sed -i '\$d' $trial/metrics.jsonl|last.ckpt
+END
+    : >"$trial/config.json"
+    run 1 "${again[@]}" && says err "remove its folder to train it again: $trial/config.json" || return 1
+    : >"$spoilt/run.json"
+    run 1 "${again[@]}" && says err "name another folder, or remove this one: $spoilt/run.json"
 }
 
 # More steps for a finished run, whose trials go on from their heads, the best ones, or begin anew where they have none.
@@ -493,6 +536,8 @@ check trial_ahead_waits
 check failed_trial
 check damage
 check deleted_from_a_finished_run
+check lost_results
+check damaged_trial_of_a_finished_run
 check more_steps
 check best_head_is_kept
 check another_policy
