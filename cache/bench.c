@@ -277,7 +277,8 @@ static int run(const struct bench_command *command, struct error *error)
     struct store *store;
     struct measure *measures = NULL;
     struct result result = {.command = command};
-    if (command->svg && file_check_output(command->svg, error) < 0)
+    if (command->svg && (file_check_output(command->svg, error) < 0 ||
+                         file_check_apart(command->svg, command->path, error) < 0))
         return error_prefix(error, "--svg");
     if (store_open(command->path, STORE_READ, &store, error) < 0)
         return -1;

@@ -269,7 +269,8 @@ static int open_store(struct export *export, struct error *error)
 {
     const struct export_command *command = export->command;
     struct tap tap;
-    if (shards_open((const char *const *)command->paths, command->count, &export->shards, error) < 0)
+    if (shards_open((const char *const *)command->paths, command->count, &export->shards, error) < 0 ||
+        shards_check_apart(export->shards, command->out, error) < 0)
         return -1;
     const struct store_info *info = shards_info(export->shards);
     if (tap_parse_stored(command->tap, info->layers, &tap, error) < 0 ||
@@ -288,8 +289,9 @@ static int run_model(const struct export_command *command, struct error *error)
     struct shards *shards;
     if (shards_open((const char *const *)command->paths, command->count, &shards, error) < 0)
         return -1;
-    const int result =
-        export_model(shards, command->tensor, command->tensors, command->out, command->format, error);
+    int result = shards_check_apart(shards, command->out, error);
+    if (result == 0)
+        result = export_model(shards, command->tensor, command->tensors, command->out, command->format, error);
     shards_close(shards);
     return result;
 }

@@ -533,7 +533,9 @@ int rewrite_store(const struct rewrite *rewrite, struct shards *from, struct err
     struct job job = {.rewrite = rewrite, .from = from, .info = shards_info(from)};
     shards_forget_split(from); /* it stays in the manifest, and so do the numbers that it goes by */
     job.total = shards_sequences(from, SPLIT_TRAIN) + shards_sequences(from, SPLIT_HELD_OUT);
-    int result = open_job(&job, error);
+    int result = shards_check_apart(from, rewrite->out, error);
+    if (result == 0)
+        result = open_job(&job, error);
     if (result == 0 && !store_is_sealed(job.to)) {
         result = put_first(&job, error);
         if (result == 0)

@@ -99,20 +99,35 @@ static void add_target(struct extraction *extraction)
         extraction->tap[extraction->taps++] = tap_target(final.layer);
 }
 
+/* The file of parameters replaces nothing that is read, nor what is in the store. */
+static int check_pilot_out(const struct extract_options *options, struct error *error)
+{
+    const char *out = options->pilot_out;
+    const struct path_list *lists[] = {&options->corpus, &options->held_out_corpus};
+    if (!out)
+        return 0;
+    if (file_check_output(out, error) < 0 || file_check_apart(out, options->model, error) < 0 ||
+        file_check_apart(out, options->out, error) < 0)
+        return error_prefix(error, "--pilot-out");
+    for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
+        for (size_t i = 0; i < lists[l]->count; i++) {
+            const char *corpus = lists[l]->path[i];
+            if ((path_is_directory(corpus) ? corpus_check_output(corpus, out, error)
+                                           : file_check_apart(out, corpus, error)) < 0)
+                return error_prefix(error, "--pilot-out");
+        }
+    return 0;
+}
+
 /* What is written must not be read as a part of the corpus, nor replace what is not a file. */
 static int check_outputs(const struct extract_options *options, struct error *error)
 {
     const struct path_list *lists[] = {&options->corpus, &options->held_out_corpus};
-    if (options->pilot_out && file_check_output(options->pilot_out, error) < 0)
-        return error_prefix(error, "--pilot-out");
     for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
-        for (size_t i = 0; i < lists[l]->count; i++) {
+        for (size_t i = 0; i < lists[l]->count; i++)
             if (corpus_check_output(lists[l]->path[i], options->out, error) < 0)
                 return error_prefix(error, "--out");
-            if (options->pilot_out && corpus_check_output(lists[l]->path[i], options->pilot_out, error) < 0)
-                return error_prefix(error, "--pilot-out");
-        }
-    return 0;
+    return check_pilot_out(options, error);
 }
 
 static int open_corpus(struct extraction *extraction, struct error *error)

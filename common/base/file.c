@@ -359,6 +359,47 @@ char *path_resolve(const char *path, struct error *error)
     return result;
 }
 
+static bool is_same(const char *path, const struct stat *other)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && status.st_dev == other->st_dev && status.st_ino == other->st_ino;
+}
+
+/* Whether the folder has it, by whatever name, or a link to it. */
+static bool folder_holds(const char *path, const struct stat *file)
+{
+    bool found = false;
+    DIR *folder = opendir(path);
+    for (struct dirent *entry; folder && !found && (entry = readdir(folder));) {
+        struct stat status;
+        found = fstatat(dirfd(folder), entry->d_name, &status, 0) == 0 && S_ISREG(status.st_mode) &&
+                status.st_dev == file->st_dev && status.st_ino == file->st_ino;
+    }
+    if (folder)
+        closedir(folder);
+    return found;
+}
+
+int file_check_apart(const char *out, const char *input, struct error *error)
+{
+    char *read = path_resolve(input, error), *name = read ? follow_links(out, error) : NULL;
+    char *written = name ? path_resolve(name, error) : NULL;
+    struct stat status;
+    int result = written ? 0 : -1;
+    if (result == 0) {
+        const size_t length = read[1] ? strlen(read) : 0; /* of the root, none */
+        bool found = strncmp(read, written, length) == 0 && (written[length] == '/' || !written[length]);
+        if (!found && stat(out, &status) == 0)
+            found = is_same(input, &status) || (S_ISREG(status.st_mode) && folder_holds(input, &status));
+        if (found)
+            result = error_set(error, "%s: is a part of what is read, %s; name another place", out, input);
+    }
+    free(read);
+    free(name);
+    free(written);
+    return result;
+}
+
 int directory_delete(const char *path, struct error *error)
 {
     DIR *folder = opendir(path);

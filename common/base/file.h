@@ -24,6 +24,10 @@ int file_read(const char *path, char **text, size_t *size, struct error *error);
  * not to be written to. For programs that write only after long work. */
 int file_check_output(const char *path, struct error *error);
 
+/* -1 when `out`, a file or folder that is to be written, is `input`, which is read, or lies in that folder, or is what a
+ * link in it names. Neither need be there. */
+int file_check_apart(const char *out, const char *input, struct error *error);
+
 /* Writes to a temporary name beside `path`, fsyncs, renames over `path`, fsyncs the folder: after
  * a crash the file is the old one or the new one. Where `path` is a link, so is what it names, and the link stays. */
 int file_write(const char *path, const void *data, size_t size, struct error *error);

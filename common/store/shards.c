@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/store/manifest.h"
 
@@ -161,6 +162,14 @@ const struct store_info *shards_info(const struct shards *shards)
 const json_t *shards_manifest(const struct shards *shards)
 {
     return store_manifest(shards->store[0]);
+}
+
+int shards_check_apart(const struct shards *shards, const char *out, struct error *error)
+{
+    for (int i = 0; i < shards_count(shards); i++)
+        if (file_check_apart(out, store_path(shards_store(shards, i)), error) < 0)
+            return -1;
+    return 0;
 }
 
 int shards_count(const struct shards *shards)

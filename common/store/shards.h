@@ -31,6 +31,9 @@ const json_t *shards_manifest(const struct shards *shards);
 int shards_find_tap(const struct shards *shards, struct tap tap, struct error *error);
 const char *shards_unfinished(const struct shards *shards); /* the path of one that is not sealed, or NULL */
 
+/* As file_check_apart, of each shard's folder. */
+int shards_check_apart(const struct shards *shards, const char *out, struct error *error);
+
 int shards_count(const struct shards *shards);
 struct store *shards_store(const struct shards *shards, int shard); /* borrowed */
 

@@ -98,6 +98,50 @@ among_the_corpus() {
         run 1 "${text[@]}" --corpus "$work/.hidden/corpus" --out "$work/.hidden/corpus/store" && says err "is in the corpus"
 }
 
+# ---- what the command reads ----
+
+# kept FOLDER COMMAND...: fails, and every file is as it was
+kept() {
+    local folder=$1 before
+    shift
+    before=$(cd "$folder" && find . -type f -not -name '*lock*' -exec sha256sum {} + | sort)
+    run 1 "$@" && says err "is a part of what is read" || return 1
+    [ "$(cd "$folder" && find . -type f -not -name '*lock*' -exec sha256sum {} + | sort)" = "$before" ] ||
+        { echo "    $* changed $folder" && return 1; }
+}
+
+a_store_that_is_read() {
+    local store=$work/store out
+    ln -s store "$work/alias"
+    ln -s store/new "$work/dangling"
+    for out in "$store"/{data.mdb,sealed,new} "$work/alias/data.mdb" "$work/dangling"; do
+        kept "$store" cache export --tap 1 --out "$out" "$store" && kept "$store" cache export --tensor output --out "$out" "$store" &&
+            kept "$store" cache bench --svg "$out" "$store" || return 1
+    done
+    for out in "$store" "$store/sub" "$work/alias" "$work/alias/sub/deep"; do
+        kept "$store" cache export --format npy --tap 1 --out "$out" "$store" && kept "$store" cache merge --out "$out" "$store" &&
+            kept "$store" cache recode --codec raw --out "$out" "$store" || return 1
+    done
+}
+
+a_model_or_a_corpus() {
+    local out folder=$work/read
+    mkdir "$folder" "$folder/llama" && cp tests/golden/llama/{config.json,model.safetensors} "$folder/llama" && cp "$tiny" "$folder/m.gguf" &&
+        cp "$ids" "$folder/ids.u16" && ln -s m.gguf "$folder/link.gguf" && mv "$folder/llama/model.safetensors" "$folder/blob" &&
+        ln -s ../blob "$folder/llama/model.safetensors"
+    local rest=(--corpus "$folder/ids.u16" --held-out 0 --seq-len 16 --taps 1 --codec klt:4 --out "$work/o")
+    for dry in --dry-run --force; do
+        for out in llama/config.json llama/model.safetensors blob ids.u16; do
+            kept "$folder" extract --model "$folder/llama" "${rest[@]}" $dry --pilot-out "$folder/$out" || return 1
+        done
+        for out in m.gguf link.gguf; do
+            kept "$folder" extract --model "$folder/link.gguf" "${rest[@]}" $dry --pilot-out "$folder/$out" || return 1
+        done
+    done
+    [ ! -e "$work/o" ] && run 0 extract --model "$folder/m.gguf" "${rest[@]}" --pilot-out "$folder/parameters" &&
+        kept "$work/o" extract --model "$folder/m.gguf" "${rest[@]}" --pilot-out "$work/o/data.mdb"
+}
+
 # ---- a store without records ----
 
 begun=("${small[@]}" --taps 1 --codec klt:4 --pilot "$ids") # fails when tokens are stored
@@ -116,7 +160,7 @@ nothing_but_a_pilot() {
     run 0 "${small[@]}" --taps 1,final --out "$work/piloted" && [ ! -e "$work/piloted/pilot" ]
 }
 
-for test in pipes devices folders links npy other_files begun_files among_the_corpus nothing_yet nothing_but_a_pilot; do
+for test in pipes devices folders links npy other_files begun_files among_the_corpus a_store_that_is_read a_model_or_a_corpus nothing_yet nothing_but_a_pilot; do
     check $test
 done
 finish

@@ -155,6 +155,39 @@ TEST(files_do_not_replace_what_is_not_a_file)
     free(device);
 }
 
+TEST(outputs_stay_apart_from_inputs)
+{
+    const char *folder = test_folder();
+    char *in = path_in(folder, "in"), *file = path_in(in, "file"), *none = path_in(in, "none"),
+         *beside = path_in(folder, "in2"), *blob = path_in(folder, "blob"), *to_blob = path_in(in, "blob"),
+         *dangling = path_in(folder, "dangling"), *elsewhere = path_in(folder, "elsewhere");
+    REQUIRE_OK(directory_create(in, &error));
+    REQUIRE_OK(file_write(file, "x", 1, &error));
+    REQUIRE_OK(file_write(blob, "x", 1, &error));
+    REQUIRE(symlink("../blob", to_blob) == 0 && symlink("in/none", dangling) == 0 &&
+            symlink("in", elsewhere) == 0);
+    const char *const refused[] = {in, file, none, blob, to_blob, dangling, elsewhere};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        CHECK(file_check_apart(refused[i], in, &error) == -1);
+        CHECK_TEXT(error.text, "is a part of what is read");
+        CHECK(file_check_apart(refused[i], elsewhere, &error) == -1);
+    }
+    CHECK(file_check_apart(file, "/", &error) == -1);
+    CHECK(file_check_apart(file, file, &error) == -1);
+    REQUIRE_OK(file_check_apart(beside, in, &error));
+    REQUIRE_OK(file_check_apart(none, file, &error));
+    REQUIRE_OK(file_check_apart(folder, in, &error));
+    REQUIRE_OK(file_check_apart(file, beside, &error));
+    free(in);
+    free(file);
+    free(none);
+    free(beside);
+    free(blob);
+    free(to_blob);
+    free(dangling);
+    free(elsewhere);
+}
+
 /* What is behind a link is replaced, or made; the link stays. */
 TEST(files_are_written_through_links)
 {
