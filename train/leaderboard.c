@@ -31,6 +31,8 @@ static int read_row(const struct run_folder *run, const struct trial_config *con
     row->status = row->metrics.failed[0] ? "failed" : row->finished ? "done" : "stopped";
     result = 0;
 done:
+    if (result < 0)
+        metrics_free(&row->metrics);
     json_decref(kept);
     free(metrics_path);
     free(config_path);
