@@ -88,17 +88,27 @@ char *leaderboard_remark(const struct leaderboard *board, const struct leaderboa
     int length = snprintf(text, size, "worse than guessing, whose loss is %.2f: ", board->guessing);
     text += length;
     size -= (size_t)length;
-    if (row->config->init == INIT_COPY && first->evaluated)
-        length =
-            snprintf(text, size,
-                     "a copy reads the states at %s as if they were the last layer's, which gave %.2f, and "
-                     "%" PRId64 " steps took it to %.2f",
-                     row->config->tap, first->held_out.loss, row->best->step, row->best->held_out.loss);
+    const bool copied = row->config->init == INIT_COPY && first->evaluated;
+    if (copied)
+        length = snprintf(text, size,
+                          "a copy reads the states at %s as if they were the last layer's, which gave %.2f",
+                          row->config->tap, first->held_out.loss);
     else
-        length = snprintf(text, size, "it began at %.2f and %" PRId64 " steps took it to %.2f",
-                          first->held_out.loss, row->best->step, row->best->held_out.loss);
-    snprintf(text + length, size - (size_t)length,
-             "; more steps, a higher rate, or an affine head with init ridge bring it down");
+        length = snprintf(text, size, "it began at %.2f", first->held_out.loss);
+    text += length;
+    size -= (size_t)length;
+    if (row->best->step == 0 && row->metrics.point[row->metrics.count - 1].step > 0) {
+        snprintf(text, size,
+                 ", and training made it no better: a lower rate may, or an affine head with init ridge");
+        return begin;
+    }
+    if (row->best->step > 0) {
+        length = snprintf(text, size, "%s and %" PRId64 " steps took it to %.2f", copied ? "," : "",
+                          row->best->step, row->best->held_out.loss);
+        text += length;
+        size -= (size_t)length;
+    }
+    snprintf(text, size, "; more steps, a higher rate, or an affine head with init ridge bring it down");
     return begin;
 }
 

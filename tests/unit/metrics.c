@@ -123,6 +123,19 @@ TEST(metrics_best_evaluation_and_remark)
     config.init = INIT_RANDOM;
     CHECK_TEXT(leaderboard_remark(&board, &row, text, sizeof text),
                "it began at 20.25 and 4 steps took it to 17.24");
+    CHECK_TEXT(leaderboard_remark(&board, &row, text, sizeof text), "more steps, a higher rate");
+    row.best = &points[0];
+    CHECK_TEXT(leaderboard_remark(&board, &row, text, sizeof text),
+               "it began at 20.25, and training made it no better: a lower rate may");
+    CHECK(!strstr(text, "higher"));
+    config.init = INIT_COPY;
+    CHECK_TEXT(leaderboard_remark(&board, &row, text, sizeof text),
+               "which gave 20.25, and training made it no better: a lower rate may");
+    row.metrics.count = 1; /* nobody has trained it */
+    CHECK_TEXT(leaderboard_remark(&board, &row, text, sizeof text),
+               "which gave 20.25; more steps, a higher rate");
+    row.metrics.count = 4;
+    row.best = &points[2];
     points[2].held_out.loss = 10.7;
     CHECK(!*leaderboard_remark(&board, &row, text, sizeof text));
     points[2].held_out.loss = 17;
