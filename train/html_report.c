@@ -35,18 +35,22 @@ static const char style[] =
     "figure svg{width:100%;height:auto;display:block}\n"
     ".wide{overflow-x:auto;background:#fff;border:1px solid #e3e6ea;border-radius:8px}\n"
     "table{border-collapse:collapse;width:100%;font-size:14px}\n"
-    "th,td{padding:7px 10px;text-align:right;border-bottom:1px solid #edeff2;white-space:nowrap}\n"
-    "th{color:#5d6876;font-weight:600;font-size:13px}tr:last-child td{border-bottom:0}\n"
-    "td.name{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:190px}\n"
+    "th,td{padding:7px 6px;text-align:right;border-bottom:1px solid #edeff2;white-space:nowrap}\n"
+    "th{color:#5d6876;font-weight:600;font-size:13px;white-space:normal;vertical-align:bottom}\n"
+    "tr:last-child td{border-bottom:0}\n"
+    "td.name{text-align:left;white-space:normal;overflow-wrap:anywhere;min-width:90px}\n"
     "th.text,td.text{text-align:left}tr.full td{color:#5d6876;font-style:italic}\n"
     ".swatch{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:8px}\n"
     ".bar{display:block;height:8px;border-radius:2px;background:#2f6db3}\n"
     ".rail{display:inline-block;width:60px;margin-right:8px;background:#edeff2;border-radius:2px}\n"
-    ".share{display:inline-block;width:58px}\n"
+    ".share{display:inline-block;min-width:58px;white-space:nowrap}\n"
     ".stack{display:flex;width:150px;height:12px;border-radius:3px;overflow:hidden;background:#e3e6ea}\n"
     ".legend{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px;color:#3b4552;margin:6px 4px 2px}\n"
     ".verdict{background:#fff6e0;border:1px solid #ecd8a0;border-radius:8px;padding:8px 14px;margin:12px 0}\n"
-    "footer{margin-top:36px;color:#5d6876;font-size:13px}\n";
+    "footer{margin-top:36px;color:#5d6876;font-size:13px}\n"
+    "@media (max-width:1000px){.rail{display:none}}\n"
+    "@media (max-width:800px){main{padding:16px 8px 32px}table{font-size:12px}th{font-size:11px}\n"
+    "th,td{padding:5px 3px}td.text{white-space:normal}.share{min-width:0}.stack{width:100px}}\n";
 
 /* Behind the charts' own style, of which it changes some. */
 static const char dark_style[] =
