@@ -60,8 +60,11 @@ static int write_policy_folder(struct training *training, const struct leaderboa
     if (folder && made && array_alloc(&rows, board->count, error) == 0) {
         const int count = policy_choose(board, training->stores.config.layers, &training->wish, rows);
         result = fill_policy_folder(training, rows, count, made, error);
+        struct error ignored;
         if (result == 0)
             result = directory_replace(made, folder, error);
+        else
+            directory_delete(made, &ignored);
     }
     free(folder);
     free(made);

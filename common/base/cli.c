@@ -32,6 +32,7 @@ void cli_start(void)
     hold_standard_descriptors();
     argp_err_exit_status = EXIT_WRONG_USAGE;
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     interrupt_listen();
 }
 

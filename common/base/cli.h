@@ -18,7 +18,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2 };
 #define OFFRAMP_VERSION "0.1.0"
 
 /* Keeps descriptors 0, 1 and 2 from being a file of the program's own where they are closed (reads and writes fail),
- * sets argp's exit status, makes a closed stdout an error instead of SIGPIPE's silence, and
+ * sets argp's exit status, makes a closed pipe and a file beyond ulimit -f errors instead of a signal's silence, and
  * listens to the signals that ask the program to stop (interrupt.h). Before any file is opened or thread is started. */
 void cli_start(void);
 

@@ -54,6 +54,28 @@ npy() {
         run 1 cache export --format npy --tap 1 --out "$work/fifo" "$work/store" && [ -p "$work/fifo" ] && [ -p "$work/arrays/states.npy" ]
 }
 
+# limited KIB PROGRAM ARGUMENT...: fails with a message, not by a signal, where a file may not be larger
+limited() {
+    local kib=$1
+    shift
+    (ulimit -f "$kib" && run 1 "$@") && says err "$1"
+}
+# What a file system with no room for a larger file says is said, and nothing is left half.
+file_limit() {
+    local limit="ulimit -f"
+    mkdir "$work/limit"
+    limited 8 cache export --tap 1 --out "$work/limit/states" "$work/store" && says err "File too large" &&
+        limited 8 cache export --format npy --tap 1 --out "$work/limit/arrays" "$work/store" && says err "File too large" || return 1
+    [ -z "$(find "$work/limit" -type f)" ] || { echo "    left: $(find "$work/limit" -type f)"; return 1; }
+    limited 40 cache recode --codec raw --out "$work/limit/recoded" "$work/store" && says err "$limit" &&
+        run 0 cache recode --codec raw --out "$work/limit/recoded" "$work/store" && run 0 cache verify "$work/limit/recoded" &&
+        limited 40 "${small[@]}" --taps 1,final --out "$work/limit/store" && says err "$limit" &&
+        run 0 "${small[@]}" --taps 1,final --out "$work/limit/store" && run 0 cache verify "$work/limit/store" &&
+        limited 1 train --store "$work/store" --tap 1 --head norm --steps 2 --out "$work/limit/run" && says err "File too large" || return 1
+    [ -z "$(find "$work/limit" -name '*.tmp*')" ] || { echo "    left: $(find "$work/limit" -name '*.tmp*')"; return 1; }
+    run 0 train --store "$work/store" --tap 1 --head norm --steps 2 --out "$work/limit/run"
+}
+
 # ---- folders of other things ----
 
 only() { [ "$(ls -A "$1")" = "$2" ] || { echo "    $1 holds $(ls -A "$1")"; return 1; }; }
@@ -160,7 +182,7 @@ nothing_but_a_pilot() {
     run 0 "${small[@]}" --taps 1,final --out "$work/piloted" && [ ! -e "$work/piloted/pilot" ]
 }
 
-for test in pipes devices folders links npy other_files begun_files among_the_corpus a_store_that_is_read a_model_or_a_corpus nothing_yet nothing_but_a_pilot; do
+for test in pipes devices folders links npy file_limit other_files begun_files among_the_corpus a_store_that_is_read a_model_or_a_corpus nothing_yet nothing_but_a_pilot; do
     check $test
 done
 finish
