@@ -157,6 +157,9 @@ static int open_tokenizer(struct extraction *extraction, struct error *error)
             0 ||
         !needed)
         return 0;
+    *error = reason;
+    if (reason.kind != ERROR_INPUT) /* a damaged file is to be mended, not gone around */
+        return -1;
     return error_set(error,
                      "%s: a text needs the model's tokenizer, but a corpus of token ids does not: tokenize "
                      "it elsewhere and give raw little-endian ids (*.u16 or *.u32)",

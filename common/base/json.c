@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/file.h"
 #include "common/base/json_repair.h"
@@ -22,11 +23,20 @@ json_t *json_decode(const char *text, size_t size, size_t flags, json_error_t *p
     return value;
 }
 
+/* By its mark, or by the zeros that half of its bytes are: every JSON text begins with ASCII. */
+static bool is_utf16(const char *text, size_t size)
+{
+    return size >= 2 && (memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0 ||
+                         (text[0] == 0) != (text[1] == 0));
+}
+
 json_t *json_parse(const char *name, const char *text, size_t size, struct error *error)
 {
     json_error_t place;
     json_t *value = json_decode(text, size, 0, &place);
-    if (!value)
+    if (!value && is_utf16(text, size))
+        error_set(error, "%s: is UTF-16, but JSON must be UTF-8", name);
+    else if (!value)
         error_set(error, "%s: line %d, column %d: %s", name, place.line, place.column, place.text);
     return value;
 }
@@ -39,6 +49,20 @@ json_t *json_read(const char *path, struct error *error)
         return NULL;
     json_t *value = json_parse(path, text, size, error);
     free(text);
+    return value;
+}
+
+json_t *json_read_fetched(const char *path, struct error *error)
+{
+    char *text;
+    size_t size;
+    if (file_read(path, &text, &size, error) < 0)
+        return NULL;
+    struct error reason;
+    json_t *value = json_parse(path, text, size, &reason);
+    free(text);
+    if (!value)
+        error_set_kind(error, ERROR_DAMAGED, "%s: the file is damaged: fetch it again", reason.text);
     return value;
 }
 

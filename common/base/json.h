@@ -16,6 +16,9 @@ json_t *json_decode(const char *text, size_t size, size_t flags, json_error_t *p
 /* json_decode without flags; `name` (a file or key) goes into the error with line and column. */
 json_t *json_parse(const char *name, const char *text, size_t size, struct error *error);
 json_t *json_read(const char *path, struct error *error);
+/* json_read of a file that was downloaded, such as a model's: where it is not JSON, the kind is ERROR_DAMAGED and the
+ * error says to fetch it again. */
+json_t *json_read_fetched(const char *path, struct error *error);
 
 /* json_dumps with `flags`, free() the text. Where memory runs out while jansson prints a key, it leaves the
  * key out and says nothing: the text is parsed before it is given away. NULL on error, with `name` in it. */

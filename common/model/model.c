@@ -189,7 +189,7 @@ static int refuse_extras(const struct model *model, struct error *error)
 static int open_folder(struct model *model, struct error *error)
 {
     char *path = path_join(model->path, "config.json", error);
-    json_t *object = path ? json_read(path, error) : NULL;
+    json_t *object = path ? json_read_fetched(path, error) : NULL;
     int result = -1;
     if (object && config_from_hf(path, object, &model->config, error) == 0)
         result = safetensors_open(model->path, &model->safetensors, error);

@@ -268,7 +268,7 @@ static int sort_tensors(struct safetensors *file, struct error *error)
 
 static int open_index(struct safetensors *file, const char *index, const char *folder, struct error *error)
 {
-    json_t *root = json_read(index, error), *weights = json_object_get(root, "weight_map"), *value;
+    json_t *root = json_read_fetched(index, error), *weights = json_object_get(root, "weight_map"), *value;
     const char *name;
     int result = -1;
     if (!root)

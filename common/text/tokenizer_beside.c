@@ -17,7 +17,7 @@ static int read_file(const char *folder, const char *name, json_t **value, struc
         return -1;
     const bool there = file_exists(path);
     if (there)
-        *value = json_read(path, error);
+        *value = json_read_fetched(path, error);
     free(path);
     return there && !*value ? -1 : 0;
 }

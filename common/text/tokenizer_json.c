@@ -284,7 +284,7 @@ static int read_tokenizer(const json_t *root, struct tokenizer_parts *parts, str
 int parts_from_folder(const char *folder, struct tokenizer_parts *parts, struct error *error)
 {
     char *path = path_join(folder, "tokenizer.json", error);
-    json_t *root = path ? json_read(path, error) : NULL;
+    json_t *root = path ? json_read_fetched(path, error) : NULL;
     int result = -1;
     if (root) {
         result = read_tokenizer(root, parts, error);

@@ -160,6 +160,23 @@ begin_of_text() {
         says out "before each text no token, by tokenizer_config.json"
 }
 
+# A broken file is to be fetched again; another way to give the corpus does not mend it.
+damaged_tokenizer() {
+    letters_model
+    local letters=(--model "$work/letters" --corpus "$work/damaged.jsonl" --seq-len 16 --taps 1 --codec raw) name
+    printf '{"text": "abc"}\n' >"$work/damaged.jsonl"
+    for name in tokenizer_config.json tokenizer.json config.json; do
+        cp "$work/letters/$name" "$work/kept.json"
+        head -c 20 "$work/kept.json" >"$work/letters/$name"
+        run 1 extract "${letters[@]}" --out "$work/damaged" --dry-run &&
+            says err "$name: line " && says err "the file is damaged: fetch it again" || return 1
+        ! grep -q "elsewhere" "$work/err" || return 1
+        cp "$work/kept.json" "$work/letters/$name"
+    done
+    rm "$work/letters/tokenizer.json"
+    run 1 extract "${letters[@]}" --out "$work/damaged" --dry-run && says err "tokenize it elsewhere"
+}
+
 # The value of a number in the last command's JSON.
 number() { sed -nE "s/^ *\"$1\": ([0-9]+),?$/\1/p" "$work/out"; }
 
@@ -227,6 +244,7 @@ check compressed_corpora
 check changed_file_of_the_same_size
 check full_output
 check begin_of_text
+check damaged_tokenizer
 check_with_model texts
 check_with_model memory
 finish

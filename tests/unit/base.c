@@ -589,6 +589,40 @@ TEST(json_text_is_whole_or_none)
     CHECK(!json_text("x.json", NULL, 0, &error));
 }
 
+/* A file that was fetched and is not JSON is to be fetched again; one that is not there is not. */
+TEST(json_read_fetched_says_what_to_do)
+{
+    static const struct {
+        const char *bytes;
+        size_t size;
+        const char *says;
+    } cases[] = {
+        {"{\"a\": 1,\n}", 10, "x.json: line 2, column 1"},
+        {"{\"a\": ", 6, "x.json: line 1"},
+        {"", 0, "x.json: line 1"},
+        {"\xff\xfe{\0}\0", 6, "x.json: is UTF-16, but JSON must be UTF-8"},
+        {"\xfe\xff\0{\0}", 6, "x.json: is UTF-16, but JSON must be UTF-8"},
+        {"{\0}", 4, "x.json: is UTF-16, but JSON must be UTF-8"},
+        {"\0{\0}", 4, "x.json: is UTF-16, but JSON must be UTF-8"},
+    };
+    char *path = path_join(test_folder(), "x.json", &error);
+    remove(path);
+    CHECK(!json_read_fetched(path, &error));
+    CHECK(!strstr(error.text, "fetch it again"));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        REQUIRE_OK(file_write(path, cases[i].bytes, cases[i].size, &error));
+        CHECK(!json_read_fetched(path, &error));
+        CHECK(error.kind == ERROR_DAMAGED);
+        CHECK_TEXT(error.text, cases[i].says);
+        CHECK_TEXT(error.text, "the file is damaged: fetch it again");
+    }
+    REQUIRE_OK(file_write(path, "{}", 2, &error));
+    json_t *object = json_read_fetched(path, &error);
+    CHECK(object);
+    json_decref(object);
+    free(path);
+}
+
 /* A token of a byte-level vocabulary may be the byte 0. */
 TEST(json_text_holds_nul)
 {
