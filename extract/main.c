@@ -12,6 +12,7 @@
 #include "common/device/device.h"
 #include "common/head/source.h"
 #include "common/store/codecs.h"
+#include "extract/doubts.h"
 #include "extract/grow.h"
 #include "extract/identity.h"
 #include "extract/options.h"
@@ -140,7 +141,8 @@ static int open_corpus(struct extraction *extraction, struct error *error)
         if (corpus_list_add(&extraction->list, options->held_out_corpus.path[i], true, options->token_bytes,
                             error) < 0)
             return error_prefix(error, "--held-out-corpus");
-    if (corpus_list_check_apart(&extraction->list, error) < 0)
+    if (corpus_list_check_apart(&extraction->list, error) < 0 ||
+        doubts_say(&extraction->list, options->field, error) < 0)
         return -1;
     return corpus_list_identify(&extraction->list, error);
 }

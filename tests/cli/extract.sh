@@ -122,6 +122,10 @@ texts() {
         printf '{"body": 1}\n' >>"$work/lines.jsonl" &&
         run 1 extract --model "$model" --corpus "$work/lines.jsonl" --field body --held-out 0 --seq-len 16 \
             --taps 1 --out "$work/bad.store" && says err "lines.jsonl: line 61: \"body\" is not a string" &&
+        cp "$work/texts/1.txt" "$work/plain.txt" && head -n 60 "$work/lines.jsonl" >"$work/lines.jl" &&
+        run 0 extract --model "$model" --corpus "$work/plain.txt" "$work/lines.jl" --field body --held-out 0 --seq-len 16 \
+            --taps 1 --tokens 16 --out "$work/jl.store" &&
+        says err "warning: $work/lines.jl: looks like JSON lines but is read as text: name it .jsonl" &&
         printf 'caf\351\n' >"$work/latin.txt" &&
         run 1 extract --model "$model" --corpus "$work/latin.txt" --taps 1 --out "$work/latin.store" &&
         says err "latin.txt: byte 3: is not UTF-8"

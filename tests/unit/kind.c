@@ -5,6 +5,7 @@
 #include "common/base/file.h"
 #include "common/base/string.h"
 #include "extract/corpus.h"
+#include "extract/doubts.h"
 #include "extract/kind.h"
 #include "tests/test.h"
 
@@ -139,6 +140,42 @@ TEST(kind_json_numbers_are_not_text)
         snprintf(text, sizeof text, "%s\n", numbers[i]);
         check_refused("a.jsonl", text, strlen(text), "line 1: is not a JSON object");
     }
+}
+
+static void check_doubt(const char *name, const char *text, bool expected)
+{
+    struct corpus_list list = {0};
+    bool found = !expected;
+    if (corpus_list_add(&list, write_bytes(name, text, strlen(text)), false, 0, &error) < 0 ||
+        doubts_json_lines(&list.file[0], "text", &found, &error) < 0)
+        test_fail(__FILE__, __LINE__, "%s: %s", name, error.text);
+    else if (found != expected)
+        test_fail(__FILE__, __LINE__, "%s is%s taken for JSON lines: %s", name, found ? "" : " not", text);
+    corpus_list_free(&list);
+}
+
+TEST(kind_json_lines_called_text_are_doubted)
+{
+    static const char *const names[] = {"x.jl", "a.jsonl.txt", "part-00000", "a.txt"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        check_doubt(names[i], "{\"text\": \"a\"}\n{\"id\": NaN, \"text\": \"b\"}\n", true);
+    check_doubt("a.jsonl", "{\"text\": \"a\"}\n", false);
+    check_doubt("a.txt", "{\"text\": \"a\"}", true);
+    check_doubt("a.txt", "\xef\xbb\xbf\r\n {\"text\": \"a\"}\r\n\r\n{\"text\": \"b\"}\r\n", true);
+    check_doubt("a.txt", "{\"body\": \"a\"}\n", false);
+    check_doubt("a.txt", "{\"text\": 1}\n", false);
+    check_doubt("a.txt", "{\"text\": \"a\"}\nwords\n", false);
+    check_doubt("a.txt", "{\"text\": \"a\"} words\n", false);
+    check_doubt("a.txt", "{\n\"text\": \"a\"}\n", false);
+    check_doubt("a.txt", "words {\"text\": \"a\"}\n", false);
+    check_doubt("a.txt", " \n", false);
+    check_doubt("a.txt", "", false);
+    struct string line = {0}; /* of more than the first look */
+    string_print(&line, "{\"text\": \"%2000d\"}\n", 1);
+    string_print(&line, "{\"text\": \"%1100000d\"}\n", 1);
+    check_doubt("a.txt", line.data, true);
+    check_doubt("a.txt", strchr(line.data, '\n') + 1, false); /* not even one is whole in what is looked at */
+    string_free(&line);
 }
 
 static void check_file_marked(const char *name, const char *text, const char *expected)
