@@ -1,6 +1,7 @@
 /* cache split: a held-out split for a store that was made without one. */
 #include <argp.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -72,15 +73,60 @@ done:
     return result;
 }
 
+/* ---- what extract held out ---- */
+
+/* It stays held out, and counts: the share of the training sequences that brings all to the share wanted; 0 where
+ * there is nothing to add. The share is the same whatever split is there. */
+static double missing_share(const struct split_command *command, const struct shards *shards)
+{
+    const double own = (double)shards_sequences(shards, SPLIT_HELD_OUT),
+                 train = (double)shards_sequences(shards, SPLIT_TRAIN),
+                 missing = floor(command->held_out * (own + train) + 0.5) - own;
+    if (own == 0)
+        return command->held_out;
+    return missing > 0 && train > 0 ? missing / train : 0;
+}
+
+/* Says what becomes of it; an error where it is to be taken away. */
+static int check_own(const struct split_command *command, const struct shards *shards, double share,
+                     struct error *error)
+{
+    const uint64_t own = shards_sequences(shards, SPLIT_HELD_OUT),
+                   all = own + shards_sequences(shards, SPLIT_TRAIN);
+    const double has = all > 0 ? 100 * (double)own / (double)all : 0;
+    if (own == 0)
+        return 0;
+    if (command->held_out == 0 && !json_object_get(shards_manifest(shards), "split"))
+        return error_set(
+            error,
+            "%s: extract itself held out %" PRIu64
+            " sequences, and that split cannot be taken away: extract the store again with --held-out 0",
+            command->paths[0], own);
+    if (command->held_out == 0)
+        cli_say("the %" PRIu64 " sequences that extract held out (%.3g %%) stay held out", own, has);
+    else if (share > 0)
+        cli_say("the %" PRIu64
+                " sequences that extract held out (%.3g %%) stay held out; training sequences are "
+                "added up to about %.3g %% of all",
+                own, has, 100 * command->held_out);
+    else
+        cli_say("the %" PRIu64
+                " sequences that extract held out stay held out: they are %.3g %% of all already, so "
+                "no more are held out",
+                own, has);
+    return 0;
+}
+
 /* The manifest's member, or NULL. */
-static json_t *choose(const struct split_command *command, struct shards *shards, struct error *error)
+static json_t *choose(const struct split_command *command, struct shards *shards, double share,
+                      struct error *error)
 {
     struct split_chooser *chooser = NULL;
     struct split_list list = {0};
     json_t *split = NULL;
     const char *by;
-    if (split_chooser_create(shards_sequences(shards, SPLIT_TRAIN), shards_info(shards)->rows,
-                             command->held_out, &chooser, error) < 0)
+    if (split_chooser_create(shards_sequences(shards, SPLIT_TRAIN), shards_info(shards)->rows, share, &chooser,
+                             error) < 0)
         error_prefix(error, "%s", command->paths[0]);
     else if (read_documents(shards, chooser, error) == 0 && (by = split_chooser_finish(chooser, &list, error)))
         split = split_to_json(&list, command->held_out, by, error);
@@ -101,10 +147,11 @@ static int check_store(const struct split_command *command, const struct store *
     if (there)
         return error_set(error, "%s: has another split already: --replace gives this one in its place",
                          store_path(store));
-    if (store_sequences(store, SPLIT_HELD_OUT) > 0)
+    if (store_sequences(store, SPLIT_HELD_OUT) > 0 && command->held_out > 0)
         return error_set(error,
                          "%s: was made with %" PRIu64
-                         " held-out sequences already; --replace holds out a part of the training ones as well",
+                         " held-out sequences already; with --replace they stay so, and what is missing to the "
+                         "share is held out as well",
                          store_path(store), store_sequences(store, SPLIT_HELD_OUT));
     return 0;
 }
@@ -159,10 +206,13 @@ static int run(const struct split_command *command, struct error *error)
     const char *unfinished = shards_unfinished(shards);
     int result =
         unfinished ? error_set(error, "%s: is not finished: let extract finish it first", unfinished) : 0;
-    if (result == 0 && command->held_out > 0 && !(split = choose(command, shards, error)))
+    const double share = missing_share(command, shards);
+    if (result == 0 && share > 0 && !(split = choose(command, shards, share, error)))
         result = -1;
     for (int i = 0; i < command->count && result == 0; i++)
         result = check_store(command, shards_store(shards, i), split, error);
+    if (result == 0)
+        result = check_own(command, shards, share, error);
     shards_close(shards);
     for (int i = 0; i < command->count && result == 0; i++)
         result = give_split(command->paths[i], split, error);
@@ -176,7 +226,8 @@ int cache_split(int argc, char **argv)
 {
     static const struct argp_option options[] = {
         {"held-out", OPTION_HELD_OUT, "SHARE", 0,
-         "Share of the sequences that is held out (default: 0.05); 0 takes a split away", 0},
+         "Share of all sequences that is held out (default: 0.05); 0 takes away a split that this command gave",
+         0},
         {"replace", OPTION_REPLACE, NULL, 0, "Although the store has a split already", 0},
         {0}};
     static const struct argp argp = {
@@ -188,7 +239,9 @@ int cache_split(int argc, char **argv)
             "\vHeld-out sequences come in runs spread over the store. Where documents are short enough, a run "
             "is whole documents; else one sequence on either side of a run is left out of both splits. Records "
             "stay where they are: the store's manifest says which are held out, and train and the other "
-            "commands go by it. Shards are given together, and hold out the same as one store would.",
+            "commands go by it. Shards are given together, and hold out the same as one store would. What "
+            "extract itself held out stays held out and counts towards the share: "
+            "only what is missing to it is taken from the training sequences.",
     };
     struct split_command command = {.held_out = HELD_OUT_SHARE};
     struct error error;

@@ -74,14 +74,28 @@ replaced() {
         cmp "$work/exported.before" "$work/exported.after"
 }
 
-# What extract held out stays held out.
+# counted NAME STORE...: sequences of the split
+counted() { run 0 cache info --json "${@:2}" && grep -o "\"$1_sequences\": [0-9]*" "$work/out" | grep -o '[0-9]*'; }
+
+# What extract held out stays held out, and counts towards the share.
 of_extract() {
     run 0 extract "${common[@]}" --corpus "$work/many.u16" --held-out 0.2 --out "$work/own" || return 1
-    run 0 cache info --json "$work/own" && local own
-    own=$(grep -o '"held_out_sequences": [0-9]*' "$work/out" | grep -o '[0-9]*')
+    local own all more
+    own=$(counted held_out "$work/own") && all=$((own + $(counted train "$work/own"))) && exported own "$work/own" || return 1
     run 1 cache split "$work/own" && says err "was made with $own held-out sequences" &&
-        run 0 cache split --replace "$work/own" && run 0 cache info --json "$work/own" || return 1
-    [ "$(grep -o '"held_out_sequences": [0-9]*' "$work/out" | grep -o '[0-9]*')" -gt "$own" ]
+        run 1 cache split --held-out 0.4 "$work/own" && says err "was made with $own held-out sequences" || return 1
+    run 0 cache split --held-out 0.05 --replace "$work/own" && says err "the $own sequences that extract held out stay held out" &&
+        says err "no more are held out" && exported same "$work/own" && cmp "$work/exported.own" "$work/exported.same" || return 1
+    run 0 cache split --held-out 0.4 --replace "$work/own" && says err "the $own sequences that extract held out" &&
+        says err "up to about 40 % of all" && more=$(counted held_out "$work/own") || return 1
+    [ "$more" -gt "$own" ] && perl -e 'exit(abs($ARGV[0] / $ARGV[1] - 0.4) > 0.06)' "$more" "$all" ||
+        { echo "    $more of $all are held out, $own before" && return 1; }
+    run 0 cache split --held-out 0.4 "$work/own" && run 0 cache split --held-out 0 --replace "$work/own" && says err "stay held out" &&
+        exported same "$work/own" && cmp "$work/exported.own" "$work/exported.same" || return 1
+    for option in --replace --held-out=0; do
+        run 1 cache split --held-out 0 $option "$work/own" && says err "extract itself held out $own sequences" &&
+            says err "cannot be taken away" || return 1
+    done
 }
 
 # extract has nothing to add, and does not go on with a corpus that has grown.
