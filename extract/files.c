@@ -113,23 +113,36 @@ static int compare_inodes(const void *a, const void *b)
     return (int)left->held_out - (int)right->held_out;
 }
 
+static bool are_same(const struct corpus_file *a, const struct corpus_file *b)
+{
+    return a->device == b->device && a->inode == b->inode;
+}
+
 int corpus_list_check_apart(const struct corpus_list *list, struct error *error)
 {
     const struct corpus_file **file;
+    size_t twice = 0, at = 0;
     int result = 0;
     if (array_alloc(&file, list->count, error) < 0)
         return -1;
     for (size_t i = 0; i < list->count; i++)
         file[i] = &list->file[i];
     qsort(file, list->count, sizeof *file, compare_inodes);
-    for (size_t i = 1; i < list->count && result == 0; i++)
-        if (file[i]->device == file[i - 1]->device && file[i]->inode == file[i - 1]->inode &&
-            file[i]->held_out != file[i - 1]->held_out)
+    for (size_t i = 1; i < list->count && result == 0; i++) {
+        if (!are_same(file[i], file[i - 1]))
+            continue;
+        if (file[i]->held_out != file[i - 1]->held_out)
             result =
                 error_set(error,
                           "--held-out-corpus: %s is a file of --corpus, too (%s): heads would be measured by "
                           "what they were trained on",
                           file[i]->path, file[i - 1]->path);
+        else if (twice++ == 0)
+            at = i;
+    }
+    if (result == 0 && twice > 0)
+        cli_say("warning: %s and %s are one file, whose text is taken twice; files taken again: %zu",
+                file[at - 1]->path, file[at]->path, twice);
     free(file);
     return result;
 }

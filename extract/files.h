@@ -45,7 +45,8 @@ struct corpus_list {
 /* Adds what `path` stands for behind what is there. token_bytes: of *.bin files, 0 when not given. */
 int corpus_list_add(struct corpus_list *list, const char *path, bool held_out, int token_bytes,
                     struct error *error);
-/* An error where a file that is held out is another's as well, by whatever name: both are named. */
+/* An error where a file that is held out is another's as well, by whatever name: both are named. A file that is twice
+ * in one of them is taken twice, which is said on stderr. */
 int corpus_list_check_apart(const struct corpus_list *list, struct error *error);
 void corpus_list_free(struct corpus_list *list); /* a zeroed one is fine */
 

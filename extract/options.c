@@ -95,9 +95,19 @@ struct parse {
     bool held_out_given;
 };
 
-static void add_path(struct path_list *list, char *path, struct argp_state *state)
+/* An empty one comes of a variable of the shell that is not set. */
+static char *check_path(const char *name, char *path, struct argp_state *state)
 {
+    if (!*path)
+        argp_error(state, "--%s: the path is empty", name);
+    return path;
+}
+
+static void add_path(struct parse *parse, char *path, struct argp_state *state)
+{
+    struct path_list *list = parse->paths;
     struct error error;
+    check_path(list == &parse->options->corpus ? "corpus" : "held-out-corpus", path, state);
     if (array_grow(&list->path, &list->capacity, list->count + 1, &error) < 0)
         argp_failure(state, EXIT_FAILED, 0, "%s", error.text);
     list->path[list->count++] = path;
@@ -136,7 +146,7 @@ static error_t parse_corpus_option(int key, char *text, struct parse *parse, str
     case OPTION_CORPUS:
     case OPTION_HELD_OUT_CORPUS:
         parse->paths = key == OPTION_CORPUS ? &options->corpus : &options->held_out_corpus;
-        add_path(parse->paths, text, state);
+        add_path(parse, text, state);
         break;
     case OPTION_HELD_OUT:
         options->held_out = option_number(state, "held-out", text, 0, 0.999);
@@ -174,8 +184,8 @@ static error_t parse_run_option(int key, char *text, struct parse *parse, struct
 {
     struct extract_options *options = parse->options;
     switch (key) {
-    case OPTION_MODEL: options->model = text; break;
-    case OPTION_OUT: options->out = text; break;
+    case OPTION_MODEL: options->model = check_path("model", text, state); break;
+    case OPTION_OUT: options->out = check_path("out", text, state); break;
     case OPTION_SHARD: parse_shard(text, options, state); break;
     case OPTION_SEQ_LEN:
         options->rows = (int)option_integer(state, "seq-len", text, LEAST_ROWS, MOST_ROWS);
@@ -186,8 +196,8 @@ static error_t parse_run_option(int key, char *text, struct parse *parse, struct
         check_codec(text, state);
         options->codec = text;
         break;
-    case OPTION_PILOT: options->pilot = text; break;
-    case OPTION_PILOT_OUT: options->pilot_out = text; break;
+    case OPTION_PILOT: options->pilot = check_path("pilot", text, state); break;
+    case OPTION_PILOT_OUT: options->pilot_out = check_path("pilot-out", text, state); break;
     case OPTION_DEVICE:
         options->device = device_names()[option_word(state, "device", text, device_names())];
         break;
@@ -208,7 +218,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     if (key == ARGP_KEY_ARG) {
         if (!parse->paths)
             argp_error(state, "unexpected argument \"%s\"", text);
-        add_path(parse->paths, text, state);
+        add_path(parse, text, state);
         return 0;
     }
     if (key == ARGP_KEY_END) {

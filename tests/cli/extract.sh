@@ -29,6 +29,10 @@ wrong_usage() {
         run 2 extract "${required[@]}" --device toaster && says err '--device: "toaster" is none of: auto cpu cuda ref' &&
         run 2 extract "${required[@]}" --threads 0 && says err --threads &&
         run 2 extract "${required[@]}" --memory much && says err --memory &&
+        for option in model out corpus held-out-corpus pilot pilot-out; do
+            run 2 extract "${required[@]}" "--$option" "" && says err "--$option: the path is empty" || return 1
+        done &&
+        run 2 extract --model m --out o --corpus c "" && says err "--corpus: the path is empty" &&
         [ ! -s "$work/out" ]
 }
 
@@ -126,6 +130,10 @@ texts() {
         run 0 extract --model "$model" --corpus "$work/plain.txt" "$work/lines.jl" --field body --held-out 0 --seq-len 16 \
             --taps 1 --tokens 16 --out "$work/jl.store" &&
         says err "warning: $work/lines.jl: looks like JSON lines but is read as text: name it .jsonl" &&
+        ln -s plain.txt "$work/link.txt" && ln "$work/plain.txt" "$work/hard.txt" &&
+        run 0 extract --model "$model" --corpus "$work/plain.txt" "$work/link.txt" "$work/hard.txt" --held-out 0 \
+            --seq-len 16 --taps 1 --tokens 16 --out "$work/twice.store" &&
+        says err "are one file, whose text is taken twice; files taken again: 2" && says err "warning: $work/" &&
         printf 'caf\351\n' >"$work/latin.txt" &&
         run 1 extract --model "$model" --corpus "$work/latin.txt" --taps 1 --out "$work/latin.store" &&
         says err "latin.txt: byte 3: is not UTF-8"
