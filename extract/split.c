@@ -77,6 +77,22 @@ static int refuse(const char *what, const char *sequences, int rows, const char 
                      sequences, rows, other);
 }
 
+/* Of a corpus without a single token, there is more to say than that it is short. */
+static int check_not_empty(const struct corpus_list *list, const struct corpus_rules *rules, struct pool *pool,
+                           struct error *error)
+{
+    const uint64_t least[SPLIT_COUNT] = {1, 0};
+    struct corpus_rules together = *rules;
+    bool found[SPLIT_COUNT];
+    together.held_out = 0;
+    if (find_tokens(list, &together, pool, least, found, error) < 0)
+        return -1;
+    return found[SPLIT_TRAIN]
+               ? 0
+               : error_set(error, "--corpus: is empty: there is not one token in its files (%s is the first)",
+                           list->file[0].path);
+}
+
 /* Nothing but documents of their own split; `held_out`: some are wanted. */
 static int check_documents(const bool found[SPLIT_COUNT], bool held_out, int rows, struct error *error)
 {
@@ -98,6 +114,8 @@ static int choose(const struct corpus_list *list, const struct corpus_rules *rul
     bool found[SPLIT_COUNT];
     *holding = files ? HOLDING_CORPUS : share ? HOLDING_DOCUMENTS : HOLDING_NONE;
     if (find_tokens(list, rules, pool, least, found, error) < 0)
+        return -1;
+    if (!found[SPLIT_TRAIN] && check_not_empty(list, rules, pool, error) < 0)
         return -1;
     if (files || !share)
         return check_documents(found, files, rows, error);

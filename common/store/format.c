@@ -184,7 +184,7 @@ int version_check(const void *framed, size_t framed_size, bool *damaged, struct 
     if (version < STORE_VERSION)
         return error_set(error,
                          "the store was made by an older offramp (format %" PRIu32
-                         ", this program reads %d): extract it again",
+                         ", this program reads %d): extract it again: name another folder, or remove this one",
                          version, STORE_VERSION);
     return error_set(error,
                      "the store was made by a newer offramp (format %" PRIu32

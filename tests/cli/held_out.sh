@@ -118,11 +118,23 @@ tuned() {
         says err "holds no held-out sequences" && says err "cache split"
 }
 
+empty() {
+    local option
+    mkdir "$work/empty" && : >"$work/empty/a.u16" && : >"$work/empty/b.u16"
+    for option in --held-out=0.1 --held-out=0 --held-out-corpus="$work/many.u16"; do
+        run 1 extract "${common[@]}" --corpus "$work/empty" "$option" --out "$work/none.at.all" &&
+            says err "--corpus: is empty: there is not one token in its files ($work/empty/a.u16" || return 1
+    done
+    run 1 extract "${common[@]}" --corpus "$work/empty/a.u16" --out "$work/none.at.all" --dry-run && says err "is empty" &&
+        [ ! -e "$work/none.at.all" ]
+}
+
 check one_document
 check documents
 check forecast
 check caps
 check too_little
+check empty
 check shards
 check growth
 check kills

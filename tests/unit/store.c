@@ -525,7 +525,9 @@ TEST(store_of_another_version)
     REQUIRE_OK(create_filled(4, 2, &store, &error));
     store_close(store);
     change_meta("version", &first, sizeof first); /* as format 1 had it */
-    check_refused("was made by an older offramp (format 1, this program reads 2): extract it again");
+    check_refused(
+        "was made by an older offramp (format 1, this program reads 2): extract it again: name another folder, "
+        "or remove this one");
     meta_frame("version", &newer, sizeof newer, &framed);
     change_meta("version", framed.data, framed.length);
     check_refused("was made by a newer offramp (format 3, this program reads 2): use a newer program");
