@@ -56,7 +56,7 @@ int export_check_out(const char *path, enum export_format format, double bytes, 
 {
     char wanted[32], there[32];
     uint64_t available;
-    if (format == EXPORT_SAFETENSORS && file_check_output(path, error) < 0)
+    if ((format == EXPORT_SAFETENSORS ? file_check_output : directory_check)(path, error) < 0)
         return -1;
     if (disk_free(path, &available, error) < 0)
         return -1;

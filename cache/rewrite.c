@@ -457,7 +457,8 @@ static int check_space(struct job *job, struct error *error)
     uint64_t available, there = 0;
     double all;
     char text[32], free_text[32];
-    if (forecast(job, &all, error) < 0 || disk_free(rewrite->out, &available, error) < 0 ||
+    if (directory_check(rewrite->out, error) < 0 || forecast(job, &all, error) < 0 ||
+        disk_free(rewrite->out, &available, error) < 0 ||
         (job->to && store_file_bytes(job->to, &there, error) < 0))
         return -1;
     format_bytes((double)available, free_text, sizeof free_text);

@@ -124,6 +124,8 @@ static int check_pilot_out(const struct extract_options *options, struct error *
 static int check_outputs(const struct extract_options *options, struct error *error)
 {
     const struct path_list *lists[] = {&options->corpus, &options->held_out_corpus};
+    if (directory_check(options->out, error) < 0)
+        return error_prefix(error, "--out");
     for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
         for (size_t i = 0; i < lists[l]->count; i++)
             if (corpus_check_output(lists[l]->path[i], options->out, error) < 0)

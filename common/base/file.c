@@ -119,10 +119,17 @@ static int refuse_kind(const char *path, struct error *error)
     return error_set(error, "%s: is not a regular file; name one, or a new one", path);
 }
 
+static int check_name(const char *path, struct error *error)
+{
+    return *path ? 0 : error_set(error, "the name is empty: name a file or a folder");
+}
+
 /* Whether what is at `path`, if anything, is replaced. */
 static int check_kind(const char *path, struct error *error)
 {
     struct stat status;
+    if (check_name(path, error) < 0)
+        return -1;
     if (stat(path, &status) < 0)
         return errno == ENOENT ? 0 : error_system(error, "%s", path);
     if (S_ISDIR(status.st_mode))
@@ -297,9 +304,37 @@ bool path_is_directory(const char *path)
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+int directory_check(const char *path, struct error *error)
+{
+    struct stat status;
+    if (check_name(path, error) < 0)
+        return -1;
+    if (stat(path, &status) == 0)
+        return S_ISDIR(status.st_mode) ? 0 : error_set(error, "%s: is not a folder", path);
+    const int reason = errno;
+    if ((reason == ENOENT || reason == ELOOP) && lstat(path, &status) == 0)
+        return error_set(error, "%s: is a link that leads nowhere", path);
+    errno = reason;
+    return reason == ENOENT ? 0 : error_system(error, "%s: a folder cannot be there", path);
+}
+
+/* mkdir(2), where no folder is. */
+static int create_one(const char *path, struct error *error)
+{
+    if (mkdir(path, 0777) == 0)
+        return sync_parent(path, error);
+    const int reason = errno; /* looking at what is there has its own */
+    if (path_is_directory(path))
+        return 0;
+    if (reason == EEXIST && directory_check(path, error) < 0)
+        return -1;
+    errno = reason;
+    return error_system(error, "%s: cannot be made", path);
+}
+
 int directory_create(const char *path, struct error *error)
 {
-    char *copy = string_copy(path, error);
+    char *copy = check_name(path, error) < 0 ? NULL : string_copy(path, error);
     if (!copy)
         return -1;
     int result = 0;
@@ -307,10 +342,7 @@ int directory_create(const char *path, struct error *error)
         slash += strcspn(slash, "/");
         char end = *slash;
         *slash = 0;
-        if (mkdir(copy, 0777) == 0)
-            result = sync_parent(copy, error);
-        else if (!path_is_directory(copy))
-            result = error_system(error, "%s: cannot be made", copy);
+        result = create_one(copy, error);
         *slash = end;
         if (!end)
             break;

@@ -20,7 +20,7 @@ void file_unmap(struct file_map *map);
 /* The whole file in memory, with a zero byte behind it that *size does not count. free() it. */
 int file_read(const char *path, char **text, size_t *size, struct error *error);
 
-/* -1 when file_write would refuse `path`: a folder, a device, a pipe or a socket is there, or its folder is missing or
+/* -1 when file_write would refuse `path`: it is empty, a folder, a device, a pipe or a socket is there, or its folder is missing or
  * not to be written to. For programs that write only after long work. */
 int file_check_output(const char *path, struct error *error);
 
@@ -55,6 +55,10 @@ int directory_remove(const char *path, struct error *error);
 /* True when something is at `path`. */
 bool file_exists(const char *path);
 bool path_is_directory(const char *path);
+
+/* -1 when no folder can be at `path`: it is empty, or something else is there. For programs that make it after long
+ * work. */
+int directory_check(const char *path, struct error *error);
 
 /* mkdir -p, each new folder fsynced into its parent. An existing folder is fine. */
 int directory_create(const char *path, struct error *error);

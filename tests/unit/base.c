@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/base/channel.h"
@@ -230,6 +231,58 @@ TEST(directories_are_made_with_their_parents)
     REQUIRE_OK(disk_free(path, &bytes, &error));
     CHECK(bytes > 0);
     CHECK(directory_create("/dev/null/x", &error) == -1);
+    CHECK_TEXT(error.text, "/dev/null: is not a folder");
+}
+
+/* What is in a folder's place is named, and so is an empty name. */
+TEST(folders_that_cannot_be_made_say_why)
+{
+    const char *folder = test_folder();
+    char *plain = path_in(folder, "plain"), *fifo = path_in(folder, "pipe"), *loop = path_in(folder, "circle"),
+         *nowhere = path_in(folder, "nowhere");
+    REQUIRE_OK(file_write(plain, "x", 1, &error));
+    REQUIRE(mkfifo(fifo, 0600) == 0 && symlink(loop, loop) == 0 && symlink("none/none", nowhere) == 0);
+    const struct {
+        const char *path, *says;
+    } rows[] = {{plain, "plain: is not a folder"},
+                {fifo, "pipe: is not a folder"},
+                {"/dev/null", "/dev/null: is not a folder"},
+                {loop, "circle: is a link that leads nowhere"},
+                {nowhere, "nowhere: is a link that leads nowhere"},
+                {"", "the name is empty"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        CHECK(directory_check(rows[i].path, &error) == -1);
+        CHECK_TEXT(error.text, rows[i].says);
+        CHECK(directory_create(rows[i].path, &error) == -1);
+        CHECK_TEXT(error.text, rows[i].says);
+    }
+    REQUIRE_OK(directory_check(folder, &error));
+    REQUIRE_OK(directory_check("/no/such/folder", &error));
+    CHECK(file_check_output("", &error) == -1);
+    CHECK_TEXT(error.text, "the name is empty");
+    CHECK(file_write("", "x", 1, &error) == -1);
+    CHECK_TEXT(error.text, "the name is empty");
+    free(plain);
+    free(fifo);
+    free(loop);
+    free(nowhere);
+}
+
+/* The reason is mkdir's, not that of the look at what is there. */
+TEST(folders_that_are_forbidden_say_so)
+{
+    char *closed = path_in(test_folder(), "closed");
+    REQUIRE(mkdir(closed, 0711) == 0);
+    int status = 1;
+    const pid_t child = geteuid() == 0 ? fork() : -1;
+    if (child == 0)
+        _exit(chdir(closed) < 0 || setgid(65534) < 0 || setuid(65534) < 0 ||
+              directory_create("inside", &error) == 0 || !strstr(error.text, "Permission denied"));
+    if (child > 0) {
+        REQUIRE(waitpid(child, &status, 0) == child);
+        CHECK(status == 0);
+    }
+    free(closed);
 }
 
 static void count_piece(void *context, int piece, int worker)
