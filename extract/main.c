@@ -158,8 +158,13 @@ static int open_tokenizer(struct extraction *extraction, struct error *error)
     if (!needed && extraction->options->end_of_text >= 0)
         return 0;
     if (tokenizer_open(gguf, gguf ? NULL : model_path(extraction->model), &extraction->tokenizer, &reason) ==
-            0 ||
-        !needed)
+        0) {
+        const char *warning = tokenizer_frame_warning(extraction->tokenizer);
+        if (needed && warning)
+            cli_say("warning: %s", warning);
+        return 0;
+    }
+    if (!needed)
         return 0;
     *error = reason;
     if (reason.kind != ERROR_INPUT) /* a damaged file is to be mended, not gone around */

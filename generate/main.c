@@ -46,9 +46,11 @@ static int open_exits(struct run *run, const struct generate_options *options, s
 }
 
 /* What a damaged file does not stop is said. */
-static void print_warning(const struct tokenizer *tokenizer)
+static void print_warnings(const struct tokenizer *tokenizer)
 {
-    const char *warning = tokenizer_warning(tokenizer);
+    const char *warning = tokenizer_warning(tokenizer), *unnamed = tokenizer_frame_warning(tokenizer);
+    if (unnamed)
+        cli_say("warning: %s", unnamed);
     if (warning)
         cli_say("warning: %s; it goes unread: generation ends at the tokens that the other files name",
                 warning);
@@ -64,7 +66,7 @@ static int open_run(struct run *run, const struct generate_options *options, con
     const struct gguf *gguf = model_gguf(run->model);
     if (tokenizer_open(gguf, gguf ? NULL : options->model, &run->tokenizer, error) < 0)
         return -1;
-    print_warning(run->tokenizer);
+    print_warnings(run->tokenizer);
     if (prompt_encode(run->tokenizer, text, &run->prompt, error) < 0 ||
         device_open(options->device,
                     &(struct backend_options){.threads = options->threads, .math = options->math},

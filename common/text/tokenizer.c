@@ -257,6 +257,11 @@ void tokenizer_frame_text(const struct tokenizer *tokenizer, const struct frame_
     string_free(&words);
 }
 
+const char *tokenizer_frame_warning(const struct tokenizer *tokenizer)
+{
+    return tokenizer->parts.frame_warning.text[0] ? tokenizer->parts.frame_warning.text : NULL;
+}
+
 const char *tokenizer_warning(const struct tokenizer *tokenizer)
 {
     return tokenizer->parts.warning.text[0] ? tokenizer->parts.warning.text : NULL;

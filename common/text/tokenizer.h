@@ -79,6 +79,9 @@ const struct frame *tokenizer_frame(const struct tokenizer *tokenizer);
 void tokenizer_frame_text(const struct tokenizer *tokenizer, const struct frame_side *side, char *text,
                           size_t size);
 
+/* The files want a token around a text and do not name it: which, borrowed. NULL: nothing is wrong. */
+const char *tokenizer_frame_warning(const struct tokenizer *tokenizer);
+
 /* A file that only generation needs is damaged: what and where, borrowed. NULL: none is. */
 const char *tokenizer_warning(const struct tokenizer *tokenizer);
 

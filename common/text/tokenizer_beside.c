@@ -1,6 +1,7 @@
 /* What the files beside tokenizer.json say of it: which ids end a text, and what goes around one. transformers has
  * the latter in tokenizer.json; before version 5 "add_bos_token" and "add_eos_token" of tokenizer_config.json went
  * before it in Llama's class of tokenizers, and some (DeepSeek-R1's distilled ones) say it only there. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,15 +58,19 @@ static bool flag_removes(const json_t *config)
 }
 
 /* "add_bos_token" and its token, for one side of the frame. */
-static int read_side(const json_t *config, const char *flag, const char *key,
-                     const struct tokenizer_parts *parts, struct frame_side *side, bool *changed,
-                     struct error *error)
+static int read_side(const json_t *config, const char *flag, const char *key, struct tokenizer_parts *parts,
+                     struct frame_side *side, bool *changed, struct error *error)
 {
     const json_t *wanted = json_object_get(config, flag), *token = token_text(config, key);
     if (!wanted || json_is_null(wanted))
         return 0;
     if (!json_is_boolean(wanted))
         return error_set(error, "\"%s\" is not true or false", flag);
+    if (json_is_true(wanted) && side->count == 0 && !token) {
+        char name[64];
+        snprintf(name, sizeof name, "%s of tokenizer_config.json", flag);
+        parts_warn_unnamed(parts, side, name, key);
+    }
     if (json_is_true(wanted) ? side->count > 0 || !token : side->count == 0 || !flag_removes(config))
         return 0;
     *changed = true;

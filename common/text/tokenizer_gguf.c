@@ -131,12 +131,14 @@ static int read_ends(const struct gguf *gguf, struct tokenizer_parts *parts, str
 
 /* One side of the frame: `wanted` without the key. A token that the file does not name cannot be added. */
 static int read_side(const struct gguf *gguf, const char *flag, const char *key, bool *wanted,
-                     const struct tokenizer_parts *parts, struct frame_side *side, struct error *error)
+                     struct tokenizer_parts *parts, struct frame_side *side, struct error *error)
 {
     int64_t value = *wanted, id;
     if (gguf_has(gguf, flag) && gguf_get_integer(gguf, flag, 0, 1, &value, error) < 0)
         return -1;
     *wanted = value == 1;
+    if (*wanted && !gguf_has(gguf, key) && gguf_has(gguf, flag))
+        parts_warn_unnamed(parts, side, flag, key);
     if (!*wanted || !gguf_has(gguf, key))
         return 0;
     if (read_id(gguf, key, &id, error) < 0)
@@ -152,7 +154,7 @@ static int read_frame(const struct gguf *gguf, bool begins, struct tokenizer_par
     if (read_side(gguf, add_bos, "tokenizer.ggml.bos_token_id", &begins, parts, &frame->before, error) < 0 ||
         read_side(gguf, add_eos, "tokenizer.ggml.eos_token_id", &ends, parts, &frame->behind, error) < 0)
         return -1;
-    if (gguf_has(gguf, add_bos))
+    if (gguf_has(gguf, add_bos) && (!begins || frame->before.count > 0))
         frame->source = add_bos;
     else if (frame->before.count > 0)
         frame->source = "tokenizer.ggml.pre, as llama.cpp reads it";

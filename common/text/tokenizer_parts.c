@@ -88,3 +88,12 @@ int parts_add_end(struct tokenizer_parts *parts, int64_t id, struct error *error
     parts->ends[id] = true;
     return 0;
 }
+
+void parts_warn_unnamed(struct tokenizer_parts *parts, const struct frame_side *side, const char *flag,
+                        const char *key)
+{
+    const bool before = side == &parts->frame.before;
+    error_set(&parts->frame_warning,
+              "%s wants %s token, but the file names none (%s is missing): texts are taken without it", flag,
+              before ? "a begin-of-text" : "an end-of-text", key);
+}

@@ -24,6 +24,8 @@ struct tokenizer_parts {
     bool *ends; /* [vocab.count] the ids that end a text; NULL: none does */
     int32_t first_end; /* the model's own eos */
     struct frame frame;
+    struct error
+        frame_warning; /* a side of the frame that is wanted, and for which no token is named; "": none */
     struct error warning; /* what went wrong and is no error; "": nothing */
 };
 
@@ -47,6 +49,9 @@ int parts_add_end(struct tokenizer_parts *parts, int64_t id, struct error *error
 /* For tokenizer.json: its post_processor; and the files beside it. */
 int parts_read_frame(const json_t *processor, struct tokenizer_parts *parts, struct error *error);
 int parts_read_beside(const char *folder, struct tokenizer_parts *parts, struct error *error);
+/* Notes that `flag` wants a token at one side, and that `key`, which would name it, does not. */
+void parts_warn_unnamed(struct tokenizer_parts *parts, const struct frame_side *side, const char *flag,
+                        const char *key);
 /* Puts an id behind those of one side; an error when no token has it. */
 int parts_frame_id(const struct tokenizer_parts *parts, int64_t id, struct frame_side *side,
                    struct error *error);

@@ -275,6 +275,34 @@ TEST(tokenizer_frame_of_a_folder)
     }
 }
 
+/* A token that is wanted and that no file names is warned of. */
+TEST(tokenizer_frame_without_a_name)
+{
+    static const struct {
+        const char *processor, *config, *warning; /* NULL: none */
+    } cases[] = {
+        {TRIM, "{'add_bos_token': true}",
+         "add_bos_token of tokenizer_config.json wants a begin-of-text token, but the file names none"},
+        {TRIM, "{'add_bos_token': true, 'bos_token': null}", "wants a begin-of-text token"},
+        {TRIM, "{'add_eos_token': true}", "wants an end-of-text token"},
+        {TRIM, "{'add_bos_token': false}", NULL},
+        {TRIM, "{'add_bos_token': true, 'bos_token': '<s>'}", NULL},
+        {TEMPLATE(PIECE("<s>") "," TEXT), "{'add_bos_token': true}", NULL},
+    };
+    static const char added[] = "[{'id': 8, 'content': '<s>', 'special': true}, {'id': 9, 'content': '<e>', "
+                                "'special': true}]";
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tokenizer *tokenizer;
+        struct error error = {0};
+        const struct parts parts = {.added = added, .processor = cases[i].processor, .config = cases[i].config};
+        REQUIRE_OK(open_json(parts, NULL, &tokenizer, &error));
+        const char *warning = tokenizer_frame_warning(tokenizer);
+        CHECK(!warning == !cases[i].warning);
+        CHECK_TEXT(warning ? warning : "", cases[i].warning ? cases[i].warning : "");
+        tokenizer_close(tokenizer);
+    }
+}
+
 /* Once, also where a text has it written out; parts of a text have their own side alone. */
 TEST(tokenizer_frame_is_there_once)
 {
@@ -397,7 +425,8 @@ TEST(tokenizer_frame_of_gguf)
         {"gpt-2", 9, -1, "0", NULL},
         {"gpt-2", 9, 0, "0", "tokenizer.ggml.add_bos_token"},
         {"gpt-2", 9, 1, "9 0", "tokenizer.ggml.add_bos_token"},
-        {"gpt-2", -1, 1, "0", "tokenizer.ggml.add_bos_token"},
+        {"gpt-2", -1, 1, "0", NULL}, /* and a warning */
+        {"gpt-2", -1, 0, "0", "tokenizer.ggml.add_bos_token"},
         {"llama-bpe", 9, -1, "9 0", "tokenizer.ggml.pre"},
         {"llama3", 9, -1, "9 0", "tokenizer.ggml.pre"},
         {"llama-bpe", 9, 0, "0", "tokenizer.ggml.add_bos_token"},
@@ -419,6 +448,10 @@ TEST(tokenizer_frame_of_gguf)
         const char *source = tokenizer_frame(tokenizer)->source;
         CHECK(!source == !cases[i].source);
         CHECK_TEXT(source ? source : "", cases[i].source ? cases[i].source : "");
+        const char *warning = tokenizer_frame_warning(tokenizer);
+        CHECK(!warning == !(cases[i].bos < 0 && cases[i].add == 1));
+        CHECK_TEXT(warning ? warning : "tokenizer.ggml.add_bos_token wants a begin-of-text token",
+                   "tokenizer.ggml.add_bos_token wants a begin-of-text token");
         tokenizer_close(tokenizer);
     }
     struct gguf_maker maker;
