@@ -97,7 +97,8 @@ static int decode_tokens(const struct store_info *info, struct sequence sequence
                          header.version, header.flags, TOKENS_VERSION);
     if (size - sizeof header - id_bytes != header.starts * sizeof(int32_t) ||
         tokens_hash(header, body, size - sizeof header) != header.hash)
-        return error_set(error, "the tokens are damaged: their bytes do not match their hash");
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "the tokens are damaged: their bytes do not match their hash");
     if (header.split != sequence.split || header.index != sequence.index)
         return error_set(error, "these are the tokens of %s sequence %" PRIu64, split_name(header.split),
                          header.index);
@@ -150,12 +151,13 @@ int meta_unframe(const char *key, const void *framed, size_t framed_size, const 
 {
     uint64_t hash;
     if (framed_size < sizeof hash)
-        return error_set(error, "the value of \"%s\" is cut short", key);
+        return error_set_kind(error, ERROR_DAMAGED, "the value of \"%s\" is cut short", key);
     memcpy(&hash, framed, sizeof hash);
     *value = (const unsigned char *)framed + sizeof hash;
     *size = framed_size - sizeof hash;
     if (meta_hash(key, *value, *size) != hash)
-        return error_set(error, "the value of \"%s\" is damaged: its bytes do not match their hash", key);
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "the value of \"%s\" is damaged: its bytes do not match their hash", key);
     return 0;
 }
 

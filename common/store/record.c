@@ -142,7 +142,7 @@ static const unsigned char *check(const struct coder *coder, struct tap tap, str
     const unsigned char *payload = (const unsigned char *)record + sizeof header;
     if (record_hash(header, payload) == header.hash)
         return payload;
-    error_set(error, "the record is damaged: its bytes do not match their hash");
+    error_set_kind(error, ERROR_DAMAGED, "the record is damaged: its bytes do not match their hash");
     return NULL;
 }
 

@@ -46,6 +46,15 @@ damaged_records() {
         [ -e "$work/broken/sealed" ] && same_stores "$work/whole" "$work/broken"
 }
 
+# Whatever command meets the damage says what mends it.
+named() {
+    local command
+    fresh && flip "$work/broken" 90 1/0/0/7 || return 1
+    for command in "export --tap 1 --out $work/no" "merge --out $work/no.merge" "recode --codec raw:f32 --out $work/no.recode"; do
+        run 1 cache $command "$work/broken" && says err "the record is damaged" && says err '`cache repair` mends it' || return 1
+    done
+}
+
 # The target alone, and one beside the states it is made of.
 damaged_targets() {
     fresh && flip "$work/broken" 90 3/0/0/7 3/0/1/2 2/0/1/2 && flip "$work/broken" 3000 3/0/0/20 &&
@@ -168,6 +177,7 @@ refusals() {
 
 check nothing_to_repair
 check damaged_records
+check named
 check damaged_targets
 check damaged_page_header
 check damaged_tokens
