@@ -193,6 +193,14 @@ static int refuse_piece(const struct corpus *corpus, struct error *error)
         current_path(corpus), (unsigned long long)corpus->place.offset, LONGEST_PIECE >> 20);
 }
 
+/* What to do about a text that is not UTF-8. */
+static const char *utf8_advice(const char *text, size_t size)
+{
+    return kind_has_controls(text, size < CONTROLS_BYTES ? size : CONTROLS_BYTES)
+               ? ": the file has control characters, so that it is not text at all: leave it out"
+               : ": convert the file (iconv -f LATIN1 -t UTF-8) or leave it out";
+}
+
 /* The last character may lack bytes that are still to be read. */
 static int check_utf8(const struct corpus *corpus, const char *text, size_t size, bool ended,
                       struct error *error)
@@ -204,11 +212,8 @@ static int check_utf8(const struct corpus *corpus, const char *text, size_t size
         at += length;
     if (!ended && at + length == size && size - at < UTF8_LONGEST)
         return 0;
-    const bool other = kind_has_controls(text, size < CONTROLS_BYTES ? size : CONTROLS_BYTES);
-    return error_set(error, "%s: byte %llu: is not UTF-8: %s", current_path(corpus),
-                     (unsigned long long)(corpus->place.offset + at),
-                     other ? "the file has control characters, so that it is not text at all: leave it out"
-                           : "convert the file (iconv -f LATIN1 -t UTF-8) or leave it out");
+    return error_set(error, "%s: byte %llu: is not UTF-8%s", current_path(corpus),
+                     (unsigned long long)(corpus->place.offset + at), utf8_advice(text, size));
 }
 
 /* Has the next piece of a text in the window. */
@@ -316,11 +321,25 @@ static int append_document(struct corpus *corpus, struct piece_list *list, const
     return 0;
 }
 
-static int place_error(const struct corpus *corpus, const json_error_t *place, struct error *error)
+/* What to do about a value that cannot be parsed; "" where nothing is known. */
+static const char *parse_advice(const struct corpus *corpus, const json_error_t *place, const char *text,
+                                size_t size)
 {
-    return error_set(error, "%s: line %llu: column %d: %s", current_path(corpus),
+    const bool first_line = current_file(corpus)->kind == CORPUS_JSON_LINES && corpus->place.line == 0;
+    switch (json_error_code(place)) {
+    case json_error_invalid_utf8: return utf8_advice(text, size);
+    case json_error_premature_end_of_input:
+        return first_line ? ": JSON that goes over several lines is read from a file that is called .json" : "";
+    default: return "";
+    }
+}
+
+static int refuse_json(const struct corpus *corpus, const json_error_t *place, const char *text, size_t size,
+                       struct error *error)
+{
+    return error_set(error, "%s: line %llu: column %d: %s%s", current_path(corpus),
                      (unsigned long long)corpus->place.line + (unsigned long long)place->line, place->column,
-                     place->text);
+                     place->text, parse_advice(corpus, place, text, size));
 }
 
 /* The text that a value holds, or is. *empty: it has none. */
@@ -333,12 +352,15 @@ static int parse_value(struct corpus *corpus, const char *text, size_t size, str
     json_error_t place;
     json_t *value = json_decode(text, size, JSON_ALLOW_NUL | JSON_DECODE_ANY, &place);
     if (!value)
-        return place_error(corpus, &place, error);
+        return refuse_json(corpus, &place, text, size, error);
     snprintf(name, sizeof name, "%s: line %llu", current_path(corpus),
              (unsigned long long)corpus->place.line + 1);
     const json_t *member = json_is_string(value) && !lines ? value : json_object_get(value, field);
     int result;
-    if (!json_is_object(value) && !member)
+    if (lines && json_is_array(value))
+        result = error_set(error, "%s: is not a JSON object but an array: name a file that is one array .json",
+                           name);
+    else if (!json_is_object(value) && !member)
         result = error_set(error, "%s: is not a JSON object%s", name, lines ? "" : " (or text)");
     else if (!member)
         result =

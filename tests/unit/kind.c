@@ -125,6 +125,28 @@ TEST(kind_json_lines_as_python_reads_them)
     CHECK_REFUSED("a.jsonl", "{\"text\": \"a\"} {\"text\": \"b\"}", "line 1");
 }
 
+TEST(kind_json_that_cannot_be_read_comes_with_advice)
+{
+    static const char *const latin[][2] = {
+        {"a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"caf\xe9\"}\n"},
+        {"a.jsonl", "{\"text\": \"a\"}\n{\"name\": \"caf\xe9\", \"text\": \"b\"}\n"},
+        {"a.json", "[\"a\",\n\"caf\xe9 au lait\"]"},
+    };
+    for (size_t i = 0; i < sizeof latin / sizeof *latin; i++) {
+        struct string documents = {0};
+        CHECK(read_file(write_bytes(latin[i][0], latin[i][1], strlen(latin[i][1])), 0, &documents) < 0);
+        CHECK_TEXT(error.text, "line 2: column");
+        CHECK_TEXT(error.text, "convert the file (iconv -f LATIN1 -t UTF-8) or leave it out");
+        string_free(&documents);
+    }
+    CHECK_REFUSED("a.json", "[\"a\",\n\"\xe9\x01\"]", "not text");
+    CHECK_REFUSED("a.jsonl", "[{\"text\": \"a\"}]\n", "line 1: is not a JSON object but an array: name a file");
+    CHECK_REFUSED("a.jsonl", "{\n  \"text\": \"a\"\n}\n", "is read from a file that is called .json");
+    CHECK_REFUSED("a.jsonl", "[\n  {\"text\": \"a\"}\n]\n", "is read from a file that is called .json");
+    CHECK_REFUSED("a.jsonl", "{\"text\": \"a\"}\n{\"text\":\n", "line 2: column");
+    CHECK(!strstr(error.text, "called .json")); /* it is cut short */
+}
+
 /* What is no number that JSON can hold is not a text either. */
 TEST(kind_json_numbers_are_not_text)
 {
