@@ -45,15 +45,14 @@ static int open_exits(struct run *run, const struct generate_options *options, s
     return result;
 }
 
-/* What a damaged file does not stop is said. */
+/* What is wrong with the model's files and stops nothing is said. */
 static void print_warnings(const struct tokenizer *tokenizer)
 {
     const char *warning = tokenizer_warning(tokenizer), *unnamed = tokenizer_frame_warning(tokenizer);
     if (unnamed)
         cli_say("warning: %s", unnamed);
     if (warning)
-        cli_say("warning: %s; it goes unread: generation ends at the tokens that the other files name",
-                warning);
+        cli_say("warning: %s", warning);
 }
 
 /* Opens everything; returns how many tokens there is room for. */

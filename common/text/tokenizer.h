@@ -82,7 +82,8 @@ void tokenizer_frame_text(const struct tokenizer *tokenizer, const struct frame_
 /* The files want a token around a text and do not name it: which, borrowed. NULL: nothing is wrong. */
 const char *tokenizer_frame_warning(const struct tokenizer *tokenizer);
 
-/* A file that only generation needs is damaged: what and where, borrowed. NULL: none is. */
+/* A file that only generation needs is damaged, or names an end that is not a token's id: what and where, borrowed.
+ * NULL: nothing is wrong. */
 const char *tokenizer_warning(const struct tokenizer *tokenizer);
 
 /* Whether generation stops there: true for tokenizer_end, for every end of a text, turn or message that the model's

@@ -37,15 +37,30 @@ static int32_t find_token(const struct tokenizer_parts *parts, const json_t *tex
     return text ? vocab_find(&parts->vocab, json_string_value(text), json_string_length(text)) : -1;
 }
 
-/* eos_token_id (a number or a list of them), or eos_token. What is no token's ends nothing. */
-static int read_ends(const json_t *config, struct tokenizer_parts *parts, struct error *error)
+/* One value of eos_token_id. What is no token's ends nothing, and is warned of. */
+static int read_end(const char *name, const json_t *value, struct tokenizer_parts *parts, struct error *error)
+{
+    const int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;
+    if (parts_has_token(parts, id))
+        return parts_add_end(parts, id, error);
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    if (!parts->warning.text[0])
+        error_set(&parts->warning,
+                  "%s: \"eos_token_id\" holds %.40s, which is not an id of the tokenizer (0 .. %d): "
+                  "generation does not end there",
+                  name, text ? text : "a value", (int)parts->vocab.count - 1);
+    free(text);
+    return 0;
+}
+
+/* eos_token_id (a number or a list of them), or eos_token. `name` is the file's. */
+static int read_ends(const char *name, const json_t *config, struct tokenizer_parts *parts, struct error *error)
 {
     const json_t *ids = json_object_get(config, "eos_token_id");
-    if (json_is_integer(ids) && parts_add_end(parts, json_integer_value(ids), error) < 0)
+    if (ids && !json_is_null(ids) && !json_is_array(ids) && read_end(name, ids, parts, error) < 0)
         return -1;
     for (size_t i = 0; i < json_array_size(ids); i++)
-        if (json_is_integer(json_array_get(ids, i)) &&
-            parts_add_end(parts, json_integer_value(json_array_get(ids, i)), error) < 0)
+        if (read_end(name, json_array_get(ids, i), parts, error) < 0)
             return -1;
     return parts_add_end(parts, find_token(parts, token_text(config, "eos_token")), error);
 }
@@ -87,7 +102,7 @@ static int read_side(const json_t *config, const char *flag, const char *key, st
 static int read_tokenizer_config(const json_t *config, struct tokenizer_parts *parts, struct error *error)
 {
     bool changed = false;
-    if (read_ends(config, parts, error) < 0 ||
+    if (read_ends("tokenizer_config.json", config, parts, error) < 0 ||
         read_side(config, "add_bos_token", "bos_token", parts, &parts->frame.before, &changed, error) < 0 ||
         read_side(config, "add_eos_token", "eos_token", parts, &parts->frame.behind, &changed, error) < 0)
         return error_prefix(error, "tokenizer_config.json");
@@ -103,10 +118,11 @@ static int read_generation_config(const char *folder, struct tokenizer_parts *pa
     if (read_file(folder, "generation_config.json", &config, error) < 0) {
         if (error->kind == ERROR_NO_MEMORY)
             return -1;
-        parts->warning = *error;
+        error_set(&parts->warning,
+                  "%s; it goes unread: generation ends at the tokens that the other files name", error->text);
         return 0;
     }
-    int result = read_ends(config, parts, error);
+    int result = read_ends("generation_config.json", config, parts, error);
     json_decref(config);
     return result;
 }
@@ -115,7 +131,8 @@ int parts_read_beside(const char *folder, struct tokenizer_parts *parts, struct 
 {
     json_t *config = NULL, *tokenizer_config = NULL;
     int result = -1;
-    if (read_file(folder, "config.json", &config, error) == 0 && read_ends(config, parts, error) == 0 &&
+    if (read_file(folder, "config.json", &config, error) == 0 &&
+        read_ends("config.json", config, parts, error) == 0 &&
         read_generation_config(folder, parts, error) == 0 &&
         read_file(folder, "tokenizer_config.json", &tokenizer_config, error) == 0)
         result = read_tokenizer_config(tokenizer_config, parts, error);

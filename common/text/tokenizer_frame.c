@@ -9,7 +9,7 @@ enum { NESTING_LIMIT = 4 }; /* of Sequence in Sequence; real files have one */
 int parts_frame_id(const struct tokenizer_parts *parts, int64_t id, struct frame_side *side,
                    struct error *error)
 {
-    if (id < 0 || id >= parts->vocab.count || parts->vocab.tokens[id].kind == TOKEN_ABSENT)
+    if (!parts_has_token(parts, id))
         return error_set(error, "token %lld, which goes around a text, is not in the vocabulary",
                          (long long)id);
     if (side->count == FRAME_MAX)

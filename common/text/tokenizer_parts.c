@@ -76,9 +76,14 @@ int parts_split_merge(struct tokenizer_parts *parts, size_t rank, const char *pa
     return parts_add_merge(parts, rank, pair, left, space + 1, size - left - 1, error);
 }
 
+bool parts_has_token(const struct tokenizer_parts *parts, int64_t id)
+{
+    return id >= 0 && id < parts->vocab.count && parts->vocab.tokens[id].kind != TOKEN_ABSENT;
+}
+
 int parts_add_end(struct tokenizer_parts *parts, int64_t id, struct error *error)
 {
-    if (id < 0 || id >= parts->vocab.count || parts->vocab.tokens[id].kind == TOKEN_ABSENT)
+    if (!parts_has_token(parts, id))
         return 0;
     if (!parts->ends) {
         if (array_alloc(&parts->ends, parts->vocab.count, error) < 0)

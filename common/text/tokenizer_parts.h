@@ -43,6 +43,7 @@ int parts_split_merge(struct tokenizer_parts *parts, size_t rank, const char *pa
                       struct error *error);
 /* tokenizer_cut. */
 size_t parts_find_cut(const struct tokenizer_parts *parts, const char *text, size_t from, size_t size);
+bool parts_has_token(const struct tokenizer_parts *parts, int64_t id);
 /* Ids that no token has are left out. */
 int parts_add_end(struct tokenizer_parts *parts, int64_t id, struct error *error);
 

@@ -194,9 +194,14 @@ TEST(malformed_tokenizer_files_beside)
         const char *name, *text, *error; /* NULL: none */
         bool warns;
     } cases[] = {
-        {"generation_config.json", "{'eos_token_id': 3}", NULL, false},
-        {"generation_config.json", "{'eos_token_id': -1}", NULL, false},
-        {"generation_config.json", "{'eos_token_id': [0, 'b', null, 4294967296, 1e400]}", NULL, false},
+        {"generation_config.json", "{'eos_token_id': 0}", NULL, false},
+        {"generation_config.json", "{'eos_token_id': null}", NULL, false},
+        {"generation_config.json", "{'eos_token_id': []}", NULL, false},
+        {"generation_config.json", "{'eos_token_id': 77}", NULL, true},
+        {"generation_config.json", "{'eos_token_id': -1}", NULL, true},
+        {"generation_config.json", "{'eos_token_id': 0.5}", NULL, true},
+        {"generation_config.json", "{'eos_token_id': 'b'}", NULL, true},
+        {"generation_config.json", "{'eos_token_id': [0, 'b', null, 4294967296, 1e400]}", NULL, true},
         {"generation_config.json", "{'eos_token': '</s>'}", NULL, false},
         {"generation_config.json", "[]", NULL, false},
         {"generation_config.json", "{'eos_token_id': ", NULL, true},
@@ -210,7 +215,8 @@ TEST(malformed_tokenizer_files_beside)
         {"tokenizer_config.json", "{'add_bos_token': 1}", "\"add_bos_token\" is not true or false", false},
         {"tokenizer_config.json", "{'bos_token': '<s>', 'add_bos_token': true}",
          "\"bos_token\" is \"<s>\", which is not in the vocabulary", false},
-        {"config.json", "{'eos_token_id': 3}", NULL, false},
+        {"config.json", "{'eos_token_id': 0}", NULL, false},
+        {"config.json", "{'eos_token_id': [0, 77]}", NULL, true},
         {"config.json", "{'eos_token_id': ", "config.json: line 1", false},
     };
     const char *folder = test_folder();
