@@ -131,6 +131,18 @@ static void next_file(struct corpus *corpus)
     corpus->place.offset = corpus->place.line = 0;
 }
 
+/* Ends a file that is not one text. One without anything in it counts as an empty document, as an empty text does. */
+static void end_file(struct corpus *corpus, bool empty)
+{
+    corpus->place.empty += empty;
+    next_file(corpus);
+}
+
+static bool at_begin(const struct corpus *corpus)
+{
+    return corpus->place.offset == current_file(corpus)->begin;
+}
+
 static int open_file(struct corpus *corpus, struct error *error)
 {
     const struct corpus_file *file = current_file(corpus);
@@ -407,7 +419,7 @@ static int read_json_line(struct corpus *corpus, const bool wanted[SPLIT_COUNT],
     if (open_file(corpus, error) < 0 || find_line(corpus, &line, &size, &whole, error) < 0)
         return -1;
     if (whole == 0) {
-        next_file(corpus);
+        end_file(corpus, at_begin(corpus));
         return 0;
     }
     if (is_blank(line, size))
@@ -500,7 +512,7 @@ static int pass_comma(struct corpus *corpus, char *next, struct error *error)
     return *next ? 0 : refuse_array(corpus, "the array does not end", error);
 }
 
-static int end_array(struct corpus *corpus, struct error *error)
+static int end_array(struct corpus *corpus, bool empty, struct error *error)
 {
     char next;
     consume(corpus, 1);
@@ -508,7 +520,7 @@ static int end_array(struct corpus *corpus, struct error *error)
         return -1;
     if (next)
         return refuse_array(corpus, "something stands behind the array", error);
-    next_file(corpus);
+    end_file(corpus, empty);
     return 0;
 }
 
@@ -518,13 +530,15 @@ static int read_json(struct corpus *corpus, const bool wanted[SPLIT_COUNT], stru
     const bool array = current_file(corpus)->array;
     size_t size;
     char next;
-    if (open_file(corpus, error) < 0 ||
-        (array ? pass_comma(corpus, &next, error) : pass_space(corpus, &next, error)) < 0)
+    if (open_file(corpus, error) < 0)
+        return -1;
+    const bool empty = at_begin(corpus); /* until a value is found */
+    if ((array ? pass_comma(corpus, &next, error) : pass_space(corpus, &next, error)) < 0)
         return -1;
     if (array && next == ']')
-        return end_array(corpus, error);
+        return end_array(corpus, empty, error);
     if (!next) {
-        next_file(corpus);
+        end_file(corpus, empty);
         return 0;
     }
     if (find_value(corpus, &size, error) < 0)
@@ -579,7 +593,7 @@ static int end_ids(struct corpus *corpus, struct error *error)
         return error_set(error, "%s: its header says that %llu ids follow, but there are %llu", file->path,
                          (unsigned long long)file->ids,
                          (unsigned long long)(size / (uint64_t)file->token_bytes));
-    next_file(corpus);
+    end_file(corpus, size == 0);
     return 0;
 }
 

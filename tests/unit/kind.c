@@ -147,6 +147,41 @@ TEST(kind_json_that_cannot_be_read_comes_with_advice)
     CHECK(!strstr(error.text, "called .json")); /* it is cut short */
 }
 
+static void check_empty(const char *name, const char *text, uint64_t expected)
+{
+    struct corpus_list list = {0};
+    struct corpus *corpus = NULL;
+    struct piece_list pieces = {0};
+    if (corpus_list_add(&list, write_bytes(name, text, strlen(text)), false, 0, &error) < 0 ||
+        corpus_open(&list, &rules, NULL, &corpus, &error) < 0 ||
+        corpus_read(corpus, both, 1 << 20, &pieces, &error) < 0)
+        test_fail(__FILE__, __LINE__, "%s: %s", name, error.text);
+    else if (corpus_tell(corpus).empty != expected)
+        test_fail(__FILE__, __LINE__, "%s: %s: %d empty documents, not %d", name, text,
+                  (int)corpus_tell(corpus).empty, (int)expected);
+    piece_list_free(&pieces);
+    corpus_close(corpus);
+    corpus_list_free(&list);
+}
+
+TEST(kind_files_with_nothing_in_them_are_counted)
+{
+    static const char *const names[] = {"a.txt", "a.jsonl", "a.json", "a.u16", "a.u32"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        check_empty(names[i], "", 1);
+    check_empty("a.json", "[]", 1);
+    check_empty("a.json", " [ ]\n", 1);
+    check_empty("a.json", " \n", 1);
+    check_empty("a.json", "\xef\xbb\xbf", 1);
+    check_empty("a.jsonl", "\xef\xbb\xbf", 1);
+    check_empty("a.json", "[\"a\"]", 0);
+    check_empty("a.json", "[\"\", \"a\"]", 1);
+    check_empty("a.json", "\"a\"\n", 0);
+    check_empty("a.jsonl", "{\"text\": \"a\"}", 0);
+    check_empty("a.jsonl", "{\"text\": \"\"}\n", 1);
+    check_empty("a.u16", "\1\1", 0);
+}
+
 /* What is no number that JSON can hold is not a text either. */
 TEST(kind_json_numbers_are_not_text)
 {
