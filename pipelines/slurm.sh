@@ -86,6 +86,7 @@ stop() {
     [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true
 }
 trap stop TERM
+trap '[ -z "$child" ] || kill -TERM "$child" || true; exit 130' INT # what is started with & does not hear it
 threads=${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-}}
 "$extract" ${threads:+--threads "$threads"} "$@" --out "$out/$task" --shard "$task/$shards" &
 child=$!

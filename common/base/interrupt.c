@@ -87,7 +87,7 @@ void interrupt_listen(void)
     sigemptyset(&interrupts.signals);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         const bool ignored = sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler == SIG_IGN;
-        if (numbers[i] != SIGHUP || !ignored)
+        if (numbers[i] == SIGTERM || !ignored)
             sigaddset(&interrupts.signals, numbers[i]);
     }
     pthread_sigmask(SIG_BLOCK, &interrupts.signals, &before);

@@ -9,8 +9,9 @@
  * ordinary register, so that the system would write a handler's frame into the heap. All threads block the
  * three signals, and one thread does nothing but wait for them.
  *
- * Under nohup, SIGHUP stays ignored. A child that fork makes inherits the block and not the thread: it hears
- * none of the three, and its parent ends it (PR_SET_PDEATHSIG, SIGKILL).
+ * A SIGHUP or SIGINT that is ignored when the program starts stays ignored: nohup asks for the one, a shell's
+ * script for the other in what it starts with &. SIGTERM is always heard. A child that fork makes inherits the
+ * block and not the thread: it hears none of the three, and its parent ends it (PR_SET_PDEATHSIG, SIGKILL).
  */
 #ifndef OFFRAMP_BASE_INTERRUPT_H
 #define OFFRAMP_BASE_INTERRUPT_H

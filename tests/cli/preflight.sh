@@ -82,7 +82,7 @@ stopped() {
     local command=(extract "${small[@]}" --codec klt:4 --out "$base")
     for signal in KILL INT; do
         for moment in 0.03 0.1 0.3; do
-            timeout -s $signal $moment "$build/extract" "${command[@]:1}" --dry-run --pilot-out "$work/parameters" >/dev/null 2>&1
+            env --default-signal=INT timeout -s $signal $moment "$build/extract" "${command[@]:1}" --dry-run --pilot-out "$work/parameters" >/dev/null 2>&1
             [ $signal = KILL ] || [ ! -e "$base.pilot" ] || { echo "    an interrupted dry run left $(find "$base.pilot")" && return 1; }
             run 0 "${command[@]}" --dry-run --pilot-out "$work/parameters" && [ ! -e "$base.pilot" ] && [ ! -e "$base" ] || return 1
         done

@@ -298,7 +298,8 @@ stop_with() {
     local before status
     for attempt in 1 2 3 4 5; do
         before=$(lines "$2")
-        "$train" --store "$store" --out "$2" "${long[@]}" >"$work/out" 2>"$work/err" </dev/null &
+        # A script's background job ignores SIGINT otherwise.
+        env --default-signal=INT "$train" --store "$store" --out "$2" "${long[@]}" >"$work/out" 2>"$work/err" </dev/null &
         pid=$!
         while kill -0 $pid 2>/dev/null && [ "$(lines "$2")" -lt $((before + 20)) ]; do sleep 0.01; done
         # Meanwhile nobody else may.

@@ -20,6 +20,8 @@ static int run_child(int (*child)(void))
     const pid_t process = fork();
     if (process == 0) {
         alarm(20);
+        signal(SIGINT, SIG_DFL); /* whoever runs the test may have these ignored */
+        signal(SIGHUP, SIG_DFL);
         _exit(child());
     }
     if (process < 0 || waitpid(process, &status, 0) < 0)
@@ -140,11 +142,12 @@ TEST(interrupt_end_of_input_is_read)
     CHECK(is_good(run_child(child_reads_end)));
 }
 
-static int child_under_nohup(void)
+/* Whether a signal that was ignored at the start stays so, and SIGTERM is heard all the same. */
+static int child_ignores(int number)
 {
-    signal(SIGHUP, SIG_IGN);
+    signal(number, SIG_IGN);
     interrupt_listen();
-    kill(getpid(), SIGHUP);
+    kill(getpid(), number);
     wait_seconds(0.1);
     if (cli_interrupted())
         return CHILD_BAD;
@@ -152,21 +155,36 @@ static int child_under_nohup(void)
     return becomes_interrupted() ? CHILD_GOOD : CHILD_BAD;
 }
 
+static int child_under_nohup(void)
+{
+    return child_ignores(SIGHUP);
+}
+
 TEST(interrupt_nohup_is_kept)
 {
     CHECK(is_good(run_child(child_under_nohup)));
 }
 
-/* A shell starts what is behind & with SIGINT ignored; who sends it then means it. */
-static int child_behind_shell(void)
+/* A script starts what is before & with SIGINT ignored. */
+static int child_of_script(void)
 {
-    signal(SIGINT, SIG_IGN);
-    return child_is_asked(SIGINT);
+    return child_ignores(SIGINT);
 }
 
-TEST(interrupt_background_job_is_asked)
+TEST(interrupt_background_job_is_not_asked)
 {
-    CHECK(is_good(run_child(child_behind_shell)));
+    CHECK(is_good(run_child(child_of_script)));
+}
+
+static int child_ignores_term(void)
+{
+    signal(SIGTERM, SIG_IGN);
+    return child_is_asked(SIGTERM);
+}
+
+TEST(interrupt_term_is_always_heard)
+{
+    CHECK(is_good(run_child(child_ignores_term)));
 }
 
 static atomic_bool all_blocked = true;
