@@ -34,7 +34,8 @@ uninstall: ## remove what install put there
 	rm -f $(addprefix $(INSTALLED)/bin/offramp-,$(PROGRAMS) $(PIPELINES)) $(INSTALLED)/lib/offramp/libofframp_cuda.so \
 		$(patsubst $(BUILD)/man/%,$(INSTALLED)/share/man/man1/%,$(MAN_PAGES))
 	rm -rf $(INSTALLED)/share/offramp
-	if [ -d $(INSTALLED)/lib/offramp ]; then rmdir --ignore-fail-on-non-empty $(INSTALLED)/lib/offramp; fi
+	for d in lib/offramp lib bin share/man/man1 share/man share; do if [ -d $(INSTALLED)/$$d ] && [ ! -L $(INSTALLED)/$$d ]; then \
+		rmdir --ignore-fail-on-non-empty $(INSTALLED)/$$d || exit 1; fi; done
 clean: ## remove what was built
 	rm -rf build build-*
 .PHONY: all help demo test check bench soak fuzz bundle format install uninstall clean

@@ -109,7 +109,10 @@ uninstalled() {
     echo kept >"$bin/other"
     mkdir "$stage$prefix/lib/offramp/cuda"
     make -s "${arguments[@]}" uninstall && [ "$(cd "$stage$prefix" && find . ! -type d)" = ./bin/other ] &&
-        [ -d "$stage$prefix/lib/offramp/cuda" ] && [ ! -e "$stage$prefix/share/offramp" ] && make -s "${arguments[@]}" uninstall
+        [ -d "$stage$prefix/lib/offramp/cuda" ] && [ ! -e "$stage$prefix/share" ] && make -s "${arguments[@]}" uninstall && [ -e "$bin/other" ] || return 1
+    rm "$bin/other"
+    rmdir "$stage$prefix/lib/offramp/cuda"
+    install_it install && make -s "${arguments[@]}" uninstall && [ -d "$stage$prefix" ] && [ -z "$(ls -A "$stage$prefix")" ]
 }
 
 for name in programs_are_there cuda_backend_is_found by_a_link pipelines_find_programs pages_say_what_help_says; do check $name; done
