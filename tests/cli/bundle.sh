@@ -22,7 +22,7 @@ if ! "${enter[@]}" mount --rbind /proc "$root/proc" 2>"$work/err"; then
     echo "0 passed, 0 failed, 1 skipped"
     exit 0
 fi
-if grep -q __asan_init "$build/extract"; then
+if sanitized; then
     echo "    skipped: programs under AddressSanitizer are not bundled"
     echo "0 passed, 0 failed, 1 skipped"
     exit 0

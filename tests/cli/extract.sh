@@ -194,7 +194,6 @@ number() { sed -nE "s/^ *\"$1\": ([0-9]+),?$/\1/p" "$work/out"; }
 
 # What the program says it needs suffices, with the weights one layer at a time; all of them take their
 # size in the compute type and less than 1 GB more.
-sanitized() { grep -qa __asan_init "$build/extract"; } # whose shadow memory is not the program's
 
 memory() {
     local taps=(--model "$model" --corpus "$ids" --held-out 0 --tokens 1024 --taps 8 --json)

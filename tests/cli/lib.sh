@@ -27,6 +27,9 @@ run() {
     return 1
 }
 
+# Whether the programs are under AddressSanitizer, whose shadow memory is not the program's.
+sanitized() { grep -qa __asan_init "$build/extract"; }
+
 # says FILE TEXT: the last command's out or err has it
 says() {
     grep -qF -- "$2" "$work/$1" && return 0

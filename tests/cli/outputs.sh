@@ -14,8 +14,8 @@ run 0 "${small[@]}" --taps 1 --codec raw --out "$work/bench-store" || exit 1
 # Every command that writes a file: none replaces PATH.
 all_refuse() {
     run 1 cache export --tap 1 --out "$1" "$work/store" && says err "$2" &&
-        run 1 cache bench --svg "$1" "$work/store" && says err "--svg: ${1:+$1: }$2" && [ ! -s "$work/out" ] &&
-        run 1 "${klt[@]}" --pilot-out "$1" && says err "--pilot-out: ${1:+$1: }$2" && [ ! -e "$work/klt" ]
+        run 1 cache bench --svg "$1" "$work/store" && says err "--svg: $1: $2" && [ ! -s "$work/out" ] &&
+        run 1 "${klt[@]}" --pilot-out "$1" && says err "--pilot-out: $1: $2" && [ ! -e "$work/klt" ]
 }
 
 pipes() {
@@ -38,15 +38,14 @@ folders() {
     all_refuse "$work/folder" "is a folder" && all_refuse "$work/none/file" "a file cannot be made there: No such file"
 }
 
-# Where a folder is wanted; and no name at all. Nothing is computed first.
+# Where a folder is wanted. Nothing is computed first.
 not_folders() {
     local place
     mkfifo "$work/a_pipe"
     ln -s a_circle "$work/a_circle"
-    for place in "$ids" "$work/a_pipe" "$work/a_circle" /dev/null ""; do
+    for place in "$ids" "$work/a_pipe" "$work/a_circle" /dev/null; do
         local text="$place: is not a folder"
         [ "$place" != "$work/a_circle" ] || text="$place: is a link that leads nowhere"
-        [ -n "$place" ] || text="the name is empty"
         run 1 "${small[@]}" --taps 1 --out "$place" && says err "--out: $text" && ! grep -q device: "$work/err" &&
             run 1 "${small[@]}" --taps 1 --dry-run --out "$place" && says err "--out: $text" &&
             run 1 cache export --format npy --tap 1 --out "$place" "$work/store" && says err "$text" &&
@@ -54,7 +53,18 @@ not_folders() {
             run 1 cache merge --out "$place" "$work/store" && says err "$text" &&
             run 1 train --store "$work/store" --tap 1 --head norm --out "$place" && says err "$text" || return 1
     done
-    all_refuse "" "the name is empty"
+}
+
+# A variable of the shell that is not set: extract knows it by its command line.
+no_name() {
+    run 2 "${small[@]}" --taps 1 --out "" && says err "--out: the path is empty" &&
+        run 2 "${klt[@]}" --pilot-out "" && says err "--pilot-out: the path is empty" &&
+        run 1 cache export --tap 1 --out "" "$work/store" && says err "the name is empty" &&
+        run 1 cache export --format npy --tap 1 --out "" "$work/store" && says err "the name is empty" &&
+        run 1 cache bench --svg "" "$work/store" && says err "--svg: the name is empty" &&
+        run 1 cache recode --codec raw --out "" "$work/store" && says err "the name is empty" &&
+        run 1 cache merge --out "" "$work/store" && says err "the name is empty" &&
+        run 1 train --store "$work/store" --tap 1 --head norm --out "" && says err "the name is empty"
 }
 
 # A link stays; what it names is replaced.
@@ -201,7 +211,7 @@ nothing_but_a_pilot() {
     run 0 "${small[@]}" --taps 1,final --out "$work/piloted" && [ ! -e "$work/piloted/pilot" ]
 }
 
-for test in pipes devices folders not_folders links npy file_limit other_files begun_files among_the_corpus a_store_that_is_read a_model_or_a_corpus nothing_yet nothing_but_a_pilot; do
+for test in pipes devices folders not_folders no_name links npy file_limit other_files begun_files among_the_corpus a_store_that_is_read a_model_or_a_corpus nothing_yet nothing_but_a_pilot; do
     check $test
 done
 finish
