@@ -21,7 +21,7 @@ struct repair_command {
     bool allow_numerics;
 };
 
-/* A problem that is no record. */
+/* A problem that is not a record's. */
 struct damaged_value {
     enum verify_kind kind;
     struct sequence sequence;
@@ -149,7 +149,7 @@ static int check_model(const struct repair *repair, struct error *error)
                      repair->command->model, fingerprint, wanted ? wanted : "none");
 }
 
-/* ---- what is no record ---- */
+/* ---- what is not a record ---- */
 
 /* 1: it is right now. */
 static int mend_value(struct repair *repair, const struct damaged_value *value, bool *sources,

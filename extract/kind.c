@@ -288,7 +288,7 @@ static int look_at_tokens(struct corpus_file *file, int token_bytes, const unsig
         return error_set(error, "%s: is a token file: say with --token-type whether its ids are u16 or u32",
                          file->path);
     if (file->compression == COMPRESSION_NONE && file->size % (uint64_t)file->token_bytes != 0)
-        return error_set(error, "%s: %llu bytes are no whole number of %d-byte token ids", file->path,
+        return error_set(error, "%s: %llu bytes are not a whole number of %d-byte token ids", file->path,
                          (unsigned long long)file->size, file->token_bytes);
     return 0;
 }

@@ -32,7 +32,7 @@ static const struct argp_option option_list[] = {
     {"policy", OPTION_POLICY, "DIR", 0, "Exits and thresholds, as train writes them (RUN/policy)", 1},
     {"prompt", OPTION_PROMPT, "TEXT", 0, "The text to go on from (default: standard input)", 2},
     {"prompt-file", OPTION_PROMPT_FILE, "FILE", 0,
-     "The same, from a file; of both, the last line's end is no part", 2},
+     "The same, from a file; of both, the last line's end is not a part", 2},
     {"tokens", OPTION_TOKENS, "N", 0, "The most tokens to generate (default: 128)", 2},
     {"temperature", OPTION_TEMPERATURE, "T", 0,
      "Sample at this temperature; 0: always the likeliest token (default: 0)", 3},

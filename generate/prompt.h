@@ -7,7 +7,7 @@
 #include "generate/options.h"
 
 /* From the option, its file, or standard input. Of a file and of standard input the last line's end is left out: it
- * ends the line, and is no part of what is to go on. A terminal's input ends with Ctrl-D.
+ * ends the line, and is not a part of what is to go on. A terminal's input ends with Ctrl-D.
  * Both must be UTF-8; the error says which byte is not. string_free the text, after an error too. */
 int prompt_read(const struct generate_options *options, struct string *text, struct error *error);
 

@@ -52,7 +52,7 @@ void policy_count(const struct policy_costs *costs, struct outcome *const *outco
                   double threshold, struct policy_row *row);
 
 /* The finished trial with the lowest KL of each tap, in order along the model, into best (room for all of the board);
- * returns how many. Left out are the final tap, which is no exit, and a tap that is no nearer to the full model than an
+ * returns how many. Left out are the final tap, which is not an exit, and a tap that is no nearer to the full model than an
  * exit before it; of taps that are asked for by `wish` none is. */
 int policy_choose(const struct leaderboard *board, int layers, const struct policy_wish *wish,
                   const struct leaderboard_row **best);

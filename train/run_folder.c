@@ -38,7 +38,7 @@ static int read_facts(struct run_folder *run, struct error *error)
         result =
             !run->facts
                 ? error_prefix(error, "the run cannot be gone on with; name another folder, or remove this one")
-                : (json_is_object(run->facts) ? 0 : error_set(error, "%s: is no object", path));
+                : (json_is_object(run->facts) ? 0 : error_set(error, "%s: is not an object", path));
     } else if (directory_holds_other(run->path, nothing, other)) {
         error_set(error, "%s: holds other files (%s is one); name an empty folder, or a new one", run->path,
                   other);

@@ -73,7 +73,7 @@ static int set_loss(const char *text, enum trial_loss *loss, struct error *error
             return 0;
         }
     }
-    return error_set(error, "\"%s\" is no loss (distillation or cross-entropy)", text);
+    return error_set(error, "\"%s\" is not a loss (distillation or cross-entropy)", text);
 }
 
 /* What a tap looks like in any model; whether this model has it, sweep_resolve finds out. */
@@ -83,7 +83,7 @@ static int set_tap(const char *text, char tap[TAP_NAME_SIZE], struct error *erro
     const bool good =
         !strcmp(text, "final") || (digits > 0 && (!text[digits] || !strcmp(text + digits, ".mid")));
     if (!good || strlen(text) >= TAP_NAME_SIZE)
-        return error_set(error, "\"%.40s\" is no tap (such as 12, 12.mid or final)", text);
+        return error_set(error, "\"%.40s\" is not a tap (such as 12, 12.mid or final)", text);
     strcpy(tap, text);
     return 0;
 }

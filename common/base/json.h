@@ -9,7 +9,7 @@
 #include "common/base/error.h"
 
 /* Parses UTF-8 text from outside, an object or array, as Python's json module reads it: what jansson cannot hold
- * (json_repair.h) is no error where nobody reads it, and of two members with one name the last counts. Depth is
+ * (json_repair.h) is not an error where nobody reads it, and of two members with one name the last counts. Depth is
  * bounded. `flags` are jansson's: JSON_ALLOW_NUL keeps NUL in values, whose length json_string_length tells; else
  * no string holds one. Where it ends goes into *place. json_decref the result. NULL on error. */
 json_t *json_decode(const char *text, size_t size, size_t flags, json_error_t *place);

@@ -25,7 +25,7 @@ const struct head_kind *head_kind_find(const char *name, struct error *error)
     for (int k = 0; k < KINDS; k++)
         string_print(&names, "%s%s", k ? ", " : "", kinds[k]->name);
     if (!string_failed(&names, error))
-        error_set(error, "\"%s\" is no kind of head (there are: %s)", name, names.data);
+        error_set(error, "\"%s\" is not a kind of head (there are: %s)", name, names.data);
     string_free(&names);
     return NULL;
 }
@@ -50,7 +50,7 @@ int head_output_find(const char *name, enum head_output *output, struct error *e
             return 0;
         }
     }
-    return error_set(error, "\"%s\" is no output of a head (tied or untied)", name);
+    return error_set(error, "\"%s\" is not an output of a head (tied or untied)", name);
 }
 
 static const char *const init_names[] = {
@@ -69,7 +69,7 @@ int head_init_find(const char *name, enum head_init *init, struct error *error)
             return 0;
         }
     }
-    return error_set(error, "\"%s\" is no way to initialise a head (copy, random or ridge)", name);
+    return error_set(error, "\"%s\" is not a way to initialise a head (copy, random or ridge)", name);
 }
 
 int head_init_check(const struct head_kind *kind, enum head_init init, struct error *error)

@@ -82,7 +82,7 @@ static int read_text(const char *path, const json_t *metadata, const char *key, 
 {
     *text = json_string_value(json_object_get(metadata, key));
     if (!*text)
-        return error_set(error, "%s: is no head of offramp: its metadata lacks \"%s\"", path, key);
+        return error_set(error, "%s: is not a head of offramp: its metadata lacks \"%s\"", path, key);
     return 0;
 }
 
@@ -127,7 +127,7 @@ static int read_metadata(const char *path, const json_t *metadata, struct head_s
         read_text(path, metadata, "model", &model, error) < 0 || read_shape(path, metadata, shape, error) < 0)
         return -1;
     if (strlen(model) != 16 || strspn(model, "0123456789abcdef") != 16)
-        return error_set(error, "%s: metadata \"model\": \"%.40s\" is no fingerprint of 16 digits", path,
+        return error_set(error, "%s: metadata \"model\": \"%.40s\" is not a fingerprint of 16 digits", path,
                          model);
     memcpy(fingerprint, model, 17);
     spec->kind = head_kind_find(kind, error);

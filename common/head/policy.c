@@ -111,9 +111,10 @@ static int check_exit(const char *name, const struct policy *policy, int place, 
     if (!head_kind_find(exit->kind, error) || head_output_find(exit->output, &output, error) < 0)
         return error_prefix(error, "%s: exit %s", name, tap);
     if (!exit->file[0] || exit->file[0] == '.' || strchr(exit->file, '/'))
-        return error_set(error, "%s: exit %s: \"%s\" is no name of a file beside it", name, tap, exit->file);
+        return error_set(error, "%s: exit %s: \"%s\" is not the name of a file beside it", name, tap,
+                         exit->file);
     if (strlen(exit->hash) != 16 || strspn(exit->hash, "0123456789abcdef") != 16)
-        return error_set(error, "%s: exit %s: \"%s\" is no hash of 16 digits", name, tap, exit->hash);
+        return error_set(error, "%s: exit %s: \"%s\" is not a hash of 16 digits", name, tap, exit->hash);
     if (!in_range(exit->threshold, 0, 1))
         return error_set(error, "%s: exit %s: the threshold %g is not in 0 .. 1", name, tap, exit->threshold);
     if (place > 0 && tap_compare(exit[-1].tap, exit->tap) >= 0) {
@@ -150,7 +151,7 @@ static int check_row(const char *name, const struct policy *policy, int place, s
 static int check_policy(const char *name, const struct policy *policy, struct error *error)
 {
     if (strlen(policy->fingerprint) != 16 || strspn(policy->fingerprint, "0123456789abcdef") != 16)
-        return error_set(error, "%s: the model \"%s\" is no fingerprint of 16 digits", name,
+        return error_set(error, "%s: the model \"%s\" is not a fingerprint of 16 digits", name,
                          policy->fingerprint);
     if (policy->exits < 0 || policy->exits > EXITS_MAX)
         return error_set(error, "%s: has %d exits, not 0 .. %d", name, policy->exits, EXITS_MAX);

@@ -148,7 +148,7 @@ static int read_divisors(const struct gguf *gguf, struct model_config *config, s
     return 0;
 }
 
-/* What is no id of the vocabulary is none. */
+/* What is not an id of the vocabulary is none. */
 static int read_eos(const struct gguf *gguf, int vocab, int *eos, struct error *error)
 {
     static const char key[] = "tokenizer.ggml.eos_token_id";

@@ -175,7 +175,7 @@ static int read_window(const char *path, const json_t *object, const struct fami
 
 /* ---- the whole ---- */
 
-/* Only who needs an end of text reads it; what is no id of the vocabulary is none. */
+/* Only who needs an end of text reads it; what is not an id of the vocabulary is none. */
 static int read_eos(const json_t *object, int vocab)
 {
     json_t *value = member(object, "eos_token_id");

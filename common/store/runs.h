@@ -19,7 +19,7 @@
 #define RUNS_GAP   SPLIT_COUNT /* of neither split */
 #define RUNS_LEAST 3 /* sequences that have both splits */
 
-/* The split of sequence `number` of the stream, or RUNS_GAP. share: of what is no gap, held out, above 0 and below 1. */
+/* The split of sequence `number` of the stream, or RUNS_GAP. share: of what is not a gap, held out, above 0 and below 1. */
 enum split runs_split(uint64_t number, double share);
 
 /* How many of the first `count` sequences belong to each split. */

@@ -37,7 +37,7 @@ static int32_t find_token(const struct tokenizer_parts *parts, const json_t *tex
     return text ? vocab_find(&parts->vocab, json_string_value(text), json_string_length(text)) : -1;
 }
 
-/* One value of eos_token_id. What is no token's ends nothing, and is warned of. */
+/* One value of eos_token_id. What is not an id of a token ends nothing, and is warned of. */
 static int read_end(const char *name, const json_t *value, struct tokenizer_parts *parts, struct error *error)
 {
     const int64_t id = json_is_integer(value) ? json_integer_value(value) : -1;

@@ -26,7 +26,7 @@ struct tokenizer_parts {
     struct frame frame;
     struct error
         frame_warning; /* a side of the frame that is wanted, and for which no token is named; "": none */
-    struct error warning; /* what went wrong and is no error; "": nothing */
+    struct error warning; /* what went wrong and is not an error; "": nothing */
 };
 
 /* Both: parts are zeroed at first, and to be freed whatever the result. */

@@ -10,7 +10,7 @@ void cuda_time_add(double *total, cudaEvent_t from, cudaEvent_t to)
     if (cudaEventElapsedTime(&milliseconds, from, to) == cudaSuccess)
         *total += milliseconds / 1e3;
     else
-        cudaGetLastError(); /* a time that is missing is no failure of what was computed */
+        cudaGetLastError(); /* a time that is missing is not a failure of what was computed */
 }
 
 static void span_finish(struct cuda_span *span)

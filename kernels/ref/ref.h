@@ -1,6 +1,6 @@
 /* ref.h: the backend that says what an op means: plain loops, one thread, sums in double.
  *
- * Speed is no aim here. Every result is rounded to f32 once, at the end (an OP_ADD rounds the sum
+ * Speed is not an aim here. Every result is rounded to f32 once, at the end (an OP_ADD rounds the sum
  * with the old value). The math mode is ignored.
  */
 #ifndef OFFRAMP_KERNELS_REF_REF_H

@@ -88,7 +88,7 @@ wrong_usage() {
         run 2 --store s --out r --math f64 --tap 2 --head norm && says err "none of: f32 tf32 bf16" &&
         run 2 --store s --out r --device toaster --tap 2 --head norm && says err "none of: auto cpu" &&
         run 2 --store s --out r --tap 2 --head nrom && says err "--head: \"nrom\"" &&
-        run 2 --store s --out r --tap x --head norm && says err "--tap: \"x\" is no tap" &&
+        run 2 --store s --out r --tap x --head norm && says err "--tap: \"x\" is not a tap" &&
         run 2 --store s --out r --tap 2 --head norm --rate -1 && says err "--rate" &&
         run 2 --store s --out r --tap 2 --head norm --steps 1 --passes 1 && says err "give one" &&
         run 2 --store s --out r --sweep "$work/eight.yaml" --tap 2 && says err "--tap belongs into" &&
@@ -226,7 +226,7 @@ target_alone() {
         run 0 --store "$work/bare" --out "$work/bare.run" "${one[@]}" --tap 1 --head affine && says out "full model" &&
         run 1 --store "$work/bare" --out "$work/bare2" --tap 1 --head affine --output untied && says err "no tap final" &&
         run 1 --store "$work/bare" --out "$work/bare3" --tap 1 --head affine --init ridge && says err "no tap final" &&
-        run 2 --store "$work/bare" --out "$work/bare4" --tap target --head norm && says err "\"target\" is no tap"
+        run 2 --store "$work/bare" --out "$work/bare4" --tap target --head norm && says err "\"target\" is not a tap"
 }
 
 # Copied from a model whose MLPs have biases, an mlp head at 1.mid is what a norm head is at 1.

@@ -115,7 +115,7 @@ TEST(corpus_missing_and_unfit_paths_are_named)
     CHECK(corpus_list_add(&list, write_bytes("x.bin", "\1\0", 2), false, 0, &error) < 0);
     CHECK_TEXT(error.text, "--token-type");
     CHECK(corpus_list_add(&list, write_bytes("x.u16", "\1\0\1", 3), false, 0, &error) < 0);
-    CHECK_TEXT(error.text, "3 bytes are no whole number of 2-byte token ids");
+    CHECK_TEXT(error.text, "3 bytes are not a whole number of 2-byte token ids");
     snprintf(path, sizeof path, "%s/empty", folder());
     REQUIRE_OK(directory_create(path, &error));
     CHECK(corpus_list_add(&list, path, false, 0, &error) < 0);

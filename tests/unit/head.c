@@ -510,8 +510,8 @@ TEST(head_file_malformed)
         const char *reason; /* NULL: the file is fine */
     } cases[] = {
         {NULL, NULL, 3, H, DTYPE_F32, 1, NULL},
-        {"kind", NULL, 3, H, DTYPE_F32, 1, "no head of offramp"},
-        {"kind", "linear", 3, H, DTYPE_F32, 1, "no kind of head"},
+        {"kind", NULL, 3, H, DTYPE_F32, 1, "not a head of offramp"},
+        {"kind", "linear", 3, H, DTYPE_F32, 1, "not a kind of head"},
         {"kind", "mlp", 3, H, DTYPE_F32, 1, "L.mid"},
         {"kind", "norm", 3, H, DTYPE_F32, 1, "holds 3 tensors"},
         {"output", "own", 3, H, DTYPE_F32, 1, "tied or untied"},
@@ -524,8 +524,8 @@ TEST(head_file_malformed)
         {"intermediate", "-1", 3, H, DTYPE_F32, 1, "\"intermediate\""},
         {"vocab", "99999999999", 3, H, DTYPE_F32, 1, "\"vocab\""},
         {"norm_epsilon", "nan", 3, H, DTYPE_F32, 1, "\"norm_epsilon\""},
-        {"model", "0123456789abcdeg", 3, H, DTYPE_F32, 1, "no fingerprint"},
-        {"model", "0123", 3, H, DTYPE_F32, 1, "no fingerprint"},
+        {"model", "0123456789abcdeg", 3, H, DTYPE_F32, 1, "not a fingerprint"},
+        {"model", "0123", 3, H, DTYPE_F32, 1, "not a fingerprint"},
         {NULL, NULL, 2, H, DTYPE_F32, 1, "\"scale\" of a head of kind affine is missing"},
         {NULL, NULL, 4, H, DTYPE_F32, 1, "holds 4 tensors"},
         {NULL, NULL, 3, H - 1, DTYPE_F32, 1, "\"a\" is not f32 of shape [16, 16]"},

@@ -214,7 +214,7 @@ TEST(config_hf_defaults)
                               &config, &error));
     CHECK(config.attention_bias && config.output_bias && config.mlp_bias && config.tied &&
           config.head_size == 24);
-    /* What is no id of the vocabulary is none: transformers does not look at it either. */
+    /* What is not an id of the vocabulary is none: transformers does not look at it either. */
     static const char *const strange[] = {"100",        "-1",    "\"x\"", "[]",
                                           "[\"x\", 5]", "1e400", "{}",    "99999999999999999999"};
     for (size_t i = 0; i < sizeof strange / sizeof *strange; i++) {

@@ -115,7 +115,7 @@ TEST(policy_write_checks)
     exits[0].tap.layer = 1;
     strcpy(exits[0].file, "../x");
     CHECK(policy_write(folder, &policy, &error) < 0);
-    CHECK_TEXT(error.text, "no name of a file");
+    CHECK_TEXT(error.text, "not the name of a file");
     strcpy(exits[0].file, "x");
     CHECK(policy_write("/no/such/folder", &policy, &error) < 0);
     CHECK_TEXT(error.text, "/no/such/folder");
@@ -148,7 +148,7 @@ TEST(policy_malformed)
     } cases[] = {
         {"version", "2", "of version 2"},
         {"version", "\"1\"", "\"version\" is not an integer"},
-        {"model", "\"0123456789abcdeX\"", "no fingerprint"},
+        {"model", "\"0123456789abcdeX\"", "not a fingerprint"},
         {"model", "\"0123456789abcdef0\"", "longer than 16"},
         {"model", "null", "\"model\""},
         {"layers", "0", "\"layers\" is 0"},
@@ -164,14 +164,14 @@ TEST(policy_malformed)
         {"exits/0/tap", "\"5\"", "exit 1"},
         {"exits/0/tap", "\"3.mid\"", "3.mid follows 3.mid"},
         {"exits/0/tap", "\"4\"", "3.mid follows final"},
-        {"exits/0/kind", "\"linear\"", "no kind of head"},
+        {"exits/0/kind", "\"linear\"", "not a kind of head"},
         {"exits/0/output", "\"own\"", "tied or untied"},
         {"exits/0/rule", "\"gate\"", "the rule \"gate\" is unknown"},
-        {"exits/0/file", "\"../2.safetensors\"", "no name of a file"},
-        {"exits/0/file", "\"\"", "no name of a file"},
+        {"exits/0/file", "\"../2.safetensors\"", "not the name of a file"},
+        {"exits/0/file", "\"\"", "not the name of a file"},
         {"exits/0/file", "\"gone.safetensors\"", "gone.safetensors"},
         {"exits/0/file", "\"3.mid.safetensors\"", "has hash"},
-        {"exits/0/hash", "\"0123\"", "no hash"},
+        {"exits/0/hash", "\"0123\"", "not a hash"},
         {"exits/0/hash", "\"0123456789abcdef\"", "made with 0123456789abcdef"},
         {"exits/0/threshold", "-0.1", "threshold -0.1"},
         {"exits/0/threshold", "1.01", "threshold 1.01"},

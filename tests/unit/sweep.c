@@ -149,13 +149,14 @@ TEST(sweep_wrong_values_have_their_line)
     check_refused("evaluate: x\ntrials: [{tap: 6, head: norm}]\n", "line 1: evaluate", "not a whole number");
     check_refused("checkpoint: 0\ntrials: [{tap: 6, head: norm}]\n", "line 1: checkpoint", "not in 1");
     check_refused("steps: 3\npasses: 2\ntrials: [{tap: 6, head: norm}]\n", "line 1", "give one");
-    check_refused("trials:\n  - {tap: 6x, head: norm}\n", "line 2: tap", "\"6x\" is no tap");
+    check_refused("trials:\n  - {tap: 6x, head: norm}\n", "line 2: tap", "\"6x\" is not a tap");
     check_refused("trials:\n  - {tap: 6, head: norm}\n  - {tap: 31, head: norm}\n", "line 3: tap", "31");
     check_refused("trials:\n  - tap: 6\n    head: nrom\n", "line 3: head", "there are: norm");
     check_refused("trials:\n  - {tap: 6, head: mlp}\n", "line 2: tap", "mlp");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    init: ridge\n", "line 4: init", "no ridge");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    output: shared\n", "line 4: output", "\"shared\"");
-    check_refused("trials:\n  - tap: 6\n    head: norm\n    loss: kl\n", "line 4: loss", "\"kl\" is no loss");
+    check_refused("trials:\n  - tap: 6\n    head: norm\n    loss: kl\n", "line 4: loss",
+                  "\"kl\" is not a loss");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    init: zero\n", "line 4: init", "\"zero\"");
     check_refused("grid:\n  tap: [6]\n  head: [norm]\n  rate: [1e-3,\n    'fast']\n", "line 5: rate",
                   "not a number");

@@ -93,7 +93,7 @@ struct cpu_loops {
                               uint16_t *values);
     void (*widen_bf16)(const void *x, int64_t n, float *y); /* x: bf16 at any address */
 
-    /* few_rows.c, by dtype; NULL for types that are no weights */
+    /* few_rows.c, by dtype; NULL for types that are not weights */
     few_rows_loop *few_rows[DTYPE_COUNT];
 };
 
