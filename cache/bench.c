@@ -122,7 +122,7 @@ static int print_json(const struct result *result, struct error *error)
 
 static void print_rate(double seconds, int width)
 {
-    if (seconds > 2e-13) /* less is no work at all */
+    if (seconds > 2e-13) /* less is not work at all */
         printf(" %*.2f", width, rate(seconds));
     else
         printf(" %*s", width, "-");

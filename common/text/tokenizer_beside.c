@@ -111,7 +111,7 @@ static int read_tokenizer_config(const json_t *config, struct tokenizer_parts *p
     return 0;
 }
 
-/* generation_config.json adds ends to those there are: what is wrong with it is no more than a warning. */
+/* generation_config.json adds ends to those there are: what is wrong with it is only a warning. */
 static int read_generation_config(const char *folder, struct tokenizer_parts *parts, struct error *error)
 {
     json_t *config;

@@ -87,7 +87,7 @@ pages_say_what_help_says() {
         [ -s "$page" ] || { echo "    no page of $program"; return 1; }
         words=$(sed -e 's/\\e/\\/g; s/\\-/-/g; s/^\\&//' "$page" | tr -s ' \n' ' ')
         for command in '' $([ $program != cache ] || echo info verify repair merge recode split export bench); do
-            # shellcheck disable=SC2086 # no command is no word
+            # shellcheck disable=SC2086 # without a command there is not a word
             installed 0 $program $command --help || return 1
             while read -r option; do
                 [[ $words == *" $option "* ]] || { echo "    $option is not in the page of $program $command"; return 1; }

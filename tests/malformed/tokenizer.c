@@ -187,7 +187,7 @@ TEST(malformed_tokenizer_json)
 }
 
 /* What is strange in the files beside tokenizer.json: an error where no text could be encoded rightly without it
- * (tokenizer_config.json says what goes around one), else what is no id is none, and a damaged file is a warning. */
+ * (tokenizer_config.json says what goes around one), else what is not an id is none, and a damaged file is a warning. */
 TEST(malformed_tokenizer_files_beside)
 {
     static const struct {

@@ -40,7 +40,7 @@ TEST(vocab_keeps_apart_what_is_no_byte_level_text)
     struct error error = {0};
     REQUIRE_OK(vocab_create(&vocab, 8, &error));
     CHECK(vocab_set(&vocab, 0, "\u0120a", 3, TOKEN_MODEL, &error) == 0);
-    CHECK(vocab_set(&vocab, 1, " a", 2, TOKEN_MODEL, &error) == 0); /* a space is no byte-level character */
+    CHECK(vocab_set(&vocab, 1, " a", 2, TOKEN_MODEL, &error) == 0); /* a space is not a byte-level character */
     CHECK(vocab_set(&vocab, 2, "\uFF5C\xFF", 4, TOKEN_MODEL, &error) == 0);
     CHECK(vocab_set(&vocab, 3, "\u0120b", 3, TOKEN_SPECIAL, &error) == 0);
     CHECK(vocab_piece(&vocab, " a", 2) == 0);
