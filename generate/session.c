@@ -12,7 +12,7 @@ struct session {
     struct ends *ends;
     struct layer **layer; /* [n] */
     struct kv *kv; /* [n] */
-    struct forward_scratch *scratch;
+    struct layer_scratch *scratch;
     struct buffer *ids; /* [capacity, 1] i32 */
     struct buffer *states; /* [capacity, H], each row where it stopped */
     int capacity, rows;

@@ -20,7 +20,8 @@
 #define OFFRAMP_GENERATE_SESSION_H
 
 #include "common/base/error.h"
-#include "common/model/forward.h"
+#include "common/model/ends.h"
+#include "common/model/layer.h"
 #include "common/store/tap.h"
 
 struct session;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "common/base/memory.h"
-#include "common/model/forward.h"
+#include "common/model/ends.h"
 
 /* ---- values of rows ---- */
 

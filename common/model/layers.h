@@ -14,7 +14,7 @@
 
 #include "common/base/channel.h"
 #include "common/base/error.h"
-#include "common/model/forward.h"
+#include "common/model/layer.h"
 #include "common/model/model.h"
 
 struct layers;

@@ -4,7 +4,8 @@
 
 #include "common/base/clock.h"
 #include "common/base/memory.h"
-#include "common/model/forward.h"
+#include "common/model/ends.h"
+#include "common/model/layer.h"
 #include "common/model/layers.h"
 
 /* Sequences that go through a layer together; their residuals lie in x from row `row`. */
@@ -21,7 +22,7 @@ struct pass {
     struct queue *queue;
     struct ends *ends;
     struct layers *layers;
-    struct forward_scratch *scratch;
+    struct layer_scratch *scratch;
     struct buffer *x; /* [group * batch * rows, hidden] */
     struct buffer *ids; /* [batch * rows] i32 */
     struct call *calls; /* [group], the first `count` wait */

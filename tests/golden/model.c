@@ -6,7 +6,8 @@
 #include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/string.h"
-#include "common/model/forward.h"
+#include "common/model/ends.h"
+#include "common/model/layer.h"
 #include "common/model/safetensors.h"
 #include "tests/test.h"
 
@@ -42,7 +43,7 @@ struct run {
     struct queue *queue;
     struct ends *ends;
     struct layer *layer[LAYERS];
-    struct forward_scratch *scratch;
+    struct layer_scratch *scratch;
     struct kv kv[LAYERS];
     struct buffer *ids, *x, *logits;
     float *taps[TAPS + 1];

@@ -3,7 +3,7 @@
 
 #include "common/base/memory.h"
 #include "common/base/random.h"
-#include "common/model/forward.h"
+#include "common/model/layer.h"
 #include "common/model/model.h"
 #include "extract/files.h"
 #include "kernels/ops.h"

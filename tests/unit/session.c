@@ -193,7 +193,7 @@ struct oracle {
     struct queue *queue;
     struct layer *layer[LAYERS];
     struct ends *ends;
-    struct forward_scratch *scratch;
+    struct layer_scratch *scratch;
     struct buffer *ids, *states, *row;
     struct predictor *predictor;
     struct exits exits;

@@ -1,4 +1,4 @@
-/* forward.h: one transformer layer of any family on any backend.
+/* layer.h: one transformer layer of any family on any backend.
  *
  * A layer is two halves, so that a tap between them (`L.mid`) needs no second pass:
  *     mid  = x   + attention(norm(x))          layer_attention, in place
@@ -9,8 +9,8 @@
  *     layer_attention(layer, queue, &scratch, &place, x);       // x is now tap 12.mid
  *     layer_mlp(layer, queue, &scratch, x);                     // x is now tap 12
  */
-#ifndef OFFRAMP_MODEL_FORWARD_H
-#define OFFRAMP_MODEL_FORWARD_H
+#ifndef OFFRAMP_MODEL_LAYER_H
+#define OFFRAMP_MODEL_LAYER_H
 
 #include "common/model/model.h"
 #include "kernels/ops.h"
@@ -27,12 +27,12 @@ size_t layer_bytes(const struct layer *layer);
 
 /* ---- working memory for M rows at a time, shared by all layers ---- */
 
-struct forward_scratch;
+struct layer_scratch;
 
 /* rows: the most tokens per call. positions: the longest sequence (rows of the rope table). */
 int scratch_create(const struct model_config *config, struct backend *backend, int rows, int positions,
-                   struct forward_scratch **scratch, struct error *error);
-void scratch_destroy(struct forward_scratch *scratch); /* NULL is fine */
+                   struct layer_scratch **scratch, struct error *error);
+void scratch_destroy(struct layer_scratch *scratch); /* NULL is fine */
 
 /* Keys and values of one layer for one sequence: [capacity, kv_heads * head_size] each. */
 struct kv {
@@ -54,29 +54,9 @@ struct place {
 
 /* x [M, H] in place: x + attention(norm(x)). More rows, positions or keys than there is room for make
  * the queue fail. A scratch belongs to one queue at a time. */
-void layer_attention(const struct layer *layer, struct queue *queue, struct forward_scratch *scratch,
+void layer_attention(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
                      const struct place *place, struct matrix x);
 /* x [M, H] in place: x + mlp(norm(x)). */
-void layer_mlp(const struct layer *layer, struct queue *queue, struct forward_scratch *scratch,
-               struct matrix x);
-
-/* ---- the model's two ends ---- */
-
-struct ends; /* embedding, final norm, output weight, prepared */
-
-/* uses of the output weight; the embedding is always usable for op_embed. `with_output` false loads
- * no output weight beyond that (extraction never needs logits). */
-int ends_load(const struct model *model, struct backend *backend, bool with_output, unsigned uses,
-              struct ends **ends, struct error *error);
-/* The final norm and the output weight alone: ends_embed is not for these. */
-int ends_load_output(const struct model *model, struct backend *backend, unsigned uses, struct ends **ends,
-                     struct error *error);
-void ends_destroy(struct ends *ends); /* NULL is fine */
-/* x [M, H] = embedding rows of ids [M, 1]. */
-void ends_embed(const struct ends *ends, struct queue *queue, struct matrix ids, struct matrix x);
-/* The final norm's scale [1, H]; its epsilon is the config's. */
-struct matrix ends_final_norm(const struct ends *ends);
-/* NULL when loaded without. */
-const struct weight *ends_output(const struct ends *ends);
+void layer_mlp(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch, struct matrix x);
 
 #endif

@@ -1,10 +1,11 @@
-#include "common/model/forward.h"
+#include "common/model/layer.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 #include "common/base/cli.h"
 #include "common/base/memory.h"
+#include "common/model/upload.h"
 
 struct layer {
     const struct model_config *config; /* the model's */
@@ -17,7 +18,7 @@ struct layer {
     struct buffer *q_norm, *k_norm; /* [D], or NULL */
 };
 
-struct forward_scratch {
+struct layer_scratch {
     int rows, positions;
     struct buffer *normed; /* [rows, H] */
     struct buffer *wide; /* [rows, qkv or gate and up] */
@@ -27,14 +28,6 @@ struct forward_scratch {
     int32_t *host_position; /* [rows] */
     struct place placed; /* what `position` holds, and for how many rows; 0: nothing yet */
     int64_t placed_rows;
-};
-
-struct ends {
-    const struct model_config *config;
-    struct weight *embedding; /* [V, H] */
-    struct weight *output; /* [V, H]; NULL when tied or not wanted */
-    bool tied; /* the embedding is the output weight, and that was wanted */
-    struct buffer *final_norm; /* [H] */
 };
 
 static int64_t query_cols(const struct model_config *config)
@@ -52,88 +45,6 @@ static int64_t qkv_cols(const struct model_config *config)
     return query_cols(config) + 2 * key_cols(config);
 }
 
-/* ---- moving weights to the device ---- */
-
-static int create_floats(struct backend *backend, int64_t rows, int64_t cols, struct buffer **buffer,
-                         struct error *error)
-{
-    size_t bytes;
-    if (!size_multiply((size_t)rows, (size_t)cols, &bytes) || !size_multiply(bytes, sizeof(float), &bytes))
-        return error_set(error, "a buffer of %lld x %lld values cannot be addressed", (long long)rows,
-                         (long long)cols);
-    return buffer_create(backend, bytes, buffer, error);
-}
-
-/* A new buffer that holds `values`. */
-static int upload(struct backend *backend, const float *values, int64_t rows, int64_t cols,
-                  struct buffer **buffer, struct error *error)
-{
-    struct queue *queue = NULL;
-    int result = -1;
-    if (create_floats(backend, rows, cols, buffer, error) < 0 || queue_create(backend, &queue, error) < 0)
-        goto done;
-    op_write(queue, matrix_f32(*buffer, rows, cols), values);
-    result = queue_wait(queue, error);
-done:
-    queue_destroy(queue);
-    return result;
-}
-
-/* A vector of the model as a buffer; NULL where the model has none. */
-static int upload_vector(const struct model *model, int layer, enum tensor_role role, struct backend *backend,
-                         struct buffer **buffer, struct error *error)
-{
-    const struct tensor *tensor = model_tensor(model, layer, role);
-    float *values;
-    if (!tensor)
-        return 0;
-    if (array_alloc(&values, tensor->shape[0], error) < 0)
-        return -1;
-    dtype_to_f32(tensor->type, tensor->data, tensor->shape[0], values);
-    int result = upload(backend, values, 1, tensor->shape[0], buffer, error);
-    free(values);
-    return result;
-}
-
-#define PARTS_MAX 3
-
-/* The biases of stacked weights one behind the other; *bias stays NULL where the model has none. */
-static int stack_biases(const struct model *model, int layer, const enum tensor_role *roles, int count,
-                        float **bias, struct error *error)
-{
-    const struct tensor *parts[PARTS_MAX];
-    int64_t total = 0, at = 0;
-    for (int i = 0; i < count; i++) {
-        parts[i] = model_tensor(model, layer, roles[i]);
-        if (!parts[i])
-            return 0;
-        total += parts[i]->shape[0];
-    }
-    if (array_alloc(bias, total, error) < 0)
-        return -1;
-    for (int i = 0; i < count; at += parts[i++]->shape[0])
-        dtype_to_f32(parts[i]->type, parts[i]->data, parts[i]->shape[0], *bias + at);
-    return 0;
-}
-
-/* Prepares the weights of `roles`, stacked by rows, with their biases. */
-static int prepare(const struct model *model, int layer, const enum tensor_role *roles,
-                   const enum tensor_role *bias_roles, int count, struct backend *backend, unsigned uses,
-                   struct weight **weight, struct error *error)
-{
-    struct weight_part parts[PARTS_MAX];
-    float *bias = NULL;
-    for (int i = 0; i < count; i++) {
-        const struct tensor *tensor = model_tensor(model, layer, roles[i]);
-        parts[i] = (struct weight_part){tensor->type, tensor->shape[0], tensor->shape[1], tensor->data};
-    }
-    if (bias_roles && stack_biases(model, layer, bias_roles, count, &bias, error) < 0)
-        return -1;
-    int result = weight_prepare(backend, parts, count, bias, uses, weight, error);
-    free(bias);
-    return result < 0 ? error_prefix(error, "%s: %s", model_path(model), role_name(roles[0])) : 0;
-}
-
 /* ---- one layer ---- */
 
 static int load_weights(const struct model *model, int index, struct backend *backend, unsigned uses,
@@ -144,14 +55,14 @@ static int load_weights(const struct model *model, int index, struct backend *ba
     static const enum tensor_role gate_up_bias[] = {ROLE_GATE_BIAS, ROLE_UP_BIAS};
     static const enum tensor_role o[] = {ROLE_O}, o_bias[] = {ROLE_O_BIAS};
     static const enum tensor_role down[] = {ROLE_MLP_DOWN}, down_bias[] = {ROLE_DOWN_BIAS};
-    if (prepare(model, index, qkv, qkv_bias, 3, backend, uses, &layer->qkv, error) < 0 ||
-        prepare(model, index, o, o_bias, 1, backend, uses, &layer->o, error) < 0 ||
-        prepare(model, index, gate_up, gate_up_bias, 2, backend, uses, &layer->gate_up, error) < 0 ||
-        prepare(model, index, down, down_bias, 1, backend, uses, &layer->down, error) < 0 ||
-        upload_vector(model, index, ROLE_ATTENTION_NORM, backend, &layer->attention_norm, error) < 0 ||
-        upload_vector(model, index, ROLE_MLP_NORM, backend, &layer->mlp_norm, error) < 0 ||
-        upload_vector(model, index, ROLE_Q_NORM, backend, &layer->q_norm, error) < 0 ||
-        upload_vector(model, index, ROLE_K_NORM, backend, &layer->k_norm, error) < 0)
+    if (roles_prepare(model, index, qkv, qkv_bias, 3, backend, uses, &layer->qkv, error) < 0 ||
+        roles_prepare(model, index, o, o_bias, 1, backend, uses, &layer->o, error) < 0 ||
+        roles_prepare(model, index, gate_up, gate_up_bias, 2, backend, uses, &layer->gate_up, error) < 0 ||
+        roles_prepare(model, index, down, down_bias, 1, backend, uses, &layer->down, error) < 0 ||
+        vector_upload(model, index, ROLE_ATTENTION_NORM, backend, &layer->attention_norm, error) < 0 ||
+        vector_upload(model, index, ROLE_MLP_NORM, backend, &layer->mlp_norm, error) < 0 ||
+        vector_upload(model, index, ROLE_Q_NORM, backend, &layer->q_norm, error) < 0 ||
+        vector_upload(model, index, ROLE_K_NORM, backend, &layer->k_norm, error) < 0)
         return -1;
     return 0;
 }
@@ -217,15 +128,15 @@ static int create_table(const struct model_config *config, struct backend *backe
     if (array_alloc(&table, count, error) < 0)
         return -1;
     config_rope_table(config, positions, table);
-    int result = upload(backend, table, positions, config->head_size, buffer, error);
+    int result = floats_upload(backend, table, positions, config->head_size, buffer, error);
     free(table);
     return result;
 }
 
 int scratch_create(const struct model_config *config, struct backend *backend, int rows, int positions,
-                   struct forward_scratch **result, struct error *error)
+                   struct layer_scratch **result, struct error *error)
 {
-    struct forward_scratch *scratch;
+    struct layer_scratch *scratch;
     *result = NULL;
     if (rows < 1 || positions < 1)
         return error_set(error, "working memory for %d tokens of sequences of %d", rows, positions);
@@ -235,9 +146,9 @@ int scratch_create(const struct model_config *config, struct backend *backend, i
     scratch->positions = positions;
     int64_t wide = larger(qkv_cols(config), 2 * (int64_t)config->intermediate);
     int64_t narrow = larger(query_cols(config), config->intermediate);
-    if (create_floats(backend, rows, config->hidden, &scratch->normed, error) < 0 ||
-        create_floats(backend, rows, wide, &scratch->wide, error) < 0 ||
-        create_floats(backend, rows, narrow, &scratch->narrow, error) < 0 ||
+    if (floats_create(backend, rows, config->hidden, &scratch->normed, error) < 0 ||
+        floats_create(backend, rows, wide, &scratch->wide, error) < 0 ||
+        floats_create(backend, rows, narrow, &scratch->narrow, error) < 0 ||
         create_table(config, backend, positions, &scratch->table, error) < 0 ||
         buffer_create(backend, (size_t)rows * sizeof(int32_t), &scratch->position, error) < 0 ||
         array_alloc(&scratch->host_position, rows, error) < 0) {
@@ -248,7 +159,7 @@ int scratch_create(const struct model_config *config, struct backend *backend, i
     return 0;
 }
 
-void scratch_destroy(struct forward_scratch *scratch)
+void scratch_destroy(struct layer_scratch *scratch)
 {
     if (!scratch)
         return;
@@ -267,8 +178,8 @@ int kv_create(const struct model_config *config, struct backend *backend, int ca
     *kv = (struct kv){.capacity = capacity};
     if (capacity < 1)
         return error_set(error, "keys and values of %d tokens", capacity);
-    if (create_floats(backend, capacity, key_cols(config), &kv->keys, error) < 0 ||
-        create_floats(backend, capacity, key_cols(config), &kv->values, error) < 0) {
+    if (floats_create(backend, capacity, key_cols(config), &kv->keys, error) < 0 ||
+        floats_create(backend, capacity, key_cols(config), &kv->values, error) < 0) {
         kv_destroy(kv);
         return -1;
     }
@@ -291,7 +202,7 @@ static int sequence_count(const struct place *place)
 
 /* Positions of `rows` rows on the device, written only when they are not there already. The caller has
  * made sure that rows fit. */
-static struct matrix place_positions(struct queue *queue, struct forward_scratch *scratch,
+static struct matrix place_positions(struct queue *queue, struct layer_scratch *scratch,
                                      const struct place *place, int64_t rows)
 {
     struct matrix position = matrix_i32(scratch->position, rows, 1);
@@ -309,7 +220,7 @@ static struct matrix place_positions(struct queue *queue, struct forward_scratch
 }
 
 /* Norms per head where the family has them, then rope, of q and k within qkv. */
-static void rotate(const struct layer *layer, struct queue *queue, struct forward_scratch *scratch,
+static void rotate(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
                    const struct place *place, struct matrix qkv)
 {
     const struct model_config *config = layer->config;
@@ -326,7 +237,7 @@ static void rotate(const struct layer *layer, struct queue *queue, struct forwar
             matrix_f32(scratch->table, positions, config->head_size), config->rope_pairs);
 }
 
-void layer_attention(const struct layer *layer, struct queue *queue, struct forward_scratch *scratch,
+void layer_attention(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
                      const struct place *place, struct matrix x)
 {
     const struct model_config *config = layer->config;
@@ -358,7 +269,7 @@ void layer_attention(const struct layer *layer, struct queue *queue, struct forw
     op_matmul(queue, out, layer->o, x, OP_ADD);
 }
 
-void layer_mlp(const struct layer *layer, struct queue *queue, struct forward_scratch *scratch, struct matrix x)
+void layer_mlp(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch, struct matrix x)
 {
     const struct model_config *config = layer->config;
     struct matrix normed = matrix_f32(scratch->normed, x.rows, config->hidden);
@@ -368,71 +279,4 @@ void layer_mlp(const struct layer *layer, struct queue *queue, struct forward_sc
     op_matmul(queue, normed, layer->gate_up, gate_up, OP_STORE);
     op_swiglu(queue, gate_up, active);
     op_matmul(queue, active, layer->down, x, OP_ADD);
-}
-
-/* ---- the model's two ends ---- */
-
-int ends_load(const struct model *model, struct backend *backend, bool with_output, unsigned uses,
-              struct ends **result, struct error *error)
-{
-    static const enum tensor_role embedding[] = {ROLE_EMBEDDING}, output[] = {ROLE_OUTPUT};
-    bool tied = model_config(model)->tied;
-    unsigned embedding_uses = with_output && tied ? WEIGHT_ROWS | uses : WEIGHT_ROWS;
-    struct ends *ends;
-    *result = NULL;
-    if (array_alloc(&ends, 1, error) < 0)
-        return -1;
-    ends->config = model_config(model);
-    ends->tied = with_output && tied;
-    if (prepare(model, 0, embedding, NULL, 1, backend, embedding_uses, &ends->embedding, error) < 0 ||
-        (with_output && !tied && prepare(model, 0, output, NULL, 1, backend, uses, &ends->output, error) < 0) ||
-        upload_vector(model, 0, ROLE_FINAL_NORM, backend, &ends->final_norm, error) < 0) {
-        ends_destroy(ends);
-        return -1;
-    }
-    *result = ends;
-    return 0;
-}
-
-int ends_load_output(const struct model *model, struct backend *backend, unsigned uses, struct ends **result,
-                     struct error *error)
-{
-    static const enum tensor_role output[] = {ROLE_OUTPUT};
-    struct ends *ends;
-    *result = NULL;
-    if (array_alloc(&ends, 1, error) < 0)
-        return -1;
-    ends->config = model_config(model);
-    if (prepare(model, 0, output, NULL, 1, backend, uses, &ends->output, error) < 0 ||
-        upload_vector(model, 0, ROLE_FINAL_NORM, backend, &ends->final_norm, error) < 0) {
-        ends_destroy(ends);
-        return -1;
-    }
-    *result = ends;
-    return 0;
-}
-
-void ends_destroy(struct ends *ends)
-{
-    if (!ends)
-        return;
-    weight_destroy(ends->embedding);
-    weight_destroy(ends->output);
-    buffer_destroy(ends->final_norm);
-    free(ends);
-}
-
-void ends_embed(const struct ends *ends, struct queue *queue, struct matrix ids, struct matrix x)
-{
-    op_embed(queue, ends->embedding, ids, x);
-}
-
-struct matrix ends_final_norm(const struct ends *ends)
-{
-    return matrix_f32(ends->final_norm, 1, ends->config->hidden);
-}
-
-const struct weight *ends_output(const struct ends *ends)
-{
-    return ends->tied ? ends->embedding : ends->output;
 }
