@@ -11,7 +11,7 @@
 #include "common/base/progress.h"
 #include "common/device/device.h"
 #include "common/head/teacher.h"
-#include "common/model/pass.h"
+#include "common/model/forward.h"
 #include "common/store/codecs.h"
 #include "common/transform/transform.h"
 
@@ -28,8 +28,8 @@ struct recomputing {
     struct damaged_record *damaged; /* [count], by sequence and tap */
     size_t count;
     struct backend *backend;
-    struct pass *pass;
-    struct pass_shape shape;
+    struct forward *forward;
+    struct forward_shape shape;
     char numerics[NUMERICS_SIZE]; /* here */
     bool foreign; /* they are not the store's */
     bool open; /* a transaction */
@@ -140,11 +140,11 @@ static int open_pass(struct recomputing *recomputing, struct error *error)
     for (size_t i = 0; i < recomputing->count; i++)
         last = recomputing->damaged[i].tap > last ? recomputing->damaged[i].tap : last;
     const bool target = last == store_find_target(info);
-    recomputing->shape = (struct pass_shape){.rows = info->rows,
-                                             .batch = batch,
-                                             .group = (int)group,
-                                             .layers = target ? info->layers : info->tap[last].layer,
-                                             .half = info->tap[last].mid};
+    recomputing->shape = (struct forward_shape){.rows = info->rows,
+                                                .batch = batch,
+                                                .group = (int)group,
+                                                .layers = target ? info->layers : info->tap[last].layer,
+                                                .half = info->tap[last].mid};
     if (array_alloc(&recomputing->calls, group + 1, error) < 0 ||
         array_alloc(&recomputing->ids, (size_t)batch * (size_t)info->rows + 1, error) < 0 ||
         array_alloc(&recomputing->states, (size_t)info->rows * (size_t)info->hidden, error) < 0 ||
@@ -154,7 +154,8 @@ static int open_pass(struct recomputing *recomputing, struct error *error)
                    teacher_open(recomputing->model, recomputing->backend, info->rows, false,
                                 &recomputing->teacher, error) < 0))
         return -1;
-    return pass_open(recomputing->model, recomputing->backend, &recomputing->shape, &recomputing->pass, error);
+    return forward_open(recomputing->model, recomputing->backend, &recomputing->shape, &recomputing->forward,
+                        error);
 }
 
 /* ---- computing ---- */
@@ -202,10 +203,10 @@ static int drop_without_tokens(struct recomputing *recomputing, struct error *er
     return 0;
 }
 
-/* Adds calls to the pass until it is full or no record is left, and returns how many. */
+/* Adds calls to the forward pass until it is full or no record is left, and returns how many. */
 static int add_calls(struct recomputing *recomputing, struct error *error)
 {
-    const struct pass_shape *shape = &recomputing->shape;
+    const struct forward_shape *shape = &recomputing->shape;
     struct reader *reader; /* not kept: a map cannot grow under one */
     int calls = 0, result = reader_open(recomputing->store, &reader, error);
     if (result < 0)
@@ -219,7 +220,7 @@ static int add_calls(struct recomputing *recomputing, struct error *error)
             result = reader_tokens(reader, recomputing->damaged[recomputing->next].sequence, ids, error);
             recomputing->next = sequence_end(recomputing, recomputing->next);
         }
-        pass_add(recomputing->pass, recomputing->ids, sequences);
+        forward_add(recomputing->forward, recomputing->ids, sequences);
     }
     recomputing->calls[calls] = recomputing->next;
     reader_close(reader);
@@ -331,7 +332,7 @@ static int check_repaired(struct recomputing *recomputing, struct error *error)
 
 static int run_calls(struct recomputing *recomputing, struct error *error)
 {
-    int result = pass_run(recomputing->pass, false, visit, recomputing, error);
+    int result = forward_run(recomputing->forward, false, visit, recomputing, error);
     if (recomputing->teacher)
         teacher_rest(recomputing->teacher);
     return result;
@@ -354,7 +355,7 @@ static int compute(struct recomputing *recomputing, struct error *error)
 
 static void close_all(struct recomputing *recomputing)
 {
-    pass_close(recomputing->pass);
+    forward_close(recomputing->forward);
     teacher_close(recomputing->teacher);
     transforms_close(recomputing->transforms);
     backend_close(recomputing->backend);

@@ -139,7 +139,7 @@ int plan_stream(struct plan *plan, uint64_t memory, struct error *error)
     return 0;
 }
 
-int plan_group(const struct plan *plan, const struct pass_times *times, uint64_t calls)
+int plan_group(const struct plan *plan, const struct forward_times *times, uint64_t calls)
 {
     const double load = times->read + times->prepare;
     const double output = (double)plan->weights / ((double)plan->layers * (double)plan->layer) - 1;

@@ -16,7 +16,7 @@
 
 #include "common/base/error.h"
 #include "common/model/config.h"
-#include "common/model/pass.h"
+#include "common/model/forward.h"
 #include "common/store/store.h"
 
 struct plan {
@@ -69,7 +69,7 @@ int plan_stream(struct plan *plan, uint64_t memory, struct error *error);
  * most: preparing, which takes the processors from computing, and all of loading a target's output weight.
  * No more than `calls`, all there are, in super-batches of one size. */
 #define PLAN_PREPARE 32
-int plan_group(const struct plan *plan, const struct pass_times *times, uint64_t calls);
+int plan_group(const struct plan *plan, const struct forward_times *times, uint64_t calls);
 
 /* The most bytes that a tap's records can take for that many sequences. */
 uint64_t plan_tap_bytes(const struct store_info *info, int tap, uint64_t sequences);

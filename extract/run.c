@@ -9,7 +9,7 @@
 #include "common/base/memory.h"
 #include "common/base/progress.h"
 #include "common/head/teacher.h"
-#include "common/model/pass.h"
+#include "common/model/forward.h"
 #include "common/transform/transform.h"
 #include "extract/inputs.h"
 #include "extract/pipeline.h"
@@ -24,7 +24,7 @@ struct run {
     struct transforms *transforms; /* what the device does of their work */
     uint64_t *stored; /* [taps] records that are there already */
 
-    struct pass *pass;
+    struct forward *forward;
     struct call {
         uint64_t index; /* of the first sequence in the run's order */
         int sequences;
@@ -156,17 +156,17 @@ static int read_tap(void *context, int number, int layer, bool mid, struct queue
 static int choose_group(struct run *run, uint64_t from, struct error *error)
 {
     const uint64_t batch = (uint64_t)run->plan->batch;
-    const struct pass_times times = pass_times(run->pass);
+    const struct forward_times times = forward_times(run->forward);
     run->group = plan_group(run->plan, &times, (run->total - from + batch - 1) / batch);
     if (run->group > run->most_group)
         run->most_group = run->group;
-    return pass_resize(run->pass, run->group, error);
+    return forward_resize(run->forward, run->group, error);
 }
 
 static void print_group(const struct run *run)
 {
     const struct plan *plan = run->plan;
-    const struct pass_times times = pass_times(run->pass);
+    const struct forward_times times = forward_times(run->forward);
     const int rows = plan->batch * run->info->rows;
     const double compute = times.call * run->group, load = times.read + times.prepare;
     char weights[32];
@@ -191,7 +191,7 @@ static int add_calls(struct run *run)
         if (run->teacher)
             memcpy(call->labels, batch->labels,
                    (size_t)(batch->sequences * run->info->rows) * sizeof *call->labels);
-        pass_add(run->pass, batch->ids, batch->sequences);
+        forward_add(run->forward, batch->ids, batch->sequences);
         inputs_return(run->inputs, batch);
     }
     return count;
@@ -203,7 +203,8 @@ static int compute(struct run *run, struct error *error)
     while ((count = add_calls(run)) > 0) {
         const struct call *last = &run->calls[count - 1];
         const uint64_t end = last->index + (uint64_t)last->sequences;
-        if (pass_run(run->pass, end < run->total, read_tap, run, error) < 0 || submit_reading(run, error) < 0)
+        if (forward_run(run->forward, end < run->total, read_tap, run, error) < 0 ||
+            submit_reading(run, error) < 0)
             return -1;
         if (run->teacher)
             teacher_rest(run->teacher);
@@ -252,17 +253,18 @@ static int open_teacher(struct run *run, const struct model *model, struct backe
 static int open_pass(struct run *run, const struct model *model, struct backend *backend, struct error *error)
 {
     const struct plan *plan = run->plan;
-    const struct pass_shape shape = {run->info->rows, plan->batch, 1, plan->layers, plan->half, plan->resident};
+    const struct forward_shape shape = {run->info->rows, plan->batch, 1,
+                                        plan->layers,    plan->half,  plan->resident};
     run->group = 1;
-    if (pass_open(model, backend, &shape, &run->pass, error) < 0 ||
+    if (forward_open(model, backend, &shape, &run->forward, error) < 0 ||
         array_alloc(&run->calls, plan->group, error) < 0 || open_teacher(run, model, backend, error) < 0 ||
         (run->bus &&
          transforms_open(backend, run->coder, run->info->taps, (int64_t)plan->batch * run->info->rows,
                          run->info->hidden, &run->transforms, error) < 0))
         return -1;
     if (plan->resident) /* on a device, a first call shows whether its working memory is there */
-        return backend_memory(backend) > 0 ? pass_measure(run->pass, error) : 0;
-    if (pass_measure(run->pass, error) < 0 || choose_group(run, 0, error) < 0)
+        return backend_memory(backend) > 0 ? forward_measure(run->forward, error) : 0;
+    if (forward_measure(run->forward, error) < 0 || choose_group(run, 0, error) < 0)
         return -1;
     print_group(run);
     return 0;
@@ -270,14 +272,14 @@ static int open_pass(struct run *run, const struct model *model, struct backend 
 
 static void close_pass(struct run *run)
 {
-    pass_close(run->pass);
+    forward_close(run->forward);
     teacher_close(run->teacher);
     transforms_close(run->transforms);
     for (int i = 0; run->calls && i < run->plan->group; i++)
         free(run->calls[i].labels);
     free(run->calls);
     free(run->values);
-    run->pass = NULL;
+    run->forward = NULL;
     run->teacher = NULL;
     run->transforms = NULL;
     run->calls = NULL;
@@ -371,8 +373,8 @@ int run_model(const char *title, const struct model *model, struct backend *back
     report->compute.name = "compute";
     report->target = run.asking;
     report->target.name = run.teacher ? "target" : NULL;
-    report->load = pass_times(run.pass).loading;
-    report->waited = pass_times(run.pass).waited;
+    report->load = forward_times(run.forward).loading;
+    report->waited = forward_times(run.forward).waited;
     const struct device_times times = backend_times(backend);
     report->device =
         (struct device_times){times.ops - before.ops, times.in - before.in, times.out - before.out};

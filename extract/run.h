@@ -1,6 +1,6 @@
 /* run.h: the second stage: runs the model over the stored sequences and stores its states at the taps.
  *
- * How the layers are run is in common/model/pass.h; here are the stages around it:
+ * How the layers are run is in common/model/forward.h; here are the stages around it:
  *
  *     reader -> compute -> encoders -> writer
  *

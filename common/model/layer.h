@@ -1,6 +1,6 @@
 /* layer.h: one transformer layer of any family on any backend.
  *
- * A layer is two halves, so that a tap between them (`L.mid`) needs no second pass:
+ * A layer is two halves, so that a tap between them (`L.mid`) needs no second run:
  *     mid  = x   + attention(norm(x))          layer_attention, in place
  *     next = mid + mlp(norm(mid))              layer_mlp, in place
  *

@@ -188,10 +188,10 @@ TEST(plan_group_hides_loading)
 {
     const struct plan plan = {.group = 100, .layers = 10, .layer = 1000, .weights = 10000};
     const struct plan target = {.group = 100, .layers = 10, .layer = 1000, .weights = 15000};
-    const struct pass_times slow_disk = {.read = 10, .prepare = 0.1, .call = 1};
-    const struct pass_times slow_preparing = {.read = 0.1, .prepare = 1, .call = 1};
-    const struct pass_times nothing = {.read = 0, .prepare = 0, .call = 1};
-    const struct pass_times hopeless = {.read = 1e6, .prepare = 1e6, .call = 1e-9};
+    const struct forward_times slow_disk = {.read = 10, .prepare = 0.1, .call = 1};
+    const struct forward_times slow_preparing = {.read = 0.1, .prepare = 1, .call = 1};
+    const struct forward_times nothing = {.read = 0, .prepare = 0, .call = 1};
+    const struct forward_times hopeless = {.read = 1e6, .prepare = 1e6, .call = 1e-9};
     CHECK(plan_group(&plan, &slow_disk, 1100) == 11); /* 10.1 calls */
     CHECK(plan_group(&plan, &slow_preparing, 1024) == PLAN_PREPARE);
     CHECK(plan_group(&target, &slow_preparing, 1000) == 50); /* 32 (1 + half of 1.1), in 20 parts */
