@@ -27,7 +27,7 @@ struct bench {
     const char *folder;
     struct stores stores;
     struct backend *backend;
-    struct shared *shared;
+    struct batch *batch;
     struct workspace *workspace;
     struct feed *feed;
 };
@@ -49,11 +49,11 @@ static inline int bench_open_on(struct bench *bench, const char *device, enum ma
         backend_open(device, &(struct backend_options){.threads = 2, .math = math}, &bench->backend, error) < 0)
         return -1;
     const int64_t rows = SEQUENCES * (int64_t)bench->stores.rows;
-    if (shared_create(&bench->stores, bench->backend, taps, KINDS, teach, rows, &bench->shared, error) < 0 ||
+    if (batch_create(&bench->stores, bench->backend, taps, KINDS, teach, rows, &bench->batch, error) < 0 ||
         workspace_create(bench->backend, rows, bench->stores.config.hidden, 16, &bench->workspace, error) < 0)
         return -1;
     struct feed_plan plan = {.split = SPLIT_TRAIN, .shuffled = true, .sequences = SEQUENCES, .end = UINT64_MAX};
-    shared_plan(bench->shared, teach, &plan);
+    batch_plan(bench->batch, teach, &plan);
     return feed_open(&bench->stores, &plan, 1, &bench->feed, error);
 }
 
@@ -72,17 +72,17 @@ static inline void bench_close(struct bench *bench)
 {
     feed_close(bench->feed);
     workspace_destroy(bench->workspace);
-    shared_destroy(bench->shared);
+    batch_destroy(bench->batch);
     backend_close(bench->backend);
     stores_close(&bench->stores);
 }
 
 static inline int bench_load(struct bench *bench, struct error *error)
 {
-    const struct feed_batch *batch;
-    if (feed_next(bench->feed, &batch, error) < 0)
+    const struct feed_batch *next;
+    if (feed_next(bench->feed, &next, error) < 0)
         return -1;
-    return shared_load(bench->shared, batch, TEACH_U | TEACH_STATES, error);
+    return batch_load(bench->batch, next, TEACH_U | TEACH_STATES, error);
 }
 
 static inline struct trial_config make_config(int kind, enum head_output output, enum trial_loss loss)
@@ -117,7 +117,7 @@ static inline int bench_trial(struct bench *bench, const struct trial_config *co
 static inline int take_step(struct bench *bench, struct trial *trial, int64_t steps,
                             struct trial_result *result, struct error *error)
 {
-    if (trials_step(&trial, 1, bench->workspace, bench->shared, steps, result, error) < 0)
+    if (trials_step(&trial, 1, bench->workspace, bench->batch, steps, result, error) < 0)
         return -1;
     *error = trial->reason;
     return trial->failed ? -1 : 0;

@@ -32,10 +32,10 @@ static void evaluator_free(struct evaluator *evaluator)
 
 static int evaluator_allocate(struct evaluator *evaluator, struct error *error)
 {
-    const struct shared *shared = evaluator->setting->shared;
-    const int64_t rows = shared->capacity, values = rows * shared->hidden;
+    const struct batch *batch = evaluator->setting->batch;
+    const int64_t rows = batch->capacity, values = rows * batch->hidden;
     for (int i = 0; i < VALUES; i++) {
-        if (buffer_create(shared->backend, (size_t)rows * sizeof(float), &evaluator->buffer[i], error) < 0)
+        if (buffer_create(batch->backend, (size_t)rows * sizeof(float), &evaluator->buffer[i], error) < 0)
             return -1;
     }
     if (array_alloc(&evaluator->lse, rows, error) < 0 || array_alloc(&evaluator->label, rows, error) < 0 ||
@@ -59,12 +59,12 @@ static struct matrix value_rows(const struct evaluator *evaluator, int value, st
 /* Adds up the loss of the loaded batch, and brings its u to the host. */
 static int take_full(struct evaluator *evaluator, unsigned teach, struct evaluation *full, struct error *error)
 {
-    const struct shared *shared = evaluator->setting->shared;
-    for (int64_t r = 0; r < shared->rows; r++)
-        full->loss += shared->values[r].loss;
+    const struct batch *batch = evaluator->setting->batch;
+    for (int64_t r = 0; r < batch->rows; r++)
+        full->loss += batch->values[r].loss;
     if (teach & TEACH_U)
-        op_read(shared->queue, shared->u, evaluator->u);
-    return queue_wait(shared->queue, error);
+        op_read(batch->queue, batch->u, evaluator->u);
+    return queue_wait(batch->queue, error);
 }
 
 /* ---- a head ---- */
@@ -72,10 +72,10 @@ static int take_full(struct evaluator *evaluator, unsigned teach, struct evaluat
 static int take_piece(struct evaluator *evaluator, const struct trial *trial, struct piece piece,
                       struct error *error)
 {
-    const struct shared *shared = evaluator->setting->shared;
+    const struct batch *batch = evaluator->setting->batch;
     struct workspace *workspace = evaluator->setting->workspace;
     struct queue *queue = workspace_queue(workspace);
-    const struct vocab vocab = head_vocab(trial->head, shared->output);
+    const struct vocab vocab = head_vocab(trial->head, batch->output);
     const struct vocab_stats stats = {
         .lse = value_rows(evaluator, VALUE_LSE, piece),
         .label = value_rows(evaluator, VALUE_LABEL, piece),
@@ -85,20 +85,19 @@ static int take_piece(struct evaluator *evaluator, const struct trial *trial, st
         .u = matrix_none(),
     };
     struct matrix h;
-    if (trial_forward(trial, workspace, shared, piece, &h, error) < 0)
+    if (trial_forward(trial, workspace, batch, piece, &h, error) < 0)
         return -1;
-    op_vocab_stats(queue, h, &vocab, matrix_rows(shared->labels, piece.first, piece.rows), &stats);
+    op_vocab_stats(queue, h, &vocab, matrix_rows(batch->labels, piece.first, piece.rows), &stats);
     op_read(queue, stats.lse, evaluator->lse + piece.first);
     op_read(queue, stats.label, evaluator->label + piece.first);
     op_read(queue, stats.top, evaluator->top + piece.first);
     op_read(queue, stats.top_logit, evaluator->top_logit + piece.first);
     if (vocab.tied) {
-        op_read(queue, h, evaluator->h + piece.first * shared->hidden);
+        op_read(queue, h, evaluator->h + piece.first * batch->hidden);
     } else {
-        const struct vocab teacher = {.tied = shared->output, .own = matrix_none()};
+        const struct vocab teacher = {.tied = batch->output, .own = matrix_none()};
         const struct matrix cross = value_rows(evaluator, VALUE_CROSS, piece);
-        op_vocab_cross(queue, h, &vocab, matrix_rows(shared->teacher, piece.first, piece.rows), &teacher,
-                       cross);
+        op_vocab_cross(queue, h, &vocab, matrix_rows(batch->teacher, piece.first, piece.rows), &teacher, cross);
         op_read(queue, cross, evaluator->cross + piece.first);
     }
     return 0;
@@ -108,7 +107,7 @@ static int take_piece(struct evaluator *evaluator, const struct trial *trial, st
 static int take_trial(struct evaluator *evaluator, const struct trial *trial, struct error *error)
 {
     struct workspace *workspace = evaluator->setting->workspace;
-    const int64_t rows = evaluator->setting->shared->rows;
+    const int64_t rows = evaluator->setting->batch->rows;
     int result;
     do {
         const int64_t pieces = workspace_pieces(workspace, rows);
@@ -124,23 +123,23 @@ static int take_trial(struct evaluator *evaluator, const struct trial *trial, st
 /* sum_v q_v z_v + entropy(q) of one row, both of the q that the head is measured against. */
 static double target_of_row(const struct evaluator *evaluator, const struct trial *trial, int64_t row)
 {
-    const struct shared *shared = evaluator->setting->shared;
-    const float *h = evaluator->h + row * shared->hidden, *u = evaluator->u + row * shared->hidden;
+    const struct batch *batch = evaluator->setting->batch;
+    const float *h = evaluator->h + row * batch->hidden, *u = evaluator->u + row * batch->hidden;
     double sum = 0;
     if (trial->config.spec.output == OUTPUT_UNTIED)
-        return (double)evaluator->cross[row] + shared->states_entropy[row];
-    for (int64_t c = 0; c < shared->hidden; c++)
+        return (double)evaluator->cross[row] + batch->states_entropy[row];
+    for (int64_t c = 0; c < batch->hidden; c++)
         sum += (double)h[c] * u[c];
-    return sum + shared->values[row].entropy;
+    return sum + batch->values[row].entropy;
 }
 
 static void add_rows(const struct evaluator *evaluator, const struct trial *trial, struct evaluation *result,
                      struct outcome *outcomes)
 {
-    const struct shared *shared = evaluator->setting->shared;
-    for (int64_t r = 0; r < shared->rows; r++) {
+    const struct batch *batch = evaluator->setting->batch;
+    for (int64_t r = 0; r < batch->rows; r++) {
         const double lse = evaluator->lse[r];
-        const bool agrees = evaluator->top[r] == shared->values[r].top;
+        const bool agrees = evaluator->top[r] == batch->values[r].top;
         result->loss += lse - evaluator->label[r];
         result->kl += lse - target_of_row(evaluator, trial, r);
         result->agreement += agrees;
@@ -171,20 +170,20 @@ static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, unsi
                             struct evaluation *full, struct outcome *const *outcomes, bool *complete,
                             struct error *error)
 {
-    const struct feed_batch *batch;
+    const struct feed_batch *next;
     const int64_t rows = evaluator->setting->stores->rows;
-    while (feed_next(feed, &batch, error) == 0) {
-        if (!batch) {
+    while (feed_next(feed, &next, error) == 0) {
+        if (!next) {
             *complete = true;
             return 0;
         }
         if (cli_interrupted())
             return 0;
-        if (shared_load(evaluator->setting->shared, batch, teach, error) < 0 ||
+        if (batch_load(evaluator->setting->batch, next, teach, error) < 0 ||
             take_full(evaluator, teach, full, error) < 0)
             return -1;
         for (int i = 0; i < count; i++) {
-            struct outcome *own = outcomes ? outcomes[i] + (int64_t)batch->first * rows : NULL;
+            struct outcome *own = outcomes ? outcomes[i] + (int64_t)next->first * rows : NULL;
             if (evaluate_trial(evaluator, trials[i], &results[i], own, error) < 0)
                 return -1;
         }
@@ -196,7 +195,7 @@ static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, unsi
 static int judge(const struct evaluation_setting *setting, struct trial *const *trials, int count,
                  const struct evaluation *results, struct error *error)
 {
-    if (trials_judge(trials, count, setting->workspace, setting->shared, error) < 0)
+    if (trials_judge(trials, count, setting->workspace, setting->batch, error) < 0)
         return -1;
     for (int i = 0; i < count; i++) {
         if (trials[i]->failed || isfinite(results[i].loss + results[i].kl))
@@ -230,7 +229,7 @@ int evaluate_trials(const struct evaluation_setting *setting, struct trial *cons
         results[i] = (struct evaluation){0};
         teach |= trial_measuring(&trials[i]->config);
     }
-    shared_plan(setting->shared, teach, &plan);
+    batch_plan(setting->batch, teach, &plan);
     int result = evaluator_allocate(&evaluator, error);
     if (result == 0)
         result = feed_open(setting->stores, &plan, setting->threads, &feed, error);

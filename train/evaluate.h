@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
-#include "train/shared.h"
+#include "train/batch.h"
 #include "train/trial.h"
 
 struct evaluation { /* means over the held-out tokens */
@@ -33,7 +33,7 @@ struct outcome {
 
 struct evaluation_setting {
     const struct stores *stores;
-    struct shared *shared;
+    struct batch *batch;
     struct workspace *workspace;
     int sequences; /* per batch; both hold rows for that */
     int threads; /* that decode */

@@ -133,7 +133,7 @@ static unsigned teaching(const struct training *training)
 }
 
 /* The batch of a step. The feed goes on by itself, but for when the trials that were behind have failed. */
-static int next_batch(struct training *training, int64_t step, const struct feed_batch **batch,
+static int next_batch(struct training *training, int64_t step, const struct feed_batch **next,
                       struct error *error)
 {
     const uint64_t sequences = (uint64_t)training->sweep->sequences;
@@ -148,13 +148,13 @@ static int next_batch(struct training *training, int64_t step, const struct feed
     if (training->feed && training->feed_step != step)
         close_feed(training);
     if (!training->feed) {
-        shared_plan(training->shared, teaching(training), &plan);
+        batch_plan(training->batch, teaching(training), &plan);
         if (feed_open(&training->stores, &plan, training->threads, &training->feed, error) < 0)
             return -1;
         training->feed_step = step;
     }
     training->feed_step++;
-    return feed_next(training->feed, batch, error);
+    return feed_next(training->feed, next, error);
 }
 
 static bool is_at(const struct training *training, int index, int64_t step)
@@ -191,7 +191,7 @@ static int step_group(struct training *training, int first, int64_t step, struct
             trials[count++] = trial;
         }
     }
-    if (trials_step(trials, count, training->workspace, training->shared, training->steps, results, error) < 0)
+    if (trials_step(trials, count, training->workspace, training->batch, training->steps, results, error) < 0)
         return -1;
     const double seconds = clock_seconds() - started;
     for (int t = 0; t < count; t++) {
@@ -208,7 +208,7 @@ static int judge_starved(struct training *training, struct error *error)
     if (array_alloc(&active, training->sweep->trials, error) < 0)
         return -1;
     const int count = training_active(training, active);
-    int result = trials_judge(active, count, training->workspace, training->shared, error);
+    int result = trials_judge(active, count, training->workspace, training->batch, error);
     free(active);
     for (int i = 0; i < training->sweep->trials && result == 0; i++) {
         const struct trial *trial = training->member[i].trial;
@@ -221,13 +221,13 @@ static int judge_starved(struct training *training, struct error *error)
 /* Step `step` + 1 of the trials that have done `step`. */
 static int take_step(struct training *training, int64_t step, struct error *error)
 {
-    const struct feed_batch *batch;
+    const struct feed_batch *next;
     unsigned teach = TEACH_NOTHING;
     for (int i = 0; i < training->sweep->trials; i++) {
         if (is_at(training, i, step))
             teach |= trial_teaching(training->member[i].trial);
     }
-    if (next_batch(training, step, &batch, error) < 0 || shared_load(training->shared, batch, teach, error) < 0)
+    if (next_batch(training, step, &next, error) < 0 || batch_load(training->batch, next, teach, error) < 0)
         return -1;
     for (int i = 0; i < training->sweep->trials; i++) {
         if (is_at(training, i, step) && step_group(training, i, step, error) < 0)

@@ -51,7 +51,7 @@ struct training {
     struct stores stores;
     struct backend *backend;
     uint64_t device_memory; /* free bytes of the device before anything was put there; 0: it has none */
-    struct shared *shared;
+    struct batch *batch;
     struct workspace *workspace;
     struct member *member; /* [sweep->trials] */
     int64_t steps;

@@ -232,7 +232,7 @@ static int open_device(struct training *training, struct error *error)
         teach |= trial_measuring(&sweep->trial[i]);
     }
     int result =
-        shared_create(stores, training->backend, taps, sweep->trials, teach, rows, &training->shared, error);
+        batch_create(stores, training->backend, taps, sweep->trials, teach, rows, &training->batch, error);
     free(taps);
     if (result < 0)
         return -1;
@@ -318,7 +318,7 @@ void training_close(struct training *training)
     free(training->member);
     free(training->wish.exit);
     workspace_destroy(training->workspace);
-    shared_destroy(training->shared);
+    batch_destroy(training->batch);
     backend_close(training->backend);
     stores_close(&training->stores);
     run_folder_close(&training->run);
@@ -340,7 +340,7 @@ struct evaluation_setting training_evaluation(const struct training *training)
 {
     return (struct evaluation_setting){
         .stores = &training->stores,
-        .shared = training->shared,
+        .batch = training->batch,
         .workspace = training->workspace,
         .sequences = training->sweep->sequences,
         .threads = training->threads,

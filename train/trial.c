@@ -327,28 +327,28 @@ static struct matrix piece_of(struct matrix batch, struct piece piece)
     return matrix_rows(batch, piece.first, piece.rows);
 }
 
-static struct matrix piece_states(const struct trial *trial, const struct shared *shared, struct piece piece)
+static struct matrix piece_states(const struct trial *trial, const struct batch *batch, struct piece piece)
 {
-    return piece_of(shared_states(shared, trial->config.spec.tap), piece);
+    return piece_of(batch_states(batch, trial->config.spec.tap), piece);
 }
 
 /* A trial's head at work in that place of the workspace, which has the room; without gradients. */
 static struct head_run run_in_place(const struct trial *trial, struct workspace *workspace, int place,
-                                    const struct shared *shared, struct piece piece)
+                                    const struct batch *batch, struct piece piece)
 {
     return (struct head_run){.head = trial->head,
                              .scratch = workspace_scratch(workspace, trial->head, place),
-                             .x = piece_states(trial, shared, piece),
+                             .x = piece_states(trial, batch, piece),
                              .h = place_rows(workspace->h, place, piece.rows, workspace->hidden),
                              .dh = place_rows(workspace->dh, place, piece.rows, workspace->hidden)};
 }
 
-int trial_forward(const struct trial *trial, struct workspace *workspace, const struct shared *shared,
+int trial_forward(const struct trial *trial, struct workspace *workspace, const struct batch *batch,
                   struct piece piece, struct matrix *h, struct error *error)
 {
     if (need_rows(workspace, error) < 0 || need_scratch(workspace, trial->head, 0, error) < 0)
         return -1;
-    const struct head_run run = run_in_place(trial, workspace, 0, shared, piece);
+    const struct head_run run = run_in_place(trial, workspace, 0, batch, piece);
     heads_forward(workspace->queue, &run, 1);
     *h = run.h;
     return 0;
@@ -380,7 +380,7 @@ struct group {
     int count;
     struct queue *queue; /* the workspace's */
     struct workspace *workspace;
-    const struct shared *shared;
+    const struct batch *batch;
     int64_t stride; /* values from a trial's gradients to the next one's */
 };
 
@@ -418,21 +418,21 @@ static struct matrix repeat_rows(const struct group *group, struct matrix rows, 
 static struct vocab_loss group_target(const struct group *group, struct piece piece)
 {
     const struct trial *trial = group->trials[0];
-    const struct shared *shared = group->shared;
+    const struct batch *batch = group->batch;
     struct vocab_loss target = {.labels = matrix_none(),
                                 .u = matrix_none(),
                                 .teacher_state = matrix_none(),
-                                .scale = (float)(1.0 / (double)shared->rows)};
+                                .scale = (float)(1.0 / (double)batch->rows)};
     if (trial->config.loss == LOSS_CROSS_ENTROPY) {
         target.target = VOCAB_LABELS;
-        target.labels = repeat_rows(group, piece_of(shared->labels, piece), group->workspace->labels);
+        target.labels = repeat_rows(group, piece_of(batch->labels, piece), group->workspace->labels);
     } else if (trial->config.spec.output == OUTPUT_TIED) {
         target.target = VOCAB_U;
-        target.u = repeat_rows(group, piece_of(shared->u, piece), group->workspace->u);
+        target.u = repeat_rows(group, piece_of(batch->u, piece), group->workspace->u);
     } else {
         target.target = VOCAB_TEACHER;
-        target.teacher_state = piece_of(shared->teacher, piece);
-        target.teacher = (struct vocab){.tied = shared->output, .own = matrix_none()};
+        target.teacher_state = piece_of(batch->teacher, piece);
+        target.teacher = (struct vocab){.tied = batch->output, .own = matrix_none()};
     }
     return target;
 }
@@ -470,7 +470,7 @@ static void gather_runs(const struct group *group, int place, struct piece piece
             continue;
         struct matrix *gradients = runs->gradients[runs->count];
         struct head_run *run = &runs->run[runs->count++];
-        *run = run_in_place(group->trials[t], group->workspace, t, group->shared, piece);
+        *run = run_in_place(group->trials[t], group->workspace, t, group->batch, piece);
         run->gradients = gradients;
         for (int i = 0; i < head_parameter_count(run->head); i++)
             gradients[i] = group_gradient(group, t, i);
@@ -501,7 +501,7 @@ static void piece_gradients(const struct group *group, struct piece piece, float
     struct workspace *workspace = group->workspace;
     const int64_t all = group->count * piece.rows;
     struct matrix loss = matrix_f32(workspace->loss, all, 1);
-    const struct vocab vocab = head_vocab(group->trials[0]->head, group->shared->output);
+    const struct vocab vocab = head_vocab(group->trials[0]->head, group->batch->output);
     const struct vocab_loss target = group_target(group, piece);
     struct runs runs;
     for (int t = 0; t < group->count; t++) {
@@ -523,7 +523,7 @@ static void piece_gradients(const struct group *group, struct piece piece, float
 static int group_gradients(const struct group *group, struct trial_result *results, struct error *error)
 {
     const struct workspace *workspace = group->workspace;
-    const int64_t rows = group->shared->rows, pieces = workspace_pieces(workspace, rows);
+    const int64_t rows = group->batch->rows, pieces = workspace_pieces(workspace, rows);
     struct matrix norm = matrix_f64(workspace->norm, group->count, 1);
     double squares[TRIALS_TOGETHER] = {0};
     float *losses; /* a piece's behind the other's */
@@ -605,20 +605,20 @@ static int group_update(const struct group *group, int64_t steps, struct trial_r
 
 /* The first of the trials that take their step together now. */
 static struct group first_group(struct trial *const *trials, int count, struct workspace *workspace,
-                                const struct shared *shared)
+                                const struct batch *batch)
 {
     struct group group = {
-        trials, count < workspace->trials ? count : workspace->trials, workspace->queue, workspace, shared, 0};
+        trials, count < workspace->trials ? count : workspace->trials, workspace->queue, workspace, batch, 0};
     for (int t = 0; t < group.count; t++)
         group.stride = trials[t]->values > group.stride ? trials[t]->values : group.stride;
     return group;
 }
 
-int trials_step(struct trial *const *trials, int count, struct workspace *workspace,
-                const struct shared *shared, int64_t steps, struct trial_result *results, struct error *error)
+int trials_step(struct trial *const *trials, int count, struct workspace *workspace, const struct batch *batch,
+                int64_t steps, struct trial_result *results, struct error *error)
 {
     for (int done = 0; done < count;) {
-        const struct group group = first_group(trials + done, count - done, workspace, shared);
+        const struct group group = first_group(trials + done, count - done, workspace, batch);
         /* No trial has changed where this fails. */
         if (group_prepare(&group, error) < 0 || group_gradients(&group, results + done, error) < 0) {
             if (workspace_recover(workspace, error))
@@ -636,21 +636,21 @@ int trials_step(struct trial *const *trials, int count, struct workspace *worksp
 /* ---- whose fault it is ---- */
 
 /* Whether there is memory for a trial's gradients now. */
-static bool gets_through(struct trial *trial, struct workspace *workspace, const struct shared *shared)
+static bool gets_through(struct trial *trial, struct workspace *workspace, const struct batch *batch)
 {
     struct trial_result ignored;
     struct error error;
     int result;
     do {
-        const struct group group = first_group(&trial, 1, workspace, shared);
+        const struct group group = first_group(&trial, 1, workspace, batch);
         result = group_prepare(&group, &error) < 0 ? -1 : group_gradients(&group, &ignored, &error);
     } while (result < 0 && workspace_recover(workspace, &error));
     mend(workspace);
     return result == 0;
 }
 
-int trials_judge(struct trial *const *trials, int count, struct workspace *workspace,
-                 const struct shared *shared, struct error *error)
+int trials_judge(struct trial *const *trials, int count, struct workspace *workspace, const struct batch *batch,
+                 struct error *error)
 {
     struct trial *other = NULL;
     int starved = 0;
@@ -659,7 +659,7 @@ int trials_judge(struct trial *const *trials, int count, struct workspace *works
         if (!other && !trials[i]->starved && !trials[i]->failed)
             other = trials[i];
     }
-    const bool others = starved > 0 && other && gets_through(other, workspace, shared);
+    const bool others = starved > 0 && other && gets_through(other, workspace, batch);
     for (int i = 0; i < count && starved > 0; i++) {
         struct trial *trial = trials[i];
         if (!trial->starved)

@@ -22,7 +22,7 @@
  *     workspace_create(backend, rows, hidden, trials, &workspace, error);
  *     trial_create(&config, &shape, backend, &trial, error);
  *     head_initialise(trial->head, ...);
- *     trials_step(group, count, workspace, shared, steps, results);     // after shared_load
+ *     trials_step(group, count, workspace, batch, steps, results);     // after batch_load
  */
 #ifndef OFFRAMP_TRAIN_TRIAL_H
 #define OFFRAMP_TRAIN_TRIAL_H
@@ -33,7 +33,7 @@
 #include "common/base/error.h"
 #include "common/base/piece.h"
 #include "common/head/head.h"
-#include "train/shared.h"
+#include "train/batch.h"
 #include "train/sweep.h"
 
 /* ---- working memory, used by one group of trials at a time ---- */
@@ -100,10 +100,10 @@ struct matrix trial_second_moment(const struct trial *trial, int parameter);
 
 /* h [piece.rows, H] of a piece of the loaded batch: what the output weight is multiplied with. Lies in the
  * workspace, and is put on its queue. */
-int trial_forward(const struct trial *trial, struct workspace *workspace, const struct shared *shared,
+int trial_forward(const struct trial *trial, struct workspace *workspace, const struct batch *batch,
                   struct piece piece, struct matrix *h, struct error *error);
 
-/* What shared_load must have computed for trial_step. */
+/* What batch_load must have computed for trial_step. */
 unsigned trial_teaching(const struct trial *trial);
 /* And for its evaluation, beside the outcome; it covers the above. */
 unsigned trial_measuring(const struct trial_config *config);
@@ -122,15 +122,15 @@ bool trial_joins(const struct trial *trial, const struct trial *other);
  * as it was, the others do not notice. Where memory does not hold them, fewer trials and then fewer rows are tried;
  * one that does not fit even so is marked starved and stays as it was. -1: the machine failed. What trials hold
  * then is not to be believed; the workspace is clean either way. */
-int trials_step(struct trial *const *trials, int count, struct workspace *workspace,
-                const struct shared *shared, int64_t steps, struct trial_result *results, struct error *error);
+int trials_step(struct trial *const *trials, int count, struct workspace *workspace, const struct batch *batch,
+                int64_t steps, struct trial_result *results, struct error *error);
 
 /* Marks a trial starved. */
 void trial_starve(struct trial *trial, const struct error *reason);
 /* Whose fault it is that some of the trials [count] are starved, after a step or an evaluation on the loaded batch.
  * Its own, and it is marked failed, where it has never taken a step and there is still memory for one that is not
  * starved: it is too large for this machine. Otherwise the machine's, whose memory something else has taken: -1. */
-int trials_judge(struct trial *const *trials, int count, struct workspace *workspace,
-                 const struct shared *shared, struct error *error);
+int trials_judge(struct trial *const *trials, int count, struct workspace *workspace, const struct batch *batch,
+                 struct error *error);
 
 #endif

@@ -34,7 +34,7 @@ struct bench {
     struct stores stores;
     struct backend *backend;
     struct queue *queue;
-    struct shared *shared;
+    struct batch *batch;
     struct workspace *workspace;
     struct feed *feed;
     struct buffer *logits, *states, *gradient;
@@ -50,12 +50,12 @@ static int open_bench(struct bench *bench, const char *folder, int sequences, in
         stores_open(&folder, 1, &bench->stores, error) < 0 ||
         backend_open("cpu", &(struct backend_options){0}, &bench->backend, error) < 0 ||
         queue_create(bench->backend, &bench->queue, error) < 0 ||
-        shared_create(&bench->stores, bench->backend, taps, 2, TEACH_U, rows, &bench->shared, error) < 0 ||
+        batch_create(&bench->stores, bench->backend, taps, 2, TEACH_U, rows, &bench->batch, error) < 0 ||
         workspace_create(bench->backend, rows, fixture.hidden, TRIALS, &bench->workspace, error) < 0)
         return -1;
     struct feed_plan plan = {
         .split = SPLIT_TRAIN, .shuffled = true, .sequences = sequences, .end = (uint64_t)(sequences * steps)};
-    shared_plan(bench->shared, TEACH_U, &plan);
+    batch_plan(bench->batch, TEACH_U, &plan);
     if (feed_open(&bench->stores, &plan, processor_count(), &bench->feed, error) < 0)
         return -1;
     const size_t row = (size_t)rows * sizeof(float), hidden = (size_t)fixture.hidden;
@@ -72,7 +72,7 @@ static void close_bench(struct bench *bench)
     buffer_destroy(bench->states);
     buffer_destroy(bench->gradient);
     workspace_destroy(bench->workspace);
-    shared_destroy(bench->shared);
+    batch_destroy(bench->batch);
     queue_destroy(bench->queue);
     backend_close(bench->backend);
     stores_close(&bench->stores);
@@ -86,8 +86,8 @@ static double time_products(struct bench *bench, int64_t chunk, struct error *er
     struct matrix logits = matrix_f32(bench->logits, chunk, fixture.vocab);
     const double started = clock_seconds();
     for (int64_t first = 0; first < bench->rows; first += chunk) {
-        op_matmul(bench->queue, matrix_rows(states, first, chunk), bench->shared->output, logits, OP_STORE);
-        op_matmul_grad(bench->queue, logits, bench->shared->output, matrix_rows(gradient, first, chunk),
+        op_matmul(bench->queue, matrix_rows(states, first, chunk), bench->batch->output, logits, OP_STORE);
+        op_matmul_grad(bench->queue, logits, bench->batch->output, matrix_rows(gradient, first, chunk),
                        OP_STORE);
     }
     return queue_wait(bench->queue, error) < 0 ? -1 : clock_seconds() - started;
@@ -96,7 +96,7 @@ static double time_products(struct bench *bench, int64_t chunk, struct error *er
 /* Seconds of op_vocab_loss alone. */
 static double time_vocab_loss(struct bench *bench, struct error *error)
 {
-    const struct vocab vocab = {.tied = bench->shared->output, .own = matrix_none()};
+    const struct vocab vocab = {.tied = bench->batch->output, .own = matrix_none()};
     const struct vocab_loss target = {.target = VOCAB_U,
                                       .labels = matrix_none(),
                                       .u = matrix_f32(bench->states, bench->rows, fixture.hidden),
@@ -111,7 +111,7 @@ static double time_vocab_loss(struct bench *bench, struct error *error)
 /* Seconds of one step of `count` trials. */
 static double time_step(struct bench *bench, struct trial *const *trials, int count, struct error *error)
 {
-    const struct feed_batch *batch;
+    const struct feed_batch *next;
     struct trial_result results[TRIALS_TOGETHER];
     const int most = workspace_trials(bench->workspace);
     int group = 0;
@@ -119,11 +119,11 @@ static double time_step(struct bench *bench, struct trial *const *trials, int co
     const double started = clock_seconds();
     for (int i = 0; i < count; i++)
         teach |= trial_teaching(trials[i]);
-    if (feed_next(bench->feed, &batch, error) < 0 || shared_load(bench->shared, batch, teach, error) < 0)
+    if (feed_next(bench->feed, &next, error) < 0 || batch_load(bench->batch, next, teach, error) < 0)
         return -1;
     for (int first = 0; first < count; first += group) {
         group = count - first < most ? count - first : most;
-        if (trials_step(trials + first, group, bench->workspace, bench->shared, 1000, results, error) < 0)
+        if (trials_step(trials + first, group, bench->workspace, bench->batch, 1000, results, error) < 0)
             return -1;
     }
     for (int i = 0; i < count; i++) {

@@ -12,27 +12,27 @@ static struct evaluation evaluate_plainly(struct bench *bench, struct trial *tri
     struct evaluation sum = {0};
     float *output = train_fixture_output(&small_fixture, error), *h = NULL, *teacher = NULL, *own = NULL;
     struct feed_plan plan = {.split = SPLIT_HELD_OUT, .sequences = 1, .end = 6};
-    const struct feed_batch *batch;
+    const struct feed_batch *next;
     struct feed *feed;
     const int own_place = head_parameter_count(trial->head) - 1;
     if (array_alloc(&h, rows * hidden, error) < 0 || array_alloc(&teacher, rows * hidden, error) < 0 ||
         array_alloc(&own, vocab * hidden, error) < 0)
         return sum;
-    shared_plan(bench->shared, TEACH_STATES, &plan);
+    batch_plan(bench->batch, TEACH_STATES, &plan);
     if (feed_open(&bench->stores, &plan, 1, &feed, error) < 0)
         return sum;
     memcpy(own, output, (size_t)(vocab * hidden) * sizeof *own);
     if (trial->config.spec.output == OUTPUT_UNTIED)
         op_read(trial->queue, head_parameter(trial->head, own_place)->value, own);
-    while (feed_next(feed, &batch, error) == 0 && batch) {
-        if (shared_load(bench->shared, batch, TEACH_STATES, error) < 0)
+    while (feed_next(feed, &next, error) == 0 && next) {
+        if (batch_load(bench->batch, next, TEACH_STATES, error) < 0)
             break;
-        const struct piece whole = {0, bench->shared->rows};
+        const struct piece whole = {0, bench->batch->rows};
         struct matrix head;
-        if (trial_forward(trial, bench->workspace, bench->shared, whole, &head, error) < 0)
+        if (trial_forward(trial, bench->workspace, bench->batch, whole, &head, error) < 0)
             break;
         op_read(workspace_queue(bench->workspace), head, h);
-        op_read(workspace_queue(bench->workspace), bench->shared->teacher, teacher);
+        op_read(workspace_queue(bench->workspace), bench->batch->teacher, teacher);
         for (int r = 0; r < rows; r++) {
             double z[64], t[64], z_sum = 0, t_sum = 0, z_top = -INFINITY, t_top = -INFINITY;
             int z_best = 0, t_best = 0;
@@ -49,7 +49,7 @@ static struct evaluation evaluate_plainly(struct bench *bench, struct trial *tri
                 if (t[v] > t_top)
                     t_top = t[t_best = v];
             }
-            sum.loss += (log(z_sum) - z[batch->labels[r]]) / (6 * rows);
+            sum.loss += (log(z_sum) - z[next->labels[r]]) / (6 * rows);
             sum.agreement += (z_best == t_best) / (6.0 * rows);
             for (int v = 0; v < vocab; v++)
                 sum.kl += exp(t[v]) / t_sum * (t[v] - log(t_sum) - z[v] + log(z_sum)) / (6 * rows);
@@ -81,7 +81,7 @@ static void check_evaluation(const struct train_fixture *fixture, double toleran
         REQUIRE_OK(bench_trial(&bench, &config, i == 2 ? INIT_COPY : INIT_RANDOM, &trials[i], &error));
         REQUIRE_OK(array_alloc(&outcomes[i], tokens, &error));
     }
-    const struct evaluation_setting setting = {&bench.stores, bench.shared, bench.workspace, SEQUENCES, 2};
+    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 2};
     REQUIRE_OK(evaluate_trials(&setting, trials, 3, results, &full, outcomes, &complete, &error));
     CHECK(complete && full.agreement == 1 && full.kl == 0);
     CHECK(full.loss > 0.4 && full.loss < 4);
@@ -133,8 +133,8 @@ TEST(trial_evaluation_fails_with_the_device)
     REQUIRE_OK(bench_load(&bench, &error));
     for (int i = 0; i < 2; i++)
         REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[i], &error));
-    op_copy(workspace_queue(bench.workspace), bench.shared->u, bench.shared->labels);
-    const struct evaluation_setting setting = {&bench.stores, bench.shared, bench.workspace, SEQUENCES, 1};
+    op_copy(workspace_queue(bench.workspace), bench.batch->u, bench.batch->labels);
+    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1};
     CHECK(evaluate_trials(&setting, trials, 2, results, &full, NULL, &complete, &error) == -1);
     CHECK_TEXT(error.text, "op_copy");
     CHECK(!trials[0]->failed && !trials[1]->failed && !complete);
@@ -154,17 +154,17 @@ TEST(trial_without_final_states)
     struct trial *trial;
     struct evaluation result, full;
     struct trial_result step;
-    const struct feed_batch *batch;
+    const struct feed_batch *next;
     bool complete;
     const struct trial_config config = make_config(1, OUTPUT_TIED, LOSS_DISTILLATION);
     REQUIRE_OK(bench_open_store(&bench, &fixture, TEACH_U | TEACH_OUTCOME, &error));
-    CHECK(!bench.shared->reads_final && bench.shared->taps == 2);
+    CHECK(!bench.batch->reads_final && bench.batch->taps == 2);
     REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
-    const struct evaluation_setting setting = {&bench.stores, bench.shared, bench.workspace, SEQUENCES, 1};
+    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1};
     REQUIRE_OK(evaluate_trials(&setting, &trial, 1, &result, &full, NULL, &complete, &error));
     CHECK(result.kl > 0.01 && result.kl < 10 && full.loss > 0.4);
-    REQUIRE_OK(feed_next(bench.feed, &batch, &error));
-    REQUIRE_OK(shared_load(bench.shared, batch, TEACH_U, &error));
+    REQUIRE_OK(feed_next(bench.feed, &next, &error));
+    REQUIRE_OK(batch_load(bench.batch, next, TEACH_U, &error));
     REQUIRE_OK(take_step(&bench, trial, 10, &step, &error));
     trial_destroy(trial);
     bench_close(&bench);
@@ -181,7 +181,7 @@ static void check_full_model(const struct train_fixture *fixture)
     config.spec.tap = (struct tap){.layer = 4};
     REQUIRE_OK(bench_open_store(&bench, fixture, TEACH_ALL, &error));
     REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
-    const struct evaluation_setting setting = {&bench.stores, bench.shared, bench.workspace, SEQUENCES, 1};
+    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1};
     REQUIRE_OK(evaluate_trials(&setting, &trial, 1, &result, &full, NULL, &complete, &error));
     CHECK(fabs(result.kl) < 1e-6 && result.agreement == 1 && fabs(result.loss - full.loss) < 1e-6);
     struct trial_result step;

@@ -382,7 +382,7 @@ static void step_members(struct bench *bench, struct trial *const *trials, int s
     int count = 0;
     for (int i = 0; i <= MEMBERS; i++) {
         if (count == size || (i == MEMBERS && count > 0)) {
-            REQUIRE_OK(trials_step(group, count, bench->workspace, bench->shared, 30, results, &error));
+            REQUIRE_OK(trials_step(group, count, bench->workspace, bench->batch, 30, results, &error));
             results += count;
             count = 0;
         }
@@ -533,14 +533,14 @@ TEST(a_device_that_fails_marks_no_trial)
     REQUIRE_OK(bench_load(&bench, &error));
     REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, trials, &error));
     REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, others, &error));
-    op_copy(workspace_queue(bench.workspace), bench.shared->u, bench.shared->labels);
-    CHECK(trials_step(trials, 6, bench.workspace, bench.shared, 30, results, &error) == -1);
+    op_copy(workspace_queue(bench.workspace), bench.batch->u, bench.batch->labels);
+    CHECK(trials_step(trials, 6, bench.workspace, bench.batch, 30, results, &error) == -1);
     CHECK_TEXT(error.text, "op_copy");
     CHECK(error.kind == ERROR_INTERNAL);
     for (int i = 0; i < 6; i++)
         CHECK(!trials[i]->failed && !trials[i]->starved && trials[i]->step == 0);
-    REQUIRE_OK(trials_step(trials + 6, 6, bench.workspace, bench.shared, 30, results, &error));
-    REQUIRE_OK(trials_step(others + 6, 6, bench.workspace, bench.shared, 30, results, &error));
+    REQUIRE_OK(trials_step(trials + 6, 6, bench.workspace, bench.batch, 30, results, &error));
+    REQUIRE_OK(trials_step(others + 6, 6, bench.workspace, bench.batch, 30, results, &error));
     for (int i = 6; i < 12; i++)
         CHECK(same_trials(trials[i], others[i]) && trials[i]->step == 1);
     destroy_members(trials);
@@ -618,7 +618,7 @@ static void check_pieces(const struct place *place)
     REQUIRE_OK(bench_open_at(&bench, place, &error));
     REQUIRE_OK(bench_load(&bench, &error));
     REQUIRE_OK(workspace_create(bench.backend, 20, small_fixture.hidden, 1, &small, &error));
-    CHECK(workspace_pieces(small, bench.shared->rows) == 4);
+    CHECK(workspace_pieces(small, bench.batch->rows) == 4);
     for (int i = 0; i < KINDS * 4; i++) {
         const struct trial_config config =
             make_config(i / 4, (enum head_output)(i / 2 % 2), (enum trial_loss)(i % 2));
@@ -627,8 +627,8 @@ static void check_pieces(const struct place *place)
         struct trial_result expected, found;
         REQUIRE_OK(bench_trial(&bench, &config, init, &whole, &error));
         REQUIRE_OK(bench_trial(&bench, &config, init, &pieces, &error));
-        REQUIRE_OK(trials_step(&whole, 1, bench.workspace, bench.shared, 30, &expected, &error));
-        REQUIRE_OK(trials_step(&pieces, 1, small, bench.shared, 30, &found, &error));
+        REQUIRE_OK(trials_step(&whole, 1, bench.workspace, bench.batch, 30, &expected, &error));
+        REQUIRE_OK(trials_step(&pieces, 1, small, bench.batch, 30, &found, &error));
         CHECK(whole->step == 1 && pieces->step == 1);
         CHECK(fabs(found.loss / expected.loss - 1) <= place->tolerance);
         CHECK(fabs(found.norm / expected.norm - 1) <= tolerance);
@@ -696,12 +696,12 @@ TEST(trial_interrupted)
     op_read(trial->queue, head_parameter(trial->head, 0)->value, before);
     REQUIRE_OK(queue_wait(trial->queue, &error));
     REQUIRE(be_interrupted());
-    CHECK(trials_step(&trial, 1, bench.workspace, bench.shared, 10, &step, &error) < 0);
+    CHECK(trials_step(&trial, 1, bench.workspace, bench.batch, 10, &step, &error) < 0);
     CHECK(error.kind == ERROR_INTERRUPTED && trial->step == 0 && !trial->failed && !trial->starved);
     op_read(trial->queue, head_parameter(trial->head, 0)->value, after);
     REQUIRE_OK(queue_wait(trial->queue, &error));
     CHECK(!memcmp(before, after, sizeof before));
-    const struct evaluation_setting setting = {&bench.stores, bench.shared, bench.workspace, SEQUENCES, 1};
+    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1};
     REQUIRE_OK(evaluate_trials(&setting, &trial, 1, &result, &full, NULL, &complete, &error));
     CHECK(!complete && !trial->failed);
     while (bench_load(&bench, &error) == 0)

@@ -1,0 +1,76 @@
+/* batch.h: a batch on the device, loaded once for all trials that learn from it or are measured on it: the states of
+ * every tap, the labels, and the teacher's values (what the full model makes of each row). Where extract has kept those
+ * (store/target.h) they are read; elsewhere they are computed from the final states, for which a batch keeps the
+ * frozen ends of the model. The same batch is loaded again and again:
+ *
+ *     batch_create(&stores, backend, taps, count, TEACH_U | TEACH_OUTCOME, rows, &batch, error);
+ *     batch_plan(batch, TEACH_U, &plan);  ... feed_open(&stores, &plan, ...), feed_next(feed, &next, ...)
+ *     batch_load(batch, next, TEACH_U, error);
+ *     ... batch_states(batch, tap), batch->u ...
+ *     batch_destroy(batch);
+ */
+#ifndef OFFRAMP_TRAIN_BATCH_H
+#define OFFRAMP_TRAIN_BATCH_H
+
+#include "common/base/error.h"
+#include "common/head/teacher.h"
+#include "kernels/ops.h"
+#include "train/feed.h"
+#include "train/stores.h"
+
+/* Which of the teacher's values a batch is loaded with. What is computed takes products with the output
+ * weight, as many as are noted; with a target the first two take none, and the stores' final states are not
+ * even read for them. */
+enum {
+    TEACH_NOTHING = 0,
+    TEACH_U = 1, /* u: two */
+    TEACH_OUTCOME = 2, /* values: one, none beside u */
+    TEACH_STATES = 4, /* teacher: none */
+    TEACH_STATES_ENTROPY = 8 /* states_entropy: one, none without a target beside the outcome */
+};
+
+struct batch {
+    struct backend *backend;
+    struct queue *queue;
+    struct weight *output; /* [V, H], the model's output weight */
+    struct matrix final_norm; /* [1, H] */
+    float norm_epsilon;
+    int64_t hidden; /* H */
+    bool target; /* the stores have one */
+    bool reads_final; /* the final tap is the last of `tap` */
+    int taps;
+    struct tap *tap; /* [taps], along the model */
+
+    /* Of what was loaded last, M rows. */
+    int64_t rows;
+    struct matrix labels; /* [M, 1] i32 */
+    struct matrix u; /* [M, H] of docs/design.md */
+    const struct target_row *values; /* [M], host */
+    struct matrix teacher; /* [M, H] normed final state, for heads with an output weight of their own */
+    const float *states_entropy; /* [M], host: of the softmax of `teacher`'s logits, nats */
+
+    int64_t capacity; /* rows */
+    struct buffer **states; /* [taps], [capacity, H] each */
+    struct buffer *buffer[5]; /* of the matrices above */
+    struct answer *answer;
+    struct target_row *computed; /* [capacity] */
+    float *entropy; /* [capacity] */
+};
+
+/* taps: those that the heads read, in any order; one may be named twice. teach: all that will be loaded; the final tap
+ * is added where that takes its states. rows: the most that will be loaded. */
+int batch_create(const struct stores *stores, struct backend *backend, const struct tap *taps, int count,
+                 unsigned teach, int64_t rows, struct batch **batch, struct error *error);
+void batch_destroy(struct batch *batch); /* NULL is fine */
+
+/* Fills in what a feed must read for batches that are loaded so. */
+void batch_plan(const struct batch *batch, unsigned teach, struct feed_plan *plan);
+
+/* Brings what a feed has read to the device. The values are there on return, for every queue; those on the host live
+ * as long as `next`. */
+int batch_load(struct batch *batch, const struct feed_batch *next, unsigned teach, struct error *error);
+
+/* The loaded states [M, H] of a tap that batch_create was given. */
+struct matrix batch_states(const struct batch *batch, struct tap tap);
+
+#endif
