@@ -9,7 +9,7 @@ step() { echo "check: $*"; }
 
 step "formatting"
 git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format --dry-run -Werror
-step "layers"
+step "layers, and names in pages and comments"
 tests/layers.sh
 # Clang's warnings need no code to be made. nvcc's are errors in every build.
 step "warnings as errors, clang"

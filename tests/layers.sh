@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # layers.sh: fails on an include that points upward, or sideways between programs: what docs/design.md's table of
-# folders does not allow. It fails, too, on an entry of the table that no include uses.
+# folders does not allow. It fails, too, on an entry of the table that no include uses, and runs names.sh.
 #
 # An entry is a header, or a folder with all that is in it. Every folder may include itself, and tests may include everything.
 set -euo pipefail
@@ -57,4 +57,6 @@ git ls-files '*.c' '*.h' '*.cu' '*.cuh' | grep -v '^tests/' | xargs awk -v table
                 }
         }
         exit bad
-    }'
+    }' || bad=1
+tests/names.sh || bad=1
+exit "${bad:-0}"
