@@ -11,8 +11,7 @@
 #define AHEAD_BATCHES 2
 
 struct ahead {
-    const struct stores *stores;
-    struct feed_plan plan;
+    struct ahead_range range;
     int *columns; /* [count] */
     int count;
     struct shards_reader *reader;
@@ -28,8 +27,7 @@ struct ahead {
 /* Bytes of a sequence that were asked for. */
 static size_t ask_for(struct ahead *ahead, uint64_t place)
 {
-    struct sequence sequence = {
-        ahead->plan.split, feed_sequence(&ahead->plan, ahead->stores->sequences[ahead->plan.split], place)};
+    struct sequence sequence = read_order_at(&ahead->range.order, place);
     struct reader *reader = shards_reader_of(ahead->reader, &sequence);
     size_t bytes = 0;
     for (int i = 0; i < ahead->count; i++)
@@ -54,9 +52,9 @@ static bool wait_for_turn(struct ahead *ahead, uint64_t place, uint64_t lead)
 static void *run(void *context)
 {
     struct ahead *ahead = context;
-    const uint64_t least = AHEAD_BATCHES * (uint64_t)ahead->plan.sequences;
+    const uint64_t least = AHEAD_BATCHES * (uint64_t)ahead->range.batch;
     uint64_t lead = least;
-    for (uint64_t place = ahead->plan.first; place < ahead->plan.end; place++) {
+    for (uint64_t place = ahead->range.first; place < ahead->range.end; place++) {
         if (!wait_for_turn(ahead, place, lead))
             break;
         const size_t bytes = ask_for(ahead, place);
@@ -66,21 +64,19 @@ static void *run(void *context)
     return NULL;
 }
 
-int ahead_open(const struct stores *stores, const struct feed_plan *plan, const int *columns, int count,
+int ahead_open(struct shards *shards, const struct ahead_range *range, const int *columns, int count,
                struct ahead **result, struct error *error)
 {
     struct ahead *ahead;
     *result = NULL;
     if (array_alloc(&ahead, 1, error) < 0)
         return -1;
-    ahead->stores = stores;
-    ahead->plan = *plan;
+    ahead->range = *range;
     ahead->count = count;
-    ahead->place = plan->first;
+    ahead->place = range->first;
     pthread_mutex_init(&ahead->mutex, NULL);
     pthread_cond_init(&ahead->moved, NULL);
-    if (array_alloc(&ahead->columns, count, error) < 0 ||
-        shards_reader_open(stores->shards, &ahead->reader, error) < 0)
+    if (array_alloc(&ahead->columns, count, error) < 0 || shards_reader_open(shards, &ahead->reader, error) < 0)
         goto failed;
     memcpy(ahead->columns, columns, (size_t)count * sizeof *columns);
     if (pthread_create(&ahead->thread, NULL, run, ahead) != 0) {

@@ -6,20 +6,17 @@
 
 #include "common/base/cli.h"
 #include "common/base/clock.h"
-#include "common/base/hash.h"
 #include "common/base/memory.h"
-#include "common/base/random.h"
 #include "train/ahead.h"
+#include "train/read_order.h"
 
-/* One is with the reader of the feed, one ready or nearly so, one being filled. */
-#define BATCHES 3
-
+/* Room for a batch. It is filled in parts: of each sequence its labels, each tap, and the target where it is wanted. */
 struct slot {
     struct feed_batch batch;
     float **states; /* [taps][M, H] what the batch's views are of; NULL where they are of the map */
     float *u; /* likewise */
-    int left; /* pieces that are not filled in yet */
-    int failed_piece; /* the first one, whatever the order they ran in; -1: none */
+    int left; /* parts that are not filled in yet */
+    int failed_part; /* the first one, whatever the order they ran in; -1: none */
     struct error error;
 };
 
@@ -34,7 +31,8 @@ struct decoder {
 struct feed {
     const struct stores *stores;
     struct feed_plan plan;
-    int *place; /* [taps]: in the stores */
+    struct read_order order;
+    int *column; /* [taps]: their numbers in the stores */
     struct ahead *ahead;
     struct decoder *decoder; /* [decoders] */
     int decoders;
@@ -42,18 +40,12 @@ struct feed {
     uint64_t batches; /* in all */
     pthread_mutex_t mutex; /* of what follows */
     pthread_cond_t ready, room; /* a batch has been filled; one was given back */
-    struct slot slot[BATCHES]; /* batch b is in slot b % BATCHES */
-    uint64_t next_batch; /* of the piece to be filled next */
-    int next_piece;
+    struct slot slot[FEED_BATCHES]; /* batch b is in slot b % FEED_BATCHES */
+    uint64_t next_batch; /* of the part to be filled next */
+    int next_part;
     uint64_t given; /* batches that the reader has had; it holds the last one */
     bool holding, stopping;
 };
-
-uint64_t feed_sequence(const struct feed_plan *plan, uint64_t count, uint64_t place)
-{
-    const uint64_t pass = place / count, index = place % count;
-    return plan->shuffled ? random_permute(index, count, hash_bytes(&pass, sizeof pass, plan->seed)) : index;
-}
 
 /* ---- filling a batch ---- */
 
@@ -66,8 +58,8 @@ static int fill_labels(struct feed *feed, struct shards_reader *reader, struct s
     return 0;
 }
 
-/* Of each sequence: its labels, each tap, and the target where it is wanted. */
-static int piece_count(const struct feed_plan *plan)
+/* Of a sequence. */
+static int part_count(const struct feed_plan *plan)
 {
     return 1 + plan->taps + (plan->values || plan->u);
 }
@@ -77,24 +69,21 @@ static float *rows_from(float *states, int64_t row, int64_t hidden)
     return states ? states + row * hidden : NULL;
 }
 
-/* Pieces of a batch: sequence by sequence. */
-static int fill_piece(struct decoder *decoder, struct slot *slot, int piece, struct error *error)
+/* Fills part `part` of a batch, counted sequence by sequence. */
+static int fill_part(struct decoder *decoder, struct slot *slot, int part, struct error *error)
 {
     struct feed *feed = decoder->feed;
     struct feed_batch *batch = &slot->batch;
-    const int sequence = piece / piece_count(&feed->plan), column = piece % piece_count(&feed->plan) - 1;
-    const uint64_t count = feed->stores->sequences[feed->plan.split];
-    const struct sequence which = {feed->plan.split,
-                                   feed_sequence(&feed->plan, count, batch->first + (uint64_t)sequence)};
-    const int64_t hidden = feed->stores->config.hidden, row = sequence * feed->stores->rows;
-    if (column < 0)
-        return fill_labels(feed, decoder->reader, which, decoder->ids, batch->labels + row, error);
-    if (column < feed->plan.taps)
-        return shards_reader_view(decoder->reader, feed->place[column], which,
-                                  rows_from(slot->states[column], row, hidden),
-                                  &batch->states[column][sequence], error);
-    return shards_reader_target_view(decoder->reader, which, batch->values + row,
-                                     rows_from(slot->u, row, hidden), batch->u ? &batch->u[sequence] : NULL,
+    const int parts = part_count(&feed->plan), index = part / parts, tap = part % parts - 1;
+    const struct sequence sequence = read_order_at(&feed->order, batch->first + (uint64_t)index);
+    const int64_t hidden = feed->stores->config.hidden, row = index * feed->stores->rows;
+    if (tap < 0)
+        return fill_labels(feed, decoder->reader, sequence, decoder->ids, batch->labels + row, error);
+    if (tap < feed->plan.taps)
+        return shards_reader_view(decoder->reader, feed->column[tap], sequence,
+                                  rows_from(slot->states[tap], row, hidden), &batch->states[tap][index], error);
+    return shards_reader_target_view(decoder->reader, sequence, batch->values + row,
+                                     rows_from(slot->u, row, hidden), batch->u ? &batch->u[index] : NULL,
                                      error);
 }
 
@@ -106,34 +95,34 @@ static void begin_batch(struct feed *feed, struct slot *slot, uint64_t number)
     const uint64_t left = feed->plan.end - batch->first;
     batch->sequences = left < (uint64_t)feed->plan.sequences ? (int)left : feed->plan.sequences;
     batch->rows = (int64_t)batch->sequences * feed->stores->rows;
-    slot->left = batch->sequences * piece_count(&feed->plan);
-    slot->failed_piece = -1;
+    slot->left = batch->sequences * part_count(&feed->plan);
+    slot->failed_part = -1;
 }
 
-/* The next piece, of the batch in *slot, when there is room for that; -1: there are no more. */
-static int take_piece(struct feed *feed, struct slot **slot)
+/* The next part, of the batch in *slot, when there is room for that; -1: there are no more. */
+static int take_part(struct feed *feed, struct slot **slot)
 {
-    int piece = -1;
+    int part = -1;
     uint64_t first = 0;
     pthread_mutex_lock(&feed->mutex);
     while (!feed->stopping && feed->next_batch < feed->batches &&
-           feed->next_batch >= feed->given - feed->holding + BATCHES)
+           feed->next_batch >= feed->given - feed->holding + FEED_BATCHES)
         pthread_cond_wait(&feed->room, &feed->mutex);
     if (!feed->stopping && feed->next_batch < feed->batches) {
-        *slot = &feed->slot[feed->next_batch % BATCHES];
-        if (feed->next_piece == 0)
+        *slot = &feed->slot[feed->next_batch % FEED_BATCHES];
+        if (feed->next_part == 0)
             begin_batch(feed, *slot, feed->next_batch);
         first = (*slot)->batch.first;
-        piece = feed->next_piece++;
-        if (feed->next_piece == (*slot)->batch.sequences * piece_count(&feed->plan)) {
-            feed->next_piece = 0;
+        part = feed->next_part++;
+        if (feed->next_part == (*slot)->batch.sequences * part_count(&feed->plan)) {
+            feed->next_part = 0;
             feed->next_batch++;
         }
     }
     pthread_mutex_unlock(&feed->mutex);
-    if (piece == 0)
+    if (part == 0)
         ahead_move(feed->ahead, first);
-    return piece;
+    return part;
 }
 
 static void *decoder_run(void *context)
@@ -141,14 +130,14 @@ static void *decoder_run(void *context)
     struct decoder *decoder = context;
     struct feed *feed = decoder->feed;
     struct slot *slot;
-    int piece;
-    while ((piece = take_piece(feed, &slot)) >= 0) {
+    int part;
+    while ((part = take_part(feed, &slot)) >= 0) {
         struct error error;
         const int result = cli_interrupted() ? error_set_kind(&error, ERROR_INTERRUPTED, "interrupted")
-                                             : fill_piece(decoder, slot, piece, &error);
+                                             : fill_part(decoder, slot, part, &error);
         pthread_mutex_lock(&feed->mutex);
-        if (result < 0 && (slot->failed_piece < 0 || piece < slot->failed_piece)) {
-            slot->failed_piece = piece;
+        if (result < 0 && (slot->failed_part < 0 || part < slot->failed_part)) {
+            slot->failed_part = part;
             slot->error = error;
         }
         const bool filled = --slot->left == 0;
@@ -162,10 +151,10 @@ static void *decoder_run(void *context)
 /* ---- life ---- */
 
 /* Views of a column's states in a batch, and room for those that are decoded. */
-static int allocate_states(const struct feed *feed, int place, size_t values, struct states_view **views,
+static int allocate_states(const struct feed *feed, int column, size_t values, struct states_view **views,
                            float **states, struct error *error)
 {
-    const struct codec *codec = shards_info(feed->stores->shards)->codec[place].codec;
+    const struct codec *codec = shards_info(feed->stores->shards)->codec[column].codec;
     if (array_alloc(views, feed->plan.sequences, error) < 0)
         return -1;
     return codec->check_plain ? 0 : array_alloc(states, values, error);
@@ -178,7 +167,7 @@ static int allocate_slots(struct feed *feed, struct error *error)
     if (!size_multiply((size_t)feed->plan.sequences, (size_t)feed->stores->rows, &rows) ||
         !size_multiply(rows, (size_t)feed->stores->config.hidden, &values))
         return error_set(error, "%d sequences are too many for a batch", feed->plan.sequences);
-    for (int i = 0; i < BATCHES; i++) {
+    for (int i = 0; i < FEED_BATCHES; i++) {
         struct slot *slot = &feed->slot[i];
         struct feed_batch *batch = &slot->batch;
         if (array_alloc(&batch->labels, rows, error) < 0 ||
@@ -186,7 +175,7 @@ static int allocate_slots(struct feed *feed, struct error *error)
             array_alloc(&slot->states, feed->plan.taps, error) < 0)
             return -1;
         for (int t = 0; t < feed->plan.taps; t++) {
-            if (allocate_states(feed, feed->place[t], values, &batch->states[t], &slot->states[t], error) < 0)
+            if (allocate_states(feed, feed->column[t], values, &batch->states[t], &slot->states[t], error) < 0)
                 return -1;
         }
         if ((feed->plan.values || feed->plan.u) && array_alloc(&batch->values, rows, error) < 0)
@@ -199,28 +188,29 @@ static int allocate_slots(struct feed *feed, struct error *error)
 
 static int find_taps(struct feed *feed, struct error *error)
 {
-    if (array_alloc(&feed->place, feed->plan.taps, error) < 0)
+    if (array_alloc(&feed->column, feed->plan.taps, error) < 0)
         return -1;
     for (int t = 0; t < feed->plan.taps; t++) {
-        feed->place[t] = shards_find_tap(feed->stores->shards, feed->plan.tap[t], error);
-        if (feed->place[t] < 0)
+        feed->column[t] = shards_find_tap(feed->stores->shards, feed->plan.tap[t], error);
+        if (feed->column[t] < 0)
             return -1;
     }
     return 0;
 }
 
-/* What pieces are made of. */
 static int open_ahead(struct feed *feed, struct error *error)
 {
+    const struct ahead_range range = {
+        .order = feed->order, .first = feed->plan.first, .end = feed->plan.end, .batch = feed->plan.sequences};
     int *columns, count = 0;
-    if (array_alloc(&columns, piece_count(&feed->plan), error) < 0)
+    if (array_alloc(&columns, part_count(&feed->plan), error) < 0)
         return -1;
     columns[count++] = STORE_TOKENS;
     for (int t = 0; t < feed->plan.taps; t++)
-        columns[count++] = feed->place[t];
-    if (count < piece_count(&feed->plan))
+        columns[count++] = feed->column[t];
+    if (count < part_count(&feed->plan))
         columns[count++] = store_find_target(shards_info(feed->stores->shards));
-    int result = ahead_open(feed->stores, &feed->plan, columns, count, &feed->ahead, error);
+    int result = ahead_open(feed->stores->shards, &range, columns, count, &feed->ahead, error);
     free(columns);
     return result;
 }
@@ -253,6 +243,10 @@ int feed_open(const struct stores *stores, const struct feed_plan *plan, int thr
         return -1;
     opened->stores = stores;
     opened->plan = *plan;
+    opened->order = (struct read_order){.split = plan->split,
+                                        .count = stores->sequences[plan->split],
+                                        .shuffled = plan->shuffled,
+                                        .seed = plan->seed};
     const uint64_t places = plan->end - plan->first, sequences = (uint64_t)plan->sequences;
     opened->batches = places / sequences + (places % sequences > 0);
     pthread_mutex_init(&opened->mutex, NULL);
@@ -287,7 +281,7 @@ int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *
     if (feed->holding)
         feed->given++;
     pthread_cond_broadcast(&feed->room);
-    struct slot *slot = &feed->slot[number % BATCHES];
+    struct slot *slot = &feed->slot[number % FEED_BATCHES];
     const double started = clock_seconds();
     while (feed->holding && (feed->next_batch <= number || slot->left > 0))
         pthread_cond_wait(&feed->ready, &feed->mutex);
@@ -295,7 +289,7 @@ int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *
     pthread_mutex_unlock(&feed->mutex);
     if (!feed->holding)
         return 0;
-    if (slot->failed_piece >= 0)
+    if (slot->failed_part >= 0)
         return refuse_record(&slot->error, error);
     *batch = &slot->batch;
     return 0;
@@ -338,7 +332,7 @@ void feed_close(struct feed *feed)
         return;
     stop_decoders(feed);
     ahead_close(feed->ahead);
-    for (int i = 0; i < BATCHES; i++) {
+    for (int i = 0; i < FEED_BATCHES; i++) {
         struct slot *slot = &feed->slot[i];
         struct feed_batch *batch = &slot->batch;
         for (int t = 0; batch->states && t < feed->plan.taps; t++)
@@ -355,6 +349,6 @@ void feed_close(struct feed *feed)
     pthread_cond_destroy(&feed->ready);
     pthread_cond_destroy(&feed->room);
     pthread_mutex_destroy(&feed->mutex);
-    free(feed->place);
+    free(feed->column);
     free(feed);
 }

@@ -1,12 +1,15 @@
-/* feed.h: one read of the stores for all trials: sequences in a seeded order, decoded ahead.
+/* feed.h: one read of the stores for all trials: sequences in a given order (read_order.h), decoded ahead of the
+ * reader.
  *
- * A stream is an endless line of places; place p of the training split is a sequence that depends on
- * (seed, p) only, every pass over the split another shuffle. A batch is `sequences` neighbouring
- * places. Threads of its own fill batches ahead of the reader, a record at a time; what is in a batch
- * does not depend on them. Before that the records are read from disk (ahead.h).
+ * A batch is `sequences` neighbouring places of the order. It lives until the next call of feed_next or feed_close.
+ * What is in it does not depend on the number of threads:
  *
- * States stored as they are (raw) are not copied: a batch has views of them in the map of the stores' files, checked
- * against their hashes when it was filled. Others are decoded into the feed's memory.
+ *     disk  -->  pages in memory  -->  FEED_BATCHES batches  -->  reader
+ *         ahead.h:          decoders:              feed_next
+ *         one thread        `threads` threads
+ *
+ * States that are stored as they are (raw) are not copied: a batch has views of them in the map of the stores' files,
+ * checked against their hashes when it was filled. Others are decoded into the feed's memory.
  *
  *     feed_open(&stores, &plan, threads, &feed, error);
  *     while (feed_next(feed, &batch, error) == 0 && batch) ...   // states of all taps, labels
@@ -22,10 +25,13 @@
 #include "kernels/ops.h"
 #include "train/stores.h"
 
+/* Batches that a feed holds in memory: one is with its reader, one ready or nearly so, one being filled. */
+#define FEED_BATCHES 3
+
 struct feed_plan {
     enum split split;
     bool shuffled; /* else in the order of the split */
-    uint64_t seed;
+    uint64_t seed; /* of the shuffles */
     const struct tap *tap; /* [taps]; read by feed_open only */
     int taps;
     bool values, u; /* what is read of the target, which the stores must have then */
@@ -44,9 +50,6 @@ struct feed_batch {
 };
 
 struct feed;
-
-/* The number, in its split of `count` sequences, of the sequence at a place. */
-uint64_t feed_sequence(const struct feed_plan *plan, uint64_t count, uint64_t place);
 
 /* Starts reading with `threads` decoders. Memory: three batches of what is decoded. */
 int feed_open(const struct stores *stores, const struct feed_plan *plan, int threads, struct feed **feed,

@@ -9,9 +9,6 @@
 #include "common/head/teacher.h"
 #include "train/trial.h"
 
-/* Batches that the feed holds: the one in use and two ahead (feed.h). */
-enum { FEED_BATCHES = 3 };
-
 static uint64_t largest(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;

@@ -10,6 +10,7 @@
 #include "common/base/pool.h"
 #include "tests/train_fixture.h"
 #include "train/feed.h"
+#include "train/read_order.h"
 
 enum { ROUNDS_MAX = 50, BATCH = 4, PAGE = 4096, WARM_PASSES = 4 };
 
@@ -60,14 +61,14 @@ static struct place place_of(const void *record, size_t size)
 static int find_places(struct bench *bench, struct error *error)
 {
     const struct feed_plan plan = make_plan(bench, 1);
+    const struct read_order order = {plan.split, (uint64_t)bench->count, plan.shuffled, plan.seed};
     struct store *store;
     struct reader *reader = NULL;
     if (store_open(bench->folder, STORE_READ, &store, error) < 0)
         return -1;
     int result = reader_open(store, &reader, error);
     for (int i = 0; i < bench->count && result == 0; i++) {
-        const struct sequence sequence = {SPLIT_TRAIN,
-                                          feed_sequence(&plan, (uint64_t)bench->count, (uint64_t)i)};
+        const struct sequence sequence = read_order_at(&order, (uint64_t)i);
         const void *record;
         size_t size;
         result = reader_record(reader, 0, sequence, &record, &size, error);

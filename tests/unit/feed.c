@@ -1,10 +1,11 @@
-/* The one read of the stores: order, coverage, contents, and that nothing depends on threads, batches,
+/* The one read of the stores: contents, and that nothing depends on threads, batches,
  * shards or where the reading began. */
 #include "tests/train_fixture.h"
 
 #include "common/base/hash.h"
 #include "tests/test.h"
 #include "train/feed.h"
+#include "train/read_order.h"
 
 enum { TAPS = 3, COUNT = 3 };
 
@@ -54,30 +55,6 @@ static int read_hashes(struct stores *stores, struct feed_plan plan, int threads
     return result;
 }
 
-TEST(feed_every_pass_covers_everything_once)
-{
-    const struct feed_plan plan = {.split = SPLIT_TRAIN, .shuffled = true, .seed = 9};
-    const struct feed_plan other = {.split = SPLIT_TRAIN, .shuffled = true, .seed = 10};
-    uint64_t fixed = 0, same = 0, like_other = 0;
-    for (uint64_t pass = 0; pass < 3; pass++) {
-        int seen[100] = {0};
-        for (uint64_t i = 0; i < 100; i++) {
-            const uint64_t number = feed_sequence(&plan, 100, 100 * pass + i);
-            REQUIRE(number < 100);
-            seen[number]++;
-            fixed += number == i;
-            same += pass > 0 && number == feed_sequence(&plan, 100, i);
-            like_other += number == feed_sequence(&other, 100, 100 * pass + i);
-        }
-        for (int i = 0; i < 100; i++)
-            CHECK(seen[i] == 1);
-    }
-    /* One of a hundred is in its place by chance, in each of three passes; ten times that is no shuffle. */
-    CHECK(fixed < 30 && same < 30 && like_other < 30);
-    const struct feed_plan straight = {.split = SPLIT_HELD_OUT};
-    CHECK(feed_sequence(&straight, 100, 17) == 17);
-}
-
 static void check_contents(const char *codec)
 {
     struct error error = {0};
@@ -87,6 +64,7 @@ static void check_contents(const char *codec)
     const struct feed_batch *batch;
     struct train_fixture fixture = small_fixture;
     char path[4096];
+    const struct read_order order = {.split = SPLIT_TRAIN, .count = 40, .shuffled = true, .seed = 5};
     const struct feed_plan plan = {.split = SPLIT_TRAIN,
                                    .shuffled = true,
                                    .seed = 5,
@@ -109,12 +87,12 @@ static void check_contents(const char *codec)
         REQUIRE_OK(feed_next(feed, &batch, &error));
         REQUIRE(batch && batch->first == first && batch->sequences == 4 && batch->rows == 4 * (int64_t)rows);
         for (uint64_t s = 0; s < 4; s++) {
-            const struct sequence sequence = {SPLIT_TRAIN, feed_sequence(&plan, 40, first + s)};
+            const struct sequence sequence = read_order_at(&order, first + s);
             REQUIRE_OK(shards_reader_tokens(reader, sequence, ids, &error));
             CHECK(!memcmp(batch->labels + s * rows, ids + 1, rows * sizeof *ids));
             for (int t = 0; t < TAPS; t++) {
-                const int place = shards_find_tap(stores.shards, taps[t], &error);
-                REQUIRE_OK(shards_reader_states(reader, place, sequence, states, &error));
+                const int column = shards_find_tap(stores.shards, taps[t], &error);
+                REQUIRE_OK(shards_reader_states(reader, column, sequence, states, &error));
                 widen(&batch->states[t][s], values, found);
                 CHECK(!memcmp(found, states, values * sizeof *states));
             }
@@ -237,9 +215,9 @@ static bool damage_record(const char *store, int layer, bool mid, uint64_t index
         if (memcmp(header.magic, "OFRR", 4) || header.layer != (uint32_t)layer || header.mid != mid ||
             header.index != index || header.split != SPLIT_TRAIN)
             continue;
-        const long place = at + (long)sizeof header + (long)header.payload / 2;
-        fseek(file, place, SEEK_SET);
-        fputc(bytes[place] ^ 1, file);
+        const long offset = at + (long)sizeof header + (long)header.payload / 2;
+        fseek(file, offset, SEEK_SET);
+        fputc(bytes[offset] ^ 1, file);
         free(bytes);
         return fclose(file) == 0;
     }
