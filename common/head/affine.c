@@ -9,8 +9,8 @@ enum {
 };
 
 static const struct parameter_rule parameters[PARAMETERS] = {
-    [A] = {"a", EXTENT_HIDDEN, EXTENT_HIDDEN, true, FILL_IDENTITY, FILL_NORMAL, ROLE_COUNT},
-    [B] = {"b", EXTENT_ONE, EXTENT_HIDDEN, true, FILL_ZEROS, FILL_ZEROS, ROLE_COUNT},
+    [A] = {"a", EXTENT_HIDDEN, EXTENT_HIDDEN, true, FILL_IDENTITY, FILL_NORMAL, ROLE_NONE},
+    [B] = {"b", EXTENT_ONE, EXTENT_HIDDEN, true, FILL_ZEROS, FILL_ZEROS, ROLE_NONE},
     [SCALE] = {"scale", EXTENT_ONE, EXTENT_HIDDEN, true, FILL_MODEL, FILL_ONES, ROLE_FINAL_NORM},
 };
 

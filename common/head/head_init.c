@@ -15,7 +15,7 @@ static int fill_from_model(const struct head *head, const struct parameter_rule 
 {
     char name[64];
     int64_t found_rows, found_cols;
-    if (rule->role >= ROLE_ATTENTION_NORM)
+    if (role_is_per_layer(rule->role))
         snprintf(name, sizeof name, "%d/%s", head->spec.tap.layer, role_name(rule->role));
     else
         snprintf(name, sizeof name, "%s", role_name(rule->role));

@@ -16,7 +16,7 @@ static int visit_tensor(const struct model *model, int layer, enum tensor_role r
     char name[64];
     if (!tensor)
         return 0; /* this family has none */
-    if (role >= ROLE_ATTENTION_NORM)
+    if (role_is_per_layer(role))
         snprintf(name, sizeof name, "%d/%s", layer + 1, role_name(role));
     else
         snprintf(name, sizeof name, "%s", role_name(role));

@@ -11,7 +11,6 @@
 #include "common/base/hash.h"
 #include "common/base/json.h"
 #include "common/base/memory.h"
-#include "common/model/family.h"
 #include "common/model/safetensors.h"
 
 struct model {
@@ -154,7 +153,7 @@ static int claim_tensors(struct model *model, struct error *error)
 /* A copy of the embedding in the output's place, also under the prefix of a larger model. */
 static bool is_tied_copy(const struct model *model, const struct tensor *tensor)
 {
-    return model->config.tied && family_names_output(model->format, tensor->name) &&
+    return model->config.tied && role_names_output(model->format, tensor->name) &&
            same_values(tensor, model_tensor(model, 0, ROLE_EMBEDDING));
 }
 
@@ -175,7 +174,7 @@ static int refuse_extras(const struct model *model, struct error *error)
     for (size_t i = 0; i < count && result == 0; i++) {
         const struct tensor *tensor = file_tensor(model, i);
         if (!claimed[i] && !is_tied_copy(model, tensor) &&
-            !family_ignores(&model->config, model->format, tensor->name))
+            !role_ignores(&model->config, model->format, tensor->name))
             result =
                 error_set(error, "%s: tensor \"%s\" %s has no place in a %s model of this config", tensor->file,
                           tensor->name, shape_text(tensor->shape, tensor->dims, shape), model->config.family);
