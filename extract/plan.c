@@ -20,7 +20,7 @@
  * up and their product. */
 static uint64_t row_floats(const struct model_config *config)
 {
-    uint64_t q = (uint64_t)config->heads * (uint64_t)config->head_size;
+    uint64_t q = (uint64_t)config->attention_heads * (uint64_t)config->head_size;
     uint64_t kv = (uint64_t)config->kv_heads * (uint64_t)config->head_size;
     return 3 * (uint64_t)config->hidden + 2 * q + 2 * kv + 3 * (uint64_t)config->intermediate;
 }
@@ -28,7 +28,7 @@ static uint64_t row_floats(const struct model_config *config)
 static uint64_t layer_values(const struct model_config *config)
 {
     uint64_t hidden = (uint64_t)config->hidden;
-    uint64_t q = (uint64_t)config->heads * (uint64_t)config->head_size;
+    uint64_t q = (uint64_t)config->attention_heads * (uint64_t)config->head_size;
     uint64_t kv = (uint64_t)config->kv_heads * (uint64_t)config->head_size;
     return hidden * (2 * q + 2 * kv + 3 * (uint64_t)config->intermediate);
 }

@@ -11,7 +11,7 @@
 #include "common/model/safetensors.h"
 
 struct made_model {
-    int layers, hidden, heads, kv_heads, head_size, intermediate, vocab, context;
+    int layers, hidden, attention_heads, kv_heads, head_size, intermediate, vocab, context;
     uint64_t seed;
 };
 
@@ -22,7 +22,8 @@ static inline void made_tensor(const struct made_model *made, int number, char n
                                int64_t *cols)
 {
     const int64_t hidden = made->hidden, inner = made->intermediate;
-    const int64_t q = (int64_t)made->heads * made->head_size, kv = (int64_t)made->kv_heads * made->head_size;
+    const int64_t q = (int64_t)made->attention_heads * made->head_size,
+                  kv = (int64_t)made->kv_heads * made->head_size;
     const struct {
         const char *name;
         int64_t rows, cols;
@@ -101,9 +102,9 @@ static inline int made_write_config(const struct made_model *made, const char *f
     json_t *config =
         json_pack("{ss si si si si si si si si sb sf si}", "model_type", "llama", "num_hidden_layers",
                   made->layers, "hidden_size", made->hidden, "intermediate_size", made->intermediate,
-                  "num_attention_heads", made->heads, "num_key_value_heads", made->kv_heads, "head_dim",
-                  made->head_size, "vocab_size", made->vocab, "max_position_embeddings", made->context,
-                  "tie_word_embeddings", 1, "rms_norm_eps", 1e-5, "eos_token_id", 2);
+                  "num_attention_heads", made->attention_heads, "num_key_value_heads", made->kv_heads,
+                  "head_dim", made->head_size, "vocab_size", made->vocab, "max_position_embeddings",
+                  made->context, "tie_word_embeddings", 1, "rms_norm_eps", 1e-5, "eos_token_id", 2);
     snprintf(path, sizeof path, "%s/config.json", folder);
     int result = json_write(path, config, error);
     json_decref(config);

@@ -47,7 +47,7 @@ static inline json_t *train_fixture_manifest(const struct train_fixture *fixture
         .family = "llama",
         .layers = fixture->layers,
         .hidden = fixture->hidden,
-        .heads = 2,
+        .attention_heads = 2,
         .kv_heads = 1,
         .head_size = fixture->hidden / 2,
         .intermediate = fixture->intermediate,

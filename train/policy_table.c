@@ -14,7 +14,7 @@ enum { THRESHOLDS = sizeof thresholds / sizeof thresholds[0] };
 
 static double attention_parameters(const struct model_config *config)
 {
-    const double query = (double)config->heads * config->head_size,
+    const double query = (double)config->attention_heads * config->head_size,
                  key = (double)config->kv_heads * config->head_size;
     return config->hidden * (2 * query + 2 * key);
 }

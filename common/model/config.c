@@ -17,13 +17,14 @@ static const struct field {
     size_t offset;
     double least, most; /* integers: exact */
 } fields[] = {
-#define FIELD(kind, name, least, most)                                                                         \
+#define FIELD(kind, name, least, most) NAMED(#name, kind, name, least, most)
+#define NAMED(text, kind, name, least, most)                                                                   \
     {                                                                                                          \
-#name, kind, offsetof(struct model_config, name), least, most                                          \
+        text, kind, offsetof(struct model_config, name), least, most                                           \
     }
     FIELD(INTEGER, layers, 1, 10000),
     FIELD(INTEGER, hidden, 1, 1 << 20),
-    FIELD(INTEGER, heads, 1, 1 << 16),
+    NAMED("heads", INTEGER, attention_heads, 1, 1 << 16),
     FIELD(INTEGER, kv_heads, 1, 1 << 16),
     FIELD(INTEGER, head_size, 2, HEAD_SIZE_MAX),
     FIELD(INTEGER, intermediate, 1, 1 << 24),
@@ -35,7 +36,7 @@ static const struct field {
     FIELD(FLAG, attention_bias, 0, 1),
     FIELD(FLAG, output_bias, 0, 1),
     FIELD(FLAG, mlp_bias, 0, 1),
-    FIELD(FLAG, head_norms, 0, 1),
+    NAMED("head_norms", FLAG, qk_norms, 0, 1),
     FIELD(FLAG, tied, 0, 1),
     FIELD(NUMBER, rope_theta, 1, 1e15),
     FIELD(NUMBER, rope_factor, 0, 1e9),
@@ -44,6 +45,7 @@ static const struct field {
     FIELD(INTEGER, rope_original, 0, 1 << 30),
     FIELD(INTEGER, eos, -1, 1 << 24),
 #undef FIELD
+#undef NAMED
 };
 enum { FIELD_COUNT = sizeof fields / sizeof *fields };
 
@@ -221,9 +223,9 @@ int config_check(const char *name, const struct model_config *config, struct err
     }
     if (config->head_size % 2 != 0)
         return error_set(error, "%s: head_size is %d, which is odd", name, config->head_size);
-    if (config->heads % config->kv_heads != 0)
-        return error_set(error, "%s: %d heads cannot share %d key heads evenly", name, config->heads,
-                         config->kv_heads);
+    if (config->attention_heads % config->kv_heads != 0)
+        return error_set(error, "%s: %d attention heads cannot share %d key heads evenly", name,
+                         config->attention_heads, config->kv_heads);
     if (config->eos >= config->vocab)
         return error_set(error, "%s: the end-of-text id %d is outside the vocabulary of %d", name, config->eos,
                          config->vocab);

@@ -22,7 +22,7 @@ struct model_config {
     char family[32]; /* "llama", "mistral", "qwen2", "qwen3": a row of the family table */
     int layers;
     int hidden; /* H */
-    int heads, kv_heads, head_size;
+    int attention_heads, kv_heads, head_size;
     int intermediate; /* I */
     int vocab; /* V */
     int context; /* positions the model was made for */
@@ -32,7 +32,7 @@ struct model_config {
     bool attention_bias; /* q, k, v have biases */
     bool output_bias; /* the attention's output projection has one too */
     bool mlp_bias;
-    bool head_norms; /* q and k are normed per head */
+    bool qk_norms; /* q and k are normed per attention head */
     bool tied; /* the output weight is the embedding */
     enum rope_pairs rope_pairs;
     double rope_theta;
@@ -44,8 +44,8 @@ struct model_config {
     int eos; /* the id that ends a text, the first of several; -1: none */
 };
 
-/* The config as a JSON object (every field by its name above) and back, checked; `name` goes into
- * errors. json_decref the result; NULL on error. */
+/* The config as a JSON object and back, checked; `name` goes into errors. Every field has its name above as its key,
+ * but for "heads" (attention_heads) and "head_norms" (qk_norms). json_decref the result; NULL on error. */
 json_t *config_to_json(const struct model_config *config, struct error *error);
 int config_from_json(const char *name, const json_t *object, struct model_config *config, struct error *error);
 

@@ -73,13 +73,14 @@ static int read_sizes(const struct gguf *gguf, const struct family *family, stru
         read_size(gguf, family, "embedding_length", -1, &config->hidden, error) < 0 ||
         read_size(gguf, family, "feed_forward_length", -1, &config->intermediate, error) < 0 ||
         read_size(gguf, family, "context_length", -1, &config->context, error) < 0 ||
-        read_size(gguf, family, "attention.head_count", -1, &config->heads, error) < 0 ||
-        read_size(gguf, family, "attention.head_count_kv", config->heads, &config->kv_heads, error) < 0 ||
+        read_size(gguf, family, "attention.head_count", -1, &config->attention_heads, error) < 0 ||
+        read_size(gguf, family, "attention.head_count_kv", config->attention_heads, &config->kv_heads, error) <
+            0 ||
         read_size(gguf, family, "attention.sliding_window", 0, &config->window, error) < 0)
         return -1;
-    if (config->heads < 1)
+    if (config->attention_heads < 1)
         return error_set(error, "%s: %s.attention.head_count is 0", gguf_path(gguf), family->gguf);
-    int head_size = config->hidden / config->heads;
+    int head_size = config->hidden / config->attention_heads;
     if (read_size(gguf, family, "attention.key_length", head_size, &config->head_size, error) < 0 ||
         read_size(gguf, family, "attention.value_length", head_size, &value_size, error) < 0 ||
         read_size(gguf, family, "rope.dimension_count", config->head_size, &rotated, error) < 0)
@@ -88,7 +89,8 @@ static int read_sizes(const struct gguf *gguf, const struct family *family, stru
         return error_set(error, "%s: keys of %d and values of %d per head; only equal sizes are supported",
                          gguf_path(gguf), config->head_size, value_size);
     if (rotated != config->head_size)
-        return error_set(error, "%s: %s.rope.dimension_count is %d; only whole heads of %d can be rotated",
+        return error_set(error,
+                         "%s: %s.rope.dimension_count is %d; only whole attention heads of %d can be rotated",
                          gguf_path(gguf), family->gguf, rotated, config->head_size);
     if (embedding && embedding->dims == 2 && embedding->shape[0] <= INT_MAX)
         rows = (int)embedding->shape[0];
@@ -188,7 +190,7 @@ int config_from_gguf(const struct gguf *gguf, struct model_config *config, struc
         return -1;
     snprintf(config->family, sizeof config->family, "%s", family->name);
     config->rope_pairs = family->gguf_pairs;
-    config->head_norms = family->head_norms;
+    config->qk_norms = family->qk_norms;
     config->attention_bias = family->attention_bias || gguf_find_tensor(gguf, "blk.0.attn_q.bias");
     config->output_bias = gguf_find_tensor(gguf, "blk.0.attn_output.bias") != NULL;
     config->mlp_bias = gguf_find_tensor(gguf, "blk.0.ffn_gate.bias") != NULL;

@@ -68,14 +68,14 @@ static int read_sizes(const char *path, const json_t *object, const struct famil
         read_size(path, object, "intermediate_size", -1, &config->intermediate, error) < 0 ||
         read_size(path, object, "vocab_size", -1, &config->vocab, error) < 0 ||
         read_size(path, object, "max_position_embeddings", -1, &config->context, error) < 0 ||
-        read_size(path, object, "num_attention_heads", -1, &config->heads, error) < 0 ||
-        read_size(path, object, "num_key_value_heads", config->heads, &config->kv_heads, error) < 0 ||
+        read_size(path, object, "num_attention_heads", -1, &config->attention_heads, error) < 0 ||
+        read_size(path, object, "num_key_value_heads", config->attention_heads, &config->kv_heads, error) < 0 ||
         read_number(path, object, "rms_norm_eps", 1e-6, &epsilon, error) < 0)
         return -1;
-    if (config->heads < 1)
+    if (config->attention_heads < 1)
         return error_set(error, "%s: \"num_attention_heads\" is 0", path);
     config->norm_epsilon = (float)epsilon;
-    int head_size = family->hf_head_size ? family->hf_head_size : config->hidden / config->heads;
+    int head_size = family->hf_head_size ? family->hf_head_size : config->hidden / config->attention_heads;
     return read_size(path, object, "head_dim", head_size, &config->head_size, error);
 }
 
@@ -97,7 +97,8 @@ static int read_rope(const char *path, const json_t *object, struct model_config
         read_number(path, rope, "partial_rotary_factor", rotated, &rotated, error) < 0)
         return -1;
     if (rotated != 1)
-        return error_set(error, "%s: \"partial_rotary_factor\" is %g; only whole heads can be rotated", path,
+        return error_set(error,
+                         "%s: \"partial_rotary_factor\" is %g; only whole attention heads can be rotated", path,
                          rotated);
     json_t *type = member(rope, "rope_type") ? member(rope, "rope_type") : member(rope, "type");
     if (!rope || (type && json_is_string(type) && strcmp(json_string_value(type), "default") == 0))
@@ -214,7 +215,7 @@ int config_from_hf(const char *path, const json_t *object, struct model_config *
     config->eos = read_eos(object, config->vocab);
     snprintf(config->family, sizeof config->family, "%s", family->name);
     config->rope_pairs = ROPE_HALVES;
-    config->head_norms = family->head_norms;
+    config->qk_norms = family->qk_norms;
     config->attention_bias = family->attention_bias || bias;
     config->output_bias = bias;
     config->mlp_bias = mlp_bias;

@@ -24,10 +24,10 @@ struct family {
     const char *hf; /* model_type */
     enum rope_pairs gguf_pairs; /* GGUF's Llama conversion permutes the rows of q and k */
     bool attention_bias; /* q, k and v always have biases */
-    bool head_norms;
+    bool qk_norms;
     /* How to read a config.json. */
     bool hf_attention_bias, hf_mlp_bias; /* "attention_bias" (q, k, v, o), "mlp_bias" count */
-    int hf_head_size; /* of a file without "head_dim"; 0: hidden / heads */
+    int hf_head_size; /* of a file without "head_dim"; 0: hidden / attention heads */
     enum window_rule hf_window;
 };
 

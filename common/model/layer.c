@@ -32,7 +32,7 @@ struct layer_scratch {
 
 static int64_t query_cols(const struct model_config *config)
 {
-    return (int64_t)config->heads * config->head_size;
+    return (int64_t)config->attention_heads * config->head_size;
 }
 
 static int64_t key_cols(const struct model_config *config)
@@ -243,7 +243,7 @@ void layer_attention(const struct layer *layer, struct queue *queue, struct laye
     const struct model_config *config = layer->config;
     int64_t queries = query_cols(config), keys = key_cols(config);
     struct attention attention = {.sequences = sequence_count(place),
-                                  .heads = config->heads,
+                                  .heads = config->attention_heads,
                                   .kv_heads = config->kv_heads,
                                   .head_size = config->head_size,
                                   .window = layer->window,

@@ -7,7 +7,7 @@
 enum extent { NOTHING, HIDDEN, VOCAB, QUERIES, KEYS, HEAD, INTERMEDIATE };
 
 /* What a config must have for a role to be there. */
-enum need { ALWAYS, UNTIED, ATTENTION_BIAS, OUTPUT_BIAS, HEAD_NORMS, MLP_BIAS };
+enum need { ALWAYS, UNTIED, ATTENTION_BIAS, OUTPUT_BIAS, QK_NORMS, MLP_BIAS };
 
 static const struct {
     const char *name;
@@ -30,8 +30,8 @@ static const struct {
     [ROLE_K_BIAS] = {"k_bias", true, "attn_k.bias", "self_attn.k_proj.bias", {KEYS}, ATTENTION_BIAS},
     [ROLE_V_BIAS] = {"v_bias", true, "attn_v.bias", "self_attn.v_proj.bias", {KEYS}, ATTENTION_BIAS},
     [ROLE_O_BIAS] = {"o_bias", true, "attn_output.bias", "self_attn.o_proj.bias", {HIDDEN}, OUTPUT_BIAS},
-    [ROLE_Q_NORM] = {"q_norm", true, "attn_q_norm.weight", "self_attn.q_norm.weight", {HEAD}, HEAD_NORMS},
-    [ROLE_K_NORM] = {"k_norm", true, "attn_k_norm.weight", "self_attn.k_norm.weight", {HEAD}, HEAD_NORMS},
+    [ROLE_Q_NORM] = {"q_norm", true, "attn_q_norm.weight", "self_attn.q_norm.weight", {HEAD}, QK_NORMS},
+    [ROLE_K_NORM] = {"k_norm", true, "attn_k_norm.weight", "self_attn.k_norm.weight", {HEAD}, QK_NORMS},
     [ROLE_MLP_NORM] =
         {"mlp_norm", true, "ffn_norm.weight", "post_attention_layernorm.weight", {HIDDEN}, ALWAYS},
     [ROLE_MLP_GATE] =
@@ -71,7 +71,7 @@ static bool config_has(const struct model_config *config, enum need need)
     case UNTIED: return !config->tied;
     case ATTENTION_BIAS: return config->attention_bias;
     case OUTPUT_BIAS: return config->output_bias;
-    case HEAD_NORMS: return config->head_norms;
+    case QK_NORMS: return config->qk_norms;
     case MLP_BIAS: return config->mlp_bias;
     }
     return false;
@@ -83,7 +83,7 @@ static int64_t config_extent(const struct model_config *config, enum extent exte
     case NOTHING: return 0;
     case HIDDEN: return config->hidden;
     case VOCAB: return config->vocab;
-    case QUERIES: return (int64_t)config->heads * config->head_size;
+    case QUERIES: return (int64_t)config->attention_heads * config->head_size;
     case KEYS: return (int64_t)config->kv_heads * config->head_size;
     case HEAD: return config->head_size;
     case INTERMEDIATE: return config->intermediate;

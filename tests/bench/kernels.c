@@ -246,7 +246,7 @@ static void ops_prepare(struct ops_case *ops, const struct model_config *config,
     ops->queue = queue;
     ops->config = config;
     ops->hidden = config->hidden;
-    ops->heads_width = (int64_t)config->heads * config->head_size;
+    ops->heads_width = (int64_t)config->attention_heads * config->head_size;
     ops->kv_width = (int64_t)config->kv_heads * config->head_size;
     ops->inner = config->intermediate;
     int64_t qkv = ops->heads_width + 2 * ops->kv_width;
@@ -311,7 +311,7 @@ static void run_attention(void *context)
 {
     struct ops_case *ops = context;
     struct attention shape = {ROWS / LENGTH,
-                              ops->config->heads,
+                              ops->config->attention_heads,
                               ops->config->kv_heads,
                               ops->config->head_size,
                               0,
@@ -446,7 +446,8 @@ static void bench_math(const struct model_config *config, struct backend_options
            "ratio");
     for (int i = 0; i < SHAPES; i++)
         print_shape(&shapes[i]);
-    double causal = 2.0 * ROWS * head * (LENGTH + 1) / 2.0 * config->heads; /* of scores; of values as many */
+    double causal =
+        2.0 * ROWS * head * (LENGTH + 1) / 2.0 * config->attention_heads; /* of scores; of values as many */
     double attention_products =
         causal / shape_rate(&shapes[SCORES], true) + causal / shape_rate(&shapes[VALUES], true);
     double layer_products = attention_products;
@@ -607,8 +608,12 @@ static void bench_tokens(struct backend_options options)
 
 int main(int argc, char **argv)
 {
-    struct model_config config = {
-        .hidden = 576, .heads = 9, .kv_heads = 3, .head_size = 64, .intermediate = 1536, .vocab = 49152};
+    struct model_config config = {.hidden = 576,
+                                  .attention_heads = 9,
+                                  .kv_heads = 3,
+                                  .head_size = 64,
+                                  .intermediate = 1536,
+                                  .vocab = 49152};
     struct error error;
     int64_t threads = 0;
     if (argc > 1)

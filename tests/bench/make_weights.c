@@ -120,7 +120,7 @@ int main(int argc, char **argv)
 {
     static struct weights weights = {.file_bytes = 4e9, .random = {1}};
     struct made_model *made = &weights.made;
-    int *const fields[] = {&made->layers,   &made->hidden,    &made->intermediate, &made->heads,
+    int *const fields[] = {&made->layers,   &made->hidden,    &made->intermediate, &made->attention_heads,
                            &made->kv_heads, &made->head_size, &made->vocab};
     struct error error;
     if (argc < 9 || argc > 10) {

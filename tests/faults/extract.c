@@ -28,7 +28,7 @@ static struct error error;
 /* Large enough that a run takes a second or so on a slow machine and makes several commits. */
 static const struct made_model model = {.layers = 12,
                                         .hidden = 96,
-                                        .heads = 4,
+                                        .attention_heads = 4,
                                         .kv_heads = 2,
                                         .head_size = 24,
                                         .intermediate = 256,

@@ -27,7 +27,7 @@ static struct error error;
 
 static const struct made_model model = {.layers = 4,
                                         .hidden = 192,
-                                        .heads = 4,
+                                        .attention_heads = 4,
                                         .kv_heads = 2,
                                         .head_size = 48,
                                         .intermediate = 768,

@@ -405,7 +405,7 @@ TEST(malformed_gguf_hostile)
         {spoil_key_heads, "kv_heads is 0"},
         {spoil_head_size, "head_size is 2.14748e+09"},
         {spoil_value_size, "keys of 8 and values of 16 per head"},
-        {spoil_rotation, "llama.rope.dimension_count is 4; only whole heads of 8 can be rotated"},
+        {spoil_rotation, "llama.rope.dimension_count is 4; only whole attention heads of 8 can be rotated"},
         {spoil_epsilon, "norm_epsilon is nan"},
         {spoil_theta, "rope_theta is inf"},
         {spoil_vocab, "tensor \"token_embd.weight\" (embedding) has shape [16, 32], [1048576, 32] expected"},

@@ -48,10 +48,11 @@ TEST(model_gguf)
     REQUIRE_OK(open_maker(&maker, &model, &error));
     const struct model_config *config = model_config(model);
     CHECK(strcmp(config->family, "llama") == 0 && config->layers == 1 && config->hidden == 32);
-    CHECK(config->heads == 4 && config->kv_heads == 2 && config->head_size == 8 && config->intermediate == 32);
+    CHECK(config->attention_heads == 4 && config->kv_heads == 2 && config->head_size == 8 &&
+          config->intermediate == 32);
     CHECK(config->vocab == 16 && config->context == 64 && config->window == 0 && config->tied);
     CHECK(config->rope_pairs == ROPE_ADJACENT && config->rope_theta == 10000 && config->norm_epsilon == 1e-5f);
-    CHECK(config->eos == 2 && !config->attention_bias && !config->head_norms);
+    CHECK(config->eos == 2 && !config->attention_bias && !config->qk_norms);
     CHECK(config->rope_scaling == ROPE_SCALING_NONE);
     CHECK(model_gguf(model) != NULL);
     const struct tensor *gate = model_tensor(model, 0, ROLE_MLP_GATE);
@@ -224,7 +225,7 @@ TEST(config_hf_defaults)
         CHECK(config.eos == -1);
     }
     REQUIRE_OK(config_changed("{\"model_type\": \"qwen3\"}", &config, &error));
-    CHECK(config.head_size == 128 && config.head_norms && !config.attention_bias);
+    CHECK(config.head_size == 128 && config.qk_norms && !config.attention_bias);
     REQUIRE_OK(config_changed("{\"model_type\": \"mistral\", \"attention_bias\": 7, \"mlp_bias\": \"no\"}",
                               &config, &error));
     CHECK(!config.attention_bias && !config.output_bias &&
@@ -297,7 +298,7 @@ TEST(config_hf_refuses)
         {"{\"hidden_size\": -1}", "\"hidden_size\" is -1"},
         {"{\"hidden_size\": 4294967296}", "\"hidden_size\" is 4294967296"},
         {"{\"num_attention_heads\": 0}", "\"num_attention_heads\" is 0"},
-        {"{\"num_attention_heads\": 3, \"head_dim\": 16}", "3 heads cannot share 2 key heads evenly"},
+        {"{\"num_attention_heads\": 3, \"head_dim\": 16}", "3 attention heads cannot share 2 key heads evenly"},
         {"{\"num_key_value_heads\": 0}", "kv_heads is 0"},
         {"{\"head_dim\": 15}", "head_size is 15, which is odd"},
         {"{\"head_dim\": 100000}", "head_size is 100000"},
@@ -318,7 +319,7 @@ TEST(config_hf_refuses)
         {"{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, "
          "\"high_freq_factor\": 1, \"original_max_position_embeddings\": 8192}}",
          "low below high"},
-        {"{\"partial_rotary_factor\": 0.5}", "only whole heads can be rotated"},
+        {"{\"partial_rotary_factor\": 0.5}", "only whole attention heads can be rotated"},
         {"{\"tie_word_embeddings\": \"yes\"}", "\"tie_word_embeddings\" is not true or false"},
         {"{\"model_type\": \"qwen2\", \"layer_types\": [\"full_attention\"]}", "not a list of 4 names"},
         {"{\"model_type\": \"qwen2\", \"layer_types\": [\"linear\", \"linear\", \"linear\", \"linear\"]}",
@@ -339,6 +340,29 @@ TEST(config_hf_refuses)
     }
 }
 
+/* Stores hold this text, and a model's fingerprint is made from it. */
+TEST(config_json_bytes)
+{
+    static const char expected[] =
+        "{\"family\":\"qwen3\",\"layers\":4,\"hidden\":64,\"heads\":4,\"kv_heads\":2,\"head_size\":128,"
+        "\"intermediate\":96,\"vocab\":100,\"context\":2048,\"window\":0,\"window_layer\":0,"
+        "\"norm_epsilon\":9.9999999747524271e-7,\"attention_bias\":true,\"output_bias\":true,"
+        "\"mlp_bias\":false,\"head_norms\":true,\"tied\":false,\"rope_theta\":10000.0,"
+        "\"rope_factor\":3.0,\"rope_low\":0.0,\"rope_high\":0.0,\"rope_original\":0,\"eos\":3,"
+        "\"rope_pairs\":\"halves\",\"rope_scaling\":\"linear\"}";
+    struct model_config config;
+    struct error error;
+    REQUIRE_OK(config_changed("{\"model_type\": \"qwen3\", \"attention_bias\": true, \"eos_token_id\": 3, "
+                              "\"rope_scaling\": {\"type\": \"linear\", \"factor\": 3}}",
+                              &config, &error));
+    json_t *object = config_to_json(&config, &error);
+    char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+    json_decref(object);
+    REQUIRE(text);
+    CHECK(strcmp(text, expected) == 0);
+    free(text);
+}
+
 /* Every field survives, and every field is checked. */
 TEST(config_json)
 {
@@ -357,7 +381,7 @@ TEST(config_json)
     CHECK(again.rope_theta == 123456.7 && again.norm_epsilon == 1.1e-5f && again.eos == 3);
     json_object_set_new(object, "kv_heads", json_integer(3));
     CHECK(config_from_json("manifest", object, &again, &error) < 0);
-    CHECK_TEXT(error.text, "manifest: 4 heads cannot share 3 key heads");
+    CHECK_TEXT(error.text, "manifest: 4 attention heads cannot share 3 key heads");
     json_object_del(object, "eos");
     CHECK(config_from_json("manifest", object, &again, &error) < 0);
     CHECK_TEXT(error.text, "\"eos\" is missing");

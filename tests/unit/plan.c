@@ -11,14 +11,14 @@ static struct error error;
 /* SmolLM2-135M, and Llama-3-70B. */
 static const struct model_config small = {.layers = 30,
                                           .hidden = 576,
-                                          .heads = 9,
+                                          .attention_heads = 9,
                                           .kv_heads = 3,
                                           .head_size = 64,
                                           .intermediate = 1536,
                                           .vocab = 49152};
 static const struct model_config large = {.layers = 80,
                                           .hidden = 8192,
-                                          .heads = 64,
+                                          .attention_heads = 64,
                                           .kv_heads = 8,
                                           .head_size = 128,
                                           .intermediate = 28672,
@@ -33,7 +33,8 @@ static struct store_info make_info(const struct model_config *config, int rows, 
 /* Of a file in bf16. */
 static struct plan_file file_of(const struct model_config *config)
 {
-    const uint64_t hidden = (uint64_t)config->hidden, heads = 2 * (uint64_t)(config->heads + config->kv_heads);
+    const uint64_t hidden = (uint64_t)config->hidden,
+                   heads = 2 * (uint64_t)(config->attention_heads + config->kv_heads);
     return (struct plan_file){
         .layer = 2 * hidden * (heads * (uint64_t)config->head_size + 3 * (uint64_t)config->intermediate),
         .embedding = 2 * hidden * (uint64_t)config->vocab};

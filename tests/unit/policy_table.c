@@ -14,7 +14,7 @@ TEST(policy_table_costs_follow_parameters)
 {
     const struct model_config config = {.layers = 30,
                                         .hidden = 576,
-                                        .heads = 9,
+                                        .attention_heads = 9,
                                         .kv_heads = 3,
                                         .head_size = 64,
                                         .intermediate = 1536,
