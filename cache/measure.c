@@ -14,10 +14,6 @@
 
 #define ROUNDS 5 /* of which the fastest counts */
 
-/* LMDB keeps large values in pages of their own, behind 16 bytes. */
-#define PAGE      4096
-#define PAGE_HEAD 16
-
 struct bench {
     struct store *store;
     const struct measure_options *options;
@@ -67,13 +63,6 @@ static struct sequence sequence_at(const struct bench *bench, uint64_t number)
 }
 
 /* ---- measuring ---- */
-
-/* Small values share a page, which has none to speak of. */
-static double slack(size_t record)
-{
-    const size_t all = record + PAGE_HEAD;
-    return record > PAGE / 2 ? (double)((all + PAGE - 1) / PAGE * PAGE - all) : 0;
-}
 
 /* As batches are decoded: to bf16 where that is what comes of it, else to f32. */
 static int decode(struct bench *bench, const struct coder *coder, size_t size, int64_t rows,
@@ -146,7 +135,7 @@ static int measure_record(struct bench *bench, const struct coder *coder, uint64
         return -1;
     const size_t record = sizeof(struct record_header) + size;
     measure->bits += 8 * (double)record / values;
-    measure->slack_bits += 8 * slack(record) / values;
+    measure->slack_bits += 8 * (double)store_value_slack(record) / values;
     measure->loss += loss / (double)bench->records;
     progress_update(&bench->progress, ++bench->done);
     return ask_head(bench, error);

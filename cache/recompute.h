@@ -5,7 +5,7 @@
 #define OFFRAMP_CACHE_RECOMPUTE_H
 
 #include "common/model/model.h"
-#include "common/store/repair.h"
+#include "common/repair/repair.h"
 
 struct damaged_record {
     struct sequence sequence;

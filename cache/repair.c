@@ -12,8 +12,8 @@
 #include "common/base/memory.h"
 #include "common/base/option.h"
 #include "common/head/source.h"
-#include "common/store/salvage.h"
-#include "common/store/verify.h"
+#include "common/repair/salvage.h"
+#include "common/repair/verify.h"
 
 struct repair_command {
     const char *path, *model, *device;

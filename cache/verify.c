@@ -1,5 +1,5 @@
 /* cache verify: reads everything and names what is damaged. */
-#include "common/store/verify.h"
+#include "common/repair/verify.h"
 #include "common/base/json.h"
 
 #include <argp.h>

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "common/base/file.h"
-#include "common/store/pages.h"
 
 #define DATABASES_MAX 1100 /* taps, and room for what comes beside them */
 #define READERS_MAX   1024
@@ -39,16 +38,11 @@ static const char *advice(int code)
     }
 }
 
-void environment_release(MDB_env *env, const void *value)
+void environment_release(MDB_env *env, const struct pages_map *map)
 {
-    MDB_stat stat;
     MDB_envinfo info;
-    uint64_t number; /* of the page, which begins with it */
-    mdb_env_stat(env, &stat);
     mdb_env_info(env, &info);
-    const char *page = (const char *)value - (uintptr_t)value % stat.ms_psize;
-    memcpy(&number, page, sizeof number);
-    madvise((void *)(uintptr_t)(page - number * stat.ms_psize), info.me_mapsize, MADV_DONTNEED);
+    madvise((void *)map->origin, info.me_mapsize, MADV_DONTNEED);
 }
 
 static enum error_kind kind_of(int code)
@@ -264,7 +258,7 @@ int environment_open(const char *folder, enum store_mode mode, MDB_env **env, st
     *env = NULL;
     if (!data)
         return -1;
-    int result = pages_check_head(data, error);
+    int result = pages_check_meta(data, error);
     if (result == 0)
         result = mode == STORE_WRITE ? open_for_writing(folder, data, env, error)
                                      : open_for_reading(folder, data, env, error);

@@ -13,6 +13,7 @@
 
 #include <lmdb.h>
 
+#include "common/lmdb/pages.h"
 #include "common/store/store.h"
 
 #define DATA_FILE   "data.mdb"
@@ -38,9 +39,9 @@ int environment_create(const char *path, MDB_env **env, struct error *error);
 size_t environment_map_size(MDB_env *env);
 
 /* Takes the map's pages out of this process's memory (not out of the system's cache): whatever is read
- * or written stays mapped otherwise and counts as the process's, however large the store. `value` lies
- * in the map; reading goes on as before, by other threads too. */
-void environment_release(MDB_env *env, const void *value);
+ * or written stays mapped otherwise and counts as the process's, however large the store. Reading goes on as before, by
+ * other threads too. */
+void environment_release(MDB_env *env, const struct pages_map *map);
 
 /* "FORMAT: what LMDB says", with what to do about it. Always returns -1. */
 int environment_error(struct error *error, int code, const char *format, ...)

@@ -5,6 +5,7 @@
 #include <lmdb.h>
 #include <pthread.h>
 
+#include "common/lmdb/pages.h"
 #include "common/store/snapshot.h"
 #include "common/store/state.h"
 #include "common/store/store.h"
@@ -76,13 +77,8 @@ int store_mark_sealed(const struct store *store, struct error *error);
 /* Removes it, before what is sealed is changed. */
 int store_unmark_sealed(const struct store *store, struct error *error);
 
-/* Where LMDB has mapped the file. */
-struct map_place {
-    size_t page_size;
-    uintptr_t origin; /* address of page 0 */
-};
-/* From a page of meta, which must be sound. */
-int store_find_map(const struct store *store, MDB_txn *snapshot, struct map_place *map, struct error *error);
+/* Where LMDB has mapped the file: from a page of meta, which must be sound. */
+int store_find_map(const struct store *store, MDB_txn *snapshot, struct pages_map *map, struct error *error);
 
 /* A read-only snapshot (snapshot.h says who waits for whom); end it with store_end_snapshot. */
 int store_snapshot(const struct store *store, MDB_txn **snapshot, struct error *error);

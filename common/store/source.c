@@ -22,8 +22,8 @@ struct source_header {
     uint64_t hash; /* XXH3-64 of the name, the header with this field 0, the bytes */
 };
 
-/* LMDB puts 16 bytes before a large value and fills whole pages: 16 MB in all. */
-#define PIECE_SIZE (((size_t)16 << 20) - 16 - sizeof(struct source_header))
+/* With its headers a full piece fills whole pages of LMDB: 16 MB in all. */
+#define PIECE_SIZE (((size_t)16 << 20) - PAGES_VALUE_HEADER - sizeof(struct source_header))
 
 static const char source_magic[4] = {'O', 'F', 'R', 'S'};
 

@@ -13,7 +13,6 @@
 #include "common/store/format.h"
 #include "common/store/internal.h"
 #include "common/store/manifest.h"
-#include "common/store/pages.h"
 #include "common/store/target.h"
 
 #define DATA_NEW "data.mdb.new"
@@ -158,15 +157,15 @@ int store_measure(const struct store *store, int tap, struct store_usage *usage,
     return 0;
 }
 
-/* Of LMDB's pages: a small value shares a leaf with others, a large one has pages of its own and an entry in a leaf. */
+/* LMDB makes a new file with the system's page size. */
 double store_value_bytes(size_t size)
 {
-    enum { PAGE_HEADER = 16, ENTRY = 2 + 8 + SEQUENCE_KEY_SIZE, PAGE_NUMBER = 8 };
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE), room = page - PAGE_HEADER;
-    if (ENTRY + size <= room / 2)
-        return (double)page / (double)(room / (ENTRY + size));
-    const size_t own = (PAGE_HEADER + size + page - 1) / page * page;
-    return (double)own + (double)page / (double)(room / (ENTRY + PAGE_NUMBER));
+    return pages_value_bytes((size_t)sysconf(_SC_PAGESIZE), SEQUENCE_KEY_SIZE, size);
+}
+
+size_t store_value_slack(size_t size)
+{
+    return pages_value_slack((size_t)sysconf(_SC_PAGESIZE), SEQUENCE_KEY_SIZE, size);
 }
 
 int store_file_bytes(const struct store *store, uint64_t *bytes, struct error *error)
@@ -301,18 +300,17 @@ void store_end_snapshot(const struct store *store, MDB_txn *snapshot)
     snapshot_end(store->snapshots, snapshot);
 }
 
-int store_find_map(const struct store *store, MDB_txn *snapshot, struct map_place *map, struct error *error)
+int store_find_map(const struct store *store, MDB_txn *snapshot, struct pages_map *map, struct error *error)
 {
     MDB_cursor *cursor;
     MDB_val key;
     MDB_stat stat;
     mdb_env_stat(store->env, &stat);
-    map->page_size = stat.ms_psize;
     int code = mdb_cursor_open(snapshot, store->meta, &cursor);
     if (code == 0) {
         code = mdb_cursor_get(cursor, &key, NULL, MDB_FIRST);
         if (code == 0)
-            map->origin = pages_origin(key.mv_data, stat.ms_psize);
+            *map = pages_map_of(key.mv_data, stat.ms_psize);
         mdb_cursor_close(cursor);
     }
     return code ? environment_error(error, code, "%s", store->path) : 0;

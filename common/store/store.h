@@ -241,6 +241,8 @@ struct store_usage {
 int store_measure(const struct store *store, int tap, struct store_usage *usage, struct error *error);
 /* About what a value of so many bytes will add to that. */
 double store_value_bytes(size_t size);
+/* Of those, the unused end of its last page. */
+size_t store_value_slack(size_t size);
 /* What the store's file takes of the disk. Pages in it that nothing uses are written to before it grows. */
 int store_file_bytes(const struct store *store, uint64_t *bytes, struct error *error);
 

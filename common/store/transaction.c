@@ -226,12 +226,12 @@ static int grow_map(struct store *store, struct error *error)
 static void release_pages(struct store *store)
 {
     MDB_txn *snapshot;
-    MDB_val key = {strlen(KEY_STATE), (void *)(uintptr_t)KEY_STATE}, value;
+    struct pages_map map;
     struct error ignored;
     if (store_snapshot(store, &snapshot, &ignored) < 0)
         return;
-    if (mdb_get(snapshot, store->meta, &key, &value) == 0)
-        environment_release(store->env, value.mv_data);
+    if (store_find_map(store, snapshot, &map, &ignored) == 0)
+        environment_release(store->env, &map);
     store_end_snapshot(store, snapshot);
 }
 

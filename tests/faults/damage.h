@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "common/base/random.h"
-#include "common/store/verify.h"
+#include "common/repair/verify.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 

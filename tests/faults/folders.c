@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 #include "common/base/file.h"
+#include "common/repair/repair.h"
+#include "common/repair/salvage.h"
 #include "common/store/extend.h"
 #include "common/store/internal.h"
-#include "common/store/repair.h"
-#include "common/store/salvage.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 

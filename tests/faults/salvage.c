@@ -4,8 +4,8 @@
 #include <sys/stat.h>
 
 #include "common/base/file.h"
-#include "common/store/repair.h"
-#include "common/store/salvage.h"
+#include "common/repair/repair.h"
+#include "common/repair/salvage.h"
 #include "tests/faults/damage.h"
 
 /* ---- what is missing is put again ---- */

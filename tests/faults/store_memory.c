@@ -2,7 +2,7 @@
  * does its work, nothing crashes, and (under the address sanitizer) nothing leaks. */
 #include <stdio.h>
 
-#include "common/store/salvage.h"
+#include "common/repair/salvage.h"
 #include "common/store/shards.h"
 #include "tests/codec_fixture.h"
 #include "tests/store_fixture.h"

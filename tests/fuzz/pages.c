@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "common/base/file.h"
-#include "common/store/pages.h"
+#include "common/lmdb/pages.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/store_fixture.h"
 

@@ -5,10 +5,10 @@
 #include <sys/wait.h>
 
 #include "common/model/safetensors.h"
-#include "common/store/repair.h"
-#include "common/store/salvage.h"
+#include "common/repair/repair.h"
+#include "common/repair/salvage.h"
+#include "common/repair/verify.h"
 #include "common/store/shards.h"
-#include "common/store/verify.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "common/base/file.h"
-#include "common/store/pages.h"
+#include "common/lmdb/pages.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 
@@ -92,7 +92,7 @@ TEST(pages_of_sound_stores)
     struct error error;
     REQUIRE_OK(create(&error));
     CHECK(problems() == 0);
-    REQUIRE_OK(pages_check_head(data, &error));
+    REQUIRE_OK(pages_check_meta(data, &error));
 }
 
 TEST(pages_meta_bits_count)

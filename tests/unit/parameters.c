@@ -3,10 +3,10 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "common/repair/repair.h"
+#include "common/repair/verify.h"
 #include "common/store/internal.h"
-#include "common/store/repair.h"
 #include "common/store/shards.h"
-#include "common/store/verify.h"
 #include "tests/codec_fixture.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"

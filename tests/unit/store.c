@@ -11,13 +11,13 @@
 
 #include "common/base/file.h"
 #include "common/base/json.h"
+#include "common/repair/repair.h"
+#include "common/repair/salvage.h"
+#include "common/repair/verify.h"
 #include "common/store/extend.h"
 #include "common/store/format.h"
 #include "common/store/internal.h"
 #include "common/store/manifest.h"
-#include "common/store/repair.h"
-#include "common/store/salvage.h"
-#include "common/store/verify.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 

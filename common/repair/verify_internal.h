@@ -1,12 +1,12 @@
 /* verify_internal.h: what verify.c (the parent) and verify_read.c (its children) share. */
-#ifndef OFFRAMP_STORE_VERIFY_INTERNAL_H
-#define OFFRAMP_STORE_VERIFY_INTERNAL_H
+#ifndef OFFRAMP_REPAIR_VERIFY_INTERNAL_H
+#define OFFRAMP_REPAIR_VERIFY_INTERNAL_H
 
 #include <limits.h>
 #include <stdatomic.h>
 
+#include "common/repair/verify.h"
 #include "common/store/manifest.h"
-#include "common/store/verify.h"
 
 #define VERIFY_PROCESSES_MAX 256
 

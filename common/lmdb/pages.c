@@ -1,4 +1,4 @@
-#include "common/store/pages.h"
+#include "common/lmdb/pages.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -13,7 +13,7 @@
 
 #include "common/base/file.h"
 #include "common/base/memory.h"
-#include "common/store/pages_internal.h"
+#include "common/lmdb/layout.h"
 
 #define LMDB_DATA_VERSION 1
 #define PROBLEMS_MAX      100
@@ -39,8 +39,8 @@ static int read_meta(int file, const char *path, uint64_t offset, uint64_t numbe
 }
 
 /* The meta page that counts: of `transaction`, or of the last when that is 0. */
-static int read_head(int file, const char *path, uint64_t transaction, struct meta_page *head,
-                     struct error *error)
+static int read_newest(int file, const char *path, uint64_t transaction, struct meta_page *meta,
+                       struct error *error)
 {
     struct meta_page pages[2];
     struct stat status;
@@ -55,24 +55,24 @@ static int read_head(int file, const char *path, uint64_t transaction, struct me
                          "%s: the meta pages disagree (transactions %" PRIu64 " and %" PRIu64
                          "): the file is damaged: see `cache repair`",
                          path, even, odd);
-    *head = transaction ? pages[transaction % 2] : *newer;
-    if (transaction && head->transaction != transaction)
+    *meta = transaction ? pages[transaction % 2] : *newer;
+    if (transaction && meta->transaction != transaction)
         return error_set(error, "%s: transaction %" PRIu64 " is gone: the store was written meanwhile", path,
                          transaction);
 
     /* The size is asked for after the meta page was read: a writer writes them the other way round. */
     if (fstat(file, &status) < 0)
         return error_system(error, "%s", path);
-    uint64_t pages_there = (uint64_t)status.st_size / head->free.page_size;
-    if (head->last_page >= pages_there)
+    uint64_t pages_there = (uint64_t)status.st_size / meta->free.page_size;
+    if (meta->last_page >= pages_there)
         return error_set(error,
                          "%s: the file is cut short: it has %" PRIu64 " whole pages and needs %" PRIu64
                          "; copy it again from where it came",
-                         path, pages_there, head->last_page + 1);
+                         path, pages_there, meta->last_page + 1);
     return 0;
 }
 
-static int open_head(const char *path, uint64_t transaction, struct meta_page *head, struct error *error)
+static int open_newest(const char *path, uint64_t transaction, struct meta_page *meta, struct error *error)
 {
     int file = open(path, O_RDONLY | O_CLOEXEC), result = -1;
     if (file < 0)
@@ -82,16 +82,16 @@ static int open_head(const char *path, uint64_t transaction, struct meta_page *h
         const struct timespec pause = {.tv_nsec = 2000000};
         if (attempt > 0)
             nanosleep(&pause, NULL);
-        result = read_head(file, path, transaction, head, error);
+        result = read_newest(file, path, transaction, meta, error);
     }
     close(file);
     return result;
 }
 
-int pages_check_head(const char *path, struct error *error)
+int pages_check_meta(const char *path, struct error *error)
 {
-    struct meta_page head;
-    return open_head(path, 0, &head, error);
+    struct meta_page meta;
+    return open_newest(path, 0, &meta, error);
 }
 
 /* ---- large values ---- */
@@ -101,30 +101,30 @@ uint64_t pages_of_value(size_t page_size, size_t size)
     return (sizeof(struct page_header) - 1 + size) / page_size + 1;
 }
 
-uintptr_t pages_origin(const void *address, size_t page_size)
+struct pages_map pages_map_of(const void *address, size_t page_size)
 {
     struct page_header header;
     const unsigned char *page = (const unsigned char *)address - (uintptr_t)address % page_size;
     memcpy(&header, page, sizeof header);
-    return (uintptr_t)page - header.number * page_size;
+    return (struct pages_map){page_size, (uintptr_t)page - header.number * page_size};
 }
 
-bool pages_value_is_right(const void *value, size_t size, size_t page_size, uintptr_t origin)
+bool pages_value_is_right(const struct pages_map *map, const void *value, size_t size)
 {
     struct page_header header;
-    if ((uintptr_t)value % page_size != sizeof header)
+    if ((uintptr_t)value % map->page_size != sizeof header)
         return true;
     memcpy(&header, (const unsigned char *)value - sizeof header, sizeof header);
-    return header.flags == PAGE_OVERFLOW && pages_origin(value, page_size) == origin &&
-           (header.lower | (uint32_t)header.upper << 16) == pages_of_value(page_size, size);
+    return header.flags == PAGE_OVERFLOW && pages_map_of(value, map->page_size).origin == map->origin &&
+           (header.lower | (uint32_t)header.upper << 16) == pages_of_value(map->page_size, size);
 }
 
-int pages_mend_value(const char *path, const void *value, size_t size, size_t page_size, uintptr_t origin,
+int pages_mend_value(const struct pages_map *map, const char *path, const void *value, size_t size,
                      struct error *error)
 {
-    const uint64_t offset = (uintptr_t)value - sizeof(struct page_header) - origin;
-    const uint64_t pages = pages_of_value(page_size, size);
-    const struct page_header header = {.number = offset / page_size,
+    const uint64_t offset = (uintptr_t)value - sizeof(struct page_header) - map->origin;
+    const uint64_t pages = pages_of_value(map->page_size, size);
+    const struct page_header header = {.number = offset / map->page_size,
                                        .flags = PAGE_OVERFLOW,
                                        .lower = (uint16_t)pages,
                                        .upper = (uint16_t)(pages >> 16)};
@@ -136,6 +136,35 @@ int pages_mend_value(const char *path, const void *value, size_t size, size_t pa
                      : error_system(error, "%s: page %" PRIu64, path, header.number);
     close(file);
     return result;
+}
+
+/* ---- room ---- */
+
+/* Of an entry in a leaf page: where it lies, its node, its key. */
+static size_t entry_bytes(size_t key_size)
+{
+    return sizeof(uint16_t) + sizeof(struct node) + key_size;
+}
+
+static bool is_large(size_t page_size, size_t key_size, size_t size)
+{
+    return entry_bytes(key_size) + size > (page_size - sizeof(struct page_header)) / 2;
+}
+
+double pages_value_bytes(size_t page_size, size_t key_size, size_t size)
+{
+    const size_t room = page_size - sizeof(struct page_header), entry = entry_bytes(key_size);
+    if (!is_large(page_size, key_size, size))
+        return (double)page_size / (double)(room / (entry + size));
+    const size_t own = (size_t)pages_of_value(page_size, size) * page_size;
+    return (double)own + (double)page_size / (double)(room / (entry + sizeof(uint64_t)));
+}
+
+size_t pages_value_slack(size_t page_size, size_t key_size, size_t size)
+{
+    return is_large(page_size, key_size, size)
+               ? (size_t)pages_of_value(page_size, size) * page_size - sizeof(struct page_header) - size
+               : 0;
 }
 
 /* ---- walking ---- */
@@ -200,8 +229,8 @@ static const unsigned char *take_value(struct walk *walk, uint64_t number, size_
         return NULL;
     walk->found.overflow_pages += count;
     const unsigned char *value = walk->file + number * walk->page_size + sizeof(struct page_header);
-    if (walk->kind == TREE_OF_FREED &&
-        !pages_value_is_right(value, size, walk->page_size, (uintptr_t)walk->file)) {
+    const struct pages_map map = {walk->page_size, (uintptr_t)walk->file};
+    if (walk->kind == TREE_OF_FREED && !pages_value_is_right(&map, value, size)) {
         problem(walk, "page %" PRIu64 " does not begin a value of %zu bytes", number, size);
         return NULL;
     }
@@ -396,22 +425,22 @@ static void count_unused(struct walk *walk)
 int pages_check(const char *path, uint64_t transaction, pages_report *report, void *context, int *problems,
                 struct error *error)
 {
-    struct meta_page head;
+    struct meta_page meta;
     struct file_map map = {0};
     *problems = 0;
-    if (open_head(path, transaction, &head, error) < 0 || file_map(path, &map, error) < 0)
+    if (open_newest(path, transaction, &meta, error) < 0 || file_map(path, &map, error) < 0)
         return -1;
     struct walk walk = {
         .file = map.data,
-        .page_size = head.free.page_size,
-        .last = head.last_page,
+        .page_size = meta.free.page_size,
+        .last = meta.last_page,
         .report = report,
         .context = context,
     };
-    int result = array_alloc(&walk.used, head.last_page / 8 + 1, error);
+    int result = array_alloc(&walk.used, meta.last_page / 8 + 1, error);
     if (result == 0) {
-        walk_tree(&walk, "main", TREE_OF_TREES, &head.main);
-        walk_tree(&walk, "free pages", TREE_OF_FREED, &head.free);
+        walk_tree(&walk, "main", TREE_OF_TREES, &meta.main);
+        walk_tree(&walk, "free pages", TREE_OF_FREED, &meta.free);
         count_unused(&walk);
         *problems = walk.problems;
         free(walk.used);

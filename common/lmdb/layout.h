@@ -1,11 +1,12 @@
-/* pages_internal.h: LMDB's layout and the walk over its trees, for pages.c (is the file whole?) and wreck.c (what can
- * be had of one that is not?). */
-#ifndef OFFRAMP_STORE_PAGES_INTERNAL_H
-#define OFFRAMP_STORE_PAGES_INTERNAL_H
+/* layout.h: LMDB's page format, and the walk over its trees. Only this folder includes it: pages.c (is the file whole?)
+ * and wreck.c (what can be had of one that is not?). README.md draws it, and says of which LMDB it is true.
+ */
+#ifndef OFFRAMP_LMDB_LAYOUT_H
+#define OFFRAMP_LMDB_LAYOUT_H
 
 #include <string.h>
 
-#include "common/store/pages.h"
+#include "common/lmdb/pages.h"
 
 #define LMDB_MAGIC 0xBEEFC0DE
 #define NO_PAGE    UINT64_MAX /* the root of an empty tree */
@@ -44,6 +45,7 @@ struct node {
 
 _Static_assert(sizeof(struct page_header) == 16 && sizeof(struct tree) == 48 && sizeof(struct meta_page) == 152,
                "LMDB's layout on 64-bit machines");
+_Static_assert(PAGES_VALUE_HEADER == sizeof(struct page_header), "a large value lies behind a page header");
 
 /* Bytes of a leaf's value, wherever it lies. */
 static inline size_t node_value_size(struct node node)

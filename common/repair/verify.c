@@ -1,5 +1,5 @@
 /* The parent of verify: starts the children that read, gathers what they find, goes on when one dies. */
-#include "common/store/verify.h"
+#include "common/repair/verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 #include "common/base/cli.h"
 #include "common/base/pool.h"
 #include "common/base/progress.h"
-#include "common/store/verify_internal.h"
+#include "common/repair/verify_internal.h"
 
 enum { CHILD_DONE = 0, CHILD_FAILED = 1 };
 

@@ -1,11 +1,11 @@
-#include "common/store/wreck.h"
+#include "common/lmdb/wreck.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/file.h"
 #include "common/base/memory.h"
-#include "common/store/pages_internal.h"
+#include "common/lmdb/layout.h"
 
 /* One of the two commits that a file holds. */
 struct commit {

@@ -13,8 +13,8 @@
  *         wreck_visit(wreck, i, visit, context, error);
  *     wreck_close(wreck);
  */
-#ifndef OFFRAMP_STORE_WRECK_H
-#define OFFRAMP_STORE_WRECK_H
+#ifndef OFFRAMP_LMDB_WRECK_H
+#define OFFRAMP_LMDB_WRECK_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -9,8 +9,8 @@
  * From repair_begin to repair_finish a finished store lacks the file that says so: store.h's caveats say how it is read
  * then. A kill in between leaves what was committed; the next writer restores the file.
  */
-#ifndef OFFRAMP_STORE_REPAIR_H
-#define OFFRAMP_STORE_REPAIR_H
+#ifndef OFFRAMP_REPAIR_REPAIR_H
+#define OFFRAMP_REPAIR_REPAIR_H
 
 #include "common/store/store.h"
 

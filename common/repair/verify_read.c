@@ -8,11 +8,11 @@
 
 #include "common/base/file.h"
 #include "common/base/memory.h"
+#include "common/lmdb/pages.h"
+#include "common/repair/verify_internal.h"
 #include "common/store/environment.h"
 #include "common/store/format.h"
 #include "common/store/internal.h"
-#include "common/store/pages.h"
-#include "common/store/verify_internal.h"
 
 #define UNIT_VALUES 64
 
@@ -114,7 +114,7 @@ struct verifier {
     struct store *store;
     struct reader *reader;
     float *states; /* [rows, hidden]; NULL: records are not decoded */
-    struct map_place map;
+    struct pages_map map;
 };
 
 static void send_problem(const struct verifier *verifier, const struct verify_unit *unit, uint64_t value,
@@ -135,8 +135,7 @@ static void count_value(struct verifier *verifier, size_t size)
 /* Where pages are not what they should be, the survey has said so already. */
 static int check_pages(const struct verifier *verifier, const void *value, size_t size, struct error *error)
 {
-    if (verifier->shared->damaged ||
-        pages_value_is_right(value, size, verifier->map.page_size, verifier->map.origin))
+    if (verifier->shared->damaged || pages_value_is_right(&verifier->map, value, size))
         return 0;
     return error_set(error, "the page before the value is damaged");
 }

@@ -1,4 +1,4 @@
-#include "common/store/salvage.h"
+#include "common/repair/salvage.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,12 +9,12 @@
 #include "common/base/file.h"
 #include "common/base/json.h"
 #include "common/base/progress.h"
+#include "common/lmdb/wreck.h"
+#include "common/repair/mend.h"
 #include "common/store/environment.h"
 #include "common/store/format.h"
 #include "common/store/internal.h"
 #include "common/store/manifest.h"
-#include "common/store/mend.h"
-#include "common/store/wreck.h"
 
 #define SALVAGE_FOLDER "salvage"
 

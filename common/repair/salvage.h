@@ -5,8 +5,8 @@
  * names what is missing, and repair.h puts it again. The new store is made in a folder of the old one, which it
  * replaces when it is whole: a kill leaves the old one as it was.
  */
-#ifndef OFFRAMP_STORE_SALVAGE_H
-#define OFFRAMP_STORE_SALVAGE_H
+#ifndef OFFRAMP_REPAIR_SALVAGE_H
+#define OFFRAMP_REPAIR_SALVAGE_H
 
 #include "common/store/store.h"
 

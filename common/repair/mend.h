@@ -1,8 +1,8 @@
 /* mend.h: a flipped bit, found by trying every one against the hash. For values small enough that this takes a moment:
  * of 64 KB, half a million hashes.
  */
-#ifndef OFFRAMP_STORE_MEND_H
-#define OFFRAMP_STORE_MEND_H
+#ifndef OFFRAMP_REPAIR_MEND_H
+#define OFFRAMP_REPAIR_MEND_H
 
 #include <stdbool.h>
 #include <stddef.h>

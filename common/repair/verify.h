@@ -11,8 +11,8 @@
  *     if (store_verify(path, &options, &result, error) < 0) ...      // could not be done
  *     if (result.problems > 0) ...                                   // the store is damaged
  */
-#ifndef OFFRAMP_STORE_VERIFY_H
-#define OFFRAMP_STORE_VERIFY_H
+#ifndef OFFRAMP_REPAIR_VERIFY_H
+#define OFFRAMP_REPAIR_VERIFY_H
 
 #include "common/store/store.h"
 

@@ -1,15 +1,15 @@
-#include "common/store/repair.h"
+#include "common/repair/repair.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/file.h"
 #include "common/base/memory.h"
+#include "common/lmdb/pages.h"
+#include "common/repair/mend.h"
 #include "common/store/environment.h"
 #include "common/store/format.h"
 #include "common/store/internal.h"
-#include "common/store/mend.h"
-#include "common/store/pages.h"
 
 int repair_begin(struct store *store, struct error *error)
 {
@@ -28,15 +28,15 @@ int repair_finish(struct store *store, struct error *error)
 }
 
 /* The tree has been checked when the store was opened: it says where a value lies and how long it is. */
-static int mend_page(const struct store *store, const struct map_place *map, const void *value, size_t size,
+static int mend_page(const struct store *store, const struct pages_map *map, const void *value, size_t size,
                      struct error *error)
 {
-    if (pages_value_is_right(value, size, map->page_size, map->origin))
+    if (pages_value_is_right(map, value, size))
         return 0;
     char *path = path_join(store->path, DATA_FILE, error);
     if (!path)
         return -1;
-    int result = pages_mend_value(path, value, size, map->page_size, map->origin, error);
+    int result = pages_mend_value(map, path, value, size, error);
     free(path);
     return result;
 }
@@ -46,7 +46,7 @@ int repair_mend_page(const struct store *store, MDB_dbi database, const void *ke
 {
     MDB_txn *snapshot;
     MDB_val name = {key_size, (void *)(uintptr_t)key}, old;
-    struct map_place map;
+    struct pages_map map;
     if (store_snapshot(store, &snapshot, error) < 0)
         return -1;
     int code = mdb_get(snapshot, database, &name, &old), result = 0;

@@ -1,4 +1,4 @@
-#include "common/store/mend.h"
+#include "common/repair/mend.h"
 
 bool mend_bit(unsigned char *bytes, size_t size, mend_check *check, void *context)
 {
