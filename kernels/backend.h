@@ -50,7 +50,7 @@ struct backend_table {
     void (*axpy)(struct queue *, float alpha, struct matrix x, struct matrix y);
     void (*add_bias)(struct queue *, struct matrix b, struct matrix y);
     void (*sum_rows)(struct queue *, struct matrix x, struct matrix s);
-    void (*sum_squares)(struct queue *, struct matrix x, struct matrix s);
+    void (*sum_squares)(struct queue *, const struct square_sum *, int count); /* count: 1 or more */
     void (*mean_square)(struct queue *, struct matrix x, struct matrix m);
     void (*norm)(struct queue *, struct matrix x, struct matrix scale, float epsilon, struct matrix y);
     void (*norm_grad)(struct queue *, struct matrix dy, struct matrix x, struct matrix scale, float epsilon,
@@ -70,8 +70,7 @@ struct backend_table {
     void (*quantise)(struct queue *, struct matrix x, struct matrix basis, struct matrix offset, float step,
                      struct matrix q, struct matrix scale, struct matrix lost);
     void (*split_planes)(struct queue *, struct matrix x, struct matrix high, struct matrix low);
-    void (*adam)(struct queue *, const struct adam *, struct matrix gradient, struct matrix value,
-                 struct matrix first, struct matrix second);
+    void (*adam)(struct queue *, const struct adam_update *, int count); /* count: 1 or more */
 };
 
 /* Every backend's objects begin with these; the backend's own fields follow. A backend sets identity,

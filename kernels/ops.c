@@ -550,10 +550,18 @@ void op_sum_rows(struct queue *queue, struct matrix x, struct matrix s)
         output("s", s, DTYPE_F32, 1, x.cols));
 }
 
-void op_sum_squares(struct queue *queue, struct matrix x, struct matrix s)
+void op_sum_squares(struct queue *queue, const struct square_sum *sums, int count)
 {
-    RUN(sum_squares, (queue, x, s), NULL, input("x", x, DTYPE_F32, x.rows, x.cols),
-        output("s", s, DTYPE_F64, 1, 1));
+    for (int i = 0; i < count; i++) {
+        const struct matrix x = sums[i].x;
+        const struct operand operands[] = {
+            input("x", x, DTYPE_F32, x.rows, x.cols), output("s", sums[i].s, DTYPE_F64, 1, 1), {.name = NULL}};
+        if (!accept(queue, "op_sum_squares", NULL, operands))
+            return;
+    }
+    if (count > 0)
+        RUN(sum_squares, (queue, sums, count), NULL, input("x", sums->x, DTYPE_F32, sums->x.rows, sums->x.cols),
+            output("s", sums->s, DTYPE_F64, 1, 1));
 }
 
 void op_mean_square(struct queue *queue, struct matrix x, struct matrix m)
@@ -684,11 +692,21 @@ void op_split_planes(struct queue *queue, struct matrix x, struct matrix high, s
         output("high", high, DTYPE_U8, x.rows, x.cols), output("low", low, DTYPE_U8, x.rows, x.cols));
 }
 
-void op_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
-             struct matrix first, struct matrix second)
+void op_adam(struct queue *queue, const struct adam_update *updates, int count)
 {
-    const int64_t rows = value.rows, cols = value.cols;
-    RUN(adam, (queue, adam, gradient, value, first, second), unless(adam->step >= 1, "steps count from 1"),
-        output("gradient", gradient, DTYPE_F32, rows, cols), output("value", value, DTYPE_F32, rows, cols),
-        output("first", first, DTYPE_F32, rows, cols), output("second", second, DTYPE_F32, rows, cols));
+    for (int i = 0; i < count; i++) {
+        const struct adam_update *update = &updates[i];
+        const int64_t rows = update->value.rows, cols = update->value.cols;
+        const struct operand operands[] = {output("gradient", update->gradient, DTYPE_F32, rows, cols),
+                                           output("value", update->value, DTYPE_F32, rows, cols),
+                                           output("first", update->first, DTYPE_F32, rows, cols),
+                                           output("second", update->second, DTYPE_F32, rows, cols),
+                                           {.name = NULL}};
+        if (!accept(queue, "op_adam", unless(update->adam.step >= 1, "steps count from 1"), operands))
+            return;
+    }
+    if (count > 0) {
+        const struct matrix value = updates->value;
+        RUN(adam, (queue, updates, count), NULL, output("value", value, DTYPE_F32, value.rows, value.cols));
+    }
 }

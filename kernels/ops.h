@@ -238,8 +238,12 @@ void op_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y)
 void op_add_bias(struct queue *queue, struct matrix b, struct matrix y);
 /* s [1, N] += the sum of x [M, N] over rows, in pieces fixed by M, in order. */
 void op_sum_rows(struct queue *queue, struct matrix x, struct matrix s);
-/* s [1, 1] (f64) += the sum of squares of x, accumulated in f64 in pieces fixed by the shape. */
-void op_sum_squares(struct queue *queue, struct matrix x, struct matrix s);
+/* Each s [1, 1] (f64) += the sum of squares of its x, accumulated in f64 in pieces fixed by x's shape. Several may have
+ * the same s: they are added in the order of the list. A device runs all of a list in two launches. */
+struct square_sum {
+    struct matrix x, s;
+};
+void op_sum_squares(struct queue *queue, const struct square_sum *sums, int count);
 /* m [M, 1] = mean of squares of each row of x [M, N]. */
 void op_mean_square(struct queue *queue, struct matrix x, struct matrix m);
 
@@ -354,8 +358,14 @@ struct adam {
     float clip; /* the gradient is multiplied by this first */
     int64_t step; /* from 1, for bias correction */
 };
-/* value, first and second moment of the same shape are updated in place; gradient is set to zero. */
-void op_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
-             struct matrix first, struct matrix second);
+/* The step of one parameter. All four have the same shape: value, first and second moment are updated in place,
+ * gradient is set to zero. */
+struct adam_update {
+    struct adam adam;
+    struct matrix gradient, value, first, second;
+};
+/* The steps of `count` parameters, which do not overlap. A device runs all of a list in one launch, so a list should hold
+ * all parameters of all trials that take their step together. */
+void op_adam(struct queue *queue, const struct adam_update *updates, int count);
 
 #endif

@@ -28,6 +28,12 @@ struct workspace {
     struct buffer *norm; /* [T, 1] f64 */
     struct buffer *gradients; /* of the trained parameters of each; zeros between steps */
     int64_t values; /* in gradients */
+
+    /* What a group's ops go over: the parameters of its trials, a trial's behind the other's. */
+    int parameters; /* room */
+    struct matrix *gradient; /* none of a frozen one */
+    struct square_sum *squares;
+    struct adam_update *updates;
     struct {
         const struct head_kind *kind;
         struct head_scratch *scratch[TRIALS_TOGETHER];
@@ -76,6 +82,9 @@ void workspace_destroy(struct workspace *workspace)
         return;
     drop_buffers(workspace);
     queue_destroy(workspace->queue);
+    free(workspace->gradient);
+    free(workspace->squares);
+    free(workspace->updates);
     free(workspace);
 }
 
@@ -144,6 +153,25 @@ static int need_gradients(struct workspace *workspace, int64_t values, struct er
     if (buffer_create(workspace->backend, (size_t)values * sizeof(float), &workspace->gradients, error) < 0)
         return error_prefix(error, "the gradients of a step");
     workspace->values = values;
+    return 0;
+}
+
+static int need_parameters(struct workspace *workspace, int parameters, struct error *error)
+{
+    if (parameters <= workspace->parameters)
+        return 0;
+    free(workspace->gradient);
+    free(workspace->squares);
+    free(workspace->updates);
+    workspace->gradient = NULL;
+    workspace->squares = NULL;
+    workspace->updates = NULL;
+    workspace->parameters = 0;
+    if (array_alloc(&workspace->gradient, parameters, error) < 0 ||
+        array_alloc(&workspace->squares, parameters, error) < 0 ||
+        array_alloc(&workspace->updates, parameters, error) < 0)
+        return -1;
+    workspace->parameters = parameters;
     return 0;
 }
 
@@ -382,6 +410,7 @@ struct group {
     struct workspace *workspace;
     const struct batch *batch;
     int64_t stride; /* values from a trial's gradients to the next one's */
+    const struct matrix *gradients[TRIALS_TOGETHER]; /* of each, [parameter]; none of a frozen one */
 };
 
 bool trial_joins(const struct trial *trial, const struct trial *other)
@@ -391,15 +420,29 @@ bool trial_joins(const struct trial *trial, const struct trial *other)
 }
 
 /* The room for a group's step. */
-static int group_prepare(const struct group *group, struct error *error)
+static int group_prepare(struct group *group, struct error *error)
 {
-    if (need_rows(group->workspace, error) < 0)
+    struct workspace *workspace = group->workspace;
+    int parameters = 0;
+    if (need_rows(workspace, error) < 0)
         return -1;
     for (int t = 0; t < group->count; t++) {
-        if (need_scratch(group->workspace, group->trials[t]->head, t, error) < 0)
+        if (need_scratch(workspace, group->trials[t]->head, t, error) < 0)
             return -1;
+        parameters += head_parameter_count(group->trials[t]->head);
     }
-    return need_gradients(group->workspace, group->count * group->stride, error);
+    if (need_gradients(workspace, group->count * group->stride, error) < 0 ||
+        need_parameters(workspace, parameters, error) < 0)
+        return -1;
+    struct matrix *gradient = workspace->gradient;
+    for (int t = 0; t < group->count; t++) {
+        group->gradients[t] = gradient;
+        for (int i = 0; i < head_parameter_count(group->trials[t]->head); i++) {
+            *gradient = parameter_part(group->trials[t], workspace->gradients, i);
+            gradient++->offset += t * group->stride;
+        }
+    }
+    return 0;
 }
 
 /* Rows once for each trial of a group, in `buffer`, which has the room. */
@@ -437,18 +480,9 @@ static struct vocab_loss group_target(const struct group *group, struct piece pi
     return target;
 }
 
-/* The place for the gradient of a parameter of a group's trial; none for a frozen one. */
-static struct matrix group_gradient(const struct group *group, int place, int parameter)
-{
-    struct matrix gradient = parameter_part(group->trials[place], group->workspace->gradients, parameter);
-    gradient.offset += place * group->stride;
-    return gradient;
-}
-
 /* Heads of a group that are of one kind, at work: their products go together. */
 struct runs {
     struct head_run run[TRIALS_TOGETHER];
-    struct matrix gradients[TRIALS_TOGETHER][HEAD_PARAMETERS_MAX];
     int count;
 };
 
@@ -468,23 +502,24 @@ static void gather_runs(const struct group *group, int place, struct piece piece
     for (int t = place; t < group->count; t++) {
         if (kind_at(group, t) != kind)
             continue;
-        struct matrix *gradients = runs->gradients[runs->count];
         struct head_run *run = &runs->run[runs->count++];
         *run = run_in_place(group->trials[t], group->workspace, t, group->batch, piece);
-        run->gradients = gradients;
-        for (int i = 0; i < head_parameter_count(run->head); i++)
-            gradients[i] = group_gradient(group, t, i);
+        run->gradients = group->gradients[t];
     }
 }
 
-/* The sum of the squares of a trial's gradients. */
-static void sum_squares(const struct group *group, int place, struct matrix sum)
+/* sums [count] += the sum of the squares of each trial's gradients. */
+static void sum_squares(const struct group *group, struct matrix sums)
 {
-    for (int i = 0; i < head_parameter_count(group->trials[place]->head); i++) {
-        struct matrix gradient = group_gradient(group, place, i);
-        if (!matrix_is_none(gradient))
-            op_sum_squares(group->queue, gradient, sum);
+    struct square_sum *squares = group->workspace->squares;
+    int count = 0;
+    for (int t = 0; t < group->count; t++) {
+        for (int i = 0; i < head_parameter_count(group->trials[t]->head); i++) {
+            if (!matrix_is_none(group->gradients[t][i]))
+                squares[count++] = (struct square_sum){group->gradients[t][i], matrix_rows(sums, t, 1)};
+        }
     }
+    op_sum_squares(group->queue, squares, count);
 }
 
 /* The gradient of the own output weight of an untied trial, which is alone in its group; else none. */
@@ -492,7 +527,7 @@ static struct matrix output_gradient(const struct group *group)
 {
     const struct head *head = group->trials[0]->head;
     const int last = head_parameter_count(head) - 1;
-    return head_get_spec(head)->output == OUTPUT_UNTIED ? group_gradient(group, 0, last) : matrix_none();
+    return head_get_spec(head)->output == OUTPUT_UNTIED ? group->gradients[0][last] : matrix_none();
 }
 
 /* Adds to the gradients what a piece of the batch has of them; losses [count, piece.rows]. */
@@ -536,8 +571,7 @@ static int group_gradients(const struct group *group, struct trial_result *resul
         piece_gradients(group, piece, losses + group->count * piece.first);
     }
     op_write(group->queue, norm, squares);
-    for (int t = 0; t < group->count; t++)
-        sum_squares(group, t, matrix_rows(norm, t, 1));
+    sum_squares(group, norm);
     op_read(group->queue, norm, squares);
     int result = queue_wait(group->queue, error);
     if (result == 0 && cli_interrupted()) /* before what cannot be left half done */
@@ -557,9 +591,12 @@ static int group_gradients(const struct group *group, struct trial_result *resul
     return result;
 }
 
-static void update(const struct group *group, int place, const struct trial_result *result)
+/* Adds the updates of a trial's parameters to a list; returns how many. */
+static int list_updates(const struct group *group, int place, const struct trial_result *result,
+                        struct adam_update *updates)
 {
     const struct trial *trial = group->trials[place];
+    int count = 0;
     const struct trial_config *config = &trial->config;
     const double limit = config->clip;
     const struct adam adam = {
@@ -572,18 +609,22 @@ static void update(const struct group *group, int place, const struct trial_resu
         .step = trial->step + 1 - trial->optimizer_start,
     };
     for (int i = 0; i < head_parameter_count(trial->head); i++) {
-        struct matrix gradient = group_gradient(group, place, i);
+        const struct matrix gradient = group->gradients[place][i];
         if (!matrix_is_none(gradient))
-            op_adam(group->queue, &adam, gradient, head_parameter(trial->head, i)->value,
-                    trial_first_moment(trial, i), trial_second_moment(trial, i));
+            updates[count++] =
+                (struct adam_update){adam, gradient, head_parameter(trial->head, i)->value,
+                                     trial_first_moment(trial, i), trial_second_moment(trial, i)};
     }
+    return count;
 }
 
 /* The optimizer's step of those whose loss and gradient are numbers; the others fail. */
 static int group_update(const struct group *group, int64_t steps, struct trial_result *results,
                         struct error *error)
 {
+    struct adam_update *updates = group->workspace->updates;
     bool failed = false;
+    int count = 0;
     for (int t = 0; t < group->count; t++) {
         struct trial *trial = group->trials[t];
         results[t].rate = trial_rate(&trial->config, trial->step + 1, steps);
@@ -592,9 +633,10 @@ static int group_update(const struct group *group, int64_t steps, struct trial_r
             error_set(&trial->reason, "the %s of step %" PRId64 " is not a number; try a smaller rate",
                       isfinite(results[t].loss) ? "gradient" : "loss", trial->step + 1);
         else
-            update(group, t, &results[t]);
+            count += list_updates(group, t, &results[t], updates + count);
         failed = failed || trial->failed;
     }
+    op_adam(group->queue, updates, count);
     const int result = queue_wait(group->queue, error);
     for (int t = 0; t < group->count && result == 0; t++)
         group->trials[t]->step += !group->trials[t]->failed;
@@ -607,8 +649,11 @@ static int group_update(const struct group *group, int64_t steps, struct trial_r
 static struct group first_group(struct trial *const *trials, int count, struct workspace *workspace,
                                 const struct batch *batch)
 {
-    struct group group = {
-        trials, count < workspace->trials ? count : workspace->trials, workspace->queue, workspace, batch, 0};
+    struct group group = {.trials = trials,
+                          .count = count < workspace->trials ? count : workspace->trials,
+                          .queue = workspace->queue,
+                          .workspace = workspace,
+                          .batch = batch};
     for (int t = 0; t < group.count; t++)
         group.stride = trials[t]->values > group.stride ? trials[t]->values : group.stride;
     return group;
@@ -618,7 +663,7 @@ int trials_step(struct trial *const *trials, int count, struct workspace *worksp
                 int64_t steps, struct trial_result *results, struct error *error)
 {
     for (int done = 0; done < count;) {
-        const struct group group = first_group(trials + done, count - done, workspace, batch);
+        struct group group = first_group(trials + done, count - done, workspace, batch);
         /* No trial has changed where this fails. */
         if (group_prepare(&group, error) < 0 || group_gradients(&group, results + done, error) < 0) {
             if (workspace_recover(workspace, error))
@@ -642,7 +687,7 @@ static bool gets_through(struct trial *trial, struct workspace *workspace, const
     struct error error;
     int result;
     do {
-        const struct group group = first_group(&trial, 1, workspace, batch);
+        struct group group = first_group(&trial, 1, workspace, batch);
         result = group_prepare(&group, &error) < 0 ? -1 : group_gradients(&group, &ignored, &error);
     } while (result < 0 && workspace_recover(workspace, &error));
     mend(workspace);

@@ -125,7 +125,7 @@ void cpu_copy(struct queue *, struct matrix x, struct matrix y);
 void cpu_axpy(struct queue *, float alpha, struct matrix x, struct matrix y);
 void cpu_add_bias(struct queue *, struct matrix b, struct matrix y);
 void cpu_sum_rows(struct queue *, struct matrix x, struct matrix s);
-void cpu_sum_squares(struct queue *, struct matrix x, struct matrix s);
+void cpu_sum_squares(struct queue *, const struct square_sum *, int count);
 void cpu_mean_square(struct queue *, struct matrix x, struct matrix m);
 void cpu_norm(struct queue *, struct matrix x, struct matrix scale, float epsilon, struct matrix y);
 void cpu_norm_grad(struct queue *, struct matrix dy, struct matrix x, struct matrix scale, float epsilon,
@@ -144,7 +144,6 @@ void cpu_vocab_loss(struct queue *, struct matrix h, const struct vocab *, const
 void cpu_quantise(struct queue *, struct matrix x, struct matrix basis, struct matrix offset, float step,
                   struct matrix q, struct matrix scale, struct matrix lost);
 void cpu_split_planes(struct queue *, struct matrix x, struct matrix high, struct matrix low);
-void cpu_adam(struct queue *, const struct adam *, struct matrix gradient, struct matrix value,
-              struct matrix first, struct matrix second);
+void cpu_adam(struct queue *, const struct adam_update *, int count);
 
 #endif

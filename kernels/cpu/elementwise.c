@@ -101,7 +101,7 @@ static void sum_squares_piece(void *context, int piece, int worker)
     job->sums[piece] = sum;
 }
 
-void cpu_sum_squares(struct queue *queue, struct matrix x, struct matrix s)
+static void sum_squares(struct queue *queue, struct matrix x, struct matrix s)
 {
     struct elementwise_job job = {.queue = queue, .x = x, .per_piece = rows_per_piece(x.cols)};
     int64_t pieces = piece_count(x.rows, job.per_piece);
@@ -110,4 +110,10 @@ void cpu_sum_squares(struct queue *queue, struct matrix x, struct matrix s)
     cpu_run(queue, pieces, sum_squares_piece, &job);
     for (int64_t p = 0; p < pieces; p++)
         *matrix_doubles(s) += job.sums[p];
+}
+
+void cpu_sum_squares(struct queue *queue, const struct square_sum *sums, int count)
+{
+    for (int i = 0; i < count; i++)
+        sum_squares(queue, sums[i].x, sums[i].s);
 }

@@ -5,6 +5,7 @@
 #define THREADS    256
 #define SUM_ROWS   256 /* rows per piece of a sum over rows: fixed, so that the order is */
 #define SUM_PIECES 1024
+#define SQUARES    EMULATED_ELSE(2, 32) /* matrices of a launch, whose arguments have 4 KB */
 
 /* 12 bytes a value. */
 __global__ void add_scaled(float alpha, const float *x, int64_t x_stride, int64_t rows, int64_t cols, float *y,
@@ -79,49 +80,92 @@ void cuda_sum_rows(struct queue *queue, struct matrix x, struct matrix s)
     scratch_free(queue, partial);
 }
 
-/* partial [blocks]: sums of squares in f64 of every gridDim-th block of values. */
-__global__ void square_piece(const float *x, int64_t stride, int64_t rows, int64_t cols, double *partial)
+/* A matrix whose squares are summed, and its blocks' sums in a common `partial`. */
+struct squared {
+    const float *x;
+    int64_t stride, cols, count; /* count: rows * cols */
+    double *s;
+    int64_t partial; /* its first */
+    unsigned blocks;
+};
+
+struct squares {
+    struct squared one[SQUARES];
+    int count;
+};
+
+/* Block (b, i): the sum of squares in f64 of every blocks-th block of values of matrix i. */
+__global__ void square_piece(const struct squares squares, double *partial)
 {
     __shared__ double warps[32];
+    const struct squared &own = squares.one[blockIdx.y];
+    if (blockIdx.x >= own.blocks)
+        return;
     double sum = 0;
-    for (int64_t index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; index < rows * cols;
-         index += (int64_t)gridDim.x * blockDim.x) {
-        double value = x[index / cols * stride + index % cols];
+    for (int64_t index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; index < own.count;
+         index += (int64_t)own.blocks * blockDim.x) {
+        double value = own.x[index / own.cols * own.stride + index % own.cols];
         sum += value * value;
     }
     sum = block_sum(sum, warps);
     if (threadIdx.x == 0)
-        partial[blockIdx.x] = sum;
+        partial[own.partial + blockIdx.x] = sum;
 }
 
-__global__ void add_squares(const double *partial, int count, double *s)
+/* A block for each matrix. The first matrix of an s adds up all of that s, in order. */
+__global__ void add_squares(const struct squares squares, const double *partial)
 {
     __shared__ double warps[32];
-    double sum = 0;
-    for (int i = threadIdx.x; i < count; i += blockDim.x)
-        sum += partial[i];
-    sum = block_sum(sum, warps);
-    if (threadIdx.x == 0)
-        *s += sum;
+    double *s = squares.one[blockIdx.x].s;
+    for (int i = 0; i < (int)blockIdx.x; i++)
+        if (squares.one[i].s == s)
+            return;
+    for (int i = blockIdx.x; i < squares.count; i++) {
+        const struct squared &own = squares.one[i];
+        if (own.s != s)
+            continue;
+        double sum = 0;
+        for (unsigned b = threadIdx.x; b < own.blocks; b += blockDim.x)
+            sum += partial[own.partial + b];
+        sum = block_sum(sum, warps);
+        if (threadIdx.x == 0)
+            *s += sum;
+    }
 }
 
-void cuda_sum_squares(struct queue *queue, struct matrix x, struct matrix s)
+/* Up to SQUARES of them. */
+static void launch_squares(struct queue *queue, const struct square_sum *sums, int count)
 {
-    int64_t values = x.rows * x.cols;
-    if (values == 0)
-        return;
-    unsigned blocks = blocks_for(values, THREADS);
-    if (blocks > SUM_PIECES)
-        blocks = SUM_PIECES;
-    double *partial = (double *)scratch_take(queue, "sum_squares", x, blocks * sizeof(double));
+    struct squares squares = {};
+    int64_t partials = 0;
+    unsigned most = 0;
+    for (int i = 0; i < count; i++) {
+        struct squared *own = &squares.one[i];
+        own->x = matrix_floats(sums[i].x);
+        own->stride = sums[i].x.stride;
+        own->cols = sums[i].x.cols;
+        own->count = sums[i].x.rows * own->cols;
+        own->s = matrix_doubles(sums[i].s);
+        own->partial = partials;
+        own->blocks = blocks_for(own->count, THREADS);
+        own->blocks = own->blocks < SUM_PIECES ? own->blocks : SUM_PIECES;
+        most = own->blocks > most ? own->blocks : most;
+        partials += own->blocks;
+    }
+    squares.count = count;
+    double *partial = (double *)scratch_take(queue, "sum_squares", sums->x, partials * sizeof(double));
     if (!partial)
         return;
-    LAUNCH(square_piece, dim3(blocks), dim3(THREADS), 0, queue_stream(queue), matrix_floats(x), x.stride,
-           x.rows, x.cols, partial);
-    LAUNCH(add_squares, dim3(1), dim3(THREADS), 0, queue_stream(queue), partial, (int)blocks,
-           matrix_doubles(s));
-    launch_ok(queue, "sum_squares", x);
+    LAUNCH(square_piece, dim3(most, (unsigned)count), dim3(THREADS), 0, queue_stream(queue), squares, partial);
+    LAUNCH(add_squares, dim3((unsigned)count), dim3(THREADS), 0, queue_stream(queue), squares, partial);
+    launch_ok(queue, "sum_squares", sums->x);
     scratch_free(queue, partial);
+}
+
+void cuda_sum_squares(struct queue *queue, const struct square_sum *sums, int count)
+{
+    for (int first = 0; first < count; first += SQUARES)
+        launch_squares(queue, sums + first, count - first < SQUARES ? count - first : SQUARES);
 }
 
 /* 4 bytes a value; one block a row. */

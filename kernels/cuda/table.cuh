@@ -43,7 +43,7 @@ void cuda_gram(struct queue *queue, struct matrix x, struct matrix y, struct mat
 void cuda_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y);
 void cuda_add_bias(struct queue *queue, struct matrix b, struct matrix y);
 void cuda_sum_rows(struct queue *queue, struct matrix x, struct matrix s);
-void cuda_sum_squares(struct queue *queue, struct matrix x, struct matrix s);
+void cuda_sum_squares(struct queue *queue, const struct square_sum *sums, int count);
 void cuda_mean_square(struct queue *queue, struct matrix x, struct matrix m);
 /* norm.cu */
 void cuda_norm(struct queue *queue, struct matrix x, struct matrix scale, float epsilon, struct matrix y);
@@ -70,7 +70,6 @@ void cuda_quantise(struct queue *queue, struct matrix x, struct matrix basis, st
                    struct matrix q, struct matrix scale, struct matrix lost);
 void cuda_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low);
 /* optimizer.cu */
-void cuda_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
-               struct matrix first, struct matrix second);
+void cuda_adam(struct queue *queue, const struct adam_update *updates, int count);
 
 #endif

@@ -38,11 +38,12 @@ static double row_squares(struct matrix x, int64_t row)
     return sum;
 }
 
-void ref_sum_squares(struct queue *queue, struct matrix x, struct matrix s)
+void ref_sum_squares(struct queue *queue, const struct square_sum *sums, int count)
 {
     (void)queue;
-    for (int64_t m = 0; m < x.rows; m++)
-        *matrix_doubles(s) += row_squares(x, m);
+    for (int i = 0; i < count; i++)
+        for (int64_t m = 0; m < sums[i].x.rows; m++)
+            *matrix_doubles(sums[i].s) += row_squares(sums[i].x, m);
 }
 
 void ref_mean_square(struct queue *queue, struct matrix x, struct matrix mean)

@@ -3,13 +3,12 @@
 
 #include "kernels/ref/ref.h"
 
-void ref_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
-              struct matrix first, struct matrix second)
+static void update_values(const struct adam *adam, struct matrix gradient, struct matrix value,
+                          struct matrix first, struct matrix second)
 {
     const double beta1 = (double)adam->beta1, beta2 = (double)adam->beta2;
     const double correction1 = 1 - pow(beta1, (double)adam->step),
                  correction2 = 1 - pow(beta2, (double)adam->step);
-    (void)queue;
     for (int64_t m = 0; m < value.rows; m++)
         for (int64_t n = 0; n < value.cols; n++) {
             float *g = matrix_floats(gradient) + m * gradient.stride + n;
@@ -26,4 +25,12 @@ void ref_adam(struct queue *queue, const struct adam *adam, struct matrix gradie
             *square = (float)new_square;
             *g = 0;
         }
+}
+
+void ref_adam(struct queue *queue, const struct adam_update *updates, int count)
+{
+    (void)queue;
+    for (int i = 0; i < count; i++)
+        update_values(&updates[i].adam, updates[i].gradient, updates[i].value, updates[i].first,
+                      updates[i].second);
 }

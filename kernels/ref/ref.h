@@ -63,7 +63,7 @@ void ref_copy(struct queue *queue, struct matrix x, struct matrix y);
 void ref_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y);
 void ref_add_bias(struct queue *queue, struct matrix b, struct matrix y);
 void ref_sum_rows(struct queue *queue, struct matrix x, struct matrix s);
-void ref_sum_squares(struct queue *queue, struct matrix x, struct matrix s);
+void ref_sum_squares(struct queue *queue, const struct square_sum *sums, int count);
 void ref_mean_square(struct queue *queue, struct matrix x, struct matrix m);
 
 /* norm.c */
@@ -97,7 +97,6 @@ void ref_quantise(struct queue *queue, struct matrix x, struct matrix basis, str
 void ref_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low);
 
 /* optimizer.c */
-void ref_adam(struct queue *queue, const struct adam *adam, struct matrix gradient, struct matrix value,
-              struct matrix first, struct matrix second);
+void ref_adam(struct queue *queue, const struct adam_update *updates, int count);
 
 #endif

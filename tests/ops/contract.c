@@ -97,7 +97,8 @@ TEST(wrong_shapes)
     const struct matrix integers = {desk.c, DTYPE_I16, 100, 9, 32, 32},
                         bytes = {desk.d, DTYPE_U8, 7, 9, 32, 32};
     const struct attention attention = {2, 4, 2, 8, 0, 1};
-    const struct adam adam = {.step = 0};
+    const struct matrix y_alone = matrix_f32(desk.b, 9, 32), sum = matrix_f64(desk.b, 1, 1);
+    const struct adam first = {.step = 1};
     REFUSED(op_matmul(queue, narrow, desk.forward, y, OP_STORE),
             "op_matmul(x f32 [9, 31], weight [48, 32], y f32 [9, 48])", "x must be [9, 32]");
     REFUSED(op_matmul(queue, x, desk.forward, matrix_rows(y, 0, 8), OP_STORE), "y f32 [8, 48]",
@@ -118,7 +119,8 @@ TEST(wrong_shapes)
     REFUSED(op_copy(queue, x, narrow), "op_copy(", "y must be [9, 32]");
     REFUSED(op_add_bias(queue, matrix_f32(desk.c, 9, 32), x), "op_add_bias(", "b must be [1, 32]");
     REFUSED(op_sum_rows(queue, x, y), "op_sum_rows(", "s must be [1, 32]");
-    REFUSED(op_sum_squares(queue, x, matrix_f64(desk.c, 9, 1)), "op_sum_squares(", "s must be [1, 1]");
+    REFUSED(op_sum_squares(queue, (struct square_sum[]){{x, sum}, {x, matrix_f64(desk.c, 9, 1)}}, 2),
+            "op_sum_squares(", "s must be [1, 1]");
     REFUSED(op_mean_square(queue, x, scale), "op_mean_square(", "m must be [9, 1]");
     REFUSED(op_quantise(queue, x, y, y, 1, integers, scale, scale),
             "op_quantise(x f32 [9, 32], basis f32 [9, 48]", "x must be [9, 9]");
@@ -149,9 +151,13 @@ TEST(wrong_shapes)
     REFUSED(op_attention(queue, &attention, matrix_f32(desk.a, 8, 32), matrix_f32(desk.b, 6, 16),
                          matrix_f32(desk.c, 6, 16), matrix_f32(desk.d, 8, 32)),
             "k f32 [6, 16]", "k have at least q's rows");
-    REFUSED(op_adam(queue, &adam, x, y, y, y), "op_adam(", "gradient must be [9, 48]");
-    REFUSED(op_adam(queue, &adam, x, matrix_f32(desk.b, 9, 32), matrix_f32(desk.c, 9, 32),
-                    matrix_f32(desk.d, 9, 32)),
+    REFUSED(op_adam(queue, &(struct adam_update){first, x, y, y, y}, 1), "op_adam(",
+            "gradient must be [9, 48]");
+    const struct matrix moments[2] = {matrix_f32(desk.c, 9, 32), matrix_f32(desk.d, 9, 32)};
+    REFUSED(op_adam(queue,
+                    (struct adam_update[]){{first, x, y_alone, moments[0], moments[1]},
+                                           {{.step = 0}, x, y_alone, moments[0], moments[1]}},
+                    2),
             "op_adam(", "steps count from 1");
     REFUSED(op_norm(queue, none, scale, 0, x), "op_norm(x none, ", "x is missing");
     desk_close(&desk);
@@ -232,7 +238,8 @@ TEST(wrong_types)
     REFUSED(op_embed(queue, desk.rows, matrix_f32(desk.c, 9, 1), x), "op_embed(", "ids must be i32");
     REFUSED(op_rope(queue, x, matrix_f32(desk.b, 9, 1), matrix_f32(desk.c, 7, 8), ROPE_HALVES), "op_rope(",
             "positions must be i32");
-    REFUSED(op_sum_squares(queue, x, matrix_f32(desk.b, 1, 1)), "op_sum_squares(", "s must be f64");
+    REFUSED(op_sum_squares(queue, &(struct square_sum){x, matrix_f32(desk.b, 1, 1)}, 1), "op_sum_squares(",
+            "s must be f64");
     REFUSED(op_write(queue, half, desk.data), "op_write(", "matrix must be f32, f64, i32, i16 or u8");
     desk_close(&desk);
 }
@@ -289,8 +296,8 @@ TEST(overlapping_operands)
     REFUSED(op_norm_grad(queue, y, x, scale, 1, matrix_f32(desk.d, 9, 32), OP_STORE, matrix_f32(desk.d, 1, 32)),
             "op_norm_grad(", "dx overlaps dscale");
     ACCEPTED(op_gemm(queue, x, true, x, false, matrix_f32(desk.b, 32, 32), OP_STORE));
-    REFUSED(op_adam(queue, &(struct adam){.step = 1}, x, y, y, matrix_f32(desk.b, 9, 32)), "op_adam(",
-            "value overlaps first");
+    REFUSED(op_adam(queue, &(struct adam_update){{.step = 1}, x, y, y, matrix_f32(desk.b, 9, 32)}, 1),
+            "op_adam(", "value overlaps first");
     desk_close(&desk);
 }
 
@@ -362,7 +369,7 @@ TEST(overlap_is_exact_where_it_can_be)
             meet = meet || (a_bytes[k] && b_bytes[k]);
         struct queue *queue = new_queue(desk.backend);
         if (i % 2)
-            op_sum_squares(queue, a, b);
+            op_sum_squares(queue, &(struct square_sum){a, b}, 1);
         else
             op_copy(queue, matrix_cols(a, 0, b.cols), b);
         if (a.cols != b.cols && !(i % 2)) {

@@ -173,10 +173,11 @@ MEANING(elementwise)
     check_values(desk, "mean_square", means, FLOATS(91.0f / 6, 36), 1e-6);
     REQUIRE_OK(buffer_create(desk->backend, sizeof squares, &buffer, &error));
     op_write(desk->queue, matrix_f64(buffer, 1, 1), &squares);
-    op_sum_squares(desk->queue, x, matrix_f64(buffer, 1, 1));
-    op_read(desk->queue, matrix_f64(buffer, 1, 1), &squares);
+    const struct matrix s = matrix_f64(buffer, 1, 1);
+    op_sum_squares(desk->queue, (struct square_sum[]){{x, s}, {matrix_cols(x, 2, 1), s}}, 2);
+    op_read(desk->queue, s, &squares);
     REQUIRE_OK(queue_wait(desk->queue, &error));
-    CHECK(squares == 92);
+    CHECK(squares == 92 + 45);
     buffer_destroy(buffer);
 }
 
@@ -270,17 +271,21 @@ MEANING(adam_step)
     struct matrix gradient = put(desk, DTYPE_F32, 1, 2, FLOATS(4, -0.25f)),
                   value = put(desk, DTYPE_F32, 1, 2, FLOATS(1, 1));
     struct matrix first = put(desk, DTYPE_F32, 1, 2, NULL), second = put(desk, DTYPE_F32, 1, 2, NULL);
-    struct adam adam = {
-        .rate = 0.125f, .beta1 = 0.5f, .beta2 = 0.75f, .epsilon = 0, .decay = 0.5f, .clip = 0.5f, .step = 1};
-    op_adam(desk->queue, &adam, gradient, value, first, second);
+    struct adam_update update = {
+        {.rate = 0.125f, .beta1 = 0.5f, .beta2 = 0.75f, .epsilon = 0, .decay = 0.5f, .clip = 0.5f, .step = 1},
+        gradient,
+        value,
+        first,
+        second};
+    op_adam(desk->queue, &update, 1);
     /* The first step is the gradient's sign, whatever its size; decay takes rate * decay of the value. */
     check_values(desk, "value", value, FLOATS(0.8125f, 1.0625f), ROUNDED);
     check_values(desk, "first", first, FLOATS(1, -0.0625f), ROUNDED);
     check_values(desk, "second", second, FLOATS(1, 0.00390625f), ROUNDED);
     check_values(desk, "gradient", gradient, FLOATS(0, 0), 0);
-    adam.step = 2;
-    adam.decay = 0;
-    op_adam(desk->queue, &adam, gradient, value, first, second);
+    update.adam.step = 2;
+    update.adam.decay = 0;
+    op_adam(desk->queue, &update, 1);
     /* mean 1/2 / (1 - 1/4), square 3/4 / (1 - 9/16): 2/3 / sqrt(12/7) */
     check_values(desk, "second step", value, FLOATS(0.7488531f, 1.1261469f), ROUNDED);
 }

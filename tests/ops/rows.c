@@ -33,7 +33,17 @@ static void run_sum_rows(struct op_run *run, const int64_t *shape)
 static void run_sum_squares(struct op_run *run, const int64_t *shape)
 {
     struct matrix x = row_input(run, run->batch, shape[0]);
-    op_sum_squares(run->queue, x, shared_output(run, DTYPE_F64, 1, 1));
+    op_sum_squares(run->queue, &(struct square_sum){x, shared_output(run, DTYPE_F64, 1, 1)}, 1);
+}
+
+/* shape: cols. Two sums, with matrices of several sizes by turns. */
+static void run_sum_squares_of_many(struct op_run *run, const int64_t *shape)
+{
+    const struct matrix s[2] = {shared_output(run, DTYPE_F64, 1, 1), shared_output(run, DTYPE_F64, 1, 1)};
+    struct square_sum sums[7];
+    for (int i = 0; i < 7; i++)
+        sums[i] = (struct square_sum){row_input(run, run->batch, i % 3 ? shape[0] : 1 + i), s[i == 1 || i > 4]};
+    op_sum_squares(run->queue, sums, 7);
 }
 
 static void run_mean_square(struct op_run *run, const int64_t *shape)
@@ -102,6 +112,7 @@ static const struct op_case cases[] = {
     {"op_sum_rows", run_sum_rows, {131}, .batches = {1, 7, 70, 1500}, SUM},
     {"op_sum_squares", run_sum_squares, {1}, .batches = {1, 9, 1500}, F64_SUM},
     {"op_sum_squares", run_sum_squares, {131}, .batches = {1, 7, 70, 1500}, F64_SUM},
+    {"op_sum_squares", run_sum_squares_of_many, {131}, .batches = {1, 7, 70}, F64_SUM},
     {"op_mean_square", run_mean_square, {1}, ROUNDINGS},
     {"op_mean_square", run_mean_square, {579}, ROUNDINGS},
     {"op_norm", run_norm, {1, 1, 1}, ROUNDINGS},
