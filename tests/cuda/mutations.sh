@@ -53,6 +53,10 @@ mutate "a wrong lane: half a warp left out of a sum" norm.cu reduce.cuh rows 9 '
 mutate "an index one too far: a value behind a row written" norm.cu norm.cu rows 9 \
     '/__global__ void norm_groups\(/,/^}/{s/i < group(; i \+= blockDim\.x\)$)/i <= group\1/}'
 if [ "$which" = all ]; then
+    mutate "a wrong parameter: the last of a list updated as the one before it" optimizer.cu optimizer.cu optimizer 9 \
+        's/which \+ 1 < parameters/which + 2 < parameters/'
+    mutate "a sum added twice: every matrix adds up all of its sum" elementwise.cu elementwise.cu rows 9 \
+        '/squares\.one\[i\]\.s == s/{n;d}; s/if \(squares\.one\[i\]\.s == s\)/;/'
     mutate "a barrier gone: a sum overwritten while it is read" norm.cu reduce.cuh rows 9 '/an earlier reduction/d'
     mutate "a barrier gone: scores read before they are written" attention.cu attention.cu attention 3 \
         '/void attend_piece/,/^}/{/^    __syncthreads/d}'
