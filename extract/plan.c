@@ -4,6 +4,7 @@
 
 #include "common/base/clock.h"
 #include "common/head/teacher.h"
+#include "common/model/block.h"
 #include "common/model/layers.h"
 #include "common/store/target.h"
 
@@ -16,31 +17,35 @@
 #define WIDENED_LEAST  4096 /* or so many */
 #define EMBEDDED_BYTES 65536 /* of the file that reading one row of the embedding brings into memory */
 
-/* Floats of working memory for a row: residual, normed, attention's q, k, v and output, the MLP's gate,
- * up and their product. */
+/* Floats of working memory for a row: the residual, its norm, a half's sum; what each half projects and mixes. */
 static uint64_t row_floats(const struct model_config *config)
 {
-    uint64_t q = (uint64_t)config->attention_heads * (uint64_t)config->head_size;
-    uint64_t kv = (uint64_t)config->kv_heads * (uint64_t)config->head_size;
-    return 3 * (uint64_t)config->hidden + 2 * q + 2 * kv + 3 * (uint64_t)config->intermediate;
+    const struct block *block = block_of(config);
+    int64_t floats = 3 * (int64_t)config->hidden;
+    for (int i = 0; i < BLOCK_HALVES; i++)
+        floats += half_projected(config, &block->half[i]) + half_mixed(config, &block->half[i]);
+    return (uint64_t)floats;
 }
 
-static uint64_t layer_values(const struct model_config *config)
+static uint64_t smaller(uint64_t a, uint64_t b)
 {
-    uint64_t hidden = (uint64_t)config->hidden;
-    uint64_t q = (uint64_t)config->attention_heads * (uint64_t)config->head_size;
-    uint64_t kv = (uint64_t)config->kv_heads * (uint64_t)config->head_size;
-    return hidden * (2 * q + 2 * kv + 3 * (uint64_t)config->intermediate);
+    return a < b ? a : b;
 }
 
 /* Working memory of preparing a layer: rows of one of its weights as f32. */
 static uint64_t widened_bytes(const struct model_config *config, int threads)
 {
-    const uint64_t hidden = (uint64_t)config->hidden, inner = (uint64_t)config->intermediate;
+    const struct block *block = block_of(config);
+    const uint64_t hidden = (uint64_t)config->hidden;
     const uint64_t most = WIDENED_ROWS * (uint64_t)threads, rows = most > WIDENED_LEAST ? most : WIDENED_LEAST;
-    const uint64_t gate_up = (rows < 2 * inner ? rows : 2 * inner) * hidden;
-    const uint64_t down = (rows < hidden ? rows : hidden) * inner;
-    return sizeof(float) * (gate_up > down ? gate_up : down);
+    uint64_t values = 0;
+    for (int i = 0; i < BLOCK_HALVES; i++) {
+        const uint64_t in = smaller(rows, (uint64_t)half_projected(config, &block->half[i])) * hidden;
+        const uint64_t out = smaller(rows, hidden) * (uint64_t)half_mixed(config, &block->half[i]);
+        values = values > in ? values : in;
+        values = values > out ? values : out;
+    }
+    return sizeof(float) * values;
 }
 
 static uint64_t clamp(uint64_t value, uint64_t least, uint64_t most)
@@ -94,7 +99,7 @@ int plan_make(const struct model_config *config, struct plan_file file, const st
     const uint64_t rows = (uint64_t)info->rows;
     const uint64_t row_bytes = sizeof(float) * row_floats(config);
     const uint64_t state_bytes = sizeof(float) * rows * (uint64_t)config->hidden;
-    const uint64_t layer_bytes = layer_values(config) * (math == MATH_BF16 ? 2 : 4);
+    const uint64_t layer_bytes = (uint64_t)block_values(config) * (math == MATH_BF16 ? 2 : 4);
     const bool target = store_find_target(info) >= 0;
     const struct tap last = target ? (struct tap){.layer = config->layers} : info->tap[info->taps - 1];
     const uint64_t output_bytes = target ? teacher_weight_bytes(config, math) : 0;

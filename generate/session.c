@@ -40,8 +40,8 @@ static uint64_t weight_size(const struct model *model, int layer, enum tensor_ro
 struct session_bytes session_bytes(const struct model *model, enum math math, int positions)
 {
     const struct model_config *config = model_config(model);
-    const uint64_t row = sizeof(float) * (uint64_t)config->kv_heads * (uint64_t)config->head_size;
-    struct session_bytes bytes = {.keys = 2 * row * (uint64_t)config->layers * (uint64_t)positions};
+    const uint64_t row = sizeof(float) * (uint64_t)(role_rows(config, ROLE_K) + role_rows(config, ROLE_V));
+    struct session_bytes bytes = {.keys = row * (uint64_t)config->layers * (uint64_t)positions};
     for (int layer = 0; layer < config->layers; layer++)
         for (int role = ROLE_ATTENTION_NORM; role < ROLE_COUNT; role++)
             bytes.weights += weight_size(model, layer, (enum tensor_role)role, math);

@@ -6,29 +6,19 @@
 
 #include "common/base/file.h"
 #include "common/base/memory.h"
+#include "common/model/block.h"
 
 static const double thresholds[] = {0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99};
 enum { THRESHOLDS = sizeof thresholds / sizeof thresholds[0] };
 
 /* ---- costs ---- */
 
-static double attention_parameters(const struct model_config *config)
-{
-    const double query = (double)config->attention_heads * config->head_size,
-                 key = (double)config->kv_heads * config->head_size;
-    return config->hidden * (2 * query + 2 * key);
-}
-
-double layer_parameters(const struct model_config *config)
-{
-    return attention_parameters(config) + 3.0 * config->hidden * config->intermediate;
-}
-
 double tap_depth(const struct model_config *config, struct tap tap)
 {
     if (!tap.mid)
         return tap.layer;
-    return tap.layer - 1 + attention_parameters(config) / layer_parameters(config);
+    const double attention = (double)half_values(config, &block_of(config)->half[HALF_ATTENTION]);
+    return tap.layer - 1 + attention / (double)block_values(config);
 }
 
 static double head_parameters(const struct head *head)
@@ -259,9 +249,10 @@ done:
 static int make_costs(const struct model_config *config, struct trial *const *best, int count,
                       struct policy_costs *costs, struct error *error)
 {
-    const double layer = layer_parameters(config);
-    *costs = (struct policy_costs){
-        .layers = config->layers, .output = (double)config->vocab * config->hidden / layer, .exits = count};
+    const double layer = (double)block_values(config);
+    *costs = (struct policy_costs){.layers = config->layers,
+                                   .output = (double)role_values(config, ROLE_EMBEDDING) / layer,
+                                   .exits = count};
     if (array_alloc(&costs->exit, count, error) < 0)
         return -1;
     for (int e = 0; e < count; e++) {

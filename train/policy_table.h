@@ -42,8 +42,7 @@ struct policy_costs {
     int exits;
 };
 
-double layer_parameters(const struct model_config *config);
-/* How many layers' work leads to a tap; the attention half of a layer counts by its parameters. */
+/* How many layers' work leads to a tap; the attention half of a layer counts by the values of its matrices. */
 double tap_depth(const struct model_config *config, struct tap tap);
 
 /* One row of the table: `tokens` tokens, outcomes [exits][tokens], exits in order along the model;

@@ -4,11 +4,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The layers of the Llama line. */
+static const struct block llama = {{
+    [HALF_ATTENTION] = {.norm = ROLE_ATTENTION_NORM,
+                        .in = {{ROLE_Q, ROLE_Q_BIAS}, {ROLE_K, ROLE_K_BIAS}, {ROLE_V, ROLE_V_BIAS}},
+                        .in_norm = {ROLE_Q_NORM, ROLE_K_NORM},
+                        .mix = MIX_ATTENTION,
+                        .out = {ROLE_O, ROLE_O_BIAS}},
+    [HALF_MLP] = {.norm = ROLE_MLP_NORM,
+                  .in = {{ROLE_MLP_GATE, ROLE_GATE_BIAS}, {ROLE_MLP_UP, ROLE_UP_BIAS}},
+                  .mix = MIX_SWIGLU,
+                  .out = {ROLE_MLP_DOWN, ROLE_DOWN_BIAS}},
+}};
+
 static const struct family families[] = {
     {
         .name = "llama",
         .gguf = "llama",
         .hf = "llama",
+        .block = &llama,
         .gguf_pairs = ROPE_ADJACENT,
         .hf_attention_bias = true,
         .hf_mlp_bias = true,
@@ -18,12 +32,14 @@ static const struct family families[] = {
         .name = "mistral",
         .gguf = NULL, /* llama */
         .hf = "mistral",
+        .block = &llama,
         .hf_window = WINDOW_STATED,
     },
     {
         .name = "qwen2",
         .gguf = "qwen2",
         .hf = "qwen2",
+        .block = &llama,
         .gguf_pairs = ROPE_HALVES,
         .attention_bias = true,
         .hf_window = WINDOW_SWITCHED,
@@ -32,6 +48,7 @@ static const struct family families[] = {
         .name = "qwen3",
         .gguf = "qwen3",
         .hf = "qwen3",
+        .block = &llama,
         .gguf_pairs = ROPE_HALVES,
         .qk_norms = true,
         .hf_attention_bias = true,

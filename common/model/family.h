@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/model/block.h"
 #include "common/model/config.h"
 #include "common/model/role.h"
 
@@ -22,9 +23,10 @@ struct family {
     const char *name; /* config.family */
     const char *gguf; /* general.architecture; NULL: GGUF files call it by another family's name */
     const char *hf; /* model_type */
+    const struct block *block; /* what its layers are */
     enum rope_pairs gguf_pairs; /* GGUF's Llama conversion permutes the rows of q and k */
     bool attention_bias; /* q, k and v always have biases */
-    bool qk_norms;
+    bool qk_norms; /* q and k are normed per attention head */
     /* How to read a config.json. */
     bool hf_attention_bias, hf_mlp_bias; /* "attention_bias" (q, k, v, o), "mlp_bias" count */
     int hf_head_size; /* of a file without "head_dim"; 0: hidden / attention heads */

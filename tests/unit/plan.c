@@ -9,14 +9,16 @@
 static struct error error;
 
 /* SmolLM2-135M, and Llama-3-70B. */
-static const struct model_config small = {.layers = 30,
+static const struct model_config small = {.family = "llama",
+                                          .layers = 30,
                                           .hidden = 576,
                                           .attention_heads = 9,
                                           .kv_heads = 3,
                                           .head_size = 64,
                                           .intermediate = 1536,
                                           .vocab = 49152};
-static const struct model_config large = {.layers = 80,
+static const struct model_config large = {.family = "llama",
+                                          .layers = 80,
                                           .hidden = 8192,
                                           .attention_heads = 64,
                                           .kv_heads = 8,

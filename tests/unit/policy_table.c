@@ -12,15 +12,14 @@ static bool near(double a, double b)
 
 TEST(policy_table_costs_follow_parameters)
 {
-    const struct model_config config = {.layers = 30,
+    const struct model_config config = {.family = "llama",
+                                        .layers = 30,
                                         .hidden = 576,
                                         .attention_heads = 9,
                                         .kv_heads = 3,
                                         .head_size = 64,
                                         .intermediate = 1536,
                                         .vocab = 49152};
-    /* q and o 576 x 576, k and v 192 x 576, three of 1536 x 576. */
-    CHECK(layer_parameters(&config) == 576. * (576 + 576 + 192 + 192 + 3 * 1536));
     CHECK(tap_depth(&config, (struct tap){12, false}) == 12);
     CHECK(near(tap_depth(&config, (struct tap){12, true}), 11 + 1536. / (1536 + 4608)));
     CHECK(tap_depth(&config, (struct tap){0, false}) == 0);
