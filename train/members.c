@@ -9,9 +9,8 @@
 #include "common/base/file.h"
 #include "common/base/json.h"
 #include "common/base/memory.h"
-#include "common/base/progress.h"
 #include "train/checkpoint.h"
-#include "train/ridge.h"
+#include "train/regressions.h"
 
 /* ---- failures and checkpoints ---- */
 
@@ -326,33 +325,9 @@ static int initialise(struct training *training, struct error *error)
     return 0;
 }
 
-/* One read of the training split, a sequence a call. */
-static int fit(struct training *training, struct ridge *ridge, const struct tap *taps, int count,
-               struct error *error)
-{
-    const uint64_t sequences = training->stores.sequences[SPLIT_TRAIN];
-    const struct feed_plan plan = {
-        .split = SPLIT_TRAIN, .tap = taps, .taps = count + 1, .sequences = 1, .end = sequences};
-    const struct feed_batch *batch;
-    struct progress progress;
-    struct feed *feed;
-    int result;
-    if (feed_open(&training->stores, &plan, training->threads, &feed, error) < 0)
-        return -1;
-    progress_start(&progress, "ridge", "sequences", sequences);
-    while ((result = feed_next(feed, &batch, error)) == 0 && batch) {
-        if ((result = ridge_add(ridge, batch->states, batch->rows, error)) < 0)
-            break;
-        progress_update(&progress, batch->first + 1);
-    }
-    progress_finish(&progress);
-    feed_close(feed);
-    return result;
-}
-
 /* Puts a tap's regression into the trials that begin with it. */
-static int use_solution(struct training *training, struct ridge *ridge, int place, struct tap tap,
-                        struct error *error)
+static int use_solution(struct training *training, const struct regressions *regressions, int index,
+                        struct tap tap, struct error *error)
 {
     const int64_t hidden = training->stores.config.hidden;
     float *a = NULL, *b = NULL;
@@ -360,7 +335,7 @@ static int use_solution(struct training *training, struct ridge *ridge, int plac
     int result = -1;
     if (array_alloc(&a, hidden * hidden, error) < 0 || array_alloc(&b, hidden, error) < 0)
         goto done;
-    const bool solved = ridge_solve(ridge, place, a, b, &reason) == 0;
+    const bool solved = regressions_solve(regressions, index, a, b, &reason) == 0;
     result = 0;
     if (!solved && reason.kind != ERROR_INPUT) { /* the machine's fault, not the states' */
         *error = reason;
@@ -392,9 +367,9 @@ done:
 static int initialise_ridge(struct training *training, struct error *error)
 {
     struct tap *taps;
-    struct ridge *ridge = NULL;
+    struct regressions *regressions = NULL;
     int count = 0, result = 0;
-    if (array_alloc(&taps, training->sweep->trials + 1, error) < 0)
+    if (array_alloc(&taps, training->sweep->trials, error) < 0)
         return -1;
     for (int i = 0; i < training->sweep->trials; i++) {
         const struct tap tap = training->sweep->trial[i].spec.tap;
@@ -404,19 +379,16 @@ static int initialise_ridge(struct training *training, struct error *error)
         if (needs_ridge(training, i) && place == count)
             taps[count++] = tap;
     }
-    taps[count] = (struct tap){.layer = training->stores.config.layers};
     if (count > 0)
-        result = ridge_create(training->backend, training->stores.config.hidden, count, training->stores.rows,
-                              &ridge, error);
-    if (count > 0 && result == 0)
-        result = fit(training, ridge, taps, count, error);
+        result = regressions_read(&training->stores, training->backend, training->threads, taps, count,
+                                  &regressions, error);
     for (int t = 0; t < count && result == 0; t++)
         result = cli_interrupted() ? error_set_kind(error, ERROR_INTERRUPTED, "interrupted")
-                                   : use_solution(training, ridge, t, taps[t], error);
+                                   : use_solution(training, regressions, t, taps[t], error);
     if (result < 0 && error->kind == ERROR_INTERRUPTED)
         error_set_kind(error, ERROR_INTERRUPTED,
                        "stopped before the first step; the same command begins again");
-    ridge_destroy(ridge);
+    regressions_free(regressions);
     free(taps);
     return result;
 }

@@ -1,6 +1,6 @@
 /* Ridge regression: against the normal equations solved here, on a map that is known, and with tokens
  * that would be all that is fitted if they were not weighed. */
-#include "train/ridge.h"
+#include "common/head/ridge.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -31,10 +31,10 @@ static void make_states(float noise)
             float *x = states[call][0] + r * HIDDEN, *other = states[call][1] + r * HIDDEN;
             float *y = states[call][TAPS] + r * HIDDEN;
             const bool huge = r % 20 == 7;
-            for (int i = 0; i < HIDDEN; i++) {
+            for (int i = 0; i < HIDDEN; i++)
                 x[i] = (float)random_normal(&random);
+            for (int i = 0; i < HIDDEN; i++)
                 other[i] = x[(i + 5) % HIDDEN] * 2;
-            }
             for (int j = 0; j < HIDDEN; j++) {
                 y[j] = shift[0][j] + noise * (float)random_normal(&random);
                 for (int i = 0; i < HIDDEN; i++)
@@ -95,50 +95,94 @@ static void solve_plainly(int tap, double *expected)
     }
 }
 
-static int fit(int calls, struct ridge **ridge, struct error *error)
+/* What the tests fit with: the sums of every tap, and what calls bring to them. */
+struct fit {
+    struct queue *queue;
+    struct buffer *buffer;
+    struct ridge_rows *rows;
+    struct ridge_sums sums[TAPS];
+};
+
+static int fit_open(int outputs, struct fit *fit, struct error *error)
 {
-    if (ridge_create(backend, HIDDEN, TAPS, ROWS, ridge, error) < 0)
+    *fit = (struct fit){0};
+    if (backend_open("ref", &(struct backend_options){.threads = 1}, &backend, error) < 0 ||
+        queue_create(backend, &fit->queue, error) < 0 ||
+        buffer_create(backend, ROWS * HIDDEN * sizeof(float), &fit->buffer, error) < 0 ||
+        ridge_rows_create(backend, HIDDEN, outputs, ROWS, &fit->rows, error) < 0)
         return -1;
-    for (int call = 0; call < calls; call++) {
-        struct states_view views[TAPS + 1], *const pointers[] = {&views[0], &views[1], &views[TAPS]};
-        for (int t = 0; t <= TAPS; t++)
-            views[t] = (struct states_view){DTYPE_F32, states[call][t]};
-        if (ridge_add(*ridge, pointers, ROWS, error) < 0)
+    for (int t = 0; t < TAPS; t++) {
+        if (ridge_sums_create(backend, HIDDEN, outputs, &fit->sums[t], error) < 0)
             return -1;
     }
     return 0;
 }
 
+static void fit_close(struct fit *fit)
+{
+    for (int t = 0; t < TAPS; t++)
+        ridge_sums_free(&fit->sums[t]);
+    ridge_rows_destroy(fit->rows);
+    buffer_destroy(fit->buffer);
+    queue_destroy(fit->queue);
+    backend_close(backend);
+}
+
+/* The sums get calls [first, end). The outputs are the first columns of y. */
+static int fit_calls(struct fit *fit, int first, int end, struct error *error)
+{
+    const struct matrix matrix = matrix_f32(fit->buffer, ROWS, HIDDEN);
+    for (int call = first; call < end; call++) {
+        op_write(fit->queue, matrix, states[call][TAPS]);
+        if (ridge_rows_set(fit->rows, fit->queue, matrix_cols(matrix, 0, fit->sums[0].outputs), error) < 0)
+            return -1;
+        for (int t = 0; t < TAPS; t++) {
+            op_write(fit->queue, matrix, states[call][t]);
+            ridge_sums_add(&fit->sums[t], fit->queue, fit->rows, matrix);
+        }
+    }
+    return queue_wait(fit->queue, error);
+}
+
+static int fit_solve(struct fit *fit, int tap, float *a, float *b, struct error *error)
+{
+    double *values;
+    if (ridge_sums_read(&fit->sums[tap], fit->queue, &values, error) < 0)
+        return -1;
+    int result = ridge_solve(values, HIDDEN, fit->sums[tap].outputs, a, b, error);
+    free(values);
+    return result;
+}
+
 TEST(ridge_solves_the_normal_equations)
 {
     struct error error = {0};
-    struct ridge *ridge;
+    struct fit fit;
     float a[HIDDEN * HIDDEN], b[HIDDEN];
     double expected[(HIDDEN + 1) * HIDDEN];
-    REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &backend, &error));
     make_states(0.3f);
-    REQUIRE_OK(fit(CALLS, &ridge, &error));
+    REQUIRE_OK(fit_open(HIDDEN, &fit, &error));
+    REQUIRE_OK(fit_calls(&fit, 0, CALLS, &error));
     for (int t = 0; t < TAPS; t++) {
-        REQUIRE_OK(ridge_solve(ridge, t, a, b, &error));
+        REQUIRE_OK(fit_solve(&fit, t, a, b, &error));
         solve_plainly(t, expected);
         /* Products of the sums are of f32: 200 terms of about 1 with relative error 6e-8 each, through a
          * matrix of condition about 100. */
         CHECK(largest_difference(a, b, expected) < 1e-4);
     }
-    ridge_destroy(ridge);
-    backend_close(backend);
+    fit_close(&fit);
 }
 
 TEST(ridge_finds_a_known_map_beside_huge_tokens)
 {
     struct error error = {0};
-    struct ridge *ridge;
+    struct fit fit;
     float a[HIDDEN * HIDDEN], b[HIDDEN];
     double expected[(HIDDEN + 1) * HIDDEN];
-    REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &backend, &error));
     make_states(0);
-    REQUIRE_OK(fit(CALLS, &ridge, &error));
-    REQUIRE_OK(ridge_solve(ridge, 0, a, b, &error));
+    REQUIRE_OK(fit_open(HIDDEN, &fit, &error));
+    REQUIRE_OK(fit_calls(&fit, 0, CALLS, &error));
+    REQUIRE_OK(fit_solve(&fit, 0, a, b, &error));
     for (int j = 0; j < HIDDEN; j++) {
         expected[HIDDEN * HIDDEN + j] = shift[0][j];
         for (int i = 0; i < HIDDEN; i++)
@@ -147,29 +191,100 @@ TEST(ridge_finds_a_known_map_beside_huge_tokens)
     /* A twentieth of the tokens says -100 A and weighs 1e-4 of the others: 5e-4 of the way, with the ridge's
      * 1e-4 and chance. Without the weights the map found would be about -100 A. */
     CHECK(largest_difference(a, b, expected) < 0.05);
-    ridge_destroy(ridge);
-    backend_close(backend);
+    fit_close(&fit);
 }
 
 TEST(ridge_needs_something_to_fit)
 {
     struct error error = {0};
-    struct ridge *ridge;
+    struct fit fit;
     float a[HIDDEN * HIDDEN], b[HIDDEN];
-    REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &backend, &error));
-    REQUIRE_OK(fit(0, &ridge, &error));
-    CHECK(ridge_solve(ridge, 0, a, b, &error) < 0);
+    REQUIRE_OK(fit_open(HIDDEN, &fit, &error));
+    CHECK(fit_solve(&fit, 0, a, b, &error) < 0);
     CHECK_TEXT(error.text, "not positive definite");
-    ridge_destroy(ridge);
+    fit_close(&fit);
 
     make_states(0.3f);
     states[1][0][17] = NAN;
-    REQUIRE_OK(fit(CALLS, &ridge, &error));
-    CHECK(ridge_solve(ridge, 0, a, b, &error) < 0);
+    REQUIRE_OK(fit_open(HIDDEN, &fit, &error));
+    REQUIRE_OK(fit_calls(&fit, 0, CALLS, &error));
+    CHECK(fit_solve(&fit, 0, a, b, &error) < 0);
     CHECK_TEXT(error.text, "not a number");
-    CHECK(ridge_solve(ridge, 1, a, b, &error) == 0); /* the other tap does not notice */
-    ridge_destroy(ridge);
-    backend_close(backend);
+    CHECK(fit_solve(&fit, 1, a, b, &error) == 0); /* the other tap does not notice */
+    fit_close(&fit);
+}
+
+/* Rows of two shards, summed apart, give the map of all rows. */
+TEST(ridge_sums_add_up)
+{
+    enum { VALUES = (HIDDEN + 1) * (HIDDEN + 1 + HIDDEN) };
+    struct error error = {0};
+    struct fit fit;
+    float whole_a[HIDDEN * HIDDEN], whole_b[HIDDEN], a[HIDDEN * HIDDEN], b[HIDDEN];
+    double *sums[2], expected[(HIDDEN + 1) * HIDDEN];
+    make_states(0.3f);
+    REQUIRE_OK(fit_open(HIDDEN, &fit, &error));
+    REQUIRE_OK(fit_calls(&fit, 0, CALLS, &error));
+    REQUIRE_OK(fit_solve(&fit, 1, whole_a, whole_b, &error));
+    fit_close(&fit);
+    for (int shard = 0; shard < 2; shard++) {
+        REQUIRE_OK(fit_open(HIDDEN, &fit, &error));
+        REQUIRE_OK(fit_calls(&fit, shard ? 2 : 0, shard ? CALLS : 2, &error));
+        REQUIRE_OK(ridge_sums_read(&fit.sums[1], fit.queue, &sums[shard], &error));
+        fit_close(&fit);
+    }
+    for (int i = 0; i < VALUES; i++)
+        sums[0][i] += sums[1][i];
+    REQUIRE_OK(ridge_solve(sums[0], HIDDEN, HIDDEN, a, b, &error));
+    for (int i = 0; i < HIDDEN * HIDDEN; i++)
+        expected[i] = whole_a[i];
+    for (int i = 0; i < HIDDEN; i++)
+        expected[HIDDEN * HIDDEN + i] = whole_b[i];
+    CHECK(largest_difference(a, b, expected) < 1e-6); /* another order of sums in f64, rounded to f32 */
+    free(sums[0]);
+    free(sums[1]);
+}
+
+/* A map to fewer values than it reads is, but for its weights, a part of the whole one: without noise both are the
+ * known map. */
+TEST(ridge_to_another_width)
+{
+    enum { OUTPUTS = 5 };
+    struct error error = {0};
+    struct fit fit;
+    float a[HIDDEN * OUTPUTS], b[OUTPUTS];
+    make_states(0);
+    for (int call = 0; call < CALLS; call++) { /* without the tokens that follow another map */
+        for (int r = 7; r < ROWS; r += 20) {
+            memset(states[call][0] + r * HIDDEN, 0, HIDDEN * sizeof(float));
+            memcpy(states[call][TAPS] + r * HIDDEN, shift[0], HIDDEN * sizeof(float));
+        }
+    }
+    REQUIRE_OK(fit_open(OUTPUTS, &fit, &error));
+    REQUIRE_OK(fit_calls(&fit, 0, CALLS, &error));
+    REQUIRE_OK(fit_solve(&fit, 0, a, b, &error));
+    for (int j = 0; j < OUTPUTS; j++) {
+        CHECK(fabs(b[j] - shift[0][j]) <
+              0.01); /* the ridge's 1e-4 of values of about 1, through condition 100 */
+        for (int i = 0; i < HIDDEN; i++)
+            CHECK(fabs(a[i * OUTPUTS + j] - map[0][i][j]) < 0.01);
+    }
+    fit_close(&fit);
+}
+
+/* More rows than were announced would write behind the buffers. */
+TEST(ridge_refuses_too_many_rows)
+{
+    struct error error = {0};
+    struct ridge_rows *rows;
+    struct fit fit;
+    REQUIRE_OK(fit_open(HIDDEN, &fit, &error));
+    REQUIRE_OK(ridge_rows_create(backend, HIDDEN, HIDDEN, ROWS - 1, &rows, &error));
+    CHECK(ridge_rows_set(rows, fit.queue, matrix_f32(fit.buffer, ROWS, HIDDEN), &error) < 0);
+    CHECK_TEXT(error.text, "40 rows where 39");
+    CHECK(error.kind == ERROR_INTERNAL);
+    ridge_rows_destroy(rows);
+    fit_close(&fit);
 }
 
 TEST_MAIN

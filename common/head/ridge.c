@@ -1,0 +1,185 @@
+#include "common/head/ridge.h"
+
+#include <lapacke.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/blas.h"
+#include "common/base/memory.h"
+
+static const double relative_ridge = 1e-4;
+
+/* ---- rows ---- */
+
+/* `joined` [M, outputs + 1 + inputs] has the columns y, 1, x, so that one product of [1, x] with all of it gives both
+ * sums, and only x changes from map to map. */
+struct ridge_rows {
+    int64_t inputs, outputs, capacity;
+    int64_t count; /* that are set: M */
+    struct buffer *joined, *weight;
+    float *column; /* [capacity], host */
+    float *y; /* [capacity, outputs], host */
+};
+
+int ridge_rows_create(struct backend *backend, int64_t inputs, int64_t outputs, int64_t capacity,
+                      struct ridge_rows **result, struct error *error)
+{
+    struct ridge_rows *rows;
+    size_t width, column, joined, values;
+    *result = NULL;
+    if (!size_add((size_t)inputs + 1, (size_t)outputs, &width) ||
+        !size_multiply((size_t)capacity, sizeof(float), &column) || !size_multiply(column, width, &joined) ||
+        !size_multiply((size_t)capacity, (size_t)outputs, &values))
+        return error_set(error, "%lld rows of a regression from %lld to %lld values are too large",
+                         (long long)capacity, (long long)inputs, (long long)outputs);
+    if (array_alloc(&rows, 1, error) < 0)
+        return -1;
+    *rows = (struct ridge_rows){.inputs = inputs, .outputs = outputs, .capacity = capacity};
+    if (buffer_create(backend, joined, &rows->joined, error) < 0 ||
+        buffer_create(backend, column, &rows->weight, error) < 0 ||
+        array_alloc(&rows->column, capacity, error) < 0 || array_alloc(&rows->y, values, error) < 0) {
+        ridge_rows_destroy(rows);
+        return -1;
+    }
+    *result = rows;
+    return 0;
+}
+
+void ridge_rows_destroy(struct ridge_rows *rows)
+{
+    if (!rows)
+        return;
+    buffer_destroy(rows->joined);
+    buffer_destroy(rows->weight);
+    free(rows->column);
+    free(rows->y);
+    free(rows);
+}
+
+static struct matrix joined_of(const struct ridge_rows *rows)
+{
+    return matrix_f32(rows->joined, rows->count, rows->outputs + 1 + rows->inputs);
+}
+
+static struct matrix weight_of(const struct ridge_rows *rows)
+{
+    return matrix_f32(rows->weight, rows->count, 1);
+}
+
+/* column[r] = 1 / mean of row r's squares. */
+static void weigh(struct ridge_rows *rows)
+{
+    for (int64_t r = 0; r < rows->count; r++) {
+        const float *y = rows->y + r * rows->outputs;
+        double squares = 0;
+        for (int64_t c = 0; c < rows->outputs; c++)
+            squares += (double)y[c] * y[c];
+        rows->column[r] = squares > 0 ? (float)((double)rows->outputs / squares) : 0;
+    }
+}
+
+int ridge_rows_set(struct ridge_rows *rows, struct queue *queue, struct matrix y, struct error *error)
+{
+    if (y.rows > rows->capacity)
+        return error_set_kind(error, ERROR_INTERNAL, "%lld rows where %lld were said to be the most",
+                              (long long)y.rows, (long long)rows->capacity);
+    rows->count = y.rows;
+    op_copy(queue, y, matrix_cols(joined_of(rows), 0, rows->outputs));
+    op_read(queue, y, rows->y);
+    if (queue_wait(queue, error) < 0)
+        return -1;
+    for (int64_t r = 0; r < rows->count; r++)
+        rows->column[r] = 1;
+    op_write(queue, matrix_cols(joined_of(rows), rows->outputs, 1), rows->column);
+    weigh(rows);
+    op_write(queue, weight_of(rows), rows->column);
+    return 0;
+}
+
+/* ---- sums ---- */
+
+static struct matrix sums_matrix(const struct ridge_sums *sums)
+{
+    return matrix_f64(sums->buffer, sums->inputs + 1, sums->outputs + 1 + sums->inputs);
+}
+
+int ridge_sums_create(struct backend *backend, int64_t inputs, int64_t outputs, struct ridge_sums *sums,
+                      struct error *error)
+{
+    size_t width, bytes;
+    *sums = (struct ridge_sums){.inputs = inputs, .outputs = outputs};
+    if (!size_add((size_t)inputs + 1, (size_t)outputs, &width) ||
+        !size_multiply((size_t)inputs + 1, width, &bytes) || !size_multiply(bytes, sizeof(double), &bytes))
+        return error_set(error, "a regression from %lld to %lld values is too large", (long long)inputs,
+                         (long long)outputs);
+    return buffer_create(backend, bytes, &sums->buffer, error);
+}
+
+void ridge_sums_free(struct ridge_sums *sums)
+{
+    buffer_destroy(sums->buffer);
+    *sums = (struct ridge_sums){0};
+}
+
+void ridge_sums_add(struct ridge_sums *sums, struct queue *queue, struct ridge_rows *rows, struct matrix x)
+{
+    const struct matrix joined = joined_of(rows);
+    op_copy(queue, x, matrix_cols(joined, rows->outputs + 1, rows->inputs));
+    op_gram(queue, matrix_cols(joined, rows->outputs, rows->inputs + 1), joined, weight_of(rows),
+            sums_matrix(sums));
+}
+
+int ridge_sums_read(const struct ridge_sums *sums, struct queue *queue, double **values, struct error *error)
+{
+    const struct matrix matrix = sums_matrix(sums);
+    if (array_alloc(values, matrix.rows * matrix.cols, error) < 0)
+        return -1;
+    op_read(queue, matrix, *values);
+    if (queue_wait(queue, error) == 0)
+        return 0;
+    free(*values);
+    *values = NULL;
+    return -1;
+}
+
+/* ---- the map ---- */
+
+int ridge_solve(const double *values, int64_t inputs, int64_t outputs, float *a, float *b, struct error *error)
+{
+    const int64_t size = inputs + 1, width = outputs + size;
+    double *gram = NULL, *cross = NULL, trace = 0;
+    int result = -1;
+    if (array_alloc(&gram, size * size, error) < 0 || array_alloc(&cross, size * outputs, error) < 0)
+        goto done;
+    for (int64_t r = 0; r < size; r++) {
+        memcpy(cross + r * outputs, values + r * width, (size_t)outputs * sizeof *cross);
+        memcpy(gram + r * size, values + r * width + outputs, (size_t)size * sizeof *gram);
+        trace += gram[r * size + r];
+    }
+    for (int64_t r = 0; r < size; r++)
+        gram[r * size + r] += relative_ridge * trace / (double)size;
+    blas_use_one_thread();
+    lapack_int info = LAPACKE_dposv(LAPACK_ROW_MAJOR, 'L', (lapack_int)size, (lapack_int)outputs, gram,
+                                    (lapack_int)size, cross, (lapack_int)outputs);
+    if (info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR) {
+        error_set_kind(error, ERROR_NO_MEMORY, "out of memory for a regression of %lld values",
+                       (long long)size);
+        goto done;
+    }
+    if (info != 0 || !isfinite(trace)) {
+        error_set(error, "the regression has no solution (%s)",
+                  isfinite(trace) ? "its matrix is not positive definite: too few tokens?"
+                                  : "the states hold something that is not a number");
+        goto done;
+    }
+    for (int64_t c = 0; c < outputs; c++)
+        b[c] = (float)cross[c];
+    for (int64_t i = 0; i < inputs * outputs; i++)
+        a[i] = (float)cross[outputs + i];
+    result = 0;
+done:
+    free(gram);
+    free(cross);
+    return result;
+}
