@@ -11,21 +11,7 @@
 #include "common/store/format.h"
 #include "common/store/internal.h"
 
-int repair_begin(struct store *store, struct error *error)
-{
-    if (store_check_idle(store, error) < 0 || store_unmark_sealed(store, error) < 0 ||
-        store_keep_pages(store, error) < 0)
-        return -1;
-    store->repairing = store->writing = true;
-    return 0;
-}
-
-int repair_finish(struct store *store, struct error *error)
-{
-    store->repairing = false;
-    store_drop_kept(store);
-    return store_is_sealed(store) ? store_mark_sealed(store, error) : 0;
-}
+/* ---- the change ---- */
 
 /* The tree has been checked when the store was opened: it says where a value lies and how long it is. */
 static int mend_page(const struct store *store, const struct pages_map *map, const void *value, size_t size,
@@ -41,8 +27,9 @@ static int mend_page(const struct store *store, const struct pages_map *map, con
     return result;
 }
 
-int repair_mend_page(const struct store *store, MDB_dbi database, const void *key, size_t key_size,
-                     struct error *error)
+/* When a value is replaced, LMDB frees its pages, and believes what it keeps before the value. So that is mended first. */
+static int mend_replaced(struct store *store, MDB_dbi database, const void *key, size_t key_size,
+                         struct error *error)
 {
     MDB_txn *snapshot;
     MDB_val name = {key_size, (void *)(uintptr_t)key}, old;
@@ -58,6 +45,16 @@ int repair_mend_page(const struct store *store, MDB_dbi database, const void *ke
         result = environment_error(error, code, "%s", store->path);
     store_end_snapshot(store, snapshot);
     return result;
+}
+
+int repair_begin(struct store *store, struct error *error)
+{
+    return store_begin_change(store, mend_replaced, error);
+}
+
+int repair_finish(struct store *store, struct error *error)
+{
+    return store_end_change(store, error);
 }
 
 /* ---- tokens ---- */

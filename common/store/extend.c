@@ -48,9 +48,8 @@ static int put_manifest(struct store *store, struct error *error)
 static int begin(struct store *store, const json_t *manifest, struct error *error)
 {
     if (store_check_idle(store, error) < 0 || check_kept(store, manifest, error) < 0 ||
-        store_unmark_sealed(store, error) < 0 || store_keep_pages(store, error) < 0)
+        store_begin_change(store, NULL, error) < 0)
         return -1;
-    store->writing = true;
     json_decref(store->manifest);
     store->manifest = json_deep_copy(manifest);
     if (store->manifest && put_manifest(store, error) == 0)
@@ -81,6 +80,5 @@ int extend_manifest(struct store *store, const json_t *manifest, struct error *e
         return store->writing ? give_up(store) : -1;
     if (store_commit(store, error) < 0)
         return -1;
-    store_drop_kept(store);
-    return store_is_sealed(store) ? store_mark_sealed(store, error) : 0;
+    return store_end_change(store, error);
 }

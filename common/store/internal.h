@@ -1,4 +1,4 @@
-/* internal.h: the inside of a store, for the files of common/store (and tests that must reach it). */
+/* internal.h: the inside of a store, for common/store, for common/repair, and for tests that must reach it. */
 #ifndef OFFRAMP_STORE_INTERNAL_H
 #define OFFRAMP_STORE_INTERNAL_H
 
@@ -15,6 +15,16 @@ struct put {
     MDB_dbi database;
     size_t key_size, value_size;
     unsigned char *bytes;
+};
+
+/* Called before each put of a change. An error refuses the put. */
+typedef int put_hook(struct store *store, MDB_dbi database, const void *key, size_t key_size,
+                     struct error *error);
+
+struct change {
+    bool open;
+    put_hook *before_put; /* NULL: nobody wants to know */
+    MDB_txn *kept; /* the snapshot that readers without locks may have: LMDB writes over none of its pages */
 };
 
 struct store {
@@ -34,8 +44,7 @@ struct store {
     /* Writing. Puts are kept in memory until store_commit, which hands all of them to one LMDB
      * transaction: where the map turns out to be full, it is grown and the transaction done again. */
     bool writing;
-    bool repairing; /* repair.h */
-    MDB_txn *kept; /* of a finished store that is changed: the snapshot that readers without locks may have */
+    struct change change; /* of a store that may be finished */
     bool failed; /* a commit failed: what this process believes may not be on disk */
     struct put *puts;
     size_t put_count, put_capacity, pending; /* pending in bytes */
@@ -53,10 +62,6 @@ int store_name_record(const struct store *store, int tap, struct sequence sequen
 /* Keeps a put for the next commit; inside a transaction only. The value is made of two parts. */
 int store_put(struct store *store, MDB_dbi database, const void *key, size_t key_size, const void *first,
               size_t first_size, const void *second, size_t second_size, struct error *error);
-/* Of a store that is being repaired: what LMDB keeps before the key's old value, and would believe when it frees its
- * pages, is written again where it is damaged. */
-int repair_mend_page(const struct store *store, MDB_dbi database, const void *key, size_t key_size,
-                     struct error *error);
 /* Commits, and begins again, where so much waits that memory would not hold all: for what is put piece by piece. */
 int store_commit_often(struct store *store, struct error *error);
 int store_check_writing(const struct store *store, struct error *error);
@@ -68,13 +73,19 @@ struct sequence store_next_sequence(const struct store *store, enum split split)
 int store_put_tokens_value(struct store *store, enum split split, const void *value, size_t size,
                            struct error *error);
 void store_drop_puts(struct store *store);
-/* From now on LMDB writes over no page of the store as it is, until store_drop_kept. */
-int store_keep_pages(struct store *store, struct error *error);
+
+/* ---- changing a store that may be finished ---- */
+
+/* Begins a transaction, the first or a further one of a change. Until store_end_change the store lacks the file that lets
+ * readers do without locks, and LMDB writes over no page of the store as it was, unless the map must grow. */
+int store_begin_change(struct store *store, put_hook *before_put, struct error *error);
+/* Outside a transaction. A finished store gets its file back. */
+int store_end_change(struct store *store, struct error *error);
+/* Keeps the pages of the store as it was no longer. */
 void store_drop_kept(struct store *store);
 
-/* Writes the file that lets readers do without locks. */
+/* Write and remove the file that lets readers do without locks. */
 int store_mark_sealed(const struct store *store, struct error *error);
-/* Removes it, before what is sealed is changed. */
 int store_unmark_sealed(const struct store *store, struct error *error);
 
 /* Where LMDB has mapped the file: from a page of meta, which must be sound. */

@@ -31,19 +31,6 @@ void store_drop_puts(struct store *store)
     store->writing = false;
 }
 
-int store_keep_pages(struct store *store, struct error *error)
-{
-    int code = store->kept ? 0 : mdb_txn_begin(store->env, NULL, MDB_RDONLY, &store->kept);
-    return code ? environment_error(error, code, "%s: cannot be read", store->path) : 0;
-}
-
-void store_drop_kept(struct store *store)
-{
-    if (store->kept)
-        mdb_txn_abort(store->kept);
-    store->kept = NULL;
-}
-
 int store_put(struct store *store, MDB_dbi database, const void *key, size_t key_size, const void *first,
               size_t first_size, const void *second, size_t second_size, struct error *error)
 {
@@ -52,7 +39,7 @@ int store_put(struct store *store, MDB_dbi database, const void *key, size_t key
         return -1;
     if (size > UINT32_MAX - 4096)
         return error_set(error, "%s: a value of %zu bytes is more than LMDB keeps", store->path, size);
-    if (store->repairing && repair_mend_page(store, database, key, key_size, error) < 0)
+    if (store->change.before_put && store->change.before_put(store, database, key, key_size, error) < 0)
         return -1;
     if (array_grow(&store->puts, &store->put_capacity, store->put_count + 1, error) < 0)
         return -1;
@@ -84,7 +71,7 @@ int store_begin(struct store *store, struct error *error)
 {
     if (store_check_idle(store, error) < 0)
         return -1;
-    if (store_is_sealed(store) && !store->repairing)
+    if (store_is_sealed(store) && !store->change.open)
         return error_set(error, "%s: the store is finished and sealed", store->path);
     store->writing = true;
     return 0;
@@ -213,7 +200,7 @@ static int apply(struct store *store, struct string *state)
     return mdb_txn_commit(transaction);
 }
 
-/* The pages of a finished store that is changed are not kept over this: they would keep the map where it is. */
+/* A change keeps the pages of the store as it was no further: they would keep the map where it is. */
 static int grow_map(struct store *store, struct error *error)
 {
     store_drop_kept(store);
@@ -260,7 +247,7 @@ int store_commit_often(struct store *store, struct error *error)
     return store_commit(store, error) < 0 ? -1 : store_begin(store, error);
 }
 
-/* ---- sealing ---- */
+/* ---- the mark of a finished store ---- */
 
 int store_mark_sealed(const struct store *store, struct error *error)
 {
@@ -282,6 +269,42 @@ int store_unmark_sealed(const struct store *store, struct error *error)
     free(mark);
     return result;
 }
+
+/* ---- changing ---- */
+
+static int keep_pages(struct store *store, struct error *error)
+{
+    MDB_txn **kept = &store->change.kept;
+    int code = *kept ? 0 : mdb_txn_begin(store->env, NULL, MDB_RDONLY, kept);
+    return code ? environment_error(error, code, "%s: cannot be read", store->path) : 0;
+}
+
+void store_drop_kept(struct store *store)
+{
+    if (store->change.kept)
+        mdb_txn_abort(store->change.kept);
+    store->change.kept = NULL;
+}
+
+int store_begin_change(struct store *store, put_hook *before_put, struct error *error)
+{
+    if (store_check_idle(store, error) < 0 || store_unmark_sealed(store, error) < 0 ||
+        keep_pages(store, error) < 0)
+        return -1;
+    store->change.before_put = before_put;
+    store->change.open = store->writing = true;
+    return 0;
+}
+
+int store_end_change(struct store *store, struct error *error)
+{
+    store->change.open = false;
+    store->change.before_put = NULL;
+    store_drop_kept(store);
+    return store_is_sealed(store) ? store_mark_sealed(store, error) : 0;
+}
+
+/* ---- sealing ---- */
 
 static int check_complete(const struct store *store, struct error *error)
 {
@@ -312,5 +335,5 @@ int store_seal(struct store *store, struct error *error)
         if (store_commit(store, error) < 0)
             return -1;
     }
-    return store_mark_sealed(store, error);
+    return store_end_change(store, error);
 }
