@@ -56,9 +56,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case OPTION_RECORDS:
         command->measure.records = (uint64_t)option_integer(state, "records", text, 1, 1000000);
         return 0;
-    case ARGP_KEY_ARG: cache_take_store(&command->path, text, state); return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
-    default: return ARGP_ERR_UNKNOWN;
+    default: return cache_take_store(&command->path, key, text, state);
     }
 }
 

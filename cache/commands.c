@@ -4,11 +4,30 @@
 #include "cache/commands.h"
 #include "common/base/cli.h"
 
-void cache_take_store(const char **path, const char *text, struct argp_state *state)
+static error_t take_other(int key, struct argp_state *state)
 {
+    if (key == ARGP_KEY_NO_ARGS)
+        argp_error(state, "a store is missing");
+    return ARGP_ERR_UNKNOWN;
+}
+
+error_t cache_take_store(const char **path, int key, const char *text, struct argp_state *state)
+{
+    if (key != ARGP_KEY_ARG)
+        return take_other(key, state);
     if (*path)
         argp_error(state, "one store at a time");
     *path = text;
+    return 0;
+}
+
+error_t cache_take_stores(struct cache_stores *stores, int key, struct argp_state *state)
+{
+    if (key != ARGP_KEY_ARGS)
+        return take_other(key, state);
+    stores->path = (const char *const *)(state->argv + state->next);
+    stores->count = state->argc - state->next;
+    return 0;
 }
 
 /* What is damaged, repair mends, unless the message or the command is repair's own. */

@@ -16,8 +16,16 @@ int cache_export(int argc, char **argv);
 int cache_bench(int argc, char **argv);
 int cache_split(int argc, char **argv);
 
-/* The argument of a command that works on one store; a second one ends the program as wrong usage. */
-void cache_take_store(const char **path, const char *text, struct argp_state *state);
+/* The argument STORE of a command: the end of its argp parser, for every key that is not an option of its own. None at all,
+ * or a second one, ends the program as wrong usage. */
+error_t cache_take_store(const char **path, int key, const char *text, struct argp_state *state);
+
+/* The arguments STORE... of a command, in the same way: one store, or all shards of one. */
+struct cache_stores {
+    const char *const *path; /* [count] */
+    int count;
+};
+error_t cache_take_stores(struct cache_stores *stores, int key, struct argp_state *state);
 
 /* Ends a command: flushes stdout; "NAME: reason" on stderr when that or `result` failed. */
 int cache_finish(const char *name, int result, struct error *error);

@@ -19,8 +19,7 @@
 #define TENSORS_MAX 256
 
 struct export_command {
-    char **paths;
-    int count;
+    struct cache_stores stores;
     const char *tap, *out;
     const char *tensor[TENSORS_MAX]; /* [tensors] of the model, instead of a tap */
     int tensors;
@@ -105,13 +104,8 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case OPTION_FORMAT:
         command->format = option_word(state, "format", text, formats) == 1 ? EXPORT_NPY : EXPORT_SAFETENSORS;
         return 0;
-    case ARGP_KEY_ARGS:
-        command->paths = state->argv + state->next;
-        command->count = state->argc - state->next;
-        return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
     case ARGP_KEY_END: check_command(command, state); return 0;
-    default: return ARGP_ERR_UNKNOWN;
+    default: return cache_take_stores(&command->stores, key, state);
     }
 }
 
@@ -258,7 +252,7 @@ static int choose_sequences(struct export *export, struct error *error)
         if (command->range && (first >= there || end > there))
             return error_set(
                 error, "%s: --sequences %s goes beyond the %" PRIu64 " %s sequences, which are counted from 0",
-                command->paths[0], command->range, there, split_name(split));
+                command->stores.path[0], command->range, there, split_name(split));
         export->first[split] = first;
         export->sequences[split] = end - first;
     }
@@ -269,7 +263,7 @@ static int open_store(struct export *export, struct error *error)
 {
     const struct export_command *command = export->command;
     struct tap tap;
-    if (shards_open((const char *const *)command->paths, command->count, &export->shards, error) < 0 ||
+    if (shards_open(command->stores.path, command->stores.count, &export->shards, error) < 0 ||
         shards_check_apart(export->shards, command->out, error) < 0)
         return -1;
     const struct store_info *info = shards_info(export->shards);
@@ -287,7 +281,7 @@ static int open_store(struct export *export, struct error *error)
 static int run_model(const struct export_command *command, struct error *error)
 {
     struct shards *shards;
-    if (shards_open((const char *const *)command->paths, command->count, &shards, error) < 0)
+    if (shards_open(command->stores.path, command->stores.count, &shards, error) < 0)
         return -1;
     int result = shards_check_apart(shards, command->out, error);
     if (result == 0)

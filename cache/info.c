@@ -34,9 +34,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     struct info_command *command = state->input;
     switch (key) {
     case OPTION_JSON: command->json = true; return 0;
-    case ARGP_KEY_ARG: cache_take_store(&command->path, text, state); return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
-    default: return ARGP_ERR_UNKNOWN;
+    default: return cache_take_store(&command->path, key, text, state);
     }
 }
 

@@ -6,8 +6,7 @@
 #include "common/base/cli.h"
 
 struct merge_command {
-    char **paths;
-    int count;
+    struct cache_stores stores;
     const char *out;
 };
 
@@ -18,16 +17,12 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     struct merge_command *command = state->input;
     switch (key) {
     case OPTION_OUT: command->out = text; return 0;
-    case ARGP_KEY_ARGS:
-        command->paths = state->argv + state->next;
-        command->count = state->argc - state->next;
-        return 0;
     case ARGP_KEY_NO_ARGS: argp_error(state, "the shards are missing"); return EINVAL;
     case ARGP_KEY_END:
         if (!command->out)
             argp_error(state, "--out is missing");
         return 0;
-    default: return ARGP_ERR_UNKNOWN;
+    default: return cache_take_stores(&command->stores, key, state);
     }
 }
 
@@ -35,7 +30,7 @@ static int run(const struct merge_command *command, struct error *error)
 {
     const struct rewrite rewrite = {.name = "merge", .out = command->out};
     struct shards *shards;
-    if (shards_open((const char *const *)command->paths, command->count, &shards, error) < 0)
+    if (shards_open(command->stores.path, command->stores.count, &shards, error) < 0)
         return -1;
     int result = rewrite_store(&rewrite, shards, error);
     shards_close(shards);

@@ -10,8 +10,8 @@
 #include "common/store/codecs.h"
 
 struct recode_command {
-    char **paths;
-    int count, threads;
+    struct cache_stores stores;
+    int threads;
     bool force;
     const char *out, *codec;
 };
@@ -31,16 +31,11 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         return 0;
     case OPTION_FORCE: command->force = true; return 0;
     case OPTION_THREADS: command->threads = (int)option_integer(state, "threads", text, 1, 1024); return 0;
-    case ARGP_KEY_ARGS:
-        command->paths = state->argv + state->next;
-        command->count = state->argc - state->next;
-        return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
     case ARGP_KEY_END:
         if (!command->codec || !command->out)
             argp_error(state, "%s is missing", command->codec ? "--out" : "--codec");
         return 0;
-    default: return ARGP_ERR_UNKNOWN;
+    default: return cache_take_stores(&command->stores, key, state);
     }
 }
 
@@ -50,7 +45,7 @@ static int run(const struct recode_command *command, struct error *error)
         .name = "recode", .out = command->out, .threads = command->threads, .force = command->force};
     struct codec_choice *codec = NULL;
     struct shards *shards;
-    if (shards_open((const char *const *)command->paths, command->count, &shards, error) < 0)
+    if (shards_open(command->stores.path, command->stores.count, &shards, error) < 0)
         return -1;
     const struct store_info *info = shards_info(shards);
     int result = array_alloc(&codec, info->taps, error);

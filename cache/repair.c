@@ -55,13 +55,11 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         return 0;
     case OPTION_THREADS: command->threads = (int)option_integer(state, "threads", text, 1, 1024); return 0;
     case OPTION_ALLOW_NUMERICS: command->allow_numerics = true; return 0;
-    case ARGP_KEY_ARG: cache_take_store(&command->path, text, state); return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
     case ARGP_KEY_END:
         if (!command->model)
             argp_error(state, "--model is missing: the model that the store was made from");
         return 0;
-    default: return ARGP_ERR_UNKNOWN;
+    default: return cache_take_store(&command->path, key, text, state);
     }
 }
 

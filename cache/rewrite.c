@@ -504,9 +504,8 @@ static void close_job(struct job *job)
 static int open_job(struct job *job, struct error *error)
 {
     const struct rewrite *rewrite = job->rewrite;
-    const char *unfinished = shards_unfinished(job->from);
-    if (unfinished)
-        return error_set(error, "%s: is not finished: let extract finish it first", unfinished);
+    if (shards_check_finished(job->from, error) < 0)
+        return -1;
     if (array_alloc(&job->recoded, job->info->taps, error) < 0 ||
         array_alloc(&job->parameters, job->info->taps, error) < 0 ||
         array_alloc(&job->bytes, job->info->taps, error) < 0)

@@ -17,8 +17,7 @@
 #define HELD_OUT_SHARE 0.05
 
 struct split_command {
-    char **paths;
-    int count;
+    struct cache_stores stores;
     double held_out;
     bool replace;
 };
@@ -33,12 +32,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         command->held_out = option_number(state, "held-out", text, 0, SPLIT_SHARE_MAX);
         return 0;
     case OPTION_REPLACE: command->replace = true; return 0;
-    case ARGP_KEY_ARGS:
-        command->paths = state->argv + state->next;
-        command->count = state->argc - state->next;
-        return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
-    default: return ARGP_ERR_UNKNOWN;
+    default: return cache_take_stores(&command->stores, key, state);
     }
 }
 
@@ -101,7 +95,7 @@ static int check_own(const struct split_command *command, const struct shards *s
             error,
             "%s: extract itself held out %" PRIu64
             " sequences, and that split cannot be taken away: extract the store again with --held-out 0",
-            command->paths[0], own);
+            command->stores.path[0], own);
     if (command->held_out == 0)
         cli_say("the %" PRIu64 " sequences that extract held out (%.3g %%) stay held out", own, has);
     else if (share > 0)
@@ -127,7 +121,7 @@ static json_t *choose(const struct split_command *command, struct shards *shards
     const char *by;
     if (split_chooser_create(shards_sequences(shards, SPLIT_TRAIN), shards_info(shards)->rows, share, &chooser,
                              error) < 0)
-        error_prefix(error, "%s", command->paths[0]);
+        error_prefix(error, "%s", command->stores.path[0]);
     else if (read_documents(shards, chooser, error) == 0 && (by = split_chooser_finish(chooser, &list, error)))
         split = split_to_json(&list, command->held_out, by, error);
     split_chooser_free(chooser);
@@ -180,7 +174,7 @@ static int give_split(const char *path, json_t *split, struct error *error)
 static int print_split(const struct split_command *command, const json_t *split, struct error *error)
 {
     struct shards *shards;
-    if (shards_open((const char *const *)command->paths, command->count, &shards, error) < 0)
+    if (shards_open(command->stores.path, command->stores.count, &shards, error) < 0)
         return -1;
     const uint64_t train = shards_sequences(shards, SPLIT_TRAIN),
                    held_out = shards_sequences(shards, SPLIT_HELD_OUT);
@@ -201,21 +195,19 @@ static int run(const struct split_command *command, struct error *error)
 {
     struct shards *shards;
     json_t *split = NULL;
-    if (shards_open_stored((const char *const *)command->paths, command->count, &shards, error) < 0)
+    if (shards_open_stored(command->stores.path, command->stores.count, &shards, error) < 0)
         return -1;
-    const char *unfinished = shards_unfinished(shards);
-    int result =
-        unfinished ? error_set(error, "%s: is not finished: let extract finish it first", unfinished) : 0;
+    int result = shards_check_finished(shards, error);
     const double share = missing_share(command, shards);
     if (result == 0 && share > 0 && !(split = choose(command, shards, share, error)))
         result = -1;
-    for (int i = 0; i < command->count && result == 0; i++)
+    for (int i = 0; i < command->stores.count && result == 0; i++)
         result = check_store(command, shards_store(shards, i), split, error);
     if (result == 0)
         result = check_own(command, shards, share, error);
     shards_close(shards);
-    for (int i = 0; i < command->count && result == 0; i++)
-        result = give_split(command->paths[i], split, error);
+    for (int i = 0; i < command->stores.count && result == 0; i++)
+        result = give_split(command->stores.path[i], split, error);
     if (result == 0)
         result = print_split(command, split, error);
     json_decref(split);

@@ -11,10 +11,10 @@
 #include "cache/commands.h"
 #include "common/base/cli.h"
 #include "common/base/clock.h"
+#include "common/base/option.h"
 
 struct verify_command {
-    char **paths;
-    int count;
+    struct cache_stores stores;
     int processes;
     bool json, decode;
     json_t *problems; /* of the store at hand, with --json */
@@ -25,23 +25,11 @@ enum { OPTION_PROCESSES = 256, OPTION_DECODE, OPTION_JSON };
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     struct verify_command *command = state->input;
-    struct error error;
-    int64_t value;
     switch (key) {
-    case OPTION_PROCESSES:
-        if (parse_integer(text, 1, 256, &value, &error) < 0)
-            argp_error(state, "--processes: %s", error.text);
-        else
-            command->processes = (int)value;
-        return 0;
+    case OPTION_PROCESSES: command->processes = (int)option_integer(state, "processes", text, 1, 256); return 0;
     case OPTION_DECODE: command->decode = true; return 0;
     case OPTION_JSON: command->json = true; return 0;
-    case ARGP_KEY_ARGS:
-        command->paths = state->argv + state->next;
-        command->count = state->argc - state->next;
-        return 0;
-    case ARGP_KEY_NO_ARGS: argp_error(state, "a store is missing"); return EINVAL;
-    default: return ARGP_ERR_UNKNOWN;
+    default: return cache_take_stores(&command->stores, key, state);
     }
 }
 
@@ -127,8 +115,8 @@ int cache_verify(int argc, char **argv)
     uint64_t problems = 0;
     int result = 0;
     cli_parse(&argp, argc, argv, 0, &command);
-    for (int i = 0; i < command.count && result == 0; i++)
-        result = verify_one(&command, command.paths[i], &problems, &error);
+    for (int i = 0; i < command.stores.count && result == 0; i++)
+        result = verify_one(&command, command.stores.path[i], &problems, &error);
     int code = cache_finish(argv[0], result, &error);
     return code == EXIT_DONE && problems > 0 ? EXIT_FAILED : code;
 }

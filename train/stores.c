@@ -28,11 +28,8 @@ int stores_open(const char *const *paths, int count, struct stores *stores, stru
     stores->rows = shards_info(stores->shards)->rows;
     for (int split = 0; split < SPLIT_COUNT; split++)
         stores->sequences[split] = shards_sequences(stores->shards, (enum split)split);
-    const char *unfinished = shards_unfinished(stores->shards);
-    if (unfinished) {
-        error_set(error, "%s: is not finished; give its extract command again", unfinished);
+    if (shards_check_finished(stores->shards, error) < 0)
         goto fail;
-    }
     if (!stores->sequences[SPLIT_TRAIN] || !stores->sequences[SPLIT_HELD_OUT]) {
         if (stores->sequences[SPLIT_TRAIN])
             error_set(error, "%s: holds no held-out sequences: `cache split` holds out a part of the others",

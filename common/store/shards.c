@@ -187,12 +187,13 @@ int shards_find_tap(const struct shards *shards, struct tap tap, struct error *e
     return store_find_tap(shards->store[0], tap, error);
 }
 
-const char *shards_unfinished(const struct shards *shards)
+int shards_check_finished(const struct shards *shards, struct error *error)
 {
     for (int i = 0; i < shards->count; i++)
         if (!store_is_sealed(shards->store[i]))
-            return store_path(shards->store[i]);
-    return NULL;
+            return error_set(error, "%s: is not finished; give its extract command again",
+                             store_path(shards->store[i]));
+    return 0;
 }
 
 /* Shard i has its first `stored` sequences i, i + n, ...: the first it lacks bounds the whole. */

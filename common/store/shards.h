@@ -29,7 +29,8 @@ void shards_close(struct shards *shards); /* NULL is fine */
 const struct store_info *shards_info(const struct shards *shards);
 const json_t *shards_manifest(const struct shards *shards);
 int shards_find_tap(const struct shards *shards, struct tap tap, struct error *error);
-const char *shards_unfinished(const struct shards *shards); /* the path of one that is not sealed, or NULL */
+/* Every shard is sealed; an error names the first that is not. */
+int shards_check_finished(const struct shards *shards, struct error *error);
 
 /* As file_check_apart, of each shard's folder. */
 int shards_check_apart(const struct shards *shards, const char *out, struct error *error);

@@ -283,7 +283,7 @@ TEST(split_of_shards)
     CHECK_TEXT(error.text, "give `cache split` again, with all shards");
     REQUIRE_OK(shards_open_stored(paths, SHARDS, &shards, &error));
     CHECK(shards_sequences(shards, SPLIT_TRAIN) == TRAIN && shards_sequences(shards, SPLIT_HELD_OUT) == 1);
-    CHECK(shards_unfinished(shards) == NULL);
+    REQUIRE_OK(shards_check_finished(shards, &error));
     shards_close(shards);
     REQUIRE_OK(give(path[0], &list, &error));
     REQUIRE_OK(shards_open(paths, SHARDS, &shards, &error));
