@@ -17,8 +17,8 @@ static int read_row(const struct run_folder *run, const struct trial_config *con
 {
     json_t *kept = NULL;
     int result = -1;
-    char *metrics_path = run_folder_path(run, error, "trials/%s/metrics.jsonl", config->id);
-    char *config_path = run_folder_path(run, error, "trials/%s/config.json", config->id);
+    char *metrics_path = run_folder_trial_path(run, config->id, "metrics.jsonl", error);
+    char *config_path = run_folder_trial_path(run, config->id, "config.json", error);
     *row = (struct leaderboard_row){.config = config};
     if (!metrics_path || !config_path || metrics_read(metrics_path, &row->metrics, error) < 0 ||
         !(kept = json_read(config_path, error)) ||

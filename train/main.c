@@ -78,7 +78,7 @@ static void check_arguments(const struct arguments *arguments, struct argp_state
         argp_error(state, "--store is missing: a store that extract made");
     if (!arguments->options.out)
         argp_error(state, "--out is missing: a folder for the run");
-    if (!isnan(arguments->options.agreement) && !isnan(arguments->options.threshold))
+    if (!isnan(arguments->options.wish.agreement) && !isnan(arguments->options.wish.threshold))
         argp_error(state, "--agreement and --threshold: give one of them, the agreement chooses a threshold");
     for (int k = 0; arguments->sweep && k < TRIAL_KEYS; k++) {
         if (arguments->trial[k])
@@ -116,12 +116,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case OPTION_JSON: arguments->json = true; return 0;
     case OPTION_AGREEMENT:
-        arguments->options.agreement = option_number(state, "agreement", value, 0, 1);
+        arguments->options.wish.agreement = option_number(state, "agreement", value, 0, 1);
         return 0;
     case OPTION_THRESHOLD:
-        arguments->options.threshold = option_number(state, "threshold", value, 0, 1);
+        arguments->options.wish.threshold = option_number(state, "threshold", value, 0, 1);
         return 0;
-    case OPTION_EXITS: arguments->options.exits = value; return 0;
+    case OPTION_EXITS: arguments->options.wish.exits = value; return 0;
     case OPTION_MATH:
         arguments->options.math = MATH_F32 + option_word(state, "math", value, math_names());
         return 0;
@@ -217,17 +217,18 @@ static int run(const struct arguments *arguments, struct sweep *sweep, struct er
     if (training_open(&arguments->options, sweep, &training, error) < 0)
         return -1;
     int result = 0;
-    if (training->left == LEFT_NOTHING)
+    const enum run_left left = training_left(training);
+    if (left == LEFT_NOTHING)
         cli_say("the run in %s is finished; nothing is left to do", arguments->options.out);
-    if (training->left == LEFT_POLICY)
+    if (left == LEFT_POLICY)
         cli_say("the run in %s is finished; its policy is made again, and the report with it",
                 arguments->options.out);
-    if (training->left == LEFT_TRAINING)
+    if (left == LEFT_TRAINING)
         result = training_train(training, error);
-    if (result == 0 && training->left != LEFT_NOTHING)
-        result = results_write(training, error);
+    if (result == 0 && left != LEFT_NOTHING)
+        result = training_finish(training, error);
     if (result == 0)
-        result = results_print(training, arguments->json, error);
+        result = results_print(training_run(training), sweep, arguments->json, error);
     training_close(training);
     return result;
 }
@@ -235,7 +236,7 @@ static int run(const struct arguments *arguments, struct sweep *sweep, struct er
 int main(int argc, char **argv)
 {
     struct arguments arguments = {
-        .options = {.device = "auto", .math = MATH_DEFAULT, .agreement = NAN, .threshold = NAN}};
+        .options = {.device = "auto", .math = MATH_DEFAULT, .wish = {.agreement = NAN, .threshold = NAN}}};
     struct option_table table = {0};
     const struct argp argp = {table.option, parse_option, NULL, description, NULL, NULL, NULL};
     struct sweep sweep = {0};

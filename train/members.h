@@ -1,33 +1,45 @@
-/* members.h: brings the trials of a run to where they were, or to their start. */
+/* members.h: all trials of a run, in the order of the sweep.
+ *
+ *     members_open(&setting, &sweep, fingerprint, &members, error);      // each to where it was (resume.h)
+ *     members_set_first_values(&members, ...);                           // first_values.h
+ *     members_save(&members, error);
+ *     ...
+ *     members_close(&members);
+ */
 #ifndef OFFRAMP_TRAIN_MEMBERS_H
 #define OFFRAMP_TRAIN_MEMBERS_H
 
-#include "train/metrics.h"
-#include "train/training.h"
+#include "train/member.h"
+#include "train/resume.h"
+#include "train/sweep.h"
 
-/* Makes every trial with its folder, from its checkpoint or its initial values; the ridge regressions
- * that are needed are fitted in one read of the training split. One that is done and has no checkpoint gets no
- * trial: nothing of it changes any more. When the run has more steps than it was done with, it goes on from its kept
- * head. */
-int members_prepare(struct training *training, struct error *error);
+struct members {
+    struct member *member; /* [count]; member i is trial i of the sweep */
+    int count;
+};
 
-/* Marks a trial failed for good, on disk too. */
-int member_fail(struct training *training, int index, const struct error *reason, struct error *error);
+/* The sweep, the fingerprint (of the model) and what is in `setting` must outlive the members. */
+int members_open(const struct resume_setting *setting, const struct sweep *sweep, const char *fingerprint,
+                 struct members *members, struct error *error);
+void members_close(struct members *members); /* a zeroed one is fine */
 
-/* Keeps the head as it is now: it is the best so far. */
-int member_keep_head(struct training *training, int index, struct error *error);
+/* The steps that all trials have done that are trained; -1 when none is. Those that are ahead, because their last
+ * checkpoint is a later one, wait until the others have caught up. */
+int64_t members_step(const struct members *members);
 
-/* Checkpoints of the trials that have changed since their last one. */
-int members_save(struct training *training, struct error *error);
+/* The trials that are trained, into `trials` (room for all members); returns how many. */
+int members_trials(const struct members *members, struct trial **trials);
+
+/* What they are taught by, whichever step they are at (trial_teaching). */
+unsigned members_teaching(const struct members *members);
+
+/* Checkpoints of those that have changed since their last one. */
+int members_save(struct members *members, struct error *error);
 
 /* Brings to the disk what their metrics say. */
-int members_sync(const struct training *training, struct error *error);
+int members_sync(const struct members *members, struct error *error);
 
-/* The trial of these metrics has been evaluated after the last step: of the run, or of the run before it was given
- * more. */
-bool member_has_ended(const struct training *training, const struct metrics *metrics);
-
-/* Removes the checkpoints of a run that is done, whose members need not be there. */
-int members_remove_checkpoints(const struct training *training, struct error *error);
+/* Removes the checkpoints of a run that is done, whose members need not be open. */
+int members_remove_checkpoints(const struct run_folder *run, const struct sweep *sweep, struct error *error);
 
 #endif

@@ -1,14 +1,30 @@
-/* results.h: what a run leaves: heads, the policy, the leaderboard and the report, and what is printed. */
+/* results.h: what a run leaves beside its trials: the policy, the leaderboard and the report; and what is printed of it. */
 #ifndef OFFRAMP_TRAIN_RESULTS_H
 #define OFFRAMP_TRAIN_RESULTS_H
 
-#include "train/training.h"
+#include <stdbool.h>
 
-/* After training_train: writes everything into the run's folder. An error when every trial has failed
- * (the leaderboard and the report are written all the same). */
-int results_write(struct training *training, struct error *error);
+#include "common/base/error.h"
+#include "train/cost.h"
+#include "train/evaluate.h"
+#include "train/policy_table.h"
+#include "train/run_folder.h"
+#include "train/sweep.h"
 
-/* The ranked table, the exits and where everything lies, from the run's folder; as JSON when asked. */
-int results_print(const struct training *training, bool json, struct error *error);
+struct results_setting {
+    struct run_folder *run;
+    const struct sweep *sweep;
+    const struct evaluation_setting *evaluation;
+    const struct policy_wish *wish;
+    struct cost *cost; /* noted before the report, which shows it */
+};
+
+/* After the last step: writes everything into the run's folder, marks the run as done, and removes its checkpoints. A
+ * trial that failed is in the leaderboard, with the reason. */
+int results_write(const struct results_setting *setting, struct error *error);
+
+/* The ranked table, the exits and where everything lies, from the run's folder; as JSON when asked. An error when every
+ * trial has failed, after that was printed. */
+int results_print(const struct run_folder *run, const struct sweep *sweep, bool json, struct error *error);
 
 #endif

@@ -87,6 +87,12 @@ char *run_folder_path(const struct run_folder *run, struct error *error, const c
     return path;
 }
 
+char *run_folder_trial_path(const struct run_folder *run, const char *id, const char *name, struct error *error)
+{
+    return name ? run_folder_path(run, error, "trials/%s/%s", id, name)
+                : run_folder_path(run, error, "trials/%s", id);
+}
+
 int run_folder_note(struct run_folder *run, const char *name, json_t *value, struct error *error)
 {
     if (!value || json_object_set_new(run->facts, name, value) < 0)

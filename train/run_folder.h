@@ -29,6 +29,10 @@ void run_folder_close(struct run_folder *run); /* a zeroed one is fine */
 char *run_folder_path(const struct run_folder *run, struct error *error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* A path inside the folder of the trial `id`; of the folder itself when `name` is NULL. Likewise to be freed. */
+char *run_folder_trial_path(const struct run_folder *run, const char *id, const char *name,
+                            struct error *error);
+
 /* Sets a fact that must not change while the run lives; takes the reference. */
 int run_folder_fix(struct run_folder *run, const char *name, json_t *value, struct error *error);
 /* Sets a fact that may. Takes the reference. */

@@ -1,15 +1,193 @@
 #include "train/training.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 
 #include "common/base/cli.h"
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/base/memory.h"
+#include "common/base/pool.h"
 #include "common/base/progress.h"
+#include "common/device/device.h"
+#include "train/batch.h"
+#include "train/cost.h"
+#include "train/evaluate.h"
+#include "train/first_values.h"
+#include "train/foretell.h"
 #include "train/members.h"
-#include "train/metrics.h"
+#include "train/results.h"
+#include "train/run_identity.h"
+#include "train/step_feed.h"
+
+struct training {
+    const struct training_options *options;
+    struct sweep *sweep; /* trial i is member i */
+    struct run_folder run;
+    struct stores stores;
+    int64_t steps;
+    int threads; /* options' resolved */
+    struct policy_wish wish;
+    enum run_left left; /* nothing: what follows is not open; policy: there are no members */
+    struct backend *backend;
+    struct batch *batch;
+    struct workspace *workspace;
+    struct members members;
+    struct step_feed feed;
+    struct cost cost;
+    int trials_told; /* of a group, that the device's memory holds, as it was said last */
+    int64_t rows_told; /* of a piece of a batch, likewise */
+};
+
+/* ---- opening ---- */
+
+/* What heads read and learn from, and where they are computed. */
+static int create_batch(struct training *training, struct error *error)
+{
+    const struct sweep *sweep = training->sweep;
+    const struct stores *stores = &training->stores;
+    const int64_t rows = (int64_t)sweep->sequences * stores->rows;
+    unsigned teach = TEACH_OUTCOME;
+    struct tap *taps;
+    if (array_alloc(&taps, sweep->trials, error) < 0)
+        return -1;
+    for (int i = 0; i < sweep->trials; i++) {
+        taps[i] = sweep->trial[i].spec.tap;
+        teach |= trial_measuring(&sweep->trial[i]);
+    }
+    int result =
+        batch_create(stores, training->backend, taps, sweep->trials, teach, rows, &training->batch, error);
+    free(taps);
+    if (result < 0 || workspace_create(training->backend, rows, stores->config.hidden, sweep->trials,
+                                       &training->workspace, error) < 0)
+        return -1;
+    training->trials_told = workspace_trials(training->workspace);
+    training->rows_told = rows;
+    return 0;
+}
+
+static int open_device(struct training *training, struct error *error)
+{
+    const struct backend_options options = {
+        .threads = training->options->threads, .math = training->options->math, .timed = true};
+    if (device_open(training->options->device, &options, &training->backend, error) < 0 ||
+        run_identity_check_device(&training->run, training->backend, error) < 0)
+        return -1;
+    cost_watch(&training->cost, training->backend);
+    if (foretell_check(training->sweep, &training->stores, backend_math(training->backend), training->steps,
+                       training->cost.device_memory, error) < 0)
+        return -1;
+    return create_batch(training, error);
+}
+
+/* What the run has to do still. other: another policy is asked for; more: more steps. */
+static enum run_left find_left(const struct training *training, bool other, bool more)
+{
+    struct error ignored; /* a process that was killed may have left checkpoints; they do no harm */
+    if (!run_is_finished(&training->run, training->sweep))
+        return LEFT_TRAINING;
+    members_remove_checkpoints(&training->run, training->sweep, &ignored);
+    return more ? LEFT_TRAINING : other || !run_has_results(&training->run) ? LEFT_POLICY : LEFT_NOTHING;
+}
+
+static int write_sweep(const struct training *training, struct error *error)
+{
+    char *path = run_folder_path(&training->run, error, "sweep.yaml");
+    int result = path ? file_write(path, training->sweep->text, training->sweep->size, error) : -1;
+    free(path);
+    return result;
+}
+
+static int open_run(struct training *training, struct error *error)
+{
+    const struct training_options *options = training->options;
+    struct sweep *sweep = training->sweep;
+    if (stores_open(options->store, options->stores, &training->stores, error) < 0)
+        return -1;
+    const struct head_shape shape = stores_head_shape(&training->stores);
+    const uint64_t sequences = training->stores.sequences[SPLIT_TRAIN];
+    if (sweep_resolve(sweep, &shape, error) < 0 || sweep_fit(sweep, sequences, error) < 0 ||
+        run_folder_open(options->out, &training->run, error) < 0)
+        return -1;
+    training->steps = sweep_steps(sweep, sequences);
+    bool more = false, other = false;
+    if (run_identity_check(&training->run, &training->stores, sweep, error) < 0 ||
+        run_identity_check_steps(&training->run, training->steps, &more, error) < 0 ||
+        wish_read(&options->wish, sweep, &training->run, &training->stores, &training->wish, &other, error) < 0)
+        return -1;
+    training->left = find_left(training, other, more);
+    if (training->left == LEFT_NOTHING)
+        return 0;
+    if (open_device(training, error) < 0)
+        return -1;
+    if (training->left == LEFT_POLICY)
+        return 0;
+    json_object_del(training->run.facts, "result");
+    return run_folder_save(&training->run, error) < 0 ? -1 : write_sweep(training, error);
+}
+
+int training_open(const struct training_options *options, struct sweep *sweep, struct training **training,
+                  struct error *error)
+{
+    struct training *opened;
+    *training = NULL;
+    if (array_alloc(&opened, 1, error) < 0)
+        return -1;
+    opened->options = options;
+    opened->sweep = sweep;
+    opened->run.lock = -1;
+    opened->cost = cost_start();
+    opened->threads = options->threads > 0 ? options->threads : processor_count();
+    if (open_run(opened, error) < 0) {
+        training_close(opened);
+        return -1;
+    }
+    *training = opened;
+    return 0;
+}
+
+void training_close(struct training *training)
+{
+    if (!training)
+        return;
+    step_feed_close(&training->feed);
+    members_close(&training->members);
+    free(training->wish.exit);
+    workspace_destroy(training->workspace);
+    batch_destroy(training->batch);
+    backend_close(training->backend);
+    stores_close(&training->stores);
+    run_folder_close(&training->run);
+    free(training);
+}
+
+enum run_left training_left(const struct training *training)
+{
+    return training->left;
+}
+
+const struct run_folder *training_run(const struct training *training)
+{
+    return &training->run;
+}
+
+/* ---- the trials ---- */
+
+/* Every trial to where it was, or to its first values. */
+static int open_members(struct training *training, struct error *error)
+{
+    const struct head_shape shape = stores_head_shape(&training->stores);
+    const struct resume_setting resume = {
+        .run = &training->run, .shape = &shape, .backend = training->backend, .steps = training->steps};
+    const struct first_values_setting first = {.stores = &training->stores,
+                                               .backend = training->backend,
+                                               .seed = training->sweep->seed,
+                                               .threads = training->threads};
+    if (members_open(&resume, training->sweep, training->stores.fingerprint, &training->members, error) < 0 ||
+        members_set_first_values(&training->members, &first, error) < 0)
+        return -1;
+    return members_save(&training->members, error);
+}
 
 /* What the device's memory has not held since this was said last. */
 static void tell_memory(struct training *training)
@@ -32,170 +210,117 @@ static int64_t tokens_after(const struct training *training, int64_t step)
     return step * training->sweep->sequences * training->stores.rows;
 }
 
-/* Steps that every trial has done; -1 when none is left. */
-static int64_t common_step(const struct training *training)
-{
-    int64_t least = -1;
-    for (int i = 0; i < training->sweep->trials; i++) {
-        const struct trial *trial = training->member[i].trial;
-        if (trial && (least < 0 || trial->step < least))
-            least = trial->step;
-    }
-    return least;
-}
-
 /* ---- evaluation ---- */
 
-static bool evaluation_is_due(const struct training *training, const struct trial *trial, int64_t step)
+static struct evaluation_setting evaluation_setting(const struct training *training)
+{
+    return (struct evaluation_setting){
+        .stores = &training->stores,
+        .batch = training->batch,
+        .workspace = training->workspace,
+        .sequences = training->sweep->sequences,
+        .threads = training->threads,
+    };
+}
+
+static bool evaluation_is_due(const struct training *training, const struct member *member, int64_t step)
 {
     const int64_t every = training->sweep->evaluate;
     const bool wanted = step == 0 || step == training->steps || (every > 0 && step % every == 0);
-    return wanted && trial && trial->step == step && trial->evaluated < step;
+    return wanted && member->state == MEMBER_TRAINING && member->trial->step == step &&
+           member->trial->evaluated < step;
 }
 
 /* As its trial is marked. */
-static int fail_member(struct training *training, int index, struct error *error)
+static int fail_member(struct member *member, struct error *error)
 {
-    const struct error reason = training->member[index].trial->reason;
-    return member_fail(training, index, &reason, error);
+    const struct error reason = member->trial->reason;
+    return member_fail(member, &reason, error);
 }
 
-static int keep_evaluation(struct training *training, int index, const struct evaluation *result,
-                           struct error *error)
+/* The full model's loss on the held-out split. */
+static int note_full_model(struct training *training, const struct evaluation *full, struct error *error)
 {
-    struct member *member = &training->member[index];
-    struct trial *trial = member->trial;
-    if (trial->failed)
-        return fail_member(training, index, error);
-    if (result->kl < trial->best && member_keep_head(training, index, error) < 0)
+    if (run_folder_note(&training->run, "full_loss", json_real(full->loss), error) < 0)
         return -1;
-    trial->best = fmin(trial->best, result->kl);
-    trial->evaluated = trial->step;
-    return metrics_write_evaluation(member->metrics, trial->step, tokens_after(training, trial->step), result,
-                                    error);
+    return run_folder_save(&training->run, error);
 }
 
-/* Evaluates the trials whose turn it is after `step`; an evaluation that is interrupted is none. */
+/* Evaluates the members whose turn it is after `step`; an evaluation that is interrupted is none. */
 static int evaluate_due(struct training *training, int64_t step, struct error *error)
 {
-    const int trials = training->sweep->trials;
-    const struct evaluation_setting setting = training_evaluation(training);
-    struct trial **due = NULL;
+    const struct members *members = &training->members;
+    const struct evaluation_setting setting = evaluation_setting(training);
+    struct member **due = NULL;
+    struct trial **trials = NULL;
     struct evaluation *results = NULL, full;
-    int *index = NULL, count = 0, result = -1;
-    bool complete;
-    if (array_alloc(&due, trials, error) < 0 || array_alloc(&results, trials, error) < 0 ||
-        array_alloc(&index, trials, error) < 0)
+    int count = 0, result = -1;
+    bool complete = false;
+    if (array_alloc(&due, members->count, error) < 0 || array_alloc(&trials, members->count, error) < 0 ||
+        array_alloc(&results, members->count, error) < 0)
         goto done;
-    for (int i = 0; i < trials; i++) {
-        if (evaluation_is_due(training, training->member[i].trial, step)) {
-            index[count] = i;
-            due[count++] = training->member[i].trial;
+    for (int i = 0; i < members->count; i++) {
+        if (evaluation_is_due(training, &members->member[i], step)) {
+            due[count] = &members->member[i];
+            trials[count++] = members->member[i].trial;
         }
     }
-    result = count > 0 ? evaluate_trials(&setting, due, count, results, &full, NULL, &complete, error) : 0;
+    result = count > 0 ? evaluate_trials(&setting, trials, count, results, &full, NULL, &complete, error) : 0;
     tell_memory(training);
-    if (result == 0 && count > 0 && complete) {
-        /* Before the lines: a trial that has them is not evaluated again. */
-        result = run_folder_note(&training->run, "full_loss", json_real(full.loss), error);
-        if (result == 0)
-            result = run_folder_save(&training->run, error);
-        for (int i = 0; i < count && result == 0; i++)
-            result = keep_evaluation(training, index[i], &results[i], error);
-    }
+    if (result < 0 || !complete)
+        goto done;
+    /* Before the lines: a trial that has them is not evaluated again. */
+    result = note_full_model(training, &full, error);
+    for (int i = 0; i < count && result == 0; i++)
+        result = trials[i]->failed
+                     ? fail_member(due[i], error)
+                     : member_keep_evaluation(due[i], &results[i], tokens_after(training, step), error);
 done:
     free(due);
+    free(trials);
     free(results);
-    free(index);
     return result;
 }
 
 /* ---- steps ---- */
 
-static void close_feed(struct training *training)
+static bool is_at(const struct member *member, int64_t step)
 {
-    if (training->feed)
-        training->stalled += feed_waiting(training->feed);
-    feed_close(training->feed);
-    training->feed = NULL;
-}
-
-/* What the trials that have not failed are taught by, whichever step they are at. */
-static unsigned teaching(const struct training *training)
-{
-    unsigned teach = TEACH_NOTHING;
-    for (int i = 0; i < training->sweep->trials; i++) {
-        const struct trial *trial = training->member[i].trial;
-        if (trial)
-            teach |= trial_teaching(trial);
-    }
-    return teach;
-}
-
-/* The batch of a step. The feed goes on by itself, but for when the trials that were behind have failed. */
-static int next_batch(struct training *training, int64_t step, const struct feed_batch **next,
-                      struct error *error)
-{
-    const uint64_t sequences = (uint64_t)training->sweep->sequences;
-    struct feed_plan plan = {
-        .split = SPLIT_TRAIN,
-        .shuffled = true,
-        .seed = training->sweep->seed,
-        .sequences = training->sweep->sequences,
-        .first = (uint64_t)step * sequences,
-        .end = (uint64_t)training->steps * sequences,
-    };
-    if (training->feed && training->feed_step != step)
-        close_feed(training);
-    if (!training->feed) {
-        batch_plan(training->batch, teaching(training), &plan);
-        if (feed_open(&training->stores, &plan, training->threads, &training->feed, error) < 0)
-            return -1;
-        training->feed_step = step;
-    }
-    training->feed_step++;
-    return feed_next(training->feed, next, error);
-}
-
-static bool is_at(const struct training *training, int index, int64_t step)
-{
-    const struct trial *trial = training->member[index].trial;
-    return trial && trial->step == step && !trial->starved;
+    return member->state == MEMBER_TRAINING && member->trial->step == step && !member->trial->starved;
 }
 
 /* What a trial's step came to, at the end of which its step has moved on or the trial has failed. */
-static int keep_step(struct training *training, int index, const struct trial_result *result, double seconds,
-                     struct error *error)
+static int keep_step(const struct training *training, struct member *member, const struct trial_result *result,
+                     double seconds, struct error *error)
 {
-    const struct member *member = &training->member[index];
-    const struct trial *trial = member->trial;
-    if (trial->failed)
-        return fail_member(training, index, error);
-    return metrics_write_step(member->metrics, trial->step, tokens_after(training, trial->step), result,
-                              (double)tokens_after(training, 1) / (seconds > 0 ? seconds : 1e-9),
-                              training->stalled + feed_waiting(training->feed), error);
+    if (member->trial->failed)
+        return fail_member(member, error);
+    return member_keep_step(member, result, tokens_after(training, member->trial->step),
+                            (double)tokens_after(training, 1) / (seconds > 0 ? seconds : 1e-9),
+                            step_feed_waited(&training->feed), error);
 }
 
-/* Step `step` + 1 of trial `first`, and of those behind it that take it together with it. */
+/* Step `step` + 1 of member `first`, and of those behind it that take it together with it. */
 static int step_group(struct training *training, int first, int64_t step, struct error *error)
 {
     const double started = clock_seconds();
     const int most = workspace_trials(training->workspace);
+    struct member *group[TRIALS_TOGETHER];
     struct trial *trials[TRIALS_TOGETHER];
     struct trial_result results[TRIALS_TOGETHER];
-    int index[TRIALS_TOGETHER], count = 0;
-    for (int i = first; i < training->sweep->trials && count < most; i++) {
-        struct trial *trial = training->member[i].trial;
-        if (is_at(training, i, step) && (i == first || trial_joins(trial, trials[0]))) {
-            index[count] = i;
-            trials[count++] = trial;
+    int count = 0;
+    for (int i = first; i < training->members.count && count < most; i++) {
+        struct member *member = &training->members.member[i];
+        if (is_at(member, step) && (i == first || trial_joins(member->trial, trials[0]))) {
+            group[count] = member;
+            trials[count++] = member->trial;
         }
     }
     if (trials_step(trials, count, training->workspace, training->batch, training->steps, results, error) < 0)
         return -1;
     const double seconds = clock_seconds() - started;
     for (int t = 0; t < count; t++) {
-        if (!trials[t]->starved && keep_step(training, index[t], &results[t], seconds, error) < 0)
+        if (!trials[t]->starved && keep_step(training, group[t], &results[t], seconds, error) < 0)
             return -1;
     }
     return 0;
@@ -204,16 +329,17 @@ static int step_group(struct training *training, int first, int64_t step, struct
 /* What becomes of the trials that memory does not hold. */
 static int judge_starved(struct training *training, struct error *error)
 {
-    struct trial **active;
-    if (array_alloc(&active, training->sweep->trials, error) < 0)
+    struct members *members = &training->members;
+    struct trial **trials;
+    if (array_alloc(&trials, members->count, error) < 0)
         return -1;
-    const int count = training_active(training, active);
-    int result = trials_judge(active, count, training->workspace, training->batch, error);
-    free(active);
-    for (int i = 0; i < training->sweep->trials && result == 0; i++) {
-        const struct trial *trial = training->member[i].trial;
-        if (trial && trial->failed)
-            result = fail_member(training, i, error);
+    const int count = members_trials(members, trials);
+    int result = trials_judge(trials, count, training->workspace, training->batch, error);
+    free(trials);
+    for (int i = 0; i < members->count && result == 0; i++) {
+        struct member *member = &members->member[i];
+        if (member->state == MEMBER_TRAINING && member->trial->failed)
+            result = fail_member(member, error);
     }
     return result;
 }
@@ -221,16 +347,18 @@ static int judge_starved(struct training *training, struct error *error)
 /* Step `step` + 1 of the trials that have done `step`. */
 static int take_step(struct training *training, int64_t step, struct error *error)
 {
+    const struct members *members = &training->members;
     const struct feed_batch *next;
     unsigned teach = TEACH_NOTHING;
-    for (int i = 0; i < training->sweep->trials; i++) {
-        if (is_at(training, i, step))
-            teach |= trial_teaching(training->member[i].trial);
+    for (int i = 0; i < members->count; i++) {
+        if (is_at(&members->member[i], step))
+            teach |= trial_teaching(members->member[i].trial);
     }
-    if (next_batch(training, step, &next, error) < 0 || batch_load(training->batch, next, teach, error) < 0)
+    if (step_feed_next(&training->feed, step, members_teaching(members), &next, error) < 0 ||
+        batch_load(training->batch, next, teach, error) < 0)
         return -1;
-    for (int i = 0; i < training->sweep->trials; i++) {
-        if (is_at(training, i, step) && step_group(training, i, step, error) < 0)
+    for (int i = 0; i < members->count; i++) {
+        if (is_at(&members->member[i], step) && step_group(training, i, step, error) < 0)
             return -1;
     }
     tell_memory(training);
@@ -239,23 +367,21 @@ static int take_step(struct training *training, int64_t step, struct error *erro
 
 static int stop(struct training *training, int64_t step, struct error *error)
 {
-    if (members_save(training, error) < 0)
+    if (members_save(&training->members, error) < 0)
         return -1;
     return error_set_kind(error, ERROR_INTERRUPTED,
                           "stopped after step %" PRId64 " of %" PRId64 "; the same command goes on from there",
                           step, training->steps);
 }
 
-/* Evaluations that come before that step is trained. */
-static int64_t evaluations_before(const struct training *training, int64_t step)
+/* ---- the run ---- */
+
+/* Tokens that the run has gone through when it has done `step` steps, and `last` evaluations behind the last of them (0
+ * or 1): in steps and in evaluations. */
+static uint64_t work_after(const struct training *training, int64_t step, int64_t last)
 {
     const int64_t every = training->sweep->evaluate;
-    return step == 0 ? 0 : 1 + (every > 0 ? (step - 1) / every : 0);
-}
-
-/* Tokens that steps and evaluations have gone through. */
-static uint64_t work_after(const struct training *training, int64_t step, int64_t evaluations)
-{
+    const int64_t evaluations = last + (step == 0 ? 0 : 1 + (every > 0 ? (step - 1) / every : 0));
     const uint64_t held_out = training->stores.sequences[SPLIT_HELD_OUT] * (uint64_t)training->stores.rows;
     return (uint64_t)tokens_after(training, step) + (uint64_t)evaluations * held_out;
 }
@@ -263,7 +389,7 @@ static uint64_t work_after(const struct training *training, int64_t step, int64_
 static int train_steps(struct training *training, struct progress *progress, struct error *error)
 {
     for (;;) {
-        const int64_t step = common_step(training);
+        const int64_t step = members_step(&training->members);
         if (step < 0)
             return 0; /* all are done or have failed: results say so */
         if (evaluate_due(training, step, error) < 0)
@@ -275,10 +401,10 @@ static int train_steps(struct training *training, struct progress *progress, str
         if (take_step(training, step, error) < 0)
             return error->kind == ERROR_INTERRUPTED ? stop(training, step, error) : -1;
         if ((step + 1) % training->sweep->checkpoint == 0 || step + 1 == training->steps) {
-            if (members_save(training, error) < 0)
+            if (members_save(&training->members, error) < 0)
                 return -1;
         }
-        progress_update(progress, work_after(training, step + 1, evaluations_before(training, step + 1)));
+        progress_update(progress, work_after(training, step + 1, 0));
     }
 }
 
@@ -286,18 +412,35 @@ int training_train(struct training *training, struct error *error)
 {
     struct progress progress;
     struct error ignored;
-    if (members_prepare(training, error) < 0)
+    if (open_members(training, error) < 0)
         return -1;
-    progress_start(&progress, "train", "tokens",
-                   work_after(training, training->steps, evaluations_before(training, training->steps) + 1));
-    const int64_t first = common_step(training);
-    progress.first = first > 0 ? work_after(training, first, evaluations_before(training, first)) : 0;
+    training->feed = (struct step_feed){.stores = &training->stores,
+                                        .batch = training->batch,
+                                        .seed = training->sweep->seed,
+                                        .sequences = training->sweep->sequences,
+                                        .steps = training->steps,
+                                        .threads = training->threads};
+    progress_start(&progress, "train", "tokens", work_after(training, training->steps, 1));
+    const int64_t first = members_step(&training->members);
+    progress.first = first > 0 ? work_after(training, first, 0) : 0;
     int result = train_steps(training, &progress, error);
     if (result == 0) /* checkpoints, which need not believe their metrics, will be removed */
-        result = members_sync(training, error);
+        result = members_sync(&training->members, error);
     progress_finish(&progress);
-    close_feed(training);
+    step_feed_close(&training->feed);
+    training->cost.stalled += step_feed_waited(&training->feed);
     if (result < 0)
-        training_note_cost(training, &ignored); /* the first failure is what is told */
+        cost_note(&training->cost, &training->run, &ignored); /* the first failure is what is told */
     return result;
+}
+
+int training_finish(struct training *training, struct error *error)
+{
+    const struct evaluation_setting evaluation = evaluation_setting(training);
+    const struct results_setting setting = {.run = &training->run,
+                                            .sweep = training->sweep,
+                                            .evaluation = &evaluation,
+                                            .wish = &training->wish,
+                                            .cost = &training->cost};
+    return results_write(&setting, error);
 }

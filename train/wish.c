@@ -49,13 +49,13 @@ static int check_tap(const struct sweep *sweep, int layers, struct tap tap, stru
 /* In order along the model; one that is named twice counts once. */
 static void insert_tap(struct policy_wish *wish, struct tap tap)
 {
-    int place = wish->exits;
+    int index = wish->exits;
     for (int e = 0; e < wish->exits; e++)
         if (tap_compare(wish->exit[e], tap) == 0)
             return;
-    for (; place > 0 && tap_compare(wish->exit[place - 1], tap) > 0; place--)
-        wish->exit[place] = wish->exit[place - 1];
-    wish->exit[place] = tap;
+    for (; index > 0 && tap_compare(wish->exit[index - 1], tap) > 0; index--)
+        wish->exit[index] = wish->exit[index - 1];
+    wish->exit[index] = tap;
     wish->exits++;
 }
 
@@ -102,7 +102,7 @@ static int read_kept(const json_t *kept, const struct sweep *sweep, int layers, 
     return 0;
 }
 
-int wish_read(const struct training_options *options, const struct sweep *sweep, const struct run_folder *run,
+int wish_read(const struct wish_options *options, const struct sweep *sweep, const struct run_folder *run,
               const struct stores *stores, struct policy_wish *wish, bool *other, struct error *error)
 {
     const int layers = stores->config.layers;

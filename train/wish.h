@@ -6,10 +6,23 @@
 #ifndef OFFRAMP_TRAIN_WISH_H
 #define OFFRAMP_TRAIN_WISH_H
 
-#include "train/training.h"
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "common/base/error.h"
+#include "train/policy_table.h"
+#include "train/run_folder.h"
+#include "train/stores.h"
+#include "train/sweep.h"
+
+/* As the command line has it. */
+struct wish_options {
+    double agreement, threshold; /* NaN: not given */
+    const char *exits; /* "12,24": taps; NULL: not given */
+};
 
 /* Exits that no trial of the sweep has are an error. *other: whether it is not what run.json says, or pending there. free wish->exit. */
-int wish_read(const struct training_options *options, const struct sweep *sweep, const struct run_folder *run,
+int wish_read(const struct wish_options *options, const struct sweep *sweep, const struct run_folder *run,
               const struct stores *stores, struct policy_wish *wish, bool *other, struct error *error);
 
 /* For run.json; NULL when memory is out. */

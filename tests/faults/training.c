@@ -10,7 +10,6 @@
 #include "common/base/file.h"
 #include "tests/test.h"
 #include "tests/train_fixture.h"
-#include "train/results.h"
 #include "train/training.h"
 
 /* ---- what fails (build.mk gives the linker these names) ---- */
@@ -170,8 +169,7 @@ static int run_for(const char *out, int steps, double agreement, struct error *e
                                              .out = out,
                                              .device = "ref",
                                              .threads = 1,
-                                             .agreement = agreement,
-                                             .threshold = NAN};
+                                             .wish = {.agreement = agreement, .threshold = NAN}};
     struct sweep sweep;
     struct training *training;
     const long first = plan.first;
@@ -183,10 +181,10 @@ static int run_for(const char *out, int steps, double agreement, struct error *e
     if (result < 0)
         return -1;
     result = training_open(&options, &sweep, &training, error);
-    if (result == 0 && training->left == LEFT_TRAINING)
+    if (result == 0 && training_left(training) == LEFT_TRAINING)
         result = training_train(training, error);
-    if (result == 0 && training->left != LEFT_NOTHING)
-        result = results_write(training, error);
+    if (result == 0 && training_left(training) != LEFT_NOTHING)
+        result = training_finish(training, error);
     training_close(training);
     plan.first = 0;
     sweep_free(&sweep);

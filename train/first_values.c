@@ -1,0 +1,116 @@
+#include "train/first_values.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cli.h"
+#include "common/base/memory.h"
+#include "train/regressions.h"
+
+static bool is_new(const struct member *member)
+{
+    return member->state == MEMBER_TRAINING && member->saved < 0;
+}
+
+static int initialise(struct members *members, const struct first_values_setting *setting, struct error *error)
+{
+    const struct head_source source = stores_head_source(setting->stores);
+    for (int i = 0; i < members->count; i++) {
+        const struct member *member = &members->member[i];
+        if (is_new(member) &&
+            head_initialise(member->trial->head, member->config->init, setting->seed, &source, error) < 0)
+            return error_prefix(error, "trial %s", member->config->id);
+    }
+    return 0;
+}
+
+/* ---- ridge regressions ---- */
+
+static bool needs_ridge(const struct member *member)
+{
+    return is_new(member) && member->config->init == INIT_RIDGE;
+}
+
+/* Puts a solution [H, H], [H] into an affine head. */
+static int use_solution(struct trial *trial, const float *a, const float *b, struct error *error)
+{
+    for (int p = 0; p < head_parameter_count(trial->head); p++) {
+        const struct head_parameter *parameter = head_parameter(trial->head, p);
+        if (!strcmp(parameter->name, "a"))
+            op_write(trial->queue, parameter->value, a);
+        if (!strcmp(parameter->name, "b"))
+            op_write(trial->queue, parameter->value, b);
+    }
+    return queue_wait(trial->queue, error);
+}
+
+/* Solves the regression number `index`, which is of `tap`, for the trials that begin with it. */
+static int solve(struct members *members, const struct regressions *regressions, int64_t hidden, int index,
+                 struct tap tap, struct error *error)
+{
+    float *a = NULL, *b = NULL;
+    struct error reason;
+    int result = -1;
+    if (array_alloc(&a, hidden * hidden, error) < 0 || array_alloc(&b, hidden, error) < 0)
+        goto done;
+    const bool solved = regressions_solve(regressions, index, a, b, &reason) == 0;
+    result = 0;
+    if (!solved && reason.kind != ERROR_INPUT) { /* the machine's fault, not the states' */
+        *error = reason;
+        result = error_prefix(error, "the regression at a tap");
+    }
+    for (int i = 0; i < members->count && result == 0; i++) {
+        struct member *member = &members->member[i];
+        if (!needs_ridge(member) || tap_compare(member->config->spec.tap, tap) != 0)
+            continue;
+        result = solved ? use_solution(member->trial, a, b, error) : member_fail(member, &reason, error);
+    }
+done:
+    free(a);
+    free(b);
+    return result;
+}
+
+/* The taps of the members that begin with a regression, each once, into taps (room for all members). */
+static int list_taps(const struct members *members, struct tap *taps)
+{
+    int count = 0;
+    for (int i = 0; i < members->count; i++) {
+        const struct tap tap = members->member[i].config->spec.tap;
+        int index = 0;
+        while (index < count && tap_compare(taps[index], tap) != 0)
+            index++;
+        if (needs_ridge(&members->member[i]) && index == count)
+            taps[count++] = tap;
+    }
+    return count;
+}
+
+static int initialise_ridge(struct members *members, const struct first_values_setting *setting,
+                            struct error *error)
+{
+    const struct stores *stores = setting->stores;
+    struct tap *taps;
+    struct regressions *regressions = NULL;
+    int result = 0;
+    if (array_alloc(&taps, members->count, error) < 0)
+        return -1;
+    const int count = list_taps(members, taps);
+    if (count > 0)
+        result = regressions_read(stores, setting->backend, setting->threads, taps, count, &regressions, error);
+    for (int t = 0; t < count && result == 0; t++)
+        result = cli_interrupted() ? error_set_kind(error, ERROR_INTERRUPTED, "interrupted")
+                                   : solve(members, regressions, stores->config.hidden, t, taps[t], error);
+    if (result < 0 && error->kind == ERROR_INTERRUPTED)
+        error_set_kind(error, ERROR_INTERRUPTED,
+                       "stopped before the first step; the same command begins again");
+    regressions_free(regressions);
+    free(taps);
+    return result;
+}
+
+int members_set_first_values(struct members *members, const struct first_values_setting *setting,
+                             struct error *error)
+{
+    return initialise(members, setting, error) < 0 ? -1 : initialise_ridge(members, setting, error);
+}

@@ -1,0 +1,75 @@
+/* member.h: a trial of a run and what it keeps in RUN/trials/ID: config.json, metrics.jsonl, last.ckpt, head.safetensors.
+ *
+ * Its state says what it is; where there is no trial, the state says why:
+ *
+ *                          member_resume (resume.h)
+ *     member_open           |--> MEMBER_TRAINING --> the run's last step
+ *     MEMBER_OPENED  -------|         | member_fail
+ *                           |--> MEMBER_FAILED
+ *                           '--> MEMBER_DONE
+ *
+ * Files are written in an order that bears a kill at any moment: lines of metrics, then the checkpoint that counts them,
+ * then the head that this checkpoint is the best of.
+ */
+#ifndef OFFRAMP_TRAIN_MEMBER_H
+#define OFFRAMP_TRAIN_MEMBER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "common/base/error.h"
+#include "train/metrics.h"
+#include "train/run_folder.h"
+#include "train/trial.h"
+
+enum member_state {
+    MEMBER_OPENED, /* its folder is there; it is not known yet what it has done */
+    MEMBER_TRAINING, /* it has a trial that takes part in the run */
+    MEMBER_DONE, /* it had ended before this process began: nothing of it changes any more */
+    MEMBER_FAILED /* by its own fault, in this process or before it */
+};
+
+struct member {
+    enum member_state state;
+    const struct trial_config *config; /* of the sweep, which must outlive it */
+    const char *fingerprint; /* of the model; likewise */
+    struct trial *trial; /* of MEMBER_TRAINING; else NULL */
+    char *folder, *checkpoint, *metrics_path, *head; /* paths */
+    FILE *metrics; /* while it is trained: open for more lines */
+    int64_t saved; /* the step of its checkpoint, -1: it has none */
+};
+
+/* Makes its folder. member_close is right after a failure, too. */
+int member_open(const struct run_folder *run, const struct trial_config *config, const char *fingerprint,
+                struct member *member, struct error *error);
+void member_close(struct member *member); /* a zeroed one is fine */
+
+/* ---- of a member that is trained ---- */
+
+/* Its trial has taken a step: a line of its metrics. tokens: that it has been trained on so far. */
+int member_keep_step(struct member *member, const struct trial_result *result, int64_t tokens,
+                     double tokens_per_second, double stall_seconds, struct error *error);
+
+/* Its trial has been evaluated as it is now: a line of its metrics, and its head where that is the best so far. */
+int member_keep_evaluation(struct member *member, const struct evaluation *held_out, int64_t tokens,
+                           struct error *error);
+
+/* Keeps the head as it is now. This is the one place that writes RUN/trials/ID/head.safetensors. */
+int member_keep_head(struct member *member, struct error *error);
+
+/* Its checkpoint, unless that is of this step, or the member is not trained. */
+int member_save(struct member *member, struct error *error);
+
+/* Its metrics to the disk. */
+int member_sync(const struct member *member, struct error *error);
+
+/* It has failed for good: says so on stderr and in its metrics, drops its trial and its head. */
+int member_fail(struct member *member, const struct error *reason, struct error *error);
+
+/* ---- by its metrics ---- */
+
+/* True when they end with an evaluation after the last step: of the run, or of the run before it was given more. */
+bool member_has_ended(const struct run_folder *run, const struct metrics *metrics);
+
+#endif

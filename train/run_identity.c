@@ -1,0 +1,127 @@
+#include "train/run_identity.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/cli.h"
+#include "common/base/hash.h"
+#include "common/base/json.h"
+#include "common/device/device.h"
+
+/* The stores by what their manifest says of the states in them. That is the same in however many shards they are. */
+static json_t *store_identity(const struct stores *stores)
+{
+    char text[17] = "";
+    struct error ignored; /* NULL says it: memory is out */
+    json_t *manifest = json_copy((json_t *)(uintptr_t)shards_manifest(stores->shards));
+    json_object_del(manifest, "shard");
+    json_object_del(manifest, "command");
+    char *dump = json_text("the store's manifest", manifest, JSON_SORT_KEYS | JSON_COMPACT, &ignored);
+    json_decref(manifest);
+    if (dump)
+        hash_print(hash_bytes(dump, strlen(dump), 0), text);
+    free(dump);
+    return *text ? json_string(text) : NULL;
+}
+
+int run_identity_check(struct run_folder *run, const struct stores *stores, const struct sweep *sweep,
+                       struct error *error)
+{
+    const struct {
+        const char *name;
+        json_t *value;
+    } facts[] = {
+        {"version", json_integer(1)},
+        {"model", json_string(stores->fingerprint)},
+        {"store", store_identity(stores)},
+        {"training_sequences", json_integer((json_int_t)stores->sequences[SPLIT_TRAIN])},
+        {"held_out_sequences", json_integer((json_int_t)stores->sequences[SPLIT_HELD_OUT])},
+        {"rows", json_integer(stores->rows)},
+        {"vocabulary", json_integer(stores->config.vocab)},
+        {"seed", json_integer((json_int_t)sweep->seed)},
+        {"sequences", json_integer(sweep->sequences)},
+    };
+    int result = 0;
+    for (size_t i = 0; i < sizeof facts / sizeof facts[0]; i++) {
+        if (result < 0) {
+            json_decref(facts[i].value);
+            continue;
+        }
+        result = run_folder_fix(run, facts[i].name, facts[i].value, error);
+        if (result < 0 && strcmp(facts[i].name, "store") == 0)
+            error_prefix(error, "another store (its taps, codecs, text or numerics differ)");
+    }
+    return result;
+}
+
+/* ---- steps ---- */
+
+int run_identity_check_steps(struct run_folder *run, int64_t steps, bool *more, struct error *error)
+{
+    const json_int_t before = json_integer_value(json_object_get(run->facts, "steps"));
+    json_t *list = json_object_get(run->facts, "steps_before");
+    *more = json_object_get(run->facts, "steps") && steps > before;
+    if (!*more)
+        return run_folder_fix(run, "steps", json_integer(steps), error);
+    cli_say("the run was begun with %" JSON_INTEGER_FORMAT " steps and goes on to %" PRId64
+            ". Trials that are done go on from their kept heads, with a new optimizer state. The rates are "
+            "those of %" PRId64
+            " steps from here on. So the run does not end as one that was begun with %" PRId64,
+            before, steps, steps, steps);
+    if (!json_is_array(list)) {
+        list = json_array();
+        if (run_folder_note(run, "steps_before", list, error) < 0)
+            return -1;
+    }
+    if (json_array_append_new(list, json_integer(before)) < 0)
+        return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
+    return run_folder_note(run, "steps", json_integer(steps), error);
+}
+
+bool run_identity_ends_at(const struct run_folder *run, int64_t step)
+{
+    const json_t *list = json_object_get(run->facts, "steps_before");
+    bool ends = json_integer_value(json_object_get(run->facts, "steps")) == step;
+    for (size_t i = 0; i < json_array_size(list) && !ends; i++)
+        ends = json_integer_value(json_array_get(list, i)) == step;
+    return ends;
+}
+
+/* ---- the device ---- */
+
+/* The mode of the products, which is a device's own unless it is asked for. */
+static int check_math(struct run_folder *run, const struct backend *backend, struct error *error)
+{
+    const char *name = math_names()[backend_math(backend) - MATH_F32];
+    return run_folder_fix(run, "math", json_string(name), error);
+}
+
+/* The backends the run has used so far; more than one may mean other bytes than an uninterrupted run's. */
+static int note_numerics(struct run_folder *run, const struct backend *backend, struct error *error)
+{
+    const char *identity = backend_identity(backend);
+    json_t *list = json_object_get(run->facts, "numerics");
+    if (!json_is_array(list)) {
+        list = json_array();
+        if (run_folder_note(run, "numerics", list, error) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *before = json_string_value(json_array_get(list, i));
+        if (before && !strcmp(before, identity))
+            return 0;
+    }
+    if (json_array_size(list) > 0)
+        cli_say("warning: the run was begun on \"%s\" and goes on on \"%s\": its heads may differ in the "
+                "last digits from those of one uninterrupted run",
+                json_string_value(json_array_get(list, 0)), identity);
+    return json_array_append_new(list, json_string(identity)) < 0
+               ? error_set_kind(error, ERROR_NO_MEMORY, "out of memory")
+               : 0;
+}
+
+int run_identity_check_device(struct run_folder *run, const struct backend *backend, struct error *error)
+{
+    return check_math(run, backend, error) < 0 ? -1 : note_numerics(run, backend, error);
+}
