@@ -6,27 +6,15 @@
 #include "common/base/file.h"
 #include "common/base/memory.h"
 
-/* A head file says itself what it is: it must be what the policy and the model say. */
-static int check_head(const struct head *head, const struct policy_exit *expected, const char *found_model,
-                      const char *model, const struct model_config *config, struct error *error)
+/* A head file says itself what it is: it must be what the policy says. */
+static int check_head(const struct head *head, const struct policy_exit *expected, struct error *error)
 {
     const struct head_spec *spec = head_get_spec(head);
-    const struct head_shape *shape = head_get_shape(head);
     char tap[TAP_NAME_SIZE];
-    if (strcmp(found_model, model) != 0)
-        return error_set(error, "was trained for the model %s, but this one is %s", found_model, model);
-    if (shape->layers != config->layers || shape->hidden != config->hidden ||
-        shape->intermediate != config->intermediate || shape->vocab != config->vocab)
-        return error_set(
-            error,
-            "is for %d layers, hidden %d, intermediate %d, vocabulary %d, but the model has %d, %d, "
-            "%d, %d",
-            shape->layers, shape->hidden, shape->intermediate, shape->vocab, config->layers, config->hidden,
-            config->intermediate, config->vocab);
     if (strcmp(head_kind_name(spec->kind), expected->kind) != 0 ||
         strcmp(head_output_name(spec->output), expected->output) != 0 ||
         tap_compare(spec->tap, expected->tap) != 0) {
-        tap_name(spec->tap, config->layers, tap);
+        tap_name(spec->tap, head_get_config(head)->layers, tap);
         return error_set(error, "holds a head %s, output %s, at tap %s, but the policy says otherwise",
                          head_kind_name(spec->kind), head_output_name(spec->output), tap);
     }
@@ -37,12 +25,11 @@ static int load_exit(const struct policy *policy, int place, const struct model_
                      struct backend *backend, struct exit_point *exit, struct error *error)
 {
     const struct policy_exit *expected = &policy->exit[place];
-    char model[17];
     char *path = path_join(policy->folder, expected->file, error);
     if (!path)
         return -1;
-    int result = head_load(path, backend, &exit->head, model, error);
-    if (result == 0 && check_head(exit->head, expected, model, policy->fingerprint, config, error) < 0)
+    int result = head_load(path, config, policy->fingerprint, backend, &exit->head, error);
+    if (result == 0 && check_head(exit->head, expected, error) < 0)
         result = error_prefix(error, "%s", path);
     if (result == 0)
         result = head_scratch_create(exit->head, 1, false, &exit->scratch, error);

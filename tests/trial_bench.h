@@ -106,9 +106,8 @@ static inline struct trial_config make_config(int kind, enum head_output output,
 static inline int bench_trial(struct bench *bench, const struct trial_config *config, enum head_init init,
                               struct trial **trial, struct error *error)
 {
-    const struct head_shape shape = stores_head_shape(&bench->stores);
     const struct head_source source = stores_head_source(&bench->stores);
-    if (trial_create(config, &shape, bench->backend, trial, error) < 0)
+    if (trial_create(config, &bench->stores.config, bench->backend, trial, error) < 0)
         return -1;
     return head_initialise((*trial)->head, init, 5, &source, error);
 }

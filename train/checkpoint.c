@@ -13,47 +13,52 @@
 #include "common/model/safetensors.h"
 
 #define NAME_SIZE 64
-#define MATRICES  (3 * HEAD_PARAMETERS_MAX)
 
 /* The matrices of a trial in the order of the file. */
 struct contents {
     int count;
-    struct matrix matrix[MATRICES];
-    char name[MATRICES][NAME_SIZE];
-    size_t bytes[MATRICES], largest;
+    struct content {
+        struct matrix matrix;
+        char name[NAME_SIZE];
+        size_t bytes;
+    } * list;
+    size_t largest; /* bytes of one */
 };
 
 static void add_matrix(struct contents *contents, const char *role, const char *parameter, struct matrix matrix)
 {
-    const int i = contents->count;
+    struct content *content = &contents->list[contents->count];
     if (matrix_is_none(matrix))
         return;
-    snprintf(contents->name[i], NAME_SIZE, "%s.%s", role, parameter);
-    contents->matrix[i] = matrix;
-    contents->bytes[i] = (size_t)(matrix.rows * matrix.cols) * sizeof(float);
-    if (contents->bytes[i] > contents->largest)
-        contents->largest = contents->bytes[i];
+    snprintf(content->name, NAME_SIZE, "%s.%s", role, parameter);
+    content->matrix = matrix;
+    content->bytes = (size_t)(matrix.rows * matrix.cols) * sizeof(float);
+    if (content->bytes > contents->largest)
+        contents->largest = content->bytes;
     contents->count++;
 }
 
-static struct contents list_contents(const struct trial *trial)
+/* free() the list. */
+static int list_contents(const struct trial *trial, struct contents *contents, struct error *error)
 {
-    struct contents contents = {0};
-    for (int i = 0; i < head_parameter_count(trial->head); i++) {
+    const int parameters = head_parameter_count(trial->head);
+    *contents = (struct contents){0};
+    if (array_alloc(&contents->list, 3 * parameters, error) < 0)
+        return -1;
+    for (int i = 0; i < parameters; i++) {
         const struct head_parameter *parameter = head_parameter(trial->head, i);
-        add_matrix(&contents, "value", parameter->name, parameter->value);
-        add_matrix(&contents, "first", parameter->name, trial_first_moment(trial, i));
-        add_matrix(&contents, "second", parameter->name, trial_second_moment(trial, i));
+        add_matrix(contents, "value", parameter->name, parameter->value);
+        add_matrix(contents, "first", parameter->name, trial_first_moment(trial, i));
+        add_matrix(contents, "second", parameter->name, trial_second_moment(trial, i));
     }
-    return contents;
+    return 0;
 }
 
 /* ---- writing ---- */
 
-static int fetch(const struct trial *trial, const struct contents *contents, int i, void *block,
-                 struct error *error)
+static int fetch(const struct trial *trial, const struct content *content, void *block, struct error *error)
 {
-    op_read(trial->queue, contents->matrix[i], block);
+    op_read(trial->queue, content->matrix, block);
     return queue_wait(trial->queue, error);
 }
 
@@ -63,9 +68,9 @@ static json_t *make_metadata(const struct trial *trial, const struct contents *c
     char step[32], start[32], text[17];
     uint64_t hash = 0;
     for (int i = 0; i < contents->count; i++) {
-        if (fetch(trial, contents, i, block, error) < 0)
+        if (fetch(trial, &contents->list[i], block, error) < 0)
             return NULL;
-        hash = hash_bytes(block, contents->bytes[i], hash);
+        hash = hash_bytes(block, contents->list[i].bytes, hash);
     }
     hash_print(hash, text);
     snprintf(step, sizeof step, "%" PRId64, trial->step);
@@ -77,25 +82,30 @@ static json_t *make_metadata(const struct trial *trial, const struct contents *c
     return metadata;
 }
 
-static int write_contents(const struct trial *trial, struct contents *contents, const char *path,
+static int write_contents(const struct trial *trial, const struct contents *contents, const char *path,
                           const json_t *metadata, void *block, struct error *error)
 {
-    struct tensor tensors[MATRICES] = {0};
+    struct tensor *tensors;
     struct safetensors_writer *writer;
-    for (int i = 0; i < contents->count; i++) {
-        tensors[i] = (struct tensor){
-            .name = contents->name[i],
-            .type = DTYPE_F32,
-            .dims = 2,
-            .shape = {contents->matrix[i].rows, contents->matrix[i].cols},
-            .bytes = contents->bytes[i],
-        };
-    }
-    if (safetensors_create(path, tensors, (size_t)contents->count, metadata, &writer, error) < 0)
+    if (array_alloc(&tensors, contents->count, error) < 0)
         return -1;
     for (int i = 0; i < contents->count; i++) {
-        if (fetch(trial, contents, i, block, error) < 0 ||
-            safetensors_write(writer, block, contents->bytes[i], error) < 0) {
+        struct content *content = &contents->list[i];
+        tensors[i] = (struct tensor){
+            .name = content->name,
+            .type = DTYPE_F32,
+            .dims = 2,
+            .shape = {content->matrix.rows, content->matrix.cols},
+            .bytes = content->bytes,
+        };
+    }
+    int result = safetensors_create(path, tensors, (size_t)contents->count, metadata, &writer, error);
+    free(tensors);
+    if (result < 0)
+        return -1;
+    for (int i = 0; i < contents->count; i++) {
+        if (fetch(trial, &contents->list[i], block, error) < 0 ||
+            safetensors_write(writer, block, contents->list[i].bytes, error) < 0) {
             safetensors_abandon(writer);
             return -1;
         }
@@ -105,14 +115,17 @@ static int write_contents(const struct trial *trial, struct contents *contents, 
 
 int checkpoint_write(const struct trial *trial, const char *path, const char *fingerprint, struct error *error)
 {
-    struct contents contents = list_contents(trial);
+    struct contents contents;
     int result = -1;
+    if (list_contents(trial, &contents, error) < 0)
+        return -1;
     void *block = memory_alloc(contents.largest, 1, error);
     json_t *metadata = block ? make_metadata(trial, &contents, fingerprint, block, error) : NULL;
     if (metadata)
         result = write_contents(trial, &contents, path, metadata, block, error);
     json_decref(metadata);
     free(block);
+    free(contents.list);
     return result;
 }
 
@@ -144,19 +157,20 @@ static int check_metadata(const struct trial *trial, const char *path, const jso
 }
 
 static int check_tensors(const struct contents *contents, const char *path, const struct safetensors *file,
-                         const struct tensor **tensors, const char *expected, struct error *error)
+                         const char *expected, struct error *error)
 {
     char text[17];
     uint64_t hash = 0;
     for (int i = 0; i < contents->count; i++) {
-        const struct matrix matrix = contents->matrix[i];
-        const struct tensor *tensor = tensors[i] = safetensors_find(file, contents->name[i]);
+        const struct content *content = &contents->list[i];
+        const struct matrix matrix = content->matrix;
+        const struct tensor *tensor = safetensors_find(file, content->name);
         if (!tensor)
-            return error_set(error, "%s: tensor %s is missing", path, contents->name[i]);
+            return error_set(error, "%s: tensor %s is missing", path, content->name);
         if (tensor->type != DTYPE_F32 || tensor->dims != 2 || tensor->shape[0] != matrix.rows ||
             tensor->shape[1] != matrix.cols)
-            return error_set(error, "%s: tensor %s is not f32 [%" PRId64 ", %" PRId64 "]", path,
-                             contents->name[i], matrix.rows, matrix.cols);
+            return error_set(error, "%s: tensor %s is not f32 [%" PRId64 ", %" PRId64 "]", path, content->name,
+                             matrix.rows, matrix.cols);
         hash = hash_bytes(tensor->data, tensor->bytes, hash);
     }
     hash_print(hash, text);
@@ -168,19 +182,19 @@ static int check_tensors(const struct contents *contents, const char *path, cons
 
 int checkpoint_read(struct trial *trial, const char *path, const char *fingerprint, struct error *error)
 {
-    const struct contents contents = list_contents(trial);
-    const struct tensor *tensors[MATRICES];
-    struct safetensors *file;
+    struct contents contents;
+    struct safetensors *file = NULL;
     const char *hash;
     int64_t step, start;
     int result = -1;
-    if (safetensors_open(path, &file, error) < 0)
+    if (list_contents(trial, &contents, error) < 0)
         return -1;
-    if (check_metadata(trial, path, safetensors_metadata(file), fingerprint, &step, &start, &hash, error) < 0 ||
-        check_tensors(&contents, path, file, tensors, hash, error) < 0)
+    if (safetensors_open(path, &file, error) < 0 ||
+        check_metadata(trial, path, safetensors_metadata(file), fingerprint, &step, &start, &hash, error) < 0 ||
+        check_tensors(&contents, path, file, hash, error) < 0)
         goto done;
     for (int i = 0; i < contents.count; i++)
-        op_write(trial->queue, contents.matrix[i], tensors[i]->data);
+        op_write(trial->queue, contents.list[i].matrix, safetensors_find(file, contents.list[i].name)->data);
     result = queue_wait(trial->queue, error);
     if (result == 0) {
         trial->step = step;
@@ -188,5 +202,6 @@ int checkpoint_read(struct trial *trial, const char *path, const char *fingerpri
     }
 done:
     safetensors_close(file);
+    free(contents.list);
     return result;
 }

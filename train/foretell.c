@@ -37,18 +37,19 @@ static uint64_t group_size(uint64_t rows, uint64_t trials)
 
 struct foretold foretell(const struct sweep *sweep, const struct stores *stores, enum math math)
 {
-    const struct head_shape shape = stores_head_shape(stores);
-    const uint64_t rows = (uint64_t)sweep->sequences * (uint64_t)stores->rows, hidden = (uint64_t)shape.hidden;
+    const struct model_config *config = &stores->config;
+    const uint64_t rows = (uint64_t)sweep->sequences * (uint64_t)stores->rows,
+                   hidden = (uint64_t)config->hidden;
     const uint64_t taps = count_taps(sweep), group = group_size(rows, (uint64_t)sweep->trials);
     const uint64_t row = sizeof(float) * hidden;
     uint64_t gradients = 0, scratch = 0;
     struct foretold foretold = {0};
     for (int i = 0; i < sweep->trials; i++) {
         const struct head_spec *spec = &sweep->trial[i].spec;
-        const uint64_t trained = (uint64_t)head_spec_values(spec, &shape, true);
-        foretold.trials += sizeof(float) * ((uint64_t)head_spec_values(spec, &shape, false) + 2 * trained);
+        const uint64_t trained = (uint64_t)head_spec_values(spec, config, true);
+        foretold.trials += sizeof(float) * ((uint64_t)head_spec_values(spec, config, false) + 2 * trained);
         gradients = largest(gradients, trained);
-        scratch = largest(scratch, (uint64_t)head_spec_scratch(spec, &shape));
+        scratch = largest(scratch, (uint64_t)head_spec_scratch(spec, config));
     }
     foretold.trials += sizeof(float) * group * gradients;
     foretold.host = FEED_BATCHES * (taps + 1) * rows * row + 2 * rows * row; /* and what evaluations read */

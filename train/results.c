@@ -17,9 +17,10 @@
 static int open_heads(const struct results_setting *setting, const struct leaderboard_row *const *rows,
                       int count, struct trial **trials, struct error *error)
 {
+    const struct stores *stores = setting->evaluation->stores;
     for (int i = 0; i < count; i++) {
         char *path = run_folder_trial_path(setting->run, rows[i]->config->id, "head.safetensors", error);
-        int result = path ? trial_open_head(rows[i]->config, path, setting->evaluation->stores->fingerprint,
+        int result = path ? trial_open_head(rows[i]->config, path, &stores->config, stores->fingerprint,
                                             setting->evaluation->batch->backend, &trials[i], error)
                           : -1;
         free(path);

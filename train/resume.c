@@ -56,7 +56,7 @@ static int make_trial(struct member *member, const struct resume_setting *settin
     trial_destroy(member->trial);
     member->trial = NULL;
     member->saved = -1;
-    if (trial_create(member->config, setting->shape, setting->backend, &member->trial, error) < 0)
+    if (trial_create(member->config, setting->model, setting->backend, &member->trial, error) < 0)
         return error_prefix(error, "trial %s", member->config->id);
     return 0;
 }
@@ -102,8 +102,8 @@ static int resume_head(struct member *member, const struct resume_setting *setti
     const struct metrics_point *best = metrics_best_evaluation(metrics);
     trial_destroy(member->trial);
     member->trial = NULL;
-    if (trial_restart(config, member->head, member->fingerprint, best->step, setting->backend, &member->trial,
-                      error) < 0) {
+    if (trial_restart(config, member->head, setting->model, member->fingerprint, best->step, setting->backend,
+                      &member->trial, error) < 0) {
         if (error->kind != ERROR_INPUT)
             return error_prefix(error, "trial %s", config->id);
         *gone = "readable head.safetensors";

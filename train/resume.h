@@ -17,7 +17,7 @@
 /* What a trial is made on. */
 struct resume_setting {
     const struct run_folder *run;
-    const struct head_shape *shape;
+    const struct model_config *model;
     struct backend *backend;
     int64_t steps; /* of the run */
 };

@@ -74,15 +74,3 @@ struct head_source stores_head_source(const struct stores *stores)
 {
     return (struct head_source){get_floats, stores->shards};
 }
-
-struct head_shape stores_head_shape(const struct stores *stores)
-{
-    return (struct head_shape){
-        .layers = stores->config.layers,
-        .hidden = stores->config.hidden,
-        .intermediate = stores->config.intermediate,
-        .vocab = stores->config.vocab,
-        .norm_epsilon = stores->config.norm_epsilon,
-        .mlp_bias = stores->config.mlp_bias,
-    };
-}

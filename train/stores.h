@@ -31,6 +31,5 @@ void stores_close(struct stores *stores); /* a zeroed one is fine */
 struct head_source stores_head_source(const struct stores *stores);
 
 /* What heads need to know of the model. */
-struct head_shape stores_head_shape(const struct stores *stores);
 
 #endif

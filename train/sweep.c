@@ -284,23 +284,23 @@ static int name_trial(struct trial_config *config, struct error *error)
     return 0;
 }
 
-static int resolve_trial(const struct sweep *sweep, struct trial_config *config, const struct head_shape *shape,
-                         struct error *error)
+static int resolve_trial(const struct sweep *sweep, struct trial_config *config,
+                         const struct model_config *model, struct error *error)
 {
     char written[TAP_NAME_SIZE];
     strcpy(written, config->tap);
-    if (tap_parse(written, shape->layers, &config->spec.tap, error) < 0 ||
-        head_spec_check(&config->spec, shape, error) < 0)
+    if (tap_parse(written, model->layers, &config->spec.tap, error) < 0 ||
+        head_spec_check(&config->spec, model, error) < 0)
         return blame_value(sweep, "tap", written, error);
-    tap_name(config->spec.tap, shape->layers, config->tap);
+    tap_name(config->spec.tap, model->layers, config->tap);
     return name_trial(config, error);
 }
 
-int sweep_resolve(struct sweep *sweep, const struct head_shape *shape, struct error *error)
+int sweep_resolve(struct sweep *sweep, const struct model_config *model, struct error *error)
 {
     for (int i = 0; i < sweep->trials; i++) {
         struct trial_config *config = &sweep->trial[i];
-        if (resolve_trial(sweep, config, shape, error) < 0)
+        if (resolve_trial(sweep, config, model, error) < 0)
             return -1;
         for (int j = 0; j < i; j++) {
             if (!strcmp(sweep->trial[j].id, config->id))

@@ -15,7 +15,7 @@
  *
  *     struct sweep sweep = {0};
  *     if (sweep_read("demo.yaml", &sweep, error) < 0) ...
- *     if (sweep_resolve(&sweep, &shape, error) < 0) ...        // taps of this model, names of trials
+ *     if (sweep_resolve(&sweep, &model, error) < 0) ...        // taps of this model, names of trials
  *     sweep_free(&sweep);
  */
 #ifndef OFFRAMP_TRAIN_SWEEP_H
@@ -83,7 +83,7 @@ void sweep_free(struct sweep *sweep); /* a zeroed one is fine */
 
 /* Finds every trial's tap in the model, checks each trial against it, names the trials and refuses
  * two of the same name. */
-int sweep_resolve(struct sweep *sweep, const struct head_shape *shape, struct error *error);
+int sweep_resolve(struct sweep *sweep, const struct model_config *model, struct error *error);
 
 /* To a training split of `sequences` sequences: as many a step at most; more that were asked for are an error. */
 int sweep_fit(struct sweep *sweep, uint64_t sequences, struct error *error);

@@ -104,9 +104,8 @@ static int open_run(struct training *training, struct error *error)
     struct sweep *sweep = training->sweep;
     if (stores_open(options->store, options->stores, &training->stores, error) < 0)
         return -1;
-    const struct head_shape shape = stores_head_shape(&training->stores);
     const uint64_t sequences = training->stores.sequences[SPLIT_TRAIN];
-    if (sweep_resolve(sweep, &shape, error) < 0 || sweep_fit(sweep, sequences, error) < 0 ||
+    if (sweep_resolve(sweep, &training->stores.config, error) < 0 || sweep_fit(sweep, sequences, error) < 0 ||
         run_folder_open(options->out, &training->run, error) < 0)
         return -1;
     training->steps = sweep_steps(sweep, sequences);
@@ -176,9 +175,10 @@ const struct run_folder *training_run(const struct training *training)
 /* Every trial to where it was, or to its first values. */
 static int open_members(struct training *training, struct error *error)
 {
-    const struct head_shape shape = stores_head_shape(&training->stores);
-    const struct resume_setting resume = {
-        .run = &training->run, .shape = &shape, .backend = training->backend, .steps = training->steps};
+    const struct resume_setting resume = {.run = &training->run,
+                                          .model = &training->stores.config,
+                                          .backend = training->backend,
+                                          .steps = training->steps};
     const struct first_values_setting first = {.stores = &training->stores,
                                                .backend = training->backend,
                                                .seed = training->sweep->seed,

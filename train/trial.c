@@ -271,7 +271,7 @@ static int create_optimizer(struct trial *trial, struct backend *backend, struct
                : buffer_create(backend, bytes, &trial->second, error);
 }
 
-int trial_create(const struct trial_config *config, const struct head_shape *shape, struct backend *backend,
+int trial_create(const struct trial_config *config, const struct model_config *model, struct backend *backend,
                  struct trial **trial, struct error *error)
 {
     struct trial *made;
@@ -281,7 +281,7 @@ int trial_create(const struct trial_config *config, const struct head_shape *sha
     made->config = *config;
     made->evaluated = -1;
     made->best = INFINITY;
-    if (head_create(&config->spec, shape, backend, &made->head, error) < 0 ||
+    if (head_create(&config->spec, model, backend, &made->head, error) < 0 ||
         queue_create(backend, &made->queue, error) < 0 || create_optimizer(made, backend, error) < 0)
         goto fail;
     *trial = made;
@@ -291,23 +291,22 @@ fail:
     return -1;
 }
 
-int trial_open_head(const struct trial_config *config, const char *path, const char *fingerprint,
-                    struct backend *backend, struct trial **trial, struct error *error)
+int trial_open_head(const struct trial_config *config, const char *path, const struct model_config *model,
+                    const char *fingerprint, struct backend *backend, struct trial **trial, struct error *error)
 {
     struct trial *made;
-    char model[17];
     *trial = NULL;
     if (array_alloc(&made, 1, error) < 0)
         return -1;
     made->config = *config;
     made->evaluated = -1;
     made->best = INFINITY;
-    if (head_load(path, backend, &made->head, model, error) < 0 ||
+    if (head_load(path, model, fingerprint, backend, &made->head, error) < 0 ||
         queue_create(backend, &made->queue, error) < 0)
         goto fail;
     const struct head_spec *spec = head_get_spec(made->head);
-    if (strcmp(model, fingerprint) != 0 || spec->kind != config->spec.kind ||
-        spec->output != config->spec.output || tap_compare(spec->tap, config->spec.tap) != 0) {
+    if (spec->kind != config->spec.kind || spec->output != config->spec.output ||
+        tap_compare(spec->tap, config->spec.tap) != 0) {
         error_set(error, "%s: is not the head of trial %s; remove its folder to train it again", path,
                   config->id);
         goto fail;
@@ -319,10 +318,11 @@ fail:
     return -1;
 }
 
-int trial_restart(const struct trial_config *config, const char *path, const char *fingerprint, int64_t step,
-                  struct backend *backend, struct trial **trial, struct error *error)
+int trial_restart(const struct trial_config *config, const char *path, const struct model_config *model,
+                  const char *fingerprint, int64_t step, struct backend *backend, struct trial **trial,
+                  struct error *error)
 {
-    if (trial_open_head(config, path, fingerprint, backend, trial, error) < 0)
+    if (trial_open_head(config, path, model, fingerprint, backend, trial, error) < 0)
         return -1;
     if (create_optimizer(*trial, backend, error) < 0) {
         trial_destroy(*trial);

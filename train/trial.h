@@ -20,7 +20,7 @@
  * cuda as much as a loss may differ.
  *
  *     workspace_create(backend, rows, hidden, trials, &workspace, error);
- *     trial_create(&config, &shape, backend, &trial, error);
+ *     trial_create(&config, &model, backend, &trial, error);
  *     head_initialise(trial->head, ...);
  *     trials_step(group, count, workspace, batch, steps, results);     // after batch_load
  */
@@ -84,14 +84,16 @@ struct trial {
 };
 
 /* A trial before its first step; the head's parameters are zeros. */
-int trial_create(const struct trial_config *config, const struct head_shape *shape, struct backend *backend,
+int trial_create(const struct trial_config *config, const struct model_config *model, struct backend *backend,
                  struct trial **trial, struct error *error);
 /* A trial whose head is a file's, which must be of these settings and this model: for evaluations, it cannot be stepped. */
-int trial_open_head(const struct trial_config *config, const char *path, const char *fingerprint,
-                    struct backend *backend, struct trial **trial, struct error *error);
+int trial_open_head(const struct trial_config *config, const char *path, const struct model_config *model,
+                    const char *fingerprint, struct backend *backend, struct trial **trial,
+                    struct error *error);
 /* The same after `step` steps, with an optimizer that begins there: it can be stepped. */
-int trial_restart(const struct trial_config *config, const char *path, const char *fingerprint, int64_t step,
-                  struct backend *backend, struct trial **trial, struct error *error);
+int trial_restart(const struct trial_config *config, const char *path, const struct model_config *model,
+                  const char *fingerprint, int64_t step, struct backend *backend, struct trial **trial,
+                  struct error *error);
 void trial_destroy(struct trial *trial); /* NULL is fine */
 
 /* The moments of a parameter in its shape; none for a frozen one. */

@@ -8,10 +8,10 @@ enum {
     SCRATCHES
 };
 
-static const struct parameter_rule parameters[PARAMETERS] = {
-    [A] = {"a", EXTENT_HIDDEN, EXTENT_HIDDEN, true, FILL_IDENTITY, FILL_NORMAL, ROLE_NONE},
-    [B] = {"b", EXTENT_ONE, EXTENT_HIDDEN, true, FILL_ZEROS, FILL_ZEROS, ROLE_NONE},
-    [SCALE] = {"scale", EXTENT_ONE, EXTENT_HIDDEN, true, FILL_MODEL, FILL_ONES, ROLE_FINAL_NORM},
+static const struct parameter_rule rules[PARAMETERS] = {
+    [A] = {"a", FORM_SQUARE, ROLE_NONE, true, FILL_IDENTITY, FILL_NORMAL},
+    [B] = {"b", FORM_VECTOR, ROLE_NONE, true, FILL_ZEROS, FILL_ZEROS},
+    [SCALE] = {"scale", FORM_ROLE, ROLE_FINAL_NORM, true, FILL_MODEL, FILL_ONES},
 };
 
 static const struct scratch_rule scratches[SCRATCHES] = {
@@ -31,7 +31,7 @@ static void forward(struct queue *queue, const struct head_run *runs, int count)
     for (int r = 0; r < count; r++) {
         const struct head *head = runs[r].head;
         op_add_bias(queue, head->parameter[B].value, products[r].c);
-        op_norm(queue, products[r].c, head->parameter[SCALE].value, head->shape.norm_epsilon, runs[r].h);
+        op_norm(queue, products[r].c, head->parameter[SCALE].value, head->config.norm_epsilon, runs[r].h);
     }
 }
 
@@ -42,7 +42,7 @@ static void backward(struct queue *queue, const struct head_run *runs, int count
         const struct head_run *run = &runs[r];
         const struct matrix dy = head_run_scratch(run, DY);
         op_norm_grad(queue, run->dh, head_run_scratch(run, Y), run->head->parameter[SCALE].value,
-                     run->head->shape.norm_epsilon, dy, OP_STORE, run->gradients[SCALE]);
+                     run->head->config.norm_epsilon, dy, OP_STORE, run->gradients[SCALE]);
         products[r] =
             (struct gemm){.a = run->x, .transpose_a = true, .b = dy, .c = run->gradients[A], .mode = OP_ADD};
     }
@@ -54,8 +54,8 @@ static void backward(struct queue *queue, const struct head_run *runs, int count
 const struct head_kind head_kind_affine = {
     .name = "affine",
     .has_ridge = true,
-    .parameters = PARAMETERS,
-    .parameter = parameters,
+    .rules = PARAMETERS,
+    .rule = rules,
     .scratches = SCRATCHES,
     .scratch = scratches,
     .forward = forward,

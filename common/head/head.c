@@ -9,8 +9,9 @@
 static const struct head_kind *const kinds[] = {&head_kind_norm, &head_kind_affine, &head_kind_mlp};
 enum { KINDS = sizeof kinds / sizeof kinds[0], SCRATCHES_MAX = 8 };
 
-const struct parameter_rule head_output_rule = {
-    "output", EXTENT_VOCAB, EXTENT_HIDDEN, true, FILL_MODEL, FILL_NORMAL, ROLE_OUTPUT,
+/* The own output weight of an untied head, behind its kind's parameters. */
+static const struct parameter_rule output_rule = {
+    "output", FORM_ROLE, ROLE_OUTPUT, true, FILL_MODEL, FILL_NORMAL,
 };
 
 /* ---- kinds ---- */
@@ -80,53 +81,38 @@ int head_init_check(const struct head_kind *kind, enum head_init init, struct er
     return 0;
 }
 
-int64_t extent_size(enum extent extent, const struct head_shape *shape)
+bool rule_shape(const struct parameter_rule *rule, const struct model_config *config, int64_t *rows,
+                int64_t *cols)
 {
-    switch (extent) {
-    case EXTENT_ONE: return 1;
-    case EXTENT_HIDDEN: return shape->hidden;
-    case EXTENT_INTERMEDIATE: return shape->intermediate;
-    case EXTENT_GATE_UP: return 2 * (int64_t)shape->intermediate;
-    case EXTENT_VOCAB: return shape->vocab;
+    int64_t shape[2] = {config->hidden, config->hidden};
+    int dims = rule->form == FORM_VECTOR ? 1 : 2;
+    if (rule->form == FORM_ROLE) /* a head may have an output weight where the model's is its embedding */
+        dims = role_shape(config, rule->role == ROLE_OUTPUT ? ROLE_EMBEDDING : rule->role, shape);
+    *rows = dims == 1 ? 1 : shape[0];
+    *cols = dims == 1 ? shape[0] : shape[1];
+    return dims > 0;
+}
+
+const struct parameter_rule *head_rule(const struct head_spec *spec, const struct model_config *config,
+                                       int index)
+{
+    const struct head_kind *kind = spec->kind;
+    int64_t rows, cols;
+    for (int r = 0; r < kind->rules; r++) {
+        if (rule_shape(&kind->rule[r], config, &rows, &cols) && index-- == 0)
+            return &kind->rule[r];
     }
-    return 0;
+    return spec->output == OUTPUT_UNTIED && index == 0 ? &output_rule : NULL;
 }
 
-/* Parameters of a kind in a model of that shape: all, or all but the biases at the end. */
-static int count_parameters(const struct head_kind *kind, const struct head_shape *shape)
-{
-    int count = kind->parameters;
-    while (!shape->mlp_bias && count > 0 && kind->parameter[count - 1].role >= ROLE_GATE_BIAS &&
-           kind->parameter[count - 1].role <= ROLE_DOWN_BIAS)
-        count--;
-    return count;
-}
-
-int head_rule_count(const struct head_spec *spec, const struct head_shape *shape)
-{
-    return count_parameters(spec->kind, shape) + (spec->output == OUTPUT_UNTIED);
-}
-
-const struct parameter_rule *head_rule(const struct head_spec *spec, const struct head_shape *shape, int index)
-{
-    return index < count_parameters(spec->kind, shape) ? &spec->kind->parameter[index] : &head_output_rule;
-}
-
-int head_spec_check(const struct head_spec *spec, const struct head_shape *shape, struct error *error)
+int head_spec_check(const struct head_spec *spec, const struct model_config *config, struct error *error)
 {
     char name[TAP_NAME_SIZE];
     const struct tap tap = spec->tap;
-    if (shape->layers < 1 || shape->hidden < 1 || shape->intermediate < 1 || shape->vocab < 1)
-        return error_set(error,
-                         "a head needs positive sizes, but the model has %d layers, hidden %d, intermediate "
-                         "%d, vocabulary %d",
-                         shape->layers, shape->hidden, shape->intermediate, shape->vocab);
-    if (!(shape->norm_epsilon >= 0 && shape->norm_epsilon < 1))
-        return error_set(error, "a norm's epsilon of %g is not in 0 .. 1", (double)shape->norm_epsilon);
-    if (tap.layer < (tap.mid ? 1 : 0) || tap.layer > shape->layers)
+    if (tap.layer < (tap.mid ? 1 : 0) || tap.layer > config->layers)
         return error_set(error, "there is no tap %d%s in a model of %d layers", tap.layer,
-                         tap.mid ? ".mid" : "", shape->layers);
-    tap_name(tap, shape->layers, name);
+                         tap.mid ? ".mid" : "", config->layers);
+    tap_name(tap, config->layers, name);
     if (spec->kind->wants_mid && !tap.mid)
         return error_set(error, "a head of kind %s reads a tap L.mid, not %s", spec->kind->name, name);
     return 0;
@@ -134,49 +120,66 @@ int head_spec_check(const struct head_spec *spec, const struct head_shape *shape
 
 /* ---- life ---- */
 
-int64_t head_spec_values(const struct head_spec *spec, const struct head_shape *shape, bool trained)
+int64_t head_spec_values(const struct head_spec *spec, const struct model_config *config, bool trained)
 {
-    int64_t values = 0;
-    for (int i = 0; i < head_rule_count(spec, shape); i++) {
-        const struct parameter_rule *rule = head_rule(spec, shape, i);
-        if (!trained || rule->trained)
-            values += extent_size(rule->rows, shape) * extent_size(rule->cols, shape);
+    const struct parameter_rule *rule;
+    int64_t values = 0, rows, cols;
+    for (int i = 0; (rule = head_rule(spec, config, i)); i++) {
+        if (rule_shape(rule, config, &rows, &cols) && (!trained || rule->trained))
+            values += rows * cols;
     }
     return values;
 }
 
-int64_t head_spec_scratch(const struct head_spec *spec, const struct head_shape *shape)
+static int64_t extent_size(enum extent extent, const struct model_config *config)
+{
+    switch (extent) {
+    case EXTENT_HIDDEN: return config->hidden;
+    case EXTENT_INTERMEDIATE: return config->intermediate;
+    case EXTENT_GATE_UP: return 2 * (int64_t)config->intermediate;
+    }
+    return 0;
+}
+
+int64_t head_spec_scratch(const struct head_spec *spec, const struct model_config *config)
 {
     int64_t values = 0;
     for (int i = 0; i < spec->kind->scratches; i++)
-        values += extent_size(spec->kind->scratch[i].cols, shape);
+        values += extent_size(spec->kind->scratch[i].extent, config);
     return values;
 }
 
-int head_create(const struct head_spec *spec, const struct head_shape *shape, struct backend *backend,
+static int create_parameter(const struct parameter_rule *rule, const struct head *head,
+                            struct head_parameter *parameter, struct error *error)
+{
+    int64_t rows, cols;
+    struct buffer *buffer;
+    size_t bytes;
+    rule_shape(rule, &head->config, &rows, &cols);
+    if (!size_multiply((size_t)rows * sizeof(float), (size_t)cols, &bytes))
+        return error_set(error, "the parameter %s of a head does not fit in memory", rule->name);
+    if (buffer_create(head->backend, bytes, &buffer, error) < 0)
+        return error_prefix(error, "the parameter %s of a head", rule->name);
+    *parameter = (struct head_parameter){rule->name, matrix_f32(buffer, rows, cols), rule->trained};
+    return 0;
+}
+
+int head_create(const struct head_spec *spec, const struct model_config *config, struct backend *backend,
                 struct head **result, struct error *error)
 {
+    const struct parameter_rule *rule;
     struct head *head = NULL;
     *result = NULL;
-    if (head_spec_check(spec, shape, error) < 0 || array_alloc(&head, 1, error) < 0)
+    if (head_spec_check(spec, config, error) < 0 || array_alloc(&head, 1, error) < 0)
         return -1;
     head->spec = *spec;
-    head->shape = *shape;
+    head->config = *config;
     head->backend = backend;
-    for (int i = 0; i < head_rule_count(spec, shape); i++) {
-        const struct parameter_rule *rule = head_rule(spec, shape, i);
-        const int64_t rows = extent_size(rule->rows, shape), cols = extent_size(rule->cols, shape);
-        struct buffer *buffer;
-        size_t bytes;
-        if (!size_multiply((size_t)rows * sizeof(float), (size_t)cols, &bytes)) {
-            error_set(error, "the parameter %s of a head does not fit in memory", rule->name);
+    if (array_alloc(&head->parameter, spec->kind->rules + 1, error) < 0)
+        goto failed;
+    for (int i = 0; (rule = head_rule(spec, config, i)); i++) {
+        if (create_parameter(rule, head, &head->parameter[i], error) < 0)
             goto failed;
-        }
-        if (buffer_create(backend, bytes, &buffer, error) < 0) {
-            error_prefix(error, "the parameter %s of a head", rule->name);
-            goto failed;
-        }
-        head->parameter[i] = (struct head_parameter){rule->name, matrix_f32(buffer, rows, cols), rule->trained};
         head->parameters = i + 1;
     }
     *result = head;
@@ -192,6 +195,7 @@ void head_destroy(struct head *head)
         return;
     for (int i = 0; i < head->parameters; i++)
         buffer_destroy(head->parameter[i].value.buffer);
+    free(head->parameter);
     free(head);
 }
 
@@ -200,9 +204,9 @@ const struct head_spec *head_get_spec(const struct head *head)
     return &head->spec;
 }
 
-const struct head_shape *head_get_shape(const struct head *head)
+const struct model_config *head_get_config(const struct head *head)
 {
-    return &head->shape;
+    return &head->config;
 }
 
 int head_parameter_count(const struct head *head)
@@ -234,7 +238,7 @@ int head_scratch_create(const struct head *head, int64_t rows, bool backward, st
     scratch->count = kind->scratches;
     for (int i = 0; i < kind->scratches; i++) {
         size_t bytes;
-        scratch->cols[i] = extent_size(kind->scratch[i].cols, &head->shape);
+        scratch->cols[i] = extent_size(kind->scratch[i].extent, &head->config);
         if (kind->scratch[i].backward && !backward)
             continue;
         if (!size_multiply((size_t)rows, (size_t)scratch->cols[i] * sizeof(float), &bytes)) {
@@ -262,14 +266,14 @@ void head_scratch_destroy(struct head_scratch *scratch)
     free(scratch);
 }
 
-struct matrix head_scratch_rows(const struct head_scratch *scratch, int place, int64_t rows)
+struct matrix head_scratch_rows(const struct head_scratch *scratch, int index, int64_t rows)
 {
-    return matrix_f32(scratch->buffer[place], rows, scratch->cols[place]);
+    return matrix_f32(scratch->buffer[index], rows, scratch->cols[index]);
 }
 
-struct matrix head_run_scratch(const struct head_run *run, int place)
+struct matrix head_run_scratch(const struct head_run *run, int index)
 {
-    return head_scratch_rows(run->scratch, place, run->x.rows);
+    return head_scratch_rows(run->scratch, index, run->x.rows);
 }
 
 void heads_forward(struct queue *queue, const struct head_run *runs, int count)

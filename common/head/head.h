@@ -10,7 +10,7 @@
  * own copy (`untied`, trained). A kind is one row of a table (head.c); its forward and backward are
  * made of ops and run on every backend.
  *
- *     head_create(&spec, &shape, backend, &head, error);
+ *     head_create(&spec, &config, backend, &head, error);
  *     head_initialise(head, INIT_COPY, seed, &source, error);
  *     head_scratch_create(head, rows, true, &scratch, error);
  *     head_forward(head, queue, scratch, x, h);              // h [M, H], ready for op_vocab_loss
@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/model/config.h"
 #include "common/store/tap.h"
 #include "kernels/ops.h"
 
@@ -49,17 +50,8 @@ struct head_spec {
     struct tap tap;
 };
 
-/* What a head takes from the model's config. */
-struct head_shape {
-    int layers, hidden, intermediate, vocab;
-    float norm_epsilon;
-    bool mlp_bias; /* its MLPs have biases */
-};
-
 /* The spec makes sense for the model: mlp wants a .mid tap, and so on. */
-int head_spec_check(const struct head_spec *spec, const struct head_shape *shape, struct error *error);
-
-#define HEAD_PARAMETERS_MAX 9
+int head_spec_check(const struct head_spec *spec, const struct model_config *config, struct error *error);
 
 struct head_parameter {
     const char *name; /* "scale", "a", "b", "gate", "up", "down", "gate_bias", ..., "output", "mlp_norm" */
@@ -69,12 +61,13 @@ struct head_parameter {
 
 struct head;
 
-int head_create(const struct head_spec *spec, const struct head_shape *shape, struct backend *backend,
+/* A head for the model of a config, which is copied. */
+int head_create(const struct head_spec *spec, const struct model_config *config, struct backend *backend,
                 struct head **head, struct error *error);
 void head_destroy(struct head *head); /* NULL is fine */
 
 const struct head_spec *head_get_spec(const struct head *head);
-const struct head_shape *head_get_shape(const struct head *head);
+const struct model_config *head_get_config(const struct head *head);
 int head_parameter_count(const struct head *head);
 const struct head_parameter *head_parameter(const struct head *head, int index);
 
@@ -93,8 +86,8 @@ int head_initialise(struct head *head, enum head_init init, uint64_t seed, const
                     struct error *error);
 
 /* Values of its parameters, or of the trained ones only; and of its working memory for a row. */
-int64_t head_spec_values(const struct head_spec *spec, const struct head_shape *shape, bool trained);
-int64_t head_spec_scratch(const struct head_spec *spec, const struct head_shape *shape);
+int64_t head_spec_values(const struct head_spec *spec, const struct model_config *config, bool trained);
+int64_t head_spec_scratch(const struct head_spec *spec, const struct model_config *config);
 
 /* ---- running ---- */
 
@@ -134,8 +127,9 @@ struct vocab head_vocab(const struct head *head, const struct weight *tied);
  * and "model", its fingerprint. */
 int head_save(const struct head *head, struct queue *queue, const char *path, const char *fingerprint,
               struct error *error);
-/* Checks everything; fingerprint[17] receives the model's. */
-int head_load(const char *path, struct backend *backend, struct head **head, char fingerprint[17],
-              struct error *error);
+/* The head must be one of the model with that config and fingerprint; everything is checked. norm_epsilon is the file's:
+ * what the head was trained with. */
+int head_load(const char *path, const struct model_config *config, const char *fingerprint,
+              struct backend *backend, struct head **head, struct error *error);
 
 #endif

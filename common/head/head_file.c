@@ -13,16 +13,16 @@
 static json_t *metadata_of(const struct head *head, const char *fingerprint)
 {
     char tap[TAP_NAME_SIZE], number[5][32];
-    const struct head_shape *shape = &head->shape;
-    tap_name(head->spec.tap, shape->layers, tap);
-    const int sizes[4] = {shape->layers, shape->hidden, shape->intermediate, shape->vocab};
+    const struct model_config *config = &head->config;
+    tap_name(head->spec.tap, config->layers, tap);
+    const int sizes[4] = {config->layers, config->hidden, config->intermediate, config->vocab};
     for (int i = 0; i < 4; i++)
         snprintf(number[i], sizeof number[i], "%d", sizes[i]);
-    snprintf(number[4], sizeof number[4], "%.9g", (double)shape->norm_epsilon);
+    snprintf(number[4], sizeof number[4], "%.9g", (double)config->norm_epsilon);
     return json_pack("{ss ss ss ss ss ss ss ss ss ss ss}", "offramp", OFFRAMP_VERSION, "kind",
                      head->spec.kind->name, "output", head_output_name(head->spec.output), "tap", tap, "layers",
                      number[0], "hidden", number[1], "intermediate", number[2], "vocab", number[3],
-                     "norm_epsilon", number[4], "mlp_bias", shape->mlp_bias ? "yes" : "no", "model",
+                     "norm_epsilon", number[4], "mlp_bias", config->mlp_bias ? "yes" : "no", "model",
                      fingerprint);
 }
 
@@ -44,9 +44,12 @@ static int write_parameter(const struct head_parameter *parameter, struct queue 
 int head_save(const struct head *head, struct queue *queue, const char *path, const char *fingerprint,
               struct error *error)
 {
-    struct tensor tensors[HEAD_PARAMETERS_MAX] = {0};
+    struct tensor *tensors;
     struct safetensors_writer *writer = NULL;
+    json_t *metadata = NULL;
     int result = -1;
+    if (array_alloc(&tensors, head->parameters, error) < 0)
+        return -1;
     for (int i = 0; i < head->parameters; i++) {
         const struct matrix value = head->parameter[i].value;
         tensors[i].name = (char *)(uintptr_t)head->parameter[i].name;
@@ -56,7 +59,7 @@ int head_save(const struct head *head, struct queue *queue, const char *path, co
         tensors[i].shape[1] = value.cols;
         tensors[i].bytes = (size_t)(value.rows * value.cols) * sizeof(float);
     }
-    json_t *metadata = metadata_of(head, fingerprint);
+    metadata = metadata_of(head, fingerprint);
     if (!metadata) {
         error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory", path);
         goto done;
@@ -72,6 +75,7 @@ int head_save(const struct head *head, struct queue *queue, const char *path, co
 done:
     safetensors_abandon(writer);
     json_decref(metadata);
+    free(tensors);
     return result;
 }
 
@@ -99,89 +103,107 @@ static int read_size(const char *path, const json_t *metadata, const char *key, 
     return 0;
 }
 
-static int read_shape(const char *path, const json_t *metadata, struct head_shape *shape, struct error *error)
+/* The sizes must be those of the model. */
+static int check_sizes(const char *path, const json_t *metadata, const struct model_config *config,
+                       struct error *error)
 {
-    const char *epsilon;
-    double number;
-    if (read_size(path, metadata, "layers", 1 << 16, &shape->layers, error) < 0 ||
-        read_size(path, metadata, "hidden", 1 << 20, &shape->hidden, error) < 0 ||
-        read_size(path, metadata, "intermediate", 1 << 24, &shape->intermediate, error) < 0 ||
-        read_size(path, metadata, "vocab", 1 << 28, &shape->vocab, error) < 0 ||
-        read_text(path, metadata, "norm_epsilon", &epsilon, error) < 0)
+    int layers, hidden, intermediate, vocab;
+    if (read_size(path, metadata, "layers", 1 << 16, &layers, error) < 0 ||
+        read_size(path, metadata, "hidden", 1 << 20, &hidden, error) < 0 ||
+        read_size(path, metadata, "intermediate", 1 << 24, &intermediate, error) < 0 ||
+        read_size(path, metadata, "vocab", 1 << 28, &vocab, error) < 0)
         return -1;
-    if (parse_number(epsilon, 0, 1, &number, error) < 0)
-        return error_prefix(error, "%s: metadata \"norm_epsilon\"", path);
-    shape->norm_epsilon = (float)number;
-    const char *bias = json_string_value(json_object_get(metadata, "mlp_bias"));
-    shape->mlp_bias = bias && strcmp(bias, "yes") == 0; /* check_tensors finds out when that is a lie */
+    if (layers != config->layers || hidden != config->hidden || intermediate != config->intermediate ||
+        vocab != config->vocab)
+        return error_set(error,
+                         "%s: is for %d layers, hidden %d, intermediate %d, vocabulary %d, but the model has "
+                         "%d, %d, %d, %d",
+                         path, layers, hidden, intermediate, vocab, config->layers, config->hidden,
+                         config->intermediate, config->vocab);
     return 0;
 }
 
-static int read_metadata(const char *path, const json_t *metadata, struct head_spec *spec,
-                         struct head_shape *shape, char fingerprint[17], struct error *error)
+/* The spec, and in `config`, the model's, the epsilon. */
+static int read_metadata(const char *path, const json_t *metadata, const char *fingerprint,
+                         struct head_spec *spec, struct model_config *config, struct error *error)
 {
-    const char *kind, *output, *tap, *model;
+    const char *kind, *output, *tap, *model, *epsilon;
+    double number;
     if (read_text(path, metadata, "kind", &kind, error) < 0 ||
         read_text(path, metadata, "output", &output, error) < 0 ||
         read_text(path, metadata, "tap", &tap, error) < 0 ||
-        read_text(path, metadata, "model", &model, error) < 0 || read_shape(path, metadata, shape, error) < 0)
+        read_text(path, metadata, "norm_epsilon", &epsilon, error) < 0 ||
+        read_text(path, metadata, "model", &model, error) < 0)
         return -1;
-    if (strlen(model) != 16 || strspn(model, "0123456789abcdef") != 16)
-        return error_set(error, "%s: metadata \"model\": \"%.40s\" is not a fingerprint of 16 digits", path,
-                         model);
-    memcpy(fingerprint, model, 17);
+    if (strcmp(model, fingerprint) != 0)
+        return error_set(error, "%s: was trained for the model %.40s, but this one is %s", path, model,
+                         fingerprint);
+    if (check_sizes(path, metadata, config, error) < 0)
+        return -1;
+    if (parse_number(epsilon, 0, 1, &number, error) < 0)
+        return error_prefix(error, "%s: metadata \"norm_epsilon\"", path);
+    config->norm_epsilon = (float)number;
     spec->kind = head_kind_find(kind, error);
     if (!spec->kind || head_output_find(output, &spec->output, error) < 0 ||
-        tap_parse(tap, shape->layers, &spec->tap, error) < 0 || head_spec_check(spec, shape, error) < 0)
+        tap_parse(tap, config->layers, &spec->tap, error) < 0 || head_spec_check(spec, config, error) < 0)
         return error_prefix(error, "%s", path);
+    return 0;
+}
+
+static int check_tensor(const char *path, const struct safetensors *file, const struct parameter_rule *rule,
+                        const struct head_spec *spec, const struct model_config *config, struct error *error)
+{
+    const struct tensor *tensor = safetensors_find(file, rule->name);
+    int64_t rows, cols;
+    rule_shape(rule, config, &rows, &cols);
+    if (!tensor)
+        return error_set(error, "%s: the tensor \"%s\" of a head of kind %s is missing", path, rule->name,
+                         spec->kind->name);
+    const bool fits = rows == 1 ? tensor->dims == 1 && tensor->shape[0] == cols
+                                : tensor->dims == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols;
+    if (tensor->type != DTYPE_F32 || !fits)
+        return error_set(error, "%s: the tensor \"%s\" is not f32 of shape [%lld, %lld]", path, rule->name,
+                         (long long)rows, (long long)cols);
+    for (int64_t v = 0; v < rows * cols; v++) {
+        float value;
+        memcpy(&value, (const char *)tensor->data + (size_t)v * sizeof value, sizeof value);
+        if (!isfinite(value))
+            return error_set(error, "%s: value %lld of the tensor \"%s\" is not a finite number", path,
+                             (long long)v, rule->name);
+    }
     return 0;
 }
 
 /* Every tensor of the head is there in its shape, all numbers are finite, and nothing else is. */
 static int check_tensors(const char *path, const struct safetensors *file, const struct head_spec *spec,
-                         const struct head_shape *shape, struct error *error)
+                         const struct model_config *config, struct error *error)
 {
-    const int count = head_rule_count(spec, shape);
-    for (int i = 0; i < count; i++) {
-        const struct parameter_rule *rule = head_rule(spec, shape, i);
-        const int64_t rows = extent_size(rule->rows, shape), cols = extent_size(rule->cols, shape);
-        const struct tensor *tensor = safetensors_find(file, rule->name);
-        if (!tensor)
-            return error_set(error, "%s: the tensor \"%s\" of a head of kind %s is missing", path, rule->name,
-                             spec->kind->name);
-        const bool fits = rows == 1 ? tensor->dims == 1 && tensor->shape[0] == cols
-                                    : tensor->dims == 2 && tensor->shape[0] == rows && tensor->shape[1] == cols;
-        if (tensor->type != DTYPE_F32 || !fits)
-            return error_set(error, "%s: the tensor \"%s\" is not f32 of shape [%lld, %lld]", path, rule->name,
-                             (long long)rows, (long long)cols);
-        for (int64_t v = 0; v < rows * cols; v++) {
-            float value;
-            memcpy(&value, (const char *)tensor->data + (size_t)v * sizeof value, sizeof value);
-            if (!isfinite(value))
-                return error_set(error, "%s: value %lld of the tensor \"%s\" is not a finite number", path,
-                                 (long long)v, rule->name);
-        }
+    const struct parameter_rule *rule;
+    size_t count = 0;
+    for (; (rule = head_rule(spec, config, (int)count)); count++) {
+        if (check_tensor(path, file, rule, spec, config, error) < 0)
+            return -1;
     }
-    if (safetensors_count(file) != (size_t)count)
-        return error_set(error, "%s: holds %zu tensors where a head of kind %s, output %s, has %d", path,
+    if (safetensors_count(file) != count)
+        return error_set(error, "%s: holds %zu tensors where a head of kind %s, output %s, has %zu", path,
                          safetensors_count(file), spec->kind->name, head_output_name(spec->output), count);
     return 0;
 }
 
-int head_load(const char *path, struct backend *backend, struct head **result, char fingerprint[17],
-              struct error *error)
+int head_load(const char *path, const struct model_config *config, const char *fingerprint,
+              struct backend *backend, struct head **result, struct error *error)
 {
     struct safetensors *file = NULL;
     struct queue *queue = NULL;
     struct head *head = NULL;
     struct head_spec spec;
-    struct head_shape shape;
+    struct model_config own = *config;
     int status = -1;
     *result = NULL;
     if (safetensors_open(path, &file, error) < 0 ||
-        read_metadata(path, safetensors_metadata(file), &spec, &shape, fingerprint, error) < 0 ||
-        check_tensors(path, file, &spec, &shape, error) < 0 ||
-        head_create(&spec, &shape, backend, &head, error) < 0 || queue_create(backend, &queue, error) < 0)
+        read_metadata(path, safetensors_metadata(file), fingerprint, &spec, &own, error) < 0 ||
+        check_tensors(path, file, &spec, &own, error) < 0 ||
+        head_create(&spec, &own, backend, &head, error) < 0 || queue_create(backend, &queue, error) < 0)
         goto done;
     for (int i = 0; i < head->parameters; i++)
         op_write(queue, head->parameter[i].value, safetensors_find(file, head->parameter[i].name)->data);

@@ -64,7 +64,7 @@ int head_initialise(struct head *head, enum head_init init, uint64_t seed, const
     if (queue_create(head->backend, &queue, error) < 0)
         return -1;
     for (int i = 0; i < head->parameters; i++) {
-        const struct parameter_rule *rule = head_rule(&head->spec, &head->shape, i);
+        const struct parameter_rule *rule = head_rule(&head->spec, &head->config, i);
         const struct matrix matrix = head->parameter[i].value;
         const enum fill fill = init == INIT_RANDOM ? rule->random : rule->copy;
         if (fill == FILL_MODEL) {

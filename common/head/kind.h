@@ -9,10 +9,12 @@
 #include "common/head/head.h"
 #include "common/model/model.h"
 
-/* A length that the model's shape fixes. */
-enum extent { EXTENT_ONE, EXTENT_HIDDEN, EXTENT_INTERMEDIATE, EXTENT_GATE_UP, EXTENT_VOCAB };
-
-int64_t extent_size(enum extent extent, const struct head_shape *shape);
+/* The shape of a parameter. */
+enum form {
+    FORM_ROLE, /* of the model's tensor of the rule's role (role_shape); [V, H] for the output weight, tied or not */
+    FORM_VECTOR, /* [1, H] */
+    FORM_SQUARE /* [H, H] */
+};
 
 /* Where a parameter's first values come from. */
 enum fill {
@@ -25,17 +27,24 @@ enum fill {
 
 struct parameter_rule {
     const char *name;
-    enum extent rows, cols;
+    enum form form;
+    enum tensor_role
+        role; /* the tensor of the model that it stands for, of the tap's layer when layers have it; or ROLE_NONE */
     bool trained;
     enum fill copy, random; /* by INIT_COPY, by INIT_RANDOM */
-    enum tensor_role
-        role; /* FILL_MODEL: which tensor; of the tap's layer when layers have it. A bias of the MLP
-                            * is a parameter where the model has it; such rules are a kind's last ones. */
 };
+
+/* [rows, cols] of a parameter; false where the model has no tensor of its role (a bias): the head has no such
+ * parameter then. */
+bool rule_shape(const struct parameter_rule *rule, const struct model_config *config, int64_t *rows,
+                int64_t *cols);
+
+/* Columns of working memory. */
+enum extent { EXTENT_HIDDEN, EXTENT_INTERMEDIATE, EXTENT_GATE_UP };
 
 /* A matrix of working memory, as many rows as the scratch. */
 struct scratch_rule {
-    enum extent cols;
+    enum extent extent;
     bool backward; /* needed by head_backward only */
 };
 
@@ -43,8 +52,8 @@ struct head_kind {
     const char *name;
     bool wants_mid; /* only makes sense at a tap L.mid */
     bool has_ridge; /* INIT_RIDGE */
-    int parameters;
-    const struct parameter_rule *parameter;
+    int rules; /* of parameters. Those that some models lack come last, so the index of another is its parameter's */
+    const struct parameter_rule *rule;
     int scratches;
     const struct scratch_rule *scratch;
     /* As heads_forward and heads_backward. */
@@ -54,24 +63,22 @@ struct head_kind {
 
 extern const struct head_kind head_kind_norm, head_kind_affine, head_kind_mlp;
 
-/* The rule of the own output weight of an untied head, behind its kind's parameters. */
-extern const struct parameter_rule head_output_rule;
-/* The rule of a head's parameter by index, the output weight's included. */
-const struct parameter_rule *head_rule(const struct head_spec *spec, const struct head_shape *shape, int index);
-/* Parameters of a head, its own output weight counted. */
-int head_rule_count(const struct head_spec *spec, const struct head_shape *shape);
+/* The rule of a head's parameter `index`: those of its kind that the model has, then an untied head's own output weight.
+ * NULL behind the last. */
+const struct parameter_rule *head_rule(const struct head_spec *spec, const struct model_config *config,
+                                       int index);
 
 struct head {
     struct head_spec spec;
-    struct head_shape shape;
+    struct model_config config;
     struct backend *backend;
     int parameters;
-    struct head_parameter parameter[HEAD_PARAMETERS_MAX];
+    struct head_parameter *parameter; /* [parameters], in the order of their rules */
 };
 
-/* The first `rows` rows of a kind's scratch matrix by its place in the kind's list. */
-struct matrix head_scratch_rows(const struct head_scratch *scratch, int place, int64_t rows);
+/* The first `rows` rows of a kind's scratch matrix by its index in the kind's list. */
+struct matrix head_scratch_rows(const struct head_scratch *scratch, int index, int64_t rows);
 /* As many as a run has, of the run's own. */
-struct matrix head_run_scratch(const struct head_run *run, int place);
+struct matrix head_run_scratch(const struct head_run *run, int index);
 
 #endif

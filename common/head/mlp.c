@@ -14,15 +14,15 @@ enum {
     SCRATCHES
 };
 
-static const struct parameter_rule parameters[PARAMETERS] = {
-    [GATE] = {"gate", EXTENT_INTERMEDIATE, EXTENT_HIDDEN, true, FILL_MODEL, FILL_NORMAL, ROLE_MLP_GATE},
-    [UP] = {"up", EXTENT_INTERMEDIATE, EXTENT_HIDDEN, true, FILL_MODEL, FILL_NORMAL, ROLE_MLP_UP},
-    [DOWN] = {"down", EXTENT_HIDDEN, EXTENT_INTERMEDIATE, true, FILL_MODEL, FILL_ZEROS, ROLE_MLP_DOWN},
-    [SCALE] = {"scale", EXTENT_ONE, EXTENT_HIDDEN, true, FILL_MODEL, FILL_ONES, ROLE_FINAL_NORM},
-    [MLP_NORM] = {"mlp_norm", EXTENT_ONE, EXTENT_HIDDEN, false, FILL_MODEL, FILL_MODEL, ROLE_MLP_NORM},
-    [GATE_BIAS] = {"gate_bias", EXTENT_ONE, EXTENT_INTERMEDIATE, true, FILL_MODEL, FILL_ZEROS, ROLE_GATE_BIAS},
-    [UP_BIAS] = {"up_bias", EXTENT_ONE, EXTENT_INTERMEDIATE, true, FILL_MODEL, FILL_ZEROS, ROLE_UP_BIAS},
-    [DOWN_BIAS] = {"down_bias", EXTENT_ONE, EXTENT_HIDDEN, true, FILL_MODEL, FILL_ZEROS, ROLE_DOWN_BIAS},
+static const struct parameter_rule rules[PARAMETERS] = {
+    [GATE] = {"gate", FORM_ROLE, ROLE_MLP_GATE, true, FILL_MODEL, FILL_NORMAL},
+    [UP] = {"up", FORM_ROLE, ROLE_MLP_UP, true, FILL_MODEL, FILL_NORMAL},
+    [DOWN] = {"down", FORM_ROLE, ROLE_MLP_DOWN, true, FILL_MODEL, FILL_ZEROS},
+    [SCALE] = {"scale", FORM_ROLE, ROLE_FINAL_NORM, true, FILL_MODEL, FILL_ONES},
+    [MLP_NORM] = {"mlp_norm", FORM_ROLE, ROLE_MLP_NORM, false, FILL_MODEL, FILL_MODEL},
+    [GATE_BIAS] = {"gate_bias", FORM_ROLE, ROLE_GATE_BIAS, true, FILL_MODEL, FILL_ZEROS},
+    [UP_BIAS] = {"up_bias", FORM_ROLE, ROLE_UP_BIAS, true, FILL_MODEL, FILL_ZEROS},
+    [DOWN_BIAS] = {"down_bias", FORM_ROLE, ROLE_DOWN_BIAS, true, FILL_MODEL, FILL_ZEROS},
 };
 
 static const struct scratch_rule scratches[SCRATCHES] = {
@@ -38,7 +38,7 @@ static const struct scratch_rule scratches[SCRATCHES] = {
 /* The columns of the gate (0) and of up (1) in a matrix of both. */
 static struct matrix half(const struct head_run *run, int place, int which)
 {
-    const int64_t width = run->head->shape.intermediate;
+    const int64_t width = run->head->config.intermediate;
     return matrix_cols(head_run_scratch(run, place), which * width, width);
 }
 
@@ -49,7 +49,7 @@ static void forward(struct queue *queue, const struct head_run *runs, int count)
         const struct head_run *run = &runs[r];
         const struct head_parameter *parameter = run->head->parameter;
         const struct matrix normed = head_run_scratch(run, NORMED);
-        op_norm(queue, run->x, parameter[MLP_NORM].value, run->head->shape.norm_epsilon, normed);
+        op_norm(queue, run->x, parameter[MLP_NORM].value, run->head->config.norm_epsilon, normed);
         for (int i = 0; i < 2; i++)
             wide[2 * r + i] = (struct gemm){.a = normed,
                                             .b = parameter[i == 0 ? GATE : UP].value,
@@ -62,7 +62,7 @@ static void forward(struct queue *queue, const struct head_run *runs, int count)
         const struct head_run *run = &runs[r];
         const struct head_parameter *parameter = run->head->parameter;
         const struct matrix activation = head_run_scratch(run, ACTIVATION), sum = head_run_scratch(run, SUM);
-        if (run->head->shape.mlp_bias) {
+        if (run->head->config.mlp_bias) {
             op_add_bias(queue, parameter[GATE_BIAS].value, half(run, GATE_UP, 0));
             op_add_bias(queue, parameter[UP_BIAS].value, half(run, GATE_UP, 1));
         }
@@ -74,9 +74,9 @@ static void forward(struct queue *queue, const struct head_run *runs, int count)
     op_gemm_group(queue, down, count);
     for (int r = 0; r < count; r++) {
         const struct head *head = runs[r].head;
-        if (head->shape.mlp_bias)
+        if (head->config.mlp_bias)
             op_add_bias(queue, head->parameter[DOWN_BIAS].value, down[r].c);
-        op_norm(queue, down[r].c, head->parameter[SCALE].value, head->shape.norm_epsilon, runs[r].h);
+        op_norm(queue, down[r].c, head->parameter[SCALE].value, head->config.norm_epsilon, runs[r].h);
     }
 }
 
@@ -88,7 +88,7 @@ static void backward_down(struct queue *queue, const struct head_run *runs, int 
         const struct head_run *run = &runs[r];
         const struct matrix dsum = head_run_scratch(run, DSUM);
         op_norm_grad(queue, run->dh, head_run_scratch(run, SUM), run->head->parameter[SCALE].value,
-                     run->head->shape.norm_epsilon, dsum, OP_STORE, run->gradients[SCALE]);
+                     run->head->config.norm_epsilon, dsum, OP_STORE, run->gradients[SCALE]);
         weight[r] = (struct gemm){.a = dsum,
                                   .transpose_a = true,
                                   .b = head_run_scratch(run, ACTIVATION),
@@ -121,7 +121,7 @@ static void backward(struct queue *queue, const struct head_run *runs, int count
     op_gemm_group(queue, wide, 2 * count);
     for (int r = 0; r < count; r++) {
         const struct head_run *run = &runs[r];
-        if (run->head->shape.mlp_bias) {
+        if (run->head->config.mlp_bias) {
             op_sum_rows(queue, half(run, DGATE_UP, 0), run->gradients[GATE_BIAS]);
             op_sum_rows(queue, half(run, DGATE_UP, 1), run->gradients[UP_BIAS]);
             op_sum_rows(queue, head_run_scratch(run, DSUM), run->gradients[DOWN_BIAS]);
@@ -132,8 +132,8 @@ static void backward(struct queue *queue, const struct head_run *runs, int count
 const struct head_kind head_kind_mlp = {
     .name = "mlp",
     .wants_mid = true,
-    .parameters = PARAMETERS,
-    .parameter = parameters,
+    .rules = PARAMETERS,
+    .rule = rules,
     .scratches = SCRATCHES,
     .scratch = scratches,
     .forward = forward,

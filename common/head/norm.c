@@ -4,8 +4,8 @@
 enum { SCALE, PARAMETERS };
 enum { DX, SCRATCHES }; /* the gradient of x, which nobody reads */
 
-static const struct parameter_rule parameters[PARAMETERS] = {
-    [SCALE] = {"scale", EXTENT_ONE, EXTENT_HIDDEN, true, FILL_MODEL, FILL_ONES, ROLE_FINAL_NORM},
+static const struct parameter_rule rules[PARAMETERS] = {
+    [SCALE] = {"scale", FORM_ROLE, ROLE_FINAL_NORM, true, FILL_MODEL, FILL_ONES},
 };
 
 static const struct scratch_rule scratches[SCRATCHES] = {
@@ -16,7 +16,7 @@ static void forward(struct queue *queue, const struct head_run *runs, int count)
 {
     for (int r = 0; r < count; r++) {
         const struct head *head = runs[r].head;
-        op_norm(queue, runs[r].x, head->parameter[SCALE].value, head->shape.norm_epsilon, runs[r].h);
+        op_norm(queue, runs[r].x, head->parameter[SCALE].value, head->config.norm_epsilon, runs[r].h);
     }
 }
 
@@ -24,15 +24,15 @@ static void backward(struct queue *queue, const struct head_run *runs, int count
 {
     for (int r = 0; r < count; r++) {
         const struct head_run *run = &runs[r];
-        op_norm_grad(queue, run->dh, run->x, run->head->parameter[SCALE].value, run->head->shape.norm_epsilon,
+        op_norm_grad(queue, run->dh, run->x, run->head->parameter[SCALE].value, run->head->config.norm_epsilon,
                      head_run_scratch(run, DX), OP_STORE, run->gradients[SCALE]);
     }
 }
 
 const struct head_kind head_kind_norm = {
     .name = "norm",
-    .parameters = PARAMETERS,
-    .parameter = parameters,
+    .rules = PARAMETERS,
+    .rule = rules,
     .scratches = SCRATCHES,
     .scratch = scratches,
     .forward = forward,

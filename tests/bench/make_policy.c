@@ -36,8 +36,6 @@ static int save_exit(struct model *model, struct backend *backend, struct queue 
 {
     const struct model_config *config = model_config(model);
     const struct head_source source = {get_tensor, model};
-    const struct head_shape shape = {config->layers, config->hidden,       config->intermediate,
-                                     config->vocab,  config->norm_epsilon, config->mlp_bias};
     struct head_spec spec = {head_kind_find(exit->tap.mid ? "mlp" : "norm", error), OUTPUT_TIED, exit->tap};
     struct head *head = NULL;
     char tap[TAP_NAME_SIZE], *path = NULL;
@@ -47,7 +45,7 @@ static int save_exit(struct model *model, struct backend *backend, struct queue 
     snprintf(exit->output, sizeof exit->output, "tied");
     snprintf(exit->file, sizeof exit->file, "%s.safetensors", tap);
     path = path_join(folder, exit->file, error);
-    if (path && head_create(&spec, &shape, backend, &head, error) == 0 &&
+    if (path && head_create(&spec, config, backend, &head, error) == 0 &&
         head_initialise(head, INIT_COPY, 0, &source, error) == 0 &&
         head_save(head, queue, path, fingerprint, error) == 0)
         result = policy_hash_file(path, exit->hash, error);

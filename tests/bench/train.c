@@ -136,7 +136,6 @@ static double time_step(struct bench *bench, struct trial *const *trials, int co
 static int make_trial(struct bench *bench, const char *kind, bool mid, enum trial_loss loss,
                       struct trial **trial, struct error *error)
 {
-    const struct head_shape shape = stores_head_shape(&bench->stores);
     const struct head_source source = stores_head_source(&bench->stores);
     const struct trial_config config = {
         .spec = {head_kind_find(kind, error), OUTPUT_TIED, {1, mid}},
@@ -147,7 +146,7 @@ static int make_trial(struct bench *bench, const char *kind, bool mid, enum tria
         .beta2 = 0.95,
         .epsilon = 1e-5,
     };
-    if (trial_create(&config, &shape, bench->backend, trial, error) < 0)
+    if (trial_create(&config, &bench->stores.config, bench->backend, trial, error) < 0)
         return -1;
     return head_initialise((*trial)->head, INIT_COPY, 1, &source, error);
 }

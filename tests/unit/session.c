@@ -133,7 +133,6 @@ static int write_head(const char *folder, const struct model *model, int place, 
                       struct policy_exit *exit, struct error *error)
 {
     const struct head_source source = {get_tensor, (void *)(uintptr_t)model};
-    const struct head_shape shape = {LAYERS, H, I, V, 1e-5f, false};
     struct head_spec spec = {head_kind_find(exit_table[place].kind, error), exit_table[place].output, {0}};
     struct backend *backend = NULL;
     struct queue *queue = NULL;
@@ -149,7 +148,8 @@ static int write_head(const char *folder, const struct model *model, int place, 
         return -1;
     spec.tap = exit->tap;
     if (backend_open("ref", &(struct backend_options){0}, &backend, error) == 0 &&
-        queue_create(backend, &queue, error) == 0 && head_create(&spec, &shape, backend, &head, error) == 0 &&
+        queue_create(backend, &queue, error) == 0 &&
+        head_create(&spec, model_config(model), backend, &head, error) == 0 &&
         head_initialise(head, INIT_COPY, 3, &source, error) == 0 &&
         head_save(head, queue, path, fingerprint, error) == 0)
         result = policy_hash_file(path, exit->hash, error);

@@ -4,7 +4,7 @@
 #include "tests/test.h"
 #include "train/sweep.h"
 
-static const struct head_shape shape = {
+static const struct model_config model = {
     .layers = 30, .hidden = 8, .intermediate = 16, .vocab = 32, .norm_epsilon = 1e-5f};
 
 static int parse(const char *text, struct sweep *sweep, struct error *error)
@@ -17,7 +17,7 @@ static void check_refused(const char *text, const char *line, const char *part)
 {
     struct sweep sweep = {0};
     struct error error = {0};
-    if (parse(text, &sweep, &error) == 0 && sweep_resolve(&sweep, &shape, &error) == 0)
+    if (parse(text, &sweep, &error) == 0 && sweep_resolve(&sweep, &model, &error) == 0)
         test_fail(__FILE__, __LINE__, "accepted: %s", text);
     CHECK_TEXT(error.text, "s.yaml: ");
     CHECK_TEXT(error.text, line);
@@ -46,7 +46,7 @@ TEST(sweep_grid_is_multiplied_out)
                      "    warmup: 9\n",
                      &sweep, &error));
     REQUIRE(sweep.trials == 2 * 2 * 3 + 2);
-    REQUIRE_OK(sweep_resolve(&sweep, &shape, &error));
+    REQUIRE_OK(sweep_resolve(&sweep, &model, &error));
     CHECK(!strcmp(sweep.trial[0].id, "6-affine-copy-distillation-0.001"));
     CHECK(!strcmp(sweep.trial[1].id, "6-affine-copy-distillation-0.0003"));
     CHECK(!strcmp(sweep.trial[3].id, "6-affine-ridge-distillation-0.001"));
@@ -89,7 +89,7 @@ TEST(sweep_config_as_json)
     struct error error = {0};
     struct sweep sweep;
     REQUIRE_OK(parse("trials: [{tap: 6, head: affine, beta1: 0.8}]", &sweep, &error));
-    REQUIRE_OK(sweep_resolve(&sweep, &shape, &error));
+    REQUIRE_OK(sweep_resolve(&sweep, &model, &error));
     json_t *object = trial_config_to_json(&sweep.trial[0], &error);
     REQUIRE(object);
     CHECK(!strcmp(json_string_value(json_object_get(object, "tap")), "6"));
@@ -175,7 +175,7 @@ static void check_accepted(const char *text, int trials)
     struct error error = {0};
     struct sweep sweep;
     if (sweep_parse("x.yaml", text, strlen(text), &sweep, &error) < 0 ||
-        sweep_resolve(&sweep, &shape, &error) < 0)
+        sweep_resolve(&sweep, &model, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s", error.text);
     else
         CHECK(sweep.trials == trials);

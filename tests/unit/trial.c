@@ -68,7 +68,8 @@ static void check_gradient(struct bench *bench, int kind, enum head_output outpu
     config.beta1 = 0.5; /* after one step the first moment is half the gradient */
     REQUIRE_OK(bench_trial(bench, &config, kind == 1 ? INIT_RANDOM : INIT_COPY, &trial, &error));
     loss_now(bench, trial);
-    float *gradients[HEAD_PARAMETERS_MAX] = {NULL};
+    float **gradients;
+    REQUIRE_OK(array_alloc(&gradients, head_parameter_count(trial->head), &error));
     for (int i = 0; i < head_parameter_count(trial->head); i++) {
         const struct matrix moment = trial_first_moment(trial, i);
         if (matrix_is_none(moment))
@@ -88,6 +89,7 @@ static void check_gradient(struct bench *bench, int kind, enum head_output outpu
                       head_parameter(trial->head, i)->name, worst);
         free(gradients[i]);
     }
+    free(gradients);
     trial_destroy(trial);
 }
 
@@ -292,7 +294,8 @@ TEST(trial_restarts_from_a_head)
     for (int i = 0; i < 2; i++)
         REQUIRE_OK(take_step(&bench, first, 30, &result, &error));
     REQUIRE_OK(head_save(first->head, first->queue, path, "0123456789abcdef", &error));
-    REQUIRE_OK(trial_restart(&config, path, "0123456789abcdef", 20, bench.backend, &second, &error));
+    REQUIRE_OK(trial_restart(&config, path, &bench.stores.config, "0123456789abcdef", 20, bench.backend,
+                             &second, &error));
     CHECK(second->step == 20 && second->trained == first->trained && second->values == first->values);
     REQUIRE_OK(checkpoint_write(second, checkpoint, "0123456789abcdef", &error));
     REQUIRE_OK(bench_trial(&bench, &config, INIT_RANDOM, &third, &error));
