@@ -77,7 +77,7 @@ static int create_buffers(struct session *session, struct backend *backend, stru
         array_alloc(&session->taken, session_steps(session) + 1, error) < 0 ||
         array_alloc(&session->work, session_steps(session) + 1, error) < 0)
         return -1;
-    return scratch_create(session->config, backend, rows, session->capacity, &session->scratch, error);
+    return scratch_create(session->config, backend, rows, 1, session->capacity, &session->scratch, error);
 }
 
 int session_create(const struct model *model, struct backend *backend, int positions, struct session **result,
@@ -155,9 +155,9 @@ int session_append(struct session *session, const int32_t *ids, int count, struc
 static void run_rows(struct session *session, int step, int first, int rows)
 {
     const int l = (step - 1) / 2;
-    const struct place place = {.sequences = 1, .kv = &session->kv[l], .first = first};
+    const struct span span = {.rows = rows, .kv = &session->kv[l], .first = first};
     if (step % 2)
-        layer_attention(session->layer[l], session->queue, session->scratch, &place,
+        layer_attention(session->layer[l], session->queue, session->scratch, &span, 1,
                         state_rows(session, first, rows));
     else
         layer_mlp(session->layer[l], session->queue, session->scratch, state_rows(session, first, rows));

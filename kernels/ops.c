@@ -610,19 +610,40 @@ void op_rope(struct queue *queue, struct matrix x, struct matrix positions, stru
         input("table", table, DTYPE_F32, table.rows, table.cols));
 }
 
-void op_attention(struct queue *queue, const struct attention *attention, struct matrix q, struct matrix k,
-                  struct matrix v, struct matrix out)
+/* Each span against the whole call: its message shows the keys of the span that is wrong. */
+static bool accept_spans(struct queue *queue, const struct attention *attention, struct matrix q,
+                         const struct attention_span *spans, int count, struct matrix out)
 {
-    const int64_t size = attention->head_size;
-    const bool right = size > 0 && attention->window >= 0 && divides(attention->sequences, q.rows) &&
-                       divides(attention->sequences, k.rows) && k.rows >= q.rows &&
-                       divides(attention->kv_heads, attention->heads) && attention->heads > 0;
-    RUN(attention, (queue, attention, q, k, v, out),
-        unless(right, "sequences must divide the rows, kv_heads the heads, and k have at least q's rows"),
-        input("q", q, DTYPE_F32, q.rows, attention->heads * size),
-        input("k", k, DTYPE_F32, k.rows, attention->kv_heads * size),
-        input("v", v, DTYPE_F32, k.rows, attention->kv_heads * size),
-        output("out", out, DTYPE_F32, q.rows, attention->heads * size));
+    const int64_t size = attention->head_size, width = attention->heads * size;
+    const int64_t kv_width = attention->kv_heads * size;
+    int64_t left = q.rows; /* without a span */
+    for (int i = 0; i < count; i++) {
+        const struct attention_span *span = &spans[i];
+        const bool right = span->queries >= 1 && span->queries <= left && span->k.rows >= span->queries;
+        const struct operand operands[] = {input("q", q, DTYPE_F32, q.rows, width),
+                                           input("k", span->k, DTYPE_F32, span->k.rows, kv_width),
+                                           input("v", span->v, DTYPE_F32, span->k.rows, kv_width),
+                                           output("out", out, DTYPE_F32, q.rows, width),
+                                           {.name = NULL}};
+        const char *wrong =
+            unless(right, "a span has 1 query or more, no more than q has left, nor more than keys");
+        if (!accept(queue, "op_attention", wrong, operands))
+            return false;
+        left -= span->queries;
+    }
+    return left == 0;
+}
+
+void op_attention(struct queue *queue, const struct attention *attention, struct matrix q,
+                  const struct attention_span *spans, int count, struct matrix out)
+{
+    const int64_t size = attention->head_size, width = attention->heads * size;
+    const bool right = size > 0 && attention->window >= 0 && attention->heads > 0 &&
+                       divides(attention->kv_heads, attention->heads);
+    const bool covered = right && accept_spans(queue, attention, q, spans, count, out);
+    RUN(attention, (queue, attention, q, spans, count, out),
+        right ? unless(covered, "the spans' queries must be all of q") : "kv_heads must divide the heads",
+        input("q", q, DTYPE_F32, q.rows, width), output("out", out, DTYPE_F32, q.rows, width));
 }
 
 void op_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,

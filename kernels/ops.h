@@ -25,12 +25,13 @@
  * are bound by reading the weight.) `ref` accumulates in double and ignores the math mode.
  *
  * Same bytes. A result of `cpu` depends on the op's shapes and inputs only, not on the number of threads
- * nor on where operands lie. An output row that belongs to a row of the inputs (of op_attention: the
- * outputs of a sequence) has the same bytes whichever rows are in the same call, however many, and
- * wherever it stands among them, with every instruction set; the bytes of two sets are different ones.
- * op_matmul and op_vocab_* have a kernel of their own for at most MATMUL_FEW_ROWS rows: for them this
- * holds among calls of more rows and among calls of no more, not from one to the other; likewise for
- * op_attention, by the queries of a sequence. What sums over rows depends on all of them: op_gemm with
+ * nor on where operands lie. An output row that belongs to a row of the inputs has the same bytes whichever
+ * rows are in the same call, however many, and wherever it stands among them, with every instruction set;
+ * the bytes of two sets are different ones. op_matmul and op_vocab_* have a kernel of their own for at most
+ * MATMUL_FEW_ROWS rows: for them this holds among calls of more rows and among calls of no more, not from
+ * one to the other. op_attention has one, too, but chooses it for each span: the bytes of an output row depend
+ * on its query, on the keys and values that it sees, and on whether its span has more than MATMUL_FEW_ROWS
+ * queries; not on other queries nor on other spans. What sums over rows depends on all of them: op_gemm with
  * transpose_a, op_gram, op_sum_rows, op_sum_squares, the gradients of shared weights (dscale, down).
  *
  * Aliasing. Outputs may not overlap inputs unless the op says "in place".
@@ -274,18 +275,28 @@ void op_rope(struct queue *queue, struct matrix x, struct matrix positions, stru
              enum rope_pairs pairs);
 
 struct attention {
-    int sequences; /* B, laid one behind the other */
     int heads, kv_heads; /* kv_heads divides heads: head h reads key head h / (heads / kv_heads) */
     int head_size; /* D */
     int window; /* a query sees this many keys at most, itself included; 0: all before it */
     float scale; /* of q . k, usually 1 / sqrt(D) */
 };
 
-/* Causal softmax attention. q [B R, heads D], k and v [B S, kv_heads D], out [B R, heads D], S >= R:
- * query r of a sequence stands at key S - R + r and sees keys 0 .. S - R + r (or its window).
- * R <= MATMUL_FEW_ROWS runs one kernel whose rows do not depend on each other. */
-void op_attention(struct queue *queue, const struct attention *attention, struct matrix q, struct matrix k,
-                  struct matrix v, struct matrix out);
+/* The rows of a call that belong to one sequence. Its queries are R neighbouring rows of q and out; its keys and
+ * values may lie in any buffer.
+ *
+ *     q, out   span 0's rows | span 1's rows | ...        one behind the other, all of q
+ *     k, v     span 0: keys 0 .. S - 1                    the last R of them belong to its R queries
+ */
+struct attention_span {
+    int64_t queries; /* R >= 1 */
+    struct matrix k, v; /* [S, kv_heads D], S >= R */
+};
+
+/* Causal softmax attention of `count` spans. q and out [sum of R, heads D]. Query r of a span stands at key S - R + r
+ * and sees keys 0 .. S - R + r (or its window). A span of at most MATMUL_FEW_ROWS queries runs one kernel, a span of
+ * more another one. On a device, spans of equal R and S whose keys lie one behind the other run as one call. */
+void op_attention(struct queue *queue, const struct attention *attention, struct matrix q,
+                  const struct attention_span *spans, int count, struct matrix out);
 
 /* ---- the vocabulary: fused with the output product, the whole [M, V] never exists ---- */
 

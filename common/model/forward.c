@@ -26,6 +26,7 @@ struct forward {
     struct buffer *x; /* [group * batch * rows, hidden] */
     struct buffer *ids; /* [batch * rows] i32 */
     struct call *calls; /* [group], the first `count` wait */
+    struct span *spans; /* [batch], whole sequences */
     int count;
     struct stage loading; /* waiting: for weights */
     double call_seconds; /* forward_measure */
@@ -43,15 +44,19 @@ int forward_open(const struct model *model, struct backend *backend, const struc
     forward->model = model;
     forward->backend = backend;
     forward->hidden = model_config(model)->hidden;
-    if (queue_create(backend, &forward->queue, error) < 0 ||
+    if (array_alloc(&forward->spans, shape->batch, error) < 0 ||
+        queue_create(backend, &forward->queue, error) < 0 ||
         ends_load(model, backend, false, 0, &forward->ends, error) < 0 ||
         layers_open(model, backend, shape->layers, shape->resident, &forward->layers, error) < 0 ||
-        scratch_create(model_config(model), backend, (int)rows, shape->rows, &forward->scratch, error) < 0 ||
+        scratch_create(model_config(model), backend, (int)rows, shape->batch, shape->rows, &forward->scratch,
+                       error) < 0 ||
         buffer_create(backend, (size_t)rows * sizeof(int32_t), &forward->ids, error) < 0 ||
         forward_resize(forward, shape->group, error) < 0) {
         forward_close(forward);
         return -1;
     }
+    for (int s = 0; s < shape->batch; s++)
+        forward->spans[s].rows = shape->rows;
     *result = forward;
     return 0;
 }
@@ -61,6 +66,7 @@ void forward_close(struct forward *forward)
     if (!forward)
         return;
     free(forward->calls);
+    free(forward->spans);
     buffer_destroy(forward->ids);
     buffer_destroy(forward->x);
     scratch_destroy(forward->scratch);
@@ -110,7 +116,6 @@ void forward_add(struct forward *forward, const int32_t *ids, int sequences)
 int forward_measure(struct forward *forward, struct error *error)
 {
     const struct call call = {.sequences = forward->shape.batch};
-    const struct place place = {.sequences = call.sequences};
     const struct layer *layer;
     if (forward->shape.layers == 0)
         return 0;
@@ -118,7 +123,8 @@ int forward_measure(struct forward *forward, struct error *error)
         return -1;
     for (int again = 0; again < 2; again++) { /* the first time makes what later ones find ready */
         const double started = clock_seconds();
-        layer_attention(layer, forward->queue, forward->scratch, &place, call_states(forward, &call));
+        layer_attention(layer, forward->queue, forward->scratch, forward->spans, call.sequences,
+                        call_states(forward, &call));
         layer_mlp(layer, forward->queue, forward->scratch, call_states(forward, &call));
         if (queue_wait(forward->queue, error) < 0)
             return -1;
@@ -147,9 +153,9 @@ static int run_layer(struct forward *forward, int number, int next, forward_visi
     if (layers_use(forward->layers, number - 1, next, &forward->loading, &layer, error) < 0)
         return -1;
     for (int i = 0; i < forward->count; i++) {
-        const struct place place = {.sequences = forward->calls[i].sequences};
         const struct matrix x = call_states(forward, &forward->calls[i]);
-        layer_attention(layer, forward->queue, forward->scratch, &place, x);
+        layer_attention(layer, forward->queue, forward->scratch, forward->spans, forward->calls[i].sequences,
+                        x);
         if (visit(context, i, number, true, forward->queue, x, error) < 0)
             return -1;
         if (attention_only)

@@ -19,15 +19,15 @@ struct layer {
 };
 
 struct layer_scratch {
-    int rows, positions;
+    int rows, spans, positions;
     struct buffer *normed; /* [rows, H] */
     struct buffer *wide; /* [rows, qkv or gate and up] */
     struct buffer *narrow; /* [rows, attention's output or activations] */
     struct buffer *table; /* [positions, D], for op_rope */
     struct buffer *position; /* [rows] i32 */
-    int32_t *host_position; /* [rows] */
-    struct place placed; /* what `position` holds, and for how many rows; 0: nothing yet */
-    int64_t placed_rows;
+    int32_t *host_position; /* [rows] what `position` holds, as far as it has been written */
+    int64_t written; /* rows */
+    struct attention_span *attention; /* [spans] */
 };
 
 static int64_t query_cols(const struct model_config *config)
@@ -133,16 +133,17 @@ static int create_table(const struct model_config *config, struct backend *backe
     return result;
 }
 
-int scratch_create(const struct model_config *config, struct backend *backend, int rows, int positions,
-                   struct layer_scratch **result, struct error *error)
+int scratch_create(const struct model_config *config, struct backend *backend, int rows, int spans,
+                   int positions, struct layer_scratch **result, struct error *error)
 {
     struct layer_scratch *scratch;
     *result = NULL;
-    if (rows < 1 || positions < 1)
-        return error_set(error, "working memory for %d tokens of sequences of %d", rows, positions);
+    if (rows < 1 || spans < 1 || positions < 1)
+        return error_set(error, "working memory for %d tokens of %d sequences of %d", rows, spans, positions);
     if (array_alloc(&scratch, 1, error) < 0)
         return -1;
     scratch->rows = rows;
+    scratch->spans = spans;
     scratch->positions = positions;
     int64_t wide = larger(qkv_cols(config), 2 * (int64_t)config->intermediate);
     int64_t narrow = larger(query_cols(config), config->intermediate);
@@ -151,7 +152,8 @@ int scratch_create(const struct model_config *config, struct backend *backend, i
         floats_create(backend, rows, narrow, &scratch->narrow, error) < 0 ||
         create_table(config, backend, positions, &scratch->table, error) < 0 ||
         buffer_create(backend, (size_t)rows * sizeof(int32_t), &scratch->position, error) < 0 ||
-        array_alloc(&scratch->host_position, rows, error) < 0) {
+        array_alloc(&scratch->host_position, rows, error) < 0 ||
+        array_alloc(&scratch->attention, spans, error) < 0) {
         scratch_destroy(scratch);
         return -1;
     }
@@ -169,6 +171,7 @@ void scratch_destroy(struct layer_scratch *scratch)
     buffer_destroy(scratch->table);
     buffer_destroy(scratch->position);
     free(scratch->host_position);
+    free(scratch->attention);
     free(scratch);
 }
 
@@ -195,77 +198,97 @@ void kv_destroy(struct kv *kv)
 
 /* ---- running ---- */
 
-static int sequence_count(const struct place *place)
-{
-    return place->kv ? 1 : place->sequences;
-}
-
 /* Positions of `rows` rows on the device, written only when they are not there already. The caller has
  * made sure that rows fit. */
-static struct matrix place_positions(struct queue *queue, struct layer_scratch *scratch,
-                                     const struct place *place, int64_t rows)
+static struct matrix span_positions(struct queue *queue, struct layer_scratch *scratch,
+                                    const struct span *spans, int count, int64_t rows)
 {
-    struct matrix position = matrix_i32(scratch->position, rows, 1);
-    int sequences = sequence_count(place);
-    int64_t length = rows / sequences;
-    if (scratch->placed_rows == rows && scratch->placed.sequences == sequences &&
-        scratch->placed.first == place->first)
-        return position;
-    for (int64_t i = 0; i < rows; i++)
-        scratch->host_position[i] = (int32_t)(place->first + i % length);
-    op_write(queue, position, scratch->host_position);
-    scratch->placed = (struct place){.sequences = sequences, .first = place->first};
-    scratch->placed_rows = rows;
+    const struct matrix position = matrix_i32(scratch->position, rows, 1);
+    bool changed = rows > scratch->written;
+    int64_t row = 0;
+    for (int s = 0; s < count; s++) {
+        for (int i = 0; i < spans[s].rows && row < rows; i++, row++) {
+            const int32_t at = spans[s].first + i;
+            changed = changed || scratch->host_position[row] != at;
+            scratch->host_position[row] = at;
+        }
+    }
+    if (changed) {
+        op_write(queue, position, scratch->host_position);
+        scratch->written = rows;
+    }
     return position;
 }
 
 /* Norms per head where the family has them, then rope, of q and k within qkv. */
 static void rotate(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
-                   const struct place *place, struct matrix qkv)
+                   const struct span *spans, int count, struct matrix qkv)
 {
     const struct model_config *config = layer->config;
     struct matrix q = matrix_cols(qkv, 0, query_cols(config));
     struct matrix k = matrix_cols(qkv, query_cols(config), key_cols(config));
     struct matrix both = matrix_cols(qkv, 0, query_cols(config) + key_cols(config));
-    int64_t positions = place->first + qkv.rows / sequence_count(place);
+    int64_t positions = 1;
     if (layer->q_norm) {
         op_norm(queue, q, matrix_f32(layer->q_norm, 1, config->head_size), config->norm_epsilon, q);
         op_norm(queue, k, matrix_f32(layer->k_norm, 1, config->head_size), config->norm_epsilon, k);
     }
     /* Only as much of the table as is needed: a longer sequence than it was made for fails by its size. */
-    op_rope(queue, both, place_positions(queue, scratch, place, qkv.rows),
+    for (int s = 0; s < count; s++)
+        positions = larger(positions, (int64_t)spans[s].first + spans[s].rows);
+    op_rope(queue, both, span_positions(queue, scratch, spans, count, qkv.rows),
             matrix_f32(scratch->table, positions, config->head_size), config->rope_pairs);
 }
 
-void layer_attention(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
-                     const struct place *place, struct matrix x)
+/* The keys and values that the rows of a span see; k and v [rows, kv_heads D] are those of the rows themselves. */
+static struct attention_span span_keys(struct queue *queue, const struct span *span, struct matrix k,
+                                       struct matrix v)
+{
+    const struct kv *kv = span->kv;
+    if (kv) {
+        const int64_t rows = span->first + k.rows;
+        op_copy(queue, k, matrix_rows(matrix_f32(kv->keys, kv->capacity, k.cols), span->first, k.rows));
+        op_copy(queue, v, matrix_rows(matrix_f32(kv->values, kv->capacity, v.cols), span->first, v.rows));
+        k = matrix_f32(kv->keys, rows, k.cols);
+        v = matrix_f32(kv->values, rows, v.cols);
+    }
+    return (struct attention_span){span->rows, k, v};
+}
+
+static void attend(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
+                   const struct span *spans, int count, struct matrix qkv, struct matrix out)
 {
     const struct model_config *config = layer->config;
-    int64_t queries = query_cols(config), keys = key_cols(config);
-    struct attention attention = {.sequences = sequence_count(place),
-                                  .heads = config->attention_heads,
-                                  .kv_heads = config->kv_heads,
-                                  .head_size = config->head_size,
-                                  .window = layer->window,
-                                  .scale = (float)(1 / sqrt((double)config->head_size))};
+    const int64_t queries = query_cols(config), keys = key_cols(config);
+    const struct attention attention = {.heads = config->attention_heads,
+                                        .kv_heads = config->kv_heads,
+                                        .head_size = config->head_size,
+                                        .window = layer->window,
+                                        .scale = (float)(1 / sqrt((double)config->head_size))};
+    int64_t row = 0;
+    count =
+        count < scratch->spans ? count : scratch->spans; /* more of them: op_attention misses rows, and fails */
+    for (int s = 0; s < count; row += spans[s++].rows)
+        scratch->attention[s] =
+            span_keys(queue, &spans[s], matrix_rows(matrix_cols(qkv, queries, keys), row, spans[s].rows),
+                      matrix_rows(matrix_cols(qkv, queries + keys, keys), row, spans[s].rows));
+    op_attention(queue, &attention, matrix_cols(qkv, 0, queries), scratch->attention, count, out);
+}
+
+void layer_attention(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
+                     const struct span *spans, int count, struct matrix x)
+{
+    const struct model_config *config = layer->config;
     struct matrix normed = matrix_f32(scratch->normed, x.rows, config->hidden);
     struct matrix qkv = matrix_f32(scratch->wide, x.rows, qkv_cols(config));
-    struct matrix out = matrix_f32(scratch->narrow, x.rows, queries);
-    struct matrix k = matrix_cols(qkv, queries, keys), v = matrix_cols(qkv, queries + keys, keys);
+    struct matrix out = matrix_f32(scratch->narrow, x.rows, query_cols(config));
 
     op_norm(queue, x, matrix_f32(layer->attention_norm, 1, config->hidden), config->norm_epsilon, normed);
     if (x.rows > scratch->rows)
         return; /* the norm's output did not fit: the queue has failed */
     op_matmul(queue, normed, layer->qkv, qkv, OP_STORE);
-    rotate(layer, queue, scratch, place, qkv);
-    if (place->kv) {
-        const struct kv *kv = place->kv;
-        op_copy(queue, k, matrix_rows(matrix_f32(kv->keys, kv->capacity, keys), place->first, x.rows));
-        op_copy(queue, v, matrix_rows(matrix_f32(kv->values, kv->capacity, keys), place->first, x.rows));
-        k = matrix_f32(kv->keys, place->first + x.rows, keys);
-        v = matrix_f32(kv->values, place->first + x.rows, keys);
-    }
-    op_attention(queue, &attention, matrix_cols(qkv, 0, queries), k, v, out);
+    rotate(layer, queue, scratch, spans, count, qkv);
+    attend(layer, queue, scratch, spans, count, qkv, out);
     op_matmul(queue, out, layer->o, x, OP_ADD);
 }
 

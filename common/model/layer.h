@@ -6,8 +6,9 @@
  *
  *     struct layer *layer;
  *     layer_load(model, 11, backend, WEIGHT_FORWARD, &layer, error);
- *     layer_attention(layer, queue, &scratch, &place, x);       // x is now tap 12.mid
- *     layer_mlp(layer, queue, &scratch, x);                     // x is now tap 12
+ *     const struct span span = {.rows = 512};                    // one whole sequence
+ *     layer_attention(layer, queue, scratch, &span, 1, x);       // x is now tap 12.mid
+ *     layer_mlp(layer, queue, scratch, x);                       // x is now tap 12
  */
 #ifndef OFFRAMP_MODEL_LAYER_H
 #define OFFRAMP_MODEL_LAYER_H
@@ -29,9 +30,10 @@ size_t layer_bytes(const struct layer *layer);
 
 struct layer_scratch;
 
-/* rows: the most tokens per call. positions: the longest sequence (rows of the rope table). */
-int scratch_create(const struct model_config *config, struct backend *backend, int rows, int positions,
-                   struct layer_scratch **scratch, struct error *error);
+/* rows: the most tokens per call. spans: the most sequences they belong to. positions: the longest sequence (rows
+ * of the rope table). */
+int scratch_create(const struct model_config *config, struct backend *backend, int rows, int spans,
+                   int positions, struct layer_scratch **scratch, struct error *error);
 void scratch_destroy(struct layer_scratch *scratch); /* NULL is fine */
 
 /* Keys and values of one layer for one sequence: [capacity, kv_heads * head_size] each. */
@@ -43,19 +45,24 @@ int kv_create(const struct model_config *config, struct backend *backend, int ca
               struct error *error);
 void kv_destroy(struct kv *kv); /* a zeroed one is fine */
 
-/* Where the rows of a call stand. Without kv: `sequences` whole sequences of equal length, each from
- * position 0 (first is 0). With kv: one sequence, rows at positions first .. first + M - 1, whose keys and values
- * are written there; rows 0 .. first - 1 of kv are read. */
-struct place {
-    int sequences;
-    const struct kv *kv; /* or NULL */
-    int first;
+/* Neighbouring rows of a call that belong to one sequence. The spans of a call are all of its rows, in order.
+ *
+ *     x        span 0: rows of sequence A | span 1: rows of sequence B | ...
+ *
+ * Without kv a span is a whole sequence, from position 0. With kv its rows stand at the positions first ..
+ * first + rows - 1: their keys and values are written there, and rows 0 .. first - 1 of kv are read. Spans of one
+ * sequence may follow each other in a call when the later one stands behind the earlier one. */
+struct span {
+    int rows;
+    const struct kv *kv; /* of this layer; or NULL */
+    int first; /* 0 without kv */
 };
 
-/* x [M, H] in place: x + attention(norm(x)). More rows, positions or keys than there is room for make
- * the queue fail. A scratch belongs to one queue at a time. */
+/* x [M, H] in place: x + attention(norm(x)). More rows, spans, positions or keys than there is room for make
+ * the queue fail. A scratch belongs to one queue at a time. What a row comes to does not depend on the other spans
+ * of the call; how far that holds to the last bit, kernels/ops.h says ("Same bytes"). */
 void layer_attention(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
-                     const struct place *place, struct matrix x);
+                     const struct span *spans, int count, struct matrix x);
 /* x [M, H] in place: x + mlp(norm(x)). */
 void layer_mlp(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch, struct matrix x);
 

@@ -4,8 +4,11 @@
  * from position 0, so that a query's sums do not depend on which other queries are in the call. The
  * tiles of up to STACK_MOST heads that share a key head stand one below the other. Per such stack: scores
  * of every block that the tile sees (oneDNN), softmax per row, and the product with the values,
- * SPAN_BLOCKS blocks at a time (oneDNN).
+ * SUM_BLOCKS blocks at a time (oneDNN).
  * Few rows (decoding): each query alone, in one loop over its keys.
+ *
+ * A call is cut into runs of neighbouring spans: runs of few rows, and runs of many whose spans have as many
+ * queries and keys. A run's pieces go to the threads together.
  */
 #include <math.h>
 #include <string.h>
@@ -16,28 +19,33 @@
 enum {
     TILE = TILE_ROWS,
     STACK_MOST = 4, /* heads */
-    SPAN_BLOCKS = 8 /* blocks of keys whose weighted values one product sums */
+    SUM_BLOCKS = 8, /* blocks of keys whose weighted values one product sums */
+    FEW_SPANS = 32 /* in a run of few rows */
 };
 
 struct attention_job {
     struct queue *queue;
     const struct cpu_loops *loops;
     struct attention shape;
-    struct matrix q, k, v, out;
-    int64_t queries, keys; /* per sequence */
+    const struct attention_span *spans; /* of the run */
+    int count;
+    struct matrix q, out; /* the run's rows */
     /* many rows */
     bool bf16;
-    int64_t blocks; /* of keys, per sequence */
+    int64_t queries, keys; /* per span */
+    int64_t blocks; /* of keys, per span */
     int64_t first_tile, tiles; /* of queries */
     int64_t stack, rows; /* heads in a stack; rows: stack * TILE */
-    char *staged_keys; /* [sequence, kv head, block] of [head_size, TILE] */
-    char *staged_values; /* [sequence, kv head, block] of [TILE, head_size] */
+    char *staged_keys; /* [span, kv head, block] of [head_size, TILE] */
+    char *staged_values; /* [span, kv head, block] of [TILE, head_size] */
     const struct product *score; /* [rows, head_size] [head_size, TILE] */
-    const struct product *weigh[SPAN_BLOCKS][2]; /* [rows, (1 + i) TILE] [.., head_size]; [1]: added */
+    const struct product *weigh[SUM_BLOCKS][2]; /* [rows, (1 + i) TILE] [.., head_size]; [1]: added */
     float *workers; /* each `space` floats */
     int64_t space;
     /* few rows */
-    float *scores; /* per worker [keys] */
+    int64_t first[FEW_SPANS + 1]; /* row of each span, and behind the last */
+    int64_t most_keys;
+    float *scores; /* per worker [most_keys] */
 };
 
 /* The keys that the query at `position` sees: [first, position]. */
@@ -58,19 +66,26 @@ static void query_piece(void *context, int piece, int worker)
     const struct attention_job *job = context;
     const struct attention *shape = &job->shape;
     int64_t size = shape->head_size, head = piece % shape->heads, row = piece / shape->heads;
-    int64_t sequence = row / job->queries, position = job->keys - job->queries + row % job->queries;
-    int64_t first = first_key(shape, position), kv_head = head / (shape->heads / shape->kv_heads);
-    int64_t key_row = sequence * job->keys + first;
-    job->loops->attend(head_row(job->q, row, head, size), head_row(job->k, key_row, kv_head, size),
-                       job->k.stride, head_row(job->v, key_row, kv_head, size), job->v.stride,
-                       position - first + 1, size, shape->scale, job->scores + worker * job->keys,
+    int s = 0;
+    while (row >= job->first[s + 1])
+        s++;
+    const struct attention_span *span = &job->spans[s];
+    int64_t position = span->k.rows - span->queries + row - job->first[s], first = first_key(shape, position);
+    int64_t kv_head = head / (shape->heads / shape->kv_heads);
+    job->loops->attend(head_row(job->q, row, head, size), head_row(span->k, first, kv_head, size),
+                       span->k.stride, head_row(span->v, first, kv_head, size), span->v.stride,
+                       position - first + 1, size, shape->scale, job->scores + worker * job->most_keys,
                        matrix_floats(job->out) + row * job->out.stride + head * size);
 }
 
 static void attend_queries(struct attention_job *job)
 {
     int64_t threads = pool_threads(queue_cpu(job->queue)->pool);
-    job->scores = scratch_get(job->queue, SCRATCH_SCORES, threads * job->keys, sizeof(float));
+    for (int s = 0; s < job->count; s++) {
+        job->first[s + 1] = job->first[s] + job->spans[s].queries;
+        job->most_keys = max_int64(job->most_keys, job->spans[s].k.rows);
+    }
+    job->scores = scratch_get(job->queue, SCRATCH_SCORES, threads * job->most_keys, sizeof(float));
     cpu_run(job->queue, job->q.rows * job->shape.heads, query_piece, job);
 }
 
@@ -82,15 +97,15 @@ static void stage_block(void *context, int piece, int worker)
     const struct attention_job *job = context;
     int64_t size = job->shape.head_size, values = size * TILE;
     int64_t block = piece % job->blocks, head = piece / job->blocks % job->shape.kv_heads;
-    int64_t sequence = piece / job->blocks / job->shape.kv_heads;
-    int64_t count = min_int64(TILE, job->keys - block * TILE), row = sequence * job->keys + block * TILE;
+    const struct attention_span *span = &job->spans[piece / job->blocks / job->shape.kv_heads];
+    int64_t row = block * TILE, count = min_int64(TILE, job->keys - row);
     char *keys = job->staged_keys + (size_t)(piece * values) * operand_size(job->bf16);
     char *staged_values = job->staged_values + (size_t)(piece * values) * operand_size(job->bf16);
     float *transposed = job->bf16 ? job->workers + worker * job->space : (float *)keys;
-    struct matrix value_rows = matrix_cols(job->v, head * size, size);
+    struct matrix value_rows = matrix_cols(span->v, head * size, size);
     if (count < TILE)
         memset(transposed, 0, (size_t)values * sizeof *transposed);
-    job->loops->transpose(head_row(job->k, row, head, size), job->k.stride, count, size, transposed, TILE);
+    job->loops->transpose(head_row(span->k, row, head, size), span->k.stride, count, size, transposed, TILE);
     if (job->bf16)
         job->loops->round_bf16(transposed, values, (uint16_t *)keys);
     const void *staged = stage_left(job->loops, job->bf16, value_rows, row, count, TILE, staged_values);
@@ -100,15 +115,15 @@ static void stage_block(void *context, int piece, int worker)
 
 /* Where a stack's work lies in a worker's space. Row i is query i % TILE of the tile, of head i / TILE. */
 struct stack {
-    int64_t sequence, head; /* the first one */
+    int64_t span, head; /* the first one */
     int64_t tile, first_block, blocks; /* of keys it sees */
     float *query; /* [rows, head_size], times scale; bf16 behind it when the job's are */
     float *scores; /* [blocks, rows, TILE] */
-    void *weights; /* per span [rows, its keys], in the compute type */
+    void *weights; /* per sum [rows, its keys], in the compute type */
     float *result; /* [rows, head_size] */
 };
 
-/* The query of a stack's row, counted in its sequence; -1 for a position that is not in the call. */
+/* The query of a stack's row, counted in its span; -1 for a position that is not in the call. */
 static int64_t stack_query(const struct attention_job *job, const struct stack *stack, int64_t i)
 {
     int64_t query = stack->tile * TILE + i % TILE - (job->keys - job->queries);
@@ -128,8 +143,7 @@ static const void *stage_queries(const struct attention_job *job, const struct s
         else
             job->loops->scale(
                 job->shape.scale,
-                head_row(job->q, stack->sequence * job->queries + query, stack->head + i / TILE, size), size,
-                row);
+                head_row(job->q, stack->span * job->queries + query, stack->head + i / TILE, size), size, row);
     }
     if (!job->bf16)
         return stack->query;
@@ -158,8 +172,8 @@ static float weigh_row(const struct attention_job *job, const struct stack *stac
     int64_t step = job->rows * TILE; /* from block to block */
     mask_row(job, stack, i);
     float largest = job->loops->blocks_largest(row, step, stack->blocks, TILE), sum = 0;
-    for (int64_t b = 0; b < stack->blocks; b += SPAN_BLOCKS) {
-        int64_t blocks = min_int64(SPAN_BLOCKS, stack->blocks - b);
+    for (int64_t b = 0; b < stack->blocks; b += SUM_BLOCKS) {
+        int64_t blocks = min_int64(SUM_BLOCKS, stack->blocks - b);
         int64_t at = b * step + i * blocks * TILE;
         sum += job->loops->blocks_exp(row + b * step, step, blocks, TILE, largest,
                                       job->bf16 ? NULL : (float *)stack->weights + at,
@@ -171,9 +185,9 @@ static float weigh_row(const struct attention_job *job, const struct stack *stac
 static void stack_open(const struct attention_job *job, int piece, int worker, struct stack *stack)
 {
     const struct attention *shape = &job->shape;
-    int64_t stacks = shape->heads / job->stack, all = stacks * shape->sequences, size = shape->head_size;
+    int64_t stacks = shape->heads / job->stack, all = stacks * job->count, size = shape->head_size;
     stack->tile = job->first_tile + job->tiles - 1 - piece / all; /* the longest first */
-    stack->sequence = piece % all / stacks;
+    stack->span = piece % all / stacks;
     stack->head = piece % stacks * job->stack;
     stack->first_block = first_key(shape, stack->tile * TILE) / TILE;
     stack->blocks = stack->tile + 1 - stack->first_block;
@@ -190,7 +204,7 @@ static void stack_piece(void *context, int piece, int worker)
     int64_t size = shape->head_size, step = job->rows * TILE;
     struct stack stack;
     stack_open(job, piece, worker, &stack);
-    int64_t kv_head = stack.sequence * shape->kv_heads + stack.head / (shape->heads / shape->kv_heads);
+    int64_t kv_head = stack.span * shape->kv_heads + stack.head / (shape->heads / shape->kv_heads);
     size_t operand = operand_size(job->bf16), block = (size_t)(size * TILE) * operand;
     size_t base = (size_t)(kv_head * job->blocks + stack.first_block) * block;
     const void *queries = stage_queries(job, &stack);
@@ -201,9 +215,9 @@ static void stack_piece(void *context, int piece, int worker)
     float sums[STACK_MOST * TILE];
     for (int64_t i = 0; i < job->rows; i++)
         sums[i] = weigh_row(job, &stack, i);
-    for (int64_t b = 0; b < stack.blocks; b += SPAN_BLOCKS) {
+    for (int64_t b = 0; b < stack.blocks; b += SUM_BLOCKS) {
         struct product_right values = {.plain = job->staged_values + base + (size_t)b * block};
-        int64_t blocks = min_int64(SPAN_BLOCKS, stack.blocks - b);
+        int64_t blocks = min_int64(SUM_BLOCKS, stack.blocks - b);
         cpu_product(job->queue, job->weigh[blocks - 1][b > 0], worker,
                     (char *)stack.weights + (size_t)(b * step) * operand, &values, stack.result);
     }
@@ -211,8 +225,8 @@ static void stack_piece(void *context, int piece, int worker)
         int64_t query = stack_query(job, &stack, i), head = stack.head + i / TILE;
         if (query >= 0)
             job->loops->scale(1.0f / sums[i], stack.result + i * size, size,
-                              matrix_floats(job->out) +
-                                  (stack.sequence * job->queries + query) * job->out.stride + head * size);
+                              matrix_floats(job->out) + (stack.span * job->queries + query) * job->out.stride +
+                                  head * size);
     }
 }
 
@@ -223,8 +237,8 @@ static bool find_attention_products(struct attention_job *job, int64_t most_bloc
     if (!(job->score = cpu_product_find(job->queue, shape)))
         return false;
     shape.cols = job->shape.head_size;
-    for (int64_t blocks = 1; blocks <= min_int64(SPAN_BLOCKS, most_blocks); blocks++)
-        for (int add = 0; add < (most_blocks > SPAN_BLOCKS ? 2 : 1); add++) {
+    for (int64_t blocks = 1; blocks <= min_int64(SUM_BLOCKS, most_blocks); blocks++)
+        for (int add = 0; add < (most_blocks > SUM_BLOCKS ? 2 : 1); add++) {
             shape.inner = blocks * TILE;
             shape.add = add > 0;
             if (!(job->weigh[blocks - 1][add] = cpu_product_find(job->queue, shape)))
@@ -237,7 +251,9 @@ static void attend_stacks(struct attention_job *job)
 {
     const struct attention *shape = &job->shape;
     int64_t threads = pool_threads(queue_cpu(job->queue)->pool), size = shape->head_size;
-    int64_t sharing = shape->heads / shape->kv_heads, pairs = (int64_t)shape->sequences * shape->kv_heads;
+    int64_t sharing = shape->heads / shape->kv_heads, pairs = (int64_t)job->count * shape->kv_heads;
+    job->queries = job->spans[0].queries;
+    job->keys = job->spans[0].k.rows;
     for (job->stack = min_int64(sharing, STACK_MOST); sharing % job->stack != 0;)
         job->stack--;
     job->rows = job->stack * TILE;
@@ -255,25 +271,50 @@ static void attend_stacks(struct attention_job *job)
     if (!find_attention_products(job, most_blocks))
         return;
     cpu_run(job->queue, pairs * job->blocks, stage_block, job);
-    cpu_run(job->queue, job->tiles * shape->sequences * (shape->heads / job->stack), stack_piece, job);
+    cpu_run(job->queue, job->tiles * job->count * (shape->heads / job->stack), stack_piece, job);
 }
 
-void cpu_attention(struct queue *queue, const struct attention *shape, struct matrix q, struct matrix k,
-                   struct matrix v, struct matrix out)
+static bool is_few(const struct attention_span *span)
+{
+    return span->queries <= MATMUL_FEW_ROWS;
+}
+
+/* How many of the spans, from the first on, go together. */
+static int run_length(const struct attention_span *spans, int count)
+{
+    int length = 1;
+    if (is_few(&spans[0]))
+        while (length < count && length < FEW_SPANS && is_few(&spans[length]))
+            length++;
+    else
+        while (length < count && spans[length].queries == spans[0].queries &&
+               spans[length].k.rows == spans[0].k.rows)
+            length++;
+    return length;
+}
+
+void cpu_attention(struct queue *queue, const struct attention *shape, struct matrix q,
+                   const struct attention_span *spans, int count, struct matrix out)
 {
     struct cpu_backend *backend = queue_cpu(queue);
-    struct attention_job job = {.queue = queue,
-                                .loops = backend->loops,
-                                .shape = *shape,
-                                .q = q,
-                                .k = k,
-                                .v = v,
-                                .out = out,
-                                .queries = q.rows / shape->sequences,
-                                .keys = k.rows / shape->sequences,
-                                .bf16 = backend->bf16};
-    if (job.queries <= MATMUL_FEW_ROWS)
-        attend_queries(&job);
-    else
-        attend_stacks(&job);
+    int64_t row = 0;
+    for (int s = 0, length; s < count && !queue->failed; s += length) {
+        int64_t rows = 0;
+        length = run_length(spans + s, count - s);
+        for (int i = s; i < s + length; i++)
+            rows += spans[i].queries;
+        struct attention_job job = {.queue = queue,
+                                    .loops = backend->loops,
+                                    .shape = *shape,
+                                    .spans = spans + s,
+                                    .count = length,
+                                    .q = matrix_rows(q, row, rows),
+                                    .out = matrix_rows(out, row, rows),
+                                    .bf16 = backend->bf16};
+        if (is_few(&spans[s]))
+            attend_queries(&job);
+        else
+            attend_stacks(&job);
+        row += rows;
+    }
 }

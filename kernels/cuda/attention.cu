@@ -1,26 +1,28 @@
 /* attention.cu: causal attention. Many rows: the heads of a key head are stacked, their scores with a
  * tile of query rows are one batched cuBLAS product, then comes a fused causal softmax, then a second
  * product; the [T, T] scores of all rows never exist at once. Few rows (decoding): own kernels over
- * fixed pieces of the keys, so that a row's result depends on its own keys only. */
+ * fixed pieces of the keys, so that a row's result depends on its own keys only. What they must know of
+ * the spans reaches the device as a kernel parameter: nothing is copied, nothing waits. */
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/table.cuh"
 
 #define THREADS      256
 #define SCORES_BYTES EMULATED_ELSE((int64_t)64 << 10, (int64_t)256 << 20) /* of a tile, working memory */
 #define KEY_PIECE    128 /* keys per block when decoding */
+#define FEW_SPANS    EMULATED_ELSE(5, 32) /* in a launch of few rows */
 
 /* What the kernels need to know of the shapes. */
 struct layout {
-    int64_t sequences, queries, keys; /* B, R, S */
+    int64_t spans, queries, keys; /* B, R, S of the spans of a call of many rows, which are alike */
     int64_t heads, kv_heads, size; /* D */
     int64_t window;
     float scale;
 };
 
-/* First key that the query at `place` sees. */
-__device__ inline int64_t first_key(struct layout l, int64_t place)
+/* First key that the query at `position` sees. */
+__device__ inline int64_t first_key(struct layout l, int64_t position)
 {
-    return l.window > 0 && place + 1 > l.window ? place + 1 - l.window : 0;
+    return l.window > 0 && position + 1 > l.window ? position + 1 - l.window : 0;
 }
 
 /* ---- many rows ---- */
@@ -35,8 +37,8 @@ __global__ void pack_heads(const float *x, int64_t stride, int64_t rows, int64_t
     if (index >= total)
         return;
     int64_t d = index % size, j = index / size % per, row = index / (size * per) % rows;
-    int64_t head = index / (size * per * rows) % kv_heads, sequence = index / (size * per * rows * kv_heads);
-    store_value(to + index, x[(sequence * rows + row) * stride + (head * per + j) * size + d]);
+    int64_t head = index / (size * per * rows) % kv_heads, span = index / (size * per * rows * kv_heads);
+    store_value(to + index, x[(span * rows + row) * stride + (head * per + j) * size + d]);
 }
 
 /* Its inverse for a tile of query rows: from [B, kv_heads, tile, per, D] -> out rows first .. first + tile. */
@@ -47,8 +49,8 @@ __global__ void unpack_heads(const float *from, int64_t rows, int64_t first, int
     if (index >= total)
         return;
     int64_t d = index % size, j = index / size % per, row = index / (size * per) % tile;
-    int64_t head = index / (size * per * tile) % kv_heads, sequence = index / (size * per * tile * kv_heads);
-    out[(sequence * rows + first + row) * stride + (head * per + j) * size + d] = from[index];
+    int64_t head = index / (size * per * tile) % kv_heads, span = index / (size * per * tile * kv_heads);
+    out[(span * rows + first + row) * stride + (head * per + j) * size + d] = from[index];
 }
 
 /* scores [B kv_heads, tile, per, keys] -> probabilities in the compute type, zero where a query may not
@@ -60,20 +62,20 @@ __global__ void softmax_rows(struct layout l, int64_t first, int64_t tile, int64
     __shared__ float partial[32];
     int64_t row = (int64_t)blockIdx.x + (int64_t)blockIdx.y * gridDim.x; /* of B kv_heads tile per */
     int64_t per = l.heads / l.kv_heads, query = first + row / per % tile;
-    if (row >= l.sequences * l.kv_heads * tile * per)
+    if (row >= l.spans * l.kv_heads * tile * per)
         return;
-    int64_t place = l.keys - l.queries + query, least = first_key(l, place);
+    int64_t position = l.keys - l.queries + query, least = first_key(l, position);
     const float *from = scores + row * keys;
     float most = -INFINITY, sum = 0;
-    for (int64_t i = least + threadIdx.x; i <= place; i += blockDim.x)
+    for (int64_t i = least + threadIdx.x; i <= position; i += blockDim.x)
         most = fmaxf(most, from[i]);
     most = block_max(most, partial);
-    for (int64_t i = least + threadIdx.x; i <= place; i += blockDim.x)
+    for (int64_t i = least + threadIdx.x; i <= position; i += blockDim.x)
         sum += __expf((from[i] - most) * l.scale);
     float inverse = 1.0f / block_sum(sum, partial);
     for (int64_t i = threadIdx.x; i < keys; i += blockDim.x)
         store_value(to + row * keys + i,
-                    i >= least && i <= place ? __expf((from[i] - most) * l.scale) * inverse : 0.0f);
+                    i >= least && i <= position ? __expf((from[i] - most) * l.scale) * inverse : 0.0f);
 }
 
 /* Working memory of a many-rows call. */
@@ -98,12 +100,11 @@ static struct operand pack(struct queue *queue, struct matrix x, int64_t rows, s
     return operand;
 }
 
-/* Rows first .. first + tile of every sequence. */
+/* Rows first .. first + tile of every span. */
 static void attend_tile(struct queue *queue, struct layout l, int64_t first, int64_t tile, struct operand q,
                         struct operand k, struct operand v, const struct packed *work, struct matrix out)
 {
-    int64_t per = l.heads / l.kv_heads, keys = l.keys - l.queries + first + tile,
-            batch = l.sequences * l.kv_heads;
+    int64_t per = l.heads / l.kv_heads, keys = l.keys - l.queries + first + tile, batch = l.spans * l.kv_heads;
     int64_t rows = batch * tile * per, value = q.bf16 ? 2 : 4;
     cudaStream_t stream = queue_stream(queue);
     struct product scores = {};
@@ -154,7 +155,7 @@ static void attend_tile(struct queue *queue, struct layout l, int64_t first, int
 /* Query rows of a tile: as many as keep its scores within SCORES_BYTES, a multiple of 64, or all. */
 static int64_t tile_rows(struct layout l)
 {
-    int64_t row_bytes = l.sequences * l.heads * l.keys * (int64_t)sizeof(float),
+    int64_t row_bytes = l.spans * l.heads * l.keys * (int64_t)sizeof(float),
             tile = SCORES_BYTES / row_bytes / 64 * 64;
     if (tile < 64)
         tile = 64;
@@ -164,7 +165,7 @@ static int64_t tile_rows(struct layout l)
 static void attend_many(struct queue *queue, struct layout l, struct matrix q, struct matrix k, struct matrix v,
                         struct matrix out)
 {
-    int64_t value = queue_is_bf16(queue) ? 2 : 4, tile = tile_rows(l), rows = l.sequences * l.heads * tile;
+    int64_t value = queue_is_bf16(queue) ? 2 : 4, tile = tile_rows(l), rows = l.spans * l.heads * tile;
     struct packed work = {};
     work.q = scratch_take(queue, "attention", q, (size_t)(q.rows * q.cols * value));
     work.k = scratch_take(queue, "attention", k, (size_t)(k.rows * k.cols * value));
@@ -190,28 +191,49 @@ static void attend_many(struct queue *queue, struct layout l, struct matrix q, s
 
 /* ---- few rows ---- */
 
+/* Where the keys and values of a span are, and its rows in the call. */
+struct few_span {
+    const float *k, *v;
+    int64_t k_stride, v_stride, keys;
+    int first, queries; /* rows */
+};
+struct few_spans {
+    struct few_span span[FEW_SPANS];
+};
+
+__device__ inline struct few_span span_of(const struct few_spans &spans, int64_t row)
+{
+    int i = 0;
+    while (row >= spans.span[i].first + spans.span[i].queries)
+        i++;
+    return spans.span[i];
+}
+
 /* Per (query row, head, piece of keys): the piece's largest score, sum of exponentials and weighted
  * values. Reads keys and values once (8 D bytes a key for 4 D flops): bound by memory. A warp a key
- * for the scores, a thread a column for the values. partial [rows heads, pieces, D + 2]. */
-__global__ void attend_piece(struct layout l, const float *q, int64_t q_stride, const float *k,
-                             int64_t k_stride, const float *v, int64_t v_stride, int64_t pieces, float *partial)
+ * for the scores, a thread a column for the values. partial [rows heads, pieces, D + 2]; of pieces behind the
+ * span's keys nothing is written nor read. */
+__global__ void attend_piece(struct layout l, struct few_spans spans, const float *q, int64_t q_stride,
+                             int64_t pieces, float *partial)
 {
     __shared__ float scores[KEY_PIECE];
     __shared__ float warps[32];
-    int64_t row = blockIdx.y / l.heads, head = blockIdx.y % l.heads, sequence = row / l.queries;
-    int64_t place = l.keys - l.queries + row % l.queries, least = first_key(l, place),
-            first = (int64_t)blockIdx.x * KEY_PIECE;
+    int64_t row = blockIdx.y / l.heads, head = blockIdx.y % l.heads, first = (int64_t)blockIdx.x * KEY_PIECE;
+    struct few_span span = span_of(spans, row);
+    int64_t position = span.keys - span.queries + row - span.first, least = first_key(l, position);
     int64_t column = head / (l.heads / l.kv_heads) * l.size;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const float *query = q + row * q_stride + head * l.size;
     float *to = partial + ((int64_t)blockIdx.y * pieces + blockIdx.x) * (l.size + 2), most = -INFINITY, sum = 0;
+    if (first >= span.keys)
+        return;
     for (int i = warp; i < KEY_PIECE; i += (int)blockDim.x / 32) {
         int64_t key = first + i;
-        bool seen = key >= least && key <= place;
+        bool seen = key >= least && key <= position;
         float dot = 0;
         if (seen)
             for (int64_t d = lane; d < l.size; d += 32)
-                dot += query[d] * k[(sequence * l.keys + key) * k_stride + column + d];
+                dot += query[d] * span.k[key * span.k_stride + column + d];
         dot = warp_sum(dot);
         if (lane == 0)
             scores[i] = seen ? dot * l.scale : -INFINITY;
@@ -230,7 +252,7 @@ __global__ void attend_piece(struct layout l, const float *q, int64_t q_stride, 
         float mixed = 0;
         for (int i = 0; i < KEY_PIECE; i++)
             if (scores[i] > 0)
-                mixed += scores[i] * v[(sequence * l.keys + first + i) * v_stride + column + d];
+                mixed += scores[i] * span.v[(first + i) * span.v_stride + column + d];
         to[2 + d] = mixed;
     }
     if (threadIdx.x == 0) {
@@ -240,55 +262,102 @@ __global__ void attend_piece(struct layout l, const float *q, int64_t q_stride, 
 }
 
 /* The pieces of one (row, head) put together, in order. A piece that saw nothing has weight zero. */
-__global__ void join_pieces(struct layout l, int64_t pieces, const float *partial, float *out, int64_t stride)
+__global__ void join_pieces(struct layout l, struct few_spans spans, int64_t pieces, const float *partial,
+                            float *out, int64_t stride)
 {
     const float *from = partial + (int64_t)blockIdx.x * pieces * (l.size + 2);
     int64_t row = blockIdx.x / l.heads, head = blockIdx.x % l.heads;
+    int64_t own = (span_of(spans, row).keys + KEY_PIECE - 1) / KEY_PIECE; /* pieces */
     float most = -INFINITY, sum = 0;
-    for (int64_t piece = 0; piece < pieces; piece++)
+    for (int64_t piece = 0; piece < own; piece++)
         most = fmaxf(most, from[piece * (l.size + 2)]);
-    for (int64_t piece = 0; piece < pieces; piece++)
+    for (int64_t piece = 0; piece < own; piece++)
         sum += __expf(from[piece * (l.size + 2)] - most) * from[piece * (l.size + 2) + 1];
     for (int64_t d = threadIdx.x; d < l.size; d += blockDim.x) {
         float mixed = 0;
-        for (int64_t piece = 0; piece < pieces; piece++)
+        for (int64_t piece = 0; piece < own; piece++)
             mixed += __expf(from[piece * (l.size + 2)] - most) * from[piece * (l.size + 2) + 2 + d];
         out[row * stride + head * l.size + d] = mixed / sum;
     }
 }
 
-static void attend_few(struct queue *queue, struct layout l, struct matrix q, struct matrix k, struct matrix v,
-                       struct matrix out)
+static void attend_few(struct queue *queue, struct layout l, struct matrix q,
+                       const struct attention_span *spans, int count, struct matrix out)
 {
-    int64_t pieces = (l.keys + KEY_PIECE - 1) / KEY_PIECE, rows = q.rows * l.heads;
+    struct few_spans few = {};
+    int64_t most = 0, rows = q.rows * l.heads;
+    for (int i = 0, first = 0; i < count; first += (int)spans[i++].queries) {
+        struct few_span span = {matrix_floats(spans[i].k), matrix_floats(spans[i].v), spans[i].k.stride,
+                                spans[i].v.stride,         spans[i].k.rows,           first,
+                                (int)spans[i].queries};
+        few.span[i] = span;
+        most = span.keys > most ? span.keys : most;
+    }
+    int64_t pieces = (most + KEY_PIECE - 1) / KEY_PIECE;
     float *partial =
         (float *)scratch_take(queue, "attention", q, (size_t)(rows * pieces * (l.size + 2)) * sizeof(float));
     if (!partial)
         return;
-    LAUNCH(attend_piece, dim3((unsigned)pieces, (unsigned)rows), dim3(128), 0, queue_stream(queue), l,
-           matrix_floats(q), q.stride, matrix_floats(k), k.stride, matrix_floats(v), v.stride, pieces, partial);
-    LAUNCH(join_pieces, dim3((unsigned)rows), dim3(128), 0, queue_stream(queue), l, pieces, partial,
+    LAUNCH(attend_piece, dim3((unsigned)pieces, (unsigned)rows), dim3(128), 0, queue_stream(queue), l, few,
+           matrix_floats(q), q.stride, pieces, partial);
+    LAUNCH(join_pieces, dim3((unsigned)rows), dim3(128), 0, queue_stream(queue), l, few, pieces, partial,
            matrix_floats(out), out.stride);
     launch_ok(queue, "attention", out);
     scratch_free(queue, partial);
 }
 
-void cuda_attention(struct queue *queue, const struct attention *attention, struct matrix q, struct matrix k,
-                    struct matrix v, struct matrix out)
+/* ---- runs of neighbouring spans, each a call ---- */
+
+static bool is_few(const struct attention_span *span)
+{
+    return span->queries <= MATMUL_FEW_ROWS;
+}
+
+/* Whether x lies `index` times behind `first`, which is as large. */
+static bool is_behind(struct matrix x, struct matrix first, int64_t index)
+{
+    return x.buffer == first.buffer && x.stride == first.stride && x.rows == first.rows &&
+           x.offset == first.offset + index * first.rows * first.stride;
+}
+
+/* How many of the spans, from the first on, go together. */
+static int run_length(const struct attention_span *spans, int count)
+{
+    int length = 1;
+    if (is_few(&spans[0]))
+        while (length < count && length < FEW_SPANS && is_few(&spans[length]))
+            length++;
+    else
+        while (length < count && spans[length].queries == spans[0].queries &&
+               is_behind(spans[length].k, spans[0].k, length) && is_behind(spans[length].v, spans[0].v, length))
+            length++;
+    return length;
+}
+
+void cuda_attention(struct queue *queue, const struct attention *attention, struct matrix q,
+                    const struct attention_span *spans, int count, struct matrix out)
 {
     struct layout l = {};
-    if (q.rows == 0)
-        return;
-    l.sequences = attention->sequences;
-    l.queries = q.rows / attention->sequences;
-    l.keys = k.rows / attention->sequences;
+    int64_t row = 0, rows;
     l.heads = attention->heads;
     l.kv_heads = attention->kv_heads;
     l.size = attention->head_size;
     l.window = attention->window;
     l.scale = attention->scale;
-    if (l.queries <= MATMUL_FEW_ROWS)
-        attend_few(queue, l, q, k, v, out);
-    else
-        attend_many(queue, l, q, k, v, out);
+    for (int i = 0, length; i < count && !queue->failed; i += length, row += rows) {
+        const struct attention_span *span = &spans[i];
+        length = run_length(span, count - i);
+        rows = 0;
+        for (int s = 0; s < length; s++)
+            rows += span[s].queries;
+        struct matrix run_q = view_rows(q, row, rows), run_out = view_rows(out, row, rows);
+        l.spans = length;
+        l.queries = span->queries;
+        l.keys = span->k.rows;
+        if (is_few(span))
+            attend_few(queue, l, run_q, span, length, run_out);
+        else
+            attend_many(queue, l, run_q, view_rows(span->k, 0, length * l.keys),
+                        view_rows(span->v, 0, length * l.keys), run_out);
+    }
 }

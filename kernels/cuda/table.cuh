@@ -56,8 +56,8 @@ void cuda_swiglu_grad(struct queue *queue, struct matrix dy, struct matrix x, st
 void cuda_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
                enum rope_pairs pairs);
 /* attention.cu */
-void cuda_attention(struct queue *queue, const struct attention *attention, struct matrix q, struct matrix k,
-                    struct matrix v, struct matrix out);
+void cuda_attention(struct queue *queue, const struct attention *attention, struct matrix q,
+                    const struct attention_span *spans, int count, struct matrix out);
 /* vocab.cu */
 void cuda_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
                       const struct vocab_stats *stats);

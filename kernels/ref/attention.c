@@ -4,7 +4,7 @@
 
 #include "kernels/ref/ref.h"
 
-/* One query of one head over keys first .. last of its sequence, whose rows start at k and v. */
+/* One query of one head over keys first .. last of its span, whose rows start at k and v. */
 static void attend(const struct attention *attention, const float *q, const float *k, int64_t k_stride,
                    const float *v, int64_t v_stride, int64_t first, int64_t last, double *weight, float *out)
 {
@@ -27,25 +27,26 @@ static void attend(const struct attention *attention, const float *q, const floa
     }
 }
 
-void ref_attention(struct queue *queue, const struct attention *attention, struct matrix q, struct matrix k,
-                   struct matrix v, struct matrix out)
+void ref_attention(struct queue *queue, const struct attention *attention, struct matrix q,
+                   const struct attention_span *spans, int count, struct matrix out)
 {
-    const int64_t queries = q.rows / attention->sequences, keys = k.rows / attention->sequences;
     const int group = attention->heads / attention->kv_heads, size = attention->head_size;
-    double *weight = ref_scratch(queue, keys);
-    if (!weight)
-        return;
-    for (int64_t row = 0; row < q.rows; row++) {
-        const int64_t start = row / queries * keys; /* of the sequence, in k and v */
-        const int64_t last = keys - queries + row % queries;
-        const int64_t first = attention->window && last >= attention->window ? last - attention->window + 1 : 0;
-        for (int head = 0; head < attention->heads; head++) {
-            const int64_t col = (int64_t)head * size, kv_col = (int64_t)(head / group) * size;
-            attend(attention, matrix_floats(q) + row * q.stride + col,
-                   matrix_floats(k) + start * k.stride + kv_col, k.stride,
-                   matrix_floats(v) + start * v.stride + kv_col, v.stride, first, last, weight,
-                   matrix_floats(out) + row * out.stride + col);
+    int64_t row = 0;
+    for (int i = 0; i < count; i++) {
+        const struct matrix k = spans[i].k, v = spans[i].v;
+        double *weight = ref_scratch(queue, k.rows);
+        if (!weight)
+            return;
+        for (int64_t last = k.rows - spans[i].queries; last < k.rows; last++, row++) {
+            const int64_t first =
+                attention->window && last >= attention->window ? last - attention->window + 1 : 0;
+            for (int head = 0; head < attention->heads; head++) {
+                const int64_t col = (int64_t)head * size, kv_col = (int64_t)(head / group) * size;
+                attend(attention, matrix_floats(q) + row * q.stride + col, matrix_floats(k) + kv_col, k.stride,
+                       matrix_floats(v) + kv_col, v.stride, first, last, weight,
+                       matrix_floats(out) + row * out.stride + col);
+            }
         }
+        free(weight);
     }
-    free(weight);
 }

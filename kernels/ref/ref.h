@@ -80,8 +80,8 @@ void ref_rope(struct queue *queue, struct matrix x, struct matrix positions, str
               enum rope_pairs pairs);
 
 /* attention.c */
-void ref_attention(struct queue *queue, const struct attention *attention, struct matrix q, struct matrix k,
-                   struct matrix v, struct matrix out);
+void ref_attention(struct queue *queue, const struct attention *attention, struct matrix q,
+                   const struct attention_span *spans, int count, struct matrix out);
 
 /* vocab.c */
 void ref_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,

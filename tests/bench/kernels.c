@@ -310,15 +310,16 @@ static void run_down(void *context)
 static void run_attention(void *context)
 {
     struct ops_case *ops = context;
-    struct attention shape = {ROWS / LENGTH,
-                              ops->config->attention_heads,
-                              ops->config->kv_heads,
-                              ops->config->head_size,
-                              0,
+    struct attention_span spans[ROWS / LENGTH];
+    struct attention shape = {ops->config->attention_heads, ops->config->kv_heads, ops->config->head_size, 0,
                               1.0f / sqrtf((float)ops->config->head_size)};
-    op_attention(ops->queue, &shape, matrix_cols(ops->qkv, 0, ops->heads_width),
-                 matrix_cols(ops->qkv, ops->heads_width, ops->kv_width),
-                 matrix_cols(ops->qkv, ops->heads_width + ops->kv_width, ops->kv_width), ops->attended);
+    for (int s = 0; s < ROWS / LENGTH; s++) {
+        const struct matrix rows = matrix_rows(ops->qkv, s * LENGTH, LENGTH);
+        spans[s] = (struct attention_span){LENGTH, matrix_cols(rows, ops->heads_width, ops->kv_width),
+                                           matrix_cols(rows, ops->heads_width + ops->kv_width, ops->kv_width)};
+    }
+    op_attention(ops->queue, &shape, matrix_cols(ops->qkv, 0, ops->heads_width), spans, ROWS / LENGTH,
+                 ops->attended);
 }
 
 static void run_norm(void *context)

@@ -73,7 +73,7 @@ if [ "$which" = all ]; then
     mutate "an index one too far: a row of another piece" elementwise.cu elementwise.cu rows 1500 \
         's/row < last/row <= last/'
     mutate "an index one too far: a key after the query" attention.cu attention.cu attention 3 \
-        's/key <= place;/key <= place + 1;/'
+        's/key <= position;/key <= position + 1;/'
     mutate "an index one too far: an output behind the last" weight.cu weight.cu products 9 \
         's/lane == 0 && first \+ o < rows/lane == 0/'
     mutate "an index one too far: a value behind a weight" weight.cu weight.cu products 9 \
@@ -82,7 +82,11 @@ if [ "$which" = all ]; then
         's/% BLOCK_VALUES < 16/% BLOCK_VALUES < 24/'
     mutate "a wrong place: sines where cosines are" rope.cu rope.cu rows 9 's/angle\[half \+ i\]/angle[i]/'
     mutate "a piece forgotten: a window that begins late" attention.cu attention.cu attention 3 \
-        's/place \+ 1 - l.window/place + 2 - l.window/'
+        's/position \+ 1 - l.window/position + 2 - l.window/'
+    mutate "a span taken for its neighbour" attention.cu attention.cu attention 3 \
+        's/row >= spans.span\[i\].first \+ spans.span\[i\].queries/row > spans.span[i].first + spans.span[i].queries/'
+    mutate "spans taken for neighbours that are not" attention.cu attention.cu attention 3 \
+        's/x.offset == first.offset \+/x.offset >= first.offset +/'
     mutate "a chunk in the place of another" vocab.cu vocab.cu vocab 20 's/rows_from\(stats->lse, first\)/rows_from(stats->lse, 0)/'
     mutate "a row that ends early: a value behind it rounded, too" transfer.cu transfer.cu contract 9 \
         '/void pack_rounded/,/^}/{s/i < 8 \&\& k \+ i < cols/i < 8/}'

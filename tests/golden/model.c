@@ -22,7 +22,7 @@
  * square of the errors comes to 1.5e-2 in these small models' logits. */
 #define BF16_TOLERANCE 2e-2
 
-enum { LAYERS = 2, TAPS = 2 * LAYERS + 1, LOGITS = TAPS };
+enum { LAYERS = 2, TAPS = 2 * LAYERS + 1, LOGITS = TAPS, SEQUENCES_MAX = 8 };
 static const char *const tap_names[TAPS + 1] = {"0", "1.mid", "1", "2.mid", "2", "logits"};
 
 /* A backend, and how far from the RMS of its tap a value may be: from what transformers gives, and from what
@@ -60,14 +60,15 @@ static int run_open(struct run *run, const char *model, const char *golden, cons
         return -1;
     const struct model_config *config = run->config = model_config(run->model);
     const struct tensor *tokens = safetensors_find(run->golden, "tokens");
-    if (!tokens || tokens->type != DTYPE_I32 || tokens->dims != 2 || config->layers != LAYERS)
+    if (!tokens || tokens->type != DTYPE_I32 || tokens->dims != 2 || config->layers != LAYERS ||
+        tokens->shape[0] > SEQUENCES_MAX)
         return error_set(error, "%s: not what make_golden.py writes", golden);
     run->sequences = (int)tokens->shape[0];
     run->length = (int)tokens->shape[1];
     int rows = run->sequences * run->length;
     unsigned uses = WEIGHT_FORWARD | WEIGHT_ROWS;
     if (ends_load(run->model, run->backend, true, uses, &run->ends, error) < 0 ||
-        scratch_create(config, run->backend, rows, run->length + 2, &run->scratch, error) < 0 ||
+        scratch_create(config, run->backend, rows, run->sequences, run->length + 2, &run->scratch, error) < 0 ||
         buffer_create(run->backend, (size_t)rows * sizeof(int32_t), &run->ids, error) < 0 ||
         buffer_create(run->backend, (size_t)rows * (size_t)config->hidden * sizeof(float), &run->x, error) <
             0 ||
@@ -116,10 +117,10 @@ static void run_rows(struct run *run, int from, int rows, bool cached, int start
     ends_embed(run->ends, queue, matrix_rows(matrix_i32(run->ids, total, 1), from, rows), x);
     op_read(queue, x, run->taps[0] + at);
     for (int i = 0; i < LAYERS; i++) {
-        struct place place = {.sequences = cached ? 1 : rows / run->length,
-                              .kv = cached ? &run->kv[i] : NULL,
-                              .first = cached ? from - start : 0};
-        layer_attention(run->layer[i], queue, run->scratch, &place, x);
+        struct span spans[SEQUENCES_MAX] = {{rows, &run->kv[i], from - start}};
+        for (int s = 0; s < run->sequences && !cached; s++)
+            spans[s] = (struct span){.rows = run->length};
+        layer_attention(run->layer[i], queue, run->scratch, spans, cached ? 1 : rows / run->length, x);
         op_read(queue, x, run->taps[2 * i + 1] + at);
         layer_mlp(run->layer[i], queue, run->scratch, x);
         op_read(queue, x, run->taps[2 * i + 2] + at);
@@ -332,13 +333,17 @@ TEST(golden_room)
 {
     struct error error;
     struct run run;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         REQUIRE_OK(run_open(&run, FOLDER "llama", FOLDER "llama/states.safetensors",
                             &(struct kind){"ref", MATH_F32, F32_TOLERANCE, CACHE_TOLERANCE}, &error));
-        struct place place = {.sequences = 1, .kv = i ? &run.kv[0] : NULL, .first = i == 2 ? run.length : 0};
-        /* longer than the rope table, longer than the cache, behind the cache's end */
-        int rows = i == 0 ? run.length + 3 : i == 1 ? run.length + 1 : 1;
-        layer_attention(run.layer[0], run.queue, run.scratch, &place,
+        /* longer than the rope table, longer than the cache, behind the cache's end, rows without a span, too many
+         * spans */
+        int rows = i == 0 ? run.length + 3 : i == 1 ? run.length + 1 : i == 2 ? 1 : run.sequences + 1;
+        struct span spans[SEQUENCES_MAX + 1] = {
+            {i == 3 ? rows - 1 : rows, i ? &run.kv[0] : NULL, i == 2 ? run.length : 0}};
+        for (int s = 0; s < rows && i == 4; s++)
+            spans[s] = (struct span){.rows = 1};
+        layer_attention(run.layer[0], run.queue, run.scratch, spans, i == 4 ? rows : 1,
                         matrix_rows(matrix_f32(run.x, rows, run.config->hidden), 0, rows));
         CHECK(queue_wait(run.queue, &error) < 0);
         run_close(&run);

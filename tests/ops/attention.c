@@ -10,34 +10,103 @@
 
 #define ATTENTION .tolerance = 1e-5, .bf16_tolerance = 4e-2, .many = 12
 
+enum { SPANS_MAX = 40 };
+
+/* Spans of `queries` rows each, whose keys lie one behind the other in k and v. */
+static void cut_spans(struct matrix k, struct matrix v, int64_t queries, int count,
+                      struct attention_span *spans)
+{
+    const int64_t keys = k.rows / count;
+    for (int s = 0; s < count; s++)
+        spans[s] =
+            (struct attention_span){queries, matrix_rows(k, s * keys, keys), matrix_rows(v, s * keys, keys)};
+}
+
 /* shape: R, S, heads, kv_heads, head size, window. The batch is the sequences. */
 static void run_attention(struct op_run *run, const int64_t *shape)
 {
-    const struct attention attention = {.sequences = (int)run->batch,
-                                        .heads = (int)shape[2],
+    const struct attention attention = {.heads = (int)shape[2],
                                         .kv_heads = (int)shape[3],
                                         .head_size = (int)shape[4],
                                         .window = (int)shape[5],
                                         .scale = 0.2f};
     const int64_t queries = run->batch * shape[0], keys = run->batch * shape[1];
+    struct attention_span spans[SPANS_MAX];
     struct matrix q = row_input(run, queries, shape[2] * shape[4]);
     struct matrix k = row_input(run, keys, shape[3] * shape[4]), v = row_input(run, keys, shape[3] * shape[4]);
-    op_attention(run->queue, &attention, q, k, v, row_output(run, DTYPE_F32, queries, shape[2] * shape[4]));
+    cut_spans(k, v, shape[0], (int)run->batch, spans);
+    op_attention(run->queue, &attention, q, spans, (int)run->batch,
+                 row_output(run, DTYPE_F32, queries, shape[2] * shape[4]));
 }
 
 /* q, k and v side by side in one matrix, as a model's product leaves them. shape as above, R = S. */
 static void run_attention_joined(struct op_run *run, const int64_t *shape)
 {
-    const struct attention attention = {.sequences = (int)run->batch,
-                                        .heads = (int)shape[2],
+    const struct attention attention = {.heads = (int)shape[2],
                                         .kv_heads = (int)shape[3],
                                         .head_size = (int)shape[4],
                                         .window = (int)shape[5],
                                         .scale = 0.2f};
     const int64_t rows = run->batch * shape[0], width = shape[2] * shape[4], kv_width = shape[3] * shape[4];
+    struct attention_span spans[SPANS_MAX];
     struct matrix joined = row_input(run, rows, width + 2 * kv_width);
-    op_attention(run->queue, &attention, matrix_cols(joined, 0, width), matrix_cols(joined, width, kv_width),
-                 matrix_cols(joined, width + kv_width, kv_width), row_output(run, DTYPE_F32, rows, width));
+    cut_spans(matrix_cols(joined, width, kv_width), matrix_cols(joined, width + kv_width, kv_width), shape[0],
+              (int)run->batch, spans);
+    op_attention(run->queue, &attention, matrix_cols(joined, 0, width), spans, (int)run->batch,
+                 row_output(run, DTYPE_F32, rows, width));
+}
+
+/* Calls of spans that differ: as rows of several sequences come from a prompt, from decoding and from a draft that
+ * is verified. A span's queries and keys; ended by 0. */
+static const int64_t ragged[][SPANS_MAX + 1][2] = {
+    {{1, 70}, {8, 8}, {3, 200}, {1, 1}, {5, 129}, {1, 128}, {2, 9}, {1, 300}}, /* few rows */
+    {{9, 30}, {1, 5}, {70, 70}, {70, 70}, {9, 9}, {8, 140}, {12, 200}, {12, 200}, {65, 270}}, /* few and many */
+    {{1, 40}, {1, 39}, {1, 38}, {1, 37}, {1, 36}, {1, 35}, {1, 34}, {1, 33}, {1, 32}, {1, 31},
+     {1, 30}, {1, 29}, {1, 28}, {1, 27}, {1, 26}, {1, 25}, {1, 24}, {1, 23}, {1, 22}, {1, 21},
+     {1, 20}, {1, 19}, {1, 18}, {1, 17}, {1, 16}, {1, 15}, {1, 14}, {1, 13}, {1, 12}, {1, 11},
+     {1, 10}, {1, 9},  {1, 8},  {1, 7},  {1, 6},  {1, 5},  {1, 4},  {1, 3},  {1, 2},  {1, 1}}, /* many spans */
+};
+enum { RAGGED = sizeof ragged / sizeof *ragged };
+
+/* Spans of call number `number`; returns how many. Keys and values of neighbouring spans lie in one pair of matrices
+ * or in different ones, with or without a row between them; queries and keys say how many rows there are. */
+static int ragged_spans(int64_t number, struct matrix joined[2], struct matrix apart[2],
+                        struct attention_span spans[SPANS_MAX], int64_t *queries, int64_t keys[2])
+{
+    int count = 0;
+    *queries = keys[0] = keys[1] = 0;
+    for (const int64_t(*size)[2] = ragged[number]; count < SPANS_MAX && (*size)[0] > 0; size++, count++) {
+        const int pair = count / 2 % 2;
+        const struct matrix *from = pair ? apart : joined;
+        const int64_t first = keys[pair];
+        spans[count] = (struct attention_span){(*size)[0], matrix_rows(from[0], first, (*size)[1]),
+                                               matrix_rows(from[1], first, (*size)[1])};
+        *queries += (*size)[0];
+        keys[pair] += (*size)[1] + (count % 3 == 0);
+    }
+    return count;
+}
+
+/* shape: number in `ragged`, heads, kv_heads, head size, window. */
+static void run_ragged(struct op_run *run, const int64_t *shape)
+{
+    const struct attention attention = {.heads = (int)shape[1],
+                                        .kv_heads = (int)shape[2],
+                                        .head_size = (int)shape[3],
+                                        .window = (int)shape[4],
+                                        .scale = 0.2f};
+    const int64_t width = shape[1] * shape[3], kv_width = shape[2] * shape[3];
+    struct attention_span spans[SPANS_MAX];
+    struct matrix joined[2] = {{0}}, apart[2] = {{0}};
+    int64_t queries, keys[2];
+    ragged_spans(shape[0], joined, apart, spans, &queries, keys);
+    struct matrix q = row_input(run, queries, width), both = row_input(run, keys[0], 2 * kv_width);
+    joined[0] = matrix_cols(both, 0, kv_width);
+    joined[1] = matrix_cols(both, kv_width, kv_width);
+    apart[0] = row_input(run, keys[1], kv_width);
+    apart[1] = row_input(run, keys[1], kv_width);
+    const int count = ragged_spans(shape[0], joined, apart, spans, &queries, keys);
+    op_attention(run->queue, &attention, q, spans, count, row_output(run, DTYPE_F32, queries, width));
 }
 
 static const struct op_case cases[] = {
@@ -54,6 +123,11 @@ static const struct op_case cases[] = {
     {"op_attention", run_attention, {131, 300, 3, 3, 64, 100}, .batches = {1, 2}, ATTENTION},
     {"op_attention", run_attention_joined, {100, 100, 6, 2, 16, 0}, .batches = {1, 3}, ATTENTION},
     {"op_attention", run_attention_joined, {4, 4, 6, 2, 16, 0}, .batches = {1, 3}, ATTENTION},
+    {"op_attention", run_ragged, {0, 4, 2, 20, 0}, .batches = {1}, .mixes_rows = true, ATTENTION},
+    {"op_attention", run_ragged, {0, 3, 1, 64, 33}, .batches = {1}, .mixes_rows = true, ATTENTION},
+    {"op_attention", run_ragged, {1, 4, 2, 20, 0}, .batches = {1}, .mixes_rows = true, ATTENTION},
+    {"op_attention", run_ragged, {1, 6, 3, 16, 40}, .batches = {1}, .mixes_rows = true, ATTENTION},
+    {"op_attention", run_ragged, {2, 4, 4, 16, 0}, .batches = {1}, .mixes_rows = true, ATTENTION},
 };
 OP_TESTS(attention, cases)
 
@@ -89,10 +163,11 @@ static int sequence_create(struct backend *backend, struct sequence *s, struct e
 /* Output of queries [first, first + count), which are the sequence's last. */
 static void attend(struct sequence *s, int window, int first, int count, float *out)
 {
-    const struct attention attention = {1, HEADS, KV_HEADS, SIZE, window, 0.2f};
+    const struct attention attention = {HEADS, KV_HEADS, SIZE, window, 0.2f};
+    const struct attention_span span = {count, matrix_rows(s->k, 0, first + count),
+                                        matrix_rows(s->v, 0, first + count)};
     struct matrix result = matrix_rows(s->out, first, count);
-    op_attention(s->queue, &attention, matrix_rows(s->q, first, count), matrix_rows(s->k, 0, first + count),
-                 matrix_rows(s->v, 0, first + count), result);
+    op_attention(s->queue, &attention, matrix_rows(s->q, first, count), &span, 1, result);
     op_read(s->queue, result, out);
 }
 
@@ -144,6 +219,94 @@ TEST(attention_of_many_queries_is_that_of_their_parts)
 TEST(attention_of_many_queries_is_that_of_their_parts_in_bf16)
 {
     check_parts("cpu", MATH_BF16, 0, many_parts, 4);
+}
+
+/* ---- spans of several sequences: each gives the bytes it gives alone ---- */
+
+/* A call of spans [from, from + count), in that order or from the last to the first. Row r of a span lies in q where
+ * it lies in the call of all; `out` gets the rows of each where it has them there. */
+static void attend_spans(struct sequence *s, int window, const struct attention_span *all, const int64_t *rows,
+                         int from, int count, bool backwards, float *out)
+{
+    const struct attention attention = {HEADS, KV_HEADS, SIZE, window, 0.2f};
+    const int64_t first = rows[from], total = rows[from + count] - first;
+    struct attention_span spans[SPANS_MAX];
+    struct buffer *buffer;
+    struct error error;
+    int64_t at = 0;
+    REQUIRE_OK(
+        buffer_create(queue_backend(s->queue), (size_t)(2 * total * WIDTH) * sizeof(float), &buffer, &error));
+    const struct matrix q = matrix_f32(buffer, total, WIDTH);
+    const struct matrix results = matrix_rows(matrix_f32(buffer, 2 * total, WIDTH), total, total);
+    for (int i = 0; i < count; i++) {
+        const int n = backwards ? from + count - 1 - i : from + i;
+        spans[i] = all[n];
+        op_copy(s->queue, matrix_rows(s->q, rows[n], all[n].queries), matrix_rows(q, at, all[n].queries));
+        at += all[n].queries;
+    }
+    op_attention(s->queue, &attention, q, spans, count, results);
+    at = 0;
+    for (int i = 0; i < count; i++) {
+        const int n = backwards ? from + count - 1 - i : from + i;
+        op_read(s->queue, matrix_rows(results, at, all[n].queries), out + rows[n] * WIDTH);
+        at += all[n].queries;
+    }
+    REQUIRE_OK(queue_wait(s->queue, &error));
+    buffer_destroy(buffer);
+}
+
+static void check_ragged(const char *device, enum math math, int number, int window)
+{
+    static float together[KEYS * WIDTH], apart[KEYS * WIDTH];
+    struct error error;
+    struct backend *backend;
+    struct sequence s;
+    struct attention_span spans[SPANS_MAX] = {{0}};
+    int64_t rows[SPANS_MAX + 1] = {0}, queries = 0;
+    int count = 0;
+    if (!test_wants_mode(device, math))
+        return;
+    REQUIRE_OK(backend_open(device, &(struct backend_options){.threads = 2, .math = math}, &backend, &error));
+    REQUIRE_OK(sequence_create(backend, &s, &error));
+    for (; count < SPANS_MAX && queries + ragged[number][count][0] <= KEYS && ragged[number][count][0];
+         count++) {
+        const int64_t keys = ragged[number][count][1] < KEYS ? ragged[number][count][1] : KEYS;
+        spans[count] = (struct attention_span){ragged[number][count][0], matrix_rows(s.k, KEYS - keys, keys),
+                                               matrix_rows(s.v, KEYS - keys, keys)};
+        queries += spans[count].queries;
+        rows[count + 1] = queries;
+    }
+    attend_spans(&s, window, spans, rows, 0, count, false, together);
+    for (int size = 1; size <= count; size++) /* in calls of `size` spans, and all backwards */
+        for (int i = 0; i < count; i += size) {
+            const int part = size < count - i ? size : count - i;
+            attend_spans(&s, window, spans, rows, i, part, size == count, apart);
+            const size_t at = (size_t)(rows[i] * WIDTH), values = (size_t)((rows[i + part] - rows[i]) * WIDTH);
+            if (memcmp(together + at, apart + at, values * sizeof(float)) != 0)
+                test_fail(__FILE__, __LINE__,
+                          "%s: spans %d .. %d of call %d have other bytes in a call of theirs",
+                          backend_identity(backend), i, i + part - 1, number);
+        }
+    queue_destroy(s.queue);
+    buffer_destroy(s.buffer);
+    backend_close(backend);
+}
+
+TEST(attention_of_spans_is_that_of_each)
+{
+    for (int number = 0; number < RAGGED; number++) {
+        check_ragged("ref", MATH_F32, number, 33);
+        check_ragged("cpu", MATH_F32, number, 0);
+        check_ragged("cpu", MATH_F32, number, 33);
+    }
+    check_ragged("cuda", MATH_F32, 0, 33); /* there it holds of few rows */
+    check_ragged("cuda", MATH_F32, 2, 0);
+}
+
+TEST(attention_of_spans_is_that_of_each_in_bf16)
+{
+    for (int number = 0; number < RAGGED; number++)
+        check_ragged("cpu", MATH_BF16, number, 0);
 }
 
 TEST_MAIN

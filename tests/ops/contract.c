@@ -96,7 +96,7 @@ TEST(wrong_shapes)
     const struct matrix narrow = matrix_f32(desk.c, 9, 31), scale = matrix_f32(desk.d, 1, 32);
     const struct matrix integers = {desk.c, DTYPE_I16, 100, 9, 32, 32},
                         bytes = {desk.d, DTYPE_U8, 7, 9, 32, 32};
-    const struct attention attention = {2, 4, 2, 8, 0, 1};
+    const struct attention attention = {4, 2, 8, 0, 1}, odd = {4, 3, 8, 0, 1};
     const struct matrix y_alone = matrix_f32(desk.b, 9, 32), sum = matrix_f64(desk.b, 1, 1);
     const struct adam first = {.step = 1};
     REFUSED(op_matmul(queue, narrow, desk.forward, y, OP_STORE),
@@ -145,12 +145,26 @@ TEST(wrong_shapes)
     REFUSED(op_swiglu_grad(queue, matrix_f32(desk.b, 9, 16), x, y), "op_swiglu_grad(", "dx must be [9, 32]");
     REFUSED(op_rope(queue, x, matrix_i32(desk.b, 9, 1), matrix_f32(desk.c, 7, 5), ROPE_HALVES),
             "table f32 [7, 5]", "must divide x's");
-    REFUSED(op_attention(queue, &attention, matrix_f32(desk.a, 9, 32), matrix_f32(desk.b, 10, 16),
-                         matrix_f32(desk.c, 10, 16), matrix_f32(desk.d, 9, 32)),
-            "op_attention(q f32 [9, 32], k f32 [10, 16]", "sequences must divide the rows");
-    REFUSED(op_attention(queue, &attention, matrix_f32(desk.a, 8, 32), matrix_f32(desk.b, 6, 16),
-                         matrix_f32(desk.c, 6, 16), matrix_f32(desk.d, 8, 32)),
-            "k f32 [6, 16]", "k have at least q's rows");
+    const struct attention_span span = {5, matrix_f32(desk.b, 6, 16), matrix_f32(desk.c, 6, 16)};
+    const struct attention_span spans[] = {span, {4, matrix_f32(desk.b, 3, 16), matrix_f32(desk.c, 3, 16)}},
+                                longer[] = {span, span}, narrower[] = {span, {4, span.k, narrow}},
+                                empty[] = {span, {0, span.k, span.v}};
+    REFUSED(op_attention(queue, &odd, x, longer, 2, matrix_f32(desk.d, 9, 32)), "op_attention(q f32 [9, 32], ",
+            "kv_heads must divide the heads");
+    REFUSED(op_attention(queue, &attention, x, spans, 1, matrix_f32(desk.d, 9, 32)),
+            "op_attention(q f32 [9, 32], out f32 [9, 32])", "queries must be all of q");
+    REFUSED(op_attention(queue, &attention, x, NULL, 0, matrix_f32(desk.d, 9, 32)),
+            "op_attention(q f32 [9, 32], out f32 [9, 32])", "queries must be all of q");
+    REFUSED(op_attention(queue, &attention, x, spans, 2, matrix_f32(desk.d, 9, 32)), "k f32 [3, 16]",
+            "nor more than keys");
+    REFUSED(op_attention(queue, &attention, x, longer, 2, matrix_f32(desk.d, 9, 32)), "k f32 [6, 16]",
+            "no more than q has left");
+    REFUSED(op_attention(queue, &attention, x, empty, 2, matrix_f32(desk.d, 9, 32)), "k f32 [6, 16]",
+            "a span has 1 query or more");
+    REFUSED(op_attention(queue, &attention, x, narrower, 2, matrix_f32(desk.d, 9, 32)), "v f32 [9, 31]",
+            "v must be [6, 16]");
+    REFUSED(op_attention(queue, &attention, matrix_rows(x, 0, 5), &span, 1, matrix_f32(desk.b, 5, 32)),
+            "op_attention(", "out overlaps k");
     REFUSED(op_adam(queue, &(struct adam_update){first, x, y, y, y}, 1), "op_adam(",
             "gradient must be [9, 48]");
     const struct matrix moments[2] = {matrix_f32(desk.c, 9, 32), matrix_f32(desk.d, 9, 32)};

@@ -221,21 +221,23 @@ MEANING(attention_sees_the_past_in_its_window)
     struct matrix q = put(desk, DTYPE_F32, 2, 2, FLOATS(0, 0, 0, 0)), out = put(desk, DTYPE_F32, 2, 2, NULL);
     struct matrix k = put(desk, DTYPE_F32, 4, 1, FLOATS(1, 2, 3, 4)),
                   v = put(desk, DTYPE_F32, 4, 1, FLOATS(8, 2, 5, 1));
-    struct attention attention = {1, 2, 1, 1, 0, 1};
-    op_attention(desk->queue, &attention, q, k, v, out);
+    const struct attention_span whole = {2, k, v};
+    const struct attention_span halves[] = {{1, matrix_rows(k, 0, 2), matrix_rows(v, 0, 2)},
+                                            {1, matrix_rows(k, 2, 2), matrix_rows(v, 2, 2)}};
+    struct attention attention = {2, 1, 1, 0, 1};
+    op_attention(desk->queue, &attention, q, &whole, 1, out);
     check_values(desk, "R < S", out, FLOATS(5, 5, 4, 4), ROUNDED);
     attention.window = 2;
-    op_attention(desk->queue, &attention, q, k, v, out);
+    op_attention(desk->queue, &attention, q, &whole, 1, out);
     check_values(desk, "window", out, FLOATS(3.5f, 3.5f, 3, 3), ROUNDED);
     attention.window = 0;
-    attention.sequences = 2;
-    op_attention(desk->queue, &attention, q, k, v, out);
+    op_attention(desk->queue, &attention, q, halves, 2, out);
     check_values(desk, "sequences", out, FLOATS(5, 5, 3, 3), ROUNDED);
     /* q k scale = ln 3 and 0: weights 3/4 and 1/4. */
     op_write(desk->queue, q, FLOATS(0, 0, 2, 0));
     op_write(desk->queue, k, FLOATS(0, 0, 1, 0));
     attention.scale = 0.5493061f;
-    op_attention(desk->queue, &attention, q, k, v, out);
+    op_attention(desk->queue, &attention, q, halves, 2, out);
     check_values(desk, "scores", out, FLOATS(5, 5, 4, 3), ROUNDED);
 }
 

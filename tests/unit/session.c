@@ -206,7 +206,8 @@ static int oracle_open(struct oracle *oracle, const struct model *model, struct 
     if (backend_open("ref", &(struct backend_options){0}, &oracle->backend, error) < 0 ||
         queue_create(oracle->backend, &oracle->queue, error) < 0 ||
         ends_load(model, oracle->backend, true, WEIGHT_FORWARD | WEIGHT_ROWS, &oracle->ends, error) < 0 ||
-        scratch_create(model_config(model), oracle->backend, CONTEXT, CONTEXT, &oracle->scratch, error) < 0 ||
+        scratch_create(model_config(model), oracle->backend, CONTEXT, 1, CONTEXT, &oracle->scratch, error) <
+            0 ||
         buffer_create(oracle->backend, CONTEXT * sizeof(int32_t), &oracle->ids, error) < 0 ||
         buffer_create(oracle->backend, CONTEXT * H * sizeof(float), &oracle->states, error) < 0 ||
         buffer_create(oracle->backend, H * sizeof(float), &oracle->row, error) < 0 ||
@@ -238,12 +239,12 @@ static void oracle_close(struct oracle *oracle)
 static int oracle_run(struct oracle *oracle, const int32_t *ids, int count, struct error *error)
 {
     const struct matrix place = matrix_i32(oracle->ids, count, 1), x = matrix_f32(oracle->states, count, H);
-    const struct place whole = {.sequences = 1};
+    const struct span whole = {.rows = count};
     op_write(oracle->queue, place, ids);
     ends_embed(oracle->ends, oracle->queue, place, x);
     op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->step[0]);
     for (int l = 0; l < LAYERS; l++) {
-        layer_attention(oracle->layer[l], oracle->queue, oracle->scratch, &whole, x);
+        layer_attention(oracle->layer[l], oracle->queue, oracle->scratch, &whole, 1, x);
         op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->step[2 * l + 1]);
         layer_mlp(oracle->layer[l], oracle->queue, oracle->scratch, x);
         op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->step[2 * l + 2]);
