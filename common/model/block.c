@@ -15,12 +15,17 @@ int half_products(const struct block_half *half)
     return count;
 }
 
+int64_t half_column(const struct model_config *config, const struct block_half *half, int product)
+{
+    int64_t column = 0;
+    for (int i = 0; i < product; i++)
+        column += role_rows(config, half->in[i].weight);
+    return column;
+}
+
 int64_t half_projected(const struct model_config *config, const struct block_half *half)
 {
-    int64_t cols = 0;
-    for (int i = 0; i < half_products(half); i++)
-        cols += role_rows(config, half->in[i].weight);
-    return cols;
+    return half_column(config, half, half_products(half));
 }
 
 int64_t half_mixed(const struct model_config *config, const struct block_half *half)

@@ -60,7 +60,9 @@ const struct block *block_of(const struct model_config *config);
 
 /* Products of `in`. */
 int half_products(const struct block_half *half);
-/* Columns of the result of `in`, of all its products; and those that mix makes of them, which `out` takes. */
+/* Where the result of in[product] begins among the columns of all of them; how many columns these are; and how many mix
+ * makes of them, which `out` takes. */
+int64_t half_column(const struct model_config *config, const struct block_half *half, int product);
 int64_t half_projected(const struct model_config *config, const struct block_half *half);
 int64_t half_mixed(const struct model_config *config, const struct block_half *half);
 /* Values of a half's matrices, which are what decoding reads and what memory goes into; and of both halves'. */

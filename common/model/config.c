@@ -232,7 +232,12 @@ int config_check(const char *name, const struct model_config *config, struct err
     return check_scaling(name, config, error);
 }
 
-/* ---- rope ---- */
+/* ---- attention ---- */
+
+int config_window(const struct model_config *config, int layer)
+{
+    return layer >= config->window_layer ? config->window : 0;
+}
 
 /* Angle per position of each pair i: theta^(-2i / D), scaled. */
 static double rope_frequency(const struct model_config *config, int pair)

@@ -52,6 +52,9 @@ int config_from_json(const char *name, const json_t *object, struct model_config
 /* Sizes positive and consistent (kv_heads divides heads, head_size even, ...), products in range. */
 int config_check(const char *name, const struct model_config *config, struct error *error);
 
+/* Tokens that attention of a layer (from 0) looks back, itself included; 0: all. */
+int config_window(const struct model_config *config, int layer);
+
 /* cos and sin of every position: table [positions, head_size] f32 as op_rope wants it, from angles
  * computed in double. Llama 3.1's scaling is that of Meta's reference code (llama_models, apply_scaling). */
 void config_rope_table(const struct model_config *config, int positions, float *table);

@@ -16,7 +16,7 @@ struct ends {
 int ends_load(const struct model *model, struct backend *backend, bool with_output, unsigned uses,
               struct ends **result, struct error *error)
 {
-    static const enum tensor_role embedding[] = {ROLE_EMBEDDING}, output[] = {ROLE_OUTPUT};
+    static const struct block_product embedding = {.weight = ROLE_EMBEDDING}, output = {.weight = ROLE_OUTPUT};
     bool tied = model_config(model)->tied;
     unsigned embedding_uses = with_output && tied ? WEIGHT_ROWS | uses : WEIGHT_ROWS;
     struct ends *ends;
@@ -25,9 +25,9 @@ int ends_load(const struct model *model, struct backend *backend, bool with_outp
         return -1;
     ends->config = model_config(model);
     ends->tied = with_output && tied;
-    if (roles_prepare(model, 0, embedding, NULL, 1, backend, embedding_uses, &ends->embedding, error) < 0 ||
+    if (products_prepare(model, 0, &embedding, 1, backend, embedding_uses, &ends->embedding, error) < 0 ||
         (with_output && !tied &&
-         roles_prepare(model, 0, output, NULL, 1, backend, uses, &ends->output, error) < 0) ||
+         products_prepare(model, 0, &output, 1, backend, uses, &ends->output, error) < 0) ||
         vector_upload(model, 0, ROLE_FINAL_NORM, backend, &ends->final_norm, error) < 0) {
         ends_destroy(ends);
         return -1;
@@ -39,13 +39,13 @@ int ends_load(const struct model *model, struct backend *backend, bool with_outp
 int ends_load_output(const struct model *model, struct backend *backend, unsigned uses, struct ends **result,
                      struct error *error)
 {
-    static const enum tensor_role output[] = {ROLE_OUTPUT};
+    static const struct block_product output = {.weight = ROLE_OUTPUT};
     struct ends *ends;
     *result = NULL;
     if (array_alloc(&ends, 1, error) < 0)
         return -1;
     ends->config = model_config(model);
-    if (roles_prepare(model, 0, output, NULL, 1, backend, uses, &ends->output, error) < 0 ||
+    if (products_prepare(model, 0, &output, 1, backend, uses, &ends->output, error) < 0 ||
         vector_upload(model, 0, ROLE_FINAL_NORM, backend, &ends->final_norm, error) < 0) {
         ends_destroy(ends);
         return -1;

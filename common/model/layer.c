@@ -7,22 +7,26 @@
 #include "common/base/memory.h"
 #include "common/model/upload.h"
 
+/* A half of a layer with its weights; NULL what the model does not have. */
+struct half {
+    const struct block_half *block;
+    struct buffer *norm; /* [H] */
+    struct weight *in; /* [projected, H] the products of block->in, stacked */
+    struct buffer *in_norm[BLOCK_STACKED];
+    struct weight *out; /* [H, mixed] */
+};
+
 struct layer {
     const struct model_config *config; /* the model's */
     int window;
-    struct weight *qkv; /* [(heads + 2 kv_heads) D, H] */
-    struct weight *o; /* [H, heads D] */
-    struct weight *gate_up; /* [2 I, H] */
-    struct weight *down; /* [H, I] */
-    struct buffer *attention_norm, *mlp_norm; /* [H] */
-    struct buffer *q_norm, *k_norm; /* [D], or NULL */
+    struct half half[BLOCK_HALVES];
 };
 
 struct layer_scratch {
     int rows, spans, positions;
     struct buffer *normed; /* [rows, H] */
-    struct buffer *wide; /* [rows, qkv or gate and up] */
-    struct buffer *narrow; /* [rows, attention's output or activations] */
+    struct buffer *projected; /* [rows, the most that a half projects] */
+    struct buffer *mixed; /* [rows, the most that a half mixes] */
     struct buffer *table; /* [positions, D], for op_rope */
     struct buffer *position; /* [rows] i32 */
     int32_t *host_position; /* [rows] what `position` holds, as far as it has been written */
@@ -30,40 +34,20 @@ struct layer_scratch {
     struct attention_span *attention; /* [spans] */
 };
 
-static int64_t query_cols(const struct model_config *config)
-{
-    return (int64_t)config->attention_heads * config->head_size;
-}
-
-static int64_t key_cols(const struct model_config *config)
-{
-    return (int64_t)config->kv_heads * config->head_size;
-}
-
-static int64_t qkv_cols(const struct model_config *config)
-{
-    return query_cols(config) + 2 * key_cols(config);
-}
-
 /* ---- one layer ---- */
 
-static int load_weights(const struct model *model, int index, struct backend *backend, unsigned uses,
-                        struct layer *layer, struct error *error)
+static int load_half(const struct model *model, int index, struct backend *backend, unsigned uses,
+                     struct half *half, struct error *error)
 {
-    static const enum tensor_role qkv[] = {ROLE_Q, ROLE_K, ROLE_V}, gate_up[] = {ROLE_MLP_GATE, ROLE_MLP_UP};
-    static const enum tensor_role qkv_bias[] = {ROLE_Q_BIAS, ROLE_K_BIAS, ROLE_V_BIAS};
-    static const enum tensor_role gate_up_bias[] = {ROLE_GATE_BIAS, ROLE_UP_BIAS};
-    static const enum tensor_role o[] = {ROLE_O}, o_bias[] = {ROLE_O_BIAS};
-    static const enum tensor_role down[] = {ROLE_MLP_DOWN}, down_bias[] = {ROLE_DOWN_BIAS};
-    if (roles_prepare(model, index, qkv, qkv_bias, 3, backend, uses, &layer->qkv, error) < 0 ||
-        roles_prepare(model, index, o, o_bias, 1, backend, uses, &layer->o, error) < 0 ||
-        roles_prepare(model, index, gate_up, gate_up_bias, 2, backend, uses, &layer->gate_up, error) < 0 ||
-        roles_prepare(model, index, down, down_bias, 1, backend, uses, &layer->down, error) < 0 ||
-        vector_upload(model, index, ROLE_ATTENTION_NORM, backend, &layer->attention_norm, error) < 0 ||
-        vector_upload(model, index, ROLE_MLP_NORM, backend, &layer->mlp_norm, error) < 0 ||
-        vector_upload(model, index, ROLE_Q_NORM, backend, &layer->q_norm, error) < 0 ||
-        vector_upload(model, index, ROLE_K_NORM, backend, &layer->k_norm, error) < 0)
+    const struct block_half *block = half->block;
+    const int products = half_products(block);
+    if (products_prepare(model, index, block->in, products, backend, uses, &half->in, error) < 0 ||
+        products_prepare(model, index, &block->out, 1, backend, uses, &half->out, error) < 0 ||
+        vector_upload(model, index, block->norm, backend, &half->norm, error) < 0)
         return -1;
+    for (int i = 0; i < products; i++)
+        if (vector_upload(model, index, block->in_norm[i], backend, &half->in_norm[i], error) < 0)
+            return -1;
     return 0;
 }
 
@@ -78,10 +62,13 @@ int layer_load(const struct model *model, int index, struct backend *backend, un
     if (array_alloc(&layer, 1, error) < 0)
         return -1;
     layer->config = config;
-    layer->window = index >= config->window_layer ? config->window : 0;
-    if (load_weights(model, index, backend, uses, layer, error) < 0) {
-        layer_destroy(layer);
-        return error_prefix(error, "layer %d", index + 1);
+    layer->window = config_window(config, index);
+    for (int i = 0; i < BLOCK_HALVES; i++) {
+        layer->half[i].block = &block_of(config)->half[i];
+        if (load_half(model, index, backend, uses, &layer->half[i], error) < 0) {
+            layer_destroy(layer);
+            return error_prefix(error, "layer %d", index + 1);
+        }
     }
     *result = layer;
     return 0;
@@ -91,24 +78,29 @@ void layer_destroy(struct layer *layer)
 {
     if (!layer)
         return;
-    weight_destroy(layer->qkv);
-    weight_destroy(layer->o);
-    weight_destroy(layer->gate_up);
-    weight_destroy(layer->down);
-    buffer_destroy(layer->attention_norm);
-    buffer_destroy(layer->mlp_norm);
-    buffer_destroy(layer->q_norm);
-    buffer_destroy(layer->k_norm);
+    for (int i = 0; i < BLOCK_HALVES; i++) {
+        struct half *half = &layer->half[i];
+        weight_destroy(half->in);
+        weight_destroy(half->out);
+        buffer_destroy(half->norm);
+        for (int p = 0; p < BLOCK_STACKED; p++)
+            buffer_destroy(half->in_norm[p]);
+    }
     free(layer);
 }
 
 size_t layer_bytes(const struct layer *layer)
 {
-    size_t vectors = 2 * (size_t)layer->config->hidden;
-    if (layer->q_norm)
-        vectors += 2 * (size_t)layer->config->head_size;
-    return weight_bytes(layer->qkv) + weight_bytes(layer->o) + weight_bytes(layer->gate_up) +
-           weight_bytes(layer->down) + vectors * sizeof(float);
+    const struct model_config *config = layer->config;
+    size_t bytes = 0;
+    for (int i = 0; i < BLOCK_HALVES; i++) {
+        const struct half *half = &layer->half[i];
+        int64_t vectors = role_rows(config, half->block->norm);
+        for (int p = 0; p < half_products(half->block); p++)
+            vectors += role_rows(config, half->block->in_norm[p]);
+        bytes += weight_bytes(half->in) + weight_bytes(half->out) + sizeof(float) * (size_t)vectors;
+    }
+    return bytes;
 }
 
 /* ---- working memory ---- */
@@ -145,11 +137,15 @@ int scratch_create(const struct model_config *config, struct backend *backend, i
     scratch->rows = rows;
     scratch->spans = spans;
     scratch->positions = positions;
-    int64_t wide = larger(qkv_cols(config), 2 * (int64_t)config->intermediate);
-    int64_t narrow = larger(query_cols(config), config->intermediate);
+    int64_t projected = 0, mixed = 0;
+    for (int i = 0; i < BLOCK_HALVES; i++) {
+        const struct block_half *half = &block_of(config)->half[i];
+        projected = larger(projected, half_projected(config, half));
+        mixed = larger(mixed, half_mixed(config, half));
+    }
     if (floats_create(backend, rows, config->hidden, &scratch->normed, error) < 0 ||
-        floats_create(backend, rows, wide, &scratch->wide, error) < 0 ||
-        floats_create(backend, rows, narrow, &scratch->narrow, error) < 0 ||
+        floats_create(backend, rows, projected, &scratch->projected, error) < 0 ||
+        floats_create(backend, rows, mixed, &scratch->mixed, error) < 0 ||
         create_table(config, backend, positions, &scratch->table, error) < 0 ||
         buffer_create(backend, (size_t)rows * sizeof(int32_t), &scratch->position, error) < 0 ||
         array_alloc(&scratch->host_position, rows, error) < 0 ||
@@ -166,8 +162,8 @@ void scratch_destroy(struct layer_scratch *scratch)
     if (!scratch)
         return;
     buffer_destroy(scratch->normed);
-    buffer_destroy(scratch->wide);
-    buffer_destroy(scratch->narrow);
+    buffer_destroy(scratch->projected);
+    buffer_destroy(scratch->mixed);
     buffer_destroy(scratch->table);
     buffer_destroy(scratch->position);
     free(scratch->host_position);
@@ -181,8 +177,8 @@ int kv_create(const struct model_config *config, struct backend *backend, int ca
     *kv = (struct kv){.capacity = capacity};
     if (capacity < 1)
         return error_set(error, "keys and values of %d tokens", capacity);
-    if (floats_create(backend, capacity, key_cols(config), &kv->keys, error) < 0 ||
-        floats_create(backend, capacity, key_cols(config), &kv->values, error) < 0) {
+    if (floats_create(backend, capacity, role_rows(config, ROLE_K), &kv->keys, error) < 0 ||
+        floats_create(backend, capacity, role_rows(config, ROLE_V), &kv->values, error) < 0) {
         kv_destroy(kv);
         return -1;
     }
@@ -220,23 +216,16 @@ static struct matrix span_positions(struct queue *queue, struct layer_scratch *s
     return position;
 }
 
-/* Norms per head where the family has them, then rope, of q and k within qkv. */
+/* Rope of q and k, which are neighbours. */
 static void rotate(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
-                   const struct span *spans, int count, struct matrix qkv)
+                   const struct span *spans, int count, struct matrix q_and_k)
 {
     const struct model_config *config = layer->config;
-    struct matrix q = matrix_cols(qkv, 0, query_cols(config));
-    struct matrix k = matrix_cols(qkv, query_cols(config), key_cols(config));
-    struct matrix both = matrix_cols(qkv, 0, query_cols(config) + key_cols(config));
     int64_t positions = 1;
-    if (layer->q_norm) {
-        op_norm(queue, q, matrix_f32(layer->q_norm, 1, config->head_size), config->norm_epsilon, q);
-        op_norm(queue, k, matrix_f32(layer->k_norm, 1, config->head_size), config->norm_epsilon, k);
-    }
     /* Only as much of the table as is needed: a longer sequence than it was made for fails by its size. */
     for (int s = 0; s < count; s++)
         positions = larger(positions, (int64_t)spans[s].first + spans[s].rows);
-    op_rope(queue, both, span_positions(queue, scratch, spans, count, qkv.rows),
+    op_rope(queue, q_and_k, span_positions(queue, scratch, spans, count, q_and_k.rows),
             matrix_f32(scratch->table, positions, config->head_size), config->rope_pairs);
 }
 
@@ -255,51 +244,71 @@ static struct attention_span span_keys(struct queue *queue, const struct span *s
     return (struct attention_span){span->rows, k, v};
 }
 
-static void attend(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
-                   const struct span *spans, int count, struct matrix qkv, struct matrix out)
+/* The result of a half's product among those of all. */
+static struct matrix result_of(const struct layer *layer, const struct half *half, struct matrix projected,
+                               int product)
+{
+    const int64_t column = half_column(layer->config, half->block, product);
+    return matrix_cols(projected, column, half_column(layer->config, half->block, product + 1) - column);
+}
+
+static void attend(const struct layer *layer, const struct half *half, struct queue *queue,
+                   struct layer_scratch *scratch, const struct span *spans, int count, struct matrix projected,
+                   struct matrix mixed)
 {
     const struct model_config *config = layer->config;
-    const int64_t queries = query_cols(config), keys = key_cols(config);
     const struct attention attention = {.heads = config->attention_heads,
                                         .kv_heads = config->kv_heads,
                                         .head_size = config->head_size,
                                         .window = layer->window,
                                         .scale = (float)(1 / sqrt((double)config->head_size))};
+    const struct matrix q = result_of(layer, half, projected, 0);
+    const struct matrix k = result_of(layer, half, projected, 1), v = result_of(layer, half, projected, 2);
     int64_t row = 0;
+    rotate(layer, queue, scratch, spans, count, matrix_cols(projected, 0, q.cols + k.cols));
     count =
         count < scratch->spans ? count : scratch->spans; /* more of them: op_attention misses rows, and fails */
     for (int s = 0; s < count; row += spans[s++].rows)
         scratch->attention[s] =
-            span_keys(queue, &spans[s], matrix_rows(matrix_cols(qkv, queries, keys), row, spans[s].rows),
-                      matrix_rows(matrix_cols(qkv, queries + keys, keys), row, spans[s].rows));
-    op_attention(queue, &attention, matrix_cols(qkv, 0, queries), scratch->attention, count, out);
+            span_keys(queue, &spans[s], matrix_rows(k, row, spans[s].rows), matrix_rows(v, row, spans[s].rows));
+    op_attention(queue, &attention, q, scratch->attention, count, mixed);
+}
+
+/* x + out(mix(in(norm(x)))): block.h. */
+static void run_half(const struct layer *layer, const struct half *half, struct queue *queue,
+                     struct layer_scratch *scratch, const struct span *spans, int count, struct matrix x)
+{
+    const struct model_config *config = layer->config;
+    const struct block_half *block = half->block;
+    const struct matrix normed = matrix_f32(scratch->normed, x.rows, config->hidden);
+    const struct matrix projected = matrix_f32(scratch->projected, x.rows, half_projected(config, block));
+    const struct matrix mixed = matrix_f32(scratch->mixed, x.rows, half_mixed(config, block));
+
+    op_norm(queue, x, matrix_f32(half->norm, 1, config->hidden), config->norm_epsilon, normed);
+    if (x.rows > scratch->rows)
+        return; /* the norm's output did not fit: the queue has failed */
+    op_matmul(queue, normed, half->in, projected, OP_STORE);
+    for (int i = 0; i < BLOCK_STACKED; i++) {
+        if (!half->in_norm[i])
+            continue;
+        const struct matrix result = result_of(layer, half, projected, i);
+        const struct matrix scale = matrix_f32(half->in_norm[i], 1, role_rows(config, block->in_norm[i]));
+        op_norm(queue, result, scale, config->norm_epsilon, result);
+    }
+    switch (block->mix) {
+    case MIX_ATTENTION: attend(layer, half, queue, scratch, spans, count, projected, mixed); break;
+    case MIX_SWIGLU: op_swiglu(queue, projected, mixed); break;
+    }
+    op_matmul(queue, mixed, half->out, x, OP_ADD);
 }
 
 void layer_attention(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
                      const struct span *spans, int count, struct matrix x)
 {
-    const struct model_config *config = layer->config;
-    struct matrix normed = matrix_f32(scratch->normed, x.rows, config->hidden);
-    struct matrix qkv = matrix_f32(scratch->wide, x.rows, qkv_cols(config));
-    struct matrix out = matrix_f32(scratch->narrow, x.rows, query_cols(config));
-
-    op_norm(queue, x, matrix_f32(layer->attention_norm, 1, config->hidden), config->norm_epsilon, normed);
-    if (x.rows > scratch->rows)
-        return; /* the norm's output did not fit: the queue has failed */
-    op_matmul(queue, normed, layer->qkv, qkv, OP_STORE);
-    rotate(layer, queue, scratch, spans, count, qkv);
-    attend(layer, queue, scratch, spans, count, qkv, out);
-    op_matmul(queue, out, layer->o, x, OP_ADD);
+    run_half(layer, &layer->half[HALF_ATTENTION], queue, scratch, spans, count, x);
 }
 
 void layer_mlp(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch, struct matrix x)
 {
-    const struct model_config *config = layer->config;
-    struct matrix normed = matrix_f32(scratch->normed, x.rows, config->hidden);
-    struct matrix gate_up = matrix_f32(scratch->wide, x.rows, 2 * (int64_t)config->intermediate);
-    struct matrix active = matrix_f32(scratch->narrow, x.rows, config->intermediate);
-    op_norm(queue, x, matrix_f32(layer->mlp_norm, 1, config->hidden), config->norm_epsilon, normed);
-    op_matmul(queue, normed, layer->gate_up, gate_up, OP_STORE);
-    op_swiglu(queue, gate_up, active);
-    op_matmul(queue, active, layer->down, x, OP_ADD);
+    run_half(layer, &layer->half[HALF_MLP], queue, scratch, NULL, 0, x);
 }

@@ -44,13 +44,13 @@ int vector_upload(const struct model *model, int layer, enum tensor_role role, s
 }
 
 /* The biases of stacked weights one behind the other; *bias stays NULL where the model has none. */
-static int stack_biases(const struct model *model, int layer, const enum tensor_role *roles, int count,
+static int stack_biases(const struct model *model, int layer, const struct block_product *products, int count,
                         float **bias, struct error *error)
 {
-    const struct tensor *parts[STACKED_MAX];
+    const struct tensor *parts[BLOCK_STACKED];
     int64_t total = 0, at = 0;
     for (int i = 0; i < count; i++) {
-        parts[i] = model_tensor(model, layer, roles[i]);
+        parts[i] = model_tensor(model, layer, products[i].bias);
         if (!parts[i])
             return 0;
         total += parts[i]->shape[0];
@@ -62,19 +62,18 @@ static int stack_biases(const struct model *model, int layer, const enum tensor_
     return 0;
 }
 
-int roles_prepare(const struct model *model, int layer, const enum tensor_role *roles,
-                  const enum tensor_role *bias_roles, int count, struct backend *backend, unsigned uses,
-                  struct weight **weight, struct error *error)
+int products_prepare(const struct model *model, int layer, const struct block_product *products, int count,
+                     struct backend *backend, unsigned uses, struct weight **weight, struct error *error)
 {
-    struct weight_part parts[STACKED_MAX];
+    struct weight_part parts[BLOCK_STACKED];
     float *bias = NULL;
     for (int i = 0; i < count; i++) {
-        const struct tensor *tensor = model_tensor(model, layer, roles[i]);
+        const struct tensor *tensor = model_tensor(model, layer, products[i].weight);
         parts[i] = (struct weight_part){tensor->type, tensor->shape[0], tensor->shape[1], tensor->data};
     }
-    if (bias_roles && stack_biases(model, layer, bias_roles, count, &bias, error) < 0)
+    if (stack_biases(model, layer, products, count, &bias, error) < 0)
         return -1;
     int result = weight_prepare(backend, parts, count, bias, uses, weight, error);
     free(bias);
-    return result < 0 ? error_prefix(error, "%s: %s", model_path(model), role_name(roles[0])) : 0;
+    return result < 0 ? error_prefix(error, "%s: %s", model_path(model), role_name(products[0].weight)) : 0;
 }

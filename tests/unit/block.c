@@ -23,6 +23,8 @@ TEST(block_sizes)
                             *mlp = &block_of(&small)->half[HALF_MLP];
     CHECK(half_products(attention) == 3 && half_products(mlp) == 2);
     CHECK(half_projected(&small, attention) == 576 + 192 + 192 && half_mixed(&small, attention) == 576);
+    CHECK(half_column(&small, attention, 0) == 0 && half_column(&small, attention, 1) == 576 &&
+          half_column(&small, attention, 2) == 576 + 192);
     CHECK(half_projected(&small, mlp) == 2 * 1536 && half_mixed(&small, mlp) == 1536);
     CHECK(half_values(&small, attention) == 576 * (576 + 576 + 192 + 192));
     CHECK(half_values(&small, mlp) == 576 * 3 * 1536);
