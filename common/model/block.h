@@ -31,7 +31,7 @@ struct block_product {
     enum tensor_role bias; /* [rows] */
 };
 
-/* What becomes of the columns that the products of `in` have made. */
+/* How the results of `in` become what `out` multiplies. */
 enum block_mix {
     MIX_ATTENTION, /* q | k | v: rope on q and k, then attention, causal, within the layer's window */
     MIX_SWIGLU, /* gate | up: silu(gate) * up */

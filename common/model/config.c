@@ -130,7 +130,7 @@ static int field_read(const char *name, const json_t *object, const struct field
     return 0;
 }
 
-/* The place of the string at `key` among `names`. */
+/* The index of the string at `key` among `names`. */
 static int choice_read(const char *name, const json_t *object, const char *key, const char *const *names,
                        int count, int *choice, struct error *error)
 {

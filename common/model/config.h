@@ -1,4 +1,8 @@
-/* config.h: what a model is, whatever file it came from. */
+/* config.h: what a model is, whatever file it came from: its family, its sizes, and what else its file decides.
+ *
+ * Stores keep it as JSON, and a model's fingerprint is made from that text: config_to_json must give the same bytes for
+ * the same model, always.
+ */
 #ifndef OFFRAMP_MODEL_CONFIG_H
 #define OFFRAMP_MODEL_CONFIG_H
 
@@ -11,9 +15,9 @@
 
 enum rope_scaling {
     ROPE_SCALING_NONE,
-    ROPE_SCALING_LINEAR, /* positions divided by factor */
-    ROPE_SCALING_LLAMA3, /* Llama 3.1's by wavelength */
-    ROPE_SCALING_TABLE /* a divisor for each frequency: how GGUF files carry Llama 3.1's */
+    ROPE_SCALING_LINEAR, /* positions are divided by the factor */
+    ROPE_SCALING_LLAMA3, /* Llama 3.1's: by wavelength */
+    ROPE_SCALING_TABLE /* a divisor for each frequency: how GGUF files hold Llama 3.1's */
 };
 
 #define HEAD_SIZE_MAX 512
@@ -26,12 +30,12 @@ struct model_config {
     int intermediate; /* I */
     int vocab; /* V */
     int context; /* positions the model was made for */
-    int window; /* sliding attention window in tokens, 0: none */
+    int window; /* sliding attention window in tokens, 0: none; config_window says which layers have it */
     int window_layer; /* the first layer, counted from 0, that has the window */
     float norm_epsilon;
     bool attention_bias; /* q, k, v have biases */
-    bool output_bias; /* the attention's output projection has one too */
-    bool mlp_bias;
+    bool output_bias; /* o has a bias */
+    bool mlp_bias; /* gate, up, down have biases */
     bool qk_norms; /* q and k are normed per attention head */
     bool tied; /* the output weight is the embedding */
     enum rope_pairs rope_pairs;
@@ -49,25 +53,26 @@ struct model_config {
 json_t *config_to_json(const struct model_config *config, struct error *error);
 int config_from_json(const char *name, const json_t *object, struct model_config *config, struct error *error);
 
-/* Sizes positive and consistent (kv_heads divides heads, head_size even, ...), products in range. */
+/* An error unless the family is known, every number is in its range, and the sizes fit each other: kv_heads divides
+ * attention_heads, head_size is even, eos is in the vocabulary. */
 int config_check(const char *name, const struct model_config *config, struct error *error);
 
-/* Tokens that attention of a layer (from 0) looks back, itself included; 0: all. */
+/* How many tokens a token sees in a layer (from 0), itself included; 0: all before it. */
 int config_window(const struct model_config *config, int layer);
 
-/* cos and sin of every position: table [positions, head_size] f32 as op_rope wants it, from angles
- * computed in double. Llama 3.1's scaling is that of Meta's reference code (llama_models, apply_scaling). */
+/* cos and sin of every position: table [positions, head_size] f32, as op_rope takes it. Angles are computed in double.
+ * Llama 3.1's scaling is that of Meta's reference code (llama_models, apply_scaling). */
 void config_rope_table(const struct model_config *config, int positions, float *table);
 
 /* ---- from a model's files ---- */
 
 struct gguf;
 
-/* From the metadata of a GGUF file, and from which optional tensors it has. */
+/* From the metadata of a GGUF file. Biases and an untied output weight are known by their tensors. */
 int config_from_gguf(const struct gguf *gguf, struct model_config *config, struct error *error);
 
-/* From a Hugging Face config.json, parsed; `path` is the file's name. What is left out has the value that
- * Hugging Face gives it. */
+/* From a parsed config.json of Hugging Face; `path` is the file's name. A key that is left out has the value that
+ * transformers gives it. */
 int config_from_hf(const char *path, const json_t *object, struct model_config *config, struct error *error);
 
 #endif

@@ -1,5 +1,8 @@
-/* ends.h: a model's two ends on a backend: the embedding below the first layer; the final norm and the output
- * weight above the last one.
+/* ends.h: what a model has below its first layer and above its last one, on a backend.
+ *
+ *     ids -> embedding -> layers -> final norm -> output weight -> logits
+ *
+ * The output weight may be the embedding ("tied").
  *
  *     ends_load(model, backend, true, WEIGHT_FORWARD, &ends, error);
  *     ends_embed(ends, queue, ids, x);
@@ -17,19 +20,19 @@
 
 struct ends;
 
-/* uses of the output weight; the embedding is always usable for op_embed. `with_output` false loads
- * no output weight beyond that (extraction never needs logits). */
+/* `with_output`: the output weight is loaded too, for `uses` (weight_prepare). Without it, the embedding is for
+ * ends_embed only: extraction needs no logits. The model must stay open while the ends live. */
 int ends_load(const struct model *model, struct backend *backend, bool with_output, unsigned uses,
               struct ends **ends, struct error *error);
-/* The final norm and the output weight alone: ends_embed is not for these. */
+/* Loads the final norm and the output weight only. ends_embed must not be called. */
 int ends_load_output(const struct model *model, struct backend *backend, unsigned uses, struct ends **ends,
                      struct error *error);
 void ends_destroy(struct ends *ends); /* NULL is fine */
-/* x [M, H] = embedding rows of ids [M, 1]. */
+/* x [M, H] = the embedding's rows of ids [M, 1]. */
 void ends_embed(const struct ends *ends, struct queue *queue, struct matrix ids, struct matrix x);
 /* The final norm's scale [1, H]; its epsilon is the config's. */
 struct matrix ends_final_norm(const struct ends *ends);
-/* NULL when loaded without. */
+/* NULL when it was not loaded. */
 const struct weight *ends_output(const struct ends *ends);
 
 #endif

@@ -12,7 +12,7 @@
 #include "common/model/config.h"
 #include "common/model/role.h"
 
-/* When a config.json's sliding window counts. */
+/* When the sliding window of a config.json counts. */
 enum window_rule {
     WINDOW_NEVER, /* Hugging Face's Llama has none, whatever the file says */
     WINDOW_STATED, /* when "sliding_window" is a number; Mistral */
@@ -21,15 +21,15 @@ enum window_rule {
 
 struct family {
     const char *name; /* config.family */
-    const char *gguf; /* general.architecture; NULL: GGUF files call it by another family's name */
+    const char *gguf; /* general.architecture; NULL: GGUF files have it under another family's name */
     const char *hf; /* model_type */
     const struct block *block; /* what its layers are */
     enum rope_pairs gguf_pairs; /* GGUF's Llama conversion permutes the rows of q and k */
     bool attention_bias; /* q, k and v always have biases */
     bool qk_norms; /* q and k are normed per attention head */
-    /* How to read a config.json. */
-    bool hf_attention_bias, hf_mlp_bias; /* "attention_bias" (q, k, v, o), "mlp_bias" count */
-    int hf_head_size; /* of a file without "head_dim"; 0: hidden / attention heads */
+    /* How a config.json is read. */
+    bool hf_attention_bias, hf_mlp_bias; /* its "attention_bias" (of q, k, v, o) and "mlp_bias" count */
+    int hf_head_size; /* where it has no "head_dim"; 0: hidden / attention heads */
     enum window_rule hf_window;
 };
 

@@ -80,7 +80,7 @@ struct gguf {
     const struct tensor **by_name; /* [tensor_count] */
 };
 
-/* ---- a place in the file that only moves over bytes that are there ---- */
+/* ---- a position in the file, which only moves over bytes that are there ---- */
 
 struct cursor {
     const struct gguf *gguf;
@@ -313,7 +313,7 @@ static int read_type(struct cursor *cursor, struct tensor *tensor)
     return 0;
 }
 
-/* Everything but the place of the data, whose offset from the data's start goes to *offset. */
+/* Everything but where the data lies: its offset from the data's start goes to *offset. */
 static int read_tensor(struct cursor *cursor, struct tensor *tensor, uint64_t *offset)
 {
     size_t values, row, at = cursor->at;

@@ -1,8 +1,10 @@
 /* gguf.h: reads GGUF files, version 2 and 3 (ggml's docs/gguf.md): metadata and tensors.
  *
- * Nothing in the file is believed before it is checked: counts against the bytes that are left,
- * strings, array lengths, types, alignment, each tensor's extent against the file's size, and
- * overlap or duplicate names. Errors name the file, the key or tensor, and the byte offset.
+ * Nothing in the file is believed before it is checked: counts, strings and array lengths against the bytes that are
+ * left, types, alignment, each tensor's extent against the file's size. Overlapping tensors and duplicate names are
+ * refused. Errors name the file, the key or tensor, and the byte offset.
+ *
+ * Strings and tensors are borrowed from the mapped file, until gguf_close.
  *
  *     struct gguf *gguf;
  *     if (gguf_open(path, &gguf, error) < 0) ...
@@ -20,7 +22,7 @@
 
 struct gguf;
 
-/* Bytes in the mapped file, not zero-terminated. */
+/* Bytes in the mapped file. No zero byte ends them. */
 struct gguf_string {
     const char *data;
     size_t length;
@@ -31,13 +33,14 @@ void gguf_close(struct gguf *gguf); /* NULL is fine */
 const char *gguf_path(const struct gguf *gguf);
 
 bool gguf_has(const struct gguf *gguf, const char *key);
-/* Any integer type; bool counts as 0 and 1. Missing or outside least .. most: an error naming the key. */
+/* The value at a key of any integer type, or of bool (0 and 1). An error that names the key when it is missing, or its
+ * value is not in least .. most. */
 int gguf_get_integer(const struct gguf *gguf, const char *key, int64_t least, int64_t most, int64_t *value,
                      struct error *error);
-/* Any integer or float type. */
+/* The same of any integer or float type. */
 int gguf_get_number(const struct gguf *gguf, const char *key, double *value, struct error *error);
 int gguf_get_string(const struct gguf *gguf, const char *key, struct gguf_string *value, struct error *error);
-/* Arrays: freshly allocated, free() the array. */
+/* Arrays. The caller frees *values with free(). */
 int gguf_get_strings(const struct gguf *gguf, const char *key, struct gguf_string **values, size_t *count,
                      struct error *error);
 int gguf_get_integers(const struct gguf *gguf, const char *key, int64_t **values, size_t *count,

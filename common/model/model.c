@@ -52,7 +52,7 @@ static const char *shape_text(const int64_t *shape, int dims, char text[96])
 }
 
 /* "q of layer 3", layers counted from 1 as everywhere in what people read. */
-static const char *place_text(enum tensor_role role, int layer, char text[64])
+static const char *where_text(enum tensor_role role, int layer, char text[64])
 {
     if (role_is_per_layer(role))
         snprintf(text, 64, "%s of layer %d", role_name(role), layer + 1);
@@ -61,14 +61,14 @@ static const char *place_text(enum tensor_role role, int layer, char text[64])
     return text;
 }
 
-static int check_type(const struct tensor *tensor, int dims, const char *place, struct error *error)
+static int check_type(const struct tensor *tensor, int dims, const char *where, struct error *error)
 {
     bool plain = tensor->type == DTYPE_F32 || tensor->type == DTYPE_F16 || tensor->type == DTYPE_BF16;
     bool blocks = tensor->type == DTYPE_Q8_0 || tensor->type == DTYPE_Q4_0 || tensor->type == DTYPE_Q4_1;
     if (plain || (blocks && dims == 2))
         return 0;
     return error_set(error, "%s: tensor \"%s\" (%s) is of type %s; %s expected", tensor->file, tensor->name,
-                     place, dtype_name(tensor->type),
+                     where, dtype_name(tensor->type),
                      dims == 2 ? "f32, f16, bf16, q8_0, q4_0 or q4_1" : "f32, f16 or bf16");
 }
 
@@ -82,37 +82,37 @@ static const struct tensor *find_role(const struct model *model, int layer, enum
     return tensor;
 }
 
-static int missing_tensor(const struct model *model, const char *name, const char *place, const char *shape,
+static int missing_tensor(const struct model *model, const char *name, const char *where, const char *shape,
                           enum tensor_role role, struct error *error)
 {
     const bool untied = role == ROLE_OUTPUT && model->format == FORMAT_HF;
     return error_set(
-        error, "%s: tensor \"%s\" (%s, %s) is missing%s", model->path, name, place, shape,
+        error, "%s: tensor \"%s\" (%s, %s) is missing%s", model->path, name, where, shape,
         untied ? ", and config.json does not say \"tie_word_embeddings\": true, by which the embedding "
-                 "would be in its place"
+                 "would be the output weight"
                : "");
 }
 
-/* Finds a role's tensor and checks it; NULL in its place where the config has none. */
+/* Finds a role's tensor and checks it. It stays NULL where the config has none. */
 static int claim_tensor(struct model *model, int layer, enum tensor_role role, struct error *error)
 {
-    char name[TENSOR_NAME_SIZE], place[64], wanted[96], found[96];
+    char name[TENSOR_NAME_SIZE], where[64], wanted[96], found[96];
     int64_t shape[2];
     int dims = role_shape(&model->config, role, shape);
     if (dims == 0)
         return 0;
     role_tensor_name(role, model->format, layer, name);
-    place_text(role, layer, place);
+    where_text(role, layer, where);
     shape_text(shape, dims, wanted);
     const struct tensor *tensor = find_role(model, layer, role);
     if (!tensor && role == ROLE_EMBEDDING && model->config.tied)
         tensor = find_role(model, 0, ROLE_OUTPUT); /* one of the two is enough, whichever */
     if (!tensor)
-        return missing_tensor(model, name, place, wanted, role, error);
+        return missing_tensor(model, name, where, wanted, role, error);
     if (tensor->dims != dims || memcmp(tensor->shape, shape, (size_t)dims * sizeof *shape) != 0)
         return error_set(error, "%s: tensor \"%s\" (%s) has shape %s, %s expected", tensor->file, tensor->name,
-                         place, shape_text(tensor->shape, tensor->dims, found), wanted);
-    if (check_type(tensor, dims, place, error) < 0)
+                         where, shape_text(tensor->shape, tensor->dims, found), wanted);
+    if (check_type(tensor, dims, where, error) < 0)
         return -1;
     model->tensors[(size_t)layer * ROLE_COUNT + role] = tensor;
     return 0;
@@ -128,8 +128,8 @@ static bool same_values(const struct tensor *a, const struct tensor *b)
     return same;
 }
 
-/* What the file holds goes before what its config says, as in transformers: an output weight that differs from
- * the embedding is the model's, and one that does not is the embedding. */
+/* What the file holds counts more than what its config says, as in transformers: an output weight that differs from
+ * the embedding is the model's, and one that does not differ is the embedding. */
 static void settle_output(struct model *model)
 {
     const struct tensor *embedding = find_role(model, 0, ROLE_EMBEDDING),
@@ -150,15 +150,15 @@ static int claim_tensors(struct model *model, struct error *error)
     return 0;
 }
 
-/* A copy of the embedding in the output's place, also under the prefix of a larger model. */
+/* A copy of the embedding under the output weight's name, which may have the prefix of a larger model. */
 static bool is_tied_copy(const struct model *model, const struct tensor *tensor)
 {
     return model->config.tied && role_names_output(model->format, tensor->name) &&
            same_values(tensor, model_tensor(model, 0, ROLE_EMBEDDING));
 }
 
-/* Every tensor of the file must have been claimed, or be one that is known to be beside the point: a
- * model with more to it would be run wrongly. */
+/* Every tensor of the file must have been claimed, or be one that a model may do without. A model that has more than
+ * that would be run wrongly. */
 static int refuse_extras(const struct model *model, struct error *error)
 {
     size_t slots = (size_t)model->config.layers * ROLE_COUNT, count = file_tensor_count(model);
@@ -175,9 +175,9 @@ static int refuse_extras(const struct model *model, struct error *error)
         const struct tensor *tensor = file_tensor(model, i);
         if (!claimed[i] && !is_tied_copy(model, tensor) &&
             !role_ignores(&model->config, model->format, tensor->name))
-            result =
-                error_set(error, "%s: tensor \"%s\" %s has no place in a %s model of this config", tensor->file,
-                          tensor->name, shape_text(tensor->shape, tensor->dims, shape), model->config.family);
+            result = error_set(error, "%s: tensor \"%s\" %s does not belong in a %s model of this config",
+                               tensor->file, tensor->name, shape_text(tensor->shape, tensor->dims, shape),
+                               model->config.family);
     }
     free(claimed);
     return result;

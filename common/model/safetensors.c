@@ -137,7 +137,7 @@ static int read_tensor(struct safetensors *file, const struct shard *shard, cons
     return 0;
 }
 
-/* Of two at one place the empty one comes first. */
+/* Of two at one offset the empty one comes first. */
 static int data_compare(const void *a, const void *b)
 {
     const struct tensor *left = a, *right = b;

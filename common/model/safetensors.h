@@ -1,9 +1,16 @@
-/* safetensors.h: reads and writes the safetensors format (Hugging Face): 8 bytes of header length,
- * a JSON header, then the tensors.
+/* safetensors.h: reads and writes safetensors files (Hugging Face's format).
  *
- * Reading takes a file, or a folder with model.safetensors or model.safetensors.index.json and its
- * shards. Everything is checked as in gguf.h. Writing streams: the header first, from shapes alone,
- * then each tensor's bytes in order, so that an export needs no memory for what it writes.
+ *     | length of the header, 8 bytes | header: JSON with names, types, shapes, offsets | the tensors' bytes |
+ *
+ * Reading takes a file, or a folder. A folder holds model.safetensors, or model.safetensors.index.json and the
+ * files that it lists. Nothing in them is believed before it is checked, as in gguf.h.
+ *
+ *     safetensors_open(path, &file, error);
+ *     tensor = safetensors_find(file, "scale");              // borrowed from the open file
+ *     safetensors_close(file);
+ *
+ * Writing streams: the header is made from shapes alone, then each tensor's bytes come in order. So an export does not
+ * hold in memory what it writes. The file has its final name only after safetensors_finish.
  */
 #ifndef OFFRAMP_MODEL_SAFETENSORS_H
 #define OFFRAMP_MODEL_SAFETENSORS_H
@@ -30,13 +37,13 @@ const json_t *safetensors_metadata(const struct safetensors *file);
 
 struct safetensors_writer;
 
-/* Starts a file under a temporary name. `tensors` give name, type, dims, shape; data is not looked
- * at. metadata: an object of strings, or NULL. */
+/* Starts a file under a temporary name. `tensors` have name, type, dims and shape; their data is not used.
+ * metadata: an object of strings, or NULL. */
 int safetensors_create(const char *path, const struct tensor *tensors, size_t count, const json_t *metadata,
                        struct safetensors_writer **writer, struct error *error);
-/* The next bytes, tensor after tensor as they were given; any piece size. */
+/* The next bytes of the tensors, in the order given to safetensors_create. A call may take any number of them. */
 int safetensors_write(struct safetensors_writer *writer, const void *data, size_t size, struct error *error);
-/* All bytes must have come: fsyncs, renames to the final name. Frees the writer either way. */
+/* An error unless all bytes have come. Syncs the file and gives it its final name. Frees the writer either way. */
 int safetensors_finish(struct safetensors_writer *writer, struct error *error);
 /* Removes the temporary file and frees the writer; NULL is fine. */
 void safetensors_abandon(struct safetensors_writer *writer);

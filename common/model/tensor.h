@@ -1,4 +1,4 @@
-/* tensor.h: a named array in a mapped model file, as it lies there. */
+/* tensor.h: a named array of a model file, where it lies in the mapped file. */
 #ifndef OFFRAMP_MODEL_TENSOR_H
 #define OFFRAMP_MODEL_TENSOR_H
 
@@ -10,18 +10,17 @@
 struct tensor {
     char *name; /* the file's own name */
     enum dtype type;
-    int dims; /* 1 or 2 (others are read, never asked for) */
+    int dims; /* 1 or 2 for every tensor with a role (role.h); files may hold others */
     int64_t shape[4]; /* slowest first: a weight is [rows = outputs, cols = inputs] */
-    const void
-        *data; /* in the mapped file, `bytes` long; checked to lie inside it; at any address, odd ones too */
+    const void *data; /* inside the mapped file; at any address, odd ones too */
     size_t bytes;
     const char *file; /* path, for errors */
 };
 
-/* Pages of the mapped file count as memory of this process once they are read. Reads a tensor's, so that
- * its use does not wait for the disk; and drops them, when they are not needed for now (use brings them
- * back). */
+/* Pages of a mapped file count as memory of this process once they are read.
+ * tensor_read reads a tensor's pages now, so that its use does not wait for the disk. */
 void tensor_read(const struct tensor *tensor);
+/* Drops a tensor's pages. Its next use reads them again. */
 void tensor_release(const struct tensor *tensor);
 
 #endif

@@ -127,10 +127,10 @@ TEST(model_refuses_tensors)
     check_refused(&maker, "tensor \"blk.0.ffn_up.weight\" (mlp_up of layer 1, [32, 32]) is missing");
     maker_llama(&maker);
     maker_tensor(&maker, "blk.0.attn_rel.weight", GGML_F32, 1, (uint64_t[]){3}, NULL, 12);
-    check_refused(&maker, "tensor \"blk.0.attn_rel.weight\" [3] has no place in a llama model");
+    check_refused(&maker, "tensor \"blk.0.attn_rel.weight\" [3] does not belong in a llama model");
     maker_llama(&maker);
     maker_tensor(&maker, "blk.1.attn_norm.weight", GGML_F32, 1, (uint64_t[]){32}, NULL, 128);
-    check_refused(&maker, "tensor \"blk.1.attn_norm.weight\" [32] has no place");
+    check_refused(&maker, "tensor \"blk.1.attn_norm.weight\" [32] does not belong in");
     maker_llama(&maker);
     maker_tensor(&maker, "blk.0.attn_k.weight", GGML_F16, 2, (uint64_t[]){32, 32}, NULL, 2048);
     check_refused(&maker,
@@ -504,7 +504,7 @@ TEST(model_folder_extras)
         model_close(model);
     }
     CHECK(!another_model(from, &(struct change){.extra = extra, .count = 3}, &error));
-    CHECK_TEXT(error.text, "inv_freqs\" [8] has no place in a mistral model");
+    CHECK_TEXT(error.text, "inv_freqs\" [8] does not belong in a mistral model");
     safetensors_close(from);
 }
 
@@ -537,7 +537,7 @@ TEST(model_folder_prefix)
     struct tensor twice = *norm;
     twice.name = (char[]){"norm.weight"};
     CHECK(!another_model(from, &(struct change){.extra = &twice, .count = 1}, &error));
-    CHECK_TEXT(error.text, "tensor \"norm.weight\" [32] has no place");
+    CHECK_TEXT(error.text, "tensor \"norm.weight\" [32] does not belong in");
     safetensors_close(from);
 }
 
@@ -624,11 +624,11 @@ TEST(model_folder_output_with_prefix)
     model_close(model);
     output.name = near;
     CHECK(!another_model(from, &change, &error));
-    CHECK_TEXT(error.text, "\"my_lm_head.weight\" [64, 32] has no place");
+    CHECK_TEXT(error.text, "\"my_lm_head.weight\" [64, 32] does not belong in");
     output.name = name;
     bytes[embedding->bytes - 1] ^= 1;
     CHECK(!another_model(from, &change, &error));
-    CHECK_TEXT(error.text, "\"language_model.lm_head.weight\" [64, 32] has no place");
+    CHECK_TEXT(error.text, "\"language_model.lm_head.weight\" [64, 32] does not belong in");
     safetensors_close(from);
 }
 
