@@ -27,9 +27,7 @@ struct bench_command {
 struct result {
     const struct store *store;
     const struct bench_command *command;
-    const struct measure *measures; /* [taps, codecs] */
-    int taps;
-    uint64_t records; /* of each tap */
+    struct measured measured;
 };
 
 enum { OPTION_CODECS = 256, OPTION_JSON, OPTION_RECORDS, OPTION_SVG };
@@ -64,7 +62,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 
 static const struct measure *measure_at(const struct result *result, int tap, int codec)
 {
-    return result->measures + tap * result->command->measure.count + codec;
+    return result->measured.measure + tap * result->command->measure.count + codec;
 }
 
 /* `tap` is a place among the taps that were measured, here and below. */
@@ -107,12 +105,12 @@ static json_t *measure_to_json(const struct result *result, int tap, int codec)
 static int print_json(const struct result *result, struct error *error)
 {
     json_t *list = json_array();
-    for (int tap = 0; tap < result->taps; tap++)
+    for (int tap = 0; tap < result->measured.taps; tap++)
         for (int i = 0; i < result->command->measure.count; i++)
             json_array_append_new(list, measure_to_json(result, tap, i));
     json_t *object = json_pack("{s:s, s:s, s:I, s:o}", "store", store_path(result->store), "split",
                                split_name(measure_takes_held_out(result->store) ? SPLIT_HELD_OUT : SPLIT_TRAIN),
-                               "records_per_tap", (json_int_t)result->records, "measures", list);
+                               "records_per_tap", (json_int_t)result->measured.records, "measures", list);
     return json_print("the table", object, stdout, error);
 }
 
@@ -142,12 +140,13 @@ static void print_basis(const struct result *result)
     bool lossy = false;
     printf("\n%" PRIu64 " %s record%s of each tap, %d tokens each. Rates: GB/s of bf16 values, one\n"
            "thread, decoded to f32, of lossless to bf16 as train reads it.\n",
-           result->records, split_name(measure_takes_held_out(result->store) ? SPLIT_HELD_OUT : SPLIT_TRAIN),
-           result->records == 1 ? "" : "s", store_info(result->store)->rows);
+           result->measured.records,
+           split_name(measure_takes_held_out(result->store) ? SPLIT_HELD_OUT : SPLIT_TRAIN),
+           result->measured.records == 1 ? "" : "s", store_info(result->store)->rows);
     printf("KL: nats a token between the model's final norm and output weight on the states before and after,\n"
            "of every %dth token.\n",
            MEASURE_STRIDE);
-    for (int tap = 0; tap < result->taps; tap++) {
+    for (int tap = 0; tap < result->measured.taps; tap++) {
         char name[TAP_NAME_SIZE];
         if (!lost_to(result, tap))
             continue;
@@ -164,7 +163,7 @@ static int print_table(const struct result *result)
            "decode", "head KL");
     printf("%-8s %-9s %7s %7s %6s %8s %10s %7s %10s %7s %10s\n", "tap", "codec", "value", "meters", "slack",
            "of bf16", "transform", "entropy", "transform", "entropy", "nats");
-    for (int tap = 0; tap < result->taps; tap++)
+    for (int tap = 0; tap < result->measured.taps; tap++)
         for (int i = 0; i < result->command->measure.count; i++) {
             char name[TAP_NAME_SIZE];
             print_measure(i == 0 ? tap_text(result, tap, name) : "", measure_at(result, tap, i));
@@ -186,11 +185,11 @@ static bool has_place(const struct measure *measure)
 
 static void find_range(const struct result *result, struct svg_axis *x, struct svg_axis *y)
 {
-    const int count = result->taps * result->command->measure.count;
+    const int count = result->measured.taps * result->command->measure.count;
     x->least = y->least = 1e9;
     x->most = y->most = 0;
     for (int i = 0; i < count; i++) {
-        const struct measure *measure = result->measures + i;
+        const struct measure *measure = result->measured.measure + i;
         if (!has_place(measure))
             continue;
         x->least = measure->bits < x->least ? measure->bits : x->least;
@@ -225,7 +224,7 @@ static void draw_tap(const struct result *result, struct svg_chart *chart, int t
                  measure->codec, measure->bits, measure->kl);
         if (has_place(measure))
             svg_mark(chart, point, measure->parameter_bits > 0 ? SVG_CIRCLE : SVG_SQUARE, colour, hint);
-        if (has_place(measure) && tap == result->taps - 1)
+        if (has_place(measure) && tap == result->measured.taps - 1)
             svg_note(chart, point, measure->codec);
     }
     free(points);
@@ -234,7 +233,7 @@ static void draw_tap(const struct result *result, struct svg_chart *chart, int t
 /* Which colour is which tap, at the top right. */
 static void draw_legend(const struct result *result, struct svg_chart *chart)
 {
-    for (int tap = 0; tap < result->taps; tap++) {
+    for (int tap = 0; tap < result->measured.taps; tap++) {
         char name[TAP_NAME_SIZE];
         const double y = 52 + 17 * tap, x = chart->width - 96;
         string_print(chart->out,
@@ -259,7 +258,7 @@ static int write_picture(const struct result *result, const char *path, struct e
     if (chart.x.most == 0)
         return error_set(error, "--svg: no codec that was measured loses anything: there is nothing to draw");
     svg_begin(&chart, "What a codec costs: bits, and what the model's head loses");
-    for (int tap = 0; tap < result->taps; tap++)
+    for (int tap = 0; tap < result->measured.taps; tap++)
         draw_tap(result, &chart, tap);
     draw_legend(result, &chart);
     svg_end(&chart);
@@ -273,21 +272,19 @@ static int write_picture(const struct result *result, const char *path, struct e
 static int run(const struct bench_command *command, struct error *error)
 {
     struct store *store;
-    struct measure *measures = NULL;
     struct result result = {.command = command};
     if (command->svg && (file_check_output(command->svg, error) < 0 ||
                          file_check_apart(command->svg, command->path, error) < 0))
         return error_prefix(error, "--svg");
     if (store_open(command->path, STORE_READ, &store, error) < 0)
         return -1;
-    int done = measure_codecs(store, &command->measure, &measures, &result.taps, &result.records, error);
+    int done = measure_codecs(store, &command->measure, &result.measured, error);
     result.store = store;
-    result.measures = measures;
     if (done == 0)
         done = command->json ? print_json(&result, error) : print_table(&result);
     if (done == 0 && command->svg)
         done = write_picture(&result, command->svg, error);
-    free(measures);
+    free(result.measured.measure);
     store_close(store);
     return done;
 }

@@ -20,10 +20,10 @@
 
 struct export_command {
     struct cache_stores stores;
-    const char *tap, *out;
+    const char *tap;
+    struct export_out out;
     const char *tensor[TENSORS_MAX]; /* [tensors] of the model, instead of a tap */
     int tensors;
-    enum export_format format;
     bool wanted[SPLIT_COUNT];
     const char *range; /* of the one wanted: first .. last */
     int64_t first, last;
@@ -82,7 +82,7 @@ static void add_tensor(struct export_command *command, const char *name, struct 
 
 static void check_command(const struct export_command *command, struct argp_state *state)
 {
-    if (!command->out)
+    if (!command->out.path)
         argp_error(state, "--out is missing");
     if (!command->tap == !command->tensors)
         argp_error(state, command->tap ? "--tap and --tensor go into two files: give one of them"
@@ -97,12 +97,13 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     struct export_command *command = state->input;
     switch (key) {
     case OPTION_TAP: command->tap = text; return 0;
-    case OPTION_OUT: command->out = text; return 0;
+    case OPTION_OUT: command->out.path = text; return 0;
     case OPTION_SPLIT: parse_split(command, text, state); return 0;
     case OPTION_SEQUENCES: parse_sequences(command, text, state); return 0;
     case OPTION_TENSOR: add_tensor(command, text, state); return 0;
     case OPTION_FORMAT:
-        command->format = option_word(state, "format", text, formats) == 1 ? EXPORT_NPY : EXPORT_SAFETENSORS;
+        command->out.format =
+            option_word(state, "format", text, formats) == 1 ? EXPORT_NPY : EXPORT_SAFETENSORS;
         return 0;
     case ARGP_KEY_END: check_command(command, state); return 0;
     default: return cache_take_stores(&command->stores, key, state);
@@ -119,7 +120,7 @@ static uint64_t sequences_in_all(const struct export *export)
 static int check_space(const struct export *export, struct error *error)
 {
     const struct store_info *info = shards_info(export->shards);
-    return export_check_out(export->command->out, export->command->format,
+    return export_check_out(&export->command->out,
                             (double)sequences_in_all(export) * info->rows *
                                 (info->hidden * (export->type == DTYPE_F32 ? 4.0 : 2.0) + 4),
                             error);
@@ -162,9 +163,9 @@ static int create_file(struct export *export, struct error *error)
     json_t *metadata =
         json_pack("{s:s, s:s, s:s, s:s, s:s*}", "format", "pt", "made_by", "offramp cache export", "tap", name,
                   "codec", info->codec[export->tap].name, "model", fingerprint);
-    int result = metadata ? export_file_create(export->command->out, export->command->format, tensors, all,
-                                               metadata, &export->file, error)
-                          : error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the file's metadata");
+    int result = metadata
+                     ? export_file_create(&export->command->out, tensors, all, metadata, &export->file, error)
+                     : error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the file's metadata");
     json_decref(metadata);
     return result;
 }
@@ -219,7 +220,7 @@ static int write_all(struct export *export, write_sequence *write, struct error 
         for (uint64_t i = export->first[split]; i < export->first[split] + export->sequences[split]; i++) {
             if (cli_interrupted())
                 return error_set_kind(error, ERROR_INTERRUPTED, "interrupted; nothing was written to %s",
-                                      export->command->out);
+                                      export->command->out.path);
             if (write(export, (struct sequence){split, i}, error) < 0)
                 return -1;
         }
@@ -264,7 +265,7 @@ static int open_store(struct export *export, struct error *error)
     const struct export_command *command = export->command;
     struct tap tap;
     if (shards_open(command->stores.path, command->stores.count, &export->shards, error) < 0 ||
-        shards_check_apart(export->shards, command->out, error) < 0)
+        shards_check_apart(export->shards, command->out.path, error) < 0)
         return -1;
     const struct store_info *info = shards_info(export->shards);
     if (tap_parse_stored(command->tap, info->layers, &tap, error) < 0 ||
@@ -273,8 +274,8 @@ static int open_store(struct export *export, struct error *error)
         array_alloc(&export->ids, info->rows + 1, error) < 0 ||
         array_alloc(&export->states, (size_t)info->rows * (size_t)info->hidden, error) < 0)
         return -1;
-    export->type = command->format == EXPORT_NPY ? DTYPE_F32 /* NumPy has no bf16 */
-                                                 : info->codec[export->tap].codec->type;
+    export->type = command->out.format == EXPORT_NPY ? DTYPE_F32 /* NumPy has no bf16 */
+                                                     : info->codec[export->tap].codec->type;
     return choose_sequences(export, error);
 }
 
@@ -283,9 +284,9 @@ static int run_model(const struct export_command *command, struct error *error)
     struct shards *shards;
     if (shards_open(command->stores.path, command->stores.count, &shards, error) < 0)
         return -1;
-    int result = shards_check_apart(shards, command->out, error);
+    int result = shards_check_apart(shards, command->out.path, error);
     if (result == 0)
-        result = export_model(shards, command->tensor, command->tensors, command->out, command->format, error);
+        result = export_model(shards, command->tensor, command->tensors, &command->out, error);
     shards_close(shards);
     return result;
 }
@@ -306,7 +307,7 @@ static int run(const struct export_command *command, struct error *error)
         export.file = NULL;
     }
     if (result == 0)
-        printf("%s: %" PRIu64 " train and %" PRIu64 " held-out sequences\n", command->out,
+        printf("%s: %" PRIu64 " train and %" PRIu64 " held-out sequences\n", command->out.path,
                export.sequences[SPLIT_TRAIN], export.sequences[SPLIT_HELD_OUT]);
 done:
     export_file_abandon(export.file);

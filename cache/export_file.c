@@ -13,16 +13,16 @@ struct export_file {
     struct npy_writer *npy;
 };
 
-int export_file_create(const char *path, enum export_format format, const struct tensor *tensors, size_t count,
+int export_file_create(const struct export_out *out, const struct tensor *tensors, size_t count,
                        const json_t *metadata, struct export_file **result, struct error *error)
 {
     struct export_file *file;
     *result = NULL;
     if (array_alloc(&file, 1, error) < 0)
         return -1;
-    if ((format == EXPORT_NPY
-             ? npy_create(path, tensors, count, &file->npy, error)
-             : safetensors_create(path, tensors, count, metadata, &file->safetensors, error)) < 0) {
+    if ((out->format == EXPORT_NPY
+             ? npy_create(out->path, tensors, count, &file->npy, error)
+             : safetensors_create(out->path, tensors, count, metadata, &file->safetensors, error)) < 0) {
         free(file);
         return -1;
     }
@@ -52,11 +52,12 @@ void export_file_abandon(struct export_file *file)
     free(file);
 }
 
-int export_check_out(const char *path, enum export_format format, double bytes, struct error *error)
+int export_check_out(const struct export_out *out, double bytes, struct error *error)
 {
+    const char *path = out->path;
     char wanted[32], there[32];
     uint64_t available;
-    if ((format == EXPORT_SAFETENSORS ? file_check_output : directory_check)(path, error) < 0)
+    if ((out->format == EXPORT_SAFETENSORS ? file_check_output : directory_check)(path, error) < 0)
         return -1;
     if (disk_free(path, &available, error) < 0)
         return -1;

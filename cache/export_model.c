@@ -1,6 +1,7 @@
 #include "cache/export_model.h"
 
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,9 @@
 #include "common/base/memory.h"
 #include "common/base/progress.h"
 
-/* A tensor on its way: bytes come in pieces that end anywhere, values leave by rows. */
+/* ---- one tensor ---- */
+
+/* On its way: bytes come in parts that end anywhere, values leave by rows. */
 struct converting {
     struct export_file *file;
     enum dtype from, to;
@@ -55,7 +58,7 @@ static int convert(struct converting *converting, const unsigned char *bytes, si
     return 0;
 }
 
-static int write_piece(void *context, const void *bytes, size_t size, struct error *error)
+static int write_part(void *context, const void *bytes, size_t size, struct error *error)
 {
     struct converting *converting = context;
     if (cli_interrupted())
@@ -67,93 +70,119 @@ static int write_piece(void *context, const void *bytes, size_t size, struct err
     return result;
 }
 
-static int write_tensor(struct store *store, const struct tensor *tensor, const char *name, enum dtype from,
-                        struct export_file *file, struct progress *progress, struct error *error)
+/* ---- all of them ---- */
+
+struct model_export {
+    struct store *store;
+    const struct export_out *out;
+    const char *const *name; /* [count] */
+    int count;
+    struct source_shape *from; /* [count] as the store has them */
+    struct tensor *tensor; /* [count] as the file has them */
+    struct export_file *file;
+    struct progress progress;
+};
+
+static int write_tensor(struct model_export *export, int i, struct error *error)
 {
-    struct converting converting = {.file = file,
-                                    .from = from,
-                                    .to = tensor->type,
-                                    .cols = tensor->shape[tensor->dims - 1],
-                                    .progress = progress};
+    const struct source_shape *from = &export->from[i];
+    struct converting converting = {.file = export->file,
+                                    .from = from->type,
+                                    .to = export->tensor[i].type,
+                                    .cols = from->cols,
+                                    .progress = &export->progress};
     int result = -1;
-    if (!dtype_row_bytes(from, converting.cols, &converting.row_bytes))
-        error_set(error, "%s: rows of %" PRId64 " values are not whole blocks of %s", name, converting.cols,
-                  dtype_name(from));
+    if (!dtype_row_bytes(from->type, from->cols, &converting.row_bytes))
+        error_set(error, "%s: rows of %" PRId64 " values are not whole blocks of %s", export->name[i],
+                  from->cols, dtype_name(from->type));
     else if (array_alloc(&converting.row, converting.row_bytes, error) == 0 &&
              array_alloc(&converting.values, converting.cols, error) == 0)
-        result = store_visit_source(store, name, write_piece, &converting, error);
+        result = store_visit_source(export->store, export->name[i], write_part, &converting, error);
     free(converting.row);
     free(converting.values);
     return result;
 }
 
 /* In NumPy's folder, a name is a file's: "12/mlp_up" becomes "12.mlp_up". */
-static int describe(struct store *store, const char *name, enum export_format format, struct tensor *tensor,
-                    enum dtype *from, uint64_t *bytes, double *wanted, struct error *error)
+static int describe(struct model_export *export, int i, struct error *error)
 {
-    int64_t rows, cols;
-    size_t row;
-    if (store_find_source(store, name, from, &rows, &cols, error) < 0 ||
-        !(tensor->name = string_copy(name, error)))
+    const enum export_format format = export->out->format;
+    struct source_shape *from = &export->from[i];
+    struct tensor *tensor = &export->tensor[i];
+    if (store_find_source(export->store, export->name[i], from, error) < 0 ||
+        !(tensor->name = string_copy(export->name[i], error)))
         return -1;
     for (char *slash = tensor->name; format == EXPORT_NPY && (slash = strchr(slash, '/'));)
         *slash = '.';
-    tensor->type = is_written_as_is(*from, format) ? *from : DTYPE_F32;
-    tensor->dims = rows == 1 ? 1 : 2;
-    tensor->shape[0] = rows == 1 ? cols : rows;
-    tensor->shape[1] = cols;
-    *bytes += dtype_row_bytes(*from, cols, &row) ? (uint64_t)rows * row : 0;
-    *wanted += (double)rows * (double)cols * (tensor->type == DTYPE_F32 ? 4 : 2);
+    tensor->type = is_written_as_is(from->type, format) ? from->type : DTYPE_F32;
+    tensor->dims = from->rows == 1 ? 1 : 2;
+    tensor->shape[0] = from->rows == 1 ? from->cols : from->rows;
+    tensor->shape[1] = from->cols;
     return 0;
 }
 
-static int create_file(const struct shards *shards, const char *path, enum export_format format,
-                       const struct tensor *tensors, int count, struct export_file **file, struct error *error)
+/* Bytes that are read, and bytes that are written. */
+static void count_bytes(const struct model_export *export, uint64_t *read, double *written)
 {
-    const json_t *model = json_object_get(shards_manifest(shards), "model");
+    *read = 0;
+    *written = 0;
+    for (int i = 0; i < export->count; i++) {
+        const struct source_shape *from = &export->from[i];
+        size_t row;
+        *read += dtype_row_bytes(from->type, from->cols, &row) ? (uint64_t)from->rows * row : 0;
+        *written += (double)from->rows * (double)from->cols * (export->tensor[i].type == DTYPE_F32 ? 4 : 2);
+    }
+}
+
+static int create_file(struct model_export *export, struct error *error)
+{
+    const json_t *model = json_object_get(store_manifest(export->store), "model");
     json_t *metadata = json_pack("{s:s, s:s, s:s*}", "format", "pt", "made_by", "offramp cache export", "model",
                                  json_string_value(json_object_get(model, "fingerprint")));
-    int result = metadata ? export_file_create(path, format, tensors, (size_t)count, metadata, file, error)
+    int result = metadata ? export_file_create(export->out, export->tensor, (size_t) export->count, metadata,
+                                               &export->file, error)
                           : error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the file's metadata");
     json_decref(metadata);
     return result;
 }
 
-int export_model(struct shards *shards, const char *const *names, int count, const char *path,
-                 enum export_format format, struct error *error)
+static int write_all(struct model_export *export, uint64_t bytes, struct error *error)
 {
-    struct store *store = shards_store(shards, 0);
-    struct export_file *file = NULL;
-    struct tensor *tensors = NULL;
-    enum dtype *from = NULL;
-    struct progress progress;
-    uint64_t bytes = 0;
-    double wanted = 0;
+    int result = 0;
+    progress_start(&export->progress, "export", "bytes", bytes);
+    for (int i = 0; i < export->count && result == 0; i++)
+        result = write_tensor(export, i, error);
+    progress_finish(&export->progress);
+    if (result == 0) {
+        result = export_file_finish(export->file, error);
+        export->file = NULL;
+    }
+    return result;
+}
+
+int export_model(struct shards *shards, const char *const *names, int count, const struct export_out *out,
+                 struct error *error)
+{
+    struct model_export export = {.store = shards_store(shards, 0), .out = out, .name = names, .count = count};
+    uint64_t bytes;
+    double wanted;
     int result = -1;
-    if (array_alloc(&tensors, count, error) < 0 || array_alloc(&from, count, error) < 0)
+    if (array_alloc(&export.tensor, count, error) < 0 || array_alloc(&export.from, count, error) < 0)
         goto done;
     for (int i = 0; i < count; i++)
-        if (describe(store, names[i], format, &tensors[i], &from[i], &bytes, &wanted, error) < 0)
+        if (describe(&export, i, error) < 0)
             goto done;
-    if (export_check_out(path, format, wanted, error) < 0 ||
-        create_file(shards, path, format, tensors, count, &file, error) < 0)
+    count_bytes(&export, &bytes, &wanted);
+    if (export_check_out(out, wanted, error) < 0 || create_file(&export, error) < 0)
         goto done;
-    result = 0;
-    progress_start(&progress, "export", "bytes", bytes);
+    result = write_all(&export, bytes, error);
     for (int i = 0; i < count && result == 0; i++)
-        result = write_tensor(store, &tensors[i], names[i], from[i], file, &progress, error);
-    progress_finish(&progress);
-    if (result == 0) {
-        result = export_file_finish(file, error);
-        file = NULL;
-    }
-    for (int i = 0; i < count && result == 0; i++)
-        printf("%s: %s, %s of the model\n", path, names[i], dtype_name(from[i]));
+        printf("%s: %s, %s of the model\n", out->path, names[i], dtype_name(export.from[i].type));
 done:
-    export_file_abandon(file);
-    for (int i = 0; tensors && i < count; i++)
-        free(tensors[i].name);
-    free(tensors);
-    free(from);
+    export_file_abandon(export.file);
+    for (int i = 0; export.tensor && i < count; i++)
+        free(export.tensor[i].name);
+    free(export.tensor);
+    free(export.from);
     return result;
 }

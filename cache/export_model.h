@@ -5,9 +5,9 @@
 #include "cache/export_file.h"
 #include "common/store/shards.h"
 
-/* names [count], such as "output"; in a file at `path`. F32, F16 and BF16 stay what they are, and other types become F32;
+/* names [count], such as "output". F32, F16 and BF16 stay what they are, and other types become F32;
  * NumPy has no BF16, which becomes F32, too. */
-int export_model(struct shards *shards, const char *const *names, int count, const char *path,
-                 enum export_format format, struct error *error);
+int export_model(struct shards *shards, const char *const *names, int count, const struct export_out *out,
+                 struct error *error);
 
 #endif

@@ -244,16 +244,16 @@ static int measure_tap(struct bench *bench, int tap, struct measure *measures, s
     return 0;
 }
 
-int measure_codecs(struct store *store, const struct measure_options *options, struct measure **measures,
-                   int *taps, uint64_t *records, struct error *error)
+int measure_codecs(struct store *store, const struct measure_options *options, struct measured *measured,
+                   struct error *error)
 {
     struct bench bench = {.store = store, .options = options};
     const struct store_info *info = store_info(store);
     const int target = store_find_target(info), all = info->taps - (target >= 0);
     int result = -1;
-    *measures = NULL;
-    *taps = 0;
-    if (open_bench(&bench, error) < 0 || array_alloc(measures, (size_t)all * (size_t)options->count, error) < 0)
+    *measured = (struct measured){0};
+    if (open_bench(&bench, error) < 0 ||
+        array_alloc(&measured->measure, (size_t)all * (size_t)options->count, error) < 0)
         goto done;
     warn_few(&bench);
     progress_start(&bench.progress, "bench", "records",
@@ -261,13 +261,13 @@ int measure_codecs(struct store *store, const struct measure_options *options, s
     result = 0;
     for (int tap = 0; tap < info->taps && result == 0; tap++)
         if (tap != target)
-            result = measure_tap(&bench, tap, *measures + (*taps)++ * options->count, error);
+            result = measure_tap(&bench, tap, measured->measure + measured->taps++ * options->count, error);
     progress_finish(&bench.progress);
-    *records = bench.records;
+    measured->records = bench.records;
 done:
     if (result < 0) {
-        free(*measures);
-        *measures = NULL;
+        free(measured->measure);
+        measured->measure = NULL;
     }
     close_bench(&bench);
     return result;

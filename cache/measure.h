@@ -1,7 +1,10 @@
 /* measure.h: what codecs make of a store's own records: size, speed, and what the model's head loses.
  *
  *     const struct measure_options options = {names, count, records};
- *     measure_codecs(store, &options, &measures, &taps, &records, error);      // free(*measures)
+ *     struct measured measured;
+ *     measure_codecs(store, &options, &measured, error);
+ *     ... measured.measure[tap * options.count + codec] ...
+ *     free(measured.measure);
  *
  * Codecs with parameters are fitted to the store first, as extract would (pilot.h). What is measured is other
  * records: held-out ones where there are some, else training ones that the fit did not see as far as there are.
@@ -33,10 +36,15 @@ struct measure_options {
     uint64_t records; /* of each tap to measure, at most */
 };
 
-/* (*measures) [taps, count], codecs of a tap side by side, the target not among the taps. *taps: how many those are;
- * *records: how many of each were measured. Shows its progress on stderr. Every tap must have a record. */
-int measure_codecs(struct store *store, const struct measure_options *options, struct measure **measures,
-                   int *taps, uint64_t *records, struct error *error);
+struct measured {
+    struct measure *measure; /* [taps, options->count], to free; the target is not among the taps */
+    int taps;
+    uint64_t records; /* of each tap */
+};
+
+/* Every tap must have a record. Shows its progress on stderr. On error measured->measure is NULL. */
+int measure_codecs(struct store *store, const struct measure_options *options, struct measured *measured,
+                   struct error *error);
 
 /* Whether measure_codecs takes held-out records. */
 bool measure_takes_held_out(const struct store *store);

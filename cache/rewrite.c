@@ -329,7 +329,7 @@ static int put_sequence(struct job *job, struct sequence sequence, struct coding
             if (store_put_record(job->to, tap, sequence, (*next)->record, size, error) < 0)
                 return -1;
             ++*next;
-        } else if (copy_record(job->to, tap, from, tap, sequence, &size, error) < 0)
+        } else if (copy_record(job->to, from, tap, sequence, &size, error) < 0)
             return -1;
         job->bytes[tap] += size;
     }

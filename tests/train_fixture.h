@@ -96,7 +96,9 @@ static inline float *train_fixture_output(const struct train_fixture *fixture, s
 static inline int train_fixture_put(struct store *store, const char *name, float *values, int rows, int cols,
                                     struct error *error)
 {
-    int result = values ? store_put_source(store, name, DTYPE_F32, rows, cols, values, error) : -1;
+    int result =
+        values ? store_put_source(store, name, (struct source_shape){DTYPE_F32, rows, cols}, values, error)
+               : -1;
     free(values);
     return result;
 }

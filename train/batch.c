@@ -10,11 +10,11 @@ enum { BUFFER_FINAL_NORM, BUFFER_LABELS, BUFFER_TEACHER, BUFFER_U, BUFFER_ENTROP
 
 static int load_output(struct batch *batch, const struct stores *stores, struct error *error)
 {
-    struct weight_part part = {0};
+    struct source_shape shape;
     void *data = NULL;
-    if (shards_get_source(stores->shards, "output", &part.type, &part.rows, &part.cols, &data, error) < 0)
+    if (shards_get_source(stores->shards, "output", &shape, &data, error) < 0)
         return -1;
-    part.data = data;
+    const struct weight_part part = {.type = shape.type, .rows = shape.rows, .cols = shape.cols, .data = data};
     int result;
     if (part.rows != stores->config.vocab || part.cols != stores->config.hidden)
         result =

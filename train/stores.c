@@ -55,17 +55,19 @@ void stores_close(struct stores *stores)
 static int get_floats(void *context, const char *name, float **values, int64_t *rows, int64_t *cols,
                       struct error *error)
 {
-    enum dtype type;
+    struct source_shape shape;
     void *data = NULL;
     size_t row_bytes;
     *values = NULL;
-    if (shards_get_source(context, name, &type, rows, cols, &data, error) < 0)
+    if (shards_get_source(context, name, &shape, &data, error) < 0)
         return -1;
-    if (!dtype_row_bytes(type, *cols, &row_bytes))
+    *rows = shape.rows;
+    *cols = shape.cols;
+    if (!dtype_row_bytes(shape.type, *cols, &row_bytes))
         error_set(error, "%s: rows of %" PRId64 " values are not whole blocks of %s", name, *cols,
-                  dtype_name(type));
+                  dtype_name(shape.type));
     else if (array_alloc(values, *rows * *cols, error) == 0)
-        dtype_to_f32(type, data, *rows * *cols, *values);
+        dtype_to_f32(shape.type, data, *rows * *cols, *values);
     free(data);
     return *values ? 0 : -1;
 }

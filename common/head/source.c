@@ -44,9 +44,10 @@ static int visit_all(const struct model *model, const struct store_info *info, s
 
 static int put_tensor(void *context, const char *name, const struct tensor *tensor, struct error *error)
 {
-    const int64_t rows = tensor->dims == 1 ? 1 : tensor->shape[0];
-    const int64_t cols = tensor->dims == 1 ? tensor->shape[0] : tensor->shape[1];
-    int result = store_put_source(context, name, tensor->type, rows, cols, tensor->data, error);
+    const struct source_shape shape = {.type = tensor->type,
+                                       .rows = tensor->dims == 1 ? 1 : tensor->shape[0],
+                                       .cols = tensor->shape[tensor->dims - 1]};
+    int result = store_put_source(context, name, shape, tensor->data, error);
     tensor_release(tensor);
     return result;
 }
@@ -74,11 +75,10 @@ int sources_put(const struct model *model, struct store *store, struct error *er
 
 static int read_tensor(void *context, const char *name, const struct tensor *tensor, struct error *error)
 {
-    enum dtype type;
-    int64_t rows, cols;
+    struct source_shape shape;
     void *data;
     (void)tensor;
-    int result = store_get_source(context, name, &type, &rows, &cols, &data, error);
+    int result = store_get_source(context, name, &shape, &data, error);
     free(data);
     return result;
 }

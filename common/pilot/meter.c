@@ -26,11 +26,11 @@ struct meter {
 
 static int load_output(struct meter *meter, struct store *store, struct error *error)
 {
-    struct weight_part part = {0};
+    struct source_shape shape;
     void *data;
-    if (store_get_source(store, "output", &part.type, &part.rows, &part.cols, &data, error) < 0)
+    if (store_get_source(store, "output", &shape, &data, error) < 0)
         return -1;
-    part.data = data;
+    const struct weight_part part = {.type = shape.type, .rows = shape.rows, .cols = shape.cols, .data = data};
     int result = part.cols == meter->hidden
                      ? weight_prepare(meter->backend, &part, 1, NULL, WEIGHT_FORWARD, &meter->output, error)
                      : error_set(error, "the store's output weight is for %lld values, its states have %lld",
@@ -41,18 +41,17 @@ static int load_output(struct meter *meter, struct store *store, struct error *e
 
 static int load_norm(struct meter *meter, struct store *store, struct error *error)
 {
-    enum dtype type;
-    int64_t rows, cols;
+    struct source_shape shape;
     void *data;
     float *values = NULL;
-    if (store_get_source(store, "final_norm", &type, &rows, &cols, &data, error) < 0)
+    if (store_get_source(store, "final_norm", &shape, &data, error) < 0)
         return -1;
-    int result = rows * cols == meter->hidden
+    int result = shape.rows * shape.cols == meter->hidden
                      ? array_alloc(&values, meter->hidden, error)
                      : error_set(error, "the store's final norm has %lld values, its states have %lld",
-                                 (long long)(rows * cols), (long long)meter->hidden);
+                                 (long long)(shape.rows * shape.cols), (long long)meter->hidden);
     if (result == 0) {
-        dtype_to_f32(type, data, meter->hidden, values);
+        dtype_to_f32(shape.type, data, meter->hidden, values);
         op_write(meter->queue, meter->scale, values);
     }
     free(values);

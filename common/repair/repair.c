@@ -28,11 +28,10 @@ static int mend_page(const struct store *store, const struct pages_map *map, con
 }
 
 /* When a value is replaced, LMDB frees its pages, and believes what it keeps before the value. So that is mended first. */
-static int mend_replaced(struct store *store, MDB_dbi database, const void *key, size_t key_size,
-                         struct error *error)
+static int mend_replaced(struct store *store, MDB_dbi database, const MDB_val *key, struct error *error)
 {
     MDB_txn *snapshot;
-    MDB_val name = {key_size, (void *)(uintptr_t)key}, old;
+    MDB_val name = *key, old;
     struct pages_map map;
     if (store_snapshot(store, &snapshot, error) < 0)
         return -1;
@@ -100,7 +99,9 @@ int repair_tokens(struct store *store, struct sequence sequence, bool *mended, s
         return -1;
     *mended = value && (tokens_are_right(&of, value, size) || mend_bit(value, size, tokens_are_right, &of));
     sequence_key(sequence, key);
-    int result = *mended ? store_put(store, store->tokens, key, sizeof key, value, size, NULL, 0, error) : 0;
+    int result =
+        *mended ? store_put(store, store->tokens, bytes_val(key, sizeof key), bytes_val(value, size), error)
+                : 0;
     free(value);
     return result;
 }
@@ -116,11 +117,10 @@ int repair_parameters(struct store *store, int tap, bool *mended, struct error *
     if (store_snapshot(store, &snapshot, error) < 0)
         return -1;
     for (int copy = 0; copy < STORE_PARAMETERS_COPIES && !*mended; copy++) {
-        const void *bytes;
-        size_t size;
-        *mended = parameters_find(store, snapshot, tap, copy, &bytes, &size, &wrong) == 0 && bytes;
+        MDB_val found;
+        *mended = parameters_find(store, snapshot, tap, copy, &found, &wrong) == 0 && found.mv_data;
         for (int to = 0; *mended && to < STORE_PARAMETERS_COPIES && result == 0; to++)
-            result = parameters_put(store, tap, to, bytes, size, error);
+            result = parameters_put(store, tap, to, found, error);
     }
     store_end_snapshot(store, snapshot);
     return result;

@@ -246,7 +246,8 @@ static int take_value(void *context, const struct wreck_value *value, struct err
             return 0;
         bytes = salvage->copy;
     }
-    if (store_put(to, place.database, place.key, place.key_size, bytes, place.size, NULL, 0, error) < 0 ||
+    if (store_put(to, place.database, bytes_val(place.key, place.key_size), bytes_val(bytes, place.size),
+                  error) < 0 ||
         store_commit_often(to, error) < 0)
         return -1;
     salvage->bytes += place.size;

@@ -289,19 +289,17 @@ static int check_parameters(struct verifier *verifier, int tap, int copy, bool *
     const struct store *store = verifier->store;
     char name[PARAMETERS_NAME_SIZE];
     parameters_name(store, tap, copy, name);
-    MDB_val key = {strlen(PARAMETERS_KEY(name)), PARAMETERS_KEY(name)}, value;
+    MDB_val key = text_val(PARAMETERS_KEY(name)), value, found;
     const struct coder *coder;
-    const void *bytes;
-    size_t size;
     int code = mdb_get(verifier->reader->snapshot, store->parameters, &key, &value);
     *there = code == 0;
     if (code == MDB_NOTFOUND && store_progress(store, tap, SPLIT_TRAIN) == 0)
         return 0;
     if (copy == 0 && store_coder(verifier->store, tap, &coder, error) < 0)
         return -1;
-    if (parameters_find(store, verifier->reader->snapshot, tap, copy, &bytes, &size, error) < 0)
+    if (parameters_find(store, verifier->reader->snapshot, tap, copy, &found, error) < 0)
         return -1;
-    if (!bytes)
+    if (!found.mv_data)
         return error_set(error, "%s: is missing", name);
     if (check_pages(verifier, value.mv_data, value.mv_size, error) < 0)
         return error_prefix(error, "%s", name);

@@ -24,15 +24,15 @@ int copy_tokens(struct store *to, struct reader *from, struct sequence sequence,
     return store_put_tokens_value(to, sequence.split, value, size, error);
 }
 
-int copy_record(struct store *to, int to_tap, struct reader *from, int from_tap, struct sequence sequence,
-                size_t *size, struct error *error)
+int copy_record(struct store *to, struct reader *from, int tap, struct sequence sequence, size_t *size,
+                struct error *error)
 {
     const void *record;
-    if (reader_record(from, from_tap, sequence, &record, size, error) < 0)
+    if (reader_record(from, tap, sequence, &record, size, error) < 0)
         return -1;
-    if (reader_check(from, from_tap, sequence, record, *size, NULL, NULL, error) < 0)
+    if (reader_check(from, tap, sequence, record, *size, NULL, NULL, error) < 0)
         return error_prefix(error, "%s", from->store->path);
-    return store_put_record(to, to_tap, sequence, record, *size, error);
+    return store_put_record(to, tap, sequence, record, *size, error);
 }
 
 static int copy_piece(struct store *to, const MDB_val *key, const MDB_val *value, struct error *error)
@@ -40,8 +40,7 @@ static int copy_piece(struct store *to, const MDB_val *key, const MDB_val *value
     struct source_piece piece;
     if (source_verify(key->mv_data, key->mv_size, value->mv_data, value->mv_size, &piece, error) < 0)
         return error_prefix(error, "source");
-    if (store_put(to, to->source, key->mv_data, key->mv_size, value->mv_data, value->mv_size, NULL, 0, error) <
-        0)
+    if (store_put(to, to->source, *key, *value, error) < 0)
         return -1;
     return store_commit_often(to, error);
 }

@@ -9,9 +9,9 @@
 /* The sequence must be the next of its split in `to`. */
 int copy_tokens(struct store *to, struct reader *from, struct sequence sequence, struct error *error);
 
-/* A record at a tap that has the same codec, with the same parameters, in both; taps by place. */
-int copy_record(struct store *to, int to_tap, struct reader *from, int from_tap, struct sequence sequence,
-                size_t *size, struct error *error);
+/* A record at a tap, which has the same index, codec and parameters in both. *size: the record's bytes. */
+int copy_record(struct store *to, struct reader *from, int tap, struct sequence sequence, size_t *size,
+                struct error *error);
 
 /* All tensors of the model, in transactions of its own. */
 int copy_sources(struct store *to, struct store *from, struct error *error);

@@ -38,8 +38,8 @@ static int put_manifest(struct store *store, struct error *error)
     struct string framed = {0};
     int result = store_frame_manifest(store, &framed, error);
     if (result == 0)
-        result = store_put(store, store->meta, KEY_MANIFEST, strlen(KEY_MANIFEST), framed.data, framed.length,
-                           NULL, 0, error);
+        result =
+            store_put(store, store->meta, text_val(KEY_MANIFEST), bytes_val(framed.data, framed.length), error);
     string_free(&framed);
     return result;
 }

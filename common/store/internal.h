@@ -4,11 +4,23 @@
 
 #include <lmdb.h>
 #include <pthread.h>
+#include <stdint.h>
+#include <string.h>
 
 #include "common/lmdb/pages.h"
 #include "common/store/snapshot.h"
 #include "common/store/state.h"
 #include "common/store/store.h"
+
+/* LMDB's struct for bytes; LMDB does not write to them. */
+static inline MDB_val bytes_val(const void *bytes, size_t size)
+{
+    return (MDB_val){size, (void *)(uintptr_t)bytes};
+}
+static inline MDB_val text_val(const char *text)
+{
+    return bytes_val(text, strlen(text));
+}
 
 /* A put that waits for its commit: key, then value. */
 struct put {
@@ -18,8 +30,7 @@ struct put {
 };
 
 /* Called before each put of a change. An error refuses the put. */
-typedef int put_hook(struct store *store, MDB_dbi database, const void *key, size_t key_size,
-                     struct error *error);
+typedef int put_hook(struct store *store, MDB_dbi database, const MDB_val *key, struct error *error);
 
 struct change {
     bool open;
@@ -59,9 +70,11 @@ int store_place(const struct store *store, struct sequence sequence, uint64_t *p
 /* Puts "tap 12.mid, train sequence 7: " before the error. Always returns -1. */
 int store_name_record(const struct store *store, int tap, struct sequence sequence, struct error *error);
 
-/* Keeps a put for the next commit; inside a transaction only. The value is made of two parts. */
-int store_put(struct store *store, MDB_dbi database, const void *key, size_t key_size, const void *first,
-              size_t first_size, const void *second, size_t second_size, struct error *error);
+/* Keeps a put for the next commit; inside a transaction only. */
+int store_put(struct store *store, MDB_dbi database, MDB_val key, MDB_val value, struct error *error);
+/* The same of a value whose bytes lie in two places, one part behind the other. */
+int store_put_parts(struct store *store, MDB_dbi database, MDB_val key, const MDB_val part[2],
+                    struct error *error);
 /* Commits, and begins again, where so much waits that memory would not hold all: for what is put piece by piece. */
 int store_commit_often(struct store *store, struct error *error);
 int store_check_writing(const struct store *store, struct error *error);
@@ -103,10 +116,10 @@ void store_end_snapshot(const struct store *store, MDB_txn *snapshot);
 void parameters_name(const struct store *store, int tap, int copy, char name[PARAMETERS_NAME_SIZE]);
 #define PARAMETERS_KEY(name) ((name) + 6)
 
-/* The parameters in the snapshot's map, checked; *bytes NULL: there are none. */
-int parameters_find(const struct store *store, MDB_txn *snapshot, int tap, int copy, const void **bytes,
-                    size_t *size, struct error *error);
-int parameters_put(struct store *store, int tap, int copy, const void *bytes, size_t size, struct error *error);
+/* The parameters in the snapshot's map, checked; mv_data NULL: there are none. */
+int parameters_find(const struct store *store, MDB_txn *snapshot, int tap, int copy, MDB_val *parameters,
+                    struct error *error);
+int parameters_put(struct store *store, int tap, int copy, MDB_val parameters, struct error *error);
 
 /* ---- reading ---- */
 

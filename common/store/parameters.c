@@ -14,26 +14,29 @@ void parameters_name(const struct store *store, int tap, int copy, char name[PAR
     snprintf(name, PARAMETERS_NAME_SIZE, "codec/%s%s", tap_text, copy > 0 ? "/copy" : "");
 }
 
-int parameters_find(const struct store *store, MDB_txn *snapshot, int tap, int copy, const void **bytes,
-                    size_t *size, struct error *error)
+int parameters_find(const struct store *store, MDB_txn *snapshot, int tap, int copy, MDB_val *parameters,
+                    struct error *error)
 {
+    const void *bytes;
+    size_t size;
     char name[PARAMETERS_NAME_SIZE];
     parameters_name(store, tap, copy, name);
-    MDB_val key = {strlen(PARAMETERS_KEY(name)), PARAMETERS_KEY(name)}, value;
-    *bytes = NULL;
+    MDB_val key = text_val(PARAMETERS_KEY(name)), value;
+    *parameters = (MDB_val){0};
     int code = mdb_get(snapshot, store->parameters, &key, &value);
     if (code == MDB_NOTFOUND)
         return 0;
     if (code)
         return environment_error(error, code, "%s: \"%s\"", store->path, name);
-    if (meta_unframe(name, value.mv_data, value.mv_size, bytes, size, error) < 0)
+    if (meta_unframe(name, value.mv_data, value.mv_size, &bytes, &size, error) < 0)
         return error_prefix(error, "%s", store->path);
+    *parameters = bytes_val(bytes, size);
     return 0;
 }
 
 int store_get_parameters(struct store *store, int tap, void **bytes, size_t *size, struct error *error)
 {
-    const void *found;
+    MDB_val found;
     MDB_txn *snapshot;
     *bytes = NULL;
     *size = 0;
@@ -41,11 +44,12 @@ int store_get_parameters(struct store *store, int tap, void **bytes, size_t *siz
         return 0;
     if (store_snapshot(store, &snapshot, error) < 0)
         return -1;
-    int result = parameters_find(store, snapshot, tap, 0, &found, size, error);
-    if (result == 0 && found) {
+    int result = parameters_find(store, snapshot, tap, 0, &found, error);
+    if (result == 0 && found.mv_data) {
+        *size = found.mv_size;
         *bytes = memory_alloc(*size, 1, error);
         if (*bytes)
-            memcpy(*bytes, found, *size);
+            memcpy(*bytes, found.mv_data, *size);
         else
             result = -1;
     }
@@ -103,16 +107,16 @@ static int take_coder(struct store *store, int tap, const void *bytes, size_t si
     return coder_create(info->codec[tap].codec, bytes, size, info->hidden, &store->coder[tap], error);
 }
 
-int parameters_put(struct store *store, int tap, int copy, const void *bytes, size_t size, struct error *error)
+int parameters_put(struct store *store, int tap, int copy, MDB_val parameters, struct error *error)
 {
     struct string framed = {0};
     char name[PARAMETERS_NAME_SIZE];
     int result = -1;
     parameters_name(store, tap, copy, name);
-    meta_frame(name, bytes, size, &framed);
+    meta_frame(name, parameters.mv_data, parameters.mv_size, &framed);
     if (!string_failed(&framed, error))
-        result = store_put(store, store->parameters, PARAMETERS_KEY(name), strlen(PARAMETERS_KEY(name)),
-                           framed.data, framed.length, NULL, 0, error);
+        result = store_put(store, store->parameters, text_val(PARAMETERS_KEY(name)),
+                           bytes_val(framed.data, framed.length), error);
     string_free(&framed);
     return result;
 }
@@ -138,7 +142,7 @@ int store_put_parameters(struct store *store, int tap, const void *bytes, size_t
     }
     result = 0;
     for (int copy = 0; copy < STORE_PARAMETERS_COPIES && result == 0; copy++)
-        result = parameters_put(store, tap, copy, bytes, size, error);
+        result = parameters_put(store, tap, copy, bytes_val(bytes, size), error);
 done:
     pthread_mutex_unlock(&store->coder_mutex);
     return result;

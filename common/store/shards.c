@@ -233,10 +233,10 @@ uint64_t shards_progress(const struct shards *shards, int tap, enum split split)
     return split_count(&shards->split, split, stored);
 }
 
-int shards_get_source(struct shards *shards, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
-                      void **data, struct error *error)
+int shards_get_source(struct shards *shards, const char *name, struct source_shape *shape, void **data,
+                      struct error *error)
 {
-    return store_get_source(shards->store[0], name, type, rows, cols, data, error);
+    return store_get_source(shards->store[0], name, shape, data, error);
 }
 
 int shards_reader_open(struct shards *shards, struct shards_reader **result, struct error *error)

@@ -43,8 +43,8 @@ uint64_t shards_sequences(const struct shards *shards, enum split split);
 uint64_t shards_progress(const struct shards *shards, int tap, enum split split);
 
 /* As store_get_source; shard 0 has them. */
-int shards_get_source(struct shards *shards, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
-                      void **data, struct error *error);
+int shards_get_source(struct shards *shards, const char *name, struct source_shape *shape, void **data,
+                      struct error *error);
 
 /* One thread's view of all shards, as struct reader is of one. */
 struct shards_reader;

@@ -37,11 +37,17 @@ static uint64_t source_hash(const char *name, struct source_header header, const
 }
 
 /* Bytes of the whole tensor; false when the shape is out of range. */
-static bool source_bytes(unsigned type, int64_t rows, int64_t cols, size_t *bytes)
+static bool source_bytes(struct source_shape shape, size_t *bytes)
 {
     size_t row;
-    return type < DTYPE_COUNT && rows > 0 && cols > 0 && dtype_row_bytes((enum dtype)type, cols, &row) &&
-           size_multiply(row, (size_t)rows, bytes) && *bytes / PIECE_SIZE < UINT32_MAX;
+    return (unsigned)shape.type < DTYPE_COUNT && shape.rows > 0 && shape.cols > 0 &&
+           dtype_row_bytes(shape.type, shape.cols, &row) && size_multiply(row, (size_t)shape.rows, bytes) &&
+           *bytes / PIECE_SIZE < UINT32_MAX;
+}
+
+static struct source_shape shape_of(const struct source_header *header)
+{
+    return (struct source_shape){(enum dtype)header->type, header->rows, header->cols};
 }
 
 static size_t source_key(const char *name, uint32_t piece, char key[SOURCE_NAME_SIZE + 16])
@@ -55,26 +61,27 @@ static int put_piece(struct store *store, const char *name, struct source_header
     char key[SOURCE_NAME_SIZE + 16];
     size_t key_size = source_key(name, header.piece, key);
     header.hash = source_hash(name, header, bytes);
-    if (store_put(store, store->source, key, key_size, &header, sizeof header, bytes, header.bytes, error) < 0)
+    const MDB_val part[2] = {bytes_val(&header, sizeof header), bytes_val(bytes, header.bytes)};
+    if (store_put_parts(store, store->source, bytes_val(key, key_size), part, error) < 0)
         return -1;
     return store_commit_often(store, error);
 }
 
-int store_put_source(struct store *store, const char *name, enum dtype type, int64_t rows, int64_t cols,
-                     const void *data, struct error *error)
+int store_put_source(struct store *store, const char *name, struct source_shape shape, const void *data,
+                     struct error *error)
 {
     size_t total;
     if (!*name || strlen(name) >= SOURCE_NAME_SIZE || strchr(name, '#'))
         return error_set(error, "%s: \"%s\" cannot name a tensor", store->path, name);
-    if (!source_bytes(type, rows, cols, &total))
-        return error_set(error, "%s: %s has no shape [%" PRId64 ", %" PRId64 "]", store->path, name, rows,
-                         cols);
+    if (!source_bytes(shape, &total))
+        return error_set(error, "%s: %s has no shape [%" PRId64 ", %" PRId64 "]", store->path, name, shape.rows,
+                         shape.cols);
     struct source_header header = {
         .version = SOURCE_VERSION,
-        .type = (uint16_t)type,
+        .type = (uint16_t)shape.type,
         .pieces = (uint32_t)((total + PIECE_SIZE - 1) / PIECE_SIZE),
-        .rows = rows,
-        .cols = cols,
+        .rows = shape.rows,
+        .cols = shape.cols,
     };
     memcpy(header.magic, source_magic, sizeof header.magic);
     for (size_t done = 0; done < total; done += header.bytes, header.piece++) {
@@ -100,8 +107,8 @@ static int check_piece(const char *name, const void *value, size_t size, struct 
     if (header->bytes != size - sizeof *header ||
         source_hash(name, *header, (const unsigned char *)value + sizeof *header) != header->hash)
         return error_set(error, "the piece is damaged: its bytes do not match their hash");
-    if (!source_bytes(header->type, header->rows, header->cols, &total) ||
-        header->pieces != (total + PIECE_SIZE - 1) / PIECE_SIZE || header->piece >= header->pieces ||
+    if (!source_bytes(shape_of(header), &total) || header->pieces != (total + PIECE_SIZE - 1) / PIECE_SIZE ||
+        header->piece >= header->pieces ||
         header->bytes != (header->piece + 1 < header->pieces ? PIECE_SIZE : total - header->piece * PIECE_SIZE))
         return error_set(error, "the piece does not fit its tensor");
     return 0;
@@ -199,8 +206,7 @@ static int visit_pieces(const struct store *store, MDB_txn *snapshot, const char
     return 0;
 }
 
-int store_find_source(struct store *store, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
-                      struct error *error)
+int store_find_source(struct store *store, const char *name, struct source_shape *shape, struct error *error)
 {
     struct source_header first = {0};
     MDB_txn *snapshot;
@@ -208,9 +214,7 @@ int store_find_source(struct store *store, const char *name, enum dtype *type, i
         return -1;
     const int result = find_first(store, snapshot, name, &first, error);
     store_end_snapshot(store, snapshot);
-    *type = (enum dtype)first.type;
-    *rows = first.rows;
-    *cols = first.cols;
+    *shape = shape_of(&first);
     return result;
 }
 
@@ -237,8 +241,8 @@ static int append_bytes(void *context, const void *bytes, size_t size, struct er
     return 0;
 }
 
-int store_get_source(struct store *store, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
-                     void **data, struct error *error)
+int store_get_source(struct store *store, const char *name, struct source_shape *shape, void **data,
+                     struct error *error)
 {
     struct source_header first = {0};
     unsigned char *bytes = NULL, *end;
@@ -249,7 +253,7 @@ int store_get_source(struct store *store, const char *name, enum dtype *type, in
         return -1;
     int result = find_first(store, snapshot, name, &first, error);
     if (result == 0) {
-        source_bytes(first.type, first.rows, first.cols, &total);
+        source_bytes(shape_of(&first), &total);
         if ((result = array_alloc(&bytes, total, error)) < 0)
             error_prefix(error, "%s: %s", store->path, name);
         end = bytes;
@@ -261,9 +265,7 @@ int store_get_source(struct store *store, const char *name, enum dtype *type, in
         free(bytes);
         return -1;
     }
-    *type = (enum dtype)first.type;
-    *rows = first.rows;
-    *cols = first.cols;
+    *shape = shape_of(&first);
     *data = bytes;
     return 0;
 }

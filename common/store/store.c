@@ -202,7 +202,7 @@ int store_name_record(const struct store *store, int tap, struct sequence sequen
 static int get_meta(const struct store *store, MDB_txn *snapshot, const char *key, MDB_val *value,
                     struct error *error)
 {
-    MDB_val name = {strlen(key), (void *)(uintptr_t)key};
+    MDB_val name = text_val(key);
     int code = mdb_get(snapshot, store->meta, &name, value);
     return code ? environment_error(error, code, "\"%s\"", key) : 0;
 }
@@ -418,7 +418,7 @@ void store_close(struct store *store)
 static int put_meta(MDB_txn *transaction, MDB_dbi meta, const char *key, const void *value, size_t size,
                     struct error *error)
 {
-    MDB_val name = {strlen(key), (void *)(uintptr_t)key}, data = {size, (void *)(uintptr_t)value};
+    MDB_val name = text_val(key), data = bytes_val(value, size);
     int code = mdb_put(transaction, meta, &name, &data, 0);
     return code ? environment_error(error, code, "\"%s\"", key) : 0;
 }

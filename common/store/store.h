@@ -212,19 +212,24 @@ int store_put_note(struct store *store, const char *name, const void *value, siz
 /* The note's bytes, free() them; *value NULL when there is none. */
 int store_get_note(struct store *store, const char *name, void **value, size_t *size, struct error *error);
 
+/* Of a frozen tensor of the model: its type in the model's file, and [rows, cols]. A vector has one row. */
+struct source_shape {
+    enum dtype type;
+    int64_t rows, cols;
+};
+
 /* A frozen tensor of the model, kept in pieces of at most 16 MB, each hashed: name such as
  * "final_norm", "output", "12/mlp_gate" (role_name, layer 1-based before it). Commits and begins again
  * whenever more than 64 MB wait, since a transaction lives in memory. */
-int store_put_source(struct store *store, const char *name, enum dtype type, int64_t rows, int64_t cols,
-                     const void *data, struct error *error);
+int store_put_source(struct store *store, const char *name, struct source_shape shape, const void *data,
+                     struct error *error);
 
 /* The whole tensor in its own dtype, checked against its hashes; free(*data). Missing: an error that
  * names it. */
-int store_get_source(struct store *store, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
-                     void **data, struct error *error);
-/* Of what type and shape a tensor is; an error names those that there are. */
-int store_find_source(struct store *store, const char *name, enum dtype *type, int64_t *rows, int64_t *cols,
-                      struct error *error);
+int store_get_source(struct store *store, const char *name, struct source_shape *shape, void **data,
+                     struct error *error);
+/* Its shape; an error names the tensors that there are. */
+int store_find_source(struct store *store, const char *name, struct source_shape *shape, struct error *error);
 /* The same bytes as store_get_source, piece after piece as they lie in the map, each checked; -1 from `visit` stops. */
 typedef int source_visitor(void *context, const void *bytes, size_t size, struct error *error);
 int store_visit_source(struct store *store, const char *name, source_visitor *visit, void *context,

@@ -31,29 +31,34 @@ void store_drop_puts(struct store *store)
     store->writing = false;
 }
 
-int store_put(struct store *store, MDB_dbi database, const void *key, size_t key_size, const void *first,
-              size_t first_size, const void *second, size_t second_size, struct error *error)
+int store_put_parts(struct store *store, MDB_dbi database, MDB_val key, const MDB_val part[2],
+                    struct error *error)
 {
-    size_t size = first_size + second_size;
+    const size_t size = part[0].mv_size + part[1].mv_size;
     if (store_check_writing(store, error) < 0)
         return -1;
     if (size > UINT32_MAX - 4096)
         return error_set(error, "%s: a value of %zu bytes is more than LMDB keeps", store->path, size);
-    if (store->change.before_put && store->change.before_put(store, database, key, key_size, error) < 0)
+    if (store->change.before_put && store->change.before_put(store, database, &key, error) < 0)
         return -1;
     if (array_grow(&store->puts, &store->put_capacity, store->put_count + 1, error) < 0)
         return -1;
-    unsigned char *bytes = malloc(key_size + size);
+    unsigned char *bytes = malloc(key.mv_size + size), *end = bytes;
     if (!bytes)
         return error_set_kind(error, ERROR_NO_MEMORY, "out of memory: %zu bytes could not be had",
-                              key_size + size);
-    memcpy(bytes, key, key_size);
-    memcpy(bytes + key_size, first, first_size);
-    if (second_size > 0)
-        memcpy(bytes + key_size + first_size, second, second_size);
-    store->puts[store->put_count++] = (struct put){database, key_size, size, bytes};
+                              key.mv_size + size);
+    end = mempcpy(end, key.mv_data, key.mv_size);
+    end = mempcpy(end, part[0].mv_data, part[0].mv_size);
+    if (part[1].mv_size > 0)
+        memcpy(end, part[1].mv_data, part[1].mv_size);
+    store->puts[store->put_count++] = (struct put){database, key.mv_size, size, bytes};
     store->pending += size;
     return 0;
+}
+
+int store_put(struct store *store, MDB_dbi database, MDB_val key, MDB_val value, struct error *error)
+{
+    return store_put_parts(store, database, key, (MDB_val[]){value, {0}}, error);
 }
 
 int store_check_idle(const struct store *store, struct error *error)
@@ -110,7 +115,7 @@ int store_put_record(struct store *store, int tap, struct sequence sequence, con
         return error_set(error, "%s: %s sequence %" PRIu64 " has no tokens yet", store->path,
                          split_name(sequence.split), sequence.index);
     sequence_key(sequence, key);
-    return store_put(store, store->tap[tap], key, sizeof key, record, size, NULL, 0, error);
+    return store_put(store, store->tap[tap], bytes_val(key, sizeof key), bytes_val(record, size), error);
 }
 
 int store_put_tokens_value(struct store *store, enum split split, const void *value, size_t size,
@@ -122,7 +127,7 @@ int store_put_tokens_value(struct store *store, enum split split, const void *va
         counts[s] = store_sequences(store, s);
     sequence_key(store_next_sequence(store, split), key);
     counts[split]++;
-    if (store_put(store, store->tokens, key, sizeof key, value, size, NULL, 0, error) < 0)
+    if (store_put(store, store->tokens, bytes_val(key, sizeof key), bytes_val(value, size), error) < 0)
         return -1;
     return state_set(&store->state, STATE_SEQUENCES, counts, sizeof counts, error);
 }
@@ -185,7 +190,7 @@ static int put_pending(MDB_txn *transaction, const struct put *put)
 static int apply(struct store *store, struct string *state)
 {
     MDB_txn *transaction;
-    MDB_val key = {strlen(KEY_STATE), (void *)(uintptr_t)KEY_STATE}, value = {state->length, state->data};
+    MDB_val key = text_val(KEY_STATE), value = {state->length, state->data};
     int code = mdb_txn_begin(store->env, NULL, 0, &transaction);
     if (code)
         return code;

@@ -120,16 +120,15 @@ static inline bool reads_all_equal(void)
     if (child == 0) {
         struct error error;
         struct store *store;
-        enum dtype type;
-        int64_t rows, cols;
+        struct source_shape shape;
         void *tensor, *note;
         size_t size;
         bool equal = store_open(path, STORE_READ, &store, &error) == 0 &&
                      store_sequences(store, SPLIT_TRAIN) == FLIP_TRAIN &&
                      store_sequences(store, SPLIT_HELD_OUT) == FLIP_HELD_OUT && store_is_sealed(store) &&
                      fixture_check_all(store, &error) == 0 &&
-                     store_get_source(store, "output", &type, &rows, &cols, &tensor, &error) == 0 &&
-                     rows == 40 && store_get_note(store, "position", &note, &size, &error) == 0 && size == 4;
+                     store_get_source(store, "output", &shape, &tensor, &error) == 0 && shape.rows == 40 &&
+                     store_get_note(store, "position", &note, &size, &error) == 0 && size == 4;
         for (int tap = 0; equal && tap < FIXTURE_TAPS; tap++)
             equal = store_progress(store, tap, SPLIT_TRAIN) == FLIP_TRAIN &&
                     store_progress(store, tap, SPLIT_HELD_OUT) == FLIP_HELD_OUT;
@@ -158,7 +157,7 @@ static inline int create_to_flip(struct error *error)
                      ? -1
                      : 0;
     if (result == 0 && store_begin(store, error) == 0 &&
-        store_put_source(store, "output", DTYPE_F32, 40, 64, tensor, error) == 0 &&
+        store_put_source(store, "output", (struct source_shape){DTYPE_F32, 40, 64}, tensor, error) == 0 &&
         store_put_note(store, "position", "here", 4, error) == 0)
         result = store_commit(store, error) < 0 ? -1 : store_seal(store, error);
     store_close(store);

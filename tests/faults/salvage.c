@@ -43,7 +43,8 @@ static int put_again(struct store *store, struct codec_worker *worker, const str
     bool mended = true;
     switch (problem->kind) {
     case VERIFY_RECORD: return fixture_put_record(store, worker, problem->tap, problem->sequence, error);
-    case VERIFY_SOURCE: return store_put_source(store, "output", DTYPE_F32, 40, 64, tensor, error);
+    case VERIFY_SOURCE:
+        return store_put_source(store, "output", (struct source_shape){DTYPE_F32, 40, 64}, tensor, error);
     case VERIFY_TOKENS:
         if (repair_tokens(store, problem->sequence, &mended, error) < 0)
             return -1;
@@ -56,10 +57,9 @@ static int put_again(struct store *store, struct codec_worker *worker, const str
 static bool source_is_there(struct store *store)
 {
     struct error error;
-    enum dtype type;
-    int64_t rows, cols;
+    struct source_shape shape;
     void *tensor;
-    const bool there = store_get_source(store, "output", &type, &rows, &cols, &tensor, &error) == 0;
+    const bool there = store_get_source(store, "output", &shape, &tensor, &error) == 0;
     free(tensor);
     return there;
 }

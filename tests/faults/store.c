@@ -122,7 +122,7 @@ static void write_until_killed(struct acknowledged *acknowledged)
             if (fixture_put_tokens(store, (struct sequence){SPLIT_TRAIN, store_sequences(store, SPLIT_TRAIN)},
                                    &error) < 0)
                 _exit(3);
-        if (store_put_source(store, "output", DTYPE_F32, 100, 64, tensor, &error) < 0 ||
+        if (store_put_source(store, "output", (struct source_shape){DTYPE_F32, 100, 64}, tensor, &error) < 0 ||
             store_put_note(store, "position", &first, sizeof first, &error) < 0 ||
             store_commit(store, &error) < 0)
             _exit(4);

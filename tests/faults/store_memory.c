@@ -85,7 +85,7 @@ static int write_store(const json_t *manifest, struct error *error)
     if (result == 0)
         result = store_put_note(store, "position", "here", 4, error);
     if (result == 0)
-        result = store_put_source(store, "output", DTYPE_F32, 8, 32, tensor, error);
+        result = store_put_source(store, "output", (struct source_shape){DTYPE_F32, 8, 32}, tensor, error);
     if (result == 0)
         result = store_commit(store, error);
     if (result == 0)
@@ -97,14 +97,13 @@ static int write_store(const json_t *manifest, struct error *error)
 static int read_store(struct error *error)
 {
     struct store *store;
-    enum dtype type;
-    int64_t rows, cols;
+    struct source_shape shape;
     void *data, *note;
     size_t size;
     if (store_open(path, STORE_READ, &store, error) < 0)
         return -1;
     int result = fixture_check_all(store, error);
-    if (result == 0 && (result = store_get_source(store, "output", &type, &rows, &cols, &data, error)) == 0)
+    if (result == 0 && (result = store_get_source(store, "output", &shape, &data, error)) == 0)
         free(data);
     if (result == 0 && (result = store_get_note(store, "position", &note, &size, error)) == 0)
         free(note);

@@ -30,7 +30,8 @@ static int fill(struct store *made, struct error *error)
     for (int i = 0; i < 6; i++) /* commits leave lists of freed pages, and a tree of two levels */
         if (fixture_fill(made, i % 3 == 2 ? SPLIT_HELD_OUT : SPLIT_TRAIN, 16, error) < 0)
             return -1;
-    if (store_begin(made, error) < 0 || store_put_source(made, "output", DTYPE_F32, 8, 40, tensor, error) < 0)
+    if (store_begin(made, error) < 0 ||
+        store_put_source(made, "output", (struct source_shape){DTYPE_F32, 8, 40}, tensor, error) < 0)
         return -1;
     return store_commit(made, error) < 0 ? -1 : store_seal(made, error);
 }

@@ -43,7 +43,7 @@ static int create(bool seal, struct error *error)
     if (result == 0)
         result = fixture_fill(store, SPLIT_HELD_OUT, 4, error);
     if (result == 0 && store_begin(store, error) == 0 &&
-        store_put_source(store, "final_norm", DTYPE_F32, 16, 32, tensor, error) == 0)
+        store_put_source(store, "final_norm", (struct source_shape){DTYPE_F32, 16, 32}, tensor, error) == 0)
         result = store_commit(store, error);
     if (result == 0 && seal)
         result = store_seal(store, error);
@@ -331,7 +331,7 @@ TEST(cache_export_of_a_large_tensor)
     REQUIRE_OK(create(false, &error));
     REQUIRE_OK(store_open(path, STORE_WRITE, &store, &error));
     REQUIRE_OK(store_begin(store, &error));
-    REQUIRE_OK(store_put_source(store, "output", DTYPE_Q8_0, ROWS, COLS, data, &error));
+    REQUIRE_OK(store_put_source(store, "output", (struct source_shape){DTYPE_Q8_0, ROWS, COLS}, data, &error));
     REQUIRE_OK(store_commit(store, &error));
     store_close(store);
     CHECK(cache("export --tensor output --out %s.out %s") == 0);

@@ -45,11 +45,9 @@ static int put_again(struct store *store, struct error *error)
 static int hooked;
 static bool refuse;
 
-static int look_at_put(struct store *store, MDB_dbi database, const void *key, size_t key_size,
-                       struct error *error)
+static int look_at_put(struct store *store, MDB_dbi database, const MDB_val *key, struct error *error)
 {
-    (void)key;
-    CHECK(database == store->tap[TAP] && key_size == 8);
+    CHECK(database == store->tap[TAP] && key->mv_size == 8);
     hooked++;
     return refuse ? error_set(error, "this put is refused") : 0;
 }

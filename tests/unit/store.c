@@ -230,8 +230,7 @@ TEST(store_sources)
 {
     struct error error;
     struct store *store;
-    enum dtype type;
-    int64_t rows, cols;
+    struct source_shape shape;
     void *data;
     const int64_t large = (40 << 20) / 4 / 256; /* three pieces */
     float *values = malloc((size_t)large * 256 * sizeof *values);
@@ -239,22 +238,23 @@ TEST(store_sources)
         values[i] = (float)i;
     REQUIRE_OK(create(0, 1, &store, &error));
     REQUIRE_OK(store_begin(store, &error));
-    REQUIRE_OK(store_put_source(store, "output", DTYPE_F32, large, 256, values, &error));
-    REQUIRE_OK(store_put_source(store, "12/mlp_gate", DTYPE_Q8_0, 2, 64, values, &error));
-    CHECK(store_put_source(store, "a#b", DTYPE_F32, 1, 1, values, &error) < 0);
-    CHECK(store_put_source(store, "none", DTYPE_F32, 0, 1, values, &error) < 0);
+    REQUIRE_OK(store_put_source(store, "output", (struct source_shape){DTYPE_F32, large, 256}, values, &error));
+    REQUIRE_OK(
+        store_put_source(store, "12/mlp_gate", (struct source_shape){DTYPE_Q8_0, 2, 64}, values, &error));
+    CHECK(store_put_source(store, "a#b", (struct source_shape){DTYPE_F32, 1, 1}, values, &error) < 0);
+    CHECK(store_put_source(store, "none", (struct source_shape){DTYPE_F32, 0, 1}, values, &error) < 0);
     REQUIRE_OK(store_commit(store, &error));
     store_close(store);
 
     REQUIRE_OK(store_open(path, STORE_READ, &store, &error));
-    REQUIRE_OK(store_get_source(store, "output", &type, &rows, &cols, &data, &error));
-    CHECK(type == DTYPE_F32 && rows == large && cols == 256);
+    REQUIRE_OK(store_get_source(store, "output", &shape, &data, &error));
+    CHECK(shape.type == DTYPE_F32 && shape.rows == large && shape.cols == 256);
     CHECK(memcmp(data, values, (size_t)large * 256 * sizeof *values) == 0);
     free(data);
-    REQUIRE_OK(store_get_source(store, "12/mlp_gate", &type, &rows, &cols, &data, &error));
-    CHECK(type == DTYPE_Q8_0 && rows == 2 && cols == 64 && memcmp(data, values, 136) == 0);
+    REQUIRE_OK(store_get_source(store, "12/mlp_gate", &shape, &data, &error));
+    CHECK(shape.type == DTYPE_Q8_0 && shape.rows == 2 && shape.cols == 64 && memcmp(data, values, 136) == 0);
     free(data);
-    CHECK(store_get_source(store, "embedding", &type, &rows, &cols, &data, &error) < 0);
+    CHECK(store_get_source(store, "embedding", &shape, &data, &error) < 0);
     CHECK_TEXT(error.text, "has no embedding");
     struct store_usage usage;
     REQUIRE_OK(store_measure(store, STORE_SOURCE, &usage, &error));
@@ -759,8 +759,7 @@ TEST(store_commit_releases_pages)
     struct error error;
     struct store *store;
     struct reader *reader;
-    enum dtype type;
-    int64_t rows, cols;
+    struct source_shape shape;
     void *data;
     float *values = calloc(BYTES, 1);
     REQUIRE(values);
@@ -768,7 +767,7 @@ TEST(store_commit_releases_pages)
         values[i] = (float)i;
     REQUIRE_OK(create_filled(3, 1, &store, &error));
     REQUIRE_OK(store_begin(store, &error));
-    REQUIRE_OK(store_put_source(store, "output", DTYPE_F32, ROWS, COLS, values, &error));
+    REQUIRE_OK(store_put_source(store, "output", (struct source_shape){DTYPE_F32, ROWS, COLS}, values, &error));
     REQUIRE_OK(store_commit(store, &error));
     size_t before = mapped_memory();
     if (before == 0) {
@@ -777,7 +776,7 @@ TEST(store_commit_releases_pages)
         free(values);
         return;
     }
-    REQUIRE_OK(store_get_source(store, "output", &type, &rows, &cols, &data, &error));
+    REQUIRE_OK(store_get_source(store, "output", &shape, &data, &error));
     free(data);
     CHECK(mapped_memory() > before + BYTES / 2);
     REQUIRE_OK(reader_open(store, &reader, &error));
@@ -788,7 +787,7 @@ TEST(store_commit_releases_pages)
     for (uint64_t i = 0; i < 3; i++)
         REQUIRE_OK(fixture_check(reader, 0, (struct sequence){SPLIT_TRAIN, i}, &error));
     reader_close(reader);
-    REQUIRE_OK(store_get_source(store, "output", &type, &rows, &cols, &data, &error));
+    REQUIRE_OK(store_get_source(store, "output", &shape, &data, &error));
     CHECK(memcmp(data, values, BYTES) == 0);
     free(data);
     free(values);
