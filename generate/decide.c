@@ -11,8 +11,8 @@ static int check_head(const struct head *head, const struct policy_exit *expecte
 {
     const struct head_spec *spec = head_get_spec(head);
     char tap[TAP_NAME_SIZE];
-    if (strcmp(head_kind_name(spec->kind), expected->kind) != 0 ||
-        strcmp(head_output_name(spec->output), expected->output) != 0 ||
+    if (strcmp(head_kind_name(spec->kind), expected->head.kind) != 0 ||
+        strcmp(head_output_name(spec->output), expected->head.output) != 0 ||
         tap_compare(spec->tap, expected->tap) != 0) {
         tap_name(spec->tap, head_get_config(head)->layers, tap);
         return error_set(error, "holds a head %s, output %s, at tap %s, but the policy says otherwise",
@@ -21,11 +21,11 @@ static int check_head(const struct head *head, const struct policy_exit *expecte
     return 0;
 }
 
-static int load_exit(const struct policy *policy, int place, const struct model_config *config,
+static int load_exit(const struct policy *policy, int index, const struct model_config *config,
                      struct backend *backend, struct exit_point *exit, struct error *error)
 {
-    const struct policy_exit *expected = &policy->exit[place];
-    char *path = path_join(policy->folder, expected->file, error);
+    const struct policy_exit *expected = &policy->exit[index];
+    char *path = path_join(policy->folder, expected->head.file, error);
     if (!path)
         return -1;
     int result = head_load(path, config, policy->fingerprint, backend, &exit->head, error);
@@ -35,7 +35,7 @@ static int load_exit(const struct policy *policy, int place, const struct model_
         result = head_scratch_create(exit->head, 1, false, &exit->scratch, error);
     free(path);
     exit->tap = expected->tap;
-    exit->threshold = expected->threshold;
+    exit->rule = expected->rule;
     return result;
 }
 
@@ -58,7 +58,7 @@ int exits_load(const struct policy *policy, const char *fingerprint, const struc
             return -1;
         }
         if (!isnan(threshold))
-            exits->exit[e].threshold = threshold;
+            exits->exit[e].rule.threshold = threshold;
     }
     return 0;
 }
@@ -81,6 +81,7 @@ int exit_check(const struct exit_point *exit, const struct session *session, str
                  predictor_input(predictor));
     if (predictor_run(predictor, &weight, prediction, error) < 0)
         return -1;
-    *leaves = prediction->probability >= exit->threshold;
+    const struct evidence evidence = {.confidence = prediction->probability};
+    *leaves = rule_lets_leave(&exit->rule, &evidence);
     return 0;
 }

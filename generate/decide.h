@@ -1,7 +1,6 @@
-/* decide.h: the exits of a policy and the rule by which a token leaves.
+/* decide.h: the exits of a policy, and whether a token leaves at one.
  *
- * Confidence: a token leaves at the first exit whose head gives its top token at least the exit's
- * threshold of probability. What it leaves with is the head's prediction.
+ * A token leaves at the first exit whose rule lets it (common/head/rule.h). It leaves with what the exit's head predicts.
  *
  *     exits_load(&policy, fingerprint, config, backend, &exits, error);
  *     for (e = 0; e < exits.count; e++) {
@@ -19,7 +18,7 @@
 
 struct exit_point {
     struct tap tap;
-    double threshold;
+    struct exit_rule rule;
     struct head *head;
     struct head_scratch *scratch; /* one row */
 };
@@ -29,13 +28,14 @@ struct exits {
     struct exit_point *exit; /* [count], by tap */
 };
 
-/* The policy's heads, checked against it and the model, whose fingerprint is given. A threshold that
- * is not NaN replaces the policy's. */
+/* Loads the policy's heads and checks them against it and against the model, whose fingerprint is given. A threshold that
+ * is not NaN replaces those of all rules. */
 int exits_load(const struct policy *policy, const char *fingerprint, const struct model_config *config,
                struct backend *backend, double threshold, struct exits *exits, struct error *error);
 void exits_free(struct exits *exits); /* a zeroed one is fine */
 
-/* The session's last row stands at the exit's tap: what its head predicts, and whether that is enough. */
+/* Looks at the session's last row, which must stand at the exit's tap: what the head predicts, and whether the token
+ * leaves with that. */
 int exit_check(const struct exit_point *exit, const struct session *session, struct predictor *predictor,
                struct prediction *prediction, bool *leaves, struct error *error);
 

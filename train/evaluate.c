@@ -11,6 +11,7 @@ enum { VALUE_LSE, VALUE_LABEL, VALUE_TOP, VALUE_TOP_LOGIT, VALUE_CROSS, VALUES }
 
 struct evaluator {
     const struct evaluation_setting *setting;
+    int64_t first; /* of the loaded rows, among those of the split */
     struct buffer *buffer[VALUES];
     float *lse, *label, *top_logit, *cross; /* [rows] */
     int32_t *top; /* [rows] */
@@ -134,7 +135,7 @@ static double target_of_row(const struct evaluator *evaluator, const struct tria
 }
 
 static void add_rows(const struct evaluator *evaluator, const struct trial *trial, struct evaluation *result,
-                     struct outcome *outcomes)
+                     const struct observed *observed)
 {
     const struct batch *batch = evaluator->setting->batch;
     for (int64_t r = 0; r < batch->rows; r++) {
@@ -143,18 +144,20 @@ static void add_rows(const struct evaluator *evaluator, const struct trial *tria
         result->loss += lse - evaluator->label[r];
         result->kl += lse - target_of_row(evaluator, trial, r);
         result->agreement += agrees;
-        if (outcomes)
-            outcomes[r] = (struct outcome){(float)exp(evaluator->top_logit[r] - lse), agrees};
+        if (observed) {
+            observed->evidence[evaluator->first + r].confidence = exp(evaluator->top_logit[r] - lse);
+            observed->agrees[evaluator->first + r] = agrees;
+        }
     }
 }
 
 static int evaluate_trial(struct evaluator *evaluator, struct trial *trial, struct evaluation *result,
-                          struct outcome *outcomes, struct error *error)
+                          const struct observed *observed, struct error *error)
 {
     if (trial->failed || trial->starved)
         return 0;
     if (take_trial(evaluator, trial, error) == 0) {
-        add_rows(evaluator, trial, result, outcomes);
+        add_rows(evaluator, trial, result, observed);
         return 0;
     }
     if (error->kind != ERROR_NO_MEMORY)
@@ -167,7 +170,7 @@ static int evaluate_trial(struct evaluator *evaluator, struct trial *trial, stru
 
 static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, unsigned teach,
                             struct trial *const *trials, int count, struct evaluation *results,
-                            struct evaluation *full, struct outcome *const *outcomes, bool *complete,
+                            struct evaluation *full, const struct observed *observed, bool *complete,
                             struct error *error)
 {
     const struct feed_batch *next;
@@ -179,12 +182,12 @@ static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, unsi
         }
         if (cli_interrupted())
             return 0;
+        evaluator->first = (int64_t)next->first * rows;
         if (batch_load(evaluator->setting->batch, next, teach, error) < 0 ||
             take_full(evaluator, teach, full, error) < 0)
             return -1;
         for (int i = 0; i < count; i++) {
-            struct outcome *own = outcomes ? outcomes[i] + (int64_t)next->first * rows : NULL;
-            if (evaluate_trial(evaluator, trials[i], &results[i], own, error) < 0)
+            if (evaluate_trial(evaluator, trials[i], &results[i], observed ? &observed[i] : NULL, error) < 0)
                 return -1;
         }
     }
@@ -214,7 +217,7 @@ static void divide(struct evaluation *evaluation, double tokens)
 }
 
 int evaluate_trials(const struct evaluation_setting *setting, struct trial *const *trials, int count,
-                    struct evaluation *results, struct evaluation *full, struct outcome *const *outcomes,
+                    struct evaluation *results, struct evaluation *full, const struct observed *observed,
                     bool *complete, struct error *error)
 {
     struct evaluator evaluator = {.setting = setting};
@@ -235,7 +238,7 @@ int evaluate_trials(const struct evaluation_setting *setting, struct trial *cons
         result = feed_open(setting->stores, &plan, setting->threads, &feed, error);
     if (result == 0)
         result =
-            evaluate_batches(&evaluator, feed, teach, trials, count, results, full, outcomes, complete, error);
+            evaluate_batches(&evaluator, feed, teach, trials, count, results, full, observed, complete, error);
     if (result < 0 && error->kind == ERROR_INTERRUPTED) /* it is not complete */
         result = 0;
     divide(full, tokens);

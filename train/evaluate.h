@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/head/rule.h"
 #include "train/batch.h"
 #include "train/trial.h"
 
@@ -25,10 +26,10 @@ struct evaluation { /* means over the held-out tokens */
     double agreement; /* share; 1 for the full model */
 };
 
-/* What a confidence exit would have done with one token. */
-struct outcome {
-    float confidence; /* the likeliest token's probability */
-    bool agrees; /* it is the full model's, too */
+/* What is seen of a head on each of the held-out tokens, in the order of the split. */
+struct observed {
+    struct evidence *evidence; /* [tokens] what an exit with this head knows */
+    bool *agrees; /* [tokens] what it does not know: its likeliest token is the full model's, too */
 };
 
 struct evaluation_setting {
@@ -39,11 +40,11 @@ struct evaluation_setting {
     int threads; /* that decode */
 };
 
-/* results [count]. outcomes: NULL, or [count] arrays of as many tokens as the held-out split has. A trial
- * that fails here by its own fault is marked so; the others go on. -1: the machine failed, which marks none.
- * *complete is false, and the results are none, when the program was told to stop meanwhile. */
+/* results [count]. observed: NULL, or [count], each with room for all held-out tokens. A trial that fails here by its own
+ * fault is marked so, and the others go on. -1: the machine failed, and no trial is marked. When the program was told to
+ * stop meanwhile, *complete is false and there are no results. */
 int evaluate_trials(const struct evaluation_setting *setting, struct trial *const *trials, int count,
-                    struct evaluation *results, struct evaluation *full, struct outcome *const *outcomes,
+                    struct evaluation *results, struct evaluation *full, const struct observed *observed,
                     bool *complete, struct error *error);
 
 #endif

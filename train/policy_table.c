@@ -34,23 +34,24 @@ static double head_parameters(const struct head *head)
 
 /* ---- counting ---- */
 
-void policy_count(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
+void policy_count(const struct policy_costs *costs, const struct observed *observed, uint64_t tokens,
                   double threshold, struct policy_row *row)
 {
+    const struct exit_rule rule = {EVIDENCE_CONFIDENCE, threshold};
     double agreeing = 0, leaving = 0, depth = 0, cost = 0;
     row->threshold = threshold;
     for (int e = 0; e < costs->exits; e++)
         row->exit_rate[e] = 0;
     for (uint64_t t = 0; t < tokens; t++) {
         int e = 0;
-        while (e < costs->exits && outcomes[e][t].confidence < threshold) {
+        while (e < costs->exits && !rule_lets_leave(&rule, &observed[e].evidence[t])) {
             cost += costs->exit[e].head + costs->output;
             e++;
         }
         if (e < costs->exits) {
             row->exit_rate[e]++;
             leaving++;
-            agreeing += outcomes[e][t].agrees;
+            agreeing += observed[e].agrees[t];
             depth += costs->exit[e].depth;
             cost += costs->exit[e].depth + costs->exit[e].head + costs->output;
         } else {
@@ -85,17 +86,17 @@ int policy_choose(const struct leaderboard *board, int layers, const struct poli
     for (int i = 0; i < board->count; i++) {
         const struct leaderboard_row *row = &board->row[i];
         const struct tap tap = row->config->spec.tap;
-        int place = 0;
+        int index = 0;
         if (!row->finished || tap_compare(tap, (struct tap){.layer = layers}) == 0 || !is_wanted(wish, tap))
             continue;
-        while (place < chosen && tap_compare(best[place]->config->spec.tap, tap) < 0)
-            place++;
-        if (place == chosen || tap_compare(best[place]->config->spec.tap, tap) != 0) {
-            memmove(best + place + 1, best + place, (size_t)(chosen - place) * sizeof *best);
-            best[place] = row;
+        while (index < chosen && tap_compare(best[index]->config->spec.tap, tap) < 0)
+            index++;
+        if (index == chosen || tap_compare(best[index]->config->spec.tap, tap) != 0) {
+            memmove(best + index + 1, best + index, (size_t)(chosen - index) * sizeof *best);
+            best[index] = row;
             chosen++;
-        } else if (row_kl(row) < row_kl(best[place])) {
-            best[place] = row;
+        } else if (row_kl(row) < row_kl(best[index])) {
+            best[index] = row;
         }
     }
     int kept = 0;
@@ -123,19 +124,19 @@ static bool is_better(const struct policy_choice *a, const struct policy_choice 
     return a->agreement > b->agreement || (isnan(b->agreement) && !isnan(a->agreement));
 }
 
-int policy_threshold(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
+int policy_threshold(const struct policy_costs *costs, const struct observed *observed, uint64_t tokens,
                      const struct policy_wish *wish, struct policy_choice *choice, struct error *error)
 {
     struct policy_row row = {0};
     if (array_alloc(&row.exit_rate, costs->exits, error) < 0)
         return -1;
     if (!isnan(wish->threshold)) {
-        policy_count(costs, outcomes, tokens, wish->threshold, &row);
+        policy_count(costs, observed, tokens, wish->threshold, &row);
         *choice = make_choice(&row, true);
     }
     /* From the highest one down: where nothing else tells them apart, the most careful. */
     for (int i = THRESHOLDS - 1; i >= 0 && isnan(wish->threshold); i--) {
-        policy_count(costs, outcomes, tokens, thresholds[i], &row);
+        policy_count(costs, observed, tokens, thresholds[i], &row);
         const struct policy_choice found = make_choice(&row, row.agreement >= wish->agreement);
         if (i == THRESHOLDS - 1 || is_better(&found, choice))
             *choice = found;
@@ -147,29 +148,29 @@ int policy_threshold(const struct policy_costs *costs, struct outcome *const *ou
 /* Some of the exits, by their numbers. */
 struct subset {
     struct exit_cost *exit; /* [count] */
-    struct outcome **outcomes; /* [count] */
+    struct observed *observed; /* [count] */
     int *number; /* [count] */
     int count;
 };
 
-static void subset_remove(struct subset *subset, int place)
+static void subset_remove(struct subset *subset, int index)
 {
-    const size_t behind = (size_t)(--subset->count - place);
-    memmove(subset->exit + place, subset->exit + place + 1, behind * sizeof *subset->exit);
-    memmove(subset->outcomes + place, subset->outcomes + place + 1, behind * sizeof *subset->outcomes);
-    memmove(subset->number + place, subset->number + place + 1, behind * sizeof *subset->number);
+    const size_t behind = (size_t)(--subset->count - index);
+    memmove(subset->exit + index, subset->exit + index + 1, behind * sizeof *subset->exit);
+    memmove(subset->observed + index, subset->observed + index + 1, behind * sizeof *subset->observed);
+    memmove(subset->number + index, subset->number + index + 1, behind * sizeof *subset->number);
 }
 
-static void subset_insert(struct subset *subset, int place, struct exit_cost exit, struct outcome *outcomes,
+static void subset_insert(struct subset *subset, int index, struct exit_cost exit, struct observed observed,
                           int number)
 {
-    const size_t behind = (size_t)(subset->count++ - place);
-    memmove(subset->exit + place + 1, subset->exit + place, behind * sizeof *subset->exit);
-    memmove(subset->outcomes + place + 1, subset->outcomes + place, behind * sizeof *subset->outcomes);
-    memmove(subset->number + place + 1, subset->number + place, behind * sizeof *subset->number);
-    subset->exit[place] = exit;
-    subset->outcomes[place] = outcomes;
-    subset->number[place] = number;
+    const size_t behind = (size_t)(subset->count++ - index);
+    memmove(subset->exit + index + 1, subset->exit + index, behind * sizeof *subset->exit);
+    memmove(subset->observed + index + 1, subset->observed + index, behind * sizeof *subset->observed);
+    memmove(subset->number + index + 1, subset->number + index, behind * sizeof *subset->number);
+    subset->exit[index] = exit;
+    subset->observed[index] = observed;
+    subset->number[index] = number;
 }
 
 static int judge_subset(const struct policy_costs *costs, const struct subset *subset, uint64_t tokens,
@@ -178,7 +179,7 @@ static int judge_subset(const struct policy_costs *costs, const struct subset *s
     struct policy_costs own = *costs;
     own.exit = subset->exit;
     own.exits = subset->count;
-    return policy_threshold(&own, subset->outcomes, tokens, wish, choice, error);
+    return policy_threshold(&own, subset->observed, tokens, wish, choice, error);
 }
 
 /* Leaves out the exit without which the others do best, which *choice then tells. */
@@ -188,12 +189,12 @@ static int leave_one_out(const struct policy_costs *costs, struct subset *subset
     int burden = -1;
     for (int without = 0; without < subset->count; without++) {
         const struct exit_cost exit = subset->exit[without];
-        struct outcome *outcomes = subset->outcomes[without];
+        const struct observed observed = subset->observed[without];
         const int number = subset->number[without];
         struct policy_choice found;
         subset_remove(subset, without);
         const int result = judge_subset(costs, subset, tokens, wish, &found, error);
-        subset_insert(subset, without, exit, outcomes, number);
+        subset_insert(subset, without, exit, observed, number);
         if (result < 0)
             return -1;
         if (burden < 0 || is_better(&found, choice)) {
@@ -205,41 +206,41 @@ static int leave_one_out(const struct policy_costs *costs, struct subset *subset
     return 0;
 }
 
-static void keep_subset(const struct subset *subset, struct policy_costs *costs, struct outcome **outcomes,
+static void keep_subset(const struct subset *subset, struct policy_costs *costs, struct observed *observed,
                         int *kept)
 {
     costs->exits = subset->count;
     for (int e = 0; e < subset->count; e++) {
         costs->exit[e] = subset->exit[e];
-        outcomes[e] = subset->outcomes[e];
+        observed[e] = subset->observed[e];
         kept[e] = subset->number[e];
     }
 }
 
-int policy_thin(struct policy_costs *costs, struct outcome **outcomes, uint64_t tokens,
+int policy_thin(struct policy_costs *costs, struct observed *observed, uint64_t tokens,
                 const struct policy_wish *wish, int *kept, struct policy_choice *choice, struct error *error)
 {
     const int exits = costs->exits;
     struct subset subset = {.count = 0};
     struct policy_choice found;
     int result = -1;
-    if (array_alloc(&subset.exit, exits, error) < 0 || array_alloc(&subset.outcomes, exits, error) < 0 ||
+    if (array_alloc(&subset.exit, exits, error) < 0 || array_alloc(&subset.observed, exits, error) < 0 ||
         array_alloc(&subset.number, exits, error) < 0)
         goto done;
     for (int e = 0; e < exits; e++)
-        subset_insert(&subset, e, costs->exit[e], outcomes[e], e);
+        subset_insert(&subset, e, costs->exit[e], observed[e], e);
     result = judge_subset(costs, &subset, tokens, wish, choice, error);
-    keep_subset(&subset, costs, outcomes, kept);
+    keep_subset(&subset, costs, observed, kept);
     while (subset.count > 1 && result == 0) {
         if ((result = leave_one_out(costs, &subset, tokens, wish, &found, error)) < 0 ||
             is_better(choice, &found))
             continue;
         *choice = found;
-        keep_subset(&subset, costs, outcomes, kept);
+        keep_subset(&subset, costs, observed, kept);
     }
 done:
     free(subset.exit);
-    free(subset.outcomes);
+    free(subset.observed);
     free(subset.number);
     return result;
 }
@@ -277,7 +278,7 @@ static int list_thresholds(const struct policy_wish *wish, double list[THRESHOLD
     return count;
 }
 
-static int count_table(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
+static int count_table(const struct policy_costs *costs, const struct observed *observed, uint64_t tokens,
                        const struct policy_wish *wish, struct policy *policy, struct error *error)
 {
     double list[THRESHOLDS + 1];
@@ -291,7 +292,7 @@ static int count_table(const struct policy_costs *costs, struct outcome *const *
         struct policy_row *row = &policy->row[policy->rows];
         if (array_alloc(&row->exit_rate, costs->exits, error) < 0)
             return -1;
-        policy_count(costs, outcomes, tokens, list[policy->rows], row);
+        policy_count(costs, observed, tokens, list[policy->rows], row);
     }
     return 0;
 }
@@ -299,14 +300,15 @@ static int count_table(const struct policy_costs *costs, struct outcome *const *
 static int save_exit(const struct trial *trial, const char *folder, const struct stores *stores,
                      struct policy_exit *exit, struct error *error)
 {
-    snprintf(exit->kind, sizeof exit->kind, "%s", head_kind_name(trial->config.spec.kind));
-    snprintf(exit->output, sizeof exit->output, "%s", head_output_name(trial->config.spec.output));
-    snprintf(exit->file, sizeof exit->file, "%s.safetensors", trial->config.tap);
+    struct policy_head *head = &exit->head;
+    snprintf(head->kind, sizeof head->kind, "%s", head_kind_name(trial->config.spec.kind));
+    snprintf(head->output, sizeof head->output, "%s", head_output_name(trial->config.spec.output));
+    snprintf(head->file, sizeof head->file, "%s.safetensors", trial->config.tap);
     exit->tap = trial->config.spec.tap;
-    char *path = path_join(folder, exit->file, error);
+    char *path = path_join(folder, head->file, error);
     int result = path ? head_save(trial->head, trial->queue, path, stores->fingerprint, error) : -1;
     if (result == 0)
-        result = policy_hash_file(path, exit->hash, error);
+        result = policy_hash_file(path, head->hash, error);
     free(path);
     return result;
 }
@@ -314,18 +316,18 @@ static int save_exit(const struct trial *trial, const char *folder, const struct
 /* Of `best` those exits that pay, or that were asked for: their table and their heads; without any, the table of
  * those that came nearest. */
 static int fill_policy(const struct evaluation_setting *setting, struct trial *const *best, int count,
-                       struct outcome *const *outcomes, uint64_t tokens, const struct policy_wish *wish,
+                       const struct observed *observed, uint64_t tokens, const struct policy_wish *wish,
                        struct policy *policy, const char *folder, struct error *error)
 {
     struct policy_costs costs = {0};
     struct policy_choice choice;
-    struct outcome **own = NULL;
+    struct observed *own = NULL;
     int *kept = NULL, result = -1;
     if (array_alloc(&kept, count, error) < 0 || array_alloc(&own, count, error) < 0 ||
         make_costs(&setting->stores->config, best, count, &costs, error) < 0)
         goto done;
     for (int e = 0; e < count; e++) {
-        own[e] = outcomes[e];
+        own[e] = observed[e];
         kept[e] = e;
     }
     result = wish->exits > 0 ? policy_threshold(&costs, own, tokens, wish, &choice, error)
@@ -341,7 +343,7 @@ static int fill_policy(const struct evaluation_setting *setting, struct trial *c
             policy->tried_tap[policy->tried++] = trial->config.spec.tap;
             continue;
         }
-        policy->exit[policy->exits].threshold = choice.threshold;
+        policy->exit[policy->exits].rule = (struct exit_rule){EVIDENCE_CONFIDENCE, choice.threshold};
         result = save_exit(trial, folder, setting->stores, &policy->exit[policy->exits++], error);
     }
 done:
@@ -351,14 +353,14 @@ done:
     return result;
 }
 
-/* outcomes [count][tokens] of the best. */
-static int find_outcomes(const struct evaluation_setting *setting, struct trial *const *best, int count,
-                         struct outcome **outcomes, bool *complete, struct error *error)
+/* What is seen of the best on each of the held-out tokens. */
+static int observe(const struct evaluation_setting *setting, struct trial *const *best, int count,
+                   struct observed *observed, bool *complete, struct error *error)
 {
     struct evaluation *results, full;
     if (array_alloc(&results, count, error) < 0)
         return -1;
-    int result = evaluate_trials(setting, best, count, results, &full, outcomes, complete, error);
+    int result = evaluate_trials(setting, best, count, results, &full, observed, complete, error);
     for (int e = 0; e < count && result == 0; e++) {
         if (best[e]->failed)
             result = error_set_kind(error, best[e]->reason.kind, "trial %s: %s", best[e]->config.id,
@@ -373,27 +375,30 @@ int policy_table_write(const struct evaluation_setting *setting, struct trial *c
 {
     const uint64_t tokens = setting->stores->sequences[SPLIT_HELD_OUT] * (uint64_t)setting->stores->rows;
     struct policy policy = {.layers = setting->stores->config.layers};
-    struct outcome **outcomes = NULL;
+    struct observed *observed = NULL;
     int result = -1;
     policy.agreement = isnan(wish->threshold) ? wish->agreement : NAN;
     *complete = true;
     strcpy(policy.fingerprint, setting->stores->fingerprint);
-    if (directory_create(folder, error) < 0 || array_alloc(&outcomes, count, error) < 0 ||
+    if (directory_create(folder, error) < 0 || array_alloc(&observed, count, error) < 0 ||
         array_alloc(&policy.exit, count, error) < 0 || array_alloc(&policy.tried_tap, count, error) < 0)
         goto done;
     for (int e = 0; e < count; e++) {
-        if (array_alloc(&outcomes[e], tokens, error) < 0)
+        if (array_alloc(&observed[e].evidence, tokens, error) < 0 ||
+            array_alloc(&observed[e].agrees, tokens, error) < 0)
             goto done;
     }
-    result = count > 0 ? find_outcomes(setting, best, count, outcomes, complete, error) : 0;
+    result = count > 0 ? observe(setting, best, count, observed, complete, error) : 0;
     if (result == 0 && count > 0 && *complete)
-        result = fill_policy(setting, best, count, outcomes, tokens, wish, &policy, folder, error);
+        result = fill_policy(setting, best, count, observed, tokens, wish, &policy, folder, error);
     if (result == 0 && *complete)
         result = policy_write(folder, &policy, error);
 done:
-    for (int e = 0; outcomes && e < count; e++)
-        free(outcomes[e]);
-    free(outcomes);
+    for (int e = 0; observed && e < count; e++) {
+        free(observed[e].evidence);
+        free(observed[e].agrees);
+    }
+    free(observed);
     policy_free(&policy);
     return result;
 }
@@ -407,7 +412,7 @@ void policy_verdict(const struct policy *policy, char *text, size_t size)
         policy_reason(policy, text + begun, size - (size_t)begun);
         return;
     }
-    const double threshold = policy->exit[0].threshold, check = policy->cost_head + policy->cost_output;
+    const double threshold = policy->exit[0].rule.threshold, check = policy->cost_head + policy->cost_output;
     const struct policy_row *row = &policy->row[policy->rows - 1];
     double leaving = 0;
     for (int i = 0; i < policy->rows; i++) {

@@ -45,9 +45,9 @@ struct policy_costs {
 /* How many layers' work leads to a tap; the attention half of a layer counts by the values of its matrices. */
 double tap_depth(const struct model_config *config, struct tap tap);
 
-/* One row of the table: `tokens` tokens, outcomes [exits][tokens], exits in order along the model;
+/* One row of the table: `tokens` tokens, observed [exits] holds them, exits in order along the model;
  * row->exit_rate [exits] is the caller's. */
-void policy_count(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
+void policy_count(const struct policy_costs *costs, const struct observed *observed, uint64_t tokens,
                   double threshold, struct policy_row *row);
 
 /* The finished trial with the lowest KL of each tap, in order along the model, into best (room for all of the board);
@@ -64,12 +64,12 @@ struct policy_choice {
 
 /* The threshold of these exits: the one that was asked for, or of the table's the one that is predicted fastest of
  * those that agree often enough; the one that agrees most where none does. */
-int policy_threshold(const struct policy_costs *costs, struct outcome *const *outcomes, uint64_t tokens,
+int policy_threshold(const struct policy_costs *costs, const struct observed *observed, uint64_t tokens,
                      const struct policy_wish *wish, struct policy_choice *choice, struct error *error);
 
 /* The exits that are predicted fastest: of all, of all but the one without which they are fastest, and so on down to a
- * single one. Of costs->exit and outcomes [exits][tokens] those come first; kept [exits] has their numbers before. */
-int policy_thin(struct policy_costs *costs, struct outcome **outcomes, uint64_t tokens,
+ * single one. Of costs->exit and observed [exits] those come first; kept [exits] has their numbers before. */
+int policy_thin(struct policy_costs *costs, struct observed *observed, uint64_t tokens,
                 const struct policy_wish *wish, int *kept, struct policy_choice *choice, struct error *error);
 
 /* Writes the policy and the heads of its exits, of those of `best`, into `folder`, which is made.

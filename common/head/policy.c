@@ -12,7 +12,7 @@
 #include "common/base/string.h"
 #include "common/head/head.h"
 
-enum { POLICY_VERSION = 1, LAYERS_MAX = 1 << 16, EXITS_MAX = 1024, ROWS_MAX = 1 << 16 };
+enum { POLICY_VERSION = 2, LAYERS_MAX = 1 << 16, EXITS_MAX = 1024, ROWS_MAX = 1 << 16 };
 
 static const char file_name[] = "policy.json";
 
@@ -102,22 +102,29 @@ static bool in_range(double value, double least, double most)
     return value >= least && value <= most; /* false for NaN */
 }
 
-static int check_exit(const char *name, const struct policy *policy, int place, struct error *error)
+static int check_head(const struct policy_head *head, struct error *error)
 {
-    const struct policy_exit *exit = &policy->exit[place];
     enum head_output output;
+    if (!head_kind_find(head->kind, error) || head_output_find(head->output, &output, error) < 0)
+        return -1;
+    if (!head->file[0] || head->file[0] == '.' || strchr(head->file, '/'))
+        return error_set(error, "\"%s\" is not the name of a file beside it", head->file);
+    if (strlen(head->hash) != 16 || strspn(head->hash, "0123456789abcdef") != 16)
+        return error_set(error, "\"%s\" is not a hash of 16 digits", head->hash);
+    return 0;
+}
+
+static int check_exit(const char *name, const struct policy *policy, int index, struct error *error)
+{
+    const struct policy_exit *exit = &policy->exit[index];
     char tap[TAP_NAME_SIZE], before[TAP_NAME_SIZE];
     tap_name(exit->tap, policy->layers, tap);
-    if (!head_kind_find(exit->kind, error) || head_output_find(exit->output, &output, error) < 0)
+    if (check_head(&exit->head, error) < 0)
         return error_prefix(error, "%s: exit %s", name, tap);
-    if (!exit->file[0] || exit->file[0] == '.' || strchr(exit->file, '/'))
-        return error_set(error, "%s: exit %s: \"%s\" is not the name of a file beside it", name, tap,
-                         exit->file);
-    if (strlen(exit->hash) != 16 || strspn(exit->hash, "0123456789abcdef") != 16)
-        return error_set(error, "%s: exit %s: \"%s\" is not a hash of 16 digits", name, tap, exit->hash);
-    if (!in_range(exit->threshold, 0, 1))
-        return error_set(error, "%s: exit %s: the threshold %g is not in 0 .. 1", name, tap, exit->threshold);
-    if (place > 0 && tap_compare(exit[-1].tap, exit->tap) >= 0) {
+    if (!in_range(exit->rule.threshold, 0, 1))
+        return error_set(error, "%s: exit %s: the threshold %g is not in 0 .. 1", name, tap,
+                         exit->rule.threshold);
+    if (index > 0 && tap_compare(exit[-1].tap, exit->tap) >= 0) {
         tap_name(exit[-1].tap, policy->layers, before);
         return error_set(error, "%s: exits must be in the order of their taps, one each, but %s follows %s",
                          name, tap, before);
@@ -125,24 +132,24 @@ static int check_exit(const char *name, const struct policy *policy, int place, 
     return 0;
 }
 
-static int check_row(const char *name, const struct policy *policy, int place, struct error *error)
+static int check_row(const char *name, const struct policy *policy, int index, struct error *error)
 {
-    const struct policy_row *row = &policy->row[place];
+    const struct policy_row *row = &policy->row[index];
     double left = 0;
     for (int e = 0; e < policy_columns(policy); e++) {
         if (!in_range(row->exit_rate[e], 0, 1))
-            return error_set(error, "%s: table row %d: exit rate %g is not in 0 .. 1", name, place + 1,
+            return error_set(error, "%s: table row %d: exit rate %g is not in 0 .. 1", name, index + 1,
                              row->exit_rate[e]);
         left += row->exit_rate[e];
     }
     if (left > 1.001) /* rates are rounded when they are written */
-        return error_set(error, "%s: table row %d: exit rates sum to %g", name, place + 1, left);
+        return error_set(error, "%s: table row %d: exit rates sum to %g", name, index + 1, left);
     if (!in_range(row->threshold, 0, 1) || !(isnan(row->agreement) || in_range(row->agreement, 0, 1)) ||
         !in_range(row->depth, 0, policy->layers) || !in_range(row->speedup, 0, 1e9))
         return error_set(error,
                          "%s: table row %d is out of range: threshold %g, agreement %g, depth %g, speedup %g",
-                         name, place + 1, row->threshold, row->agreement, row->depth, row->speedup);
-    if (place > 0 && row[-1].threshold >= row->threshold)
+                         name, index + 1, row->threshold, row->agreement, row->depth, row->speedup);
+    if (index > 0 && row[-1].threshold >= row->threshold)
         return error_set(error, "%s: table rows must be in the order of their thresholds, but %g follows %g",
                          name, row->threshold, row[-1].threshold);
     return 0;
@@ -183,11 +190,14 @@ static json_t *exits_to_json(const struct policy *policy)
     json_t *array = json_array();
     for (int e = 0; e < policy->exits; e++) {
         const struct policy_exit *exit = &policy->exit[e];
+        const struct policy_head *head = &exit->head;
         char tap[TAP_NAME_SIZE];
         tap_name(exit->tap, policy->layers, tap);
-        json_array_append_new(array, json_pack("{ss ss ss ss ss ss sf}", "tap", tap, "kind", exit->kind,
-                                               "output", exit->output, "file", exit->file, "hash", exit->hash,
-                                               "rule", "confidence", "threshold", exit->threshold));
+        json_array_append_new(array,
+                              json_pack("{ss s{ss ss ss ss} s{ss} s{sf}}", "tap", tap, "head", "kind",
+                                        head->kind, "output", head->output, "file", head->file, "hash",
+                                        head->hash, "evidence", "kind", evidence_kind_name(exit->rule.evidence),
+                                        "rule", "threshold", exit->rule.threshold));
     }
     return array;
 }
@@ -257,28 +267,71 @@ static int read_text(const char *name, const json_t *object, const char *key, ch
     return 0;
 }
 
-static int read_exit(const char *name, const json_t *object, struct policy *policy, struct policy_exit *exit,
-                     struct error *error)
+static int read_head(const char *name, const json_t *object, struct policy_head *head, struct error *error)
 {
-    const char *tap, *rule;
-    if (json_get_string(name, object, "tap", &tap, error) < 0)
+    if (read_text(name, object, "kind", head->kind, sizeof head->kind, error) < 0 ||
+        read_text(name, object, "output", head->output, sizeof head->output, error) < 0 ||
+        read_text(name, object, "file", head->file, sizeof head->file, error) < 0)
         return -1;
-    if (tap_parse(tap, policy->layers, &exit->tap, error) < 0)
-        return error_prefix(error, "%s", name);
-    if (json_get_string(name, object, "rule", &rule, error) < 0)
-        return -1;
-    if (strcmp(rule, "confidence") != 0)
-        return error_set(error, "%s: the rule \"%.40s\" is unknown (this version knows: confidence)", name,
-                         rule);
-    if (read_text(name, object, "kind", exit->kind, sizeof exit->kind, error) < 0 ||
-        read_text(name, object, "output", exit->output, sizeof exit->output, error) < 0 ||
-        read_text(name, object, "file", exit->file, sizeof exit->file, error) < 0 ||
-        read_text(name, object, "hash", exit->hash, sizeof exit->hash, error) < 0)
-        return -1;
-    return json_get_number(name, object, "threshold", &exit->threshold, error);
+    return read_text(name, object, "hash", head->hash, sizeof head->hash, error);
 }
 
-static int read_exits(const char *path, const json_t *root, struct policy *policy, struct error *error)
+/* The member `key` of an exit, an object that has the member `known` and no other: what this version does not know could
+ * change when a token leaves. */
+static const json_t *read_part(const json_t *exit, const char *key, const char *known, struct error *error)
+{
+    json_t *part = json_object_get(exit, key);
+    const char *member;
+    json_t *value;
+    if (!json_is_object(part)) {
+        error_set(error, "\"%s\" is not an object", key);
+        return NULL;
+    }
+    json_object_foreach(part, member, value)
+    {
+        if (strcmp(member, known) != 0) {
+            error_set(error, "\"%s\" has \"%.40s\", which this version does not know", key, member);
+            return NULL;
+        }
+    }
+    return part;
+}
+
+static int read_rule(const json_t *exit, struct exit_rule *rule, struct error *error)
+{
+    const json_t *evidence, *decision;
+    const char *kind;
+    if (!(evidence = read_part(exit, "evidence", "kind", error)) ||
+        json_get_string("evidence", evidence, "kind", &kind, error) < 0 ||
+        evidence_kind_find(kind, &rule->evidence, error) < 0 ||
+        !(decision = read_part(exit, "rule", "threshold", error)))
+        return -1;
+    return json_get_number("rule", decision, "threshold", &rule->threshold, error);
+}
+
+/* Version 1 has the head's members and the threshold in the exit itself. */
+static int read_rule_1(const json_t *exit, struct exit_rule *rule, struct error *error)
+{
+    const char *kind;
+    if (json_get_string("exit", exit, "rule", &kind, error) < 0 ||
+        evidence_kind_find(kind, &rule->evidence, error) < 0)
+        return -1;
+    return json_get_number("exit", exit, "threshold", &rule->threshold, error);
+}
+
+static int read_exit(const json_t *object, int64_t version, int layers, struct policy_exit *exit,
+                     struct error *error)
+{
+    const json_t *head = version == 1 ? object : json_object_get(object, "head");
+    const char *tap;
+    if (json_get_string("exit", object, "tap", &tap, error) < 0 ||
+        tap_parse(tap, layers, &exit->tap, error) < 0 || read_head("head", head, &exit->head, error) < 0)
+        return -1;
+    return version == 1 ? read_rule_1(object, &exit->rule, error) : read_rule(object, &exit->rule, error);
+}
+
+static int read_exits(const char *path, const json_t *root, int64_t version, struct policy *policy,
+                      struct error *error)
 {
     const json_t *array = json_object_get(root, "exits");
     const size_t count = json_array_size(array);
@@ -288,7 +341,7 @@ static int read_exits(const char *path, const json_t *root, struct policy *polic
         return -1;
     policy->exits = (int)count;
     for (size_t e = 0; e < count; e++) {
-        if (read_exit("exit", json_array_get(array, e), policy, &policy->exit[e], error) < 0)
+        if (read_exit(json_array_get(array, e), version, policy->layers, &policy->exit[e], error) < 0)
             return error_prefix(error, "%s: exit %zu", path, e + 1);
     }
     return 0;
@@ -363,19 +416,19 @@ static int read_table(const char *path, const json_t *root, struct policy *polic
 static int check_files(const char *path, const struct policy *policy, struct error *error)
 {
     for (int e = 0; e < policy->exits; e++) {
-        const struct policy_exit *exit = &policy->exit[e];
+        const struct policy_head *head = &policy->exit[e].head;
         char hash[17];
-        char *file = path_join(policy->folder, exit->file, error);
+        char *file = path_join(policy->folder, head->file, error);
         if (!file)
             return -1;
         int result = policy_hash_file(file, hash, error);
         free(file);
         if (result < 0)
             return error_prefix(error, "%s: exit %d", path, e + 1);
-        if (strcmp(hash, exit->hash) != 0)
+        if (strcmp(hash, head->hash) != 0)
             return error_set(
                 error, "%s: the head file %s has hash %s, but the policy was made with %s: write it again",
-                path, exit->file, hash, exit->hash);
+                path, head->file, hash, head->hash);
     }
     return 0;
 }
@@ -387,8 +440,8 @@ static int read_object(const char *path, const json_t *root, struct policy *poli
         return error_set(error, "%s: is not a JSON object", path);
     if (json_get_integer(path, root, "version", INT64_MIN, INT64_MAX, &version, error) < 0)
         return -1;
-    if (version != POLICY_VERSION)
-        return error_set(error, "%s: is of version %lld, this program reads version %d", path,
+    if (version < 1 || version > POLICY_VERSION)
+        return error_set(error, "%s: is of version %lld; this program reads versions 1 to %d", path,
                          (long long)version, POLICY_VERSION);
     if (read_text(path, root, "model", policy->fingerprint, sizeof policy->fingerprint, error) < 0 ||
         json_get_integer(path, root, "layers", 1, LAYERS_MAX, &layers, error) < 0)
@@ -399,7 +452,7 @@ static int read_object(const char *path, const json_t *root, struct policy *poli
         return error_set(error, "%s: \"costs\" is missing", path);
     if (json_get_number(path, costs, "head", &policy->cost_head, error) < 0 ||
         json_get_number(path, costs, "output", &policy->cost_output, error) < 0 ||
-        read_exits(path, root, policy, error) < 0 || read_choice(path, root, policy, error) < 0 ||
+        read_exits(path, root, version, policy, error) < 0 || read_choice(path, root, policy, error) < 0 ||
         read_table(path, root, policy, error) < 0)
         return -1;
     return check_policy(path, policy, error);

@@ -1,16 +1,21 @@
 /* policy.h: which exits a model has and when a token may leave: what `train` writes and `generate` loads.
  *
- * RUN/policy/policy.json with the head files beside it:
- *     {"version": 1, "model": FINGERPRINT, "layers": 30,
- *      "exits": [{"tap": "12", "kind": "affine", "output": "tied", "file": "12.safetensors",
- *                 "hash": "...", "rule": "confidence", "threshold": 0.9}, ...],
+ * An exit is a tap and a head, the evidence that is looked at there, and a rule over it (rule.h). RUN/policy/policy.json
+ * keeps the three apart. The head files lie beside it:
+ *     {"version": 2, "model": FINGERPRINT, "layers": 30,
+ *      "exits": [{"tap": "12",
+ *                 "head": {"kind": "affine", "output": "tied", "file": "12.safetensors", "hash": "..."},
+ *                 "evidence": {"kind": "confidence"},
+ *                 "rule": {"threshold": 0.9}}, ...],
  *      "agreement": 0.95,                                          // that was asked for; null: a threshold was
  *      "costs": {"layer": 1.0, "head": ..., "output": ...},        // in layers
  *      "table": [{"threshold": 0.9, "exit_rates": [...], "agreement": ..., "depth": ..., "speedup": ...}, ...]}
  *
- * Where no exit is predicted to pay, "exits" is empty, which is a policy like any other: the full model. "tried" names
- * the taps that came nearest then, and the table is theirs:
+ * Where no exit is predicted to pay, "exits" is empty. That is a policy like any other: the full model. "tried" names the
+ * taps that came nearest then, and the table is theirs:
  *     {..., "exits": [], "tried": ["24"], ...}
+ *
+ * Version 1, which had no "head", "evidence" and "rule" of their own, can still be read.
  */
 #ifndef OFFRAMP_HEAD_POLICY_H
 #define OFFRAMP_HEAD_POLICY_H
@@ -18,19 +23,24 @@
 #include <stddef.h>
 
 #include "common/base/error.h"
+#include "common/head/rule.h"
 #include "common/store/tap.h"
 
-struct policy_exit {
-    struct tap tap;
+struct policy_head {
     char kind[16];
     char output[8]; /* "tied" or "untied" */
     char file[256]; /* beside policy.json */
     char hash[17]; /* XXH3-64 of the file */
-    double threshold; /* confidence: the least top probability that lets a token leave, 0 .. 1 */
+};
+
+struct policy_exit {
+    struct tap tap;
+    struct policy_head head;
+    struct exit_rule rule; /* with the kind of evidence that it is over */
 };
 
 struct policy_row {
-    double threshold;
+    double threshold; /* of all exits alike */
     double *exit_rate; /* [policy_columns] share of tokens that leave there */
     double agreement; /* of tokens that left, with the full model's token; NaN (null in JSON) when none left */
     double depth; /* mean layers run */

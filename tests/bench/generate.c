@@ -134,12 +134,12 @@ static int run_round(struct bench *bench, int round, const struct exits *all, st
     if (all->count == 0)
         return 0;
     for (int e = 0; e < all->count; e++)
-        all->exit[e].threshold = 2;
+        all->exit[e].rule.threshold = 2;
     if (decode(bench, all, &bench->sample[sample++].value[round], error) < 0)
         return -1;
     for (int e = 0; e < all->count; e++) {
         const struct exits one = {1, &all->exit[e]};
-        all->exit[e].threshold = 0;
+        all->exit[e].rule.threshold = 0;
         if (decode(bench, &one, &bench->sample[sample++].value[round], error) < 0)
             return -1;
     }

@@ -41,14 +41,14 @@ static int save_exit(struct model *model, struct backend *backend, struct queue 
     char tap[TAP_NAME_SIZE], *path = NULL;
     int result = -1;
     tap_name(exit->tap, config->layers, tap);
-    snprintf(exit->kind, sizeof exit->kind, "%s", head_kind_name(spec.kind));
-    snprintf(exit->output, sizeof exit->output, "tied");
-    snprintf(exit->file, sizeof exit->file, "%s.safetensors", tap);
-    path = path_join(folder, exit->file, error);
+    snprintf(exit->head.kind, sizeof exit->head.kind, "%s", head_kind_name(spec.kind));
+    snprintf(exit->head.output, sizeof exit->head.output, "tied");
+    snprintf(exit->head.file, sizeof exit->head.file, "%s.safetensors", tap);
+    path = path_join(folder, exit->head.file, error);
     if (path && head_create(&spec, config, backend, &head, error) == 0 &&
         head_initialise(head, INIT_COPY, 0, &source, error) == 0 &&
         head_save(head, queue, path, fingerprint, error) == 0)
-        result = policy_hash_file(path, exit->hash, error);
+        result = policy_hash_file(path, exit->head.hash, error);
     head_destroy(head);
     free(path);
     return result;
@@ -63,7 +63,7 @@ static int parse_exit(char *text, int layers, struct policy_exit *exit, struct e
     *colon = 0;
     if (tap_parse(text, layers, &exit->tap, error) < 0)
         return -1;
-    return parse_number(colon + 1, 0, 1, &exit->threshold, error);
+    return parse_number(colon + 1, 0, 1, &exit->rule.threshold, error);
 }
 
 static int make_policy(const char *path, const char *folder, char **texts, int count, struct error *error)

@@ -93,9 +93,10 @@ write_policy() {
     mkdir -p "$1"
     : >"$1/12.safetensors"
     cat >"$1/policy.json" <<EOF
-{"version": 1, "model": "00000000deadbeef", "layers": 30,
- "exits": [{"tap": "12", "kind": "norm", "output": "tied", "file": "12.safetensors",
-            "hash": "2d06800538d394c2", "rule": "confidence", "threshold": 0.9}],
+{"version": 2, "model": "00000000deadbeef", "layers": 30,
+ "exits": [{"tap": "12",
+            "head": {"kind": "norm", "output": "tied", "file": "12.safetensors", "hash": "2d06800538d394c2"},
+            "evidence": {"kind": "confidence"}, "rule": {"threshold": 0.9}}],
  "costs": {"layer": 1, "head": 0.1, "output": 8}, "table": []}
 EOF
 }
@@ -150,7 +151,7 @@ policy_without_exits() {
     model_is=$(sed -nE 's/.*but this one is ([0-9a-f]{16}).*/\1/p' "$work/err")
     mkdir -p "$work/none"
     cat >"$work/none/policy.json" <<EOF
-{"version": 1, "model": "$model_is", "layers": 30, "exits": [], "tried": ["24"], "agreement": 0.95,
+{"version": 2, "model": "$model_is", "layers": 30, "exits": [], "tried": ["24"], "agreement": 0.95,
  "costs": {"layer": 1, "head": 0.1, "output": 8},
  "table": [{"threshold": 0.9, "exit_rates": [0.1], "agreement": 0.97, "depth": 29.4, "speedup": 0.93}]}
 EOF

@@ -1,5 +1,5 @@
 """Reads what offramp writes by docs/formats.md alone, with Python's own library, and computes it anew: a model's
-fingerprint, the head's losses of a leaderboard, the policy's hashes.
+fingerprint, the head's losses of a leaderboard, the policy's hashes and the table of what its exits would do.
 
     formats.py run RUN FOLDER      FOLDER: TAP.safetensors of the run's taps, final and target, held-out sequences only,
                                    and model.safetensors with output and final_norm
@@ -183,13 +183,55 @@ def check_run(run, folder):
     first = os.path.join(run, "trials", facts["result"]["trials"][0], "head.safetensors")
     split = Split(folder, float(read_tensors(first)[0]["norm_epsilon"]))
     good = agree("full_loss", sum(split.target["loss"][1]) / len(split.labels), facts["full_loss"], 2e-5)
-    good &= policy["version"] == 1 and policy["model"] == facts["model"]
+    good &= policy["version"] == 2 and policy["model"] == facts["model"]
+    return good & check_policy(os.path.join(run, "policy"), policy, split) & check_target(split) & check_board(run, split)
+
+
+# ---- a policy ----
+
+def look(head, split):
+    """Of each held-out token: the head's confidence, and whether its likeliest token is the full model's."""
+    seen = []
+    for x, top in zip(split.states(head.facts["tap"]), split.target["top"][1]):
+        z = product(head.hidden(x), head.output)
+        seen.append((math.exp(max(z) - log_sum_exp(z)), z.index(max(z)) == top))
+    return seen
+
+
+def check_row(row, exits, taps, layers):
+    """What leaves where, when every exit's threshold is this row's; a token may be on the threshold's other side here."""
+    left, agreeing, depth = [0] * len(exits), 0, 0
+    count = len(exits[0])
+    for seen in zip(*exits):
+        at = next((e for e, (confidence, _) in enumerate(seen) if confidence >= row["threshold"]), None)
+        if at is not None:
+            left[at] += 1
+            agreeing += seen[at][1]
+        depth += layers if at is None else taps[at]
+    name, close = f"threshold {row['threshold']}", 1.5 / count
+    good = all([agree(f"{name} exit {e + 1}", left[e] / count, rate, close) for e, rate in enumerate(row["exit_rates"])])
+    if row["agreement"] is None:
+        return good and sum(left) <= 1
+    return (good & agree(name + " agreement", agreeing / sum(left), row["agreement"], 1.5 / sum(left)) &
+            agree(name + " depth", depth / count, row["depth"], close * layers))
+
+
+def check_policy(folder, policy, split):
+    exits = []
+    good = bool(policy["exits"]) and bool(policy["table"])
     for entry in policy["exits"]:
-        with open(os.path.join(run, "policy", entry["file"]), "rb") as file:
+        path = os.path.join(folder, entry["head"]["file"])
+        with open(path, "rb") as file:
             found = f"{xxh3(file.read(), 0):016x}"
-        print(f"{entry['file']}: hash {found} here, {entry['hash']} there")
-        good &= found == entry["hash"]
-    return good & check_target(split) & check_board(run, split)
+        print(f"{path}: hash {found} here, {entry['head']['hash']} there")
+        head = Head(path, split.output)
+        assert [head.facts[name] for name in ("kind", "output")] == [entry["head"][name] for name in ("kind", "output")]
+        good &= found == entry["head"]["hash"] and head.facts["tap"] == entry["tap"]
+        good &= entry["evidence"] == {"kind": "confidence"} and any(
+            row["threshold"] == entry["rule"]["threshold"] for row in policy["table"])
+        exits.append(look(head, split))
+    taps = [float(entry["tap"]) for entry in policy["exits"]]
+    return good & all([check_row(row, exits, taps, policy["layers"]) for row in policy["table"]])
 
 
 # ---- fingerprints ----

@@ -71,7 +71,7 @@ static void check_evaluation(const struct train_fixture *fixture, double toleran
     struct bench bench;
     struct trial *trials[3];
     struct evaluation results[3], full;
-    struct outcome *outcomes[3];
+    struct observed observed[3];
     bool complete;
     const int64_t tokens = small_fixture.held_out * small_fixture.rows;
     REQUIRE_OK(bench_open_store(&bench, fixture, TEACH_ALL, &error));
@@ -79,10 +79,11 @@ static void check_evaluation(const struct train_fixture *fixture, double toleran
         const struct trial_config config =
             make_config(i, i == 1 ? OUTPUT_UNTIED : OUTPUT_TIED, LOSS_DISTILLATION);
         REQUIRE_OK(bench_trial(&bench, &config, i == 2 ? INIT_COPY : INIT_RANDOM, &trials[i], &error));
-        REQUIRE_OK(array_alloc(&outcomes[i], tokens, &error));
+        REQUIRE_OK(array_alloc(&observed[i].evidence, tokens, &error));
+        REQUIRE_OK(array_alloc(&observed[i].agrees, tokens, &error));
     }
     const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 2};
-    REQUIRE_OK(evaluate_trials(&setting, trials, 3, results, &full, outcomes, &complete, &error));
+    REQUIRE_OK(evaluate_trials(&setting, trials, 3, results, &full, observed, &complete, &error));
     CHECK(complete && full.agreement == 1 && full.kl == 0);
     CHECK(full.loss > 0.4 && full.loss < 4);
     for (int i = 0; i < 3; i++) {
@@ -93,11 +94,13 @@ static void check_evaluation(const struct train_fixture *fixture, double toleran
         CHECK(fabs(results[i].kl - expected.kl) < (i == 1 ? 1e-5 : tolerance));
         CHECK(fabs(results[i].agreement - expected.agreement) < 1e-9);
         for (int64_t t = 0; t < tokens; t++) {
-            agreeing += outcomes[i][t].agrees;
-            CHECK(outcomes[i][t].confidence > 1.f / 61 && outcomes[i][t].confidence < 1.00001f);
+            const double confidence = observed[i].evidence[t].confidence;
+            agreeing += observed[i].agrees[t];
+            CHECK(confidence > 1. / 61 && confidence < 1.00001);
         }
         CHECK(fabs(agreeing / (double)tokens - expected.agreement) < 1e-9);
-        free(outcomes[i]);
+        free(observed[i].evidence);
+        free(observed[i].agrees);
         trial_destroy(trials[i]);
     }
     bench_close(&bench);

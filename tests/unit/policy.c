@@ -14,8 +14,8 @@ static int make_policy(const char *folder, struct policy_exit exits[EXITS], stru
                        double rates[ROWS][EXITS], struct policy *policy, struct error *error)
 {
     const struct policy_exit made[EXITS] = {
-        {{2, false}, "affine", "tied", "2.safetensors", "", 0.75},
-        {{3, true}, "mlp", "untied", "3.mid.safetensors", "", 1},
+        {{2, false}, {"affine", "tied", "2.safetensors", ""}, {EVIDENCE_CONFIDENCE, 0.75}},
+        {{3, true}, {"mlp", "untied", "3.mid.safetensors", ""}, {EVIDENCE_CONFIDENCE, 1}},
     };
     const double made_rates[ROWS][EXITS] = {{0.5, 0.25}, {0, 0}};
     memcpy(exits, made, sizeof made);
@@ -32,12 +32,12 @@ static int make_policy(const char *folder, struct policy_exit exits[EXITS], stru
                               .rows = ROWS,
                               .row = rows};
     for (int e = 0; e < EXITS; e++) {
-        char *path = path_join(folder, exits[e].file, error);
+        char *path = path_join(folder, exits[e].head.file, error);
         if (!path)
             return -1;
-        int result = file_write(path, exits[e].file, strlen(exits[e].file), error);
+        int result = file_write(path, exits[e].head.file, strlen(exits[e].head.file), error);
         if (result == 0)
-            result = policy_hash_file(path, exits[e].hash, error);
+            result = policy_hash_file(path, exits[e].head.hash, error);
         free(path);
         if (result < 0)
             return -1;
@@ -63,11 +63,12 @@ static void check_made(const struct policy *policy, const char *folder)
     CHECK(policy->layers == 4 && policy->cost_head == 0.125 && policy->cost_output == 8);
     REQUIRE(policy->exits == EXITS && policy->rows == ROWS);
     const struct policy_exit *exit = policy->exit;
-    CHECK(exit[0].tap.layer == 2 && !exit[0].tap.mid && exit[0].threshold == 0.75);
-    CHECK(!strcmp(exit[0].kind, "affine") && !strcmp(exit[0].output, "tied"));
-    CHECK(exit[1].tap.layer == 3 && exit[1].tap.mid && exit[1].threshold == 1);
-    CHECK(!strcmp(exit[1].kind, "mlp") && !strcmp(exit[1].output, "untied"));
-    CHECK(!strcmp(exit[1].file, "3.mid.safetensors") && strlen(exit[1].hash) == 16);
+    CHECK(exit[0].tap.layer == 2 && !exit[0].tap.mid && exit[0].rule.threshold == 0.75);
+    CHECK(!strcmp(exit[0].head.kind, "affine") && !strcmp(exit[0].head.output, "tied"));
+    CHECK(exit[0].rule.evidence == EVIDENCE_CONFIDENCE);
+    CHECK(exit[1].tap.layer == 3 && exit[1].tap.mid && exit[1].rule.threshold == 1);
+    CHECK(!strcmp(exit[1].head.kind, "mlp") && !strcmp(exit[1].head.output, "untied"));
+    CHECK(!strcmp(exit[1].head.file, "3.mid.safetensors") && strlen(exit[1].head.hash) == 16);
     const struct policy_row *row = policy->row;
     CHECK(row[0].threshold == 0.5 && row[0].exit_rate[0] == 0.5 && row[0].exit_rate[1] == 0.25);
     CHECK(row[0].agreement == 0.875 && row[0].depth == 2.5 && row[0].speedup == 1.25);
@@ -105,18 +106,18 @@ TEST(policy_write_checks)
     struct error error;
     const char *folder = test_folder();
     REQUIRE_OK(make_policy(folder, exits, rows, rates, &policy, &error));
-    exits[0].threshold = 1.5;
+    exits[0].rule.threshold = 1.5;
     CHECK(policy_write(folder, &policy, &error) < 0);
     CHECK_TEXT(error.text, "threshold 1.5");
-    exits[0].threshold = 0.5;
+    exits[0].rule.threshold = 0.5;
     exits[0].tap = exits[1].tap;
     CHECK(policy_write(folder, &policy, &error) < 0);
     CHECK_TEXT(error.text, "3.mid follows 3.mid");
     exits[0].tap.layer = 1;
-    strcpy(exits[0].file, "../x");
+    strcpy(exits[0].head.file, "../x");
     CHECK(policy_write(folder, &policy, &error) < 0);
     CHECK_TEXT(error.text, "not the name of a file");
-    strcpy(exits[0].file, "x");
+    strcpy(exits[0].head.file, "x");
     CHECK(policy_write("/no/such/folder", &policy, &error) < 0);
     CHECK_TEXT(error.text, "/no/such/folder");
 }
@@ -146,7 +147,8 @@ TEST(policy_malformed)
     static const struct {
         const char *place, *value, *reason;
     } cases[] = {
-        {"version", "2", "of version 2"},
+        {"version", "0", "of version 0; this program reads versions 1 to 2"},
+        {"version", "3", "of version 3; this program reads versions 1 to 2"},
         {"version", "\"1\"", "\"version\" is not an integer"},
         {"model", "\"0123456789abcdeX\"", "not a fingerprint"},
         {"model", "\"0123456789abcdef0\"", "longer than 16"},
@@ -164,18 +166,24 @@ TEST(policy_malformed)
         {"exits/0/tap", "\"5\"", "exit 1"},
         {"exits/0/tap", "\"3.mid\"", "3.mid follows 3.mid"},
         {"exits/0/tap", "\"4\"", "3.mid follows final"},
-        {"exits/0/kind", "\"linear\"", "not a kind of head"},
-        {"exits/0/output", "\"own\"", "tied or untied"},
-        {"exits/0/rule", "\"gate\"", "the rule \"gate\" is unknown"},
-        {"exits/0/file", "\"../2.safetensors\"", "not the name of a file"},
-        {"exits/0/file", "\"\"", "not the name of a file"},
-        {"exits/0/file", "\"gone.safetensors\"", "gone.safetensors"},
-        {"exits/0/file", "\"3.mid.safetensors\"", "has hash"},
-        {"exits/0/hash", "\"0123\"", "not a hash"},
-        {"exits/0/hash", "\"0123456789abcdef\"", "made with 0123456789abcdef"},
-        {"exits/0/threshold", "-0.1", "threshold -0.1"},
-        {"exits/0/threshold", "1.01", "threshold 1.01"},
-        {"exits/0/threshold", "\"1\"", "\"threshold\" is not a number"},
+        {"exits/0/head/kind", "\"linear\"", "not a kind of head"},
+        {"exits/0/head/output", "\"own\"", "tied or untied"},
+        {"exits/0/head", "null", "\"kind\" is missing"},
+        {"exits/0/evidence", "\"confidence\"", "\"evidence\" is not an object"},
+        {"exits/0/evidence", "{}", "\"kind\" is missing"},
+        {"exits/0/evidence/kind", "\"gate\"", "\"gate\" is not a kind of evidence (there are: confidence)"},
+        {"exits/0/evidence/file", "\"x\"", "\"evidence\" has \"file\", which this version does not know"},
+        {"exits/0/rule", "0.9", "\"rule\" is not an object"},
+        {"exits/0/rule/min_depth", "3", "\"rule\" has \"min_depth\", which this version does not know"},
+        {"exits/0/head/file", "\"../2.safetensors\"", "not the name of a file"},
+        {"exits/0/head/file", "\"\"", "not the name of a file"},
+        {"exits/0/head/file", "\"gone.safetensors\"", "gone.safetensors"},
+        {"exits/0/head/file", "\"3.mid.safetensors\"", "has hash"},
+        {"exits/0/head/hash", "\"0123\"", "not a hash"},
+        {"exits/0/head/hash", "\"0123456789abcdef\"", "made with 0123456789abcdef"},
+        {"exits/0/rule/threshold", "-0.1", "threshold -0.1"},
+        {"exits/0/rule/threshold", "1.01", "threshold 1.01"},
+        {"exits/0/rule/threshold", "\"1\"", "\"threshold\" is not a number"},
         {"costs", "[]", "\"costs\" is missing"},
         {"costs/head", "-1", "the costs head -1"},
         {"table", "{}", "\"table\" is not a list"},
@@ -209,6 +217,63 @@ TEST(policy_malformed)
         CHECK_TEXT(error.text, cases[c].reason);
         CHECK_TEXT(error.text, folder);
     }
+}
+
+/* A policy of version 1: the head's members and the threshold are the exit's own, "rule" is the kind of evidence. */
+static int write_version_1(const char *folder, struct error *error)
+{
+    struct policy_exit exits[EXITS];
+    struct policy_row rows[ROWS];
+    double rates[ROWS][EXITS];
+    struct policy policy;
+    char path[4096], text[4096];
+    if (make_policy(folder, exits, rows, rates, &policy, error) < 0)
+        return -1;
+    snprintf(path, sizeof path, "%s/policy.json", folder);
+    snprintf(
+        text, sizeof text,
+        "{\"version\": 1, \"model\": \"0123456789abcdef\", \"layers\": 4, \"exits\": ["
+        "{\"tap\": \"2\", \"kind\": \"affine\", \"output\": \"tied\", \"file\": \"2.safetensors\","
+        " \"hash\": \"%s\", \"rule\": \"confidence\", \"threshold\": 0.75},"
+        "{\"tap\": \"3.mid\", \"kind\": \"mlp\", \"output\": \"untied\", \"file\": \"3.mid.safetensors\","
+        " \"hash\": \"%s\", \"rule\": \"confidence\", \"threshold\": 1}],"
+        "\"agreement\": 0.95, \"costs\": {\"layer\": 1, \"head\": 0.125, \"output\": 8}, \"table\": ["
+        "{\"threshold\": 0.5, \"exit_rates\": [0.5, 0.25], \"agreement\": 0.875, \"depth\": 2.5, \"speedup\": "
+        "1.25},"
+        "{\"threshold\": 1, \"exit_rates\": [0, 0], \"agreement\": null, \"depth\": 4, \"speedup\": 0.9}]}",
+        exits[0].head.hash, exits[1].head.hash);
+    return file_write(path, text, strlen(text), error);
+}
+
+TEST(policy_of_version_1)
+{
+    const char *folder = test_folder();
+    struct error error = {0};
+    struct policy policy;
+    char path[4096];
+    REQUIRE_OK(write_version_1(folder, &error));
+    REQUIRE_OK(policy_read(folder, &policy, &error));
+    check_made(&policy, folder);
+    policy_free(&policy);
+
+    snprintf(path, sizeof path, "%s/policy.json", folder);
+    json_t *root = json_read(path, &error);
+    REQUIRE(root);
+    replace(root, "exits/1/rule", "\"gate\"");
+    REQUIRE_OK(json_write(path, root, &error));
+    json_decref(root);
+    CHECK(policy_read(folder, &policy, &error) < 0);
+    CHECK_TEXT(error.text, "exit 2: \"gate\" is not a kind of evidence");
+}
+
+/* The threshold itself is enough; what is not a number is never. */
+TEST(policy_rule)
+{
+    const struct exit_rule rule = {EVIDENCE_CONFIDENCE, 0.75};
+    CHECK(rule_lets_leave(&rule, &(struct evidence){.confidence = 0.75}));
+    CHECK(rule_lets_leave(&rule, &(struct evidence){.confidence = 1}));
+    CHECK(!rule_lets_leave(&rule, &(struct evidence){.confidence = nextafter(0.75, 0)}));
+    CHECK(!rule_lets_leave(&rule, &(struct evidence){.confidence = NAN}));
 }
 
 /* A policy without exits is one like any other, and says why. */

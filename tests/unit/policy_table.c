@@ -30,14 +30,16 @@ TEST(policy_table_counts_tokens)
 {
     struct exit_cost exits[] = {{2, 0.5}, {5, 1}};
     const struct policy_costs costs = {.layers = 10, .output = 4, .exit = exits, .exits = 2};
-    struct outcome first[] = {{0.9f, true}, {0.9f, false}, {0.1f, true}, {0.2f, false}, {0.75f, true}};
-    struct outcome second[] = {{0.1f, false}, {0.1f, false}, {0.8f, true}, {0.3f, true}, {0.99f, false}};
-    struct outcome *const outcomes[] = {first, second};
+    struct evidence first[] = {{0.9}, {0.9}, {0.1}, {0.2}, {0.75}};
+    bool first_agrees[] = {true, false, true, false, true};
+    struct evidence second[] = {{0.1}, {0.1}, {0.8}, {0.3}, {0.99}};
+    bool second_agrees[] = {false, false, true, true, false};
+    const struct observed observed[] = {{first, first_agrees}, {second, second_agrees}};
     double rates[2];
     struct policy_row row = {.exit_rate = rates};
 
     /* Three leave at the first exit, two of them rightly; one at the second; one goes to the end. */
-    policy_count(&costs, outcomes, 5, 0.75, &row);
+    policy_count(&costs, observed, 5, 0.75, &row);
     CHECK(row.threshold == 0.75);
     CHECK(near(rates[0], 0.6) && near(rates[1], 0.2));
     CHECK(near(row.agreement, 0.75));
@@ -46,12 +48,12 @@ TEST(policy_table_counts_tokens)
     CHECK(near(row.speedup, 5 * 14 / (3 * (2 + 4.5) + (5 + checks) + (10 + checks + 4))));
 
     /* Nobody leaves, and everybody pays. */
-    policy_count(&costs, outcomes, 5, 0.999, &row);
+    policy_count(&costs, observed, 5, 0.999, &row);
     CHECK(rates[0] == 0 && rates[1] == 0 && isnan(row.agreement) && row.depth == 10);
     CHECK(near(row.speedup, 14 / (14 + checks)));
 
     /* Everybody leaves at once; a threshold that is met exactly counts. */
-    policy_count(&costs, outcomes, 5, (double)0.1f, &row);
+    policy_count(&costs, observed, 5, 0.1, &row);
     CHECK(rates[0] == 1 && near(row.agreement, 0.6) && row.depth == 2 && near(row.speedup, 14 / 6.5));
 }
 
@@ -63,16 +65,19 @@ TEST(policy_table_leaves_out_burdens)
 {
     struct exit_cost exits[] = {{2, 0.5}, {5, 1}, {8, 0.25}};
     struct policy_costs costs = {.layers = 30, .output = 2, .exit = exits, .exits = 3};
-    struct outcome first[] = {{0.999f, true}, {0.999f, true}, {0.1f, true}, {0.2f, false}, {0.1f, true}};
-    struct outcome second[] = {{0.1f, false}, {0.1f, false}, {0.2f, true}, {0.1f, true}, {0.2f, false}};
-    struct outcome third[] = {{0.5f, true}, {0.5f, true}, {0.999f, true}, {0.999f, true}, {0.999f, true}};
-    struct outcome *outcomes[] = {first, second, third};
+    struct evidence first[] = {{0.999}, {0.999}, {0.1}, {0.2}, {0.1}};
+    bool first_agrees[] = {true, true, true, false, true};
+    struct evidence second[] = {{0.1}, {0.1}, {0.2}, {0.1}, {0.2}};
+    bool second_agrees[] = {false, false, true, true, false};
+    struct evidence third[] = {{0.5}, {0.5}, {0.999}, {0.999}, {0.999}};
+    bool third_agrees[] = {true, true, true, true, true};
+    struct observed observed[] = {{first, first_agrees}, {second, second_agrees}, {third, third_agrees}};
     struct policy_choice choice;
     struct error error = {0};
     int kept[3];
-    REQUIRE_OK(policy_thin(&costs, outcomes, 5, &standard, kept, &choice, &error));
+    REQUIRE_OK(policy_thin(&costs, observed, 5, &standard, kept, &choice, &error));
     CHECK(costs.exits == 2 && kept[0] == 0 && kept[1] == 2);
-    CHECK(outcomes[0] == first && outcomes[1] == third && exits[1].depth == 8);
+    CHECK(observed[0].evidence == first && observed[1].agrees == third_agrees && exits[1].depth == 8);
     CHECK(choice.agrees && choice.speedup > 1 && choice.agreement == 1);
 
     /* Checks that cost more than all layers: one stays to be told of, and is not predicted to pay. */
@@ -80,7 +85,7 @@ TEST(policy_table_leaves_out_burdens)
     costs.exit[0].head = 1;
     for (int t = 0; t < 5; t++)
         first[t].confidence = third[t].confidence = 0;
-    REQUIRE_OK(policy_thin(&costs, outcomes, 5, &standard, kept, &choice, &error));
+    REQUIRE_OK(policy_thin(&costs, observed, 5, &standard, kept, &choice, &error));
     CHECK(costs.exits == 1 && !choice.agrees && choice.speedup < 1);
 }
 
@@ -90,14 +95,13 @@ TEST(policy_table_goes_through_what_is_no_better)
 {
     struct exit_cost exits[] = {{4, 0}, {5, 0}, {6, 0}};
     struct policy_costs costs = {.layers = 10, .output = 1, .exit = exits, .exits = 3};
-    struct outcome all[3][4] = {{{0.1f, true}, {0.1f, true}, {0.1f, true}, {0.1f, true}},
-                                {{0.1f, true}, {0.1f, true}, {0.1f, true}, {0.1f, true}},
-                                {{0.999f, true}, {0.999f, true}, {0.999f, true}, {0.999f, true}}};
-    struct outcome *outcomes[] = {all[0], all[1], all[2]};
+    struct evidence unsure[] = {{0.1}, {0.1}, {0.1}, {0.1}}, sure[] = {{0.999}, {0.999}, {0.999}, {0.999}};
+    bool agrees[] = {true, true, true, true};
+    struct observed observed[] = {{unsure, agrees}, {unsure, agrees}, {sure, agrees}};
     struct policy_choice choice;
     struct error error = {0};
     int kept[3];
-    REQUIRE_OK(policy_thin(&costs, outcomes, 4, &standard, kept, &choice, &error));
+    REQUIRE_OK(policy_thin(&costs, observed, 4, &standard, kept, &choice, &error));
     CHECK(costs.exits == 1 && kept[0] == 2);
     CHECK(near(choice.speedup, 11. / 7));
 }
@@ -107,23 +111,24 @@ TEST(policy_table_threshold)
 {
     struct exit_cost exits[] = {{2, 0}};
     const struct policy_costs costs = {.layers = 10, .output = 1, .exit = exits, .exits = 1};
-    struct outcome tokens[] = {{0.35f, false}, {0.65f, true}, {0.75f, true}, {0.92f, true}};
-    struct outcome *const outcomes[] = {tokens};
+    struct evidence tokens[] = {{0.35}, {0.65}, {0.75}, {0.92}};
+    bool agrees[] = {false, true, true, true};
+    const struct observed observed[] = {{tokens, agrees}};
     struct policy_wish wish = standard;
     struct policy_choice choice;
     struct error error = {0};
-    REQUIRE_OK(policy_threshold(&costs, outcomes, 4, &wish, &choice, &error));
+    REQUIRE_OK(policy_threshold(&costs, observed, 4, &wish, &choice, &error));
     CHECK(choice.agrees && choice.threshold == 0.6 && choice.agreement == 1);
     wish.agreement = 0.75;
-    REQUIRE_OK(policy_threshold(&costs, outcomes, 4, &wish, &choice, &error));
+    REQUIRE_OK(policy_threshold(&costs, observed, 4, &wish, &choice, &error));
     CHECK(choice.agrees && choice.threshold == 0.3 && choice.agreement == 0.75);
     wish.threshold = 0.7; /* is not asked whether it agrees */
-    tokens[2].agrees = false;
-    REQUIRE_OK(policy_threshold(&costs, outcomes, 4, &wish, &choice, &error));
+    agrees[2] = false;
+    REQUIRE_OK(policy_threshold(&costs, observed, 4, &wish, &choice, &error));
     CHECK(choice.agrees && choice.threshold == 0.7 && choice.agreement == 0.5);
-    tokens[3].agrees = tokens[1].agrees = false;
-    tokens[2].agrees = true;
-    REQUIRE_OK(policy_threshold(&costs, outcomes, 4, &standard, &choice, &error));
+    agrees[3] = agrees[1] = false;
+    agrees[2] = true;
+    REQUIRE_OK(policy_threshold(&costs, observed, 4, &standard, &choice, &error));
     CHECK(!choice.agrees && choice.threshold == 0.7 && choice.agreement == 0.5);
 }
 
@@ -155,7 +160,7 @@ TEST(policy_table_chooses_the_nearest_of_each_tap)
 TEST(policy_table_verdict_is_plain)
 {
     double rates[] = {0.25};
-    struct policy_exit exit = {.threshold = 0.9};
+    struct policy_exit exit = {.rule.threshold = 0.9};
     struct policy_row rows[] = {{0.8, rates, 0.7, 20, 1.5}, {0.9, rates, 0.96, 25, 0.6}};
     struct policy policy = {
         .exits = 1, .exit = &exit, .cost_head = 0.5, .cost_output = 8, .rows = 2, .row = rows};
@@ -167,7 +172,7 @@ TEST(policy_table_verdict_is_plain)
     double more[] = {0.25, 0};
     rows[1].exit_rate = more;
     policy.exits = 2;
-    policy.exit = (struct policy_exit[]){{.threshold = 0.9}, {.threshold = 0.9}};
+    policy.exit = (struct policy_exit[]){{.rule.threshold = 0.9}, {.rule.threshold = 0.9}};
     policy_verdict(&policy, text, sizeof text);
     CHECK_TEXT(text, "costs 8.5 layers, and there are up to 2 of them.");
     rows[1].speedup = 1.25;

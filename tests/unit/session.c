@@ -139,11 +139,11 @@ static int write_head(const char *folder, const struct model *model, int place, 
     struct head *head = NULL;
     char path[4096];
     int result = -1;
-    snprintf(exit->kind, sizeof exit->kind, "%s", exit_table[place].kind);
-    snprintf(exit->output, sizeof exit->output, "%s", head_output_name(spec.output));
-    snprintf(exit->file, sizeof exit->file, "%s.safetensors", exit_table[place].tap);
-    snprintf(path, sizeof path, "%s/%s", folder, exit->file);
-    exit->threshold = exit_table[place].threshold;
+    snprintf(exit->head.kind, sizeof exit->head.kind, "%s", exit_table[place].kind);
+    snprintf(exit->head.output, sizeof exit->head.output, "%s", head_output_name(spec.output));
+    snprintf(exit->head.file, sizeof exit->head.file, "%s.safetensors", exit_table[place].tap);
+    snprintf(path, sizeof path, "%s/%s", folder, exit->head.file);
+    exit->rule.threshold = exit_table[place].threshold;
     if (tap_parse(exit_table[place].tap, LAYERS, &exit->tap, error) < 0)
         return -1;
     spec.tap = exit->tap;
@@ -152,7 +152,7 @@ static int write_head(const char *folder, const struct model *model, int place, 
         head_create(&spec, model_config(model), backend, &head, error) == 0 &&
         head_initialise(head, INIT_COPY, 3, &source, error) == 0 &&
         head_save(head, queue, path, fingerprint, error) == 0)
-        result = policy_hash_file(path, exit->hash, error);
+        result = policy_hash_file(path, exit->head.hash, error);
     head_destroy(head);
     queue_destroy(queue);
     backend_close(backend);
@@ -271,8 +271,8 @@ static int oracle_next(struct oracle *oracle, const int32_t *ids, int count, boo
         head_forward(exit->head, oracle->queue, exit->scratch, row, input);
         if (predictor_run(oracle->predictor, &weight, &prediction, error) < 0)
             return -1;
-        CHECK(fabs(prediction.probability - exit->threshold) > margin);
-        if (prediction.probability >= exit->threshold) {
+        CHECK(fabs(prediction.probability - exit->rule.threshold) > margin);
+        if (prediction.probability >= exit->rule.threshold) {
             *next = (struct generated){prediction.token, e, step, prediction.probability};
             return 0;
         }
@@ -648,12 +648,12 @@ static void change_tap(struct policy *policy)
 
 static void change_kind(struct policy *policy)
 {
-    strcpy(policy->exit[0].kind, "mlp");
+    strcpy(policy->exit[0].head.kind, "mlp");
 }
 
 static void change_file(struct policy *policy)
 {
-    strcpy(policy->exit[0].file, "gone.safetensors");
+    strcpy(policy->exit[0].head.file, "gone.safetensors");
 }
 
 TEST(exits_refused)
