@@ -1,8 +1,8 @@
 #include <stdio.h>
-#include <string.h>
 
 #include "cache/commands.h"
 #include "common/base/cli.h"
+#include "common/store/store.h"
 
 static error_t take_other(int key, struct argp_state *state)
 {
@@ -30,19 +30,18 @@ error_t cache_take_stores(struct cache_stores *stores, int key, struct argp_stat
     return 0;
 }
 
-/* What is damaged, repair mends, unless the message or the command is repair's own. */
-static const char *repair_hint(const char *name, const struct error *error)
+int cache_finish(const char *name, int result, struct error *error)
 {
-    return error->kind == ERROR_DAMAGED && !strstr(error->text, "cache repair") && !strstr(name, "repair")
-               ? " (`cache verify` finds all that is damaged, `cache repair` mends it)"
-               : "";
+    if (result < 0)
+        store_advise(error);
+    return cache_finish_repair(name, result, error);
 }
 
-int cache_finish(const char *name, int result, struct error *error)
+int cache_finish_repair(const char *name, int result, struct error *error)
 {
     if (result == 0)
         result = cli_finish_output(error);
     if (result < 0)
-        fprintf(stderr, "%s: %s%s\n", name, error->text, repair_hint(name, error));
-    return result < 0 ? EXIT_FAILED : EXIT_DONE;
+        fprintf(stderr, "%s: %s\n", name, error->text);
+    return cli_exit_code(result, error);
 }

@@ -27,7 +27,10 @@ struct cache_stores {
 };
 error_t cache_take_stores(struct cache_stores *stores, int key, struct argp_state *state);
 
-/* Ends a command: flushes stdout; "NAME: reason" on stderr when that or `result` failed. */
+/* Ends a command: flushes stdout; "NAME: reason" on stderr when that or `result` failed, and how a damaged store is mended.
+ * Returns the exit code. */
 int cache_finish(const char *name, int result, struct error *error);
+/* The same without the advice, for `cache repair` itself. */
+int cache_finish_repair(const char *name, int result, struct error *error);
 
 #endif

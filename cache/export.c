@@ -251,9 +251,10 @@ static int choose_sequences(struct export *export, struct error *error)
         const uint64_t first = command->range ? (uint64_t)command->first : 0;
         const uint64_t end = command->range && command->last < INT64_MAX ? (uint64_t)command->last + 1 : there;
         if (command->range && (first >= there || end > there))
-            return error_set(
-                error, "%s: --sequences %s goes beyond the %" PRIu64 " %s sequences, which are counted from 0",
-                command->stores.path[0], command->range, there, split_name(split));
+            return error_set_kind(error, ERROR_USAGE,
+                                  "%s: --sequences %s goes beyond the %" PRIu64
+                                  " %s sequences, which are counted from 0",
+                                  command->stores.path[0], command->range, there, split_name(split));
         export->first[split] = first;
         export->sequences[split] = end - first;
     }
@@ -268,8 +269,9 @@ static int open_store(struct export *export, struct error *error)
         shards_check_apart(export->shards, command->out.path, error) < 0)
         return -1;
     const struct store_info *info = shards_info(export->shards);
-    if (tap_parse_stored(command->tap, info->layers, &tap, error) < 0 ||
-        (export->tap = shards_find_tap(export->shards, tap, error)) < 0 ||
+    if (tap_parse_stored(command->tap, info->layers, &tap, error) < 0)
+        return error_narrow(error, ERROR_USAGE);
+    if ((export->tap = shards_find_tap(export->shards, tap, error)) < 0 ||
         shards_reader_open(export->shards, &export->reader, error) < 0 ||
         array_alloc(&export->ids, info->rows + 1, error) < 0 ||
         array_alloc(&export->states, (size_t)info->rows * (size_t)info->hidden, error) < 0)

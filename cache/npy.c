@@ -112,7 +112,7 @@ int npy_write(struct npy_writer *writer, const void *data, size_t size, struct e
         while (writer->current < writer->count && writer->files[writer->current].left == 0)
             writer->current++;
         if (writer->current == writer->count)
-            return error_set(error, "more bytes than the files' shapes have");
+            return error_set_kind(error, ERROR_INTERNAL, "more bytes than the files' shapes have");
         struct npy_file *npy = &writer->files[writer->current];
         const size_t part = size < npy->left ? size : npy->left;
         if (file_writer_append(npy->file, bytes, part, error) < 0)
@@ -129,7 +129,7 @@ int npy_finish(struct npy_writer *writer, struct error *error)
     int result = 0;
     for (size_t i = 0; i < writer->count && result == 0; i++) {
         if (writer->files[i].left > 0)
-            result = error_set(error, "%zu bytes lack in a file", writer->files[i].left);
+            result = error_set_kind(error, ERROR_INTERNAL, "%zu bytes lack in a file", writer->files[i].left);
         else {
             result = file_writer_finish(writer->files[i].file, error);
             writer->files[i].file = NULL;

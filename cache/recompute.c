@@ -86,10 +86,11 @@ static int check_numerics(struct recomputing *recomputing, const char *wanted, s
     if (strcmp(wanted, here) == 0)
         return 0;
     if (!recomputing->job->allow_numerics)
-        return error_set(error,
-                         "%s: was made with the numerics %s; here they are %s, which gives other bytes: repair "
-                         "it where it was made, or accept that with --allow-numerics",
-                         store_path(recomputing->store), wanted, here);
+        return error_set_kind(
+            error, ERROR_USAGE,
+            "%s: was made with the numerics %s; here they are %s, which gives other bytes: repair "
+            "it where it was made, or accept that with --allow-numerics",
+            store_path(recomputing->store), wanted, here);
     recomputing->foreign = true;
     cli_say("warning: records of the numerics %s among those of %s", here, wanted);
     return 0;

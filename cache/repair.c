@@ -143,8 +143,9 @@ static int check_model(const struct repair *repair, struct error *error)
         return -1;
     if (wanted && strcmp(wanted, fingerprint) == 0)
         return 0;
-    return error_set(error, "--model: %s has the fingerprint %s; the store was made from a model with %s",
-                     repair->command->model, fingerprint, wanted ? wanted : "none");
+    return error_set_kind(error, ERROR_USAGE,
+                          "--model: %s has the fingerprint %s; the store was made from a model with %s",
+                          repair->command->model, fingerprint, wanted ? wanted : "none");
 }
 
 /* ---- what is not a record ---- */
@@ -299,6 +300,6 @@ int cache_repair(int argc, char **argv)
     struct error error;
     uint64_t left = 0;
     cli_parse(&argp, argc, argv, 0, &command);
-    int code = cache_finish(argv[0], run(&command, &left, &error), &error);
+    int code = cache_finish_repair(argv[0], run(&command, &left, &error), &error);
     return code == EXIT_DONE && left > 0 ? EXIT_FAILED : code;
 }

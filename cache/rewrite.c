@@ -470,9 +470,10 @@ static int check_space(struct job *job, struct error *error)
         return 0;
     format_bytes(all - (double)there, text, sizeof text);
     if (!rewrite->force)
-        return error_set(error, "%s: about %s are still to be written, but the disk has %s free: make room%s",
-                         rewrite->out, text, free_text,
-                         rewrite->codec ? ", choose other codecs, or say --force" : "");
+        return error_set_kind(error, ERROR_NO_SPACE,
+                              "%s: about %s are still to be written, but the disk has %s free: make room%s",
+                              rewrite->out, text, free_text,
+                              rewrite->codec ? ", choose other codecs, or say --force" : "");
     cli_say("warning: about %s are still to be written, the disk has %s free", text, free_text);
     return 0;
 }

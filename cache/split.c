@@ -139,14 +139,16 @@ static int check_store(const struct split_command *command, const struct store *
     if (command->replace || (there && split && json_equal(there, split)))
         return 0;
     if (there)
-        return error_set(error, "%s: has another split already: --replace gives this one in its place",
-                         store_path(store));
+        return error_set_kind(error, ERROR_USAGE,
+                              "%s: has another split already: --replace gives this one in its place",
+                              store_path(store));
     if (store_sequences(store, SPLIT_HELD_OUT) > 0 && command->held_out > 0)
-        return error_set(error,
-                         "%s: was made with %" PRIu64
-                         " held-out sequences already; with --replace they stay so, and what is missing to the "
-                         "share is held out as well",
-                         store_path(store), store_sequences(store, SPLIT_HELD_OUT));
+        return error_set_kind(
+            error, ERROR_USAGE,
+            "%s: was made with %" PRIu64
+            " held-out sequences already; with --replace they stay so, and what is missing to the "
+            "share is held out as well",
+            store_path(store), store_sequences(store, SPLIT_HELD_OUT));
     return 0;
 }
 

@@ -64,7 +64,7 @@ else
         help "$command" | body .SS
     done
     heading "EXIT STATUS"
-    printf '0: done. 1: failed; standard error says why. 2: the command line is wrong.\n'
+    printf '0: done. 1: failed, or interrupted; standard error says why. 2: the command line or the sweep file is wrong, by itself or\nfor what it names.\n'
     heading ENVIRONMENT
     printf '.TP\nOFFRAMP_CUDA_LIBRARY\nThe cuda backend, where it is not beside the programs and not in ../lib/offramp.\n'
 fi

@@ -640,8 +640,8 @@ int corpus_open(const struct corpus_list *list, const struct corpus_rules *rules
                   (place->file < list->count && list->file[place->file].compression == COMPRESSION_NONE &&
                    place->offset > list->file[place->file].size) ||
                   (place->file == list->count && (place->offset > 0 || place->inside))))
-        return error_set(error, "the corpus has no file %llu with a byte %llu", (unsigned long long)place->file,
-                         (unsigned long long)place->offset);
+        return error_set_kind(error, ERROR_INTERNAL, "the corpus has no file %llu with a byte %llu",
+                              (unsigned long long)place->file, (unsigned long long)place->offset);
     struct corpus *corpus = memory_alloc(1, sizeof *corpus, error);
     if (!corpus)
         return -1;

@@ -95,8 +95,9 @@ int corpus_check_output(const char *corpus, const char *out, struct error *error
         length = 0;
     if (result == 0 && path_is_directory(folder) && strncmp(folder, place, length) == 0 &&
         (place[length] == '/' || !place[length]) && !strstr(place + length, "/."))
-        result = error_set(error, "%s: is in the corpus %s, which would be read with it; name another place",
-                           out, corpus);
+        result = error_set_kind(error, ERROR_USAGE,
+                                "%s: is in the corpus %s, which would be read with it; name another place", out,
+                                corpus);
     free(folder);
     free(place);
     return result;
@@ -132,11 +133,11 @@ int corpus_list_check_apart(const struct corpus_list *list, struct error *error)
         if (!are_same(file[i], file[i - 1]))
             continue;
         if (file[i]->held_out != file[i - 1]->held_out)
-            result =
-                error_set(error,
-                          "--held-out-corpus: %s is a file of --corpus, too (%s): heads would be measured by "
-                          "what they were trained on",
-                          file[i]->path, file[i - 1]->path);
+            result = error_set_kind(
+                error, ERROR_USAGE,
+                "--held-out-corpus: %s is a file of --corpus, too (%s): heads would be measured by "
+                "what they were trained on",
+                file[i]->path, file[i - 1]->path);
         else if (twice++ == 0)
             at = i;
     }

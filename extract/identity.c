@@ -187,9 +187,9 @@ int identity_compare(const char *store, const json_t *there, const json_t *wante
             continue;
         char *before = print_value(old, label ? json_object_get(old_parent, label) : NULL);
         char *now = print_value(new, label ? json_object_get(new_parent, label) : NULL);
-        error_set(error,
-                  "%s: was made with another %s: %s; this command has %s: give the same, or another --out",
-                  store, fields[i].option, before ? before : "?", now ? now : "?");
+        error_set_kind(error, fields[i].grows ? ERROR_INPUT : ERROR_USAGE,
+                       "%s: was made with another %s: %s; this command has %s: give the same, or another --out",
+                       store, fields[i].option, before ? before : "?", now ? now : "?");
         free(before);
         free(now);
         return -1;

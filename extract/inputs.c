@@ -92,7 +92,7 @@ int inputs_open(struct store *store, const struct order *order, int batch, struc
         channel_send(inputs->unused, &inputs->batches[i], NULL);
     }
     if (pthread_create(&inputs->thread, NULL, inputs_run, inputs) != 0) {
-        error_set(error, "a thread could not be started");
+        error_set_kind(error, ERROR_NO_MEMORY, "a thread could not be started");
         goto fail;
     }
     inputs->started = true;

@@ -53,20 +53,22 @@ static int parse_taps(struct extraction *extraction, struct error *error)
 {
     const int layers = model_config(extraction->model)->layers;
     char **names, name[TAP_NAME_SIZE];
-    if (parse_list(extraction->options->taps, &names, &extraction->taps, error) < 0)
-        return error_prefix(error, "--taps");
+    if (parse_list(extraction->options->taps, &names, &extraction->taps, error) < 0) {
+        error_prefix(error, "--taps");
+        return error_narrow(error, ERROR_USAGE);
+    }
     int result = array_alloc(&extraction->tap, extraction->taps + 1, error); /* and the target */
     for (int i = 0; i < extraction->taps && result == 0; i++)
         if ((result = tap_parse(names[i], layers, &extraction->tap[i], error)) < 0)
             error_prefix(error, "--taps");
     cli_list_free(names, extraction->taps);
     if (result < 0)
-        return -1;
+        return error_narrow(error, ERROR_USAGE);
     qsort(extraction->tap, (size_t)extraction->taps, sizeof *extraction->tap, compare_taps);
     for (int i = 1; i < extraction->taps; i++) {
         if (tap_compare(extraction->tap[i - 1], extraction->tap[i]) == 0) {
             tap_name(extraction->tap[i], layers, name);
-            return error_set(error, "--taps: %s is named twice", name);
+            return error_set_kind(error, ERROR_USAGE, "--taps: %s is named twice", name);
         }
     }
     return 0;
@@ -184,11 +186,13 @@ static int choose_end(struct extraction *extraction, struct error *error)
     if (end < 0)
         end = config->eos;
     if (end < 0 && !corpus_list_is_one_document(&extraction->list))
-        return error_set(error, "%s: does not say which token ends a text: give it with --end-of-text",
-                         model_path(extraction->model));
+        return error_set_kind(error, ERROR_USAGE,
+                              "%s: does not say which token ends a text: give it with --end-of-text",
+                              model_path(extraction->model));
     if (end >= config->vocab)
-        return error_set(error, "the end-of-text id %" PRId64 " is outside the model's vocabulary of %d", end,
-                         config->vocab);
+        return error_set_kind(error, ERROR_USAGE,
+                              "the end-of-text id %" PRId64 " is outside the model's vocabulary of %d", end,
+                              config->vocab);
     extraction->end = (int32_t)end;
     return 0;
 }
@@ -207,8 +211,9 @@ static int check_length(const struct extraction *extraction, struct error *error
     const int rows = extraction->options->rows, context = model_config(extraction->model)->context;
     return rows <= context
                ? 0
-               : error_set(error, "--seq-len: %d is more than the %d positions the model was made for", rows,
-                           context);
+               : error_set_kind(error, ERROR_USAGE,
+                                "--seq-len: %d is more than the %d positions the model was made for", rows,
+                                context);
 }
 
 static int open_inputs(struct extraction *extraction, struct error *error)
@@ -334,7 +339,7 @@ static int open_store(struct extraction *extraction, struct error *error)
     if (!store_exists(path))
         return create_store(extraction, error);
     if (store_open(path, STORE_WRITE, &extraction->store, error) < 0)
-        return -1;
+        return store_advise(error);
     const json_t *there = store_manifest(extraction->store);
     if (identity_compare(path, there, extraction->manifest, error) == 0)
         return take_holding(extraction, there, error);
@@ -477,5 +482,5 @@ int main(int argc, char **argv)
         cli_say("%s", error.text);
     close_extraction(&extraction);
     extract_options_free(&options);
-    return result < 0 ? EXIT_FAILED : EXIT_DONE;
+    return cli_exit_code(result, &error);
 }

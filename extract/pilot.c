@@ -61,8 +61,9 @@ static int take_from_file(const struct pilot_file *file, struct store *store, in
     if (!there)
         result = store_put_parameters(store, tap, bytes, size, error);
     else if (there_size != size || memcmp(there, bytes, size) != 0)
-        result = error_set(error, "%s: was begun with other parameters than --pilot names: give the same file",
-                           store_path(store));
+        result = error_set_kind(error, ERROR_USAGE,
+                                "%s: was begun with other parameters than --pilot names: give the same file",
+                                store_path(store));
     free(there);
     return result;
 }
@@ -151,9 +152,9 @@ static int check_disk(const struct store *own, struct error *error)
         return -1;
     if (wanted <= available)
         return 0;
-    return error_set(error, "%s: wants up to %s for a while, but the disk has %s free", store_path(own),
-                     format_bytes((double)wanted, most, sizeof most),
-                     format_bytes((double)available, there, sizeof there));
+    return error_set_kind(error, ERROR_NO_SPACE, "%s: wants up to %s for a while, but the disk has %s free",
+                          store_path(own), format_bytes((double)wanted, most, sizeof most),
+                          format_bytes((double)available, there, sizeof there));
 }
 
 static int compute_states(const struct pilot_job *job, struct store *own, struct error *error)
@@ -259,8 +260,9 @@ static int check_wanted(const struct pilot_job *job, struct error *error)
         if (info->codec[tap].codec->fit)
             return 0;
     return job->from || job->to
-               ? error_set(error, "--pilot%s: no tap is stored with a codec that has parameters (klt)",
-                           job->to ? "-out" : "")
+               ? error_set_kind(error, ERROR_USAGE,
+                                "--pilot%s: no tap is stored with a codec that has parameters (klt)",
+                                job->to ? "-out" : "")
                : 0;
 }
 
@@ -276,10 +278,11 @@ int pilot_run(const struct pilot_job *job, bool alone, double *seconds, struct e
     if (lacking < 0)
         return -1;
     if (lacking > 0 && store_info(job->store)->shards > 1 && !job->to && !alone)
-        return error_set(
-            error, "the shards of a store must have their codecs' parameters in common: fit them once, by "
-                   "this command without --shard and with --dry-run --pilot-out FILE, then give every shard "
-                   "--pilot FILE");
+        return error_set_kind(
+            error, ERROR_USAGE,
+            "the shards of a store must have their codecs' parameters in common: fit them once, by "
+            "this command without --shard and with --dry-run --pilot-out FILE, then give every shard "
+            "--pilot FILE");
     if (lacking > 0) {
         if (make_parameters(job, alone, error) < 0)
             return -1;

@@ -76,7 +76,7 @@ int pilot_file_write(const char *path, struct store *store, struct error *error)
         result = file_write(path, file.data, file.length, error);
 done:
     if (!head || (result < 0 && !text))
-        error_set(error, "%s: the parameters could not be gathered: memory is out", path);
+        error_set_kind(error, ERROR_NO_MEMORY, "%s: the parameters could not be gathered: memory is out", path);
     free(text);
     json_decref(head);
     string_free(&body);
@@ -97,10 +97,10 @@ static int parse(struct pilot_file *file, struct error *error)
     memcpy(&hash, file->text + file->size, sizeof hash);
     memcpy(&length, file->text + sizeof magic, sizeof length);
     if (hash_bytes(file->text, file->size, 0) != hash)
-        return error_set(error, "is damaged: its bytes do not match their hash");
+        return error_set_kind(error, ERROR_DAMAGED, "is damaged: its bytes do not match their hash");
     file->body = sizeof magic + sizeof length;
     if (length > file->size - file->body)
-        return error_set(error, "is cut short");
+        return error_set_kind(error, ERROR_DAMAGED, "is cut short");
     file->head = json_parse(file->path, file->text + file->body, length, error);
     file->body += length;
     if (!file->head || json_get_integer("head", file->head, "version", 1, INT64_MAX, &version, error) < 0)
@@ -127,7 +127,8 @@ int pilot_file_open(const char *path, const struct store *store, struct pilot_fi
         goto fail;
     }
     if (strcmp(model, fingerprint_of(store)) != 0) {
-        error_set(error, "%s: was made with another model (%s, not %s)", path, model, fingerprint_of(store));
+        error_set_kind(error, ERROR_USAGE, "%s: was made with another model (%s, not %s)", path, model,
+                       fingerprint_of(store));
         goto fail;
     }
     *result = file;
@@ -165,11 +166,12 @@ int pilot_file_find(const struct pilot_file *file, const struct store *store, in
         if (strcmp(name, own) == 0) {
             *bytes = file->text + at;
             *size = (size_t)length;
-            return strcmp(codec, wanted) == 0 ? 0
-                                              : error_set(error, "%s: was made for tap %s with %s, not %s",
-                                                          file->path, own, codec, wanted);
+            return strcmp(codec, wanted) == 0
+                       ? 0
+                       : error_set_kind(error, ERROR_USAGE, "%s: was made for tap %s with %s, not %s",
+                                        file->path, own, codec, wanted);
         }
         at += (size_t)length;
     }
-    return error_set(error, "%s: has no parameters for tap %s", file->path, own);
+    return error_set_kind(error, ERROR_USAGE, "%s: has no parameters for tap %s", file->path, own);
 }

@@ -206,7 +206,7 @@ static void *writer_run(void *context)
 static int start_threads(struct pipeline *pipeline, int encoders, struct error *error)
 {
     if (pthread_create(&pipeline->write_thread, NULL, writer_run, pipeline) != 0)
-        return error_set(error, "a thread could not be started");
+        return error_set_kind(error, ERROR_NO_MEMORY, "a thread could not be started");
     pipeline->writing = true;
     while (pipeline->encoder_count < encoders) {
         struct encoder *encoder = &pipeline->encoders[pipeline->encoder_count];
@@ -215,7 +215,7 @@ static int start_threads(struct pipeline *pipeline, int encoders, struct error *
             return -1;
         if (pthread_create(&encoder->thread, NULL, encoder_run, encoder) != 0) {
             codec_worker_destroy(encoder->worker);
-            return error_set(error, "a thread could not be started");
+            return error_set_kind(error, ERROR_NO_MEMORY, "a thread could not be started");
         }
         pipeline->encoder_count++;
     }

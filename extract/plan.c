@@ -134,8 +134,8 @@ int plan_stream(struct plan *plan, uint64_t memory, struct error *error)
     const bool target = plan->weights > plan->layer * (uint64_t)plan->layers;
     char text[32];
     if (memory < plan->least)
-        return error_set(
-            error, "memory (--memory, or the device's): this model needs at least %s%s",
+        return error_set_kind(
+            error, ERROR_USAGE, "memory (--memory, or the device's): this model needs at least %s%s",
             format_bytes((double)(plan->least < plan->peak ? plan->least : plan->peak), text, sizeof text),
             target ? "; --no-target takes less" : "");
     plan->resident = false;

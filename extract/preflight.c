@@ -247,8 +247,9 @@ static int find_most(const struct trial *trial, uint64_t *most, struct error *er
     if (*most > available / 2 / each)
         *most = available / 2 / each;
     return *most > 0 ? 0
-                     : error_set(error, "%s: the disk has %s free, not enough to try one sequence",
-                                 trial->job->out, format_bytes((double)available, text, sizeof text));
+                     : error_set_kind(error, ERROR_NO_SPACE,
+                                      "%s: the disk has %s free, not enough to try one sequence",
+                                      trial->job->out, format_bytes((double)available, text, sizeof text));
 }
 
 static int time_pilot(struct trial *trial, struct error *error)
@@ -439,10 +440,11 @@ int preflight_check_disk(const struct preflight_job *job, struct store *store, b
     format_bytes(expected, wanted, sizeof wanted);
     format_bytes((double)available, there, sizeof there);
     if (!force)
-        return error_set(error,
-                         "%s: about %s are still to be written, but the disk has %s free: make room, choose "
-                         "fewer taps or tokens, or say --force",
-                         job->out, wanted, there);
+        return error_set_kind(
+            error, ERROR_NO_SPACE,
+            "%s: about %s are still to be written, but the disk has %s free: make room, choose "
+            "fewer taps or tokens, or say --force",
+            job->out, wanted, there);
     cli_say("warning: about %s are still to be written, the disk has %s free", wanted, there);
     return 0;
 }

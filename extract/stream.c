@@ -110,8 +110,9 @@ static int load(struct stream *stream, void *buffer, size_t size, size_t *got, s
 
 static int refuse(const struct stream *stream, const char *what, struct error *error)
 {
-    return error_set(error, "%s: byte %llu: its compressed data is damaged here (%s): get the file again",
-                     stream->path, (unsigned long long)stream_taken(stream), what);
+    return error_set_kind(error, ERROR_DAMAGED,
+                          "%s: byte %llu: its compressed data is damaged here (%s): get the file again",
+                          stream->path, (unsigned long long)stream_taken(stream), what);
 }
 
 static int unpack_gzip(struct stream *stream, char *out, size_t size, size_t *made, struct error *error)
@@ -183,8 +184,9 @@ int stream_read(struct stream *stream, void *buffer, size_t size, size_t *got, s
             return -1;
         *got += made;
         if (made == 0 && stream->begin == before && stream->ended && stream->inside)
-            return error_set(error, "%s: byte %llu: the compressed file is cut short here: get it again",
-                             stream->path, (unsigned long long)stream->size);
+            return error_set_kind(error, ERROR_DAMAGED,
+                                  "%s: byte %llu: the compressed file is cut short here: get it again",
+                                  stream->path, (unsigned long long)stream->size);
     }
     return 0;
 }

@@ -44,8 +44,8 @@ int exits_load(const struct policy *policy, const char *fingerprint, const struc
 {
     *exits = (struct exits){0};
     if (strcmp(policy->fingerprint, fingerprint) != 0)
-        return error_set(
-            error,
+        return error_set_kind(
+            error, ERROR_USAGE,
             "%s: the policy was made for the model %s, but this one is %s: use that model, or train "
             "exits for this one",
             policy->folder, policy->fingerprint, fingerprint);

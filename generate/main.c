@@ -198,5 +198,5 @@ int main(int argc, char **argv)
     }
     close_run(&run);
     string_free(&text);
-    return result < 0 ? EXIT_FAILED : EXIT_DONE;
+    return cli_exit_code(result, &error);
 }

@@ -30,10 +30,13 @@ static int open_device(enum device device, const struct backend_options *options
     if (options->math == MATH_DEFAULT)
         resolved.math = device == DEVICE_CUDA ? MATH_BF16 : MATH_F32;
     if (resolved.math == MATH_TF32 && device != DEVICE_CUDA)
-        return error_set(error, "device %s: has no tf32; use --math f32 or bf16", names[device]);
+        return error_set_kind(error, ERROR_USAGE, "device %s: has no tf32; use --math f32 or bf16",
+                              names[device]);
     const struct backend_table *table = find_table(device, error);
-    if (!table || table->open(&resolved, backend, error) < 0)
+    if (!table || table->open(&resolved, backend, error) < 0) {
+        error_narrow(error, ERROR_DEVICE);
         return error_prefix(error, "device %s", names[device]);
+    }
     (*backend)->table = table;
     (*backend)->name = names[device];
     (*backend)->options = resolved;
@@ -62,7 +65,8 @@ int backend_open(const char *device, const struct backend_options *options, stru
     for (enum device d = 0; d < DEVICE_COUNT; d++)
         if (strcmp(device, names[d]) == 0)
             return open_device(d, options, backend, error);
-    return error_set(error, "device %s: there is no such device; known are auto, cpu, cuda and ref", device);
+    return error_set_kind(error, ERROR_USAGE,
+                          "device %s: there is no such device; known are auto, cpu, cuda and ref", device);
 }
 
 void backend_close(struct backend *backend)

@@ -88,7 +88,8 @@ int weight_prepare(struct backend *backend, const struct weight_part *parts, int
     int64_t rows = 0;
     size_t row_bytes, bytes;
     if (count < 1 || !uses || uses & ~known)
-        return error_set(error, "weight: %d parts for the uses %#x make no weight", count, uses);
+        return error_set_kind(error, ERROR_INTERNAL, "weight: %d parts for the uses %#x make no weight", count,
+                              uses);
     for (int p = 0; p < count; p++) {
         const struct weight_part *part = &parts[p];
         const bool is_weight = part->type >= 0 && part->type <= DTYPE_Q4_1;
@@ -96,10 +97,11 @@ int weight_prepare(struct backend *backend, const struct weight_part *parts, int
             !dtype_row_bytes(part->type, part->cols, &row_bytes) ||
             !size_multiply((size_t)part->rows, row_bytes, &bytes) ||
             __builtin_add_overflow(rows, part->rows, &rows))
-            return error_set(error,
-                             "weight: part %d of %d, %s [%lld, %lld], does not fit a weight of %lld columns",
-                             p + 1, count, is_weight ? dtype_name(part->type) : "no weight's type",
-                             (long long)part->rows, (long long)part->cols, (long long)parts[0].cols);
+            return error_set_kind(
+                error, ERROR_INTERNAL,
+                "weight: part %d of %d, %s [%lld, %lld], does not fit a weight of %lld columns", p + 1, count,
+                is_weight ? dtype_name(part->type) : "no weight's type", (long long)part->rows,
+                (long long)part->cols, (long long)parts[0].cols);
     }
     if (backend->table->weight_prepare(backend, parts, count, bias, uses, weight, error) < 0)
         return error_prefix(error, "weight [%lld, %lld]", (long long)rows, (long long)parts[0].cols);

@@ -166,17 +166,18 @@ static int check_tensors(const struct contents *contents, const char *path, cons
         const struct matrix matrix = content->matrix;
         const struct tensor *tensor = safetensors_find(file, content->name);
         if (!tensor)
-            return error_set(error, "%s: tensor %s is missing", path, content->name);
+            return error_set_kind(error, ERROR_DAMAGED, "%s: tensor %s is missing", path, content->name);
         if (tensor->type != DTYPE_F32 || tensor->dims != 2 || tensor->shape[0] != matrix.rows ||
             tensor->shape[1] != matrix.cols)
-            return error_set(error, "%s: tensor %s is not f32 [%" PRId64 ", %" PRId64 "]", path, content->name,
-                             matrix.rows, matrix.cols);
+            return error_set_kind(error, ERROR_DAMAGED, "%s: tensor %s is not f32 [%" PRId64 ", %" PRId64 "]",
+                                  path, content->name, matrix.rows, matrix.cols);
         hash = hash_bytes(tensor->data, tensor->bytes, hash);
     }
     hash_print(hash, text);
     if (strcmp(text, expected) != 0)
-        return error_set(error, "%s: is damaged (hash %s, not %s); remove it to train this trial anew", path,
-                         text, expected);
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "%s: is damaged (hash %s, not %s); remove it to train this trial anew", path,
+                              text, expected);
     return 0;
 }
 

@@ -264,12 +264,9 @@ int feed_open(const struct stores *stores, const struct feed_plan *plan, int thr
 /* A record that cannot be read is damaged, unless it is the machine that fails. */
 static int refuse_record(const struct error *reason, struct error *error)
 {
-    if (reason->kind == ERROR_INPUT || reason->kind == ERROR_DAMAGED)
-        return error_set_kind(error, ERROR_DAMAGED,
-                              "%s (\"cache verify\" finds all that is damaged, \"cache repair\" mends it)",
-                              reason->text);
     *error = *reason;
-    return -1;
+    error_narrow(error, ERROR_DAMAGED);
+    return store_advise(error);
 }
 
 int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *error)

@@ -55,7 +55,7 @@ static int solve(struct members *members, const struct regressions *regressions,
         goto done;
     const bool solved = regressions_solve(regressions, index, a, b, &reason) == 0;
     result = 0;
-    if (!solved && reason.kind != ERROR_INPUT) { /* the machine's fault, not the states' */
+    if (!solved && error_is_machines(&reason)) { /* not the fault of the states */
         *error = reason;
         result = error_prefix(error, "the regression at a tap");
     }

@@ -172,7 +172,7 @@ static int write_flag(struct string *text, const char *before, const char *key, 
     if (quoted)
         string_print(text, "%s%s: %s\n", before, key, quoted);
     else
-        error_set(error, "--%s: is not UTF-8", key);
+        error_set_kind(error, ERROR_USAGE, "--%s: is not UTF-8", key);
     free(quoted);
     json_decref(string);
     return quoted ? 0 : -1;
@@ -202,13 +202,12 @@ static int write_flags(const struct arguments *arguments, struct string *text, s
 static int read_sweep(const struct arguments *arguments, struct sweep *sweep, struct error *error)
 {
     struct string text = {0};
-    if (arguments->sweep)
-        return sweep_read(arguments->sweep, sweep, error);
-    int result = write_flags(arguments, &text, error);
-    if (result == 0)
+    int result =
+        arguments->sweep ? sweep_read(arguments->sweep, sweep, error) : write_flags(arguments, &text, error);
+    if (result == 0 && !arguments->sweep)
         result = sweep_parse(NULL, text.data, text.length, sweep, error);
     string_free(&text);
-    return result;
+    return result < 0 ? error_narrow(error, ERROR_USAGE) : 0;
 }
 
 static int run(const struct arguments *arguments, struct sweep *sweep, struct error *error)
@@ -241,18 +240,18 @@ int main(int argc, char **argv)
     const struct argp argp = {table.option, parse_option, NULL, description, NULL, NULL, NULL};
     struct sweep sweep = {0};
     struct error error = {0};
-    int status = EXIT_DONE;
     list_options(&table);
     cli_start();
     cli_parse(&argp, argc, argv, 0, &arguments);
     arguments.options.store = arguments.store;
-    if (read_sweep(&arguments, &sweep, &error) < 0)
-        status = EXIT_WRONG_USAGE;
-    else if (run(&arguments, &sweep, &error) < 0 || cli_finish_output(&error) < 0)
-        status = EXIT_FAILED;
-    if (status != EXIT_DONE)
+    int result = read_sweep(&arguments, &sweep, &error);
+    if (result == 0)
+        result = run(&arguments, &sweep, &error);
+    if (result == 0)
+        result = cli_finish_output(&error);
+    if (result < 0)
         cli_say("%s", error.text);
     sweep_free(&sweep);
     free(arguments.store);
-    return status;
+    return cli_exit_code(result, &error);
 }

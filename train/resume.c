@@ -41,7 +41,8 @@ static int keep_config(const struct member *member, struct error *error)
                                                 : json_equal(before, value);
         if (!same && strcmp(key, "trained") != 0)
             result =
-                error_set(error, "%s: \"%s\" differs from the sweep's; name another folder for RUN", path, key);
+                error_set_kind(error, ERROR_USAGE,
+                               "%s: \"%s\" differs from the sweep's; name another folder for RUN", path, key);
     }
 done:
     json_decref(wanted);
@@ -104,7 +105,7 @@ static int resume_head(struct member *member, const struct resume_setting *setti
     member->trial = NULL;
     if (trial_restart(config, member->head, setting->model, member->fingerprint, best->step, setting->backend,
                       &member->trial, error) < 0) {
-        if (error->kind != ERROR_INPUT)
+        if (error_is_machines(error))
             return error_prefix(error, "trial %s", config->id);
         *gone = "readable head.safetensors";
         return 0;

@@ -107,8 +107,9 @@ int run_folder_fix(struct run_folder *run, const char *name, json_t *value, stru
         return run_folder_note(run, name, value, error);
     char *was = json_dumps(before, JSON_ENCODE_ANY | JSON_COMPACT),
          *is = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-    error_set(error, "%s: was begun with %s %s, not %s; name another folder, or give what it was begun with",
-              run->path, name, was ? was : "?", is ? is : "?");
+    error_set_kind(error, ERROR_USAGE,
+                   "%s: was begun with %s %s, not %s; name another folder, or give what it was begun with",
+                   run->path, name, was ? was : "?", is ? is : "?");
     free(was);
     free(is);
     json_decref(value);

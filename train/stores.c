@@ -24,7 +24,7 @@ int stores_open(const char *const *paths, int count, struct stores *stores, stru
 {
     *stores = (struct stores){0};
     if (shards_open(paths, count, &stores->shards, error) < 0)
-        return -1;
+        return store_advise(error);
     stores->rows = shards_info(stores->shards)->rows;
     for (int split = 0; split < SPLIT_COUNT; split++)
         stores->sequences[split] = shards_sequences(stores->shards, (enum split)split);

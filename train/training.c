@@ -105,8 +105,9 @@ static int open_run(struct training *training, struct error *error)
     if (stores_open(options->store, options->stores, &training->stores, error) < 0)
         return -1;
     const uint64_t sequences = training->stores.sequences[SPLIT_TRAIN];
-    if (sweep_resolve(sweep, &training->stores.config, error) < 0 || sweep_fit(sweep, sequences, error) < 0 ||
-        run_folder_open(options->out, &training->run, error) < 0)
+    if (sweep_resolve(sweep, &training->stores.config, error) < 0 || sweep_fit(sweep, sequences, error) < 0)
+        return error_narrow(error, ERROR_USAGE);
+    if (run_folder_open(options->out, &training->run, error) < 0)
         return -1;
     training->steps = sweep_steps(sweep, sequences);
     bool more = false, other = false;

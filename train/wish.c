@@ -40,8 +40,9 @@ static int check_tap(const struct sweep *sweep, int layers, struct tap tap, stru
     tap_name(tap, layers, name);
     int result = 0;
     if (!found && !string_failed(&there, error))
-        result = error_set(error, "--exits: no trial of the sweep is an exit at tap %s (there are: %s)", name,
-                           there.length ? there.data : "none");
+        result = error_set_kind(error, ERROR_USAGE,
+                                "--exits: no trial of the sweep is an exit at tap %s (there are: %s)", name,
+                                there.length ? there.data : "none");
     string_free(&there);
     return found ? 0 : result < 0 ? result : -1;
 }
@@ -114,7 +115,7 @@ int wish_read(const struct wish_options *options, const struct sweep *sweep, con
             wish->agreement = options->agreement;
         wish->threshold = options->threshold;
         if (options->exits && read_exits(options->exits, sweep, layers, wish, error) < 0)
-            return -1;
+            return error_narrow(error, ERROR_USAGE);
     } else if (kept && read_kept(kept, sweep, layers, wish, error) < 0)
         return -1;
     json_t *now = wish_to_json(wish, layers);

@@ -48,6 +48,11 @@ void cli_say(const char *format, ...)
     va_end(list);
 }
 
+int cli_exit_code(int result, const struct error *error)
+{
+    return result >= 0 ? EXIT_DONE : error->kind == ERROR_USAGE ? EXIT_WRONG_USAGE : EXIT_FAILED;
+}
+
 /* ---- the command line ---- */
 
 enum { OPTION_USAGE = -2 };

@@ -1,7 +1,14 @@
 /* cli.h: what the programs' command lines share.
  *
- * Exit codes: EXIT_DONE, EXIT_FAILED (the job failed: "program: reason" on stderr), EXIT_WRONG_USAGE
- * (argp prints what is wrong and how to get help). Programs call cli_start first.
+ * Exit codes: EXIT_DONE; EXIT_FAILED where the job failed, or was interrupted; EXIT_WRONG_USAGE where the command line is wrong.
+ * For what argp finds wrong, it prints how to get help; all else is "program: reason" on stderr.
+ *
+ *     cli_start();
+ *     cli_parse(&argp, argc, argv, 0, &options);
+ *     result = work(&options, &error);
+ *     if (result < 0)
+ *         cli_say("%s", error.text);
+ *     return cli_exit_code(result, &error);
  */
 #ifndef OFFRAMP_BASE_CLI_H
 #define OFFRAMP_BASE_CLI_H
@@ -24,6 +31,9 @@ void cli_start(void);
 
 /* "program: text" and a line feed on stderr; the program is called what it was called as. */
 void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* What a program ends with: EXIT_DONE where result >= 0, else by the error's kind EXIT_WRONG_USAGE or EXIT_FAILED. */
+int cli_exit_code(int result, const struct error *error);
 
 /* argp_parse (flags: 0 or ARGP_IN_ORDER) with -h, --help, --usage and --version, which end the program:
  * with EXIT_FAILED when standard output took less than all. A wrong command line ends it with EXIT_WRONG_USAGE.

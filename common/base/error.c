@@ -49,6 +49,18 @@ int error_prefix(struct error *error, const char *format, ...)
     return -1;
 }
 
+int error_narrow(struct error *error, enum error_kind kind)
+{
+    if (error->kind == ERROR_INPUT)
+        error->kind = kind;
+    return -1;
+}
+
+bool error_is_machines(const struct error *error)
+{
+    return error->kind != ERROR_INPUT && error->kind != ERROR_USAGE && error->kind != ERROR_DAMAGED;
+}
+
 enum error_kind error_kind_of(int number)
 {
     switch (number) {

@@ -121,7 +121,7 @@ static int refuse_kind(const char *path, struct error *error)
 
 static int check_name(const char *path, struct error *error)
 {
-    return *path ? 0 : error_set(error, "the name is empty: name a file or a folder");
+    return *path ? 0 : error_set_kind(error, ERROR_USAGE, "the name is empty: name a file or a folder");
 }
 
 /* Whether what is at `path`, if anything, is replaced. */
@@ -424,7 +424,8 @@ int file_check_apart(const char *out, const char *input, struct error *error)
         if (!found && stat(out, &status) == 0)
             found = is_same(input, &status) || (S_ISREG(status.st_mode) && folder_holds(input, &status));
         if (found)
-            result = error_set(error, "%s: is a part of what is read, %s; name another place", out, input);
+            result = error_set_kind(error, ERROR_USAGE, "%s: is a part of what is read, %s; name another place",
+                                    out, input);
     }
     free(read);
     free(name);

@@ -25,13 +25,14 @@ static int read_meta(int file, const char *path, uint64_t offset, uint64_t numbe
     if (got < 0)
         return error_system(error, "%s", path);
     if (got < (ssize_t)sizeof *page)
-        return error_set(error, "%s: the file is cut short: it ends in the meta pages", path);
+        return error_set_kind(error, ERROR_DAMAGED, "%s: the file is cut short: it ends in the meta pages",
+                              path);
     uint32_t size = page->free.page_size;
     if (page->magic != LMDB_MAGIC || page->header.number != number || !(page->header.flags & PAGE_META) ||
         size < 512 || size > 65536 || (size & (size - 1)))
-        return error_set(error,
-                         "%s: meta page %" PRIu64 " is damaged, or this is no LMDB file: see `cache repair`",
-                         path, number);
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "%s: meta page %" PRIu64 " is damaged, or this is not an LMDB file", path,
+                              number);
     if (page->version != LMDB_DATA_VERSION)
         return error_set(error, "%s: LMDB data version %" PRIu32 "; this program reads %d", path, page->version,
                          LMDB_DATA_VERSION);
@@ -51,10 +52,10 @@ static int read_newest(int file, const char *path, uint64_t transaction, struct 
     const struct meta_page *newer = &pages[odd > even], *older = &pages[even > odd];
     if (pages[0].free.page_size != pages[1].free.page_size || older->last_page > newer->last_page ||
         even % 2 != 0 || odd % 2 != 1 || (even > odd ? even - odd : odd - even) != 1)
-        return error_set(error,
-                         "%s: the meta pages disagree (transactions %" PRIu64 " and %" PRIu64
-                         "): the file is damaged: see `cache repair`",
-                         path, even, odd);
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "%s: the meta pages disagree (transactions %" PRIu64 " and %" PRIu64
+                              "): the file is damaged",
+                              path, even, odd);
     *meta = transaction ? pages[transaction % 2] : *newer;
     if (transaction && meta->transaction != transaction)
         return error_set(error, "%s: transaction %" PRIu64 " is gone: the store was written meanwhile", path,
@@ -65,10 +66,10 @@ static int read_newest(int file, const char *path, uint64_t transaction, struct 
         return error_system(error, "%s", path);
     uint64_t pages_there = (uint64_t)status.st_size / meta->free.page_size;
     if (meta->last_page >= pages_there)
-        return error_set(error,
-                         "%s: the file is cut short: it has %" PRIu64 " whole pages and needs %" PRIu64
-                         "; copy it again from where it came",
-                         path, pages_there, meta->last_page + 1);
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "%s: the file is cut short: it has %" PRIu64 " whole pages and needs %" PRIu64
+                              "; copy it again from where it came",
+                              path, pages_there, meta->last_page + 1);
     return 0;
 }
 

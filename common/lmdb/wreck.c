@@ -118,7 +118,8 @@ int wreck_open(const char *path, struct wreck **result, struct error *error)
         goto failed;
     wreck->page_size = find_page_size(wreck);
     if (wreck->page_size == 0 || wreck->file.size / wreck->page_size < 3) {
-        error_set(error, "%s: both meta pages are damaged, or this is no LMDB file", path);
+        error_set_kind(error, ERROR_DAMAGED, "%s: both meta pages are damaged, or this is not an LMDB file",
+                       path);
         goto failed;
     }
     wreck->last = wreck->file.size / wreck->page_size - 1;

@@ -120,10 +120,11 @@ static int find_commit(struct salvage *salvage, struct error *error)
             return 0;
         forget_meta(salvage);
     }
-    return error_set(error,
-                     "%s: too much of its structure is damaged: nothing was changed; copy the store again from "
-                     "where it came, or extract into another one",
-                     salvage->path);
+    return error_set_kind(
+        error, ERROR_DAMAGED,
+        "%s: too much of its structure is damaged: nothing was changed; copy the store again from "
+        "where it came, or extract into another one",
+        salvage->path);
 }
 
 /* ---- values ---- */
@@ -274,8 +275,8 @@ static int check_space(const struct salvage *salvage, uint64_t size, struct erro
         return -1;
     if (free_bytes >= size)
         return 0;
-    return error_set(
-        error,
+    return error_set_kind(
+        error, ERROR_NO_SPACE,
         "%s: to build its structure anew takes up to %.2f GB of disk beside it, and %.2f GB are free: "
         "nothing was changed; free some, or move the store to a larger disk",
         salvage->path, (double)size * 1e-9, (double)free_bytes * 1e-9);

@@ -137,7 +137,7 @@ static int check_pages(const struct verifier *verifier, const void *value, size_
 {
     if (verifier->shared->damaged || pages_value_is_right(&verifier->map, value, size))
         return 0;
-    return error_set(error, "the page before the value is damaged");
+    return error_set_kind(error, ERROR_DAMAGED, "the page before the value is damaged");
 }
 
 static int check_value(struct verifier *verifier, int database, struct sequence sequence, const void *value,
@@ -199,7 +199,7 @@ static int check_rest(struct verifier *verifier, int database, const MDB_val *ke
 {
     uint64_t place;
     if (key->mv_size != SEQUENCE_KEY_SIZE)
-        return error_set(error, "a key of %zu bytes", key->mv_size);
+        return error_set_kind(error, ERROR_DAMAGED, "a key of %zu bytes", key->mv_size);
     struct sequence sequence = sequence_of_key(key->mv_data);
     if (store_place(verifier->store, sequence, &place, error) < 0)
         return -1;
@@ -235,7 +235,8 @@ static void read_rest(struct verifier *verifier, const struct verify_unit *unit)
     char name[TAP_NAME_SIZE + 8];
     name_database(verifier->shared, unit->database, name);
     if (found != entries) {
-        error_set(&error, "%s: has %" PRIu64 " entries where %" PRIu64 " belong", name, entries, found);
+        error_set_kind(&error, ERROR_DAMAGED, "%s: has %" PRIu64 " entries where %" PRIu64 " belong", name,
+                       entries, found);
         send_problem(verifier, unit, 0, &error);
     }
 }
@@ -300,7 +301,7 @@ static int check_parameters(struct verifier *verifier, int tap, int copy, bool *
     if (parameters_find(store, verifier->reader->snapshot, tap, copy, &found, error) < 0)
         return -1;
     if (!found.mv_data)
-        return error_set(error, "%s: is missing", name);
+        return error_set_kind(error, ERROR_DAMAGED, "%s: is missing", name);
     if (check_pages(verifier, value.mv_data, value.mv_size, error) < 0)
         return error_prefix(error, "%s", name);
     count_value(verifier, value.mv_size);

@@ -43,7 +43,7 @@ static int find_tap(const char *name, const struct tap *tap, int taps, int layer
     for (int i = 0; i < taps; i++)
         if (tap_compare(tap[i], wanted) == 0)
             return i;
-    return error_set(error, "tap %s is not one of the store's taps", name);
+    return error_set_kind(error, ERROR_USAGE, "tap %s is not one of the store's taps", name);
 }
 
 /* Sets `fallback`, or the tap's choice; a choice without a codec is not made yet. */
@@ -58,7 +58,8 @@ static int parse_item(char *item, const struct tap *tap, int taps, int layers, s
         return -1;
     struct codec_choice *choice = name ? &choices[place] : fallback;
     if (choice->codec)
-        return error_set(error, "%s%s has two codecs", name ? "tap " : "the default", name ? name : "");
+        return error_set_kind(error, ERROR_USAGE, "%s%s has two codecs", name ? "tap " : "the default",
+                              name ? name : "");
     return codec_parse(codec, choice, error);
 }
 
@@ -74,8 +75,10 @@ int codecs_parse(const char *text, const struct tap *tap, int taps, int layers, 
     struct codec_choice fallback = {0};
     char **items;
     int count, result = 0;
-    if (parse_list(text, &items, &count, error) < 0)
+    if (parse_list(text, &items, &count, error) < 0) {
+        error_narrow(error, ERROR_USAGE);
         return error_prefix(error, "--codec");
+    }
     memset(choices, 0, (size_t)taps * sizeof *choices);
     for (int i = 0; i < count && result == 0; i++)
         result = parse_item(items[i], tap, taps, layers, choices, &fallback, error);
@@ -87,7 +90,11 @@ int codecs_parse(const char *text, const struct tap *tap, int taps, int layers, 
             choices[i] = i > 0 && tap[i].layer > layers ? choices[i - 1] : fallback; /* the target as final */
     if (result == 0 && tap[taps - 1].layer > layers)
         result = check_target(&choices[taps - 1], error);
-    return result < 0 ? error_prefix(error, "--codec") : 0;
+    if (result < 0) {
+        error_narrow(error, ERROR_USAGE);
+        error_prefix(error, "--codec");
+    }
+    return result;
 }
 
 int codecs_check(const char *text, struct error *error)

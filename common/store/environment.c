@@ -31,7 +31,7 @@ static const char *advice(int code)
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
     case MDB_INVALID:
-    case MDB_NOTFOUND: return "; the store is damaged: `cache verify` says where";
+    case MDB_NOTFOUND: return "; the store is damaged";
     case MDB_MAP_RESIZED: return "; the store has grown since it was opened: open it again";
     case MDB_READERS_FULL: return "; too many processes read this store";
     default: return "";
@@ -49,7 +49,9 @@ static enum error_kind kind_of(int code)
 {
     switch (code) {
     case MDB_CORRUPTED:
-    case MDB_PAGE_NOTFOUND: return ERROR_DAMAGED;
+    case MDB_PAGE_NOTFOUND:
+    case MDB_INVALID:
+    case MDB_NOTFOUND: return ERROR_DAMAGED;
     case MDB_MAP_FULL: return ERROR_NO_SPACE;
     default: return code > 0 ? error_kind_of(code) : ERROR_INPUT;
     }
@@ -233,9 +235,7 @@ static int check_structure(const char *data, struct error *error)
     if (pages_check(data, 0, keep_first, &first, &problems, error) < 0)
         return -1;
     if (problems > 0)
-        return error_set_kind(error, ERROR_DAMAGED,
-                              "%s: the structure is damaged (%s): `cache repair` builds it anew", data,
-                              first.text);
+        return error_set_kind(error, ERROR_DAMAGED, "%s: the structure is damaged (%s)", data, first.text);
     return 0;
 }
 

@@ -86,11 +86,12 @@ static int decode_tokens(const struct store_info *info, struct sequence sequence
     struct tokens_header header;
     size_t id_bytes = ((size_t)info->rows + 1) * sizeof *ids;
     if (size < sizeof header + id_bytes)
-        return error_set(error, "%zu bytes are too few for %d tokens", size, info->rows + 1);
+        return error_set_kind(error, ERROR_DAMAGED, "%zu bytes are too few for %d tokens", size,
+                              info->rows + 1);
     memcpy(&header, value, sizeof header);
     const unsigned char *body = (const unsigned char *)value + sizeof header;
     if (memcmp(header.magic, TOKENS_MAGIC, sizeof header.magic) != 0)
-        return error_set(error, "this is not a token list");
+        return error_set_kind(error, ERROR_DAMAGED, "this is not a token list");
     if (header.version > TOKENS_VERSION || header.flags != 0)
         return error_set(error,
                          "the token list has format version %u.%u; this program reads %d.0: use a newer one",
@@ -100,10 +101,11 @@ static int decode_tokens(const struct store_info *info, struct sequence sequence
         return error_set_kind(error, ERROR_DAMAGED,
                               "the tokens are damaged: their bytes do not match their hash");
     if (header.split != sequence.split || header.index != sequence.index)
-        return error_set(error, "these are the tokens of %s sequence %" PRIu64, split_name(header.split),
-                         header.index);
+        return error_set_kind(error, ERROR_DAMAGED, "these are the tokens of %s sequence %" PRIu64,
+                              split_name(header.split), header.index);
     if (header.version != TOKENS_VERSION || header.rows != (uint32_t)info->rows)
-        return error_set(error, "%" PRIu32 " tokens where %d were expected", header.rows, info->rows);
+        return error_set_kind(error, ERROR_DAMAGED, "%" PRIu32 " tokens where %d were expected", header.rows,
+                              info->rows);
     if (ids)
         memcpy(ids, body, id_bytes);
     return 0;
@@ -176,7 +178,8 @@ int version_check(const void *framed, size_t framed_size, bool *damaged, struct 
     *damaged = false;
     if (!is_first_version(framed, framed_size)) {
         *damaged = meta_unframe(KEY_VERSION, framed, framed_size, &value, &size, error) < 0 ||
-                   (size < sizeof version && error_set(error, "the format version is cut short") < 0);
+                   (size < sizeof version &&
+                    error_set_kind(error, ERROR_DAMAGED, "the format version is cut short") < 0);
         if (*damaged)
             return -1;
         memcpy(&version, value, sizeof version);

@@ -104,29 +104,31 @@ int record_check_header(const struct coder *coder, struct tap tap, struct sequen
                         struct error *error)
 {
     if (size < sizeof *header)
-        return error_set(error, "the record has %zu bytes, fewer than its header", size);
+        return error_set_kind(error, ERROR_DAMAGED, "the record has %zu bytes, fewer than its header", size);
     memcpy(header, record, sizeof *header);
     if (memcmp(header->magic, record_magic, sizeof record_magic) != 0)
-        return error_set(error, "this is not a record");
+        return error_set_kind(error, ERROR_DAMAGED, "this is not a record");
     if (header->version != RECORD_VERSION)
         return error_set(error, "the record has format version %u; this program reads %d%s", header->version,
                          RECORD_VERSION, header->version > RECORD_VERSION ? ": use a newer one" : "");
     if (header->payload != size - sizeof *header)
-        return error_set(error, "the record's payload should have %" PRIu64 " bytes and has %zu",
-                         header->payload, size - sizeof *header);
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "the record's payload should have %" PRIu64 " bytes and has %zu", header->payload,
+                              size - sizeof *header);
 
     struct record_header expected = header_of(coder, tap, sequence, rows, columns, size - sizeof *header);
     expected.hash = header->hash;
     if (header->codec == expected.codec && header->parameters != expected.parameters)
-        return error_set(error, "the record was coded with other parameters than the store has for its tap");
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "the record was coded with other parameters than the store has for its tap");
     if (memcmp(&expected, header, sizeof expected) != 0) {
         char name[TAP_NAME_SIZE];
         tap_name((struct tap){(int)header->layer, header->mid}, -1, name);
-        return error_set(error,
-                         "the record is another one: tap %s, %s sequence %" PRIu64 ", codec %u, [%" PRIu32
-                         ", %" PRIu32 "]; codec %u, [%" PRId64 ", %" PRId64 "] was expected",
-                         name, split_name(header->split), header->index, header->codec, header->rows,
-                         header->cols, coder_codec(coder)->id, rows, coder_cols(coder));
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "the record is another one: tap %s, %s sequence %" PRIu64 ", codec %u, [%" PRIu32
+                              ", %" PRIu32 "]; codec %u, [%" PRId64 ", %" PRId64 "] was expected",
+                              name, split_name(header->split), header->index, header->codec, header->rows,
+                              header->cols, coder_codec(coder)->id, rows, coder_cols(coder));
     }
     return 0;
 }
@@ -152,7 +154,9 @@ static int decode(struct codec_worker *worker, const struct coder *coder, const 
 {
     if (view)
         return coder_view(coder, worker, coded, size, rows, states, view, error);
-    return states ? coder_decode(coder, worker, coded, size, rows, states, error) : 0;
+    if (states && coder_decode(coder, worker, coded, size, rows, states, error) < 0)
+        return error_narrow(error, ERROR_DAMAGED);
+    return 0;
 }
 
 int record_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
@@ -176,10 +180,11 @@ int target_decode(struct codec_worker *worker, const struct coder *coder, struct
         return -1;
     const size_t left = size - sizeof(struct record_header);
     if (left < before)
-        return error_set(error, "the record's payload has %zu bytes, fewer than its columns", left);
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "the record's payload has %zu bytes, fewer than its columns", left);
     if (columns)
         *columns = payload;
     if (target_unpack(of, payload, rows, vocab, values, error) < 0)
-        return -1;
+        return error_narrow(error, ERROR_DAMAGED);
     return decode(worker, coder, payload + before, left - before, rows, u, view, error);
 }

@@ -25,11 +25,11 @@ static int add_store(struct shards *shards, struct store *store, struct error *e
 {
     const struct store_info *info = store_info(store);
     if (info->shards != shards->count)
-        return error_set(error, "%s: is shard %d of %d: all %d are needed, and %d given", store_path(store),
-                         info->shard, info->shards, info->shards, shards->count);
+        return error_set_kind(error, ERROR_USAGE, "%s: is shard %d of %d: all %d are needed, and %d given",
+                              store_path(store), info->shard, info->shards, info->shards, shards->count);
     if (shards->store[info->shard])
-        return error_set(error, "%s and %s are both shard %d", store_path(shards->store[info->shard]),
-                         store_path(store), info->shard);
+        return error_set_kind(error, ERROR_USAGE, "%s and %s are both shard %d",
+                              store_path(shards->store[info->shard]), store_path(store), info->shard);
     shards->store[info->shard] = store;
     return 0;
 }

@@ -97,20 +97,20 @@ static int check_piece(const char *name, const void *value, size_t size, struct 
 {
     size_t total;
     if (size < sizeof *header)
-        return error_set(error, "the piece is cut short");
+        return error_set_kind(error, ERROR_DAMAGED, "the piece is cut short");
     memcpy(header, value, sizeof *header);
     if (memcmp(header->magic, source_magic, sizeof source_magic) != 0)
-        return error_set(error, "this is not a piece of a tensor");
+        return error_set_kind(error, ERROR_DAMAGED, "this is not a piece of a tensor");
     if (header->version != SOURCE_VERSION)
         return error_set(error, "the piece has format version %u; this program reads %d: use a newer one",
                          header->version, SOURCE_VERSION);
     if (header->bytes != size - sizeof *header ||
         source_hash(name, *header, (const unsigned char *)value + sizeof *header) != header->hash)
-        return error_set(error, "the piece is damaged: its bytes do not match their hash");
+        return error_set_kind(error, ERROR_DAMAGED, "the piece is damaged: its bytes do not match their hash");
     if (!source_bytes(shape_of(header), &total) || header->pieces != (total + PIECE_SIZE - 1) / PIECE_SIZE ||
         header->piece >= header->pieces ||
         header->bytes != (header->piece + 1 < header->pieces ? PIECE_SIZE : total - header->piece * PIECE_SIZE))
-        return error_set(error, "the piece does not fit its tensor");
+        return error_set_kind(error, ERROR_DAMAGED, "the piece does not fit its tensor");
     return 0;
 }
 
@@ -181,8 +181,8 @@ static int find_first(const struct store *store, MDB_txn *snapshot, const char *
             return get_piece(store, snapshot, name, 0, first, &bytes, error);
     }
     if (list_names(store, snapshot, &names, error) == 0)
-        error_set(error, "%s: the store has no %s of the model; it has %s", store->path, name,
-                  names.length > 0 ? names.data : "none of its tensors");
+        error_set_kind(error, ERROR_USAGE, "%s: the store has no %s of the model; it has %s", store->path, name,
+                       names.length > 0 ? names.data : "none of its tensors");
     string_free(&names);
     return -1;
 }

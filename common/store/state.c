@@ -96,10 +96,10 @@ static int read_entry(const unsigned char **at, size_t *left, struct state *stat
     char name[256];
     if (!take(at, left, sizes, sizeof sizes) || sizes[0] >= sizeof name || !take(at, left, name, sizes[0]) ||
         sizes[1] > *left)
-        return error_set(error, "an entry is cut short");
+        return error_set_kind(error, ERROR_DAMAGED, "an entry is cut short");
     name[sizes[0]] = 0;
     if (strlen(name) != sizes[0] || find(state, name))
-        return error_set(error, "two entries, or half of one, are named \"%s\"", name);
+        return error_set_kind(error, ERROR_DAMAGED, "two entries, or half of one, are named \"%s\"", name);
     if (state_set(state, name, *at, sizes[1], error) < 0)
         return -1;
     *at += sizes[1];
@@ -112,9 +112,10 @@ int state_read(const void *bytes, size_t size, struct state *state, struct error
     const unsigned char *at = bytes;
     uint32_t count;
     if (!take(&at, &size, &count, sizeof count))
-        return error_set(error, "the store's state is cut short");
+        return error_set_kind(error, ERROR_DAMAGED, "the store's state is cut short");
     for (uint32_t i = 0; i < count; i++)
         if (read_entry(&at, &size, state, error) < 0)
             return error_prefix(error, "the store's state");
-    return size == 0 ? 0 : error_set(error, "the store's state has %zu bytes too many", size);
+    return size == 0 ? 0
+                     : error_set_kind(error, ERROR_DAMAGED, "the store's state has %zu bytes too many", size);
 }

@@ -44,6 +44,15 @@ int store_remove(const char *path, struct error *error)
     return result < 0 ? -1 : directory_remove(path, error);
 }
 
+int store_advise(struct error *error)
+{
+    return error->kind != ERROR_DAMAGED
+               ? -1
+               : error_set_kind(error, ERROR_DAMAGED,
+                                "%s (`cache verify` finds all that is damaged, `cache repair` mends it)",
+                                error->text);
+}
+
 const char *store_path(const struct store *store)
 {
     return store->path;
@@ -73,7 +82,8 @@ int store_find_tap(const struct store *store, struct tap tap, struct error *erro
     }
     tap_name(tap, store->info.layers, name);
     if (!string_failed(&names, error))
-        error_set(error, "%s: there is no tap %s; the store has %s", store->path, name, names.data);
+        error_set_kind(error, ERROR_USAGE, "%s: there is no tap %s; the store has %s", store->path, name,
+                       names.data);
     string_free(&names);
     return -1;
 }
@@ -183,8 +193,9 @@ int store_place(const struct store *store, struct sequence sequence, uint64_t *p
     const struct store_info *info = &store->info;
     if ((unsigned)sequence.split >= SPLIT_COUNT || sequence.index > INT64_MAX ||
         sequence.index % (uint64_t)info->shards != (uint64_t)info->shard)
-        return error_set(error, "%s: %s sequence %" PRIu64 " does not belong to shard %d of %d", store->path,
-                         split_name(sequence.split), sequence.index, info->shard, info->shards);
+        return error_set_kind(error, ERROR_INTERNAL,
+                              "%s: %s sequence %" PRIu64 " does not belong to shard %d of %d", store->path,
+                              split_name(sequence.split), sequence.index, info->shard, info->shards);
     *place = sequence.index / (uint64_t)info->shards;
     return 0;
 }
@@ -233,11 +244,11 @@ static int check_counts(const struct store *store, const char *name, struct erro
     size_t size;
     const void *value = state_get(&store->state, name, &size);
     if (!value || size != SPLIT_COUNT * sizeof(uint64_t))
-        return error_set(error, "the store's state has no \"%s\"", name);
+        return error_set_kind(error, ERROR_DAMAGED, "the store's state has no \"%s\"", name);
     for (enum split split = 0; split < SPLIT_COUNT; split++)
         if (state_count(&store->state, name, split) > store_sequences(store, split))
-            return error_set(error, "\"%s\" counts more %s sequences than there are tokens", name,
-                             split_name(split));
+            return error_set_kind(error, ERROR_DAMAGED, "\"%s\" counts more %s sequences than there are tokens",
+                                  name, split_name(split));
     return 0;
 }
 
@@ -365,9 +376,8 @@ static int open_files(struct store *store, struct error *error)
     /* The file "sealed" is written behind the commit that seals. A store that had it and is not sealed is
      * an older one than it was; one that lacks it was killed in between. */
     if (marked && !store_is_sealed(store))
-        return error_set(
-            error, "%s: is marked as finished but has lost its last commit: it is damaged; see `cache repair`",
-            store->path);
+        return error_set_kind(error, ERROR_DAMAGED, "%s: is marked as finished but has lost its last commit",
+                              store->path);
     return store->mode == STORE_WRITE && store_is_sealed(store) ? store_mark_sealed(store, error) : 0;
 }
 

@@ -93,6 +93,9 @@ bool store_exists(const char *path);
  * "fingerprint", as model_fingerprint gives it.) */
 int store_create(const char *path, const json_t *manifest, struct store **store, struct error *error);
 
+/* Appends to the text of an ERROR_DAMAGED error of a store what finds the damage and mends it. Always returns -1. */
+int store_advise(struct error *error);
+
 /* ---- asking ---- */
 
 const char *store_path(const struct store *store);

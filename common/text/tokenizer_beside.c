@@ -116,7 +116,7 @@ static int read_generation_config(const char *folder, struct tokenizer_parts *pa
 {
     json_t *config;
     if (read_file(folder, "generation_config.json", &config, error) < 0) {
-        if (error->kind == ERROR_NO_MEMORY)
+        if (error_is_machines(error))
             return -1;
         error_set(&parts->warning,
                   "%s; it goes unread: generation ends at the tokens that the other files name", error->text);

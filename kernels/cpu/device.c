@@ -65,7 +65,8 @@ static int device_open(const struct backend_options *options, struct backend **r
     if (backend->bf16 && bf16 == BF16_EMULATED)
         backend->base.warning = "this CPU has no instructions for bf16 products: --math f32 is faster on it";
     if (backend->bf16 && bf16 == BF16_NONE) {
-        error_set(error, "this CPU has no bf16 products (%s; they need AVX-512); use --math f32", onednn);
+        error_set_kind(error, ERROR_USAGE,
+                       "this CPU has no bf16 products (%s; they need AVX-512); use --math f32", onednn);
         goto fail;
     }
     snprintf(backend->base.identity, sizeof backend->base.identity, "cpu %s %s %s", backend->loops->name,

@@ -18,11 +18,11 @@ wrong_usage() {
 }
 
 unfit_for_the_taps() {
-    run 1 extract "${small[@]}" --out "$work/none" --codec 3=raw && says err "--codec: tap 3" &&
-        run 1 extract "${small[@]}" --out "$work/none" --codec 0=raw && says err "tap 0 is not one of the store's taps" &&
-        run 1 extract "${small[@]}" --out "$work/none" --codec raw,q8 && says err "the default has two codecs" &&
-        run 1 extract "${small[@]}" --out "$work/none" --codec 1=raw,1=q8 && says err "tap 1 has two codecs" &&
-        [ ! -e "$work/none" ] && run 1 extract "${small[@]}" --out "$work/plain" --pilot-out "$work/none" &&
+    run 2 extract "${small[@]}" --out "$work/none" --codec 3=raw && says err "--codec: tap 3" &&
+        run 2 extract "${small[@]}" --out "$work/none" --codec 0=raw && says err "tap 0 is not one of the store's taps" &&
+        run 2 extract "${small[@]}" --out "$work/none" --codec raw,q8 && says err "the default has two codecs" &&
+        run 2 extract "${small[@]}" --out "$work/none" --codec 1=raw,1=q8 && says err "tap 1 has two codecs" &&
+        [ ! -e "$work/none" ] && run 2 extract "${small[@]}" --out "$work/plain" --pilot-out "$work/none" &&
         says err "no tap is stored with a codec that has parameters"
 }
 
@@ -31,7 +31,7 @@ codec_per_tap() {
         says out "1          q8 " && says out "final      lossless" && says err "tap 1.mid, klt:3: step" &&
         run 0 cache verify "$work/mixed" && says out " 0 problems" && [ ! -e "$work/mixed/pilot" ] &&
         run 0 extract "${small[@]}" --out "$work/mixed" --codec 1.mid=klt:3,q8,2=lossless &&
-        run 1 extract "${small[@]}" --out "$work/mixed" --codec q8,1.mid=klt:4,final=lossless &&
+        run 2 extract "${small[@]}" --out "$work/mixed" --codec q8,1.mid=klt:4,final=lossless &&
         says err "1.mid klt:3, 1 q8, final lossless" && says err "this command has 1.mid klt:4"
 }
 
@@ -90,7 +90,7 @@ killed() {
 # Shards need one pilot; with it they hold what the whole does.
 shards() {
     local i
-    run 1 extract "${small[@]}" --out "$work/0" --codec klt:4 --shard 0/2 && says err "--pilot-out FILE" || return 1
+    run 2 extract "${small[@]}" --out "$work/0" --codec klt:4 --shard 0/2 && says err "--pilot-out FILE" || return 1
     for i in 0 1; do
         run 0 extract "${small[@]}" --out "$work/$i" --codec klt:4 --shard $i/2 --pilot "$work/parameters" || return 1
     done
@@ -115,11 +115,11 @@ pilot_files() {
     run 1 extract "${small[@]}" --out "$work/bad" --codec klt:4 --pilot "$work/short" && says err "--pilot: $work/short: is damaged" &&
         run 1 extract "${small[@]}" --out "$work/bad" --codec klt:4 --pilot "$work/flipped" && says err "is damaged" &&
         run 1 extract "${small[@]}" --out "$work/bad" --codec klt:4 --pilot "$ids" && says err "is not a file that --pilot-out has written" &&
-        run 1 extract "${small[@]}" --out "$work/finer" --codec klt:5 --pilot "$work/parameters" && says err "with klt:4, not klt:5" &&
-        run 1 extract --model tests/golden/llama --corpus "$ids" --seq-len 16 --taps final --out "$work/other" --codec klt:4 --pilot "$work/parameters" &&
+        run 2 extract "${small[@]}" --out "$work/finer" --codec klt:5 --pilot "$work/parameters" && says err "with klt:4, not klt:5" &&
+        run 2 extract --model tests/golden/llama --corpus "$ids" --seq-len 16 --taps final --out "$work/other" --codec klt:4 --pilot "$work/parameters" &&
         says err "was made with another model" &&
         run 0 extract "${small[@]}" --out "$work/finer" --codec klt:5 --pilot-out "$work/five" &&
-        run 1 extract "${small[@]}" --out "$work/first" --codec klt:4 --pilot "$work/five" && says err "with klt:5, not klt:4" &&
+        run 2 extract "${small[@]}" --out "$work/first" --codec klt:4 --pilot "$work/five" && says err "with klt:5, not klt:4" &&
         run 0 extract "${small[@]}" --out "$work/first" --codec klt:4 --pilot "$work/parameters"
 }
 

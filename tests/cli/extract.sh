@@ -43,11 +43,11 @@ missing_files() {
 }
 
 unfit_for_the_model() {
-    run 1 extract "${small[@]}" --out "$work/s" --taps 3 && says err "--taps" &&
-        run 1 extract "${small[@]}" --out "$work/s" --taps 1,2,final && says err "final is named twice" &&
-        run 1 extract "${small[@]}" --out "$work/s" --taps 1,,2 && says err "--taps" &&
-        run 1 extract "${small[@]}" --out "$work/s" --held-out-tokens 4096 --seq-len 4096 && says err "positions the model was made for" &&
-        run 1 extract "${small[@]}" --out "$work/s" --end-of-text 64 && says err "outside the model's vocabulary of 64" &&
+    run 2 extract "${small[@]}" --out "$work/s" --taps 3 && says err "--taps" &&
+        run 2 extract "${small[@]}" --out "$work/s" --taps 1,2,final && says err "final is named twice" &&
+        run 2 extract "${small[@]}" --out "$work/s" --taps 1,,2 && says err "--taps" &&
+        run 2 extract "${small[@]}" --out "$work/s" --held-out-tokens 4096 --seq-len 4096 && says err "positions the model was made for" &&
+        run 2 extract "${small[@]}" --out "$work/s" --end-of-text 64 && says err "outside the model's vocabulary of 64" &&
         [ ! -e "$work/s" ]
 }
 
@@ -84,7 +84,7 @@ same_command_again() {
 refused() {
     local text=$1
     shift
-    run 1 extract "${small[@]}" --out "$work/store" "$@" && says err "$work/store: was made with another $text"
+    run 2 extract "${small[@]}" --out "$work/store" "$@" && says err "$work/store: was made with another $text"
 }
 
 changed_options() {
@@ -166,7 +166,7 @@ begin_of_text() {
     ids=$(od -An -v -t d4 -w68 -j 128 "$work/begin.npy/tokens.npy" | tr -s ' ' | head -n 1)
     [ "$ids" = " 60 0 1 2 61 60 3 4 5 6 61 60 7 8 61 60 9" ] || { echo "    the ids are $ids"; return 1; }
     printf '{"bos_token": "<s>", "add_bos_token": false}' >"$work/letters/tokenizer_config.json"
-    run 1 extract "${letters[@]}" --out "$work/begin" &&
+    run 2 extract "${letters[@]}" --out "$work/begin" &&
         says err "was made with another --model (the tokens that go before a text): [60]; this command has []" &&
         run 0 extract "${letters[@]}" --out "$work/none" --dry-run &&
         says out "before each text no token, by tokenizer_config.json"
@@ -197,7 +197,7 @@ number() { sed -nE "s/^ *\"$1\": ([0-9]+),?$/\1/p" "$work/out"; }
 
 memory() {
     local taps=(--model "$model" --corpus "$ids" --held-out 0 --tokens 1024 --taps 8 --json)
-    run 1 extract "${taps[@]}" --out "$work/memory" --memory 1M && says err "this model needs at least" || return 1
+    run 2 extract "${taps[@]}" --out "$work/memory" --memory 1M && says err "this model needs at least" || return 1
     local least
     least=$(sed -nE 's/.*at least ([0-9]+)(\.[0-9]+)? MB.*/\1/p' "$work/err")
     run 0 extract "${taps[@]}" --out "$work/memory" --memory "${least}M" && says out '"resident": false' &&
@@ -215,7 +215,7 @@ token_file_of_one_document() {
         run 0 extract "${options[@]}" --corpus "$ids" --out "$work/single2" --dry-run && says out "runs of sequences" &&
         run 0 extract "${options[@]:0:2}" --seq-len 16 --taps 1 --corpus "$ids" --held-out-corpus "$held_out" --out "$work/pair" &&
         says out "249 training and 249 held-out" || return 1
-    run 1 extract "${options[@]}" --corpus "$ids" "$held_out" --out "$work/double" && says err "give it with --end-of-text"
+    run 2 extract "${options[@]}" --corpus "$ids" "$held_out" --out "$work/double" && says err "give it with --end-of-text"
 }
 
 # The same ids from a gzip file, in one member or two, and when it grows.

@@ -49,9 +49,9 @@ ranges() {
     cmp <(tail -c +129 "$work/all/states.npy" | tail -c +$((2 * 16 * 32 * 4 + 1)) | head -c $((3 * 16 * 32 * 4))) \
         <(tail -c +129 "$work/part/states.npy") || return 1
     export_to rest --tap 1 --split train --sequences 100- && export_to one --tap 1 --split train --sequences 7 && says out "1 train and 0" || return 1
-    run 1 cache export --tap 1 --split held-out --sequences 0-999 --out "$work/no" "$work/store" && says err "held-out sequences, which are counted from 0" &&
+    run 2 cache export --tap 1 --split held-out --sequences 0-999 --out "$work/no" "$work/store" && says err "held-out sequences, which are counted from 0" &&
         [ ! -e "$work/no" ] || return 1
-    run 1 cache export --tap 1 --split train --sequences 999- --out "$work/no" "$work/store" && says err "--sequences 999- goes beyond" || return 1
+    run 2 cache export --tap 1 --split train --sequences 999- --out "$work/no" "$work/store" && says err "--sequences 999- goes beyond" || return 1
     local text
     for text in x 5-3 -4 3-x ''; do
         run 2 cache export --tap 1 --split train --sequences "$text" --out "$work/no" "$work/store" && says err "is not a range" || return 1
@@ -60,7 +60,7 @@ ranges() {
 }
 
 tensors() {
-    run 1 cache export --tensor outptu --out "$work/no" "$work/store" && says err "the store has no outptu of the model; it has " && says err "final_norm" || return 1
+    run 2 cache export --tensor outptu --out "$work/no" "$work/store" && says err "the store has no outptu of the model; it has " && says err "final_norm" || return 1
     run 2 cache export --tensor output --tap 1 --out "$work/no" "$work/store" && run 2 cache export --out "$work/no" "$work/store" &&
         says err "--tap or --tensor" || return 1
     export_to folder --format npy --tensor 1/mlp_up --tensor final_norm && [ -s "$work/folder/1.mlp_up.npy" ] && [ -s "$work/folder/final_norm.npy" ] &&

@@ -139,7 +139,7 @@ missing_policy() {
 # Both fingerprints are told.
 policy_of_another_model() {
     write_policy "$work/other"
-    run 1 --model "$model" --prompt a --policy "$work/other" && says err 00000000deadbeef &&
+    run 2 --model "$model" --prompt a --policy "$work/other" && says err 00000000deadbeef &&
         says err "but this one is" && grep -qE 'but this one is [0-9a-f]{16}' "$work/err" &&
         run 0 --model "$model" --prompt a --policy "$work/other" --exit off --tokens 1
 }
@@ -147,7 +147,7 @@ policy_of_another_model() {
 # A policy without exits is the full model, and says why.
 policy_without_exits() {
     local model_is
-    run 1 --model "$model" --prompt a --policy "$work/other" || return 1
+    run 2 --model "$model" --prompt a --policy "$work/other" || return 1
     model_is=$(sed -nE 's/.*but this one is ([0-9a-f]{16}).*/\1/p' "$work/err")
     mkdir -p "$work/none"
     cat >"$work/none/policy.json" <<EOF

@@ -99,12 +99,12 @@ kills() {
         same_stores "$work/fresh" "$work/killed"
 }
 
-# refused TEXT OPTION...: and the store is as it was
+# refused STATUS TEXT OPTION...: and the store is as it was
 refused() {
-    local text=$1 sum
-    shift
+    local status=$1 text=$2 sum
+    shift 2
     sum=$(sha256sum <"$work/kept/data.mdb")
-    run 1 extract "${common[@]}" "$@" --out "$work/kept" && says err "$text" && [ -e "$work/kept/sealed" ] &&
+    run "$status" extract "${common[@]}" "$@" --out "$work/kept" && says err "$text" && [ -e "$work/kept/sealed" ] &&
         [ "$sum" = "$(sha256sum <"$work/kept/data.mdb")" ]
 }
 
@@ -112,13 +112,13 @@ changed() {
     ids 51 2000 >"$work/kept.u16" && ids 52 300 >"$work/more.u16"
     run 0 extract "${common[@]}" --corpus "$work/kept.u16" --held-out 0.2 --out "$work/kept" || return 1
     (ids 53 2 && cat "$work/kept.u16" && ids 54 500) >"$work/edited.u16"
-    refused "the corpus has changed before its old end: train sequence 0 has other tokens" --corpus "$work/edited.u16" --held-out 0.2 &&
-        refused "--held-out: 0.2; this command has 0.1:" --corpus "$work/kept.u16" "$work/more.u16" --held-out 0.1 &&
-        refused "--seq-len" --corpus "$work/kept.u16" "$work/more.u16" --held-out 0.2 --seq-len 32 &&
-        refused "the corpus has changed before its old end" --corpus "$work/more.u16" "$work/kept.u16" --held-out 0.2 &&
-        refused "the corpus has changed" --corpus "$work/one.u16" "$work/two.u16" --held-out 0.2 || return 1
+    refused 1 "the corpus has changed before its old end: train sequence 0 has other tokens" --corpus "$work/edited.u16" --held-out 0.2 &&
+        refused 2 "--held-out: 0.2; this command has 0.1:" --corpus "$work/kept.u16" "$work/more.u16" --held-out 0.1 &&
+        refused 2 "--seq-len" --corpus "$work/kept.u16" "$work/more.u16" --held-out 0.2 --seq-len 32 &&
+        refused 1 "the corpus has changed before its old end" --corpus "$work/more.u16" "$work/kept.u16" --held-out 0.2 &&
+        refused 1 "the corpus has changed" --corpus "$work/one.u16" "$work/two.u16" --held-out 0.2 || return 1
     head -c 3000 "$work/kept.u16" >"$work/less.u16"
-    refused "--corpus (bytes)" --corpus "$work/less.u16" --held-out 0.2
+    refused 1 "--corpus (bytes)" --corpus "$work/less.u16" --held-out 0.2
 }
 
 check grown_files

@@ -101,10 +101,10 @@ same_file() {
         ln "$work/folder/a.u16" "$work/hard.u16" && ln -s folder "$work/other" || return 1
     local held
     for held in folder/a.u16 folder link.u16 hard.u16 other; do
-        run 1 extract "${common[@]}" --corpus "$work/folder" --held-out-corpus "$work/$held" --out "$work/same" &&
+        run 2 extract "${common[@]}" --corpus "$work/folder" --held-out-corpus "$work/$held" --out "$work/same" &&
             says err "is a file of --corpus, too ($work/folder/a.u16)" && says err "--held-out-corpus: $work/${held%/a.u16}" || return 1
     done
-    run 1 extract "${common[@]}" --corpus "$work/folder/a.u16" --held-out-corpus "$work/other" --out "$work/same" &&
+    run 2 extract "${common[@]}" --corpus "$work/folder/a.u16" --held-out-corpus "$work/other" --out "$work/same" &&
         says err "other/a.u16 is a file of --corpus, too" && [ ! -e "$work/same" ]
 }
 

@@ -36,9 +36,9 @@ extract_takes_it() {
 again() { run 0 cache merge "$work"/shard? --out "$work/merged" && says out "finished"; }
 
 refusals() {
-    run 1 cache merge "$work/shard0" "$work/shard2" --out "$work/s" && says err "all 3 are needed" &&
-        run 1 cache merge "$work/shard0" "$work/shard1" "$work/shard1" --out "$work/s" && says err "are both shard 1" &&
-        run 1 cache merge "$work"/shard? --out "$work/shard0" && says err "shard0: is a part of what is read" &&
+    run 2 cache merge "$work/shard0" "$work/shard2" --out "$work/s" && says err "all 3 are needed" &&
+        run 2 cache merge "$work/shard0" "$work/shard1" "$work/shard1" --out "$work/s" && says err "are both shard 1" &&
+        run 2 cache merge "$work"/shard? --out "$work/shard0" && says err "shard0: is a part of what is read" &&
         run 1 cache merge "$work"/shard? --out "$work/whole/data.mdb" && [ ! -e "$work/s" ]
 }
 

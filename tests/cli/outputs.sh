@@ -59,12 +59,12 @@ not_folders() {
 no_name() {
     run 2 "${small[@]}" --taps 1 --out "" && says err "--out: the path is empty" &&
         run 2 "${klt[@]}" --pilot-out "" && says err "--pilot-out: the path is empty" &&
-        run 1 cache export --tap 1 --out "" "$work/store" && says err "the name is empty" &&
-        run 1 cache export --format npy --tap 1 --out "" "$work/store" && says err "the name is empty" &&
-        run 1 cache bench --svg "" "$work/store" && says err "--svg: the name is empty" &&
-        run 1 cache recode --codec raw --out "" "$work/store" && says err "the name is empty" &&
-        run 1 cache merge --out "" "$work/store" && says err "the name is empty" &&
-        run 1 train --store "$work/store" --tap 1 --head norm --out "" && says err "the name is empty"
+        run 2 cache export --tap 1 --out "" "$work/store" && says err "the name is empty" &&
+        run 2 cache export --format npy --tap 1 --out "" "$work/store" && says err "the name is empty" &&
+        run 2 cache bench --svg "" "$work/store" && says err "--svg: the name is empty" &&
+        run 2 cache recode --codec raw --out "" "$work/store" && says err "the name is empty" &&
+        run 2 cache merge --out "" "$work/store" && says err "the name is empty" &&
+        run 2 train --store "$work/store" --tap 1 --head norm --out "" && says err "the name is empty"
 }
 
 # A link stays; what it names is replaced.
@@ -135,18 +135,18 @@ among_the_corpus() {
     perl -e 'print pack("v*", map { $_ % 60 } 1 .. 200)' | tee "$work/corpus/a.u16" >"$work/.hidden/corpus/a.u16"
     ln -s corpus "$work/also"
     for out in corpus corpus/store corpus/sub/deeper/store also/store; do
-        run 1 "${text[@]}" --corpus "$work/corpus" --out "$work/$out" && says err "is in the corpus" || return 1
+        run 2 "${text[@]}" --corpus "$work/corpus" --out "$work/$out" && says err "is in the corpus" || return 1
     done
     (cd "$work/corpus" && "$OLDPWD/$build/extract" --model ../model --seq-len 16 --taps 1 --corpus .. --out store 2>"$work/err")
-    [ $? = 1 ] && says err "is in the corpus" &&
-        run 1 "${text[@]}" --corpus "$ids" --held-out-corpus "$work/corpus" --out "$work/corpus/store" && says err "is in the corpus" &&
-        run 1 "${text[@]}" --corpus "$work/corpus" --out "$work/o" --codec klt:4 --pilot-out "$work/corpus/p" && says err "--pilot-out" &&
+    [ $? = 2 ] && says err "is in the corpus" &&
+        run 2 "${text[@]}" --corpus "$ids" --held-out-corpus "$work/corpus" --out "$work/corpus/store" && says err "is in the corpus" &&
+        run 2 "${text[@]}" --corpus "$work/corpus" --out "$work/o" --codec klt:4 --pilot-out "$work/corpus/p" && says err "--pilot-out" &&
         run 1 "${text[@]}" --corpus "$ids" --out "$work/model" && says err "holds other files" && [ ! -e "$work/o" ] &&
         [ "$(find "$work/corpus" | wc -l)" = 3 ] &&
         run 0 "${text[@]}" --corpus "$work/corpus" --out "$work/corpus/.store" &&
         run 0 "${text[@]}" --corpus "$work/corpus" --out "$work/corpus/.store" &&
         run 0 "${text[@]}" --corpus "$work/corpus" --out "$work/corpus2" && [ -e "$work/corpus2/data.mdb" ] &&
-        run 1 "${text[@]}" --corpus "$work/.hidden/corpus" --out "$work/.hidden/corpus/store" && says err "is in the corpus"
+        run 2 "${text[@]}" --corpus "$work/.hidden/corpus" --out "$work/.hidden/corpus/store" && says err "is in the corpus"
 }
 
 # ---- what the command reads ----
@@ -156,7 +156,7 @@ kept() {
     local folder=$1 before
     shift
     before=$(cd "$folder" && find . -type f -not -name '*lock*' -exec sha256sum {} + | sort)
-    run 1 "$@" && says err "is a part of what is read" || return 1
+    run 2 "$@" && says err "is a part of what is read" || return 1
     [ "$(cd "$folder" && find . -type f -not -name '*lock*' -exec sha256sum {} + | sort)" = "$before" ] ||
         { echo "    $* changed $folder" && return 1; }
 }
@@ -200,7 +200,7 @@ nothing_yet() {
     run 1 "${begun[@]}" --out "$work/failed" && says err pilot && [ -e "$work/failed/data.mdb" ] &&
         run 0 "${small[@]}" --taps 1,final --out "$work/failed" && says err "$work/failed: held no records: it is begun anew" &&
         run 0 cache verify "$work/failed" &&
-        run 1 "${small[@]}" --taps 1 --out "$work/failed" && says err "taps" && run 0 cache verify "$work/failed"
+        run 2 "${small[@]}" --taps 1 --out "$work/failed" && says err "taps" && run 0 cache verify "$work/failed"
 }
 
 # Its pilot goes with it.

@@ -13,7 +13,7 @@ wrong_usage() {
         run 2 cache recode --out "$work/s" "$work/raw" && says err "--codec is missing" &&
         run 2 cache recode --codec raw "$work/raw" && says err "--out is missing" &&
         run 2 cache recode --codec zip --out "$work/s" "$work/raw" && says err "zip" &&
-        run 1 cache recode --codec 2.mid=raw --out "$work/s" "$work/raw" && says err "tap 2.mid" && [ ! -e "$work/s" ]
+        run 2 cache recode --codec 2.mid=raw --out "$work/s" "$work/raw" && says err "tap 2.mid" && [ ! -e "$work/s" ]
 }
 
 # same_states A B TAP...: and verify has nothing to say

@@ -70,9 +70,9 @@ looks_of_a_shard() {
 
 goes_on_as_the_same_shard() {
     run 0 extract "${common[@]}" --out "$work/2.3" --shard 2/3 --json && says out '"computed_tokens": 0' &&
-        run 1 extract "${common[@]}" --out "$work/2.3" --shard 1/3 &&
+        run 2 extract "${common[@]}" --out "$work/2.3" --shard 1/3 &&
         says err "was made with another --shard: 2/3; this command has 1/3" &&
-        run 1 extract "${common[@]}" --out "$work/2.3" && says err "another --shard: 2/3; this command has none" &&
+        run 2 extract "${common[@]}" --out "$work/2.3" && says err "another --shard: 2/3; this command has none" &&
         run 0 extract "${common[@]}" --out "$work/whole" --shard 0/1
 }
 
@@ -85,10 +85,10 @@ more_shards_than_sequences() {
 
 wrong_combinations() {
     local trial=(--out "$work/none" --tap 1 --head norm)
-    run 1 train --store "$work/0.3" --store "$work/2.3" "${trial[@]}" && says err "is shard 0 of 3: all 3 are needed, and 2 given" &&
-        run 1 train --store "$work/0.2" --store "$work/1.3" "${trial[@]}" && says err "1.3: is shard 1 of 3" &&
-        run 1 train --store "$work/1.2" --store "$work/1.2" "${trial[@]}" && says err "are both shard 1" &&
-        run 1 train --store "$work/whole" --store "$work/1.2" "${trial[@]}" && says err "whole: is shard 0 of 1" &&
+    run 2 train --store "$work/0.3" --store "$work/2.3" "${trial[@]}" && says err "is shard 0 of 3: all 3 are needed, and 2 given" &&
+        run 2 train --store "$work/0.2" --store "$work/1.3" "${trial[@]}" && says err "1.3: is shard 1 of 3" &&
+        run 2 train --store "$work/1.2" --store "$work/1.2" "${trial[@]}" && says err "are both shard 1" &&
+        run 2 train --store "$work/whole" --store "$work/1.2" "${trial[@]}" && says err "whole: is shard 0 of 1" &&
         run 0 extract "${common[@]}" --held-out-tokens 320 --out "$work/other" --shard 1/2 &&
         run 1 train --store "$work/0.2" --store "$work/other" "${trial[@]}" &&
         says err "are not shards of one store: \"corpus.held_out_tokens\" differs" && [ ! -e "$work/none" ]

@@ -49,7 +49,7 @@ shards_agree() {
     done
     run 0 cache recode --codec raw:f32 --out "$work/recoded" "$work/many" && run 0 cache recode --codec lossless --out "$work/back" "$work/recoded" &&
         exported back "$work/back" && cmp "$work/exported.whole" "$work/exported.back" || return 1
-    run 1 cache split "$work/0.3" && says err "all 3 are needed"
+    run 2 cache split "$work/0.3" && says err "all 3 are needed"
 }
 
 # A command that was stopped has given it to some shards: nobody reads those as one, and the same command goes on.
@@ -65,11 +65,11 @@ stopped_between() {
 # One that is there stays, unless the command says so; 0 takes it away, and everything is as before.
 replaced() {
     run 0 cache split --held-out 0.1 "$work/many" || return 1
-    run 1 cache split --held-out 0.3 "$work/many" && says err "--replace" || return 1
+    run 2 cache split --held-out 0.3 "$work/many" && says err "--replace" || return 1
     run 0 cache split --held-out 0.3 --replace "$work/many" && exported three "$work/many" &&
         ! cmp -s "$work/exported.whole" "$work/exported.three" || return 1
-    run 1 train --store "$work/many" --out "$work/run" --sweep "$work/sweep.yaml" && says err "another store" || return 1
-    run 1 cache split --held-out 0 "$work/many" && says err "--replace" || return 1
+    run 2 train --store "$work/many" --out "$work/run" --sweep "$work/sweep.yaml" && says err "another store" || return 1
+    run 2 cache split --held-out 0 "$work/many" && says err "--replace" || return 1
     run 0 cache split --held-out 0 --replace "$work/many" && exported after "$work/many" &&
         cmp "$work/exported.before" "$work/exported.after"
 }
@@ -82,8 +82,8 @@ of_extract() {
     run 0 extract "${common[@]}" --corpus "$work/many.u16" --held-out 0.2 --out "$work/own" || return 1
     local own all more
     own=$(counted held_out "$work/own") && all=$((own + $(counted train "$work/own"))) && exported own "$work/own" || return 1
-    run 1 cache split "$work/own" && says err "was made with $own held-out sequences" &&
-        run 1 cache split --held-out 0.4 "$work/own" && says err "was made with $own held-out sequences" || return 1
+    run 2 cache split "$work/own" && says err "was made with $own held-out sequences" &&
+        run 2 cache split --held-out 0.4 "$work/own" && says err "was made with $own held-out sequences" || return 1
     run 0 cache split --held-out 0.05 --replace "$work/own" && says err "the $own sequences that extract held out stay held out" &&
         says err "no more are held out" && exported same "$work/own" && cmp "$work/exported.own" "$work/exported.same" || return 1
     run 0 cache split --held-out 0.4 --replace "$work/own" && says err "the $own sequences that extract held out" &&

@@ -102,17 +102,17 @@ wrong_sweep() {
         says err "wrong.yaml: line 3: unknown key \"haed\"" &&
         run 2 --store "$store" --out "$work/wrong" --sweep "$work/missing.yaml" && says err "No such file" &&
         printf 'trials:\n  - {tap: 9, head: norm}\n' >"$work/wrong.yaml" &&
-        run 1 --store "$store" --out "$work/wrong" --sweep "$work/wrong.yaml" && says err "line 2: tap" &&
+        run 2 --store "$store" --out "$work/wrong" --sweep "$work/wrong.yaml" && says err "line 2: tap" &&
         printf 'trials:\n  - {tap: 1.mid, head: mlp}\n' >"$work/wrong.yaml" &&
-        run 1 --store "$store" --out "$work/wrong" --sweep "$work/wrong.yaml" && says err "no tap 1.mid"
+        run 2 --store "$store" --out "$work/wrong" --sweep "$work/wrong.yaml" && says err "no tap 1.mid"
 }
 
 # Both before anything is computed or kept in memory.
 too_large() {
-    run 1 --store "$store" --out "$work/large" --tap 2 --head norm --sequences 41 &&
+    run 2 --store "$store" --out "$work/large" --tap 2 --head norm --sequences 41 &&
         says err "--sequences: 41 a step are more than the 40 of the store's training split" &&
         printf 'seed: 1\nsequences: 999\ntrials:\n  - {tap: 2, head: norm}\n' >"$work/large.yaml" &&
-        run 1 --store "$store" --out "$work/large" --sweep "$work/large.yaml" && says err "large.yaml: line 2: sequences: 999" || return 1
+        run 2 --store "$store" --out "$work/large" --sweep "$work/large.yaml" && says err "large.yaml: line 2: sequences: 999" || return 1
     {
         printf 'grid:\n  tap: [1, 2, 3]\n  head: [affine]\n  output: [untied]\n  rate: [1e-4'
         printf ', %g' $(seq 2 1000)
@@ -188,8 +188,8 @@ same_from_shards() {
     run 0 --store "$work/shard1" --store "$work/shard2" --store "$work/shard0" --out "$work/shards" "${one[@]}" --tap 1 \
         --head affine --init ridge &&
         same "$work/eight" "$work/shards" 1-affine-ridge-distillation-0.001 &&
-        run 1 --store "$work/shard1" --store "$work/shard2" --out "$work/wrong" --tap 1 --head norm &&
-        run 1 --store "$work/shard1" --store "$store" --out "$work/wrong" --tap 1 --head norm
+        run 2 --store "$work/shard1" --store "$work/shard2" --out "$work/wrong" --tap 1 --head norm &&
+        run 2 --store "$work/shard1" --store "$store" --out "$work/wrong" --tap 1 --head norm
 }
 
 # raw and lossless keep the same bf16 values; the feed hands over those of raw as they are, and decoded ones of lossless.
@@ -224,8 +224,8 @@ same_without_target() {
 target_alone() {
     "$make_store" "$work/bare" taps=1,2,target &&
         run 0 --store "$work/bare" --out "$work/bare.run" "${one[@]}" --tap 1 --head affine && says out "full model" &&
-        run 1 --store "$work/bare" --out "$work/bare2" --tap 1 --head affine --output untied && says err "no tap final" &&
-        run 1 --store "$work/bare" --out "$work/bare3" --tap 1 --head affine --init ridge && says err "no tap final" &&
+        run 2 --store "$work/bare" --out "$work/bare2" --tap 1 --head affine --output untied && says err "no tap final" &&
+        run 2 --store "$work/bare" --out "$work/bare3" --tap 1 --head affine --init ridge && says err "no tap final" &&
         run 2 --store "$work/bare" --out "$work/bare4" --tap target --head norm && says err "\"target\" is not a tap"
 }
 
@@ -257,13 +257,13 @@ json() {
 }
 
 changed_options_are_refused() {
-    run 1 --store "$store" --out "$work/alone1" --seed 5 --passes 2 --evaluate 7 --tap 1 --head affine --init ridge &&
+    run 2 --store "$store" --out "$work/alone1" --seed 5 --passes 2 --evaluate 7 --tap 1 --head affine --init ridge &&
         says err "seed 4, not 5" &&
-        run 1 --store "$store" --out "$work/alone1" --seed 4 --passes 1 --tap 1 --head affine --init ridge &&
+        run 2 --store "$store" --out "$work/alone1" --seed 4 --passes 1 --tap 1 --head affine --init ridge &&
         says err "steps 20, not 10" &&
-        run 1 --store "$store" --out "$work/alone1" "${one[@]}" --sequences 8 --tap 1 --head affine --init ridge &&
+        run 2 --store "$store" --out "$work/alone1" "${one[@]}" --sequences 8 --tap 1 --head affine --init ridge &&
         "$make_store" "$work/other" train=36 &&
-        run 1 --store "$work/other" --out "$work/alone1" --seed 4 --steps 20 --tap 1 --head affine --init ridge &&
+        run 2 --store "$work/other" --out "$work/alone1" --seed 4 --steps 20 --tap 1 --head affine --init ridge &&
         says err "was begun with"
 }
 
@@ -444,7 +444,7 @@ more_steps() {
         [ "$(grep -c '"loss"' "$work/longer/trials/$id/metrics.jsonl")" = 25 ] &&
         [ "$(cut -f 11 "$work/longer/leaderboard.tsv" | tail -n 1)" = 25 ] &&
         run 0 --store "$store" --out "$work/longer" "${single[@]}" --steps 25 && says err "nothing is left to do" &&
-        run 1 --store "$store" --out "$work/longer" "${single[@]}" --steps 10 && says err "steps 25, not 10" || return 1
+        run 2 --store "$store" --out "$work/longer" "${single[@]}" --steps 10 && says err "steps 25, not 10" || return 1
     rm "$work/longer2/trials/$id/head.safetensors"
     run 0 --store "$store" --out "$work/longer2" "${single[@]}" --steps 25 && says err "it is trained from the start" &&
         run 0 --store "$store" --out "$work/longer3" "${single[@]}" --steps 25 && same "$work/longer2" "$work/longer3" $id || return 1
@@ -489,9 +489,9 @@ another_policy() {
         grep -q '"threshold": 0.77' "$work/asked/policy/policy.json" && says out "threshold is 0.77" &&
         run 0 "${asked[@]}" --exits 2.mid && [ "$(exits_of "$work/asked")" = 2.mid.safetensors ] &&
         run 0 "${asked[@]}" --agreement 0.95 && diff -r "$work/eight/policy" "$work/asked/policy" &&
-        run 1 "${asked[@]}" --exits 4 && says err "no trial of the sweep is an exit at tap final (there are: 1, 3" &&
-        run 1 "${asked[@]}" --exits 9 && says err "--exits" &&
-        run 1 "${asked[@]}" --exits 1,,2 && says err "empty piece" &&
+        run 2 "${asked[@]}" --exits 4 && says err "no trial of the sweep is an exit at tap final (there are: 1, 3" &&
+        run 2 "${asked[@]}" --exits 9 && says err "--exits" &&
+        run 2 "${asked[@]}" --exits 1,,2 && says err "empty piece" &&
         run 2 "${asked[@]}" --agreement 0.9 --threshold 0.9 && says err "give one of them" &&
         run 2 "${asked[@]}" --agreement 1.1 && says err "not in 0 .. 1"
 }

@@ -53,6 +53,31 @@ TEST(an_error_has_a_kind_that_prefixes_keep)
     CHECK(error.kind == ERROR_INPUT);
 }
 
+TEST(a_program_ends_with_the_code_of_the_kind)
+{
+    static const struct {
+        enum error_kind kind, narrowed; /* by a caller that takes it for usage */
+        int code;
+        bool machines;
+    } rows[] = {{ERROR_INPUT, ERROR_USAGE, 1, false},
+                {ERROR_USAGE, ERROR_USAGE, 2, false},
+                {ERROR_DAMAGED, ERROR_DAMAGED, 1, false},
+                {ERROR_NO_SPACE, ERROR_NO_SPACE, 1, true},
+                {ERROR_NO_MEMORY, ERROR_NO_MEMORY, 1, true},
+                {ERROR_DEVICE, ERROR_DEVICE, 1, true},
+                {ERROR_INTERRUPTED, ERROR_INTERRUPTED, 1, true},
+                {ERROR_INTERNAL, ERROR_INTERNAL, 1, true}};
+    CHECK(sizeof rows / sizeof *rows == ERROR_INTERNAL + 1);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        error_set_kind(&error, rows[i].kind, "x");
+        CHECK(cli_exit_code(-1, &error) == rows[i].code);
+        CHECK(cli_exit_code(0, &error) == 0);
+        CHECK(error_is_machines(&error) == rows[i].machines);
+        CHECK(error_narrow(&error, ERROR_USAGE) == -1);
+        CHECK(error.kind == rows[i].narrowed);
+    }
+}
+
 TEST(an_error_of_the_system_has_the_kind_of_its_number)
 {
     static const struct {

@@ -201,7 +201,7 @@ TEST(target_every_bit_and_length_counts)
     for (size_t size = 0; size < fixture.size; size++) {
         unsigned char *copy = malloc(size + 1);
         memcpy(copy, fixture.record, size);
-        CHECK(read_target(&fixture, copy, size, found, u, &error) < 0);
+        CHECK(read_target(&fixture, copy, size, found, u, &error) < 0 && error.kind == ERROR_DAMAGED);
         free(copy);
     }
     fixture_free(&fixture);
@@ -231,6 +231,7 @@ TEST(target_values_that_cannot_be)
             target_pack(target_columns(), values, ROWS, fixture.record + sizeof(struct record_header), &error));
         refit(fixture.record, fixture.size);
         CHECK(read_target(&fixture, fixture.record, fixture.size, found, NULL, &error) < 0);
+        CHECK(error.kind == ERROR_DAMAGED);
         CHECK_TEXT(error.text, lies[i].part);
     }
     fixture.size = sizeof(struct record_header) + sizeof values - 1;
