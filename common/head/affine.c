@@ -15,8 +15,8 @@ static const struct parameter_rule rules[PARAMETERS] = {
 };
 
 static const struct scratch_rule scratches[SCRATCHES] = {
-    [Y] = {EXTENT_HIDDEN, false},
-    [DY] = {EXTENT_HIDDEN, true},
+    [Y] = {COLUMNS_HIDDEN},
+    [DY] = {COLUMNS_HIDDEN, .backward = true},
 };
 
 static void forward(struct queue *queue, const struct head_run *runs, int count)

@@ -7,7 +7,7 @@
 #include "common/head/kind.h"
 
 static const struct head_kind *const kinds[] = {&head_kind_norm, &head_kind_affine, &head_kind_mlp};
-enum { KINDS = sizeof kinds / sizeof kinds[0], SCRATCHES_MAX = 8 };
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* The own output weight of an untied head, behind its kind's parameters. */
 static const struct parameter_rule output_rule = {
@@ -131,12 +131,13 @@ int64_t head_spec_values(const struct head_spec *spec, const struct model_config
     return values;
 }
 
-static int64_t extent_size(enum extent extent, const struct model_config *config)
+static int64_t scratch_columns(const struct scratch_rule *rule, const struct model_config *config)
 {
-    switch (extent) {
-    case EXTENT_HIDDEN: return config->hidden;
-    case EXTENT_INTERMEDIATE: return config->intermediate;
-    case EXTENT_GATE_UP: return 2 * (int64_t)config->intermediate;
+    const struct block_half *half = &block_of(config)->half[rule->half];
+    switch (rule->columns) {
+    case COLUMNS_HIDDEN: return config->hidden;
+    case COLUMNS_PROJECTED: return half_projected(config, half);
+    case COLUMNS_MIXED: return half_mixed(config, half);
     }
     return 0;
 }
@@ -145,7 +146,7 @@ int64_t head_spec_scratch(const struct head_spec *spec, const struct model_confi
 {
     int64_t values = 0;
     for (int i = 0; i < spec->kind->scratches; i++)
-        values += extent_size(spec->kind->scratch[i].extent, config);
+        values += scratch_columns(&spec->kind->scratch[i], config);
     return values;
 }
 
@@ -160,7 +161,7 @@ static int create_parameter(const struct parameter_rule *rule, const struct head
         return error_set(error, "the parameter %s of a head does not fit in memory", rule->name);
     if (buffer_create(head->backend, bytes, &buffer, error) < 0)
         return error_prefix(error, "the parameter %s of a head", rule->name);
-    *parameter = (struct head_parameter){rule->name, matrix_f32(buffer, rows, cols), rule->trained};
+    *parameter = (struct head_parameter){rule->name, rule->role, matrix_f32(buffer, rows, cols), rule->trained};
     return 0;
 }
 
@@ -221,10 +222,32 @@ const struct head_parameter *head_parameter(const struct head *head, int index)
 
 /* ---- running ---- */
 
+static int find_role(const struct head *head, enum tensor_role role)
+{
+    int i = 0;
+    while (i < head->parameters && (role == ROLE_NONE || head->parameter[i].role != role))
+        i++;
+    return i;
+}
+
+struct matrix head_value(const struct head *head, enum tensor_role role)
+{
+    const int i = find_role(head, role);
+    return i < head->parameters ? head->parameter[i].value : matrix_none();
+}
+
+struct matrix head_run_gradient(const struct head_run *run, enum tensor_role role)
+{
+    const int i = find_role(run->head, role);
+    return i < run->head->parameters ? run->gradients[i] : matrix_none();
+}
+
 struct head_scratch {
     int count;
-    struct buffer *buffer[SCRATCHES_MAX]; /* NULL: for head_backward, which was not asked for */
-    int64_t cols[SCRATCHES_MAX];
+    struct scratch_matrix {
+        struct buffer *buffer; /* NULL: for heads_backward, which was not asked for */
+        int64_t cols;
+    } * matrix;
 };
 
 int head_scratch_create(const struct head *head, int64_t rows, bool backward, struct head_scratch **result,
@@ -235,17 +258,20 @@ int head_scratch_create(const struct head *head, int64_t rows, bool backward, st
     *result = NULL;
     if (array_alloc(&scratch, 1, error) < 0)
         return -1;
+    if (array_alloc(&scratch->matrix, kind->scratches, error) < 0)
+        goto failed;
     scratch->count = kind->scratches;
     for (int i = 0; i < kind->scratches; i++) {
+        struct scratch_matrix *matrix = &scratch->matrix[i];
         size_t bytes;
-        scratch->cols[i] = extent_size(kind->scratch[i].extent, &head->config);
+        matrix->cols = scratch_columns(&kind->scratch[i], &head->config);
         if (kind->scratch[i].backward && !backward)
             continue;
-        if (!size_multiply((size_t)rows, (size_t)scratch->cols[i] * sizeof(float), &bytes)) {
+        if (!size_multiply((size_t)rows, (size_t)matrix->cols * sizeof(float), &bytes)) {
             error_set(error, "the working memory of a head for %lld rows does not fit", (long long)rows);
             goto failed;
         }
-        if (buffer_create(head->backend, bytes, &scratch->buffer[i], error) < 0) {
+        if (buffer_create(head->backend, bytes, &matrix->buffer, error) < 0) {
             error_prefix(error, "the working memory of a head for %lld rows", (long long)rows);
             goto failed;
         }
@@ -262,13 +288,14 @@ void head_scratch_destroy(struct head_scratch *scratch)
     if (!scratch)
         return;
     for (int i = 0; i < scratch->count; i++)
-        buffer_destroy(scratch->buffer[i]);
+        buffer_destroy(scratch->matrix[i].buffer);
+    free(scratch->matrix);
     free(scratch);
 }
 
 struct matrix head_scratch_rows(const struct head_scratch *scratch, int index, int64_t rows)
 {
-    return matrix_f32(scratch->buffer[index], rows, scratch->cols[index]);
+    return matrix_f32(scratch->matrix[index].buffer, rows, scratch->matrix[index].cols);
 }
 
 struct matrix head_run_scratch(const struct head_run *run, int index)

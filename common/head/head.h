@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
-#include "common/model/config.h"
+#include "common/model/role.h"
 #include "common/store/tap.h"
 #include "kernels/ops.h"
 
@@ -55,6 +55,7 @@ int head_spec_check(const struct head_spec *spec, const struct model_config *con
 
 struct head_parameter {
     const char *name; /* "scale", "a", "b", "gate", "up", "down", "gate_bias", ..., "output", "mlp_norm" */
+    enum tensor_role role; /* the model's tensor that it is in place of; ROLE_NONE: it is the head's own */
     struct matrix value;
     bool trained; /* frozen ones are kept with the head so that its file is whole */
 };

@@ -7,7 +7,7 @@
 #define OFFRAMP_HEAD_KIND_H
 
 #include "common/head/head.h"
-#include "common/model/model.h"
+#include "common/model/block.h"
 
 /* The shape of a parameter. */
 enum form {
@@ -29,7 +29,7 @@ struct parameter_rule {
     const char *name;
     enum form form;
     enum tensor_role
-        role; /* the tensor of the model that it stands for, of the tap's layer when layers have it; or ROLE_NONE */
+        role; /* the tensor of the model, of the tap's layer when layers have it, that it is in place of */
     bool trained;
     enum fill copy, random; /* by INIT_COPY, by INIT_RANDOM */
 };
@@ -39,20 +39,22 @@ struct parameter_rule {
 bool rule_shape(const struct parameter_rule *rule, const struct model_config *config, int64_t *rows,
                 int64_t *cols);
 
-/* Columns of working memory. */
-enum extent { EXTENT_HIDDEN, EXTENT_INTERMEDIATE, EXTENT_GATE_UP };
-
 /* A matrix of working memory, as many rows as the scratch. */
 struct scratch_rule {
-    enum extent extent;
-    bool backward; /* needed by head_backward only */
+    enum {
+        COLUMNS_HIDDEN, /* H */
+        COLUMNS_PROJECTED, /* half_projected of `half` */
+        COLUMNS_MIXED /* half_mixed of `half` */
+    } columns;
+    int half; /* of the layer's block */
+    bool backward; /* needed by heads_backward only */
 };
 
 struct head_kind {
     const char *name;
     bool wants_mid; /* only makes sense at a tap L.mid */
     bool has_ridge; /* INIT_RIDGE */
-    int rules; /* of parameters. Those that some models lack come last, so the index of another is its parameter's */
+    int rules; /* of parameters */
     const struct parameter_rule *rule;
     int scratches;
     const struct scratch_rule *scratch;
@@ -75,6 +77,10 @@ struct head {
     int parameters;
     struct head_parameter *parameter; /* [parameters], in the order of their rules */
 };
+
+/* The value of the parameter of that role, and its gradient; none where the head has no such parameter. */
+struct matrix head_value(const struct head *head, enum tensor_role role);
+struct matrix head_run_gradient(const struct head_run *run, enum tensor_role role);
 
 /* The first `rows` rows of a kind's scratch matrix by its index in the kind's list. */
 struct matrix head_scratch_rows(const struct head_scratch *scratch, int index, int64_t rows);

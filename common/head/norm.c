@@ -9,7 +9,7 @@ static const struct parameter_rule rules[PARAMETERS] = {
 };
 
 static const struct scratch_rule scratches[SCRATCHES] = {
-    [DX] = {EXTENT_HIDDEN, true},
+    [DX] = {COLUMNS_HIDDEN, .backward = true},
 };
 
 static void forward(struct queue *queue, const struct head_run *runs, int count)

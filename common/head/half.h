@@ -1,0 +1,46 @@
+/* half.h: a half of a layer (common/model/block.h) whose weights are a head's parameters. For common/head/ only.
+ *
+ *     y = x + out(mix(in(norm(x))))
+ *
+ * The parameters are found by the roles that the half's description names, so a kind that has a half lists them in its
+ * rules. A bias is added where the head has one.
+ *
+ *     static const struct scratch_rule scratches[] = {HALF_SCRATCH(HALF_MLP), ...};
+ *     half_forward(queue, runs, count, HALF_MLP, 0);       // y is in scratch HALF_Y
+ *     ...                                                  // the gradient of y into scratch HALF_DY
+ *     half_backward(queue, runs, count, HALF_MLP, 0);
+ *
+ * Not there yet, as no kind needs it: an attention half, a norm that is trained, and the gradient of x, which is a tap's
+ * state.
+ */
+#ifndef OFFRAMP_HEAD_HALF_H
+#define OFFRAMP_HEAD_HALF_H
+
+#include "common/head/kind.h"
+
+/* The working memory of a half, by its place behind the first. */
+enum half_scratch {
+    HALF_NORMED, /* norm(x) */
+    HALF_PROJECTED, /* what `in` makes of it: [gate, up] */
+    HALF_MIXED, /* what `out` multiplies */
+    HALF_Y,
+    HALF_DY,
+    HALF_DMIXED,
+    HALF_DPROJECTED,
+    HALF_SCRATCHES
+};
+
+/* Their rules, in that order. */
+#define HALF_SCRATCH(half)                                                                                     \
+    {COLUMNS_HIDDEN, half, false}, {COLUMNS_PROJECTED, half, false}, {COLUMNS_MIXED, half, false},             \
+        {COLUMNS_HIDDEN, half, false}, {COLUMNS_HIDDEN, half, true}, {COLUMNS_MIXED, half, true},              \
+    {                                                                                                          \
+        COLUMNS_PROJECTED, half, true                                                                          \
+    }
+
+/* y from the runs' x, as heads_forward. half: an index of block.half; first: the index of its first scratch. */
+void half_forward(struct queue *queue, const struct head_run *runs, int count, int half, int first);
+/* Adds to the gradients of the parameters. */
+void half_backward(struct queue *queue, const struct head_run *runs, int count, int half, int first);
+
+#endif
