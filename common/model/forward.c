@@ -105,9 +105,9 @@ void forward_add(struct forward *forward, const int32_t *ids, int sequences)
     struct call *call = &forward->calls[forward->count++];
     *call =
         (struct call){sequences, before ? before->row + (int64_t)before->sequences * forward->shape.rows : 0};
-    const struct matrix places = matrix_i32(forward->ids, (int64_t)sequences * forward->shape.rows, 1);
-    op_write(forward->queue, places, ids);
-    ends_embed(forward->ends, forward->queue, places, call_states(forward, call));
+    const struct matrix tokens = matrix_i32(forward->ids, (int64_t)sequences * forward->shape.rows, 1);
+    op_write(forward->queue, tokens, ids);
+    ends_embed(forward->ends, forward->queue, tokens, call_states(forward, call));
     if (!forward->shape.resident) /* rows of the embedding stay in the file: they would add up to all of it */
         tensor_release(model_tensor(forward->model, 0, ROLE_EMBEDDING));
 }

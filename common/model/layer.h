@@ -1,8 +1,9 @@
-/* layer.h: one transformer layer of any family on any backend.
+/* layer.h: one transformer layer of any family on any backend, as its family's block (block.h) describes it.
  *
- * A layer is two halves, so that a tap between them (`L.mid`) needs no second run:
- *     mid  = x   + attention(norm(x))          layer_attention, in place
- *     next = mid + mlp(norm(mid))              layer_mlp, in place
+ * A layer runs as two halves, so that the tap between them (`L.mid`) costs nothing more:
+ *
+ *     x = x + attention(norm(x))          layer_attention, in place
+ *     x = x + mlp(norm(x))                layer_mlp, in place
  *
  *     struct layer *layer;
  *     layer_load(model, 11, backend, WEIGHT_FORWARD, &layer, error);
@@ -24,9 +25,10 @@ struct layer;
 int layer_load(const struct model *model, int index, struct backend *backend, unsigned uses,
                struct layer **layer, struct error *error);
 void layer_destroy(struct layer *layer); /* NULL is fine */
+/* What the layer takes of the backend's memory. */
 size_t layer_bytes(const struct layer *layer);
 
-/* ---- working memory for M rows at a time, shared by all layers ---- */
+/* ---- working memory, which all layers share ---- */
 
 struct layer_scratch;
 
@@ -36,7 +38,7 @@ int scratch_create(const struct model_config *config, struct backend *backend, i
                    int positions, struct layer_scratch **scratch, struct error *error);
 void scratch_destroy(struct layer_scratch *scratch); /* NULL is fine */
 
-/* Keys and values of one layer for one sequence: [capacity, kv_heads * head_size] each. */
+/* Keys and values of one layer for one sequence: [capacity, the columns of k and of v]. */
 struct kv {
     struct buffer *keys, *values; /* keys after rope */
     int capacity; /* rows; kv_create */

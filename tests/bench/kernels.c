@@ -246,9 +246,9 @@ static void ops_prepare(struct ops_case *ops, const struct model_config *config,
     ops->queue = queue;
     ops->config = config;
     ops->hidden = config->hidden;
-    ops->heads_width = (int64_t)config->attention_heads * config->head_size;
-    ops->kv_width = (int64_t)config->kv_heads * config->head_size;
-    ops->inner = config->intermediate;
+    ops->heads_width = role_rows(config, ROLE_Q);
+    ops->kv_width = role_rows(config, ROLE_K);
+    ops->inner = role_rows(config, ROLE_MLP_UP);
     int64_t qkv = ops->heads_width + 2 * ops->kv_width;
     ops->qkv_weight = make_weight(queue, qkv, ops->hidden, WEIGHT_FORWARD);
     ops->out_weight = make_weight(queue, ops->hidden, ops->heads_width, WEIGHT_FORWARD);
