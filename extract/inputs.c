@@ -15,6 +15,7 @@ struct inputs {
     struct store *store;
     struct order order;
     uint64_t length; /* of the order */
+    const struct kept *kept;
     int batch, rows;
     struct input batches[AHEAD];
     int32_t *sequence; /* [rows + 1] */
@@ -26,6 +27,18 @@ struct inputs {
     struct error error;
 };
 
+static int read_tokens(struct inputs *inputs, struct reader *reader, struct sequence sequence,
+                       struct input *batch)
+{
+    const size_t rows = (size_t)inputs->rows, first = (size_t)batch->sequences * rows;
+    if (reader_tokens(reader, sequence, inputs->sequence, &inputs->error) < 0)
+        return -1;
+    memcpy(batch->ids + first, inputs->sequence, rows * sizeof *inputs->sequence);
+    memcpy(batch->labels + first, inputs->sequence + 1, rows * sizeof *inputs->sequence);
+    batch->sequences++;
+    return 0;
+}
+
 /* A reader of its own each time: while one is open, the writer can use no page again that was freed since. */
 static int fill_batch(struct inputs *inputs, struct input *batch, uint64_t index)
 {
@@ -34,14 +47,14 @@ static int fill_batch(struct inputs *inputs, struct input *batch, uint64_t index
     if (reader_open(inputs->store, &reader, &inputs->error) < 0)
         return -1;
     batch->index = index;
-    batch->sequences =
-        inputs->length - index < (uint64_t)inputs->batch ? (int)(inputs->length - index) : inputs->batch;
-    for (int i = 0; i < batch->sequences && result == 0; i++) {
-        result = reader_tokens(reader, order_at(&inputs->order, index + (uint64_t)i), inputs->sequence,
-                               &inputs->error);
-        const size_t rows = (size_t)inputs->rows, first = (size_t)i * rows;
-        memcpy(batch->ids + first, inputs->sequence, rows * sizeof *inputs->sequence);
-        memcpy(batch->labels + first, inputs->sequence + 1, rows * sizeof *inputs->sequence);
+    batch->sequences = 0;
+    for (batch->span = 0; result == 0 && index + batch->span < inputs->length; batch->span++) {
+        const struct sequence sequence = order_at(&inputs->order, index + batch->span);
+        if (kept_has(inputs->kept, sequence))
+            continue;
+        if (batch->sequences == inputs->batch)
+            break;
+        result = read_tokens(inputs, reader, sequence, batch);
     }
     reader_close(reader);
     return result;
@@ -51,7 +64,7 @@ static void *inputs_run(void *context)
 {
     struct inputs *inputs = context;
     const double started = clock_seconds();
-    for (uint64_t index = 0; index < inputs->length; index += (uint64_t)inputs->batch) {
+    for (uint64_t index = 0, next; index < inputs->length; index = next) {
         struct input *batch = channel_receive(inputs->unused, &inputs->stage);
         if (!batch)
             break;
@@ -59,6 +72,7 @@ static void *inputs_run(void *context)
             inputs->failed = true;
             break;
         }
+        next = index + batch->span;
         if (!channel_send(inputs->filled, batch, &inputs->stage))
             break;
     }
@@ -67,8 +81,8 @@ static void *inputs_run(void *context)
     return NULL;
 }
 
-int inputs_open(struct store *store, const struct order *order, int batch, struct inputs **result,
-                struct error *error)
+int inputs_open(struct store *store, const struct order *order, int batch, const struct kept *kept,
+                struct inputs **result, struct error *error)
 {
     struct error ignored;
     struct inputs *inputs = memory_alloc(1, sizeof *inputs, error);
@@ -79,6 +93,7 @@ int inputs_open(struct store *store, const struct order *order, int batch, struc
     inputs->order = *order;
     inputs->length = order_length(order);
     inputs->batch = batch;
+    inputs->kept = kept;
     inputs->rows = store_info(store)->rows;
     if (channel_create(AHEAD, &inputs->unused, error) < 0 ||
         channel_create(AHEAD, &inputs->filled, error) < 0 ||

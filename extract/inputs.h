@@ -1,7 +1,7 @@
 /* inputs.h: the first thread of the second stage: reads the tokens of one call after another from the
  * store, a few calls ahead.
  *
- *     inputs_open(store, &order, batch, &inputs, error);
+ *     inputs_open(store, &order, batch, kept, &inputs, error);
  *     while ((ids = inputs_next(inputs, &stage))) {
  *         ...
  *         inputs_return(inputs, ids);
@@ -16,21 +16,23 @@
 #include "common/base/channel.h"
 #include "common/base/error.h"
 #include "common/store/store.h"
+#include "extract/kept.h"
 #include "extract/order.h"
 
-/* The tokens of one call. */
+/* The tokens of one call: of all sequences among the order's index .. index + span - 1 but those that are kept. */
 struct input {
     uint64_t index; /* of the first sequence in the run's order */
-    int sequences;
+    uint64_t span;
+    int sequences; /* with tokens; 0: all that are left are kept */
     int32_t *ids; /* [sequences * rows] */
     int32_t *labels; /* [sequences * rows] the token after each of them */
 };
 
 struct inputs;
 
-/* All sequences of the order, `batch` to a call. */
-int inputs_open(struct store *store, const struct order *order, int batch, struct inputs **inputs,
-                struct error *error);
+/* All sequences of the order, `batch` with tokens to a call; `kept` (NULL: none) outlives the inputs. */
+int inputs_open(struct store *store, const struct order *order, int batch, const struct kept *kept,
+                struct inputs **inputs, struct error *error);
 
 /* Borrowed until inputs_return; NULL at the end or after a failure. */
 struct input *inputs_next(struct inputs *inputs, struct stage *stage);

@@ -410,27 +410,57 @@ static int tokenize(struct extraction *extraction, struct tokenize_result *resul
     return 0;
 }
 
+/* What a pilot has left serves nothing when all records are there. */
+static int seal(struct extraction *extraction, struct error *error)
+{
+    const char *path = extraction->options->out;
+    if (store_is_sealed(extraction->store))
+        return 0;
+    return pilot_remove(path, error) < 0 ? -1 : store_seal(extraction->store, error);
+}
+
+/* The pilot, and behind it the run, which takes the pilot's states. */
+static int compute(struct extraction *extraction, struct plan *plan, struct pilot_result *pilot,
+                   struct run_report *report, struct error *error)
+{
+    const struct pilot_job job = {.model = extraction->model,
+                                  .backend = extraction->backend,
+                                  .store = extraction->store,
+                                  .threads = extraction->threads,
+                                  .memory = extraction->memory,
+                                  .from = extraction->options->pilot,
+                                  .to = extraction->options->pilot_out,
+                                  .keep = true};
+    struct run_job run = {.title = "extract",
+                          .model = extraction->model,
+                          .backend = extraction->backend,
+                          .store = extraction->store,
+                          .plan = plan};
+    int result = pilot_run(&job, pilot, error);
+    run.kept = pilot->kept;
+    if (result == 0)
+        result = check_disk(extraction, error);
+    if (result == 0)
+        result = run_model(&run, report, error);
+    kept_close(pilot->kept);
+    pilot->kept = NULL;
+    return result;
+}
+
 static int run(struct extraction *extraction, struct error *error)
 {
     const struct extract_options *options = extraction->options;
     struct tokenize_result tokens = {0};
     struct run_report report;
+    struct pilot_result pilot;
     struct plan plan;
-    const struct pilot_job pilot = {.model = extraction->model,
-                                    .backend = extraction->backend,
-                                    .store = extraction->store,
-                                    .threads = extraction->threads,
-                                    .memory = extraction->memory,
-                                    .from = options->pilot,
-                                    .to = options->pilot_out};
-    double piloting;
     const struct tokenize_job job = tokenize_job(extraction);
     const struct summary summary = {.store = extraction->store,
                                     .job = &job,
                                     .plan = &plan,
                                     .tokens = &tokens,
                                     .holding = extraction->holding,
-                                    .piloting = &piloting,
+                                    .pilot = &pilot,
                                     .run = &report,
                                     .numerics = extraction->numerics};
     const struct plan_machine machine =
@@ -438,12 +468,8 @@ static int run(struct extraction *extraction, struct error *error)
     if (plan_make(model_config(extraction->model), plan_file(extraction->model), store_info(extraction->store),
                   &machine, &plan, error) < 0 ||
         sources_store(extraction->model, extraction->store, error) < 0 ||
-        tokenize(extraction, &tokens, error) < 0 || pilot_run(&pilot, false, &piloting, error) < 0 ||
-        check_disk(extraction, error) < 0 ||
-        run_model("extract", extraction->model, extraction->backend, extraction->store, &plan, &report, error) <
-            0)
-        return -1;
-    if (!store_is_sealed(extraction->store) && store_seal(extraction->store, error) < 0)
+        tokenize(extraction, &tokens, error) < 0 || compute(extraction, &plan, &pilot, &report, error) < 0 ||
+        seal(extraction, error) < 0)
         return -1;
     if (preflight_remove(options->out, error) < 0)
         return error_prefix(error, "the store is finished");

@@ -11,12 +11,10 @@
 #include "common/base/memory.h"
 #include "common/pilot/pilot.h"
 #include "common/store/manifest.h"
-#include "common/store/target.h"
 #include "extract/pilot_file.h"
 #include "extract/run.h"
 
 #define FOLDER "pilot"
-#define CODEC  "lossless" /* of the pilot's own records */
 
 /* ---- what is wanted ---- */
 
@@ -33,13 +31,15 @@ static int lacks_parameters(struct store *store, int tap, struct error *error)
     return !bytes;
 }
 
-static int count_lacking(struct store *store, struct error *error)
+/* lack [taps]: those whose parameters are still to be made. Returns how many. */
+static int find_lacking(struct store *store, bool *lack, struct error *error)
 {
     int count = 0;
     for (int tap = 0; tap < store_info(store)->taps; tap++) {
         const int lacks = lacks_parameters(store, tap, error);
         if (lacks < 0)
             return -1;
+        lack[tap] = lacks > 0;
         count += lacks;
     }
     return count;
@@ -82,25 +82,25 @@ static int take_all_from_file(const struct pilot_job *job, struct error *error)
 
 /* ---- the pilot's store ---- */
 
-/* A store of the taps that lack parameters, and nothing of where its sequences come from but how many. */
-static json_t *make_manifest(struct store *store, uint64_t sequences, struct error *error)
+/* Whether the run will take the states from here: it pays, and the disk has room for them beside the store. */
+static int choose_keeping(const struct pilot_job *job, uint64_t sequences, bool *keep, struct error *error)
 {
-    const struct store_info *info = store_info(store);
-    json_t *taps = json_array();
-    for (int tap = 0; tap < info->taps; tap++) {
-        char name[TAP_NAME_SIZE];
-        tap_name(info->tap[tap], info->layers, name);
-        if (lacks_parameters(store, tap, error) > 0)
-            json_array_append_new(
-                taps, json_pack("{s:s, s:s, s:o*}", "name", name, "codec", CODEC, "columns",
-                                tap == store_find_target(info) ? columns_to_json(&info->columns) : NULL));
-    }
-    json_t *manifest =
-        json_pack("{s:O, s:i, s:o, s:I}", "model", json_object_get(store_manifest(store), "model"), "rows",
-                  info->rows, "taps", taps, "sequences", (json_int_t)sequences);
-    if (!manifest)
-        error_set_kind(error, ERROR_NO_MEMORY, "out of memory for the pilot's manifest");
-    return manifest;
+    const uint64_t all = store_sequences(job->store, SPLIT_TRAIN);
+    struct store_info info = {0};
+    uint64_t available, wanted = plan_missing_bytes(job->store);
+    *keep = false;
+    if (!job->keep || !kept_pays(sequences, all))
+        return 0;
+    json_t *manifest = kept_manifest(job->store, sequences, true, NULL, error);
+    int result = manifest ? manifest_parse("manifest", manifest, &info, error) : -1;
+    for (int tap = 0; tap < info.taps && result == 0; tap++)
+        wanted += plan_tap_bytes(&info, tap, sequences);
+    if (result == 0)
+        result = disk_free(store_path(job->store), &available, error);
+    *keep = result == 0 && wanted <= available;
+    manifest_free(&info);
+    json_decref(manifest);
+    return result;
 }
 
 /* What an earlier run has left is gone on with when it is of the same kind. */
@@ -130,7 +130,7 @@ static int copy_tokens(struct store *store, struct store *own, uint64_t sequence
         store_begin(own, error) < 0)
         goto done;
     for (uint64_t i = 0; i < sequences; i++) {
-        const uint64_t place = pilot_place(i, sequences, store_sequences(store, SPLIT_TRAIN));
+        const uint64_t place = pilot_index(i, sequences, store_sequences(store, SPLIT_TRAIN));
         const struct sequence sequence = {SPLIT_TRAIN, place * (uint64_t)info->shards + (uint64_t)info->shard};
         if (reader_tokens(reader, sequence, ids, error) < 0 ||
             store_put_tokens(own, SPLIT_TRAIN, ids, NULL, 0, error) < 0)
@@ -157,33 +157,38 @@ static int check_disk(const struct store *own, struct error *error)
                           format_bytes((double)available, there, sizeof there));
 }
 
-static int compute_states(const struct pilot_job *job, struct store *own, struct error *error)
+static int compute_states(const struct pilot_job *job, struct store *own, uint64_t *tokens, struct error *error)
 {
     struct plan plan;
     struct run_report report;
+    const struct run_job run = {
+        .title = "pilot", .model = job->model, .backend = job->backend, .store = own, .plan = &plan};
     const struct plan_machine machine = plan_machine(job->backend, job->threads, job->memory);
     if (plan_make(model_config(job->model), plan_file(job->model), store_info(own), &machine, &plan, error) <
             0 ||
         check_disk(own, error) < 0)
         return -1;
-    return run_model("pilot", job->model, job->backend, own, &plan, &report, error);
+    const int result = run_model(&run, &report, error);
+    *tokens = report.tokens;
+    return result;
 }
 
 /* ---- fitting ---- */
 
-/* Fits one tap and puts its parameters; `own_tap` is its place in the pilot's store. */
-static int fit_tap(const struct pilot_job *job, struct store *own, int own_tap, bool quiet, struct error *error)
+/* Fits tap `tap` of the store, which is `own_tap` in the pilot's, and puts its parameters. They are fitted to bf16, which
+ * is what the pilot's store has where states are not kept. */
+static int fit_tap(const struct pilot_job *job, int tap, struct store *own, int own_tap, struct error *error)
 {
     const struct store_info *info = store_info(job->store);
-    const int tap = store_find_tap(job->store, store_info(own)->tap[own_tap], error);
     struct string parameters = {0};
     struct codec_setting setting;
-    struct pilot pilot = {.store = own, .tap = own_tap, .sequences = store_sequences(own, SPLIT_TRAIN)};
+    struct pilot pilot = {.store = own,
+                          .tap = own_tap,
+                          .sequences = store_sequences(own, SPLIT_TRAIN),
+                          .choice = &info->codec[tap],
+                          .round = true};
     char name[TAP_NAME_SIZE];
     double kl;
-    if (tap < 0)
-        return -1;
-    pilot.choice = &info->codec[tap];
     if (pilot.choice->goal == CODEC_KL &&
         meter_open(job->store, job->backend, info->rows, &pilot.meter, error) < 0)
         return -1;
@@ -193,7 +198,7 @@ static int fit_tap(const struct pilot_job *job, struct store *own, int own_tap, 
         result = store_put_parameters(job->store, tap, parameters.data, parameters.length, error);
     else
         error_prefix(error, "tap %s", name);
-    if (result == 0 && !quiet) {
+    if (result == 0 && !job->alone) {
         char loss[64] = "";
         if (pilot.meter)
             snprintf(loss, sizeof loss, ", the head loses %.2g nats a token", kl);
@@ -205,41 +210,73 @@ static int fit_tap(const struct pilot_job *job, struct store *own, int own_tap, 
     return result;
 }
 
-static int fit_all(const struct pilot_job *job, struct store *own, bool quiet, struct error *error)
+static int fit_all(const struct pilot_job *job, const bool *lack, struct store *own, struct error *error)
 {
     if (store_begin(job->store, error) < 0)
         return -1;
-    for (int tap = 0; tap < store_info(own)->taps; tap++)
-        if (fit_tap(job, own, tap, quiet, error) < 0)
+    for (int tap = 0; tap < store_info(job->store)->taps; tap++) {
+        if (!lack[tap])
+            continue;
+        const int own_tap = store_find_tap(own, store_info(job->store)->tap[tap], error);
+        if (own_tap < 0 || fit_tap(job, tap, own, own_tap, error) < 0)
             return -1;
+    }
     return store_commit(job->store, error);
 }
 
-static int make_parameters(const struct pilot_job *job, bool quiet, struct error *error)
+static int make_parameters(const struct pilot_job *job, const bool *lack, struct pilot_result *made,
+                           struct error *error)
 {
     const struct store_info *info = store_info(job->store);
     const uint64_t there = store_sequences(job->store, SPLIT_TRAIN);
     const uint64_t sequences = job->sequences > 0 ? job->sequences : pilot_sequences(info, there, there);
     struct store *own = NULL;
+    bool keep;
     int result = -1;
     char *path = path_join(store_path(job->store), FOLDER, error);
-    json_t *manifest = path ? make_manifest(job->store, sequences, error) : NULL;
+    json_t *manifest = path && choose_keeping(job, sequences, &keep, error) == 0
+                           ? kept_manifest(job->store, sequences, keep, lack, error)
+                           : NULL;
     if (!manifest)
         goto done;
-    if (!quiet) {
+    if (!job->alone) {
         cli_say("pilot: %" PRIu64 " sequences to fit the codecs to", sequences);
         pilot_warn_few(sequences * (uint64_t)info->rows, info->hidden);
     }
     if (open_own_store(path, manifest, &own, error) < 0 || copy_tokens(job->store, own, sequences, error) < 0 ||
-        compute_states(job, own, error) < 0 || fit_all(job, own, quiet, error) < 0)
+        compute_states(job, own, &made->tokens, error) < 0 || fit_all(job, lack, own, error) < 0)
         error_prefix(error, "pilot");
     else
         result = 0;
-    store_close(own);
-    if (result == 0)
+    if (result == 0 && keep)
+        result = kept_open(own, job->store, &made->kept, error);
+    else
+        store_close(own);
+    if (result == 0 && !keep)
         result = store_remove(path, error);
 done:
     json_decref(manifest);
+    free(path);
+    return result;
+}
+
+/* The states of a pilot that an earlier run made and did not come to use. What is of no use is removed: its sequences run
+ * through the model again. */
+static int find_kept(const struct pilot_job *job, struct kept **kept, struct error *error)
+{
+    struct error reason;
+    struct store *own;
+    uint64_t available;
+    char *path = path_join(store_path(job->store), FOLDER, error);
+    int result = path ? 0 : -1;
+    if (result < 0 || !file_exists(path))
+        goto done;
+    if (disk_free(path, &available, error) < 0)
+        result = -1;
+    else if (store_is_sealed(job->store) || plan_missing_bytes(job->store) > available ||
+             store_open(path, STORE_WRITE, &own, &reason) < 0 || kept_open(own, job->store, kept, &reason) < 0)
+        result = store_remove(path, error);
+done:
     free(path);
     return result;
 }
@@ -266,27 +303,30 @@ static int check_wanted(const struct pilot_job *job, struct error *error)
                : 0;
 }
 
-int pilot_run(const struct pilot_job *job, bool alone, double *seconds, struct error *error)
+int pilot_run(const struct pilot_job *job, struct pilot_result *made, struct error *error)
 {
     const double started = clock_seconds();
-    *seconds = 0;
+    bool *lack;
+    *made = (struct pilot_result){0};
     if (check_wanted(job, error) < 0)
         return -1;
     if (job->from)
         return take_all_from_file(job, error);
-    const int lacking = count_lacking(job->store, error);
-    if (lacking < 0)
+    if (array_alloc(&lack, store_info(job->store)->taps, error) < 0)
         return -1;
-    if (lacking > 0 && store_info(job->store)->shards > 1 && !job->to && !alone)
-        return error_set_kind(
+    const int lacking = find_lacking(job->store, lack, error);
+    int result = lacking < 0 ? -1 : 0;
+    if (lacking > 0 && store_info(job->store)->shards > 1 && !job->to && !job->alone)
+        result = error_set_kind(
             error, ERROR_USAGE,
             "the shards of a store must have their codecs' parameters in common: fit them once, by "
             "this command without --shard and with --dry-run --pilot-out FILE, then give every shard "
             "--pilot FILE");
-    if (lacking > 0) {
-        if (make_parameters(job, alone, error) < 0)
-            return -1;
-        *seconds = clock_seconds() - started;
-    }
-    return job->to ? pilot_file_write(job->to, job->store, error) : 0;
+    else if (lacking > 0) {
+        result = make_parameters(job, lack, made, error);
+        made->seconds = clock_seconds() - started;
+    } else if (lacking == 0 && job->keep)
+        result = find_kept(job, &made->kept, error);
+    free(lack);
+    return result == 0 && job->to ? pilot_file_write(job->to, job->store, error) : result;
 }

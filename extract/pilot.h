@@ -1,18 +1,23 @@
 /* pilot.h: gives every tap of a store the parameters that its codec wants, before the model's real run.
  *
- * They are fitted to the states of a few sequences spread over the corpus (common/pilot), which the model runs
- * over first, into a store of its own: the folder "pilot" in the store's, removed when the parameters are
- * stored. Or they come from a file that another run has written (--pilot-out), as shards must do: a record is
- * the same whatever the number of shards only if its parameters are.
+ * They are fitted to the states of a few sequences spread over the corpus (common/pilot). The model runs over those first,
+ * into a store of its own: the folder "pilot" in the store's. Where that pays and the disk has room, the run takes these
+ * states instead of computing them again (kept.h), and the caller removes the folder behind it; else it is removed when the
+ * parameters are stored.
+ *
+ * Or the parameters come from a file that another run has written (--pilot-out), as they must for shards: a record is the
+ * same whatever the number of shards only if its parameters are.
  *
  * Parameters are made once: a run that goes on, or one with every record, finds them in the store.
  */
 #ifndef OFFRAMP_EXTRACT_PILOT_H
 #define OFFRAMP_EXTRACT_PILOT_H
 
-#include "extract/plan.h"
+#include <stdbool.h>
 
 #include "common/model/model.h"
+#include "extract/kept.h"
+#include "extract/plan.h"
 
 struct pilot_job {
     const struct model *model;
@@ -22,11 +27,18 @@ struct pilot_job {
     uint64_t memory; /* as plan_make */
     const char *from, *to; /* --pilot and --pilot-out, or NULL */
     uint64_t sequences; /* of the store, to fit to; 0: as many as are worth it (pilot_sequences) */
+    bool alone; /* a shard's parameters serve nothing but this store (a forecast); nothing is said about them */
+    bool
+        keep; /* the run follows, and takes the states that were computed, those of an earlier pilot included */
 };
 
-/* *seconds: what the pilot took, 0 where there was none. `alone`: a shard's parameters serve nothing but this
- * store (a forecast), and nothing is said about them. */
-int pilot_run(const struct pilot_job *job, bool alone, double *seconds, struct error *error);
+struct pilot_result {
+    double seconds; /* 0: there was no pilot */
+    uint64_t tokens; /* that ran through the model */
+    struct kept *kept; /* for the run; NULL: none. kept_close() it */
+};
+
+int pilot_run(const struct pilot_job *job, struct pilot_result *result, struct error *error);
 
 /* Removes what a pilot of the store in folder `store`, which nobody has open, has left. */
 int pilot_remove(const char *store, struct error *error);

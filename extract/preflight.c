@@ -198,19 +198,24 @@ static int put_head(const struct trial *trial, struct error *error)
  * then, as they will when they are fitted to more. */
 static int fit_codecs(struct trial *trial, struct error *error)
 {
-    const struct pilot_job fitting = pilot_job(trial);
-    double seconds;
-    if (put_head(trial, error) < 0 || pilot_run(&fitting, true, &seconds, error) < 0)
+    struct pilot_job fitting = pilot_job(trial);
+    struct pilot_result made;
+    fitting.alone = true;
+    if (put_head(trial, error) < 0 || pilot_run(&fitting, &made, error) < 0)
         return -1;
-    trial->fitted = seconds > 0;
+    trial->fitted = made.seconds > 0;
     return 0;
 }
 
 /* Runs what is in the pilot's store and has no record yet. */
 static int run_pilot(struct trial *trial, struct run_report *report, struct error *error)
 {
-    return run_model("pilot", trial->job->model, trial->job->backend, trial->store, &trial->plan, report,
-                     error);
+    const struct run_job run = {.title = "pilot",
+                                .model = trial->job->model,
+                                .backend = trial->job->backend,
+                                .store = trial->store,
+                                .plan = &trial->plan};
+    return run_model(&run, report, error);
 }
 
 static uint64_t all_sequences(const struct preflight *preflight)
@@ -252,6 +257,16 @@ static int find_most(const struct trial *trial, uint64_t *most, struct error *er
                                       trial->job->out, format_bytes((double)available, text, sizeof text));
 }
 
+/* Seconds of computing states for the codecs alone: none where the run takes them from the pilot. */
+static double fitting_seconds(const struct preflight *preflight)
+{
+    const uint64_t there = preflight->sequences[SPLIT_TRAIN];
+    const uint64_t sequences = pilot_sequences(&preflight->info, there, there);
+    return kept_pays(sequences, there)
+               ? 0
+               : (double)sequences * preflight->info.rows / preflight->tokens_per_second;
+}
+
 static int time_pilot(struct trial *trial, struct error *error)
 {
     struct preflight *preflight = trial->preflight;
@@ -277,10 +292,7 @@ static int time_pilot(struct trial *trial, struct error *error)
     preflight->tokens_per_second =
         (double)total * preflight->info.rows / (preflight->computing > 0 ? preflight->computing : 1);
     if (trial->fitted)
-        preflight->fitting =
-            (double)pilot_tokens(preflight->sequences[SPLIT_TRAIN] * (uint64_t)preflight->info.rows,
-                                 preflight->info.hidden) /
-            preflight->tokens_per_second;
+        preflight->fitting = fitting_seconds(preflight);
     return 0;
 }
 
@@ -365,7 +377,7 @@ int preflight_fit(const struct preflight_job *job, const char *file, struct erro
 {
     struct preflight preflight = {0};
     struct trial trial = {.job = job, .preflight = &preflight};
-    double seconds;
+    struct pilot_result made;
     int result = -1;
     if (prepare(&trial, error) < 0 || count_sequences(&trial, error) < 0 || make_store(&trial, error) < 0)
         goto done;
@@ -374,7 +386,7 @@ int preflight_fit(const struct preflight_job *job, const char *file, struct erro
     fitting.sequences = wanted;
     fitting.to = file;
     if (put_sequences(&trial, wanted, wanted, error) == 0 && put_head(&trial, error) == 0)
-        result = pilot_run(&fitting, false, &seconds, error);
+        result = pilot_run(&fitting, &made, error);
 done:
     result = close_trial(&trial, result, error);
     preflight_free(&preflight);

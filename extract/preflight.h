@@ -39,7 +39,7 @@ struct preflight {
     uint64_t available; /* bytes on the disk */
     double tokens_per_second; /* computing */
     double tokenizing, fitting, loading,
-        computing; /* seconds; fitting: codecs, to the states of some sequences */
+        computing; /* seconds; fitting: states for the codecs that the run does not take from the pilot */
 };
 
 int preflight_run(const struct preflight_job *job, struct preflight *preflight, struct error *error);

@@ -26,14 +26,20 @@ struct run {
 
     struct forward *forward;
     struct call {
-        uint64_t index; /* of the first sequence in the run's order */
-        int sequences;
+        uint64_t index, span; /* of its sequences in the run's order, those that are kept included */
+        int sequences; /* that run through the model */
         int32_t *labels; /* [batch * rows] the token after each of its rows */
     } * calls; /* [group] */
     int target; /* its place among the taps, or -1 */
     struct teacher *teacher; /* with a target */
     struct target_row *values; /* [batch * rows] the teacher's, of a call */
     int group, most_group; /* calls per super-batch, now and before */
+
+    struct kept *kept; /* or NULL; then none of what is for a sequence of it: */
+    struct queue *kept_queue; /* of a call in which every sequence is kept */
+    struct buffer *kept_buffer; /* [rows, hidden] on the device */
+    float *kept_states; /* [rows, hidden] */
+    struct target_row *kept_values; /* [rows] */
 
     struct job *reading; /* handed on when its states have come; NULL: none */
     struct queue *reading_queue;
@@ -82,26 +88,26 @@ static void read_states(const struct run *run, struct job *job, struct queue *qu
         op_read(queue, states, job->states);
 }
 
-/* Hands a tap's part of a call to the encoders, a job a sequence, each when the next is on its way: states [rows of the
- * call, hidden], and of the target its values. */
-static int submit(struct run *run, const struct call *call, int tap, struct queue *queue, struct matrix states,
-                  const struct target_row *values, struct stage *stage, struct error *error)
+/* Hands `count` sequences at a tap to the encoders, a job each, each when the next is on its way: states [count * rows,
+ * hidden], and of the target its values. index: of the first, in the run's order. */
+static int submit_rows(struct run *run, uint64_t index, uint64_t count, int tap, struct queue *queue,
+                       struct matrix states, const struct target_row *values, struct stage *stage,
+                       struct error *error)
 {
     const int rows = run->info->rows;
-    const struct matrix made = run->transforms && call->index + (uint64_t)call->sequences > run->stored[tap]
+    const struct matrix made = run->transforms && index + count > run->stored[tap]
                                    ? transforms_put(run->transforms, queue, tap, states)
                                    : matrix_none();
-    for (int i = 0; i < call->sequences; i++) {
-        const uint64_t index = call->index + (uint64_t)i;
-        if (index < run->stored[tap])
+    for (uint64_t i = 0; i < count; i++) {
+        if (index + i < run->stored[tap])
             continue;
         struct job *job = pipeline_job(run->pipeline, stage);
         if (!job)
             return error_set(error, "a later stage failed"); /* pipeline_close knows why */
         job->tap = tap;
-        job->index = index;
+        job->index = index + i;
         if (values)
-            memcpy(job->values, values + (size_t)i * (size_t)rows, (size_t)rows * sizeof *values);
+            memcpy(job->values, values + i * (size_t)rows, (size_t)rows * sizeof *values);
         read_states(run, job, queue, matrix_rows(states, (int64_t)i * rows, rows),
                     matrix_rows(made, (int64_t)i * rows, rows));
         const uint64_t mark = queue_mark(queue);
@@ -111,7 +117,65 @@ static int submit(struct run *run, const struct call *call, int tap, struct queu
         run->reading_queue = queue;
         run->reading_mark = mark;
     }
+    return 0;
+}
+
+static int interrupted(struct error *error)
+{
+    return error_set_kind(error, ERROR_INTERRUPTED,
+                          "interrupted; what was computed is kept: the same command goes on from there");
+}
+
+/* The same for one sequence that is kept. On a device its states go there and back, so that all that becomes of them does
+ * so as when they are computed. */
+static int submit_kept(struct run *run, uint64_t index, int tap, struct queue *queue, struct stage *stage,
+                       struct error *error)
+{
+    const struct matrix states = matrix_f32(run->kept_buffer, run->info->rows, run->info->hidden);
+    if (index < run->stored[tap])
+        return 0;
+    if (cli_interrupted())
+        return interrupted(error);
+    if (kept_read(run->kept, tap, order_at(&run->order, index), run->kept_states, run->kept_values, error) < 0)
+        return -1;
+    op_write(queue, states, run->kept_states);
+    return submit_rows(run, index, 1, tap, queue, states, tap == run->target ? run->kept_values : NULL, stage,
+                       error);
+}
+
+/* Hands a tap's part of a call to the encoders, in the run's order: states [rows of the call, hidden] of the sequences
+ * that were computed, those of the others are kept. */
+static int submit(struct run *run, const struct call *call, int tap, struct queue *queue, struct matrix states,
+                  const struct target_row *values, struct stage *stage, struct error *error)
+{
+    const int64_t rows = run->info->rows;
+    const uint64_t end = call->index + call->span;
+    int64_t row = 0;
+    for (uint64_t index = call->index, next; index < end; index = next) {
+        next = index + 1;
+        if (kept_has(run->kept, order_at(&run->order, index))) {
+            if (submit_kept(run, index, tap, queue, stage, error) < 0)
+                return -1;
+            continue;
+        }
+        while (next < end && !kept_has(run->kept, order_at(&run->order, next)))
+            next++;
+        const uint64_t count = next - index;
+        if (submit_rows(run, index, count, tap, queue, matrix_rows(states, row, (int64_t)count * rows),
+                        values ? values + row : NULL, stage, error) < 0)
+            return -1;
+        row += (int64_t)count * rows;
+    }
     update_progress(run);
+    return 0;
+}
+
+/* A call in which every sequence is kept. */
+static int submit_all_kept(struct run *run, const struct call *call, struct error *error)
+{
+    for (int tap = 0; tap < run->info->taps; tap++)
+        if (submit(run, call, tap, run->kept_queue, matrix_none(), NULL, &run->stage, error) < 0)
+            return -1;
     return 0;
 }
 
@@ -121,19 +185,13 @@ static int read_target(struct run *run, const struct call *call, struct queue *q
 {
     const double started = clock_seconds(), waited = run->asking.waiting;
     struct matrix u;
-    if (run->target < 0 || call->index + (uint64_t)call->sequences <= run->stored[run->target])
+    if (run->target < 0 || call->index + call->span <= run->stored[run->target])
         return 0;
     if (teacher_ask(run->teacher, queue, states, call->labels, run->values, &u, error) < 0 ||
         submit(run, call, run->target, queue, u, run->values, &run->asking, error) < 0)
         return -1;
     run->asking.busy += clock_seconds() - started - (run->asking.waiting - waited);
     return 0;
-}
-
-static int interrupted(struct error *error)
-{
-    return error_set_kind(error, ERROR_INTERRUPTED,
-                          "interrupted; what was computed is kept: the same command goes on from there");
 }
 
 /* Hands the states of a call to the encoders when there is a tap here. */
@@ -187,11 +245,13 @@ static int add_calls(struct run *run)
             break;
         struct call *call = &run->calls[count];
         call->index = batch->index;
+        call->span = batch->span;
         call->sequences = batch->sequences;
         if (run->teacher)
             memcpy(call->labels, batch->labels,
                    (size_t)(batch->sequences * run->info->rows) * sizeof *call->labels);
-        forward_add(run->forward, batch->ids, batch->sequences);
+        if (batch->sequences > 0)
+            forward_add(run->forward, batch->ids, batch->sequences);
         inputs_return(run->inputs, batch);
     }
     return count;
@@ -202,8 +262,9 @@ static int compute(struct run *run, struct error *error)
     int count;
     while ((count = add_calls(run)) > 0) {
         const struct call *last = &run->calls[count - 1];
-        const uint64_t end = last->index + (uint64_t)last->sequences;
-        if (forward_run(run->forward, end < run->total, read_tap, run, error) < 0 ||
+        const uint64_t end = last->index + last->span;
+        if ((last->sequences == 0 ? submit_all_kept(run, last, error)
+                                  : forward_run(run->forward, end < run->total, read_tap, run, error)) < 0 ||
             submit_reading(run, error) < 0)
             return -1;
         if (run->teacher)
@@ -250,7 +311,19 @@ static int open_teacher(struct run *run, const struct model *model, struct backe
     return teacher_open(model, backend, rows, plan->resident, &run->teacher, error);
 }
 
-static int open_pass(struct run *run, const struct model *model, struct backend *backend, struct error *error)
+static int open_kept(struct run *run, struct backend *backend, struct error *error)
+{
+    const int64_t rows = run->info->rows, values = rows * run->info->hidden;
+    if (!run->kept)
+        return 0;
+    if (array_alloc(&run->kept_states, values, error) < 0 || array_alloc(&run->kept_values, rows, error) < 0 ||
+        queue_create(backend, &run->kept_queue, error) < 0)
+        return -1;
+    return buffer_create(backend, (size_t)values * sizeof(float), &run->kept_buffer, error);
+}
+
+static int open_forward(struct run *run, const struct model *model, struct backend *backend,
+                        struct error *error)
 {
     const struct plan *plan = run->plan;
     const struct forward_shape shape = {run->info->rows, plan->batch, 1,
@@ -258,6 +331,7 @@ static int open_pass(struct run *run, const struct model *model, struct backend 
     run->group = 1;
     if (forward_open(model, backend, &shape, &run->forward, error) < 0 ||
         array_alloc(&run->calls, plan->group, error) < 0 || open_teacher(run, model, backend, error) < 0 ||
+        open_kept(run, backend, error) < 0 ||
         (run->bus &&
          transforms_open(backend, run->coder, run->info->taps, (int64_t)plan->batch * run->info->rows,
                          run->info->hidden, &run->transforms, error) < 0))
@@ -270,15 +344,23 @@ static int open_pass(struct run *run, const struct model *model, struct backend 
     return 0;
 }
 
-static void close_pass(struct run *run)
+static void close_forward(struct run *run)
 {
     forward_close(run->forward);
     teacher_close(run->teacher);
     transforms_close(run->transforms);
     for (int i = 0; run->calls && i < run->plan->group; i++)
         free(run->calls[i].labels);
+    buffer_destroy(run->kept_buffer);
+    queue_destroy(run->kept_queue);
+    free(run->kept_states);
+    free(run->kept_values);
     free(run->calls);
     free(run->values);
+    run->kept_buffer = NULL;
+    run->kept_queue = NULL;
+    run->kept_states = NULL;
+    run->kept_values = NULL;
     run->forward = NULL;
     run->teacher = NULL;
     run->transforms = NULL;
@@ -308,16 +390,16 @@ static bool plan_less(struct plan *plan, int planned, enum ran_out part, const s
 }
 
 /* As planned, or as the device's memory holds it. */
-static int open_fitting_pass(struct run *run, const struct model *model, struct backend *backend,
-                             struct error *error)
+static int open_fitting(struct run *run, const struct model *model, struct backend *backend,
+                        struct error *error)
 {
     const int planned = run->plan->batch;
     enum ran_out part;
     backend_ran_out(backend);
-    while (open_pass(run, model, backend, error) < 0) {
+    while (open_forward(run, model, backend, error) < 0) {
         if ((part = backend_ran_out(backend)) == RAN_OUT_NOTHING)
             return -1;
-        close_pass(run);
+        close_forward(run);
         if (!plan_less(run->plan, planned, part, backend, error))
             return -1;
     }
@@ -340,53 +422,60 @@ static int close_stages(struct run *run, int result, struct run_report *report, 
     return result;
 }
 
-int run_model(const char *title, const struct model *model, struct backend *backend, struct store *store,
-              struct plan *plan, struct run_report *report, struct error *error)
+static void fill_report(const struct run *run, const struct device_times *before, struct backend *backend,
+                        struct run_report *report)
 {
+    const struct device_times times = backend_times(backend);
+    report->compute = run->stage;
+    report->compute.name = "compute";
+    report->target = run->asking;
+    report->target.name = run->teacher ? "target" : NULL;
+    report->load = forward_times(run->forward).loading;
+    report->waited = forward_times(run->forward).waited;
+    report->device =
+        (struct device_times){times.ops - before->ops, times.in - before->in, times.out - before->out};
+    report->encoders = run->plan->encoders;
+    report->group = run->most_group;
+    report->tokens = run->tokens;
+}
+
+int run_model(const struct run_job *job, struct run_report *report, struct error *error)
+{
+    struct store *store = job->store;
     const double started = clock_seconds();
-    const struct device_times before = backend_times(backend);
+    const struct device_times before = backend_times(job->backend);
     struct run run = {.info = store_info(store),
-                      .plan = plan,
-                      .bus = backend_memory(backend) > 0,
+                      .plan = job->plan,
+                      .kept = job->kept,
+                      .bus = backend_memory(job->backend) > 0,
                       .target = store_find_target(store_info(store))};
     *report = (struct run_report){0};
     int result = find_start(&run, store, error);
     if (result < 0 || run.total == 0)
         goto done;
-    result = open_fitting_pass(&run, model, backend, error);
+    result = open_fitting(&run, job->model, job->backend, error);
     const double loaded = clock_seconds();
     report->loading = loaded - started;
     if (result < 0)
         goto done;
     const uint64_t sequences = store_sequences(store, SPLIT_TRAIN) + store_sequences(store, SPLIT_HELD_OUT);
-    progress_start(&run.progress, title, "tokens", sequences * (uint64_t)run.info->rows);
+    progress_start(&run.progress, job->title, "tokens", sequences * (uint64_t)run.info->rows);
     run.progress.first = run.records_before / (uint64_t)run.info->taps * (uint64_t)run.info->rows;
-    if (pipeline_open(store, plan, &run.pipeline, error) < 0 ||
-        inputs_open(store, &run.order, plan->batch, &run.inputs, error) < 0)
+    if (pipeline_open(store, job->plan, &run.pipeline, error) < 0 ||
+        inputs_open(store, &run.order, job->plan->batch, run.kept, &run.inputs, error) < 0)
         result = -1;
     else
         result = compute(&run, error);
     run.stage.busy = clock_seconds() - loaded - run.stage.waiting - run.asking.busy - run.asking.waiting;
     result = close_stages(&run, result, report, error);
     progress_finish(&run.progress);
-    report->compute = run.stage;
-    report->compute.name = "compute";
-    report->target = run.asking;
-    report->target.name = run.teacher ? "target" : NULL;
-    report->load = forward_times(run.forward).loading;
-    report->waited = forward_times(run.forward).waited;
-    const struct device_times times = backend_times(backend);
-    report->device =
-        (struct device_times){times.ops - before.ops, times.in - before.in, times.out - before.out};
-    report->encoders = plan->encoders;
-    report->group = run.most_group;
-    report->tokens = run.tokens;
+    fill_report(&run, &before, job->backend, report);
 done:
     if (result < 0 &&
         error->kind == ERROR_INTERRUPTED) /* in a softmax, perhaps, or while weights were loaded */
         interrupted(error);
     report->seconds = clock_seconds() - started;
-    close_pass(&run);
+    close_forward(&run);
     free(run.stored);
     free(run.coder);
     return result;

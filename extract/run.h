@@ -7,6 +7,9 @@
  * Behind the last layer the same thread computes the targets, from the states as they are before any codec
  * (store/target.h says why); it is a stage of its own in the report.
  *
+ * Sequences whose states the pilot has computed (kept.h) do not run through the model again: their states go to the
+ * encoders between those of their neighbours.
+ *
  * The sequences go in store order, from the first that lacks a record. A record depends on its
  * sequence only, not on the ones computed with it, so wherever a run was stopped the next one makes
  * the same bytes.
@@ -18,11 +21,12 @@
 #include "common/base/error.h"
 #include "common/model/model.h"
 #include "common/store/store.h"
+#include "extract/kept.h"
 #include "extract/plan.h"
 #include "kernels/ops.h"
 
 struct run_report {
-    uint64_t tokens; /* computed in this run */
+    uint64_t tokens; /* that ran through the model in this run */
     double seconds; /* loading the weights included */
     double loading; /* of those, loading weights */
     struct stage read, compute, target, encode, write; /* target: no name without one */
@@ -34,10 +38,18 @@ struct run_report {
     int group; /* calls of the largest super-batch */
 };
 
-/* title: of the progress shown. plan: where a device's memory does not hold what it says, it is changed to what
- * was carried out: fewer sequences per call, or layers that take turns. Nothing is computed when every record is there. A signal ends it early: an
+struct run_job {
+    const char *title; /* of the progress shown */
+    const struct model *model;
+    struct backend *backend;
+    struct store *store;
+    struct plan *plan; /* changed to what was carried out, see below */
+    struct kept *kept; /* states that need not be computed (kept.h), or NULL */
+};
+
+/* Where a device's memory does not hold what the plan says, the plan is changed to what was carried out: fewer sequences
+ * per call, or layers that take turns. Nothing is computed when every record is there. A signal ends the run early: an
  * error that says how to go on, with everything so far committed; the report is filled then too. */
-int run_model(const char *title, const struct model *model, struct backend *backend, struct store *store,
-              struct plan *plan, struct run_report *report, struct error *error);
+int run_model(const struct run_job *job, struct run_report *report, struct error *error);
 
 #endif

@@ -34,6 +34,12 @@ static struct tap_size measure_tap(const struct store *store, int tap, uint64_t 
     return size;
 }
 
+/* All that ran through the model, each token once unless the run could not take the pilot's. */
+static uint64_t computed_tokens(const struct summary *summary)
+{
+    return summary->run->tokens + summary->pilot->tokens;
+}
+
 static double tokens_per_second(const struct run_report *run)
 {
     const double seconds = run->seconds - run->loading;
@@ -83,8 +89,9 @@ static void print_run(const struct summary *summary)
            tokens_per_second(run));
     printf("  %-10s %9s %9s\n", "stage", "busy s", "waiting s");
     printf("  %-10s %9.1f\n", "tokenize", summary->tokens->seconds);
-    if (*summary->piloting > 0)
-        printf("  %-10s %9.1f\n", "pilot", *summary->piloting);
+    if (summary->pilot->seconds > 0)
+        printf("  %-10s %9.1f           %llu tokens more\n", "pilot", summary->pilot->seconds,
+               (unsigned long long)summary->pilot->tokens);
     print_stage(&run->read);
     print_stage(&run->compute);
     print_stage(&run->target);
@@ -125,7 +132,7 @@ static void print_text(const struct summary *summary, const uint64_t *bytes)
         printf("  %-10s %-10s %10s %11.2f %7.2f\n", size.name, size.codec,
                format_bytes((double)size.bytes, text, sizeof text), size.bits, size.ratio);
     }
-    if (summary->run->tokens > 0)
+    if (computed_tokens(summary) > 0)
         print_run(summary);
     printf("peak memory %s", format_bytes((double)memory_peak(), text, sizeof text));
     printf("; weights take %s%s; numerics: %s\n",
@@ -175,10 +182,10 @@ static int print_json(const struct summary *summary, const uint64_t *bytes, stru
         texts_before(summary->job->rules.tokenizer, summary->job->list), "behind_text",
         texts_behind(summary->job->rules.tokenizer, summary->job->list), "end_of_text",
         (int)summary->job->rules.end, "taps", taps_to_json(summary, bytes), "computed_tokens",
-        (json_int_t)run->tokens, "seconds", run->seconds, "loading_seconds", run->loading, "tokens_per_second",
-        tokens_per_second(run), "stages", stages, "device", device, "bound_by", find_bound(run).name,
-        "peak_memory", (json_int_t)memory_peak(), "weight_bytes", (json_int_t)summary->plan->weights,
-        "resident", (int)summary->plan->resident, "super_batch",
+        (json_int_t)computed_tokens(summary), "seconds", run->seconds, "loading_seconds", run->loading,
+        "tokens_per_second", tokens_per_second(run), "stages", stages, "device", device, "bound_by",
+        find_bound(run).name, "peak_memory", (json_int_t)memory_peak(), "weight_bytes",
+        (json_int_t)summary->plan->weights, "resident", (int)summary->plan->resident, "super_batch",
         run->group * summary->plan->batch * store_info(summary->store)->rows, "weights_load", run->load,
         "weights_waited", run->waited, "numerics", summary->numerics);
     return json_print("the summary", object, stdout, error);

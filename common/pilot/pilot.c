@@ -58,7 +58,7 @@ void pilot_warn_few(uint64_t tokens, int hidden)
                 tokens, PILOT_FEW, hidden);
 }
 
-uint64_t pilot_place(uint64_t number, uint64_t count, uint64_t total)
+uint64_t pilot_index(uint64_t number, uint64_t count, uint64_t total)
 {
     return (uint64_t)(((double)number + 0.5) / (double)count * (double)total);
 }
@@ -75,10 +75,15 @@ static int read_states(struct fitting *fitting, uint64_t number, float *states, 
 {
     const struct pilot *pilot = fitting->pilot;
     const struct store_info *info = store_info(pilot->store);
-    const uint64_t place =
-        pilot_place(number, pilot->sequences, store_progress(pilot->store, pilot->tap, SPLIT_TRAIN));
-    const struct sequence sequence = {SPLIT_TRAIN, place * (uint64_t)info->shards + (uint64_t)info->shard};
-    return reader_states(fitting->reader, pilot->tap, sequence, states, error);
+    const uint64_t index =
+        pilot_index(number, pilot->sequences, store_progress(pilot->store, pilot->tap, SPLIT_TRAIN));
+    const struct sequence sequence = {SPLIT_TRAIN, index * (uint64_t)info->shards + (uint64_t)info->shard};
+    if (reader_states(fitting->reader, pilot->tap, sequence, states, error) < 0)
+        return -1;
+    reader_forget(fitting->reader, pilot->tap, sequence);
+    for (int64_t i = 0; pilot->round && i < fitting->rows * fitting->hidden; i++)
+        states[i] = bf16_to_f32(f32_to_bf16(states[i]));
+    return 0;
 }
 
 static int interrupted(struct error *error)

@@ -26,6 +26,7 @@ struct pilot {
     uint64_t sequences; /* to use of the training split, 1 .. what there are */
     const struct codec_choice *choice; /* of a codec with parameters */
     struct meter *meter; /* of the head that loses (CODEC_KL), for a record's rows; else NULL */
+    bool round; /* fit to the states rounded to bf16, though the store has them exactly */
 };
 
 /* Tokens worth fitting a codec of states with `hidden` values to, when there are `tokens`: an eighth of them, but 8
@@ -40,8 +41,8 @@ uint64_t pilot_sequences(const struct store_info *info, uint64_t all, uint64_t t
 #define PILOT_FEW 4
 void pilot_warn_few(uint64_t tokens, int hidden);
 
-/* The place in the split of number `number` of `count` sequences that are spread over `total`. */
-uint64_t pilot_place(uint64_t number, uint64_t count, uint64_t total);
+/* The index in the split of sequence number `number` of `count` that are spread over `total`: ascending, no index twice. */
+uint64_t pilot_index(uint64_t number, uint64_t count, uint64_t total);
 
 /* Appends the parameters. *setting: what came of them on the pilot; *kl: with a meter, what the head loses. */
 int pilot_fit(const struct pilot *pilot, struct string *parameters, struct codec_setting *setting, double *kl,

@@ -60,7 +60,8 @@ int reader_record(struct reader *reader, int tap, struct sequence sequence, cons
     return 0;
 }
 
-size_t reader_ahead(struct reader *reader, int tap, struct sequence sequence)
+/* Tells the system about the pages that a record lies in. Returns the record's bytes; 0: there is none. */
+static size_t advise(struct reader *reader, int tap, struct sequence sequence, int advice)
 {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
     struct error ignored;
@@ -69,8 +70,18 @@ size_t reader_ahead(struct reader *reader, int tap, struct sequence sequence)
     if (reader_record(reader, tap, sequence, &record, &size, &ignored) < 0)
         return 0;
     const uintptr_t from = (uintptr_t)record / page * page;
-    madvise((void *)from, (uintptr_t)record + size - from, MADV_WILLNEED);
+    madvise((void *)from, (uintptr_t)record + size - from, advice);
     return size;
+}
+
+size_t reader_ahead(struct reader *reader, int tap, struct sequence sequence)
+{
+    return advise(reader, tap, sequence, MADV_WILLNEED);
+}
+
+void reader_forget(struct reader *reader, int tap, struct sequence sequence)
+{
+    advise(reader, tap, sequence, MADV_DONTNEED);
 }
 
 static int check_target(struct reader *reader, struct sequence sequence, const void *value, size_t size,

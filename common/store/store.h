@@ -206,6 +206,8 @@ int reader_view(struct reader *reader, int tap, struct sequence sequence, float 
 
 /* Has the system read a record from disk, without waiting for it. Returns its bytes; 0: there is none. */
 size_t reader_ahead(struct reader *reader, int tap, struct sequence sequence);
+/* The pages of a record no longer count as this process's memory, until they are read again. */
+void reader_forget(struct reader *reader, int tap, struct sequence sequence);
 
 /* ---- notes, and tensors of the model ---- */
 

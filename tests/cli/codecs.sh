@@ -87,6 +87,36 @@ killed() {
     done
 }
 
+# Killed when the pilot is done: its states are there for the next.
+killed_behind_the_pilot() {
+    rm -rf "$work/killed"
+    "$build/extract" "${small[@]}" --out "$work/killed" --codec klt:4 >"$work/out" 2>"$work/err" &
+    local process=$!
+    while ! grep -q "pilot: tap final" "$work/err" && kill -0 $process 2>/dev/null; do :; done
+    kill -9 $process 2>/dev/null
+    wait $process 2>/dev/null
+    run 0 extract "${small[@]}" --out "$work/killed" --codec klt:4 && same_as "$work/killed" && [ ! -e "$work/killed/pilot" ]
+}
+
+# The pilot's sequences run through the model once, unless the disk has no room for their states beside the store; the
+# records are the same.
+states_of_the_pilot() {
+    local room disk=$work/disk computed=()
+    local little=(extract --model "$tiny" --corpus "$ids" --held-out 0.1 --seq-len 16 --taps 1,final --no-target --codec klt:4)
+    mkdir -p "$disk"
+    for room in 5m 10m; do
+        mount -t tmpfs -o size=$room none "$disk" || return 1
+        run 0 "${little[@]}" --out "$disk/store" --json
+        computed+=("$(sed -nE 's/^ *"computed_tokens": ([0-9]+),$/\1/p' "$work/out")")
+        run 0 cache export "$disk/store" --tap final --out "$work/room.$room" && [ ! -e "$disk/store/pilot" ]
+        local result=$?
+        umount "$disk"
+        [ $result = 0 ] || return 1
+    done
+    echo "    ${computed[*]} tokens"
+    cmp "$work/room.5m" "$work/room.10m" && [ "${computed[1]}" = 5984 ] && [ "${computed[0]}" -gt 6600 ]
+}
+
 # Shards need one pilot; with it they hold what the whole does.
 shards() {
     local i
@@ -154,6 +184,8 @@ check loss_is_bounded
 check same_bytes
 check foretold
 check killed
+check killed_behind_the_pilot
+check_on_tmpfs states_of_the_pilot
 check shards
 check shards_of_a_pilot_alone
 check pilot_files
