@@ -1,0 +1,230 @@
+/* A trial and its files: in which order they are written, which state they say it is in, what is made of them again. */
+#include "tests/trial_bench.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/file.h"
+#include "train/members.h"
+
+enum { STEPS = 4 };
+
+/* A run of one trial of bench's store. */
+struct fixture {
+    struct bench bench;
+    struct run_folder run;
+    struct trial_config config;
+    struct resume_setting setting;
+    struct member member;
+};
+
+static int fixture_open(struct fixture *fixture, struct error *error)
+{
+    char path[4200];
+    if (bench_open(&fixture->bench, error) < 0)
+        return -1;
+    snprintf(path, sizeof path, "%s/run", fixture->bench.folder);
+    if (run_folder_open(path, &fixture->run, error) < 0 ||
+        run_folder_note(&fixture->run, "steps", json_integer(STEPS), error) < 0)
+        return -1;
+    fixture->config = make_config(1, OUTPUT_TIED, LOSS_DISTILLATION);
+    strcpy(fixture->config.tap, "1");
+    fixture->setting = (struct resume_setting){.run = &fixture->run,
+                                               .model = &fixture->bench.stores.config,
+                                               .backend = fixture->bench.backend,
+                                               .steps = STEPS};
+    fixture->member = (struct member){0};
+    return 0;
+}
+
+/* As another process would find it. */
+static int reopen(struct fixture *fixture, struct error *error)
+{
+    member_close(&fixture->member);
+    if (member_open(&fixture->run, &fixture->config, fixture->bench.stores.fingerprint, &fixture->member,
+                    error) < 0)
+        return -1;
+    return member_resume(&fixture->member, &fixture->setting, error);
+}
+
+static void fixture_close(struct fixture *fixture)
+{
+    member_close(&fixture->member);
+    run_folder_close(&fixture->run);
+    bench_close(&fixture->bench);
+}
+
+static int step(struct fixture *fixture, struct error *error)
+{
+    struct trial_result result;
+    if (bench_load(&fixture->bench, error) < 0 ||
+        take_step(&fixture->bench, fixture->member.trial, STEPS, &result, error) < 0)
+        return -1;
+    return member_keep_step(&fixture->member, &result, 64 * fixture->member.trial->step, 1000, 0, error);
+}
+
+static int evaluate(struct fixture *fixture, double kl, struct error *error)
+{
+    const struct evaluation held_out = {.loss = kl + 1, .kl = kl, .agreement = 0.5};
+    return member_keep_evaluation(&fixture->member, &held_out, 64 * fixture->member.trial->step, error);
+}
+
+static int64_t best_step(const struct fixture *fixture)
+{
+    struct error error;
+    struct metrics metrics;
+    if (metrics_read(fixture->member.metrics_path, &metrics, &error) < 0)
+        return -1;
+    const struct metrics_point *best = metrics_best_evaluation(&metrics);
+    const int64_t found = best ? best->step : -1;
+    metrics_free(&metrics);
+    return found;
+}
+
+TEST(member_keeps_the_best_head)
+{
+    struct error error = {0};
+    struct fixture fixture;
+    char *first = NULL, *later = NULL;
+    size_t first_size, later_size;
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    REQUIRE_OK(reopen(&fixture, &error));
+    const struct member *member = &fixture.member;
+    REQUIRE(member->state == MEMBER_TRAINING && member->trial && member->saved == -1);
+    REQUIRE_OK(evaluate(&fixture, 2, &error));
+    CHECK(file_exists(member->head) && member->saved == 0); /* the checkpoint is there before the head is */
+    REQUIRE_OK(step(&fixture, &error));
+    REQUIRE_OK(evaluate(&fixture, 1, &error));
+    CHECK(member->saved == 1 && best_step(&fixture) == 1);
+    REQUIRE_OK(file_read(member->head, &first, &first_size, &error));
+    REQUIRE_OK(step(&fixture, &error));
+    REQUIRE_OK(evaluate(&fixture, 1.5, &error)); /* worse: the kept head stays */
+    CHECK(member->saved == 1 && member->trial->best == 1 && member->trial->evaluated == 2);
+    REQUIRE_OK(file_read(member->head, &later, &later_size, &error));
+    CHECK(first_size == later_size && !memcmp(first, later, first_size));
+    free(first);
+    free(later);
+    fixture_close(&fixture);
+}
+
+TEST(member_goes_on_from_its_checkpoint)
+{
+    struct error error = {0};
+    struct fixture fixture;
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    REQUIRE_OK(reopen(&fixture, &error));
+    REQUIRE_OK(evaluate(&fixture, 2, &error));
+    REQUIRE_OK(step(&fixture, &error));
+    REQUIRE_OK(evaluate(&fixture, 1, &error));
+    REQUIRE_OK(member_save(&fixture.member, &error));
+    REQUIRE_OK(step(&fixture, &error)); /* this one is lost: no checkpoint has it */
+    REQUIRE_OK(reopen(&fixture, &error));
+    const struct member *member = &fixture.member;
+    CHECK(member->state == MEMBER_TRAINING && member->saved == 1 && member->trial->step == 1);
+    CHECK(member->trial->best == 1 && member->trial->evaluated == 1);
+    /* A deleted head is made of the checkpoint, which is of the step that was best. */
+    CHECK(unlink(member->head) == 0);
+    REQUIRE_OK(reopen(&fixture, &error));
+    CHECK(file_exists(member->head) && member->trial->step == 1);
+    /* Without a checkpoint there is nothing to go on from. */
+    CHECK(unlink(member->checkpoint) == 0);
+    REQUIRE_OK(reopen(&fixture, &error));
+    CHECK(member->state == MEMBER_TRAINING && member->saved == -1 && member->trial->step == 0);
+    CHECK(!file_exists(member->head) && best_step(&fixture) == -1);
+    fixture_close(&fixture);
+}
+
+static int train_to_the_end(struct fixture *fixture, struct error *error)
+{
+    if (reopen(fixture, error) < 0 || evaluate(fixture, 3, error) < 0)
+        return -1;
+    while (fixture->member.trial->step < STEPS) {
+        if (step(fixture, error) < 0)
+            return -1;
+    }
+    return evaluate(fixture, 2, error);
+}
+
+TEST(member_that_has_ended_is_done)
+{
+    struct error error = {0};
+    struct fixture fixture;
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    REQUIRE_OK(train_to_the_end(&fixture, &error));
+    const struct member *member = &fixture.member;
+    CHECK(unlink(member->checkpoint) == 0);
+    REQUIRE_OK(reopen(&fixture, &error));
+    CHECK(member->state == MEMBER_DONE && !member->trial && !member->metrics);
+    REQUIRE_OK(member_save(&fixture.member, &error));
+    REQUIRE_OK(member_sync(member, &error));
+    CHECK(!file_exists(member->checkpoint));
+    /* The run is given more steps: it goes on from the kept head. */
+    json_t *before = json_pack("[i]", STEPS);
+    REQUIRE_OK(run_folder_note(&fixture.run, "steps_before", before, &error));
+    REQUIRE_OK(run_folder_note(&fixture.run, "steps", json_integer(STEPS + 3), &error));
+    fixture.setting.steps = STEPS + 3;
+    REQUIRE_OK(reopen(&fixture, &error));
+    CHECK(member->state == MEMBER_TRAINING && member->saved == STEPS);
+    CHECK(member->trial->step == STEPS && member->trial->optimizer_start == STEPS && member->trial->best == 2);
+    fixture_close(&fixture);
+}
+
+TEST(member_that_fails_stays_failed)
+{
+    struct error error = {0}, reason = {0};
+    struct fixture fixture;
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    REQUIRE_OK(reopen(&fixture, &error));
+    REQUIRE_OK(evaluate(&fixture, 2, &error));
+    error_set(&reason, "the loss is not a number");
+    REQUIRE_OK(member_fail(&fixture.member, &reason, &error));
+    const struct member *member = &fixture.member;
+    CHECK(member->state == MEMBER_FAILED && !member->trial && !file_exists(member->head));
+    REQUIRE_OK(member_save(&fixture.member, &error));
+    REQUIRE_OK(reopen(&fixture, &error));
+    CHECK(member->state == MEMBER_FAILED && !member->trial);
+    fixture_close(&fixture);
+}
+
+TEST(member_of_other_settings_is_refused)
+{
+    struct error error = {0};
+    struct fixture fixture;
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    REQUIRE_OK(reopen(&fixture, &error));
+    fixture.config.rate *= 2;
+    CHECK(reopen(&fixture, &error) < 0);
+    CHECK_TEXT(error.text, "\"rate\" differs");
+    fixture_close(&fixture);
+}
+
+TEST(members_wait_for_those_behind)
+{
+    struct error error = {0};
+    struct fixture fixture;
+    struct members members;
+    struct trial_config config[2];
+    struct trial *trials[2];
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    config[0] = fixture.config;
+    config[1] = make_config(0, OUTPUT_UNTIED, LOSS_DISTILLATION);
+    strcpy(config[1].tap, "1");
+    const struct sweep sweep = {.trial = config, .trials = 2};
+    REQUIRE_OK(members_open(&fixture.setting, &sweep, fixture.bench.stores.fingerprint, &members, &error));
+    CHECK(members.count == 2 && members_step(&members) == 0 && members_trials(&members, trials) == 2);
+    CHECK(members_teaching(&members) == (TEACH_U | TEACH_STATES));
+    members.member[0].trial->step = 3;
+    CHECK(members_step(&members) == 0);
+    error_set(&error, "a test");
+    const struct error reason = error;
+    REQUIRE_OK(member_fail(&members.member[1], &reason, &error));
+    CHECK(members_step(&members) == 3 && members_trials(&members, trials) == 1);
+    CHECK(members_teaching(&members) == TEACH_U && trials[0] == members.member[0].trial);
+    REQUIRE_OK(member_fail(&members.member[0], &reason, &error));
+    CHECK(members_step(&members) == -1);
+    members_close(&members);
+    fixture_close(&fixture);
+}
+
+TEST_MAIN
