@@ -1,0 +1,199 @@
+#include "train/policy_search.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/memory.h"
+
+static const double thresholds[] = {0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99};
+enum { THRESHOLDS = sizeof thresholds / sizeof thresholds[0] };
+_Static_assert(POLICY_THRESHOLDS == THRESHOLDS + 1, "one more may be asked for");
+
+/* ---- one table row ---- */
+
+int policy_thresholds(const struct policy_wish *wish, double list[POLICY_THRESHOLDS])
+{
+    int count = 0;
+    for (int i = 0; i <= THRESHOLDS; i++) {
+        const double next = i < THRESHOLDS ? thresholds[i] : INFINITY;
+        const bool own = wish->threshold < next && (count == 0 || list[count - 1] < wish->threshold);
+        if (own)
+            list[count++] = wish->threshold;
+        if (i < THRESHOLDS)
+            list[count++] = next;
+    }
+    return count;
+}
+
+void policy_count(const struct policy_costs *costs, const struct observed *observed, uint64_t tokens,
+                  double threshold, struct policy_row *row)
+{
+    const struct exit_rule rule = {EVIDENCE_CONFIDENCE, threshold};
+    double agreeing = 0, leaving = 0, depth = 0, cost = 0;
+    row->threshold = threshold;
+    for (int e = 0; e < costs->exits; e++)
+        row->exit_rate[e] = 0;
+    for (uint64_t t = 0; t < tokens; t++) {
+        int e = 0;
+        while (e < costs->exits && !rule_lets_leave(&rule, &observed[e].evidence[t])) {
+            cost += costs->exit[e].head + costs->output;
+            e++;
+        }
+        if (e < costs->exits) {
+            row->exit_rate[e]++;
+            leaving++;
+            agreeing += observed[e].agrees[t];
+            depth += costs->exit[e].depth;
+            cost += costs->exit[e].depth + costs->exit[e].head + costs->output;
+        } else {
+            depth += costs->layers;
+            cost += costs->layers + costs->output;
+        }
+    }
+    for (int e = 0; e < costs->exits; e++)
+        row->exit_rate[e] /= (double)tokens;
+    row->agreement = leaving > 0 ? agreeing / leaving : NAN;
+    row->depth = depth / (double)tokens;
+    row->speedup = (double)tokens * (costs->layers + costs->output) / cost;
+}
+
+/* ---- the threshold ---- */
+
+static struct policy_choice make_choice(const struct policy_row *row, bool agrees)
+{
+    return (struct policy_choice){agrees, row->threshold, row->agreement, row->speedup};
+}
+
+/* Agreeing is better than not; then the faster is, or the one that agrees more. No number is the worst. */
+static bool is_better(const struct policy_choice *a, const struct policy_choice *b)
+{
+    if (a->agrees != b->agrees)
+        return a->agrees;
+    if (a->agrees)
+        return a->speedup > b->speedup;
+    return a->agreement > b->agreement || (isnan(b->agreement) && !isnan(a->agreement));
+}
+
+int policy_threshold(const struct policy_costs *costs, const struct observed *observed, uint64_t tokens,
+                     const struct policy_wish *wish, struct policy_choice *choice, struct error *error)
+{
+    struct policy_row row = {0};
+    if (array_alloc(&row.exit_rate, costs->exits, error) < 0)
+        return -1;
+    if (!isnan(wish->threshold)) {
+        policy_count(costs, observed, tokens, wish->threshold, &row);
+        *choice = make_choice(&row, true);
+    }
+    /* From the highest one down: where nothing else tells them apart, the most careful. */
+    for (int i = THRESHOLDS - 1; i >= 0 && isnan(wish->threshold); i--) {
+        policy_count(costs, observed, tokens, thresholds[i], &row);
+        const struct policy_choice found = make_choice(&row, row.agreement >= wish->agreement);
+        if (i == THRESHOLDS - 1 || is_better(&found, choice))
+            *choice = found;
+    }
+    free(row.exit_rate);
+    return 0;
+}
+
+/* ---- which exits ---- */
+
+/* Some of the exits, by their numbers. */
+struct subset {
+    struct exit_cost *exit; /* [count] */
+    struct observed *observed; /* [count] */
+    int *number; /* [count] */
+    int count;
+};
+
+static void subset_remove(struct subset *subset, int index)
+{
+    const size_t behind = (size_t)(--subset->count - index);
+    memmove(subset->exit + index, subset->exit + index + 1, behind * sizeof *subset->exit);
+    memmove(subset->observed + index, subset->observed + index + 1, behind * sizeof *subset->observed);
+    memmove(subset->number + index, subset->number + index + 1, behind * sizeof *subset->number);
+}
+
+static void subset_insert(struct subset *subset, int index, struct exit_cost exit, struct observed observed,
+                          int number)
+{
+    const size_t behind = (size_t)(subset->count++ - index);
+    memmove(subset->exit + index + 1, subset->exit + index, behind * sizeof *subset->exit);
+    memmove(subset->observed + index + 1, subset->observed + index, behind * sizeof *subset->observed);
+    memmove(subset->number + index + 1, subset->number + index, behind * sizeof *subset->number);
+    subset->exit[index] = exit;
+    subset->observed[index] = observed;
+    subset->number[index] = number;
+}
+
+static int judge_subset(const struct policy_costs *costs, const struct subset *subset, uint64_t tokens,
+                        const struct policy_wish *wish, struct policy_choice *choice, struct error *error)
+{
+    struct policy_costs own = *costs;
+    own.exit = subset->exit;
+    own.exits = subset->count;
+    return policy_threshold(&own, subset->observed, tokens, wish, choice, error);
+}
+
+/* Leaves out the exit without which the others do best, which *choice then tells. */
+static int leave_one_out(const struct policy_costs *costs, struct subset *subset, uint64_t tokens,
+                         const struct policy_wish *wish, struct policy_choice *choice, struct error *error)
+{
+    int burden = -1;
+    for (int without = 0; without < subset->count; without++) {
+        const struct exit_cost exit = subset->exit[without];
+        const struct observed observed = subset->observed[without];
+        const int number = subset->number[without];
+        struct policy_choice found;
+        subset_remove(subset, without);
+        const int result = judge_subset(costs, subset, tokens, wish, &found, error);
+        subset_insert(subset, without, exit, observed, number);
+        if (result < 0)
+            return -1;
+        if (burden < 0 || is_better(&found, choice)) {
+            burden = without;
+            *choice = found;
+        }
+    }
+    subset_remove(subset, burden);
+    return 0;
+}
+
+static void keep_subset(const struct subset *subset, struct policy_costs *costs, struct observed *observed,
+                        int *kept)
+{
+    costs->exits = subset->count;
+    for (int e = 0; e < subset->count; e++) {
+        costs->exit[e] = subset->exit[e];
+        observed[e] = subset->observed[e];
+        kept[e] = subset->number[e];
+    }
+}
+
+int policy_thin(struct policy_costs *costs, struct observed *observed, uint64_t tokens,
+                const struct policy_wish *wish, int *kept, struct policy_choice *choice, struct error *error)
+{
+    const int exits = costs->exits;
+    struct subset subset = {.count = 0};
+    struct policy_choice found;
+    int result = -1;
+    if (array_alloc(&subset.exit, exits, error) < 0 || array_alloc(&subset.observed, exits, error) < 0 ||
+        array_alloc(&subset.number, exits, error) < 0)
+        goto done;
+    for (int e = 0; e < exits; e++)
+        subset_insert(&subset, e, costs->exit[e], observed[e], e);
+    result = judge_subset(costs, &subset, tokens, wish, choice, error);
+    keep_subset(&subset, costs, observed, kept);
+    while (subset.count > 1 && result == 0) {
+        if ((result = leave_one_out(costs, &subset, tokens, wish, &found, error)) < 0 ||
+            is_better(choice, &found))
+            continue;
+        *choice = found;
+        keep_subset(&subset, costs, observed, kept);
+    }
+done:
+    free(subset.exit);
+    free(subset.observed);
+    free(subset.number);
+    return result;
+}
