@@ -6,7 +6,7 @@
 #include "cache/rewrite.h"
 #include "common/base/cli.h"
 #include "common/base/memory.h"
-#include "common/base/option.h"
+#include "common/device/options.h"
 #include "common/store/codecs.h"
 
 struct recode_command {
@@ -16,13 +16,14 @@ struct recode_command {
     const char *out, *codec;
 };
 
-enum { OPTION_OUT = 256, OPTION_CODEC, OPTION_FORCE, OPTION_THREADS };
+enum { OPTION_OUT = 256, OPTION_CODEC, OPTION_FORCE };
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     struct recode_command *command = state->input;
     struct error error;
     switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &command->threads; return 0;
     case OPTION_OUT: command->out = text; return 0;
     case OPTION_CODEC:
         if (codecs_check(text, &error) < 0)
@@ -30,7 +31,6 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         command->codec = text;
         return 0;
     case OPTION_FORCE: command->force = true; return 0;
-    case OPTION_THREADS: command->threads = (int)option_integer(state, "threads", text, 1, 1024); return 0;
     case ARGP_KEY_END:
         if (!command->codec || !command->out)
             argp_error(state, "%s is missing", command->codec ? "--out" : "--codec");
@@ -62,14 +62,16 @@ static int run(const struct recode_command *command, struct error *error)
 int cache_recode(int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"codec", OPTION_CODEC, "LIST", 0, "As extract's: klt:4, or 12=klt:3,final=lossless and so on", 0},
+        {"codec", OPTION_CODEC, "LIST", 0, "As extract's: klt:4, or 12=klt:3,final=lossless and so on",
+         DEVICE_OPTIONS_GROUP},
         {"out", OPTION_OUT, "STORE", 0, "The folder of the new store", 0},
         {"force", OPTION_FORCE, NULL, 0, "Start although the disk will become full", 0},
-        {"threads", OPTION_THREADS, "N", 0, "Threads that code (default: one per processor)", 0},
         {0}};
+    static const struct argp_child children[] = {{.argp = &threads_argp}, {0}};
     static const struct argp argp = {
         .options = options,
         .parser = parse_option,
+        .children = children,
         .args_doc = "STORE...",
         .doc = "Write a finished store anew with other codecs."
                "\vTaps whose codec stays keep their records' bytes. Codecs with parameters (klt) are fitted to "

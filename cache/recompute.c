@@ -104,12 +104,12 @@ static int open_backend(struct recomputing *recomputing, struct error *error)
         return error_set(error, "%s: its manifest does not say with which numerics it was made",
                          store_path(recomputing->store));
     const int device = find_word(numerics, device_names()), math = find_word(numerics, math_names());
-    const struct backend_options options = {.threads = recomputing->job->threads,
-                                            .math = math < 0 ? MATH_DEFAULT : MATH_F32 + math};
-    const char *name = recomputing->job->device ? recomputing->job->device
-                       : device < 0             ? "auto"
-                                                : device_names()[device];
-    if (device_open(name, &options, &recomputing->backend, error) < 0)
+    const struct device_options options = {
+        .name = recomputing->job->device ? recomputing->job->device
+                : device < 0             ? "auto"
+                                         : device_names()[device],
+        .backend = {.threads = recomputing->job->threads, .math = math < 0 ? MATH_DEFAULT : MATH_F32 + math}};
+    if (device_open(&options, &recomputing->backend, error) < 0)
         return -1;
     return check_numerics(recomputing, numerics, error);
 }

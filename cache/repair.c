@@ -11,6 +11,7 @@
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/base/option.h"
+#include "common/device/options.h"
 #include "common/head/source.h"
 #include "common/repair/salvage.h"
 #include "common/repair/verify.h"
@@ -43,17 +44,17 @@ struct repair {
     struct model *model;
 };
 
-enum { OPTION_MODEL = 256, OPTION_DEVICE, OPTION_THREADS, OPTION_ALLOW_NUMERICS };
+enum { OPTION_MODEL = 256, OPTION_DEVICE, OPTION_ALLOW_NUMERICS };
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     struct repair_command *command = state->input;
     switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &command->threads; return 0;
     case OPTION_MODEL: command->model = text; return 0;
     case OPTION_DEVICE:
         command->device = device_names()[option_word(state, "device", text, device_names())];
         return 0;
-    case OPTION_THREADS: command->threads = (int)option_integer(state, "threads", text, 1, 1024); return 0;
     case OPTION_ALLOW_NUMERICS: command->allow_numerics = true; return 0;
     case ARGP_KEY_END:
         if (!command->model)
@@ -277,16 +278,17 @@ static int run(const struct repair_command *command, uint64_t *left, struct erro
 int cache_repair(int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"model", OPTION_MODEL, "PATH", 0, "The model that the store was made from", 0},
+        {"model", OPTION_MODEL, "PATH", 0, "The model that the store was made from", DEVICE_OPTIONS_GROUP},
         {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (default: the one that made the store)",
          0},
-        {"threads", OPTION_THREADS, "N", 0, "Threads that compute (default: one per processor)", 0},
         {"allow-numerics", OPTION_ALLOW_NUMERICS, NULL, 0,
          "Accept records computed by another device or library, whose bytes differ; the store says so", 0},
         {0}};
+    static const struct argp_child children[] = {{.argp = &threads_argp}, {0}};
     static const struct argp argp = {
         .options = options,
         .parser = parse_option,
+        .children = children,
         .args_doc = "STORE",
         .doc =
             "Make a damaged store whole again."

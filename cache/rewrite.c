@@ -150,9 +150,9 @@ static int fit_tap(struct job *job, int tap, struct error *error)
     double kl;
     int result = 0;
     if (pilot.choice->goal == CODEC_KL) {
-        const struct backend_options options = {.threads = job->rewrite->threads};
+        const struct device_options options = {.name = "auto", .backend = {.threads = job->rewrite->threads}};
         if (!job->backend)
-            result = device_open("auto", &options, &job->backend, error);
+            result = device_open(&options, &job->backend, error);
         if (result == 0)
             result = meter_open(from, job->backend, info->rows, &pilot.meter, error);
     }

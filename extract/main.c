@@ -219,8 +219,8 @@ static int check_length(const struct extraction *extraction, struct error *error
 static int open_inputs(struct extraction *extraction, struct error *error)
 {
     const struct extract_options *options = extraction->options;
-    const struct backend_options wanted = {.threads = options->threads, .math = options->math, .timed = true};
-    extraction->threads = options->threads > 0 ? options->threads : processor_count();
+    const int threads = options->device.backend.threads;
+    extraction->threads = threads > 0 ? threads : processor_count();
     if (check_outputs(options, error) < 0 || open_corpus(extraction, error) < 0)
         return -1;
     if (model_open(options->model, &extraction->model, error) < 0)
@@ -232,7 +232,7 @@ static int open_inputs(struct extraction *extraction, struct error *error)
     if (choose_codecs(extraction, error) < 0 || open_tokenizer(extraction, error) < 0 ||
         choose_end(extraction, error) < 0)
         return -1;
-    if (device_open(options->device, &wanted, &extraction->backend, error) < 0)
+    if (device_open(&options->device, &extraction->backend, error) < 0)
         return -1;
     extraction->memory = plan_memory(extraction->backend, options->memory);
     return 0;

@@ -9,13 +9,13 @@
 #include "common/base/memory.h"
 #include "common/base/option.h"
 #include "common/base/string.h"
+#include "common/device/options.h"
 #include "common/store/codecs.h"
 
 #define HELD_OUT_SHARE 0.05
 #define ROWS           512
 #define LEAST_ROWS     16 /* more than MATMUL_FEW_ROWS: rows do not depend on each other then */
 #define MOST_ROWS      32768
-#define MOST_THREADS   1024
 #define MOST_SHARDS    (1 << 20)
 
 _Static_assert(LEAST_ROWS > MATMUL_FEW_ROWS, "a call of one sequence must run the kernels of many rows");
@@ -38,14 +38,13 @@ enum {
     OPTION_OUT,
     OPTION_SHARD,
     OPTION_SEQ_LEN,
-    OPTION_DEVICE,
-    OPTION_MATH,
-    OPTION_THREADS,
     OPTION_MEMORY,
     OPTION_DRY_RUN,
     OPTION_FORCE,
     OPTION_JSON
 };
+
+enum { LAST_GROUP = DEVICE_OPTIONS_GROUP + 1 };
 
 static const struct argp_option option_list[] = {
     {"model", OPTION_MODEL, "PATH", 0, "A GGUF file, or a folder with config.json and safetensors", 1},
@@ -78,15 +77,12 @@ static const struct argp_option option_list[] = {
     {"pilot", OPTION_PILOT, "FILE", 0, "Take the parameters of codecs from FILE, as all shards must", 3},
     {"pilot-out", OPTION_PILOT_OUT, "FILE", 0,
      "Write the parameters of codecs to FILE; with --dry-run nothing else", 3},
-    {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (default: auto)", 4},
-    {"math", OPTION_MATH, "MODE", 0, "f32, bf16 with f32 sums, tf32 (default: f32; on cuda bf16)", 4},
-    {"threads", OPTION_THREADS, "N", 0, "Threads that compute (default: one per processor)", 4},
     {"memory", OPTION_MEMORY, "SIZE", 0,
-     "Stay within SIZE, such as 8G: weights are loaded layer by layer if need be", 4},
+     "Stay within SIZE, such as 8G: weights are loaded layer by layer if need be", DEVICE_OPTIONS_GROUP},
     {"dry-run", OPTION_DRY_RUN, NULL, 0,
-     "Say how large the store will be and how long it takes, from a short run", 5},
-    {"force", OPTION_FORCE, NULL, 0, "Start although the disk will become full", 5},
-    {"json", OPTION_JSON, NULL, 0, "Print the summary, or the forecast, as JSON", 5},
+     "Say how large the store will be and how long it takes, from a short run", LAST_GROUP},
+    {"force", OPTION_FORCE, NULL, 0, "Start although the disk will become full", LAST_GROUP},
+    {"json", OPTION_JSON, NULL, 0, "Print the summary, or the forecast, as JSON", LAST_GROUP},
     {0}};
 
 struct parse {
@@ -198,11 +194,6 @@ static error_t parse_run_option(int key, char *text, struct parse *parse, struct
         break;
     case OPTION_PILOT: options->pilot = check_path("pilot", text, state); break;
     case OPTION_PILOT_OUT: options->pilot_out = check_path("pilot-out", text, state); break;
-    case OPTION_DEVICE:
-        options->device = device_names()[option_word(state, "device", text, device_names())];
-        break;
-    case OPTION_MATH: options->math = MATH_F32 + option_word(state, "math", text, math_names()); break;
-    case OPTION_THREADS: options->threads = (int)option_integer(state, "threads", text, 1, MOST_THREADS); break;
     case OPTION_MEMORY: options->memory = option_size(state, "memory", text, true); break;
     case OPTION_DRY_RUN: options->dry_run = true; break;
     case OPTION_FORCE: options->force = true; break;
@@ -215,6 +206,10 @@ static error_t parse_run_option(int key, char *text, struct parse *parse, struct
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     struct parse *parse = state->input;
+    if (key == ARGP_KEY_INIT) {
+        state->child_inputs[0] = &parse->options->device;
+        return 0;
+    }
     if (key == ARGP_KEY_ARG) {
         if (!parse->paths)
             argp_error(state, "unexpected argument \"%s\"", text);
@@ -257,6 +252,7 @@ static char *join_arguments(int argc, char **argv)
 
 void extract_options_parse(int argc, char **argv, struct extract_options *options)
 {
+    static const struct argp_child children[] = {{.argp = &device_argp}, {0}};
     static const struct argp argp = {
         option_list,
         parse_option,
@@ -277,7 +273,7 @@ void extract_options_parse(int argc, char **argv, struct extract_options *option
         "\n"
         "The same command again goes on where a run was stopped, or behind the old end of a corpus that "
         "has grown there.",
-        NULL,
+        children,
         NULL,
         NULL};
     struct parse parse = {.options = options};
@@ -287,7 +283,7 @@ void extract_options_parse(int argc, char **argv, struct extract_options *option
                                         .codec = DEFAULT_CODEC,
                                         .rows = ROWS,
                                         .shards = 1,
-                                        .device = "auto"};
+                                        .device = {.name = "auto", .backend = {.timed = true}}};
     cli_parse(&argp, argc, argv, ARGP_IN_ORDER, &parse);
     options->command = join_arguments(argc, argv);
 }

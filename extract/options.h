@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/device/device.h"
 #include "common/store/store.h"
 #include "kernels/ops.h"
 
@@ -27,9 +28,7 @@ struct extract_options {
     const char *codec; /* as codecs_parse takes it */
     const char *pilot, *pilot_out; /* files of parameters, or NULL */
     int rows; /* tokens per sequence */
-    int threads; /* 0: one per processor */
-    const char *device;
-    enum math math;
+    struct device_options device;
     uint64_t memory; /* bytes, 0: what it takes */
     int shard, shards; /* this is shard 0 .. shards-1 */
     bool dry_run, force, json;

@@ -67,9 +67,7 @@ static int open_run(struct run *run, const struct generate_options *options, con
         return -1;
     print_warnings(run->tokenizer);
     if (prompt_encode(run->tokenizer, text, &run->prompt, error) < 0 ||
-        device_open(options->device,
-                    &(struct backend_options){.threads = options->threads, .math = options->math},
-                    &run->backend, error) < 0)
+        device_open(&options->device, &run->backend, error) < 0)
         return -1;
     run->memory = backend_memory(run->backend);
     if (open_exits(run, options, error) < 0)

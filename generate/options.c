@@ -7,6 +7,7 @@
 
 #include "common/base/cli.h"
 #include "common/base/option.h"
+#include "common/device/options.h"
 
 enum {
     OPTION_MODEL = 256,
@@ -21,10 +22,7 @@ enum {
     OPTION_EXIT,
     OPTION_THRESHOLD,
     OPTION_SHOW,
-    OPTION_JSON,
-    OPTION_DEVICE,
-    OPTION_MATH,
-    OPTION_THREADS
+    OPTION_JSON
 };
 
 static const struct argp_option option_list[] = {
@@ -44,9 +42,6 @@ static const struct argp_option option_list[] = {
     {"threshold", OPTION_THRESHOLD, "P", 0, "Leave at this probability, whatever the policy says", 4},
     {"show", OPTION_SHOW, NULL, 0, "Print where each token left, as a table behind the text", 5},
     {"json", OPTION_JSON, NULL, 0, "Print one JSON object instead of the text", 5},
-    {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (default: auto)", 6},
-    {"math", OPTION_MATH, "MODE", 0, "f32, tf32 or bf16 products (default: f32; on cuda bf16)", 6},
-    {"threads", OPTION_THREADS, "N", 0, "Threads of the cpu device (default: one per processor)", 6},
     {0},
 };
 
@@ -69,6 +64,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     static const char *const rules[] = {"off", "confidence", NULL};
     struct generate_options *options = state->input;
     switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &options->device; break;
     case OPTION_MODEL: options->model = text; break;
     case OPTION_POLICY: options->policy = text; break;
     case OPTION_PROMPT: options->prompt = text; break;
@@ -85,11 +81,6 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case OPTION_THRESHOLD: options->threshold = option_number(state, "threshold", text, 0, 2); break;
     case OPTION_SHOW: options->show = true; break;
     case OPTION_JSON: options->json = true; break;
-    case OPTION_DEVICE:
-        options->device = device_names()[option_word(state, "device", text, device_names())];
-        break;
-    case OPTION_MATH: options->math = MATH_F32 + option_word(state, "math", text, math_names()); break;
-    case OPTION_THREADS: options->threads = (int)option_integer(state, "threads", text, 1, 4096); break;
     case ARGP_KEY_ARG: argp_error(state, "\"%s\" is too much: write the prompt as --prompt TEXT", text); break;
     case ARGP_KEY_END: check_options(state, options); break;
     default: return ARGP_ERR_UNKNOWN;
@@ -97,9 +88,12 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     return 0;
 }
 
+static const struct argp_child children[] = {{.argp = &device_argp}, {0}};
+
 static const struct argp parser = {
     .options = option_list,
     .parser = parse_option,
+    .children = children,
     .doc =
         "Goes on from a text. With a policy, each token leaves the model at the first exit whose head is sure "
         "enough of it; states that stopped there go on later, if a later token needs them.\v"
@@ -113,6 +107,7 @@ static const struct argp parser = {
 
 void generate_options_parse(int argc, char **argv, struct generate_options *options)
 {
-    *options = (struct generate_options){.device = "auto", .tokens = 128, .top_p = 1, .threshold = NAN};
+    *options =
+        (struct generate_options){.device = {.name = "auto"}, .tokens = 128, .top_p = 1, .threshold = NAN};
     cli_parse(&parser, argc, argv, 0, options);
 }

@@ -5,18 +5,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "kernels/ops.h"
+#include "common/device/device.h"
 
 struct generate_options {
     const char *model;
     const char *policy; /* NULL: the full model */
     const char *prompt, *prompt_file; /* both NULL: standard input */
-    const char *device;
-    int tokens, top_k, threads;
+    struct device_options device;
+    int tokens, top_k;
     double temperature, top_p;
     double threshold; /* NaN: the policy's */
     uint64_t seed;
-    enum math math;
     bool exit_given, exit_off, show, json;
 };
 

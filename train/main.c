@@ -9,6 +9,7 @@
 #include "common/base/memory.h"
 #include "common/base/option.h"
 #include "common/base/string.h"
+#include "common/device/options.h"
 #include "train/results.h"
 #include "train/training.h"
 
@@ -16,9 +17,6 @@ enum {
     OPTION_SWEEP = 256,
     OPTION_OUT,
     OPTION_STORE,
-    OPTION_DEVICE,
-    OPTION_MATH,
-    OPTION_THREADS,
     OPTION_JSON,
     OPTION_AGREEMENT,
     OPTION_THRESHOLD,
@@ -55,10 +53,7 @@ static const struct argp_option common_options[] = {
      "of the tokens that leave early, how many must be the full model's (default: 0.95)", 1},
     {"threshold", OPTION_THRESHOLD, "P", 0, "of the policy, instead of the one that agreement asks for", 1},
     {"exits", OPTION_EXITS, "TAP,...", 0, "of the policy, whatever they cost (default: those that pay)", 1},
-    {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (default: auto)", 2},
-    {"math", OPTION_MATH, "MODE", 0, "f32, tf32 or bf16 inputs of products (default: f32; on cuda bf16)", 2},
-    {"threads", OPTION_THREADS, "N", 0, "threads (default: one per processor)", 2},
-    {"json", OPTION_JSON, NULL, 0, "print the result as JSON", 2},
+    {"json", OPTION_JSON, NULL, 0, "print the result as JSON", DEVICE_OPTIONS_GROUP},
 };
 enum { COMMON_OPTIONS = sizeof common_options / sizeof common_options[0] };
 
@@ -108,12 +103,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     }
     switch (key) {
+    case ARGP_KEY_INIT: state->child_inputs[0] = &arguments->options.device; return 0;
     case OPTION_STORE: return add_store(arguments, value);
     case OPTION_OUT: arguments->options.out = value; return 0;
     case OPTION_SWEEP: arguments->sweep = value; return 0;
-    case OPTION_DEVICE:
-        arguments->options.device = device_names()[option_word(state, "device", value, device_names())];
-        return 0;
     case OPTION_JSON: arguments->json = true; return 0;
     case OPTION_AGREEMENT:
         arguments->options.wish.agreement = option_number(state, "agreement", value, 0, 1);
@@ -122,12 +115,6 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         arguments->options.wish.threshold = option_number(state, "threshold", value, 0, 1);
         return 0;
     case OPTION_EXITS: arguments->options.wish.exits = value; return 0;
-    case OPTION_MATH:
-        arguments->options.math = MATH_F32 + option_word(state, "math", value, math_names());
-        return 0;
-    case OPTION_THREADS:
-        arguments->options.threads = (int)option_integer(state, "threads", value, 1, 4096);
-        return 0;
     case ARGP_KEY_ARG: argp_error(state, "\"%s\" is too much: stores are named by --store", value); return 0;
     case ARGP_KEY_END: check_arguments(arguments, state); return 0;
     default: return ARGP_ERR_UNKNOWN;
@@ -160,8 +147,9 @@ static void list_options(struct option_table *table)
 {
     for (int i = 0; i < COMMON_OPTIONS; i++)
         table->option[table->options++] = common_options[i];
-    add_keys(table, "One trial, without --sweep:", trial_keys, TRIAL_KEYS, OPTION_TRIAL, 3);
-    add_keys(table, "Its run:", setting_keys, SETTING_KEYS, OPTION_SETTING, 4);
+    add_keys(table, "One trial, without --sweep:", trial_keys, TRIAL_KEYS, OPTION_TRIAL,
+             DEVICE_OPTIONS_GROUP + 1);
+    add_keys(table, "Its run:", setting_keys, SETTING_KEYS, OPTION_SETTING, DEVICE_OPTIONS_GROUP + 2);
 }
 
 static int write_flag(struct string *text, const char *before, const char *key, const char *value,
@@ -234,10 +222,11 @@ static int run(const struct arguments *arguments, struct sweep *sweep, struct er
 
 int main(int argc, char **argv)
 {
-    struct arguments arguments = {
-        .options = {.device = "auto", .math = MATH_DEFAULT, .wish = {.agreement = NAN, .threshold = NAN}}};
+    struct arguments arguments = {.options = {.device = {.name = "auto", .backend = {.timed = true}},
+                                              .wish = {.agreement = NAN, .threshold = NAN}}};
     struct option_table table = {0};
-    const struct argp argp = {table.option, parse_option, NULL, description, NULL, NULL, NULL};
+    static const struct argp_child children[] = {{.argp = &device_argp}, {0}};
+    const struct argp argp = {table.option, parse_option, NULL, description, children, NULL, NULL};
     struct sweep sweep = {0};
     struct error error = {0};
     list_options(&table);

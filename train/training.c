@@ -68,9 +68,7 @@ static int create_batch(struct training *training, struct error *error)
 
 static int open_device(struct training *training, struct error *error)
 {
-    const struct backend_options options = {
-        .threads = training->options->threads, .math = training->options->math, .timed = true};
-    if (device_open(training->options->device, &options, &training->backend, error) < 0 ||
+    if (device_open(&training->options->device, &training->backend, error) < 0 ||
         run_identity_check_device(&training->run, training->backend, error) < 0)
         return -1;
     cost_watch(&training->cost, training->backend);
@@ -137,7 +135,7 @@ int training_open(const struct training_options *options, struct sweep *sweep, s
     opened->sweep = sweep;
     opened->run.lock = -1;
     opened->cost = cost_start();
-    opened->threads = options->threads > 0 ? options->threads : processor_count();
+    opened->threads = options->device.backend.threads > 0 ? options->device.backend.threads : processor_count();
     if (open_run(opened, error) < 0) {
         training_close(opened);
         return -1;

@@ -21,7 +21,7 @@
 #define OFFRAMP_TRAIN_TRAINING_H
 
 #include "common/base/error.h"
-#include "kernels/ops.h"
+#include "common/device/device.h"
 #include "train/run_folder.h"
 #include "train/run_left.h"
 #include "train/sweep.h"
@@ -31,9 +31,7 @@ struct training_options {
     const char *const *store; /* [stores] */
     int stores;
     const char *out; /* RUN */
-    const char *device;
-    enum math math;
-    int threads; /* 0: one per processor */
+    struct device_options device;
     struct wish_options wish; /* of the policy */
 };
 

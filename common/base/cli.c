@@ -90,8 +90,12 @@ static error_t parse_general(int key, char *value, struct argp_state *state)
 void cli_parse(const struct argp *argp, int argc, char **argv, unsigned flags, void *input)
 {
     static const struct argp general = {.options = general_options, .parser = parse_general};
-    const struct argp_child children[] = {{&general, 0, NULL, -1}, {0}};
+    struct argp_child children[CLI_CHILDREN + 2] = {{0}};
     struct argp whole = *argp;
+    int count = 0;
+    for (; argp->children && argp->children[count].argp; count++)
+        children[count] = argp->children[count];
+    children[count] = (struct argp_child){&general, 0, NULL, -1};
     char *slash = strrchr(argv[0], '/');
     whole.children = children;
     if (slash)

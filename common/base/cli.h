@@ -37,7 +37,8 @@ int cli_exit_code(int result, const struct error *error);
 
 /* argp_parse (flags: 0 or ARGP_IN_ORDER) with -h, --help, --usage and --version, which end the program:
  * with EXIT_FAILED when standard output took less than all. A wrong command line ends it with EXIT_WRONG_USAGE.
- * `argp` has no children. */
+ * `argp` has at most CLI_CHILDREN children. */
+enum { CLI_CHILDREN = 2 };
 void cli_parse(const struct argp *argp, int argc, char **argv, unsigned flags, void *input);
 
 /* Whole-text parsers: -1 with an error that quotes the text when anything is left over or out of range. */

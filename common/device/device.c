@@ -4,10 +4,9 @@
 
 #include "common/base/cli.h"
 
-int device_open(const char *name, const struct backend_options *options, struct backend **backend,
-                struct error *error)
+int device_open(const struct device_options *options, struct backend **backend, struct error *error)
 {
-    if (backend_open(name, options, backend, error) < 0)
+    if (backend_open(options->name, &options->backend, backend, error) < 0)
         return -1;
     const char *const warnings[] = {backend_unused_gpu(*backend), backend_warning(*backend)};
     fprintf(stderr, "device: %s\n", backend_description(*backend));

@@ -5,9 +5,13 @@
 #include "common/base/error.h"
 #include "kernels/ops.h"
 
-/* backend_open; then, on stderr, "device: cpu (AVX-512, 2 threads)", and as warnings what its user
- * should know: a GPU that is not used, a math mode that is slow here. */
-int device_open(const char *name, const struct backend_options *options, struct backend **backend,
-                struct error *error);
+struct device_options {
+    const char *name; /* as backend_open takes it */
+    struct backend_options backend;
+};
+
+/* backend_open; then prints "device: cpu (AVX-512, 2 threads)" on stderr, and as warnings what its user should know: that a GPU
+ * is not used, or that a math mode is slow here. */
+int device_open(const struct device_options *options, struct backend **backend, struct error *error);
 
 #endif

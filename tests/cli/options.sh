@@ -117,7 +117,20 @@ any_order() {
         run 1 cache recode "$work/none" --codec raw --out "$work/x" && says err "cache recode: $work/none"
 }
 
-for test in help_of_each defaults_of_each lost_help closed_help closed_descriptors closed_prompt renamed one_name any_order; do
+# The options of the device are the same in all programs, values and help.
+device_options() {
+    local program wrong='"5000" is not in 1 .. 4096'
+    for program in extract train generate; do
+        run 2 $program --threads 5000 && says err "--threads: $wrong" && run 2 $program --math f64 && says err '"f64" is none of: f32 tf32 bf16' &&
+            run 2 $program --device toaster && says err '"toaster" is none of: auto cpu cuda ref' || return 1
+        "$build/$program" --help | grep -A 2 -E -- '--(device|math|threads)=' >"$work/$program.help"
+        cmp <(grep -- -- "$work/$program.help" | grep -E 'device|math|threads') <(grep -E -- '--(device|math|threads)=' "$work/extract.help") || return 1
+    done
+    run 2 cache recode --threads 5000 x && says err "--threads: $wrong" && run 2 cache repair --threads 5000 x && says err "$wrong" &&
+        run 2 cache repair --device toaster x && says err "none of: auto cpu cuda ref"
+}
+
+for test in device_options help_of_each defaults_of_each lost_help closed_help closed_descriptors closed_prompt renamed one_name any_order; do
     check $test
 done
 check_with_model closed_generate

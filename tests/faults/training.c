@@ -167,8 +167,7 @@ static int run_for(const char *out, int steps, double agreement, struct error *e
     const struct training_options options = {.store = stores,
                                              .stores = 1,
                                              .out = out,
-                                             .device = "ref",
-                                             .threads = 1,
+                                             .device = {.name = "ref", .backend = {.threads = 1}},
                                              .wish = {.agreement = agreement, .threshold = NAN}};
     struct sweep sweep;
     struct training *training;
