@@ -249,7 +249,8 @@ static int make_jobs(struct pipeline *pipeline, int count, struct error *error)
     return 0;
 }
 
-int pipeline_open(struct store *store, const struct plan *plan, struct pipeline **result, struct error *error)
+int pipeline_open(struct store *store, const struct order *order, const struct plan *plan,
+                  struct pipeline **result, struct error *error)
 {
     struct pipeline *pipeline = memory_alloc(1, sizeof *pipeline, error);
     *result = NULL;
@@ -257,12 +258,12 @@ int pipeline_open(struct store *store, const struct plan *plan, struct pipeline 
         return -1;
     pthread_mutex_init(&pipeline->mutex, NULL);
     pipeline->info = store_info(store);
-    pipeline->order = order_of(store);
+    pipeline->order = *order;
     const size_t jobs = (size_t)plan->jobs;
     if (find_coders(pipeline, store, error) < 0 || channel_create(jobs, &pipeline->unused, error) < 0 ||
         channel_create(jobs, &pipeline->filled, error) < 0 ||
         channel_create(jobs, &pipeline->coded, error) < 0 || make_jobs(pipeline, plan->jobs, error) < 0 ||
-        writer_create(store, &pipeline->writer, error) < 0 ||
+        writer_create(store, order, &pipeline->writer, error) < 0 ||
         array_alloc(&pipeline->encoders, plan->encoders, error) < 0 ||
         start_threads(pipeline, plan->encoders, error) < 0) {
         struct error ignored;

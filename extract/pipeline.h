@@ -1,7 +1,7 @@
 /* pipeline.h: what happens to states once they are computed: encoder threads code them, one writer
  * stores them in order and commits.
  *
- *     pipeline_open(store, &plan, total, &pipeline, error);
+ *     pipeline_open(store, &order, &plan, &pipeline, error);
  *     while ((job = pipeline_job(pipeline, &stage))) {        // waits for a free one; NULL: it has failed
  *         job->tap = ..., job->index = ...; fill job->states;
  *         pipeline_submit(pipeline, job);
@@ -20,6 +20,7 @@
 #include "common/base/channel.h"
 #include "common/base/error.h"
 #include "common/store/store.h"
+#include "extract/order.h"
 #include "extract/plan.h"
 #include "extract/write.h"
 
@@ -31,9 +32,9 @@ struct pipeline_report {
 
 struct pipeline;
 
-/* Allocates the jobs and starts the threads. */
-int pipeline_open(struct store *store, const struct plan *plan, struct pipeline **pipeline,
-                  struct error *error);
+/* Allocates the jobs and starts the threads. order: the run's, in which jobs count their sequences. Copied. */
+int pipeline_open(struct store *store, const struct order *order, const struct plan *plan,
+                  struct pipeline **pipeline, struct error *error);
 
 struct job *pipeline_job(struct pipeline *pipeline, struct stage *stage);
 void pipeline_submit(struct pipeline *pipeline, struct job *job);

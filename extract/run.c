@@ -461,7 +461,7 @@ int run_model(const struct run_job *job, struct run_report *report, struct error
     const uint64_t sequences = store_sequences(store, SPLIT_TRAIN) + store_sequences(store, SPLIT_HELD_OUT);
     progress_start(&run.progress, job->title, "tokens", sequences * (uint64_t)run.info->rows);
     run.progress.first = run.records_before / (uint64_t)run.info->taps * (uint64_t)run.info->rows;
-    if (pipeline_open(store, job->plan, &run.pipeline, error) < 0 ||
+    if (pipeline_open(store, &run.order, job->plan, &run.pipeline, error) < 0 ||
         inputs_open(store, &run.order, job->plan->batch, run.kept, &run.inputs, error) < 0)
         result = -1;
     else

@@ -7,7 +7,6 @@
 
 #include "common/base/clock.h"
 #include "common/base/memory.h"
-#include "extract/order.h"
 
 #define COMMIT_BYTES   (64u << 20)
 #define COMMIT_SECONDS 0.25
@@ -81,7 +80,7 @@ int records_bytes_of(struct store *store, const uint64_t sequences[SPLIT_COUNT],
 
 /* ---- writing ---- */
 
-int writer_create(struct store *store, struct writer **result, struct error *error)
+int writer_create(struct store *store, const struct order *order, struct writer **result, struct error *error)
 {
     struct writer *writer = memory_alloc(1, sizeof *writer, error);
     *result = NULL;
@@ -89,7 +88,7 @@ int writer_create(struct store *store, struct writer **result, struct error *err
         return -1;
     writer->store = store;
     writer->taps = store_info(store)->taps;
-    writer->order = order_of(store);
+    writer->order = *order;
     if (array_alloc(&writer->next, writer->taps, error) < 0 ||
         array_alloc(&writer->bytes, writer->taps, error) < 0 ||
         records_bytes(store, writer->bytes, error) < 0) {

@@ -3,7 +3,7 @@
  * A commit is made every 64 MB or a quarter of a second; the marks of progress go with the records they count,
  * so whatever moment a kill finds, what is marked is there.
  *
- *     writer_create(store, &writer, error);
+ *     writer_create(store, &order, &writer, error);
  *     free_jobs = NULL;
  *     writer_put(writer, job, &free_jobs, error);        // any number of times
  *     if (clock_seconds() >= writer_due(writer))          // no job has come for a while
@@ -19,6 +19,7 @@
 
 #include "common/base/error.h"
 #include "common/store/target.h"
+#include "extract/order.h"
 
 /* One sequence at one tap, on its way from the model to the store. */
 struct job {
@@ -34,7 +35,8 @@ struct job {
 
 struct writer;
 
-int writer_create(struct store *store, struct writer **writer, struct error *error);
+/* order: the run's. Copied. */
+int writer_create(struct store *store, const struct order *order, struct writer **writer, struct error *error);
 void writer_destroy(struct writer *writer); /* NULL is fine; what is not committed is dropped */
 
 /* Takes a coded job: it may come before its predecessors of the same tap and is kept until they have

@@ -15,10 +15,12 @@ enum { TRAIN = 40, HELD_OUT = 9, ALL = TRAIN + HELD_OUT };
 static struct error error;
 static const struct plan plan = {.jobs = 7, .encoders = 3};
 
-static struct sequence place(uint64_t index)
+/* Of a store that holds nothing yet. */
+static const struct order whole = {.count = {TRAIN, HELD_OUT}, .shards = 1};
+
+static struct sequence sequence_at(uint64_t index)
 {
-    const struct order order = {.count = {TRAIN, HELD_OUT}, .shards = 1};
-    return order_at(&order, index);
+    return order_at(&whole, index);
 }
 
 /* A store with tokens and no states. */
@@ -32,7 +34,7 @@ static struct store *make_store(void)
         test_fail(__FILE__, __LINE__, "%s", error.text);
     json_decref(manifest);
     for (uint64_t i = 0; store && i < ALL; i++)
-        if (fixture_put_tokens(store, place(i), &error) < 0)
+        if (fixture_put_tokens(store, sequence_at(i), &error) < 0)
             test_fail(__FILE__, __LINE__, "%s", error.text);
     if (store && store_commit(store, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s", error.text);
@@ -45,7 +47,7 @@ static void submit(struct pipeline *pipeline, int tap, uint64_t index)
     REQUIRE(job);
     job->tap = tap;
     job->index = index;
-    fixture_states(tap, place(index), job->states);
+    fixture_states(tap, sequence_at(index), job->states);
     pipeline_submit(pipeline, job);
 }
 
@@ -56,11 +58,17 @@ static void check_records(struct store *store, int tap, uint64_t count)
     CHECK(records_stored(store, tap) == count);
     REQUIRE_OK(reader_open(store, &reader, &error));
     for (uint64_t i = 0; i < count; i++) {
-        fixture_states(tap, place(i), expected);
-        REQUIRE_OK(reader_states(reader, tap, place(i), states, &error));
+        fixture_states(tap, sequence_at(i), expected);
+        REQUIRE_OK(reader_states(reader, tap, sequence_at(i), states, &error));
         CHECK(memcmp(states, expected, sizeof states) == 0);
     }
     reader_close(reader);
+}
+
+static int open_pipeline(struct store *store, struct pipeline **pipeline)
+{
+    const struct order rest = order_of(store);
+    return pipeline_open(store, &rest, &plan, pipeline, &error);
 }
 
 TEST(pipeline_stores_everything)
@@ -70,7 +78,7 @@ TEST(pipeline_stores_everything)
     struct pipeline_report report;
     uint64_t bytes[FIXTURE_TAPS];
     REQUIRE(store);
-    REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+    REQUIRE_OK(open_pipeline(store, &pipeline));
     for (uint64_t i = 0; i < ALL; i++)
         for (int tap = 0; tap < FIXTURE_TAPS; tap++)
             submit(pipeline, tap, i);
@@ -94,7 +102,7 @@ TEST(pipeline_goes_on_where_each_tap_is)
     struct pipeline_report report;
     uint64_t bytes[FIXTURE_TAPS], more[FIXTURE_TAPS];
     REQUIRE(store);
-    REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+    REQUIRE_OK(open_pipeline(store, &pipeline));
     for (uint64_t i = 0; i < TRAIN + 3; i++)
         submit(pipeline, 0, i);
     for (uint64_t i = 0; i < 2; i++)
@@ -104,7 +112,7 @@ TEST(pipeline_goes_on_where_each_tap_is)
     check_records(store, 1, 2);
     check_records(store, 2, 0);
     REQUIRE_OK(records_bytes(store, bytes, &error));
-    REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+    REQUIRE_OK(open_pipeline(store, &pipeline));
     for (uint64_t i = 2; i < ALL; i++)
         submit(pipeline, 1, i);
     REQUIRE_OK(pipeline_close(pipeline, &report, &error));
@@ -123,11 +131,11 @@ TEST(pipeline_refuses_states_that_are_no_numbers)
         struct pipeline_report report;
         struct job *job;
         REQUIRE(store);
-        REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+        REQUIRE_OK(open_pipeline(store, &pipeline));
         for (uint64_t index = 0; index < ALL && (job = pipeline_job(pipeline, NULL)); index++) {
             job->tap = 1;
             job->index = index;
-            fixture_states(1, place(index), job->states);
+            fixture_states(1, sequence_at(index), job->states);
             if (index == TRAIN + 2)
                 job->states[FIXTURE_ROWS * FIXTURE_HIDDEN - 1] = bad[i];
             pipeline_submit(pipeline, job);
@@ -146,7 +154,7 @@ TEST(pipeline_failure_of_another_stage)
     struct pipeline_report report;
     struct error reason;
     REQUIRE(store);
-    REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+    REQUIRE_OK(open_pipeline(store, &pipeline));
     submit(pipeline, 0, 0);
     error_set(&reason, "first reason");
     pipeline_fail(pipeline, &reason);
@@ -181,7 +189,7 @@ TEST(pipeline_commits_though_nothing_more_comes)
     struct pipeline *pipeline;
     struct pipeline_report report;
     REQUIRE(store);
-    REQUIRE_OK(pipeline_open(store, &plan, &pipeline, &error));
+    REQUIRE_OK(open_pipeline(store, &pipeline));
     for (uint64_t i = 0; i < 3; i++) {
         submit(pipeline, 0, i);
         for (int tries = 0; tries < 500 && count_elsewhere(store) <= i; tries++)
@@ -203,17 +211,17 @@ TEST(writer_puts_in_order)
     int given_back = 0;
     REQUIRE(store);
     REQUIRE_OK(codec_worker_create(&worker, &error));
-    REQUIRE_OK(writer_create(store, &writer, &error));
+    REQUIRE_OK(writer_create(store, &whole, &writer, &error));
     for (uint64_t k = 0; k < ALL; k++) {
         struct job *job = &jobs[k], *done = NULL;
         const uint64_t index = k ^ 3; /* fours, backwards; the last one alone */
         float states[FIXTURE_ROWS * FIXTURE_HIDDEN];
         job->tap = 2;
         job->index = index < ALL ? index : k;
-        fixture_states(2, place(job->index), states);
+        fixture_states(2, sequence_at(job->index), states);
         const struct coder *coder;
         REQUIRE_OK(store_coder(store, 2, &coder, &error));
-        REQUIRE_OK(record_encode(worker, coder, store_info(store)->tap[2], place(job->index), states,
+        REQUIRE_OK(record_encode(worker, coder, store_info(store)->tap[2], sequence_at(job->index), states,
                                  FIXTURE_ROWS, &job->record, &job->capacity, &job->size, NULL, &error));
         REQUIRE_OK(writer_put(writer, job, &done, &error));
         CHECK((done != NULL) == (k % 4 == 3 || k == ALL - 1));
