@@ -191,7 +191,8 @@ static int check_scaling(const char *name, const struct model_config *config, st
     case ROPE_SCALING_NONE: return 0;
     case ROPE_SCALING_LINEAR:
         if (!(config->rope_factor > 0))
-            return error_set(error, "%s: linear rope scaling by %g", name, config->rope_factor);
+            return error_set(error, "%s: linear rope scaling by %g, which is not positive", name,
+                             config->rope_factor);
         return 0;
     case ROPE_SCALING_LLAMA3:
         if (!(config->rope_factor > 0) || !(config->rope_low > 0) || !(config->rope_high > config->rope_low) ||

@@ -86,8 +86,9 @@ static int read_sizes(const struct gguf *gguf, const struct family *family, stru
         read_size(gguf, family, "rope.dimension_count", config->head_size, &rotated, error) < 0)
         return -1;
     if (value_size != config->head_size)
-        return error_set(error, "%s: keys of %d and values of %d per head; only equal sizes are supported",
-                         gguf_path(gguf), config->head_size, value_size);
+        return error_set(
+            error, "%s: an attention head has keys of %d and values of %d; only equal sizes are supported",
+            gguf_path(gguf), config->head_size, value_size);
     if (rotated != config->head_size)
         return error_set(error,
                          "%s: %s.rope.dimension_count is %d; only whole attention heads of %d can be rotated",
@@ -150,7 +151,7 @@ static int read_divisors(const struct gguf *gguf, struct model_config *config, s
     return 0;
 }
 
-/* What is not an id of the vocabulary is none. */
+/* An id that is not in the vocabulary counts as none. */
 static int read_eos(const struct gguf *gguf, int vocab, int *eos, struct error *error)
 {
     static const char key[] = "tokenizer.ggml.eos_token_id";
@@ -161,7 +162,7 @@ static int read_eos(const struct gguf *gguf, int vocab, int *eos, struct error *
     return 0;
 }
 
-/* A model that this reader would run wrongly: cut into several files, or a mixture of experts. */
+/* Refuses what would be run wrongly: a model in several files, or a mixture of experts. */
 static int refuse_variants(const struct gguf *gguf, const struct family *family, struct error *error)
 {
     int64_t parts = 1;
@@ -170,13 +171,14 @@ static int refuse_variants(const struct gguf *gguf, const struct family *family,
         return -1;
     if (parts > 1)
         return error_set(error,
-                         "%s: one of %" PRId64 " parts of a model; join them first (llama-gguf-split --merge)",
+                         "%s: the file is one of %" PRId64
+                         " parts of a model; join them first (llama-gguf-split --merge)",
                          gguf_path(gguf), parts);
     if (read_size(gguf, family, "expert_count", 0, &experts, error) < 0)
         return -1;
     if (experts > 0)
-        return error_set(error, "%s: a mixture of %d experts, which is not supported", gguf_path(gguf),
-                         experts);
+        return error_set(error, "%s: the model is a mixture of %d experts, which is not supported",
+                         gguf_path(gguf), experts);
     return 0;
 }
 

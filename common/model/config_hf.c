@@ -6,7 +6,7 @@
 #include "common/model/config.h"
 #include "common/model/family.h"
 
-/* What Hugging Face takes when the key is left out. */
+/* What transformers takes when the key is left out. */
 #define MISTRAL_WINDOW    4096
 #define QWEN_WINDOW_LAYER 28
 
@@ -123,7 +123,7 @@ static int read_rope(const char *path, const json_t *object, struct model_config
 
 /* ---- sliding window ---- */
 
-/* "layer_types" may say it layer by layer: full ones first, then those with the window. */
+/* "layer_types" may name each layer: those with full attention first, then those with the window. */
 static int read_layer_types(const char *path, const json_t *types, struct model_config *config,
                             struct error *error)
 {
@@ -176,7 +176,7 @@ static int read_window(const char *path, const json_t *object, const struct fami
 
 /* ---- the whole ---- */
 
-/* Only who needs an end of text reads it; what is not an id of the vocabulary is none. */
+/* An id that is not in the vocabulary counts as none: most uses of a model need no end of text. */
 static int read_eos(const json_t *object, int vocab)
 {
     json_t *value = member(object, "eos_token_id");
@@ -194,7 +194,9 @@ static int refuse_variants(const char *path, const json_t *object, struct error 
                          json_is_string(activation) ? json_string_value(activation) : "?");
     if (member(object, "quantization_config"))
         return error_set(
-            error, "%s: a quantised model (\"quantization_config\"); use the original, or a GGUF file", path);
+            error,
+            "%s: the model is quantised (\"quantization_config\"); use the original model, or a GGUF file",
+            path);
     return 0;
 }
 
@@ -204,7 +206,7 @@ int config_from_hf(const char *path, const json_t *object, struct model_config *
     bool bias = false, mlp_bias = false;
     *config = (struct model_config){0};
     if (!json_is_object(object))
-        return error_set(error, "%s: not a JSON object", path);
+        return error_set(error, "%s: it is not a JSON object", path);
     if (find_family(path, object, &family, error) < 0 || refuse_variants(path, object, error) < 0 ||
         read_sizes(path, object, family, config, error) < 0 || read_rope(path, object, config, error) < 0 ||
         read_window(path, object, family, config, error) < 0 ||

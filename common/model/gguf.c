@@ -354,7 +354,7 @@ static int read_tensors(struct cursor *cursor, struct gguf *gguf, uint64_t count
         if (!tensor->name)
             return error_set_kind(cursor->error, ERROR_NO_MEMORY, "%s: out of memory", gguf->path);
         tensor->file = gguf->path;
-        tensor->data = gguf->map.data + offset; /* from the data's start, which place_data adds */
+        tensor->data = gguf->map.data + offset; /* from the data's start, which settle_data adds */
         gguf->tensor_count++;
     }
     cursor->kind = NULL;
@@ -362,7 +362,7 @@ static int read_tensors(struct cursor *cursor, struct gguf *gguf, uint64_t count
 }
 
 /* The data begins at the next multiple of the alignment behind the last tensor's entry. */
-static int place_data(struct cursor *cursor, struct gguf *gguf)
+static int settle_data(struct cursor *cursor, struct gguf *gguf)
 {
     size_t size = gguf->map.size,
            start = cursor->at + (gguf->alignment - cursor->at % gguf->alignment) % gguf->alignment;
@@ -445,7 +445,7 @@ static int read_file_parts(struct gguf *gguf, struct error *error)
     if (tensors > bytes_left(&cursor) / TENSOR_BYTES_MIN)
         return fail_at(&cursor, 8, "%" PRIu64 " tensors, but only %zu bytes are left in the file", tensors,
                        bytes_left(&cursor));
-    if (read_tensors(&cursor, gguf, tensors) < 0 || place_data(&cursor, gguf) < 0)
+    if (read_tensors(&cursor, gguf, tensors) < 0 || settle_data(&cursor, gguf) < 0)
         return -1;
     return check_tensors(gguf, error);
 }

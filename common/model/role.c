@@ -153,8 +153,8 @@ bool role_names_output(enum model_format format, const char *name)
 
 bool role_ignores(const struct model_config *config, enum model_format format, const char *name)
 {
-    if (format == FORMAT_GGUF) /* is in the config by now, as divisors of the frequencies */
+    if (format == FORMAT_GGUF) /* the config has it as divisors of the frequencies */
         return config->rope_scaling == ROPE_SCALING_TABLE && strcmp(name, "rope_freqs.weight") == 0;
-    /* Older exports keep the rotary frequencies, of each layer or once, which follow from the config. */
+    /* Older exports hold the rotary frequencies, once or for each layer. They follow from the config. */
     return ends_with(name, "rotary_emb.inv_freq");
 }

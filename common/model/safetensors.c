@@ -50,7 +50,7 @@ static int read_header(struct shard *shard, json_t **header, struct error *error
                          shard->path, length);
     if (length > shard->map.size - 8)
         return error_set(error,
-                         "%s: a header of %" PRIu64 " bytes, but the file ends at byte %zu: it is cut short",
+                         "%s: its header has %" PRIu64 " bytes, but the file ends at byte %zu: it is cut short",
                          shard->path, length, shard->map.size);
     *header = json_parse(shard->path, (const char *)shard->map.data + 8, (size_t)length, error);
     if (!*header)
@@ -93,8 +93,8 @@ static int read_shape(const json_t *value, struct tensor *tensor, struct error *
     return 0;
 }
 
-static int read_place(const struct shard *shard, const json_t *value, struct tensor *tensor,
-                      struct error *error)
+static int read_offsets(const struct shard *shard, const json_t *value, struct tensor *tensor,
+                        struct error *error)
 {
     json_t *first = json_array_get(value, 0), *last = json_array_get(value, 1);
     const size_t left = shard->map.size - shard->data_at;
@@ -125,10 +125,10 @@ static int read_tensor(struct safetensors *file, const struct shard *shard, cons
     struct tensor *tensor = &file->tensors[file->tensor_count];
     *tensor = (struct tensor){.file = shard->path};
     if (!json_is_object(entry))
-        return error_set(error, "%s: tensor \"%s\": not a JSON object", shard->path, name);
+        return error_set(error, "%s: tensor \"%s\" is not a JSON object", shard->path, name);
     if (read_type(json_object_get(entry, "dtype"), tensor, error) < 0 ||
         read_shape(json_object_get(entry, "shape"), tensor, error) < 0 ||
-        read_place(shard, json_object_get(entry, "data_offsets"), tensor, error) < 0)
+        read_offsets(shard, json_object_get(entry, "data_offsets"), tensor, error) < 0)
         return error_prefix(error, "%s: tensor \"%s\"", shard->path, name);
     tensor->name = string_copy(name, error);
     if (!tensor->name)
@@ -151,7 +151,7 @@ static int name_compare(const void *a, const void *b)
     return strcmp(((const struct tensor *)a)->name, ((const struct tensor *)b)->name);
 }
 
-/* The format wants every byte behind the header to belong to one tensor. */
+/* The format demands that every byte behind the header belongs to one tensor. */
 static int check_places(const struct shard *shard, struct tensor *tensors, size_t count, struct error *error)
 {
     const unsigned char *at = shard->map.data + shard->data_at, *end = shard->map.data + shard->map.size;

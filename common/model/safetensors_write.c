@@ -113,7 +113,8 @@ failed:
 int safetensors_write(struct safetensors_writer *writer, const void *data, size_t size, struct error *error)
 {
     if (size > writer->total - writer->done)
-        return error_set(error, "%s: more bytes than its tensors have (%zu)", writer->path, writer->total);
+        return error_set(error, "%s: it was given more bytes than its tensors have (%zu)", writer->path,
+                         writer->total);
     if (file_writer_append(writer->file, data, size, error) < 0)
         return -1;
     writer->done += size;

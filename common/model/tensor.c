@@ -8,7 +8,7 @@ static uintptr_t page_size(void)
     return (uintptr_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Of the pages that belong to this tensor alone. */
+/* Only pages that belong to this tensor alone. */
 static void advise(const struct tensor *tensor, int advice)
 {
     const uintptr_t page = page_size();
@@ -18,7 +18,7 @@ static void advise(const struct tensor *tensor, int advice)
         madvise((void *)from, to - from, advice);
 }
 
-/* All of it is asked for at once, then waited for page by page. */
+/* Asks for all pages at once, then waits for each. */
 void tensor_read(const struct tensor *tensor)
 {
     const volatile unsigned char *bytes = tensor->data;

@@ -292,7 +292,7 @@ TEST(config_hf_refuses)
          "\"gemma2\" is not supported (known are llama, mistral, qwen2, qwen3)"},
         {"{\"model_type\": 3}", "\"model_type\" is not a string"},
         {"{\"hidden_act\": \"gelu\"}", "\"hidden_act\" is \"gelu\"; only silu is supported"},
-        {"{\"quantization_config\": {}}", "a quantised model"},
+        {"{\"quantization_config\": {}}", "the model is quantised"},
         {"{\"hidden_size\": null}", "\"hidden_size\" is not an integer"},
         {"{\"hidden_size\": 0}", "hidden is 0, not in 1 .. "},
         {"{\"hidden_size\": -1}", "\"hidden_size\" is -1"},
