@@ -6,7 +6,7 @@
 #include "common/base/file.h"
 #include "common/base/memory.h"
 
-/* A head file says itself what it is: it must be what the policy says. */
+/* A head file says what head it holds. The policy must say the same. */
 static int check_head(const struct head *head, const struct policy_exit *expected, struct error *error)
 {
     const struct head_spec *spec = head_get_spec(head);

@@ -6,7 +6,7 @@
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 
-/* Values per row of a head's logits, on the device and on the host. */
+/* What is computed of each row's logits, on the device and on the host. */
 enum { VALUE_LSE, VALUE_LABEL, VALUE_TOP, VALUE_TOP_LOGIT, VALUE_CROSS, VALUES };
 
 struct evaluator {
@@ -104,7 +104,7 @@ static int take_piece(struct evaluator *evaluator, const struct trial *trial, st
     return 0;
 }
 
-/* The values of the loaded batch, in pieces as large as the device's memory holds. */
+/* Computes the values of the loaded batch, in pieces that the device's memory holds. */
 static int take_trial(struct evaluator *evaluator, const struct trial *trial, struct error *error)
 {
     struct workspace *workspace = evaluator->setting->workspace;
@@ -121,7 +121,7 @@ static int take_trial(struct evaluator *evaluator, const struct trial *trial, st
     return result;
 }
 
-/* sum_v q_v z_v + entropy(q) of one row, both of the q that the head is measured against. */
+/* sum_v q_v z_v + entropy(q) of one row. Both are of the q that the head is measured against. */
 static double target_of_row(const struct evaluator *evaluator, const struct trial *trial, int64_t row)
 {
     const struct batch *batch = evaluator->setting->batch;
@@ -194,7 +194,7 @@ static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, unsi
     return -1;
 }
 
-/* Marks what has failed by its own fault, once all is evaluated. */
+/* Once all trials are evaluated, marks those that have failed by their own fault. */
 static int judge(const struct evaluation_setting *setting, struct trial *const *trials, int count,
                  const struct evaluation *results, struct error *error)
 {
@@ -239,7 +239,7 @@ int evaluate_trials(const struct evaluation_setting *setting, struct trial *cons
     if (result == 0)
         result =
             evaluate_batches(&evaluator, feed, teach, trials, count, results, full, observed, complete, error);
-    if (result < 0 && error->kind == ERROR_INTERRUPTED) /* it is not complete */
+    if (result < 0 && error->kind == ERROR_INTERRUPTED) /* *complete says so */
         result = 0;
     divide(full, tokens);
     for (int i = 0; i < count; i++)

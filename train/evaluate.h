@@ -1,10 +1,11 @@
-/* evaluate.h: how good heads are on the held-out split: the loss on the next token, the Kullback-
- * Leibler divergence of a head from the full model, and how often their likeliest tokens agree.
+/* evaluate.h: how good heads are on the held-out split. It measures the loss on the next token, the Kullback-Leibler
+ * divergence of a head from the full model, and how often their likeliest tokens agree.
  *
  *     KL(full || exit) = sum_v q_v (log q_v - log p_v) = lse(z) - sum_v q_v z_v - entropy(q)
- * with q the full model's probabilities and z the head's logits. With a tied output weight the sum is
- * h . u, u of docs/design.md, which all trials share; otherwise op_vocab_cross finds it, with q (and
- * its entropy) of the final states as the store keeps them.
+ *
+ * q and p are the probabilities of the full model and of the head, z is the head's logits. Where the head's output weight is
+ * tied, the sum is h . u (docs/design.md, section 1), and all trials share u. Where it is not, op_vocab_cross computes the
+ * sum; q and its entropy are of the final states as the store keeps them.
  *
  *     struct evaluation results[count], full;
  *     evaluate_trials(&setting, trials, count, results, &full, NULL, &complete, error);
@@ -20,10 +21,11 @@
 #include "train/batch.h"
 #include "train/trial.h"
 
-struct evaluation { /* means over the held-out tokens */
+/* Means over the held-out tokens. */
+struct evaluation {
     double loss; /* nats */
-    double kl; /* nats; 0 for the full model */
-    double agreement; /* share; 1 for the full model */
+    double kl; /* nats; the full model's is 0 */
+    double agreement; /* a share; the full model's is 1 */
 };
 
 /* What is seen of a head on each of the held-out tokens, in the order of the split. */
@@ -36,8 +38,8 @@ struct evaluation_setting {
     const struct stores *stores;
     struct batch *batch;
     struct workspace *workspace;
-    int sequences; /* per batch; both hold rows for that */
-    int threads; /* that decode */
+    int sequences; /* of a batch; `batch` and `workspace` have room for their rows */
+    int threads; /* that decode records */
 };
 
 /* results [count]. observed: NULL, or [count], each with room for all held-out tokens. A trial that fails here by its own

@@ -65,7 +65,8 @@ static struct policy_choice make_choice(const struct policy_row *row, bool agree
     return (struct policy_choice){agrees, row->threshold, row->agreement, row->speedup};
 }
 
-/* Agreeing is better than not; then the faster is, or the one that agrees more. No number is the worst. */
+/* A choice that agrees often enough is better than one that does not. Of two that agree, the faster one is better, and of
+ * two that do not, the one that agrees more. NaN is the worst. */
 static bool is_better(const struct policy_choice *a, const struct policy_choice *b)
 {
     if (a->agrees != b->agrees)
@@ -85,7 +86,7 @@ int policy_threshold(const struct policy_costs *costs, const struct observed *ob
         policy_count(costs, observed, tokens, wish->threshold, &row);
         *choice = make_choice(&row, true);
     }
-    /* From the highest one down: where nothing else tells them apart, the most careful. */
+    /* Begins with the highest one, so that of two equal choices the more careful one wins. */
     for (int i = THRESHOLDS - 1; i >= 0 && isnan(wish->threshold); i--) {
         policy_count(costs, observed, tokens, thresholds[i], &row);
         const struct policy_choice found = make_choice(&row, row.agreement >= wish->agreement);
@@ -98,7 +99,7 @@ int policy_threshold(const struct policy_costs *costs, const struct observed *ob
 
 /* ---- which exits ---- */
 
-/* Some of the exits, by their numbers. */
+/* Some of the exits, with the numbers that they have among all. */
 struct subset {
     struct exit_cost *exit; /* [count] */
     struct observed *observed; /* [count] */
@@ -135,7 +136,7 @@ static int judge_subset(const struct policy_costs *costs, const struct subset *s
     return policy_threshold(&own, subset->observed, tokens, wish, choice, error);
 }
 
-/* Leaves out the exit without which the others do best, which *choice then tells. */
+/* Leaves out the exit without which the others do best. *choice says what they do. */
 static int leave_one_out(const struct policy_costs *costs, struct subset *subset, uint64_t tokens,
                          const struct policy_wish *wish, struct policy_choice *choice, struct error *error)
 {

@@ -125,8 +125,8 @@ static int save_exit(const struct trial *trial, const char *folder, const struct
     return result;
 }
 
-/* Of `best` those exits that pay, or that were asked for: their table and their heads; without any, the table of
- * those that came nearest. */
+/* Fills the policy with those exits of `best` that pay, or with those that were asked for, and saves their heads. Where none
+ * pays, the policy tells of those that came nearest. */
 static int fill_policy(const struct evaluation_setting *setting, struct trial *const *best, int count,
                        const struct observed *observed, uint64_t tokens, const struct policy_wish *wish,
                        struct policy *policy, const char *folder, struct error *error)
@@ -165,7 +165,7 @@ done:
     return result;
 }
 
-/* What is seen of the best on each of the held-out tokens. */
+/* Looks at each of the held-out tokens through the heads of `best`. */
 static int observe(const struct evaluation_setting *setting, struct trial *const *best, int count,
                    struct observed *observed, bool *complete, struct error *error)
 {

@@ -49,7 +49,7 @@ struct tap policy_column(const struct policy *policy, int column)
 
 /* ---- why there are no exits ---- */
 
-/* The fastest row that agrees often enough; where none does, the one that agrees most; NULL: no token left. */
+/* Finds the fastest row that agrees often enough. Where none does, it is the one that agrees most. NULL: no token left. */
 static const struct policy_row *best_row(const struct policy *policy, bool *agrees)
 {
     const struct policy_row *best = NULL;
@@ -95,7 +95,7 @@ void policy_reason(const struct policy *policy, char *text, size_t size)
                  100 * policy->agreement, 100 * best->agreement, taps, best->threshold);
 }
 
-/* ---- what every policy must be, whoever made it; `name` goes into errors ---- */
+/* ---- checks of what is read and of what is written; `name` goes into errors ---- */
 
 static bool in_range(double value, double least, double most)
 {
@@ -108,7 +108,7 @@ static int check_head(const struct policy_head *head, struct error *error)
     if (!head_kind_find(head->kind, error) || head_output_find(head->output, &output, error) < 0)
         return -1;
     if (!head->file[0] || head->file[0] == '.' || strchr(head->file, '/'))
-        return error_set(error, "\"%s\" is not the name of a file beside it", head->file);
+        return error_set(error, "\"%s\" is not the name of a file in the policy's folder", head->file);
     if (strlen(head->hash) != 16 || strspn(head->hash, "0123456789abcdef") != 16)
         return error_set(error, "\"%s\" is not a hash of 16 digits", head->hash);
     return 0;
@@ -126,7 +126,8 @@ static int check_exit(const char *name, const struct policy *policy, int index, 
                          exit->rule.threshold);
     if (index > 0 && tap_compare(exit[-1].tap, exit->tap) >= 0) {
         tap_name(exit[-1].tap, policy->layers, before);
-        return error_set(error, "%s: exits must be in the order of their taps, one each, but %s follows %s",
+        return error_set(error,
+                         "%s: the exits must be in the order of their taps, one at each, but %s follows %s",
                          name, tap, before);
     }
     return 0;
@@ -150,8 +151,9 @@ static int check_row(const char *name, const struct policy *policy, int index, s
                          "%s: table row %d is out of range: threshold %g, agreement %g, depth %g, speedup %g",
                          name, index + 1, row->threshold, row->agreement, row->depth, row->speedup);
     if (index > 0 && row[-1].threshold >= row->threshold)
-        return error_set(error, "%s: table rows must be in the order of their thresholds, but %g follows %g",
-                         name, row->threshold, row[-1].threshold);
+        return error_set(
+            error, "%s: the rows of the table must be in the order of their thresholds, but %g follows %g",
+            name, row->threshold, row[-1].threshold);
     return 0;
 }
 
@@ -163,12 +165,13 @@ static int check_policy(const char *name, const struct policy *policy, struct er
     if (policy->exits < 0 || policy->exits > EXITS_MAX)
         return error_set(error, "%s: has %d exits, not 0 .. %d", name, policy->exits, EXITS_MAX);
     if (policy->exits > 0 && policy->tried > 0)
-        return error_set(error, "%s: has exits and \"tried\", which is for a policy without", name);
+        return error_set(error, "%s: has both exits and \"tried\"; only a policy without exits has \"tried\"",
+                         name);
     if (!isnan(policy->agreement) && !in_range(policy->agreement, 0, 1))
         return error_set(error, "%s: the agreement %g is not in 0 .. 1", name, policy->agreement);
     for (int i = 1; i < policy->tried; i++)
         if (tap_compare(policy->tried_tap[i - 1], policy->tried_tap[i]) >= 0)
-            return error_set(error, "%s: \"tried\" must be in the order of the taps, one each", name);
+            return error_set(error, "%s: \"tried\" must name taps in their order, each once", name);
     if (!in_range(policy->cost_head, 0, 1e9) || !in_range(policy->cost_output, 0, 1e9))
         return error_set(error, "%s: the costs head %g and output %g are out of range", name, policy->cost_head,
                          policy->cost_output);
@@ -276,8 +279,8 @@ static int read_head(const char *name, const json_t *object, struct policy_head 
     return read_text(name, object, "hash", head->hash, sizeof head->hash, error);
 }
 
-/* The member `key` of an exit, an object that has the member `known` and no other: what this version does not know could
- * change when a token leaves. */
+/* Gets the member `key` of an exit, which must be an object with no other member than `known`. Another member could change
+ * when a token leaves, so an exit that has one is refused. */
 static const json_t *read_part(const json_t *exit, const char *key, const char *known, struct error *error)
 {
     json_t *part = json_object_get(exit, key);
@@ -309,7 +312,7 @@ static int read_rule(const json_t *exit, struct exit_rule *rule, struct error *e
     return json_get_number("rule", decision, "threshold", &rule->threshold, error);
 }
 
-/* Version 1 has the head's members and the threshold in the exit itself. */
+/* In version 1, the members of the head and the threshold are in the exit itself. */
 static int read_rule_1(const json_t *exit, struct exit_rule *rule, struct error *error)
 {
     const char *kind;
@@ -347,7 +350,7 @@ static int read_exits(const char *path, const json_t *root, int64_t version, str
     return 0;
 }
 
-/* What a policy without exits was chosen from, and the agreement that was asked for; both may be missing. */
+/* What a policy without exits was chosen from, and the agreement that was asked for. Both may be missing. */
 static int read_choice(const char *path, const json_t *root, struct policy *policy, struct error *error)
 {
     const json_t *array = json_object_get(root, "tried"), *agreement = json_object_get(root, "agreement");
@@ -375,7 +378,7 @@ static int read_row(const char *name, const json_t *object, const struct policy 
 {
     const json_t *rates = json_object_get(object, "exit_rates");
     if (json_array_size(rates) != (size_t)policy_columns(policy))
-        return error_set(error, "%s: \"exit_rates\" is not a list of %d numbers, one an exit", name,
+        return error_set(error, "%s: \"exit_rates\" is not a list of %d numbers, one for each exit", name,
                          policy_columns(policy));
     for (int e = 0; e < policy_columns(policy); e++) {
         const json_t *rate = json_array_get(rates, (size_t)e);
@@ -412,7 +415,7 @@ static int read_table(const char *path, const json_t *root, struct policy *polic
     return 0;
 }
 
-/* Head files are there and are the ones the policy was made with. */
+/* The head files must be there, and be the ones that the policy was made with. */
 static int check_files(const char *path, const struct policy *policy, struct error *error)
 {
     for (int e = 0; e < policy->exits; e++) {
@@ -426,9 +429,11 @@ static int check_files(const char *path, const struct policy *policy, struct err
         if (result < 0)
             return error_prefix(error, "%s: exit %d", path, e + 1);
         if (strcmp(hash, head->hash) != 0)
-            return error_set(
-                error, "%s: the head file %s has hash %s, but the policy was made with %s: write it again",
-                path, head->file, hash, head->hash);
+            return error_set(error,
+                             "%s: the head file %s has the hash %s, but the policy was made with %s; run train "
+                             "again, which makes the policy "
+                             "anew",
+                             path, head->file, hash, head->hash);
     }
     return 0;
 }
@@ -470,7 +475,8 @@ static char *parent_of(const char *path, struct error *error)
     return folder;
 }
 
-/* policy.json of a path; of a folder whose replacement was stopped between two renames the old one's. */
+/* Finds the policy.json that a path means. Where the replacement of a folder was stopped between two renames, that is the old
+ * folder's. */
 static char *find_file(const char *path, struct error *error)
 {
     struct string old = {0};

@@ -116,7 +116,7 @@ TEST(policy_write_checks)
     exits[0].tap.layer = 1;
     strcpy(exits[0].head.file, "../x");
     CHECK(policy_write(folder, &policy, &error) < 0);
-    CHECK_TEXT(error.text, "not the name of a file");
+    CHECK_TEXT(error.text, "not the name of a file in the policy's folder");
     strcpy(exits[0].head.file, "x");
     CHECK(policy_write("/no/such/folder", &policy, &error) < 0);
     CHECK_TEXT(error.text, "/no/such/folder");
@@ -156,7 +156,7 @@ TEST(policy_malformed)
         {"layers", "0", "\"layers\" is 0"},
         {"layers", "2", "exit 2"}, /* the tap 3.mid is not in a model of 2 layers */
         {"exits", "[]", "list of 0 numbers"}, /* the table is of two */
-        {"tried", "[\"2\"]", "which is for a policy without"},
+        {"tried", "[\"2\"]", "only a policy without exits has"},
         {"tried", "7", "\"tried\" is not a list"},
         {"tried", "[7]", "\"tried\" is not a list of taps"},
         {"agreement", "1.5", "agreement 1.5"},
@@ -175,10 +175,10 @@ TEST(policy_malformed)
         {"exits/0/evidence/file", "\"x\"", "\"evidence\" has \"file\", which this version does not know"},
         {"exits/0/rule", "0.9", "\"rule\" is not an object"},
         {"exits/0/rule/min_depth", "3", "\"rule\" has \"min_depth\", which this version does not know"},
-        {"exits/0/head/file", "\"../2.safetensors\"", "not the name of a file"},
-        {"exits/0/head/file", "\"\"", "not the name of a file"},
+        {"exits/0/head/file", "\"../2.safetensors\"", "not the name of a file in the policy's folder"},
+        {"exits/0/head/file", "\"\"", "not the name of a file in the policy's folder"},
         {"exits/0/head/file", "\"gone.safetensors\"", "gone.safetensors"},
-        {"exits/0/head/file", "\"3.mid.safetensors\"", "has hash"},
+        {"exits/0/head/file", "\"3.mid.safetensors\"", "has the hash"},
         {"exits/0/head/hash", "\"0123\"", "not a hash"},
         {"exits/0/head/hash", "\"0123456789abcdef\"", "made with 0123456789abcdef"},
         {"exits/0/rule/threshold", "-0.1", "threshold -0.1"},
