@@ -50,7 +50,8 @@ static inline int bench_open_on(struct bench *bench, const char *device, enum ma
         return -1;
     const int64_t rows = SEQUENCES * (int64_t)bench->stores.rows;
     if (batch_create(&bench->stores, bench->backend, taps, KINDS, teach, rows, &bench->batch, error) < 0 ||
-        workspace_create(bench->backend, rows, bench->stores.config.hidden, 16, &bench->workspace, error) < 0)
+        workspace_create(bench->backend, SEQUENCES, bench->stores.rows, bench->stores.config.hidden, 16,
+                         &bench->workspace, error) < 0)
         return -1;
     struct feed_plan plan = {.split = SPLIT_TRAIN, .shuffled = true, .sequences = SEQUENCES, .end = UINT64_MAX};
     batch_plan(bench->batch, teach, &plan);

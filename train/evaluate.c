@@ -109,15 +109,16 @@ static int take_trial(struct evaluator *evaluator, const struct trial *trial, st
 {
     struct workspace *workspace = evaluator->setting->workspace;
     const int64_t rows = evaluator->setting->batch->rows;
+    const bool by_row = trial_is_by_row(trial);
     int result;
     do {
-        const int64_t pieces = workspace_pieces(workspace, rows);
+        const int64_t pieces = workspace_pieces(workspace, by_row, rows);
         result = 0;
         for (int64_t p = 0; p < pieces && result == 0; p++)
-            result = take_piece(evaluator, trial, workspace_piece(workspace, rows, p), error);
+            result = take_piece(evaluator, trial, workspace_piece(workspace, by_row, rows, p), error);
         if (result == 0)
             result = queue_wait(workspace_queue(workspace), error);
-    } while (result < 0 && workspace_recover(workspace, error));
+    } while (result < 0 && workspace_recover(workspace, by_row, error));
     return result;
 }
 

@@ -58,8 +58,8 @@ static int create_batch(struct training *training, struct error *error)
     int result =
         batch_create(stores, training->backend, taps, sweep->trials, teach, rows, &training->batch, error);
     free(taps);
-    if (result < 0 || workspace_create(training->backend, rows, stores->config.hidden, sweep->trials,
-                                       &training->workspace, error) < 0)
+    if (result < 0 || workspace_create(training->backend, sweep->sequences, stores->rows, stores->config.hidden,
+                                       sweep->trials, &training->workspace, error) < 0)
         return -1;
     training->trials_told = workspace_trials(training->workspace);
     training->rows_told = rows;

@@ -17,11 +17,14 @@
 struct workspace {
     struct backend *backend;
     struct queue *queue;
-    int64_t rows, hidden; /* rows: of a piece of a batch, at most */
+    int64_t length, hidden; /* length: rows of a sequence */
+    int64_t rows; /* of a piece of a batch, at most: whole sequences, or a part of one */
     int64_t wanted; /* rows, as they were asked for */
+    struct span *spans; /* [wanted / length] of a piece */
     int trials; /* of a group, at most: T */
 
     /* Made when they are first needed, so that they may be smaller once memory has run out. */
+    int64_t capacity; /* rows of a piece that all of these are for */
     struct buffer *h, *dh; /* [T rows, H], a trial behind the other, as all of these */
     struct buffer *labels, *u; /* [T rows, 1] i32, [T rows, H]: the batch's, for each trial, where T > 1 */
     struct buffer *loss; /* [T rows, 1] */
@@ -40,18 +43,20 @@ struct workspace {
     } kind[KINDS_MAX];
 };
 
-int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, int trials,
+int workspace_create(struct backend *backend, int sequences, int length, int64_t hidden, int trials,
                      struct workspace **workspace, struct error *error)
 {
     struct workspace *made;
+    const int64_t rows = (int64_t)sequences * length;
     const int64_t fit = rows > MATMUL_FEW_ROWS ? TRIALS_ROWS / rows : 1;
     const int64_t most = trials < TRIALS_TOGETHER ? trials : TRIALS_TOGETHER;
     *workspace = NULL;
     if (array_alloc(&made, 1, error) < 0)
         return -1;
-    *made = (struct workspace){.backend = backend, .rows = rows, .hidden = hidden, .wanted = rows};
+    *made = (struct workspace){
+        .backend = backend, .length = length, .hidden = hidden, .rows = rows, .wanted = rows};
     made->trials = (int)(fit < 1 ? 1 : fit < most ? fit : most);
-    if (queue_create(backend, &made->queue, error) < 0) {
+    if (array_alloc(&made->spans, sequences, error) < 0 || queue_create(backend, &made->queue, error) < 0) {
         workspace_destroy(made);
         return -1;
     }
@@ -68,6 +73,7 @@ static void drop_buffers(struct workspace *workspace)
         *buffers[i] = NULL;
     }
     workspace->values = 0;
+    workspace->capacity = 0;
     for (int k = 0; k < KINDS_MAX; k++) {
         for (int t = 0; t < TRIALS_TOGETHER; t++) {
             head_scratch_destroy(workspace->kind[k].scratch[t]);
@@ -82,6 +88,7 @@ void workspace_destroy(struct workspace *workspace)
         return;
     drop_buffers(workspace);
     queue_destroy(workspace->queue);
+    free(workspace->spans);
     free(workspace->gradient);
     free(workspace->squares);
     free(workspace->updates);
@@ -104,9 +111,21 @@ static int need_buffer(const struct workspace *workspace, size_t bytes, struct b
     return *buffer ? 0 : buffer_create(workspace->backend, bytes, buffer, error);
 }
 
-static int need_rows(struct workspace *workspace, struct error *error)
+/* The rows of a piece, at most. */
+static int64_t piece_rows(const struct workspace *workspace, bool by_row)
 {
-    const size_t trials = (size_t)workspace->trials, bytes = trials * (size_t)workspace->rows * sizeof(float);
+    return by_row || workspace->rows > workspace->length ? workspace->rows : workspace->length;
+}
+
+static int need_rows(struct workspace *workspace, bool by_row, struct error *error)
+{
+    const int64_t rows = piece_rows(workspace, by_row);
+    if (workspace->capacity < rows)
+        drop_buffers(workspace);
+    if (workspace->capacity == 0)
+        workspace->capacity = rows;
+    const size_t trials = (size_t)workspace->trials;
+    const size_t bytes = trials * (size_t)workspace->capacity * sizeof(float);
     const size_t states = bytes * (size_t)workspace->hidden;
     if (need_buffer(workspace, states, &workspace->h, error) < 0 ||
         need_buffer(workspace, states, &workspace->dh, error) < 0 ||
@@ -140,7 +159,7 @@ static int need_scratch(struct workspace *workspace, const struct head *head, in
         return error_set(error, "a run cannot have more than %d kinds of heads", KINDS_MAX);
     workspace->kind[k].kind = kind;
     struct head_scratch **scratch = &workspace->kind[k].scratch[place];
-    return *scratch ? 0 : head_scratch_create(head, workspace->rows, true, scratch, error);
+    return *scratch ? 0 : head_scratch_create(head, workspace->capacity, true, scratch, error);
 }
 
 static int need_gradients(struct workspace *workspace, int64_t values, struct error *error)
@@ -192,17 +211,25 @@ static void mend(struct workspace *workspace)
     workspace->queue = queue;
 }
 
-bool workspace_recover(struct workspace *workspace, struct error *reason)
+/* The rows that a piece has at least where memory is short. */
+static int64_t least_rows(const struct workspace *workspace, bool by_row)
+{
+    return by_row || workspace->length < PIECE_ROWS ? PIECE_ROWS : workspace->length;
+}
+
+bool workspace_recover(struct workspace *workspace, bool by_row, struct error *reason)
 {
     const bool ran_out = reason->kind == ERROR_NO_MEMORY;
-    const int64_t half = (workspace->rows + 1) / 2;
+    const int64_t half = (workspace->rows + 1) / 2, least = least_rows(workspace, by_row);
     mend(workspace);
     if (ran_out && workspace->trials > 1) {
         workspace->trials = (workspace->trials + 1) / 2;
         return true;
     }
-    if (ran_out && workspace->rows > PIECE_ROWS) {
-        workspace->rows = half > PIECE_ROWS ? half : PIECE_ROWS;
+    if (ran_out && workspace->rows > least) {
+        workspace->rows = half > least ? half : least;
+        if (workspace->rows > workspace->length)
+            workspace->rows -= workspace->rows % workspace->length;
         return true;
     }
     if (ran_out)
@@ -211,14 +238,46 @@ bool workspace_recover(struct workspace *workspace, struct error *reason)
     return false;
 }
 
-int64_t workspace_pieces(const struct workspace *workspace, int64_t rows)
+/* Pieces of a sequence; 0: pieces are whole sequences. */
+static int64_t parts_of_sequence(const struct workspace *workspace, bool by_row)
 {
-    return cut_count(rows, workspace->rows);
+    const int64_t most = piece_rows(workspace, by_row);
+    return most < workspace->length ? cut_count(workspace->length, most) : 0;
 }
 
-struct piece workspace_piece(const struct workspace *workspace, int64_t rows, int64_t index)
+int64_t workspace_pieces(const struct workspace *workspace, bool by_row, int64_t rows)
 {
-    return cut_piece(rows, workspace->rows, index);
+    const int64_t length = workspace->length, parts = parts_of_sequence(workspace, by_row);
+    return parts ? rows / length * parts : cut_count(rows / length, piece_rows(workspace, by_row) / length);
+}
+
+struct piece workspace_piece(const struct workspace *workspace, bool by_row, int64_t rows, int64_t index)
+{
+    const int64_t length = workspace->length, parts = parts_of_sequence(workspace, by_row);
+    const int64_t most = piece_rows(workspace, by_row);
+    struct piece piece;
+    if (parts) {
+        piece = cut_piece(length, most, index % parts);
+        piece.first += index / parts * length;
+    } else {
+        const struct piece sequences = cut_piece(rows / length, most / length, index);
+        piece = (struct piece){sequences.first * length, sequences.rows * length};
+    }
+    return piece;
+}
+
+int workspace_spans(struct workspace *workspace, struct piece piece, const struct span **spans)
+{
+    const int64_t length = workspace->length;
+    int count = 0;
+    *spans = workspace->spans;
+    if (piece.rows < length) {
+        workspace->spans[0] = (struct span){.rows = (int)piece.rows, .first = (int)(piece.first % length)};
+        return 1;
+    }
+    while (count < piece.rows / length)
+        workspace->spans[count++] = (struct span){.rows = (int)length};
+    return count;
 }
 
 /* ---- trials ---- */
@@ -364,17 +423,20 @@ static struct matrix piece_states(const struct trial *trial, const struct batch 
 static struct head_run run_in_place(const struct trial *trial, struct workspace *workspace, int place,
                                     const struct batch *batch, struct piece piece)
 {
-    return (struct head_run){.head = trial->head,
-                             .scratch = workspace_scratch(workspace, trial->head, place),
-                             .x = piece_states(trial, batch, piece),
-                             .h = place_rows(workspace->h, place, piece.rows, workspace->hidden),
-                             .dh = place_rows(workspace->dh, place, piece.rows, workspace->hidden)};
+    struct head_run run = {.head = trial->head,
+                           .scratch = workspace_scratch(workspace, trial->head, place),
+                           .x = piece_states(trial, batch, piece),
+                           .h = place_rows(workspace->h, place, piece.rows, workspace->hidden),
+                           .dh = place_rows(workspace->dh, place, piece.rows, workspace->hidden)};
+    run.span_count = workspace_spans(workspace, piece, &run.spans);
+    return run;
 }
 
 int trial_forward(const struct trial *trial, struct workspace *workspace, const struct batch *batch,
                   struct piece piece, struct matrix *h, struct error *error)
 {
-    if (need_rows(workspace, error) < 0 || need_scratch(workspace, trial->head, 0, error) < 0)
+    if (need_rows(workspace, trial_is_by_row(trial), error) < 0 ||
+        need_scratch(workspace, trial->head, 0, error) < 0)
         return -1;
     const struct head_run run = run_in_place(trial, workspace, 0, batch, piece);
     heads_forward(workspace->queue, &run, 1);
@@ -394,6 +456,11 @@ unsigned trial_measuring(const struct trial_config *config)
     return config->spec.output == OUTPUT_TIED ? TEACH_U : TEACH_STATES | TEACH_STATES_ENTROPY;
 }
 
+bool trial_is_by_row(const struct trial *trial)
+{
+    return head_kind_is_by_row(trial->config.spec.kind);
+}
+
 void trial_starve(struct trial *trial, const struct error *reason)
 {
     trial->starved = true;
@@ -409,6 +476,7 @@ struct group {
     struct queue *queue; /* the workspace's */
     struct workspace *workspace;
     const struct batch *batch;
+    bool by_row; /* a batch may go by parts of a sequence, which only happens to one trial alone */
     int64_t stride; /* values from a trial's gradients to the next one's */
     const struct matrix *gradients[TRIALS_TOGETHER]; /* of each, [parameter]; none of a frozen one */
 };
@@ -424,7 +492,7 @@ static int group_prepare(struct group *group, struct error *error)
 {
     struct workspace *workspace = group->workspace;
     int parameters = 0;
-    if (need_rows(workspace, error) < 0)
+    if (need_rows(workspace, group->by_row, error) < 0)
         return -1;
     for (int t = 0; t < group->count; t++) {
         if (need_scratch(workspace, group->trials[t]->head, t, error) < 0)
@@ -558,14 +626,14 @@ static void piece_gradients(const struct group *group, struct piece piece, float
 static int group_gradients(const struct group *group, struct trial_result *results, struct error *error)
 {
     const struct workspace *workspace = group->workspace;
-    const int64_t rows = group->batch->rows, pieces = workspace_pieces(workspace, rows);
+    const int64_t rows = group->batch->rows, pieces = workspace_pieces(workspace, group->by_row, rows);
     struct matrix norm = matrix_f64(workspace->norm, group->count, 1);
     double squares[TRIALS_TOGETHER] = {0};
     float *losses; /* a piece's behind the other's */
     if (array_alloc(&losses, group->count * rows, error) < 0)
         return -1;
     for (int64_t p = 0; p < pieces; p++) {
-        const struct piece piece = workspace_piece(workspace, rows, p);
+        const struct piece piece = workspace_piece(workspace, group->by_row, rows, p);
         if (cli_interrupted())
             break;
         piece_gradients(group, piece, losses + group->count * piece.first);
@@ -579,7 +647,7 @@ static int group_gradients(const struct group *group, struct trial_result *resul
     for (int t = 0; t < group->count; t++) {
         double sum = 0;
         for (int64_t p = 0; p < pieces; p++) {
-            const struct piece piece = workspace_piece(workspace, rows, p);
+            const struct piece piece = workspace_piece(workspace, group->by_row, rows, p);
             const float *own = losses + group->count * piece.first + t * piece.rows;
             for (int64_t r = 0; r < piece.rows; r++)
                 sum += own[r];
@@ -653,7 +721,8 @@ static struct group first_group(struct trial *const *trials, int count, struct w
                           .count = count < workspace->trials ? count : workspace->trials,
                           .queue = workspace->queue,
                           .workspace = workspace,
-                          .batch = batch};
+                          .batch = batch,
+                          .by_row = trial_is_by_row(trials[0])};
     for (int t = 0; t < group.count; t++)
         group.stride = trials[t]->values > group.stride ? trials[t]->values : group.stride;
     return group;
@@ -666,7 +735,7 @@ int trials_step(struct trial *const *trials, int count, struct workspace *worksp
         struct group group = first_group(trials + done, count - done, workspace, batch);
         /* No trial has changed where this fails. */
         if (group_prepare(&group, error) < 0 || group_gradients(&group, results + done, error) < 0) {
-            if (workspace_recover(workspace, error))
+            if (workspace_recover(workspace, group.by_row, error))
                 continue;
             if (error->kind != ERROR_NO_MEMORY)
                 return -1;
@@ -689,7 +758,7 @@ static bool gets_through(struct trial *trial, struct workspace *workspace, const
     do {
         struct group group = first_group(&trial, 1, workspace, batch);
         result = group_prepare(&group, &error) < 0 ? -1 : group_gradients(&group, &ignored, &error);
-    } while (result < 0 && workspace_recover(workspace, &error));
+    } while (result < 0 && workspace_recover(workspace, trial_is_by_row(trial), &error));
     mend(workspace);
     return result == 0;
 }

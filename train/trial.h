@@ -10,7 +10,8 @@
  * Groups run one after another in a common workspace, which holds a gradient for each trial of one group, and
  * states of TRIALS_ROWS rows, or of a batch if that has more; however many trials there are. Where a device's memory
  * does not hold that, a group has half as many trials, and when it is one trial, its batch goes through the head in
- * pieces, whose gradients add up before the one step of the optimizer.
+ * pieces, whose gradients add up before the one step of the optimizer. A batch is cut between its sequences. A sequence
+ * itself is cut only for kinds of heads that are by row (head.h), where memory does not hold one.
  *
  * A trial depends on its own settings, the seed and the batches only. On cpu and ref it has the same bytes in
  * whatever group (ops.h: rows do not depend on each other. Batches of at most MATMUL_FEW_ROWS rows are not
@@ -19,7 +20,7 @@
  * the same bytes. In pieces, a gradient is a sum of their sums: 1e-5 of its largest value from the whole batch's, on
  * cuda as much as a loss may differ.
  *
- *     workspace_create(backend, rows, hidden, trials, &workspace, error);
+ *     workspace_create(backend, sequences, length, hidden, trials, &workspace, error);
  *     trial_create(&config, &model, backend, &trial, error);
  *     head_initialise(trial->head, ...);
  *     trials_step(group, count, workspace, batch, steps, results);     // after batch_load
@@ -41,12 +42,13 @@
 #define TRIALS_ROWS     4096 /* of a group of more than one trial, at most */
 #define TRIALS_TOGETHER HEADS_TOGETHER /* trials of a group, at most */
 
-#define PIECE_ROWS 32 /* of a piece of a batch, at least: halved, more than MATMUL_FEW_ROWS */
+#define PIECE_ROWS 32 /* memory that does not hold so many rows of a batch does not hold a trial */
 
 struct workspace;
 
-/* rows: of a batch that go through a head together, at most. trials: the most that there will be. */
-int workspace_create(struct backend *backend, int64_t rows, int64_t hidden, int trials,
+/* sequences: of a batch that go through a head together, at most. length: rows of each. trials: the most that there
+ * will be. */
+int workspace_create(struct backend *backend, int sequences, int length, int64_t hidden, int trials,
                      struct workspace **workspace, struct error *error);
 void workspace_destroy(struct workspace *workspace); /* NULL is fine */
 /* Trials that may take a step together, and rows of a piece, at most; fewer once the device's memory has not held
@@ -55,14 +57,18 @@ int workspace_trials(const struct workspace *workspace);
 int64_t workspace_rows(const struct workspace *workspace);
 /* Where trials are computed: a queue holds its ops' working memory, which is so in memory once. */
 struct queue *workspace_queue(const struct workspace *workspace);
-/* After a failure, of whose trial nothing reaches the next one: a queue that has failed gives way to a new one.
- * True: memory had run out, and the same may be tried again, with fewer trials or rows. False: it cannot, and
+/* After a failure, of which nothing reaches the next trial: a queue that has failed gives way to a new one. by_row: of heads
+ * of kinds that are. True: memory had run out, and the same may be tried again, with fewer trials or rows. False: it cannot, and
  * *reason says so where memory had run out (ERROR_NO_MEMORY): for a single trial in the smallest pieces. */
-bool workspace_recover(struct workspace *workspace, struct error *reason);
+bool workspace_recover(struct workspace *workspace, bool by_row, struct error *reason);
 
-/* Rows of a batch that go through heads together: a batch of `rows` rows has so many pieces (piece.h). */
-int64_t workspace_pieces(const struct workspace *workspace, int64_t rows);
-struct piece workspace_piece(const struct workspace *workspace, int64_t rows, int64_t index);
+/* Rows of a batch that go through heads together: a batch of `rows` rows, which are whole sequences, has so many pieces.
+ * A piece is whole sequences, or a part of one where all heads are of kinds by row. It has more than MATMUL_FEW_ROWS rows
+ * unless the batch has no more. */
+int64_t workspace_pieces(const struct workspace *workspace, bool by_row, int64_t rows);
+struct piece workspace_piece(const struct workspace *workspace, bool by_row, int64_t rows, int64_t index);
+/* The sequences that a piece's rows belong to; returns how many. They are the workspace's until the next call. */
+int workspace_spans(struct workspace *workspace, struct piece piece, const struct span **spans);
 
 /* ---- trials ---- */
 
@@ -127,6 +133,8 @@ bool trial_joins(const struct trial *trial, const struct trial *other);
 int trials_step(struct trial *const *trials, int count, struct workspace *workspace, const struct batch *batch,
                 int64_t steps, struct trial_result *results, struct error *error);
 
+/* Its head is of a kind by row (head.h). */
+bool trial_is_by_row(const struct trial *trial);
 /* Marks a trial starved. */
 void trial_starve(struct trial *trial, const struct error *reason);
 /* Whose fault it is that some of the trials [count] are starved, after a step or an evaluation on the loaded batch.

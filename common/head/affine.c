@@ -53,6 +53,7 @@ static void backward(struct queue *queue, const struct head_run *runs, int count
 
 const struct head_kind head_kind_affine = {
     .name = "affine",
+    .by_row = true,
     .has_ridge = true,
     .rules = PARAMETERS,
     .rule = rules,

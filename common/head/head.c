@@ -36,6 +36,11 @@ const char *head_kind_name(const struct head_kind *kind)
     return kind->name;
 }
 
+bool head_kind_is_by_row(const struct head_kind *kind)
+{
+    return kind->by_row;
+}
+
 static const char *const output_names[] = {[OUTPUT_TIED] = "tied", [OUTPUT_UNTIED] = "untied"};
 
 const char *head_output_name(enum head_output output)

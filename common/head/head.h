@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/model/layer.h"
 #include "common/model/role.h"
 #include "common/store/tap.h"
 #include "kernels/ops.h"
@@ -41,6 +42,9 @@ struct head_kind; /* a row of the table */
 /* NULL with an error that lists the kinds. */
 const struct head_kind *head_kind_find(const char *name, struct error *error);
 const char *head_kind_name(const struct head_kind *kind);
+/* What a head of the kind makes of a row does not depend on the rows before it. Other kinds (attention) take whole
+ * sequences. */
+bool head_kind_is_by_row(const struct head_kind *kind);
 /* head_initialise can do that for the kind; the error says what it can do. */
 int head_init_check(const struct head_kind *kind, enum head_init init, struct error *error);
 
@@ -104,6 +108,9 @@ struct head_run {
     const struct head *head;
     struct head_scratch *scratch; /* its own */
     struct matrix x; /* [M, H] the tap's states */
+    const struct span
+        *spans; /* [span_count] the sequences and positions of all M rows; a kind by row does not look */
+    int span_count;
     struct matrix h; /* [M, H] what it makes of them */
     struct matrix dh; /* [M, H], backward: the gradient of that */
     const struct matrix *gradients; /* [parameter], backward: += ; none for frozen ones */
@@ -114,7 +121,7 @@ void heads_forward(struct queue *queue, const struct head_run *runs, int count);
 /* After heads_forward of the same runs. The gradient of "output" is not touched (op_vocab_loss does that). */
 void heads_backward(struct queue *queue, const struct head_run *runs, int count);
 
-/* heads_forward of one. Few rows (at most MATMUL_FEW_ROWS) or many: same result up to
+/* heads_forward of one, of a kind by row. Few rows (at most MATMUL_FEW_ROWS) or many: same result up to
  * rounding. */
 void head_forward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
                   struct matrix h);

@@ -54,6 +54,7 @@ struct head_kind {
     const char *name;
     bool wants_mid; /* only makes sense at a tap L.mid */
     bool has_ridge; /* INIT_RIDGE */
+    bool by_row; /* what it makes of a row does not depend on the rows before it: it does not look at spans */
     int rules; /* of parameters */
     const struct parameter_rule *rule;
     int scratches;

@@ -38,6 +38,7 @@ static void backward(struct queue *queue, const struct head_run *runs, int count
 
 const struct head_kind head_kind_mlp = {
     .name = "mlp",
+    .by_row = true,
     .wants_mid = true,
     .rules = sizeof rules / sizeof rules[0],
     .rule = rules,

@@ -31,6 +31,7 @@ static void backward(struct queue *queue, const struct head_run *runs, int count
 
 const struct head_kind head_kind_norm = {
     .name = "norm",
+    .by_row = true,
     .rules = PARAMETERS,
     .rule = rules,
     .scratches = SCRATCHES,

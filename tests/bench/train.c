@@ -51,7 +51,8 @@ static int open_bench(struct bench *bench, const char *folder, int sequences, in
         backend_open("cpu", &(struct backend_options){0}, &bench->backend, error) < 0 ||
         queue_create(bench->backend, &bench->queue, error) < 0 ||
         batch_create(&bench->stores, bench->backend, taps, 2, TEACH_U, rows, &bench->batch, error) < 0 ||
-        workspace_create(bench->backend, rows, fixture.hidden, TRIALS, &bench->workspace, error) < 0)
+        workspace_create(bench->backend, sequences, fixture.rows, fixture.hidden, TRIALS, &bench->workspace,
+                         error) < 0)
         return -1;
     struct feed_plan plan = {
         .split = SPLIT_TRAIN, .shuffled = true, .sequences = sequences, .end = (uint64_t)(sequences * steps)};

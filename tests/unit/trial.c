@@ -4,6 +4,7 @@
 
 #include <math.h>
 
+#include "common/head/kind.h"
 #include "tests/interrupted.h"
 #include "tests/mode.h"
 #include "train/checkpoint.h"
@@ -555,8 +556,7 @@ TEST(a_device_that_fails_marks_no_trial)
 TEST(groups_are_bounded)
 {
     static const struct {
-        int64_t rows;
-        int trials, expected;
+        int rows, trials, expected;
     } cases[] = {{8, 16, 1},    {9, 16, 16},   {9, 40, TRIALS_TOGETHER},
                  {256, 16, 16}, {1024, 16, 4}, {1024, 3, 3},
                  {2049, 16, 1}, {8192, 16, 1}};
@@ -565,7 +565,7 @@ TEST(groups_are_bounded)
     REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &backend, &error));
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         struct workspace *workspace;
-        REQUIRE_OK(workspace_create(backend, cases[c].rows, 4, cases[c].trials, &workspace, &error));
+        REQUIRE_OK(workspace_create(backend, 1, cases[c].rows, 4, cases[c].trials, &workspace, &error));
         CHECK(workspace_trials(workspace) == cases[c].expected);
         workspace_destroy(workspace);
     }
@@ -611,27 +611,21 @@ static double gradients_apart(struct trial *a, struct trial *b)
     return worst;
 }
 
-/* A step of a batch of 64 rows whole, and by at most 20 at a time. */
-static void check_pieces(const struct place *place)
+/* A step of each kind with the whole batch, and with it in pieces. */
+static void compare_steps(struct bench *bench, struct workspace *small, const struct place *place)
 {
     const double tolerance = place->tolerance > 0 ? place->tolerance : 1e-5;
     struct error error = {0};
-    struct bench bench;
-    struct workspace *small;
-    REQUIRE_OK(bench_open_at(&bench, place, &error));
-    REQUIRE_OK(bench_load(&bench, &error));
-    REQUIRE_OK(workspace_create(bench.backend, 20, small_fixture.hidden, 1, &small, &error));
-    CHECK(workspace_pieces(small, bench.batch->rows) == 4);
     for (int i = 0; i < KINDS * 4; i++) {
         const struct trial_config config =
             make_config(i / 4, (enum head_output)(i / 2 % 2), (enum trial_loss)(i % 2));
         const enum head_init init = i / 4 == 1 ? INIT_RANDOM : INIT_COPY; /* with which no gradient is zero */
         struct trial *whole, *pieces;
         struct trial_result expected, found;
-        REQUIRE_OK(bench_trial(&bench, &config, init, &whole, &error));
-        REQUIRE_OK(bench_trial(&bench, &config, init, &pieces, &error));
-        REQUIRE_OK(trials_step(&whole, 1, bench.workspace, bench.batch, 30, &expected, &error));
-        REQUIRE_OK(trials_step(&pieces, 1, small, bench.batch, 30, &found, &error));
+        REQUIRE_OK(bench_trial(bench, &config, init, &whole, &error));
+        REQUIRE_OK(bench_trial(bench, &config, init, &pieces, &error));
+        REQUIRE_OK(trials_step(&whole, 1, bench->workspace, bench->batch, 30, &expected, &error));
+        REQUIRE_OK(trials_step(&pieces, 1, small, bench->batch, 30, &found, &error));
         CHECK(whole->step == 1 && pieces->step == 1);
         CHECK(fabs(found.loss / expected.loss - 1) <= place->tolerance);
         CHECK(fabs(found.norm / expected.norm - 1) <= tolerance);
@@ -641,32 +635,133 @@ static void check_pieces(const struct place *place)
         trial_destroy(whole);
         trial_destroy(pieces);
     }
+}
+
+/* By a sequence at a time, and by half a sequence. */
+static void check_pieces(const struct place *place)
+{
+    struct train_fixture fixture = small_fixture;
+    struct error error = {0}, reason = {.kind = ERROR_NO_MEMORY};
+    struct bench bench;
+    struct workspace *small;
+    fixture.rows = 48;
+    REQUIRE_OK(bench_open_on(&bench, place->device, place->math, &fixture, TEACH_ALL, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    REQUIRE_OK(workspace_create(bench.backend, 1, fixture.rows, fixture.hidden, 1, &small, &error));
+    CHECK(workspace_pieces(small, true, bench.batch->rows) == SEQUENCES);
+    compare_steps(&bench, small, place);
+    CHECK(workspace_recover(small, true, &reason));
+    CHECK(workspace_pieces(small, true, bench.batch->rows) == 2 * SEQUENCES);
+    compare_steps(&bench, small, place);
     workspace_destroy(small);
     bench_close(&bench);
 }
 
 TEST_AT_PLACES(pieces_add_up_to_the_batch, check_pieces)
 
-/* Pieces cover a batch, and none is shorter than half the most. */
-TEST(pieces_are_of_one_size)
+/* The pieces of a batch cover it, cut between sequences or into parts of one, and their spans say which rows they are. */
+static void check_cut(struct workspace *workspace, bool by_row, int length, int sequences)
 {
-    struct error error = {0};
+    const int64_t rows = (int64_t)sequences * length;
+    const struct span *spans;
+    int64_t covered = 0;
+    for (int64_t p = 0; p < workspace_pieces(workspace, by_row, rows); p++) {
+        const struct piece piece = workspace_piece(workspace, by_row, rows, p);
+        const int count = workspace_spans(workspace, piece, &spans);
+        const bool whole = covered % length == 0 && piece.rows % length == 0;
+        CHECK(piece.first == covered);
+        CHECK(piece.rows > MATMUL_FEW_ROWS || rows <= MATMUL_FEW_ROWS);
+        CHECK(whole || (by_row && count == 1 && covered / length == (covered + piece.rows - 1) / length));
+        for (int i = 0; i < count; i++) {
+            CHECK(spans[i].first == covered % length && !spans[i].kv);
+            covered += spans[i].rows;
+        }
+        CHECK(covered == piece.first + piece.rows);
+    }
+    CHECK(covered == rows);
+}
+
+TEST(pieces_are_cut_between_sequences)
+{
+    struct error error = {0}, reason = {.kind = ERROR_NO_MEMORY};
     struct backend *backend;
     struct workspace *workspace;
     REQUIRE_OK(backend_open("ref", &(struct backend_options){.threads = 1}, &backend, &error));
-    REQUIRE_OK(workspace_create(backend, PIECE_ROWS, 4, 1, &workspace, &error));
-    for (int64_t rows = 1; rows <= 5 * PIECE_ROWS; rows++) {
-        int64_t covered = 0;
-        for (int64_t p = 0; p < workspace_pieces(workspace, rows); p++) {
-            const struct piece piece = workspace_piece(workspace, rows, p);
-            CHECK(piece.first == covered && piece.rows <= PIECE_ROWS);
-            CHECK(piece.rows > MATMUL_FEW_ROWS || rows <= MATMUL_FEW_ROWS);
-            covered += piece.rows;
+    for (int length = 1; length <= 3 * PIECE_ROWS; length++) {
+        const int sequences = 1 + 200 / length;
+        for (int by_row = 0; by_row < 2; by_row++) {
+            bool more = true;
+            REQUIRE_OK(workspace_create(backend, sequences, length, 4, 1, &workspace, &error));
+            while (more) {
+                check_cut(workspace, by_row, length, sequences);
+                check_cut(workspace, by_row, length, (sequences + 1) / 2); /* a split's last batch */
+                check_cut(workspace, true, length, sequences);
+                check_cut(workspace, false, length,
+                          sequences); /* also of a workspace that other trials made small */
+                const int64_t rows = workspace_rows(workspace);
+                more = workspace_recover(workspace, by_row, &reason);
+                CHECK(!more || workspace_rows(workspace) < rows);
+                if (!more)
+                    CHECK(rows <= PIECE_ROWS || (!by_row && rows == length));
+            }
+            workspace_destroy(workspace);
         }
-        CHECK(covered == rows);
     }
-    workspace_destroy(workspace);
     backend_close(backend);
+}
+
+/* ---- a kind whose rows depend on each other ---- */
+
+static struct {
+    int64_t rows, spans, longest;
+} seen;
+
+static void see_spans(struct queue *queue, const struct head_run *runs, int count)
+{
+    int64_t rows = 0;
+    for (int i = 0; i < runs[0].span_count; i++) {
+        CHECK(runs[0].spans[i].first == 0 && !runs[0].spans[i].kv);
+        rows += runs[0].spans[i].rows;
+        seen.longest = runs[0].spans[i].rows > seen.longest ? runs[0].spans[i].rows : seen.longest;
+    }
+    CHECK(rows == runs[0].x.rows);
+    seen.rows += rows;
+    seen.spans += runs[0].span_count;
+    head_kind_norm.forward(queue, runs, count);
+}
+
+/* It gets whole sequences, also where memory has not held one for another trial. */
+TEST(whole_sequences_for_a_kind_that_is_not_by_row)
+{
+    struct head_kind kind = head_kind_norm;
+    struct train_fixture fixture = small_fixture;
+    struct error error = {0}, reason = {.kind = ERROR_NO_MEMORY};
+    struct bench bench;
+    struct trial *trials[2];
+    struct trial_result results[2];
+    struct trial_config config = make_config(0, OUTPUT_TIED, LOSS_DISTILLATION);
+    fixture.rows = 48;
+    kind.by_row = false;
+    kind.forward = see_spans;
+    REQUIRE_OK(bench_open_on(&bench, "ref", MATH_F32, &fixture, TEACH_ALL, &error));
+    REQUIRE_OK(bench_load(&bench, &error));
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[0], &error));
+    config.spec.kind = &kind;
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[1], &error));
+    REQUIRE_OK(trials_step(trials, 2, bench.workspace, bench.batch, 30, results, &error));
+    CHECK(seen.rows == SEQUENCES * fixture.rows && seen.spans == SEQUENCES && seen.longest == fixture.rows);
+    const double loss = results[1].loss;
+    CHECK(loss == results[0].loss);
+    while (workspace_rows(bench.workspace) > PIECE_ROWS)
+        REQUIRE(workspace_recover(bench.workspace, true, &reason));
+    REQUIRE_OK(trials_step(trials, 1, bench.workspace, bench.batch, 30, results, &error));
+    REQUIRE_OK(trials_step(trials + 1, 1, bench.workspace, bench.batch, 30, results + 1, &error));
+    CHECK(seen.rows == 2 * SEQUENCES * fixture.rows && seen.spans == 2 * SEQUENCES);
+    CHECK(seen.longest == fixture.rows && results[1].loss == results[0].loss && results[1].loss < loss);
+    CHECK(!workspace_recover(bench.workspace, false, &reason));
+    trial_destroy(trials[0]);
+    trial_destroy(trials[1]);
+    bench_close(&bench);
 }
 
 TEST(groups_share_loss_and_output_weight)
