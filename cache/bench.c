@@ -65,7 +65,7 @@ static const struct measure *measure_at(const struct result *result, int tap, in
     return result->measured.measure + tap * result->command->measure.count + codec;
 }
 
-/* `tap` is a place among the taps that were measured, here and below. */
+/* `tap` is an index among the taps that were measured, here and below. */
 static const char *tap_text(const struct result *result, int tap, char name[TAP_NAME_SIZE])
 {
     const struct store_info *info = store_info(result->store);
@@ -177,8 +177,8 @@ static int print_table(const struct result *result)
 static const char *const colours[] = {"#2f6db3", "#d1662f", "#3f8f4f", "#8a56a8", "#b3413f", "#5f6b76"};
 #define COLOURS ((int)(sizeof colours / sizeof *colours))
 
-/* Whether a measure has a place in the picture. */
-static bool has_place(const struct measure *measure)
+/* Whether a measure can be drawn. */
+static bool is_drawn(const struct measure *measure)
 {
     return measure->kl > 1e-7;
 }
@@ -190,7 +190,7 @@ static void find_range(const struct result *result, struct svg_axis *x, struct s
     x->most = y->most = 0;
     for (int i = 0; i < count; i++) {
         const struct measure *measure = result->measured.measure + i;
-        if (!has_place(measure))
+        if (!is_drawn(measure))
             continue;
         x->least = measure->bits < x->least ? measure->bits : x->least;
         x->most = measure->bits > x->most ? measure->bits : x->most;
@@ -213,7 +213,7 @@ static void draw_tap(const struct result *result, struct svg_chart *chart, int t
         return;
     }
     for (int i = 0; i < count; i++)
-        if (has_place(measure_at(result, tap, i)) && measure_at(result, tap, i)->parameter_bits > 0)
+        if (is_drawn(measure_at(result, tap, i)) && measure_at(result, tap, i)->parameter_bits > 0)
             points[drawn++] =
                 (struct svg_point){measure_at(result, tap, i)->bits, measure_at(result, tap, i)->kl};
     svg_line(chart, points, drawn, colour, NULL);
@@ -222,9 +222,9 @@ static void draw_tap(const struct result *result, struct svg_chart *chart, int t
         const struct svg_point point = {measure->bits, measure->kl};
         snprintf(hint, sizeof hint, "tap %s, %s: %.2f bits, %.2g nats", tap_text(result, tap, name),
                  measure->codec, measure->bits, measure->kl);
-        if (has_place(measure))
+        if (is_drawn(measure))
             svg_mark(chart, point, measure->parameter_bits > 0 ? SVG_CIRCLE : SVG_SQUARE, colour, hint);
-        if (has_place(measure) && tap == result->measured.taps - 1)
+        if (is_drawn(measure) && tap == result->measured.taps - 1)
             svg_note(chart, point, measure->codec);
     }
     free(points);

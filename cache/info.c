@@ -155,10 +155,10 @@ static void print_split(const struct store *store, uint64_t train, uint64_t held
                store_info(store)->shards > 1 ? " in all shards" : "", stored - train - held_out);
 }
 
-static void print_ids(const char *place, const json_t *ids)
+static void print_ids(const char *label, const json_t *ids)
 {
     for (size_t i = 0; i < json_array_size(ids); i++)
-        printf("%s%" JSON_INTEGER_FORMAT, i > 0 ? " " : place, json_integer_value(json_array_get(ids, i)));
+        printf("%s%" JSON_INTEGER_FORMAT, i > 0 ? " " : label, json_integer_value(json_array_get(ids, i)));
 }
 
 /* The ids around the texts of the corpus; a corpus of token files was taken as it is. */

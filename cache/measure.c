@@ -58,8 +58,8 @@ static struct sequence sequence_at(const struct bench *bench, uint64_t number)
     const struct store_info *info = store_info(bench->store);
     const enum split split = split_of(bench->store);
     const uint64_t there = least_progress(bench->store, split);
-    const uint64_t place = bench->records > 1 ? number * (there - 1) / (bench->records - 1) : 0;
-    return (struct sequence){split, place * (uint64_t)info->shards + (uint64_t)info->shard};
+    const uint64_t index = bench->records > 1 ? number * (there - 1) / (bench->records - 1) : 0;
+    return store_sequence(info, split, index);
 }
 
 /* ---- measuring ---- */

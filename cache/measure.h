@@ -20,7 +20,7 @@
 /* A codec at a tap. Bits are per value. */
 struct measure {
     char codec[CODEC_NAME_SIZE];
-    int tap; /* by place */
+    int tap; /* index in store_info */
     double bits; /* of records, their headers included */
     double parameter_bits; /* of parameters and their copy, spread over all values of the tap in this store */
     double slack_bits; /* of the rest of a record's last page in LMDB */

@@ -17,7 +17,6 @@
 
 #define CALL_ROWS      512 /* at least, where sequences are shorter */
 #define RESIDUAL_BYTES ((size_t)256 << 20) /* of a super-batch */
-#define COMMIT_BYTES   ((size_t)64 << 20)
 #define NOTE           "numerics" /* the other identity, where --allow-numerics let one in */
 
 struct recomputing {
@@ -262,7 +261,7 @@ static int put_record(struct recomputing *recomputing, const struct damaged_reco
         0)
         return -1;
     progress_update(&recomputing->progress, ++recomputing->done);
-    return store_pending(recomputing->store) >= COMMIT_BYTES ? commit(recomputing, error) : 0;
+    return store_commit_due(recomputing->store) ? commit(recomputing, error) : 0;
 }
 
 /* What the full model makes of a sequence's last states. */

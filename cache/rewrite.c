@@ -17,7 +17,6 @@
 #include "common/store/copy.h"
 #include "common/store/manifest.h"
 
-#define COMMIT_BYTES   ((size_t)64 << 20)
 #define COMMIT_SECONDS 0.5
 #define BATCH_BYTES    ((size_t)32 << 20) /* of records that are coded at a time */
 #define NOTE_BYTES     "bytes" /* extract's: bytes of each tap's records */
@@ -342,7 +341,7 @@ static int put_batch(struct job *job, enum split split, uint64_t first, uint64_t
     for (uint64_t i = 0; i < count; i++) {
         if (put_sequence(job, (struct sequence){split, first + i}, &next, error) < 0)
             return -1;
-        if (store_pending(job->to) >= COMMIT_BYTES || clock_seconds() - job->committed >= COMMIT_SECONDS)
+        if (store_commit_due(job->to) || clock_seconds() - job->committed >= COMMIT_SECONDS)
             if (commit(job, error) < 0 || store_begin(job->to, error) < 0)
                 return -1;
     }

@@ -14,7 +14,6 @@
 #define READ_BYTES      (4u << 20)
 #define READ_LEAST      (64u << 10)
 #define BYTES_PER_TOKEN 8 /* more than text has, so that one reading mostly suffices */
-#define COMMIT_BYTES    (64u << 20)
 #define COMMIT_SECONDS  2.0
 
 /* What corpus_compare has seen. */
@@ -223,7 +222,7 @@ static int run_stage(struct tokenize *state, struct error *error)
         if (advance(state, error) < 0)
             return -1;
         bool stop = cli_interrupted() && !state->complete;
-        bool due = store_pending(store) >= COMMIT_BYTES || clock_seconds() - state->committed >= COMMIT_SECONDS;
+        bool due = store_commit_due(store) || clock_seconds() - state->committed >= COMMIT_SECONDS;
         if ((due || stop || state->complete) && commit(state, error) < 0)
             return -1;
         if (stop)

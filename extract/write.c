@@ -8,7 +8,6 @@
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 
-#define COMMIT_BYTES   (64u << 20)
 #define COMMIT_SECONDS 0.25
 #define NOTE           "bytes"
 
@@ -162,7 +161,7 @@ int writer_put(struct writer *writer, struct job *job, struct job **done, struct
         if (result < 0)
             return -1;
     }
-    if (writer->open && (store_pending(writer->store) >= COMMIT_BYTES || clock_seconds() >= writer_due(writer)))
+    if (writer->open && (store_commit_due(writer->store) || clock_seconds() >= writer_due(writer)))
         return commit(writer, error);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* store_fixture.h: small stores for tests, whose every token and state follows from its place. */
+/* store_fixture.h: small stores for tests, whose every token and state follows from its tap and sequence. */
 #ifndef OFFRAMP_TESTS_STORE_FIXTURE_H
 #define OFFRAMP_TESTS_STORE_FIXTURE_H
 
@@ -138,9 +138,7 @@ static inline int fixture_check_all(struct store *store, struct error *error)
     for (int tap = 0; tap < info->taps && result == 0; tap++)
         for (enum split split = 0; split < SPLIT_COUNT && result == 0; split++)
             for (uint64_t i = 0; i < store_progress(store, tap, split) && result == 0; i++)
-                result = fixture_check(
-                    reader, tap, (struct sequence){split, i * (uint64_t)info->shards + (uint64_t)info->shard},
-                    error);
+                result = fixture_check(reader, tap, store_sequence(info, split, i), error);
     reader_close(reader);
     return result;
 }

@@ -248,7 +248,7 @@ static bool entries_agree(const unsigned char *page, size_t page_size, const str
     return filled == page_size - header->upper;
 }
 
-/* Where a page does not agree with itself, a node or the rest of one may begin at any place: what is a value is
+/* Where a page does not agree with itself, a node or the rest of one may begin anywhere: what is a value is
  * known by its hash. What the entries lead to comes last: the others may be left from before. */
 static void visit_leaf(struct visit *visit, const unsigned char *page, const struct page_header *header)
 {

@@ -129,40 +129,40 @@ static int find_commit(struct salvage *salvage, struct error *error)
 
 /* ---- values ---- */
 
-/* Where a value belongs. */
-struct place {
+/* What a value becomes in the new store. */
+struct entry {
     MDB_dbi database;
     char key[SOURCE_NAME_SIZE + 16];
     size_t key_size;
     size_t size; /* of the value */
 };
 
-static bool place_sequence(const struct store *to, uint8_t split, uint64_t index, MDB_dbi database, size_t size,
-                           struct place *place)
+static bool entry_of_sequence(const struct store *to, uint8_t split, uint64_t index, MDB_dbi database,
+                              size_t size, struct entry *entry)
 {
     struct error wrong;
     uint64_t number;
     const struct sequence sequence = {split, index};
-    if (split >= SPLIT_COUNT || store_place(to, sequence, &number, &wrong) < 0)
+    if (split >= SPLIT_COUNT || store_number(to, sequence, &number, &wrong) < 0)
         return false;
-    *place = (struct place){.database = database, .key_size = SEQUENCE_KEY_SIZE, .size = size};
-    sequence_key(sequence, (unsigned char *)place->key);
+    *entry = (struct entry){.database = database, .key_size = SEQUENCE_KEY_SIZE, .size = size};
+    sequence_key(sequence, (unsigned char *)entry->key);
     return true;
 }
 
-static bool is_record(const struct store *to, const struct wreck_value *value, struct place *place)
+static bool is_record(const struct store *to, const struct wreck_value *value, struct entry *entry)
 {
     struct record_header header;
     if (!record_is_whole(value->bytes, value->room, &header))
         return false;
     for (int tap = 0; tap < to->info.taps; tap++)
         if ((uint32_t)to->info.tap[tap].layer == header.layer && to->info.tap[tap].mid == header.mid)
-            return place_sequence(to, header.split, header.index, to->tap[tap], sizeof header + header.payload,
-                                  place);
+            return entry_of_sequence(to, header.split, header.index, to->tap[tap],
+                                     sizeof header + header.payload, entry);
     return false;
 }
 
-static bool is_tokens(const struct store *to, const unsigned char *bytes, size_t room, struct place *place)
+static bool is_tokens(const struct store *to, const unsigned char *bytes, size_t room, struct entry *entry)
 {
     struct error wrong;
     struct tokens_header header;
@@ -175,22 +175,22 @@ static bool is_tokens(const struct store *to, const unsigned char *bytes, size_t
     const size_t size = sizeof header + ((size_t)rows + 1 + header.starts) * sizeof(int32_t);
     const struct sequence sequence = {header.split, header.index};
     return size <= room && tokens_decode(&to->info, sequence, bytes, size, NULL, &wrong) == 0 &&
-           place_sequence(to, header.split, header.index, to->tokens, size, place);
+           entry_of_sequence(to, header.split, header.index, to->tokens, size, entry);
 }
 
-static bool is_source(const struct store *to, const struct wreck_value *value, struct place *place)
+static bool is_source(const struct store *to, const struct wreck_value *value, struct entry *entry)
 {
     struct error wrong;
     struct source_piece piece;
-    if (!value->key || value->key_size > sizeof place->key ||
+    if (!value->key || value->key_size > sizeof entry->key ||
         source_verify(value->key, value->key_size, value->bytes, value->size, &piece, &wrong) < 0)
         return false;
-    *place = (struct place){.database = to->source, .key_size = value->key_size, .size = value->size};
-    memcpy(place->key, value->key, value->key_size);
+    *entry = (struct entry){.database = to->source, .key_size = value->key_size, .size = value->size};
+    memcpy(entry->key, value->key, value->key_size);
     return true;
 }
 
-static bool is_parameters(const struct store *to, const struct wreck_value *value, struct place *place)
+static bool is_parameters(const struct store *to, const struct wreck_value *value, struct entry *entry)
 {
     struct error wrong;
     const void *body;
@@ -202,9 +202,9 @@ static bool is_parameters(const struct store *to, const struct wreck_value *valu
             if (!to->info.codec[tap].codec->prepare ||
                 meta_unframe(name, value->bytes, value->size, &body, &size, &wrong) < 0)
                 continue;
-            *place = (struct place){
+            *entry = (struct entry){
                 .database = to->parameters, .key_size = strlen(PARAMETERS_KEY(name)), .size = value->size};
-            memcpy(place->key, PARAMETERS_KEY(name), place->key_size);
+            memcpy(entry->key, PARAMETERS_KEY(name), entry->key_size);
             return true;
         }
     return false;
@@ -212,12 +212,12 @@ static bool is_parameters(const struct store *to, const struct wreck_value *valu
 
 static bool tokens_are_right(void *context, const unsigned char *bytes, size_t size)
 {
-    struct place place;
-    return is_tokens(context, bytes, size, &place);
+    struct entry entry;
+    return is_tokens(context, bytes, size, &entry);
 }
 
 /* Tokens with a bit flipped, made right in salvage->copy. */
-static bool mend_tokens(struct salvage *salvage, const struct wreck_value *value, struct place *place)
+static bool mend_tokens(struct salvage *salvage, const struct wreck_value *value, struct entry *entry)
 {
     const struct store *to = salvage->to;
     const struct tokens_header *header = (const struct tokens_header *)salvage->copy;
@@ -230,28 +230,28 @@ static bool mend_tokens(struct salvage *salvage, const struct wreck_value *value
         header->rows != (uint32_t)to->info.rows)
         return false; /* these are none */
     return mend_bit(salvage->copy, size, tokens_are_right, salvage->to) &&
-           is_tokens(to, salvage->copy, size, place);
+           is_tokens(to, salvage->copy, size, entry);
 }
 
 static int take_value(void *context, const struct wreck_value *value, struct error *error)
 {
     struct salvage *salvage = context;
     struct store *to = salvage->to;
-    struct place place;
+    struct entry entry;
     const void *bytes = value->bytes;
     if (cli_interrupted())
         return error_set_kind(error, ERROR_INTERRUPTED, "interrupted; nothing was changed");
-    if (!is_record(to, value, &place) && !is_tokens(to, bytes, value->room, &place) &&
-        !is_source(to, value, &place) && !is_parameters(to, value, &place)) {
-        if (!mend_tokens(salvage, value, &place))
+    if (!is_record(to, value, &entry) && !is_tokens(to, bytes, value->room, &entry) &&
+        !is_source(to, value, &entry) && !is_parameters(to, value, &entry)) {
+        if (!mend_tokens(salvage, value, &entry))
             return 0;
         bytes = salvage->copy;
     }
-    if (store_put(to, place.database, bytes_val(place.key, place.key_size), bytes_val(bytes, place.size),
+    if (store_put(to, entry.database, bytes_val(entry.key, entry.key_size), bytes_val(bytes, entry.size),
                   error) < 0 ||
         store_commit_often(to, error) < 0)
         return -1;
-    salvage->bytes += place.size;
+    salvage->bytes += entry.size;
     progress_update(&salvage->progress, salvage->bytes);
     return 1;
 }

@@ -143,7 +143,7 @@ static bool is_crash(int status)
     return number == SIGSEGV || number == SIGBUS || number == SIGABRT || number == SIGFPE || number == SIGILL;
 }
 
-/* ---- the two steps ---- */
+/* ---- the two stages ---- */
 
 static int child_failed(const struct parent *parent, struct error *error)
 {

@@ -3,8 +3,8 @@
  * First the pages that LMDB's trees are made of (pages.h), then every value: tokens, records, tensors,
  * parameters of codecs. All of them are hashed: what matches is what was written. Decoding records, too,
  * takes longer and finds only faults of the program that wrote them. The reading is done by child processes:
- * a damaged page may lead LMDB anywhere, and a child that dies of it is one problem more, behind whose place
- * the next child goes on.
+ * a damaged page may lead LMDB anywhere, and a child that dies of it is one problem more. The next
+ * child goes on behind the value that was read then.
  *
  *     struct verify_options options = {.report = print_problem};
  *     struct verify_result result;
@@ -26,7 +26,7 @@ enum verify_kind {
 
 struct verify_problem {
     enum verify_kind kind;
-    int tap; /* by place; VERIFY_RECORD and VERIFY_PARAMETERS only */
+    int tap; /* index in store_info; VERIFY_RECORD and VERIFY_PARAMETERS only */
     char tap_name[TAP_NAME_SIZE]; /* of it */
     struct sequence sequence;
     char text[1024]; /* one line; names all of the above */

@@ -36,7 +36,7 @@ struct verify_unit {
     enum { UNIT_SEQUENCES, UNIT_REST, UNIT_SOURCE, UNIT_PARAMETERS } kind;
     int database;
     enum split split;
-    uint64_t first, count; /* UNIT_SEQUENCES: places in this store's split */
+    uint64_t first, count; /* UNIT_SEQUENCES: numbers in this store's split */
 };
 
 /* False behind the last unit. */

@@ -63,14 +63,14 @@ bool verify_unit_at(const struct verify_shared *shared, uint64_t number, struct 
 }
 
 /* A database of sequences as readers name it. */
-static int tap_place(int database)
+static int tap_of(int database)
 {
     return database == 0 ? STORE_TOKENS : database - 1;
 }
 
-static struct sequence sequence_at(const struct verify_shared *shared, enum split split, uint64_t place)
+static struct sequence sequence_at(const struct verify_shared *shared, enum split split, uint64_t number)
 {
-    return (struct sequence){split, place * (uint64_t)shared->shards + (uint64_t)shared->shard};
+    return (struct sequence){split, number * (uint64_t)shared->shards + (uint64_t)shared->shard};
 }
 
 static void name_database(const struct verify_shared *shared, int database, char name[TAP_NAME_SIZE + 8])
@@ -143,7 +143,7 @@ static int check_pages(const struct verifier *verifier, const void *value, size_
 static int check_value(struct verifier *verifier, int database, struct sequence sequence, const void *value,
                        size_t size, struct error *error)
 {
-    const int tap = tap_place(database);
+    const int tap = tap_of(database);
     if (reader_check(verifier->reader, tap, sequence, value, size, verifier->states, NULL, error) < 0)
         return -1;
     if (check_pages(verifier, value, size, error) < 0) {
@@ -161,7 +161,7 @@ static int check_value(struct verifier *verifier, int database, struct sequence 
 static void ask_ahead(const struct verifier *verifier, const struct verify_unit *unit, uint64_t first,
                       uint64_t last)
 {
-    const int tap = tap_place(unit->database);
+    const int tap = tap_of(unit->database);
     for (uint64_t i = first; i <= last && i < unit->count && !verifier->shared->damaged; i++)
         reader_ahead(verifier->reader, tap, sequence_at(verifier->shared, unit->split, unit->first + i));
 }
@@ -176,7 +176,7 @@ static void read_sequences(struct verifier *verifier, const struct verify_unit *
         size_t size;
         atomic_store(&verifier->slot->value, i);
         ask_ahead(verifier, unit, i == from ? i : i + AHEAD, i + AHEAD);
-        if (reader_record(verifier->reader, tap_place(unit->database), sequence, &value, &size, &error) < 0 ||
+        if (reader_record(verifier->reader, tap_of(unit->database), sequence, &value, &size, &error) < 0 ||
             check_value(verifier, unit->database, sequence, value, size, &error) < 0)
             send_problem(verifier, unit, i, &error);
     }
@@ -197,11 +197,11 @@ static int open_cursor(const struct verifier *verifier, MDB_dbi database, MDB_cu
 static int check_rest(struct verifier *verifier, int database, const MDB_val *key, const MDB_val *value,
                       struct error *error)
 {
-    uint64_t place;
+    uint64_t number;
     if (key->mv_size != SEQUENCE_KEY_SIZE)
         return error_set_kind(error, ERROR_DAMAGED, "a key of %zu bytes", key->mv_size);
     struct sequence sequence = sequence_of_key(key->mv_data);
-    if (store_place(verifier->store, sequence, &place, error) < 0)
+    if (store_number(verifier->store, sequence, &number, error) < 0)
         return -1;
     return check_value(verifier, database, sequence, value->mv_data, value->mv_size, error);
 }

@@ -53,10 +53,10 @@ static int parse_item(char *item, const struct tap *tap, int taps, int layers, s
     const char *name, *codec = split_item(item, &name);
     if (name && check_tap(name, codec, error) < 0)
         return -1;
-    const int place = name ? find_tap(name, tap, taps, layers, error) : 0;
-    if (place < 0)
+    const int index = name ? find_tap(name, tap, taps, layers, error) : 0;
+    if (index < 0)
         return -1;
-    struct codec_choice *choice = name ? &choices[place] : fallback;
+    struct codec_choice *choice = name ? &choices[index] : fallback;
     if (choice->codec)
         return error_set_kind(error, ERROR_USAGE, "%s%s has two codecs", name ? "tap " : "the default",
                               name ? name : "");

@@ -38,7 +38,7 @@ int columns_parse(const json_t *list, struct columns *columns, struct error *err
 /* The list for a manifest; NULL: memory is out. */
 json_t *columns_to_json(const struct columns *columns);
 
-/* The place of a name; -1: there is no such column. */
+/* The index of a name; -1: there is no such column. */
 int columns_find(const struct columns *columns, const char *name);
 /* Bytes of a column in a record of so many rows, and where it begins. */
 size_t column_bytes(const struct columns *columns, int column, int64_t rows);

@@ -158,7 +158,7 @@ static size_t map_size(const char *path, bool large)
     size_t file = stat(path, &status) == 0 ? (size_t)status.st_size : 0;
     if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
         large = false;
-    size_t size = file + MAP_STEP;
+    size_t size = file + MAP_GROWTH;
     return large && size < MAP_LARGE ? MAP_LARGE : size;
 }
 
@@ -168,7 +168,7 @@ size_t environment_map_size(MDB_env *env)
     int file;
     if (mdb_env_get_fd(env, &file) != 0 || fstat(file, &status) < 0)
         return 0; /* LMDB then takes what the writer has */
-    return (size_t)status.st_size + MAP_STEP;
+    return (size_t)status.st_size + MAP_GROWTH;
 }
 
 /* `path` is the folder, or the file itself with MDB_NOSUBDIR; `data` is the file. Returns LMDB's code. */

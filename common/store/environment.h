@@ -6,7 +6,7 @@
  *
  * Map. LMDB maps the file at a fixed size, of which only what was written takes up anything but
  * addresses: 1 TiB at first. Where addresses are limited (ulimit -v) the map starts at the file's size
- * and a step, and is grown by the writer (snapshot.h).
+ * and MAP_GROWTH, and is grown by the writer (snapshot.h).
  */
 #ifndef OFFRAMP_STORE_ENVIRONMENT_H
 #define OFFRAMP_STORE_ENVIRONMENT_H
@@ -19,7 +19,7 @@
 #define DATA_FILE   "data.mdb"
 #define SEALED_FILE "sealed"
 #define WRITER_FILE "writer.lock"
-#define MAP_STEP    ((size_t)256 << 20)
+#define MAP_GROWTH  ((size_t)256 << 20)
 
 /* Takes the writer's lock of the store in `folder`; *lock is a descriptor to close. A second writer is
  * an error that names the first. */
@@ -30,12 +30,12 @@ int writer_lock(const char *folder, int *lock, struct error *error);
  * where there are no locks to be had. Before environment_open. */
 int process_lock(const char *folder, int *lock, struct error *error);
 
-/* Opens the environment in `folder`, checking the file's head before. A writer has the lock already. */
+/* Opens the environment in `folder`, checking its meta pages before. A writer has the lock already. */
 int environment_open(const char *folder, enum store_mode mode, MDB_env **env, struct error *error);
 /* A new file of its own at `path`, not a folder, for a store in the making. */
 int environment_create(const char *path, MDB_env **env, struct error *error);
 
-/* What the map must be for the file as it is, with a step for what comes: after MDB_MAP_RESIZED. */
+/* What the map must be for the file as it is, with MAP_GROWTH for what comes: after MDB_MAP_RESIZED. */
 size_t environment_map_size(MDB_env *env);
 
 /* Takes the map's pages out of this process's memory (not out of the system's cache): whatever is read

@@ -1,6 +1,6 @@
 /* format.h: what the values of a store look like inside. Only common/store includes this.
  *
- * Every value carries an XXH3-64 that covers its key or place too, so that a value found under another
+ * Every value carries an XXH3-64 that covers its key, too, so that a value found under another
  * key is as wrong as a damaged one:
  *     records    struct record_header (store.h)
  *     tokens     struct tokens_header, then ids and document starts

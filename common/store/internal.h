@@ -44,7 +44,7 @@ struct store {
     int lock, own_lock; /* the writer's and the process's, or -1 */
     MDB_env *env;
     struct snapshots *snapshots;
-    size_t map_step; /* what a full map grows by, besides what waits */
+    size_t map_growth; /* what a full map grows by, besides what waits */
     MDB_dbi meta, tokens, source, *tap; /* [taps] */
     MDB_dbi parameters; /* database "codec"; there when has_parameters */
     bool has_parameters; /* some tap's codec has them */
@@ -64,15 +64,16 @@ struct store {
     struct coder **coder; /* [taps], made when first asked for */
 };
 
-/* Index of the sequence among those of its split in this store; an error when it is another shard's. */
-int store_place(const struct store *store, struct sequence sequence, uint64_t *place, struct error *error);
+/* The number of a sequence among those of its split in this store, the reverse of store_sequence; an error when it is
+ * another shard's. */
+int store_number(const struct store *store, struct sequence sequence, uint64_t *number, struct error *error);
 
 /* Puts "tap 12.mid, train sequence 7: " before the error. Always returns -1. */
 int store_name_record(const struct store *store, int tap, struct sequence sequence, struct error *error);
 
 /* Keeps a put for the next commit; inside a transaction only. */
 int store_put(struct store *store, MDB_dbi database, MDB_val key, MDB_val value, struct error *error);
-/* The same of a value whose bytes lie in two places, one part behind the other. */
+/* The same of a value in two parts, one behind the other. */
 int store_put_parts(struct store *store, MDB_dbi database, MDB_val key, const MDB_val part[2],
                     struct error *error);
 /* Commits, and begins again, where so much waits that memory would not hold all: for what is put piece by piece. */

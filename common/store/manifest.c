@@ -23,15 +23,15 @@ static int parse_tap(const char *name, const json_t *object, struct store_info *
     if (tap.layer > info->layers &&
         columns_parse(json_object_get(object, "columns"), &info->columns, error) < 0)
         return error_prefix(error, "tap %s", text);
-    int place = info->taps;
-    while (place > 0 && tap_compare(info->tap[place - 1], tap) > 0)
-        place--;
-    if (place > 0 && tap_compare(info->tap[place - 1], tap) == 0)
+    int at = info->taps;
+    while (at > 0 && tap_compare(info->tap[at - 1], tap) > 0)
+        at--;
+    if (at > 0 && tap_compare(info->tap[at - 1], tap) == 0)
         return error_set(error, "tap %s is there twice", text);
-    memmove(info->tap + place + 1, info->tap + place, (size_t)(info->taps - place) * sizeof *info->tap);
-    memmove(info->codec + place + 1, info->codec + place, (size_t)(info->taps - place) * sizeof *info->codec);
-    info->tap[place] = tap;
-    info->codec[place] = choice;
+    memmove(info->tap + at + 1, info->tap + at, (size_t)(info->taps - at) * sizeof *info->tap);
+    memmove(info->codec + at + 1, info->codec + at, (size_t)(info->taps - at) * sizeof *info->codec);
+    info->tap[at] = tap;
+    info->codec[at] = choice;
     info->taps++;
     return 0;
 }

@@ -42,8 +42,8 @@ int reader_record(struct reader *reader, int tap, struct sequence sequence, cons
     unsigned char key_bytes[SEQUENCE_KEY_SIZE];
     MDB_val key = {sizeof key_bytes, key_bytes}, value;
     char name[TAP_NAME_SIZE] = "tokens";
-    uint64_t place;
-    if (store_place(store, sequence, &place, error) < 0)
+    uint64_t number;
+    if (store_number(store, sequence, &number, error) < 0)
         return -1;
     if (tap != STORE_TOKENS)
         tap_name(store->info.tap[tap], store->info.layers, name);

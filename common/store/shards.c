@@ -20,7 +20,7 @@ struct shards_reader {
     struct reader **reader; /* [count], by shard */
 };
 
-/* Puts the store in its shard's place. */
+/* Puts the store at its shard's index. */
 static int add_store(struct shards *shards, struct store *store, struct error *error)
 {
     const struct store_info *info = store_info(store);

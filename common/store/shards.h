@@ -38,7 +38,7 @@ int shards_check_apart(const struct shards *shards, const char *out, struct erro
 int shards_count(const struct shards *shards);
 struct store *shards_store(const struct shards *shards, int shard); /* borrowed */
 
-/* How many sequences are there from 0 on without a gap: tokens; records at a tap (by place). */
+/* How many sequences are there from 0 on without a gap: tokens; records at a tap (an index in shards_info). */
 uint64_t shards_sequences(const struct shards *shards, enum split split);
 uint64_t shards_progress(const struct shards *shards, int tap, enum split split);
 

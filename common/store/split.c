@@ -139,7 +139,7 @@ struct sequence split_stored(const struct split_list *list, struct sequence sequ
     const struct split_run *run = find_run(list, sequence);
     if (!run)
         return sequence;
-    const uint64_t place = sequence.split == SPLIT_TRAIN ? run->to + sequence.index - run->train
+    const uint64_t index = sequence.split == SPLIT_TRAIN ? run->to + sequence.index - run->train
                                                          : run->first + sequence.index - run->held_out;
-    return (struct sequence){SPLIT_TRAIN, place};
+    return (struct sequence){SPLIT_TRAIN, index};
 }

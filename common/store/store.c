@@ -188,7 +188,7 @@ int store_file_bytes(const struct store *store, uint64_t *bytes, struct error *e
     return 0;
 }
 
-int store_place(const struct store *store, struct sequence sequence, uint64_t *place, struct error *error)
+int store_number(const struct store *store, struct sequence sequence, uint64_t *number, struct error *error)
 {
     const struct store_info *info = &store->info;
     if ((unsigned)sequence.split >= SPLIT_COUNT || sequence.index > INT64_MAX ||
@@ -196,8 +196,13 @@ int store_place(const struct store *store, struct sequence sequence, uint64_t *p
         return error_set_kind(error, ERROR_INTERNAL,
                               "%s: %s sequence %" PRIu64 " does not belong to shard %d of %d", store->path,
                               split_name(sequence.split), sequence.index, info->shard, info->shards);
-    *place = sequence.index / (uint64_t)info->shards;
+    *number = sequence.index / (uint64_t)info->shards;
     return 0;
+}
+
+struct sequence store_sequence(const struct store_info *info, enum split split, uint64_t number)
+{
+    return (struct sequence){split, number * (uint64_t)info->shards + (uint64_t)info->shard};
 }
 
 int store_name_record(const struct store *store, int tap, struct sequence sequence, struct error *error)
@@ -351,7 +356,7 @@ static struct store *store_new(const char *path, enum store_mode mode, struct er
         return NULL;
     store->mode = mode;
     store->lock = store->own_lock = -1;
-    store->map_step = MAP_STEP;
+    store->map_growth = MAP_GROWTH;
     pthread_mutex_init(&store->coder_mutex, NULL);
     if (!(store->path = string_copy(path, error)) || !(store->snapshots = snapshots_create(error))) {
         store_close(store);

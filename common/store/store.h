@@ -101,13 +101,16 @@ int store_advise(struct error *error);
 const char *store_path(const struct store *store);
 const struct store_info *store_info(const struct store *store);
 const json_t *store_manifest(const struct store *store); /* borrowed */
-/* The place of a tap in store_info, or -1 with an error that lists the taps there are. */
+/* The index of a tap in store_info, or -1 with an error that lists the taps there are. */
 int store_find_tap(const struct store *store, struct tap tap, struct error *error);
+
+/* The sequence that has a number, from 0, among those of its split in this store. */
+struct sequence store_sequence(const struct store_info *info, enum split split, uint64_t number);
 
 /* Sequences of tokens in this store: when it was opened, or by now in the writer's, whose open
  * transaction counts. */
 uint64_t store_sequences(const struct store *store, enum split split);
-/* Of those, the first so many have their record at tap (by place). */
+/* Of those, the first so many have their record at tap (an index in store_info). */
 uint64_t store_progress(const struct store *store, int tap, enum split split);
 /* All taps have all sequences, and store_seal was called. */
 bool store_is_sealed(const struct store *store);
@@ -139,8 +142,8 @@ int store_put_tokens(struct store *store, enum split split, const int32_t *ids, 
                      int count, struct error *error);
 
 int store_set_progress(struct store *store, int tap, enum split split, uint64_t count, struct error *error);
-/* Bytes put since store_begin: commit when it passes 64 MB or so (a transaction lives in memory). */
-size_t store_pending(const struct store *store);
+/* Whether so much was put since store_begin (64 MB) that it is time to commit: a transaction lives in memory. */
+bool store_commit_due(const struct store *store);
 /* All of it or nothing. (A map that is full is grown and the puts done again: callers see nothing of
  * it.) After a failed commit the store must be closed and opened again. */
 int store_commit(struct store *store, struct error *error);
@@ -242,7 +245,7 @@ int store_visit_source(struct store *store, const char *name, source_visitor *vi
 
 /* ---- room ---- */
 
-/* Disk pages of a tap (by place), of the tokens, of the model's tensors or of the codecs' parameters. */
+/* Disk pages of a tap (an index in store_info), of the tokens, of the model's tensors or of the codecs' parameters. */
 #define STORE_PARAMETERS_COPIES 2 /* of each tap's; what is measured is both */
 enum { STORE_TOKENS = -1, STORE_SOURCE = -2, STORE_PARAMETERS = -3 };
 struct store_usage {

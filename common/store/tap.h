@@ -1,4 +1,4 @@
-/* tap.h: names of places in the residual stream: "12" after layer 12, "12.mid" after its attention,
+/* tap.h: names of points of the residual stream: "12" after layer 12, "12.mid" after its attention,
  * "0" the embedding's output, "final" the last layer's output, before the final norm.
  *
  * "target" is none of them, but a store keeps, counts and checks it like one: what the full model makes of
@@ -19,7 +19,7 @@ struct tap {
 
 /* `text` with `layers` the model's; "final" and "30" of 30 layers are the same tap, named "final". */
 int tap_parse(const char *text, int layers, struct tap *tap, struct error *error);
-/* The target's place behind so many layers. */
+/* The target, which stands behind so many layers. */
 struct tap tap_target(int layers);
 /* tap_parse for what a store holds, which may be "target", too. */
 int tap_parse_stored(const char *text, int layers, struct tap *tap, struct error *error);

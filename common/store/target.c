@@ -16,14 +16,14 @@ const struct columns *target_columns(void)
     return &made;
 }
 
-/* The place of a member among the columns; -1: they lack it, or have another type of it. */
+/* The index of a member among the columns; -1: they lack it, or have another type of it. */
 static int find_member(const struct columns *columns, int member)
 {
-    const int place = columns_find(columns, made.column[member].name);
-    if (place < 0 || columns->column[place].type != made.column[member].type ||
-        columns->column[place].width != 1)
+    const int index = columns_find(columns, made.column[member].name);
+    if (index < 0 || columns->column[index].type != made.column[member].type ||
+        columns->column[index].width != 1)
         return -1;
-    return place;
+    return index;
 }
 
 int target_check_columns(const struct columns *columns, struct error *error)
@@ -73,10 +73,10 @@ int target_unpack(const struct columns *columns, const void *bytes, int64_t rows
     if (values && target_check_columns(columns, error) < 0)
         return -1;
     for (int member = 0; member < MEMBERS; member++) {
-        const int place = find_member(columns, member);
-        if (place < 0)
+        const int index = find_member(columns, member);
+        if (index < 0)
             continue;
-        const unsigned char *column = (const unsigned char *)bytes + column_offset(columns, place, rows);
+        const unsigned char *column = (const unsigned char *)bytes + column_offset(columns, index, rows);
         for (int64_t r = 0; r < rows; r++) {
             if (check_value(member, r, column + r * 4, vocab, error) < 0)
                 return -1;

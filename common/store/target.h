@@ -33,7 +33,7 @@ struct target_row {
     float loss; /* -log q of the token that comes next, nats */
 };
 
-/* The target's place among the store's taps, or -1. */
+/* The target's index among the store's taps, or -1. */
 int store_find_target(const struct store_info *info);
 
 /* ---- columns ---- */

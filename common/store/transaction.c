@@ -84,14 +84,12 @@ int store_begin(struct store *store, struct error *error)
 
 struct sequence store_next_sequence(const struct store *store, enum split split)
 {
-    const struct store_info *info = &store->info;
-    return (struct sequence){split,
-                             store_sequences(store, split) * (uint64_t)info->shards + (uint64_t)info->shard};
+    return store_sequence(&store->info, split, store_sequences(store, split));
 }
 
-size_t store_pending(const struct store *store)
+bool store_commit_due(const struct store *store)
 {
-    return store->pending;
+    return store->pending >= PENDING_LIMIT;
 }
 
 int store_put_record(struct store *store, int tap, struct sequence sequence, const void *record, size_t size,
@@ -102,8 +100,8 @@ int store_put_record(struct store *store, int tap, struct sequence sequence, con
     struct record_header header;
     unsigned char key[SEQUENCE_KEY_SIZE];
     const struct coder *coder;
-    uint64_t place;
-    if (store_check_writing(store, error) < 0 || store_place(store, sequence, &place, error) < 0)
+    uint64_t number;
+    if (store_check_writing(store, error) < 0 || store_number(store, sequence, &number, error) < 0)
         return -1;
     if (store_coder(store, tap, &coder, error) < 0 ||
         record_check_header(coder, info->tap[tap], sequence, columns, record, size, info->rows, &header,
@@ -111,7 +109,7 @@ int store_put_record(struct store *store, int tap, struct sequence sequence, con
         store_name_record(store, tap, sequence, error);
         return error_prefix(error, "%s", store->path);
     }
-    if (place >= store_sequences(store, sequence.split))
+    if (number >= store_sequences(store, sequence.split))
         return error_set(error, "%s: %s sequence %" PRIu64 " has no tokens yet", store->path,
                          split_name(sequence.split), sequence.index);
     sequence_key(sequence, key);
@@ -209,7 +207,7 @@ static int apply(struct store *store, struct string *state)
 static int grow_map(struct store *store, struct error *error)
 {
     store_drop_kept(store);
-    if (snapshots_grow_map(store->snapshots, store->env, store->map_step + 2 * store->pending, error) < 0)
+    if (snapshots_grow_map(store->snapshots, store->env, store->map_growth + 2 * store->pending, error) < 0)
         return error_prefix(error, "%s", store->path);
     return 0;
 }
@@ -247,7 +245,7 @@ int store_commit(struct store *store, struct error *error)
 
 int store_commit_often(struct store *store, struct error *error)
 {
-    if (store->pending < PENDING_LIMIT)
+    if (!store_commit_due(store))
         return 0;
     return store_commit(store, error) < 0 ? -1 : store_begin(store, error);
 }

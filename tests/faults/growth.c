@@ -18,7 +18,7 @@ enum { STEP = 64 << 10, READERS = 2, COMMITS = 40, SEQUENCES = 5 };
 /* From now on the map is full, and grows by little. */
 static int make_small(struct store *store, struct error *error)
 {
-    store->map_step = STEP;
+    store->map_growth = STEP;
     return mdb_env_set_mapsize(store->env, 1) == 0 ? 0 : error_set(error, "the map cannot be made small");
 }
 
@@ -229,7 +229,7 @@ static int fill_without_addresses(void)
     if (!file || fscanf(file, "%ld", &pages) != 1 || fclose(file) != 0)
         return 2;
     limit.rlim_cur = limit.rlim_max = (rlim_t)(pages * sysconf(_SC_PAGESIZE)) + (16u << 20);
-    store->map_step = (size_t)1 << 30;
+    store->map_growth = (size_t)1 << 30;
     if (setrlimit(RLIMIT_AS, &limit) < 0 || fixture_fill(store, SPLIT_TRAIN, 50, &error) == 0)
         return 3;
     if (!strstr(error.text, "ulimit -v") || reader_open(store, &reader, &reading) == 0)

@@ -134,10 +134,10 @@ TEST(store_transactions)
     CHECK_TEXT(error.text, "has no tokens yet");
     CHECK(store_set_progress(store, 0, SPLIT_TRAIN, 1, &error) < 0);
     REQUIRE_OK(fixture_put_tokens(store, first, &error));
-    CHECK(store_sequences(store, SPLIT_TRAIN) == 1 && store_pending(store) > 0);
+    CHECK(store_sequences(store, SPLIT_TRAIN) == 1 && store->pending > 0);
     REQUIRE_OK(fixture_put_record(store, worker, 1, first, &error));
     REQUIRE_OK(store_commit(store, &error));
-    CHECK(store_pending(store) == 0);
+    CHECK(store->pending == 0);
 
     /* A reader sees what was committed when it was opened. */
     REQUIRE_OK(reader_open(store, &after, &error));
@@ -152,6 +152,14 @@ TEST(store_transactions)
     store_close(store);
     REQUIRE_OK(store_open(path, STORE_WRITE, &store, &error));
     CHECK(store_sequences(store, SPLIT_TRAIN) == 1);
+
+    /* It is time to commit when much waits. */
+    REQUIRE_OK(store_begin(store, &error));
+    for (int i = 0; i < 7000 && !store_commit_due(store); i++)
+        REQUIRE_OK(fixture_put_record(store, worker, 0, first, &error));
+    CHECK(store_commit_due(store) && store->pending >= 64 << 20 && store->pending < 65 << 20);
+    REQUIRE_OK(store_commit(store, &error));
+    CHECK(!store_commit_due(store));
     store_close(store);
     codec_worker_destroy(worker);
 }
