@@ -257,9 +257,9 @@ TEST(cache_export_safetensors)
     CHECK(cache("export %s --tap target --out %s/../states.safetensors") == 0);
     check_export(file, 3, DTYPE_BF16, 9, 4);
     check_target_values(file, 9, 4);
-    CHECK(cache("export %s --tap 3 --out %s/../none.safetensors") == 1);
+    CHECK(cache("export %s --tap 3 --out %s/../none.safetensors") == 2);
     CHECK_TEXT(output, "there is no tap 3; the store has 2.mid, 2, final");
-    CHECK(cache("export %s --tap 2 --out %s/none/none.safetensors") == 1);
+    CHECK(cache("export %s --tap 2 --out %s/none/none.safetensors") == 2);
     snprintf(file, sizeof file, "%s/../none.safetensors", path);
     CHECK(!file_exists(file));
 }
@@ -294,7 +294,7 @@ TEST(cache_export_npy)
     char folder[4300];
     REQUIRE_OK(create(true, &error));
     snprintf(folder, sizeof folder, "%s/../npy/states.npy", path);
-    CHECK(cache("export %s --tap 3 --format npy --out %s/../npy") == 1 && !file_exists(folder));
+    CHECK(cache("export %s --tap 3 --format npy --out %s/../npy") == 2 && !file_exists(folder));
     CHECK(cache("export %s --tap 2 --format npy --out %s/../npy") == 0);
     char *text =
         read_npy("tokens", "{'descr': '<i4', 'fortran_order': False, 'shape': (13, 9,), }", &values, &bytes);
