@@ -73,12 +73,11 @@ void exits_free(struct exits *exits)
     *exits = (struct exits){0};
 }
 
-int exit_check(const struct exit_point *exit, const struct session *session, struct predictor *predictor,
-               struct prediction *prediction, bool *leaves, struct error *error)
+int exit_check(const struct exit_point *exit, const struct engine *engine, struct matrix state,
+               struct predictor *predictor, struct prediction *prediction, bool *leaves, struct error *error)
 {
-    const struct vocab weight = head_vocab(exit->head, ends_output(session_ends(session)));
-    head_forward(exit->head, session_queue(session), exit->scratch, session_state(session),
-                 predictor_input(predictor));
+    const struct vocab weight = head_vocab(exit->head, ends_output(engine_ends(engine)));
+    head_forward(exit->head, engine_queue(engine), exit->scratch, state, predictor_input(predictor));
     if (predictor_run(predictor, &weight, prediction, error) < 0)
         return -1;
     const struct evidence evidence = {.confidence = prediction->probability};

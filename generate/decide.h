@@ -4,8 +4,8 @@
  *
  *     exits_load(&policy, fingerprint, config, backend, &exits, error);
  *     for (e = 0; e < exits.count; e++) {
- *         session_run(session, tap_step(exits.exit[e].tap));
- *         exit_check(&exits.exit[e], session, predictor, &prediction, &leaves, error);
+ *         state = engine_run(engine, &(struct engine_row){sequence, last, tap_half(exits.exit[e].tap), true}, 1);
+ *         exit_check(&exits.exit[e], engine, state, predictor, &prediction, &leaves, error);
  */
 #ifndef OFFRAMP_GENERATE_DECIDE_H
 #define OFFRAMP_GENERATE_DECIDE_H
@@ -13,8 +13,8 @@
 #include "common/head/head.h"
 #include "common/head/policy.h"
 #include "common/model/config.h"
+#include "generate/engine.h"
 #include "generate/predict.h"
-#include "generate/session.h"
 
 struct exit_point {
     struct tap tap;
@@ -34,9 +34,8 @@ int exits_load(const struct policy *policy, const char *fingerprint, const struc
                struct backend *backend, double threshold, struct exits *exits, struct error *error);
 void exits_free(struct exits *exits); /* a zeroed one is fine */
 
-/* Looks at the session's last row, which must stand at the exit's tap: what the head predicts, and whether the token
- * leaves with that. */
-int exit_check(const struct exit_point *exit, const struct session *session, struct predictor *predictor,
-               struct prediction *prediction, bool *leaves, struct error *error);
+/* Looks at a row's state [1, H] at the exit's tap: what the head predicts, and whether the token leaves with that. */
+int exit_check(const struct exit_point *exit, const struct engine *engine, struct matrix state,
+               struct predictor *predictor, struct prediction *prediction, bool *leaves, struct error *error);
 
 #endif

@@ -15,9 +15,10 @@ struct run {
     struct tokenizer *tokenizer;
     struct backend *backend;
     uint64_t memory; /* free bytes of the device, before anything was put there; 0: it has none */
-    int positions; /* of the session: prompt and new tokens, at most */
+    int positions; /* of the sequence: prompt and new tokens, at most */
     struct exits exits;
-    struct session *session;
+    struct engine *engine;
+    struct engine_sequence *sequence;
     struct sampler sampler;
     struct generator *generator;
     struct token_list prompt;
@@ -78,13 +79,15 @@ static int open_run(struct run *run, const struct generate_options *options, con
     const int room = config->context - (int)run->prompt.count;
     const int tokens = options->tokens < room ? options->tokens : room;
     run->positions = (int)run->prompt.count + tokens;
-    if (session_create(run->model, run->backend, run->positions, &run->session, error) < 0 ||
+    if (engine_open(run->model, run->backend, run->positions, &run->engine, error) < 0 ||
+        engine_sequence_create(run->engine, run->positions, &run->sequence, error) < 0 ||
         sampler_create(&run->sampler, options->temperature, options->top_k, options->top_p, options->seed,
                        config->vocab, error) < 0 ||
-        generator_create(run->session, &run->exits, &run->sampler, config, &run->generator, error) < 0)
+        generator_create(run->engine, run->sequence, &run->exits, &run->sampler, config, &run->generator,
+                         error) < 0)
         return -1;
     run->record =
-        (struct run_record){.tokenizer = run->tokenizer, .exits = &run->exits, .session = run->session};
+        (struct run_record){.tokenizer = run->tokenizer, .exits = &run->exits, .sequence = run->sequence};
     run->record.prompt = (int)run->prompt.count;
     return array_alloc(&run->record.generated, tokens, error) < 0 ? -1 : tokens;
 }
@@ -95,15 +98,16 @@ static void explain_memory(const struct run *run, struct error *error)
     char unused[32], weights[32], keys[32];
     if (!run->backend || backend_ran_out(run->backend) == RAN_OUT_NOTHING)
         return;
-    const struct session_bytes bytes = session_bytes(run->model, backend_math(run->backend), run->positions);
+    const uint64_t weight_bytes = engine_bytes(run->model, backend_math(run->backend));
+    const uint64_t key_bytes = sequence_bytes(model_config(run->model), run->positions);
     error_prefix(
         error,
         "of the device's memory %s were free; the weights take %s, keys and values of %d positions %s, "
         "beside working memory and exits: %s--device cpu takes none",
         format_bytes((double)run->memory, unused, sizeof unused),
-        format_bytes((double)bytes.weights, weights, sizeof weights), run->positions,
-        format_bytes((double)bytes.keys, keys, sizeof keys),
-        bytes.weights < run->memory ? "fewer --tokens or a shorter prompt take less, " : "");
+        format_bytes((double)weight_bytes, weights, sizeof weights), run->positions,
+        format_bytes((double)key_bytes, keys, sizeof keys),
+        weight_bytes < run->memory ? "fewer --tokens or a shorter prompt take less, " : "");
 }
 
 static void close_run(struct run *run)
@@ -112,7 +116,8 @@ static void close_run(struct run *run)
     free(run->prompt.data);
     generator_destroy(run->generator);
     sampler_free(&run->sampler);
-    session_destroy(run->session);
+    sequence_destroy(run->sequence);
+    engine_close(run->engine);
     exits_free(&run->exits);
     backend_close(run->backend);
     tokenizer_close(run->tokenizer);

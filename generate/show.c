@@ -12,11 +12,11 @@ enum { BAR = 30 }; /* characters for the whole model */
 
 static int layers_of(const struct run_record *record)
 {
-    return session_steps(record->session) / 2;
+    return sequence_halves(record->sequence) / 2;
 }
 
 /* The tap's name, or "top" for the full model. */
-static void place_name(const struct run_record *record, int exit, char name[TAP_NAME_SIZE])
+static void exit_name(const struct run_record *record, int exit, char name[TAP_NAME_SIZE])
 {
     if (exit < 0)
         snprintf(name, TAP_NAME_SIZE, "top");
@@ -26,20 +26,20 @@ static void place_name(const struct run_record *record, int exit, char name[TAP_
 
 static double mean_depth(const struct run_record *record)
 {
-    double steps = 0;
+    double halves = 0;
     for (int i = 0; i < record->count; i++)
-        steps += record->generated[i].step;
-    return record->count ? steps / 2 / record->count : 0;
+        halves += record->generated[i].half;
+    return record->count ? halves / 2 / record->count : 0;
 }
 
 /* Layers run per row behind the prompt: the states that were caught up later count here. */
 static double mean_work(const struct run_record *record)
 {
-    const int rows = session_rows(record->session) - record->prompt;
-    double steps = 0;
-    for (int s = 1; s <= session_steps(record->session); s++)
-        steps += (double)(session_work(record->session, s) - record->prompt);
-    return rows > 0 ? steps / 2 / rows : 0;
+    const int rows = sequence_rows(record->sequence) - record->prompt;
+    double halves = 0;
+    for (int half = 1; half <= sequence_halves(record->sequence); half++)
+        halves += (double)(sequence_work(record->sequence, half) - record->prompt);
+    return rows > 0 ? halves / 2 / rows : 0;
 }
 
 static double rate(int count, double seconds)
@@ -86,19 +86,19 @@ static void print_quoted(const char *bytes, size_t size, FILE *file)
 
 void show_table(const struct run_record *record, FILE *file)
 {
-    const int steps = session_steps(record->session);
+    const int halves = sequence_halves(record->sequence);
     fprintf(file, "%5s  %-8s %6s  %-*s  %5s  %s\n", "token", "left at", "layers", BAR, "", "sure", "text");
     for (int i = 0; i < record->count; i++) {
         const struct generated *generated = &record->generated[i];
-        const int filled = (BAR * generated->step + steps - 1) / steps;
-        char place[TAP_NAME_SIZE], bar[BAR + 1];
+        const int filled = (BAR * generated->half + halves - 1) / halves;
+        char name[TAP_NAME_SIZE], bar[BAR + 1];
         const char *bytes;
         size_t size;
-        place_name(record, generated->exit, place);
+        exit_name(record, generated->exit, name);
         for (int b = 0; b < BAR; b++)
             bar[b] = b < filled ? '#' : '.';
         bar[BAR] = 0;
-        fprintf(file, "%5d  %-8s %6.3g  %s  %5.2f  ", i + 1, place, generated->step / 2.0, bar,
+        fprintf(file, "%5d  %-8s %6.3g  %s  %5.2f  ", i + 1, name, generated->half / 2.0, bar,
                 generated->probability);
         tokenizer_decode(record->tokenizer, generated->token, &bytes, &size);
         print_quoted(bytes, size, file);
@@ -129,9 +129,9 @@ void show_summary(const struct run_record *record, FILE *file)
         return;
     fprintf(file, "left at    ");
     for (int e = 0; e < record->exits->count; e++) {
-        char place[TAP_NAME_SIZE];
-        place_name(record, e, place);
-        fprintf(file, "%s: %d, ", place, left_at(record, e));
+        char name[TAP_NAME_SIZE];
+        exit_name(record, e, name);
+        fprintf(file, "%s: %d, ", name, left_at(record, e));
     }
     fprintf(file, "top: %d\n", left_at(record, -1));
 }
@@ -154,14 +154,14 @@ static json_t *text_to_json(const char *bytes, size_t size, struct error *error)
 static json_t *token_to_json(const struct run_record *record, const struct generated *generated,
                              struct error *error)
 {
-    char place[TAP_NAME_SIZE];
+    char name[TAP_NAME_SIZE];
     const char *bytes;
     size_t size;
-    place_name(record, generated->exit, place);
+    exit_name(record, generated->exit, name);
     tokenizer_decode(record->tokenizer, generated->token, &bytes, &size);
     json_t *text = text_to_json(bytes, size, error);
-    return text ? json_pack("{si so ss sf sf}", "id", generated->token, "text", text, "left_at", place,
-                            "layers", generated->step / 2.0, "probability", generated->probability)
+    return text ? json_pack("{si so ss sf sf}", "id", generated->token, "text", text, "left_at", name, "layers",
+                            generated->half / 2.0, "probability", generated->probability)
                 : NULL;
 }
 

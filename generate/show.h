@@ -13,7 +13,7 @@
 struct run_record {
     const struct tokenizer *tokenizer;
     const struct exits *exits;
-    const struct session *session;
+    const struct engine_sequence *sequence;
     int prompt; /* tokens */
     double prompt_seconds, seconds; /* of the prompt, and of the rest */
     bool ended; /* the last token is an end-of-text token, which is not printed */

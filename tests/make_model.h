@@ -13,11 +13,12 @@
 struct made_model {
     int layers, hidden, attention_heads, kv_heads, head_size, intermediate, vocab, context;
     uint64_t seed;
+    bool untied;
 };
 
 enum { MADE_LAYER_TENSORS = 9 };
 
-/* Tensor `number` of a tied model: the embedding, the final norm, then nine a layer. rows 0: a vector. */
+/* Tensor `number`: the embedding, the final norm, then nine a layer, and untied the output weight. rows 0: a vector. */
 static inline void made_tensor(const struct made_model *made, int number, char name[64], int64_t *rows,
                                int64_t *cols)
 {
@@ -37,6 +38,12 @@ static inline void made_tensor(const struct made_model *made, int number, char n
     if (number < 2) {
         snprintf(name, 64, "%s", number == 0 ? "model.embed_tokens.weight" : "model.norm.weight");
         *rows = number == 0 ? made->vocab : 0;
+        *cols = hidden;
+        return;
+    }
+    if (number == 2 + made->layers * MADE_LAYER_TENSORS) {
+        snprintf(name, 64, "lm_head.weight");
+        *rows = made->vocab;
         *cols = hidden;
         return;
     }
@@ -64,7 +71,7 @@ static inline int made_write_values(struct safetensors_writer *writer, struct ra
 
 static inline int made_write_weights(const struct made_model *made, const char *path, struct error *error)
 {
-    const int count = 2 + made->layers * MADE_LAYER_TENSORS;
+    const int count = 2 + made->layers * MADE_LAYER_TENSORS + made->untied;
     struct random random = {made->seed};
     struct safetensors_writer *writer = NULL;
     struct tensor *tensors = NULL;
@@ -104,7 +111,7 @@ static inline int made_write_config(const struct made_model *made, const char *f
                   made->layers, "hidden_size", made->hidden, "intermediate_size", made->intermediate,
                   "num_attention_heads", made->attention_heads, "num_key_value_heads", made->kv_heads,
                   "head_dim", made->head_size, "vocab_size", made->vocab, "max_position_embeddings",
-                  made->context, "tie_word_embeddings", 1, "rms_norm_eps", 1e-5, "eos_token_id", 2);
+                  made->context, "tie_word_embeddings", !made->untied, "rms_norm_eps", 1e-5, "eos_token_id", 2);
     snprintf(path, sizeof path, "%s/config.json", folder);
     int result = json_write(path, config, error);
     json_decref(config);

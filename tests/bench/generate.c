@@ -11,6 +11,7 @@
 #include "generate/generator.h"
 
 enum { ROUNDS = 7, TOKENS = 16, PROMPT = 64, READ_BYTES = 512 << 20, CASES_MAX = 34 };
+enum { POSITIONS = PROMPT + CASES_MAX * (TOKENS + 2) };
 
 struct sample {
     char name[48];
@@ -20,7 +21,8 @@ struct sample {
 struct bench {
     struct model *model;
     struct backend *backend;
-    struct session *session;
+    struct engine *engine;
+    struct engine_sequence *sequence;
     struct sampler sampler;
     struct pool *pool;
     uint64_t *memory; /* READ_BYTES */
@@ -83,14 +85,21 @@ static double token_bytes(const struct model *model)
 
 /* ---- decoding ---- */
 
+static void run_to_top(struct bench *bench)
+{
+    const struct engine_row last = {bench->sequence, sequence_rows(bench->sequence) - 1,
+                                    sequence_halves(bench->sequence), false};
+    engine_run(bench->engine, &last, 1);
+}
+
 /* Seconds a token, states that still wait for their upper layers caught up and counted. */
 static int decode(struct bench *bench, const struct exits *exits, double *seconds, struct error *error)
 {
     const int32_t begin = 1;
     struct generator *generator;
     struct generated generated;
-    if (generator_create(bench->session, exits, &bench->sampler, model_config(bench->model), &generator,
-                         error) < 0)
+    if (generator_create(bench->engine, bench->sequence, exits, &bench->sampler, model_config(bench->model),
+                         &generator, error) < 0)
         return -1;
     int result = generator_prompt(generator, &begin, 1, error);
     if (result == 0)
@@ -98,27 +107,26 @@ static int decode(struct bench *bench, const struct exits *exits, double *second
     const double started = clock_seconds();
     for (int i = 0; i < TOKENS && result == 0; i++)
         result = generator_next(generator, &generated, error);
-    session_run(bench->session, session_steps(bench->session));
+    run_to_top(bench);
     if (result == 0)
-        result = queue_wait(session_queue(bench->session), error);
+        result = queue_wait(engine_queue(bench->engine), error);
     *seconds = (clock_seconds() - started) / TOKENS;
     generator_destroy(generator);
     return result;
 }
 
-/* A new session every round, so that no round has a longer past to read than another. */
-static int open_session(struct bench *bench, struct error *error)
+/* A new sequence every round, so that no round has a longer past to read than another. */
+static int open_sequence(struct bench *bench, struct error *error)
 {
-    const int positions = PROMPT + CASES_MAX * (TOKENS + 2);
     int32_t prompt[PROMPT];
     for (int i = 0; i < PROMPT; i++)
         prompt[i] = 100 + i;
-    session_destroy(bench->session);
-    if (session_create(bench->model, bench->backend, positions, &bench->session, error) < 0 ||
-        session_append(bench->session, prompt, PROMPT, error) < 0)
+    sequence_destroy(bench->sequence);
+    if (engine_sequence_create(bench->engine, POSITIONS, &bench->sequence, error) < 0 ||
+        sequence_append(bench->sequence, prompt, PROMPT, error) < 0)
         return -1;
-    session_run(bench->session, session_steps(bench->session));
-    return queue_wait(session_queue(bench->session), error);
+    run_to_top(bench);
+    return queue_wait(engine_queue(bench->engine), error);
 }
 
 /* Full model, every check without leaving, and everything leaving at each exit in turn. */
@@ -126,7 +134,7 @@ static int run_round(struct bench *bench, int round, const struct exits *all, st
 {
     const struct exits none = {0};
     int sample = 0;
-    if (open_session(bench, error) < 0)
+    if (open_sequence(bench, error) < 0)
         return -1;
     bench->sample[sample++].value[round] = read_rate(bench);
     if (decode(bench, &none, &bench->sample[sample++].value[round], error) < 0)
@@ -202,6 +210,7 @@ static int run_bench(struct bench *bench, const char *path, const char *policy, 
             0 ||
         pool_create(0, &bench->pool, error) < 0 || array_alloc(&bench->memory, words, error) < 0 ||
         (policy && load_policy(bench, policy, exits, error) < 0) ||
+        engine_open(bench->model, bench->backend, POSITIONS, &bench->engine, error) < 0 ||
         sampler_create(&bench->sampler, 0, 0, 1, 0, model_config(bench->model)->vocab, error) < 0)
         return -1;
     for (size_t i = 0; i < words; i++)
@@ -229,7 +238,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "generate: %s\n", error.text);
     exits_free(&exits);
     sampler_free(&bench.sampler);
-    session_destroy(bench.session);
+    sequence_destroy(bench.sequence);
+    engine_close(bench.engine);
     pool_destroy(bench.pool);
     backend_close(bench.backend);
     model_close(bench.model);

@@ -50,7 +50,7 @@ check "extract" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/golden/extract"
 check "what it makes of states for codecs" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/transform" transformed
 check "the pilot's states" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/kept"
 check "groups of trials" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" groups
-check "what a session takes" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/session" bytes
+check "what an engine takes" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/engine" bytes
 check "pieces of a batch" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" pieces
 
 cat >"$work/sweep.yaml" <<'END'

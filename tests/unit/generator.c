@@ -1,5 +1,5 @@
-/* session.c: generation with early exits against its definition: a full pass over the tokens so far for
- * every token, without a cache, on the ref backend, and the exits' rule on what the last row is at each
+/* generator.c: generation with early exits against its definition: for every token the whole sequence so far goes
+ * through all layers, without a cache, on the ref backend, and the exits' rules look at what the last row is at each
  * tap. Small random models made on the spot. */
 #include <math.h>
 #include <stdlib.h>
@@ -13,7 +13,17 @@
 #include "generate/generator.h"
 #include "tests/test.h"
 
-enum { LAYERS = 4, H = 32, HEADS = 4, KV_HEADS = 2, D = 8, I = 48, V = 97, CONTEXT = 1024, STEPS = 2 * LAYERS };
+enum {
+    LAYERS = 4,
+    H = 32,
+    HEADS = 4,
+    KV_HEADS = 2,
+    D = 8,
+    I = 48,
+    V = 97,
+    CONTEXT = 1024,
+    HALVES = 2 * LAYERS
+};
 enum { TENSORS_A_LAYER = 9, TENSORS = TENSORS_A_LAYER * LAYERS + 3, PROMPT = 6, TOKENS = 60 };
 
 /* ---- a model ---- */
@@ -197,7 +207,7 @@ struct oracle {
     struct buffer *ids, *states, *row;
     struct predictor *predictor;
     struct exits exits;
-    float step[STEPS + 1][H]; /* the last row after each half-layer */
+    float half[HALVES + 1][H]; /* the last row after each half-layer */
 };
 
 static int oracle_open(struct oracle *oracle, const struct model *model, struct error *error)
@@ -238,16 +248,16 @@ static void oracle_close(struct oracle *oracle)
 /* Every token through every layer; keeps what the last one is on the way. */
 static int oracle_run(struct oracle *oracle, const int32_t *ids, int count, struct error *error)
 {
-    const struct matrix place = matrix_i32(oracle->ids, count, 1), x = matrix_f32(oracle->states, count, H);
+    const struct matrix tokens = matrix_i32(oracle->ids, count, 1), x = matrix_f32(oracle->states, count, H);
     const struct span whole = {.rows = count};
-    op_write(oracle->queue, place, ids);
-    ends_embed(oracle->ends, oracle->queue, place, x);
-    op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->step[0]);
+    op_write(oracle->queue, tokens, ids);
+    ends_embed(oracle->ends, oracle->queue, tokens, x);
+    op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->half[0]);
     for (int l = 0; l < LAYERS; l++) {
         layer_attention(oracle->layer[l], oracle->queue, oracle->scratch, &whole, 1, x);
-        op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->step[2 * l + 1]);
+        op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->half[2 * l + 1]);
         layer_mlp(oracle->layer[l], oracle->queue, oracle->scratch, x);
-        op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->step[2 * l + 2]);
+        op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->half[2 * l + 2]);
     }
     return queue_wait(oracle->queue, error);
 }
@@ -265,23 +275,23 @@ static int oracle_next(struct oracle *oracle, const int32_t *ids, int count, boo
         return -1;
     for (int e = 0; e < (first ? 0 : oracle->exits.count); e++) {
         const struct exit_point *exit = &oracle->exits.exit[e];
-        const int step = 2 * exit->tap.layer - exit->tap.mid;
+        const int half = 2 * exit->tap.layer - exit->tap.mid;
         const struct vocab weight = head_vocab(exit->head, full.tied);
-        op_write(oracle->queue, row, oracle->step[step]);
+        op_write(oracle->queue, row, oracle->half[half]);
         head_forward(exit->head, oracle->queue, exit->scratch, row, input);
         if (predictor_run(oracle->predictor, &weight, &prediction, error) < 0)
             return -1;
         CHECK(fabs(prediction.probability - exit->rule.threshold) > margin);
         if (prediction.probability >= exit->rule.threshold) {
-            *next = (struct generated){prediction.token, e, step, prediction.probability};
+            *next = (struct generated){prediction.token, e, half, prediction.probability};
             return 0;
         }
     }
-    op_write(oracle->queue, row, oracle->step[STEPS]);
+    op_write(oracle->queue, row, oracle->half[HALVES]);
     op_norm(oracle->queue, row, ends_final_norm(oracle->ends), 1e-5f, input);
     if (predictor_run(oracle->predictor, &full, &prediction, error) < 0)
         return -1;
-    *next = (struct generated){prediction.token, -1, STEPS, prediction.probability};
+    *next = (struct generated){prediction.token, -1, HALVES, prediction.probability};
     return 0;
 }
 
@@ -290,7 +300,8 @@ static int oracle_next(struct oracle *oracle, const int32_t *ids, int count, boo
 struct subject {
     struct model *model;
     struct backend *backend;
-    struct session *session;
+    struct engine *engine;
+    struct engine_sequence *sequence;
     struct exits exits;
     struct sampler sampler;
     struct generator *generator;
@@ -300,7 +311,8 @@ static void subject_close(struct subject *subject)
 {
     generator_destroy(subject->generator);
     sampler_free(&subject->sampler);
-    session_destroy(subject->session);
+    sequence_destroy(subject->sequence);
+    engine_close(subject->engine);
     exits_free(&subject->exits);
     backend_close(subject->backend);
 }
@@ -311,10 +323,11 @@ static int subject_open(struct subject *subject, const char *folder, struct mode
 {
     *subject = (struct subject){.model = model};
     if (backend_open(device, &(struct backend_options){.threads = 2}, &subject->backend, error) < 0 ||
-        session_create(model, subject->backend, CONTEXT, &subject->session, error) < 0 ||
+        engine_open(model, subject->backend, CONTEXT, &subject->engine, error) < 0 ||
+        engine_sequence_create(subject->engine, CONTEXT, &subject->sequence, error) < 0 ||
         sampler_create(&subject->sampler, temperature, 0, 1, seed, V, error) < 0 ||
-        generator_create(subject->session, &subject->exits, &subject->sampler, model_config(model),
-                         &subject->generator, error) < 0)
+        generator_create(subject->engine, subject->sequence, &subject->exits, &subject->sampler,
+                         model_config(model), &subject->generator, error) < 0)
         return -1;
     return threshold < 0 ? 0 : load_exits(folder, model, subject->backend, threshold, &subject->exits, error);
 }
@@ -340,17 +353,19 @@ static int generate_tokens(struct subject *subject, struct generated *generated,
 }
 
 /* No row takes a half-layer twice; brought to the top, every row has taken each once. */
-static void check_work(struct session *session)
+static void check_work(const struct subject *subject)
 {
+    const struct engine_sequence *sequence = subject->sequence;
+    const int rows = sequence_rows(sequence);
     struct error error;
-    for (int s = 1; s <= STEPS; s++)
-        CHECK(session_work(session, s) <= session_rows(session) && session_work(session, s) >= PROMPT);
-    for (int s = 1; s < STEPS; s++)
-        CHECK(session_work(session, s) >= session_work(session, s + 1));
-    session_run(session, STEPS);
-    REQUIRE_OK(queue_wait(session_queue(session), &error));
-    for (int s = 0; s <= STEPS; s++)
-        CHECK(session_work(session, s) == session_rows(session));
+    for (int half = 1; half <= HALVES; half++)
+        CHECK(sequence_work(sequence, half) <= rows && sequence_work(sequence, half) >= PROMPT);
+    for (int half = 1; half < HALVES; half++)
+        CHECK(sequence_work(sequence, half) >= sequence_work(sequence, half + 1));
+    engine_run(subject->engine, &(struct engine_row){subject->sequence, rows - 1, HALVES, false}, 1);
+    REQUIRE_OK(queue_wait(engine_queue(subject->engine), &error));
+    for (int half = 0; half <= HALVES; half++)
+        CHECK(sequence_work(sequence, half) == rows);
 }
 
 static void check_generation(const char *device, int window)
@@ -373,7 +388,7 @@ static void check_generation(const char *device, int window)
     for (int i = 0; i < TOKENS; i++) {
         REQUIRE_OK(oracle_next(&oracle, ids, PROMPT + i, i == 0, &expected, &error));
         CHECK(found[i].token == expected.token && found[i].exit == expected.exit);
-        CHECK(found[i].step == expected.step);
+        CHECK(found[i].half == expected.half);
         CHECK(fabs(found[i].probability - expected.probability) < margin);
         ids[PROMPT + i] = expected.token;
         left[expected.exit + 1]++;
@@ -382,7 +397,7 @@ static void check_generation(const char *device, int window)
         if (left[e] == 0)
             test_fail(__FILE__, __LINE__, "no token left at exit %d", e - 1);
     }
-    check_work(subject.session);
+    check_work(&subject);
     subject_close(&subject);
     oracle_close(&oracle);
     model_close(model);
@@ -423,155 +438,17 @@ TEST(generate_full_model)
         make_prompt(ids, PROMPT);
         for (int i = 0; i < TOKENS; i++) {
             REQUIRE_OK(oracle_next(&oracle, ids, PROMPT + i, true, &expected, &error));
-            CHECK(found[i].token == expected.token && found[i].step == STEPS && found[i].exit == -1);
+            CHECK(found[i].token == expected.token && found[i].half == HALVES && found[i].exit == -1);
             CHECK(same[i].token == found[i].token && same[i].probability == found[i].probability);
-            CHECK(same[i].step == STEPS && same[i].exit == -1);
+            CHECK(same[i].half == HALVES && same[i].exit == -1);
             ids[PROMPT + i] = expected.token;
         }
-        check_work(full.session);
-        check_work(never.session);
+        check_work(&full);
+        check_work(&never);
         subject_close(&full);
         subject_close(&never);
     }
     oracle_close(&oracle);
-    model_close(model);
-}
-
-/* Largest difference of the last row to a full pass over the same tokens, in units of its largest value. */
-static double state_error(struct session *session, struct oracle *oracle, const int32_t *ids, int count)
-{
-    struct error error;
-    float found[H];
-    double worst = 0, largest = 0;
-    op_read(session_queue(session), session_state(session), found);
-    if (queue_wait(session_queue(session), &error) < 0 || oracle_run(oracle, ids, count, &error) < 0) {
-        test_fail(__FILE__, __LINE__, "%s", error.text);
-        return INFINITY;
-    }
-    for (int i = 0; i < H; i++) {
-        const double expected = (double)oracle->step[session_depth(session)][i];
-        worst = fmax(worst, fabs((double)found[i] - expected));
-        largest = fmax(largest, fabs(expected));
-    }
-    return worst / largest;
-}
-
-/* Rows stop at any depth in any order; whoever goes deeper finds its keys. The prompt is longer than
- * one piece of the prefill, and more rows wait than the few-row kernels take. */
-static void check_depths(const char *device)
-{
-    enum { LONG = 530, MORE = 60 };
-    struct error error;
-    struct model *model = NULL;
-    struct oracle oracle;
-    struct subject subject;
-    struct random random = {23};
-    int32_t ids[LONG + MORE];
-    const char *folder = test_folder();
-    make_prompt(ids, LONG + MORE);
-    REQUIRE_OK(make_model(folder, 0, &model, &error));
-    REQUIRE_OK(oracle_open(&oracle, model, &error));
-    REQUIRE_OK(subject_open(&subject, folder, model, device, -1, 0, 0, &error));
-    REQUIRE_OK(session_append(subject.session, ids, LONG, &error));
-    session_run(subject.session, STEPS);
-    CHECK(state_error(subject.session, &oracle, ids, LONG) < 1e-4); /* f32 through four layers */
-    for (int i = 0; i < MORE; i++) {
-        const int step = i == MORE - 1 ? STEPS : (int)(random_next(&random) % (i < 30 ? 3 : STEPS));
-        REQUIRE_OK(session_append(subject.session, ids + LONG + i, 1, &error));
-        CHECK(session_depth(subject.session) == 0);
-        session_run(subject.session, step);
-        CHECK(session_depth(subject.session) == step);
-        if (i % 6 == 5)
-            CHECK(state_error(subject.session, &oracle, ids, LONG + i + 1) < 1e-4);
-    }
-    for (int s = 0; s <= STEPS; s++)
-        CHECK(session_work(subject.session, s) == LONG + MORE);
-    subject_close(&subject);
-    oracle_close(&oracle);
-    model_close(model);
-}
-
-TEST(session_any_depths)
-{
-    check_depths("ref");
-    check_depths("cpu");
-}
-
-/* The state of the last of `count` tokens, appended in two parts of which the first has `first`; one part: 0. */
-static int last_state(const struct subject *opened, const int32_t *ids, int count, int first, float state[H],
-                      struct error *error)
-{
-    struct session *session = opened->session;
-    if (first > 0 && session_append(session, ids, first, error) < 0)
-        return -1;
-    if (session_append(session, ids + first, count - first, error) < 0)
-        return -1;
-    session_run(session, STEPS);
-    op_read(session_queue(session), session_state(session), state);
-    return queue_wait(session_queue(session), error);
-}
-
-/* A prompt of any length goes through the kernels of many rows to its last row: what that comes to is, to the last
- * bit, what it is behind a prompt of other pieces. */
-TEST(session_prompts_of_any_length)
-{
-    static const int lengths[] = {511, 512, 513, 516, 520, 521, 530, CONTEXT};
-    struct error error;
-    struct model *model = NULL;
-    int32_t ids[CONTEXT];
-    const char *folder = test_folder();
-    make_prompt(ids, CONTEXT);
-    REQUIRE_OK(make_model(folder, 0, &model, &error));
-    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-        float whole[H], parts[H];
-        struct subject subject;
-        for (int apart = 0; apart < 2; apart++) {
-            const int first = apart ? lengths[i] / 3 : 0;
-            REQUIRE_OK(subject_open(&subject, folder, model, "cpu", -1, 0, 0, &error));
-            REQUIRE_OK(last_state(&subject, ids, lengths[i], first, apart ? parts : whole, &error));
-            subject_close(&subject);
-        }
-        if (memcmp(whole, parts, sizeof whole) != 0)
-            test_fail(__FILE__, __LINE__, "the last of %d tokens", lengths[i]);
-    }
-    model_close(model);
-}
-
-/* Rows that waited, however many and with whomever, are to the last bit what they are without waiting. */
-TEST(session_waiting_changes_nothing)
-{
-    enum { LONG = 530, ALONE = 25, FEW = 6, MANY = 21, ALL = LONG + 2 * ALONE + FEW + MANY };
-    static const int counts[] = {LONG, ALONE, FEW, ALONE, MANY};
-    struct error error;
-    struct model *model = NULL;
-    struct subject prompt, waiting;
-    int32_t ids[ALL];
-    float expected[H], found[H];
-    const char *folder = test_folder();
-    make_prompt(ids, ALL);
-    REQUIRE_OK(make_model(folder, 0, &model, &error));
-    for (int until = 1; until <= 5; until++) { /* the last append that waits with the earlier ones */
-        int rows = 0;
-        REQUIRE_OK(subject_open(&prompt, folder, model, "cpu", -1, 0, 0, &error));
-        REQUIRE_OK(subject_open(&waiting, folder, model, "cpu", -1, 0, 0, &error));
-        for (int c = 0; c < until; c++) {
-            const int at_once = counts[c] == ALONE ? 1 : counts[c];
-            for (int i = 0; i < counts[c]; i += at_once, rows += at_once) {
-                REQUIRE_OK(session_append(prompt.session, ids + rows, at_once, &error));
-                REQUIRE_OK(session_append(waiting.session, ids + rows, at_once, &error));
-                session_run(prompt.session, STEPS);
-                session_run(waiting.session, (c + i) % 4);
-            }
-        }
-        session_run(waiting.session, STEPS);
-        op_read(session_queue(prompt.session), session_state(prompt.session), expected);
-        op_read(session_queue(waiting.session), session_state(waiting.session), found);
-        REQUIRE_OK(queue_wait(session_queue(prompt.session), &error));
-        REQUIRE_OK(queue_wait(session_queue(waiting.session), &error));
-        CHECK(memcmp(expected, found, sizeof found) == 0);
-        subject_close(&prompt);
-        subject_close(&waiting);
-    }
     model_close(model);
 }
 
@@ -599,7 +476,7 @@ TEST(generate_samples)
             for (int i = 0; i < TOKENS; i++)
                 CHECK(repeat == 0 || found[i].token == runs[c][i].token);
             memcpy(runs[c], found, sizeof found);
-            check_work(subject.session);
+            check_work(&subject);
             subject_close(&subject);
         }
     }
@@ -666,68 +543,6 @@ TEST(exits_refused)
     check_refused(folder, model, change_tap, "holds a head norm, output tied, at tap 0");
     check_refused(folder, model, change_kind, "0.safetensors: holds a head norm");
     check_refused(folder, model, change_file, "gone.safetensors");
-    model_close(model);
-}
-
-/* What is said of a device's memory is what its weights hold. */
-static void check_bytes(const struct model *model, enum math math)
-{
-    const size_t vectors = 2 * H * sizeof(float), embedding = V * H * sizeof(float);
-    struct error error;
-    struct backend *backend;
-    struct layer *layer;
-    struct ends *ends;
-    uint64_t held = embedding;
-    REQUIRE_OK(backend_open("cuda", &(struct backend_options){.math = math}, &backend, &error));
-    for (int l = 0; l < LAYERS; l++) {
-        REQUIRE_OK(layer_load(model, l, backend, WEIGHT_FORWARD | WEIGHT_ROWS, &layer, &error));
-        held += layer_bytes(layer) - vectors;
-        layer_destroy(layer);
-    }
-    REQUIRE_OK(ends_load(model, backend, true, WEIGHT_FORWARD | WEIGHT_ROWS, &ends, &error));
-    held += weight_bytes(ends_output(ends));
-    const struct session_bytes bytes = session_bytes(model, math, 10);
-    CHECK(bytes.weights == held);
-    CHECK(bytes.keys == LAYERS * 2 * 10 * KV_HEADS * D * sizeof(float));
-    ends_destroy(ends);
-    backend_close(backend);
-}
-
-TEST(session_bytes_of_a_device)
-{
-    struct error error;
-    struct model *model = NULL;
-    if (!test_wants_device("cuda"))
-        return;
-    REQUIRE_OK(make_model(test_folder(), 0, &model, &error));
-    check_bytes(model, MATH_F32);
-    check_bytes(model, MATH_BF16);
-    model_close(model);
-}
-
-TEST(session_refuses)
-{
-    struct error error;
-    struct model *model = NULL;
-    struct backend *backend;
-    struct session *session;
-    const int32_t ids[4] = {0, V - 1, V, -1};
-    const char *folder = test_folder();
-    REQUIRE_OK(make_model(folder, 0, &model, &error));
-    REQUIRE_OK(backend_open("ref", &(struct backend_options){0}, &backend, &error));
-    CHECK(session_create(model, backend, CONTEXT + 1, &session, &error) < 0);
-    CHECK_TEXT(error.text, "1025 positions");
-    REQUIRE_OK(session_create(model, backend, 3, &session, &error));
-    CHECK(session_append(session, ids, 4, &error) < 0);
-    CHECK_TEXT(error.text, "4 tokens do not fit behind 0 of 3");
-    CHECK(session_append(session, ids + 2, 1, &error) < 0);
-    CHECK_TEXT(error.text, "token 97");
-    CHECK(session_append(session, ids + 3, 1, &error) < 0);
-    REQUIRE_OK(session_append(session, ids, 2, &error));
-    CHECK(session_append(session, ids, 2, &error) < 0);
-    CHECK(session_rows(session) == 2);
-    session_destroy(session);
-    backend_close(backend);
     model_close(model);
 }
 

@@ -1,0 +1,75 @@
+/* sequence.h: the tokens of one text in an engine: how far up each has gone, and their keys and values.
+ *
+ * Do not append to a sequence, nor truncate or fork it, in another thread than the one that runs its engine.
+ *
+ * A row is one token at one position. Depth is counted in half-layers, called halves: half 0 is the embedding, half
+ * 2 L - 1 the attention of layer L (tap L.mid), half 2 L its MLP (tap L), half 2 n the last. A row keeps its state
+ * where it stopped, and waits there until the engine takes it further:
+ *
+ *     half 2 n | #  #  #  .  .  .       Attention at a layer reads the keys of all rows before. So no row stands
+ *          ... | #  #  #  .  .  .       higher than one before it: rows that wait at a half are the last ones that
+ *            1 | #  #  #  #  #  .       have not taken it, one behind the other.
+ *            0 | #  #  #  #  #  #
+ *                ---------------->
+ *                positions
+ *
+ *     engine_sequence_create(engine, positions, &sequence, error);
+ *     sequence_append(sequence, prompt, count, error);      // then engine_run
+ *     sequence_truncate(sequence, sequence_rows(sequence) - 2, error);      // the last two were wrong
+ */
+#ifndef OFFRAMP_GENERATE_SEQUENCE_H
+#define OFFRAMP_GENERATE_SEQUENCE_H
+
+#include "common/base/error.h"
+#include "common/model/ends.h"
+#include "common/model/layer.h"
+#include "common/store/tap.h"
+
+struct engine_sequence;
+
+/* The half that ends at a tap. */
+int tap_half(struct tap tap);
+
+void sequence_destroy(struct engine_sequence *sequence); /* NULL is fine; before its engine */
+
+/* New rows behind those there are, at half 0. Ids outside the vocabulary, and more rows than positions, are errors. Rows
+ * that come in one call of more than MATMUL_FEW_ROWS are a prompt: they always go up together, with the kernels of
+ * many rows. Others go up as if each came alone. */
+int sequence_append(struct engine_sequence *sequence, const int32_t *ids, int count, struct error *error);
+
+/* Forgets the rows from `rows` on, those that wait among them: what follows is as if they had never been appended. To
+ * the last bit, unless a prompt is cut down to MATMUL_FEW_ROWS rows or fewer: those are rows that come alone. More
+ * rows than there are is an error. */
+int sequence_truncate(struct engine_sequence *sequence, int rows, struct error *error);
+
+/* A sequence of its own that begins with the rows of `from`, each as far up as it is there. It copies states, keys and
+ * values: 2 kv_heads D + H / layers values for each row and layer, on the device. Rows that wait in `from` are run once
+ * for each of the two. `positions` as in engine_sequence_create. */
+int sequence_fork(const struct engine_sequence *from, int positions, struct engine_sequence **sequence,
+                  struct error *error);
+
+/* Rows there are. */
+int sequence_rows(const struct engine_sequence *sequence);
+/* The half that the row at a position has taken last. */
+int sequence_depth(const struct engine_sequence *sequence, int position);
+/* The last half there is: 2 n. */
+int sequence_halves(const struct engine_sequence *sequence);
+/* Rows that have been put through a half, counted where it is done: never more than have been appended. */
+int64_t sequence_work(const struct engine_sequence *sequence, int half);
+
+/* ---- for engine.c ---- */
+
+/* positions >= 1; what is passed must outlive it. */
+int sequence_create(const struct model_config *config, struct queue *queue, const struct ends *ends,
+                    int positions, struct engine_sequence **sequence, struct error *error);
+/* Bytes of keys and values. */
+uint64_t sequence_bytes(const struct model_config *config, int positions);
+/* States [rows, H] of neighbouring rows. */
+struct matrix sequence_states(const struct engine_sequence *sequence, int first, int rows);
+const struct kv *sequence_kv(const struct engine_sequence *sequence, int layer);
+/* Of a prompt's row: the position behind the prompt's last row; 0: it came alone. */
+int sequence_prompt_end(const struct engine_sequence *sequence, int position);
+/* The rows have taken the half. */
+void sequence_rise(struct engine_sequence *sequence, int half, int first, int rows);
+
+#endif
