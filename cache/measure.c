@@ -10,7 +10,7 @@
 #include "common/base/progress.h"
 #include "common/pilot/meter.h"
 #include "common/pilot/pilot.h"
-#include "common/store/target.h"
+#include "common/store/record.h"
 
 #define ROUNDS 5 /* of which the fastest counts */
 
@@ -23,8 +23,7 @@ struct bench {
     struct codec_worker *worker;
     uint64_t records; /* of a tap */
     float *states, *decoded; /* [rows, hidden] */
-    unsigned char *payload;
-    size_t capacity;
+    struct codec_payload payload;
     struct progress progress;
     uint64_t done; /* records, of all taps and codecs */
 };
@@ -65,33 +64,33 @@ static struct sequence sequence_at(const struct bench *bench, uint64_t number)
 /* ---- measuring ---- */
 
 /* As batches are decoded: to bf16 where that is what comes of it, else to f32. */
-static int decode(struct bench *bench, const struct coder *coder, size_t size, int64_t rows,
-                  struct error *error)
+static int decode(struct bench *bench, const struct coder *coder, int64_t rows, struct error *error)
 {
+    const struct codec_payload *payload = &bench->payload;
     struct states_view view;
     return coder_codec(coder)->decode_bf16
-               ? coder_view(coder, bench->worker, bench->payload, size, rows, bench->decoded, &view, error)
-               : coder_decode(coder, bench->worker, bench->payload, size, rows, bench->decoded, error);
+               ? coder_view(coder, bench->worker, payload->bytes, payload->size, rows, bench->decoded, &view,
+                            error)
+               : coder_decode(coder, bench->worker, payload->bytes, payload->size, rows, bench->decoded, error);
 }
 
-/* One record's times to *measure, the decoded states to bench->decoded. */
-static int time_record(struct bench *bench, const struct coder *coder, size_t *size, double *loss,
-                       struct measure *measure, struct error *error)
+/* One record's times to *measure, what it is coded to to bench->payload, the decoded states to bench->decoded. */
+static int time_record(struct bench *bench, const struct coder *coder, struct measure *measure,
+                       struct error *error)
 {
     const int rows = store_info(bench->store)->rows;
     struct codec_worker *worker = bench->worker;
     double best[4] = {INFINITY, INFINITY, INFINITY, INFINITY};
     for (int round = 0; round < ROUNDS; round++) {
         double entropy = -codec_worker_entropy_seconds(worker), start = clock_seconds();
-        if (coder_encode(coder, worker, bench->states, rows, bench->payload, bench->capacity, size, loss,
-                         error) < 0)
+        if (coder_encode(coder, worker, bench->states, rows, &bench->payload, error) < 0)
             return -1;
         const double middle = clock_seconds();
         entropy += codec_worker_entropy_seconds(worker);
         best[0] = fmin(best[0], middle - start - entropy);
         best[1] = fmin(best[1], entropy);
         entropy = -codec_worker_entropy_seconds(worker), start = clock_seconds();
-        if (decode(bench, coder, *size, rows, error) < 0)
+        if (decode(bench, coder, rows, error) < 0)
             return -1;
         const double end = clock_seconds();
         entropy += codec_worker_entropy_seconds(worker);
@@ -103,7 +102,7 @@ static int time_record(struct bench *bench, const struct coder *coder, size_t *s
     measure->encode_entropy += best[1] / values;
     measure->decode_transform += best[2] / values;
     measure->decode_entropy += best[3] / values;
-    return coder_decode(coder, worker, bench->payload, *size, rows, bench->decoded, error);
+    return coder_decode(coder, worker, bench->payload.bytes, bench->payload.size, rows, bench->decoded, error);
 }
 
 /* Some of the record's tokens, before and after, to the head. */
@@ -126,17 +125,15 @@ static int measure_record(struct bench *bench, const struct coder *coder, uint64
 {
     const struct store_info *info = store_info(bench->store);
     const double values = (double)info->rows * info->hidden * (double)bench->records;
-    size_t size = 0;
-    double loss = 0;
     if (cli_interrupted())
         return error_set_kind(error, ERROR_INTERRUPTED, "interrupted");
     if (reader_states(bench->reader, measure->tap, sequence_at(bench, number), bench->states, error) < 0 ||
-        time_record(bench, coder, &size, &loss, measure, error) < 0)
+        time_record(bench, coder, measure, error) < 0)
         return -1;
-    const size_t record = sizeof(struct record_header) + size;
+    const size_t record = sizeof(struct record_header) + bench->payload.size;
     measure->bits += 8 * (double)record / values;
     measure->slack_bits += 8 * (double)store_value_slack(record) / values;
-    measure->loss += loss / (double)bench->records;
+    measure->loss += bench->payload.loss / (double)bench->records;
     progress_update(&bench->progress, ++bench->done);
     return ask_head(bench, error);
 }
@@ -185,7 +182,8 @@ static int measure_codec(struct bench *bench, const char *name, int tap, struct 
     measure->tap = tap;
     measure->parameter_bits = 8 * STORE_PARAMETERS_COPIES * (double)parameters / stored;
     meter_reset(bench->meter);
-    int result = array_grow(&bench->payload, &bench->capacity, coder_bound(coder, info->rows), error);
+    int result =
+        array_grow(&bench->payload.bytes, &bench->payload.capacity, coder_bound(coder, info->rows), error);
     for (uint64_t i = 0; i < bench->records && result == 0; i++)
         result = measure_record(bench, coder, i, measure, error);
     measure->kl = fmax(0, meter_mean(bench->meter));
@@ -219,7 +217,7 @@ static void close_bench(struct bench *bench)
     codec_worker_destroy(bench->worker);
     free(bench->states);
     free(bench->decoded);
-    free(bench->payload);
+    free(bench->payload.bytes);
 }
 
 static void warn_few(const struct bench *bench)

@@ -13,6 +13,7 @@
 #include "common/head/teacher.h"
 #include "common/model/forward.h"
 #include "common/store/codecs.h"
+#include "common/store/record.h"
 #include "common/transform/transform.h"
 
 #define CALL_ROWS      512 /* at least, where sequences are shorter */
@@ -40,8 +41,7 @@ struct recomputing {
     bool transformed; /* they are, as in struct job of extract */
     struct teacher *teacher; /* when a target is damaged, and: */
     struct target_row *values; /* [rows] */
-    unsigned char *record;
-    size_t record_capacity;
+    struct record record;
     size_t next; /* in `damaged` */
     size_t *calls; /* [group + 1] the first record of each call, and of the one behind the last */
     struct progress progress;
@@ -237,28 +237,24 @@ static int commit(struct recomputing *recomputing, struct error *error)
 }
 
 /* Codes what was computed of a record: states, and of a target its values. */
-static int encode(struct recomputing *recomputing, const struct damaged_record *wanted, size_t *size,
-                  struct error *error)
+static int encode(struct recomputing *recomputing, const struct damaged_record *wanted, struct error *error)
 {
-    const struct store_info *info = store_info(recomputing->store);
-    const struct tap tap = info->tap[wanted->tap];
-    const struct coder *coder = recomputing->coder[wanted->tap];
-    const struct target_front front = {.columns = &info->columns, .values = recomputing->values};
-    return record_encode_made(recomputing->worker, coder, tap, wanted->sequence,
-                              wanted->tap == store_find_target(info) ? &front : NULL, recomputing->states,
-                              recomputing->transformed, info->rows, &recomputing->record,
-                              &recomputing->record_capacity, size, NULL, error);
+    const struct record_key key = record_key(store_info(recomputing->store), recomputing->coder[wanted->tap],
+                                             wanted->tap, wanted->sequence);
+    const struct record_states states = {
+        .states = recomputing->states, .transformed = recomputing->transformed, .values = recomputing->values};
+    return record_encode(recomputing->worker, &key, &states, &recomputing->record, error);
 }
 
 static int put_record(struct recomputing *recomputing, const struct damaged_record *wanted, struct error *error)
 {
-    size_t size;
-    if (encode(recomputing, wanted, &size, error) < 0 ||
+    const struct record *record = &recomputing->record;
+    if (encode(recomputing, wanted, error) < 0 ||
         (!recomputing->open && repair_begin(recomputing->store, error) < 0))
         return -1;
     recomputing->open = true;
-    if (store_put_record(recomputing->store, wanted->tap, wanted->sequence, recomputing->record, size, error) <
-        0)
+    if (store_put_record(recomputing->store, wanted->tap, wanted->sequence, record->bytes, record->size,
+                         error) < 0)
         return -1;
     progress_update(&recomputing->progress, ++recomputing->done);
     return store_commit_due(recomputing->store) ? commit(recomputing, error) : 0;
@@ -365,7 +361,7 @@ static void close_all(struct recomputing *recomputing)
     free(recomputing->ids);
     free(recomputing->states);
     free(recomputing->values);
-    free(recomputing->record);
+    free(recomputing->record.bytes);
 }
 
 int recompute_records(const struct recompute *job, struct damaged_record *damaged, size_t count, uint64_t *done,

@@ -16,6 +16,7 @@
 #include "common/store/codecs.h"
 #include "common/store/copy.h"
 #include "common/store/manifest.h"
+#include "common/store/record.h"
 
 #define COMMIT_SECONDS 0.5
 #define BATCH_BYTES    ((size_t)32 << 20) /* of records that are coded at a time */
@@ -28,8 +29,7 @@ struct coding {
     const struct coder *coder;
     int tap;
     struct sequence sequence;
-    unsigned char *record;
-    size_t capacity, size;
+    struct record record;
     struct error error;
     bool failed;
 };
@@ -218,20 +218,15 @@ static int read_bytes(struct job *job, struct error *error)
 
 static int code_record(const struct job *job, struct hand *hand, struct coding *coding)
 {
-    const struct store_info *info = job->info;
+    const struct record_key key = record_key(job->info, coding->coder, coding->tap, coding->sequence);
+    struct record_states states = {.states = hand->states};
     struct error *error = &coding->error;
-    if (coding->tap == store_find_target(info)) {
-        struct target_front front = {.columns = &info->columns};
-        if (shards_reader_target_columns(hand->reader, coding->sequence, &front.bytes, hand->states, error) < 0)
-            return -1;
-        return target_encode(hand->worker, coding->coder, info->tap[coding->tap], coding->sequence, &front,
-                             hand->states, info->rows, &coding->record, &coding->capacity, &coding->size, NULL,
-                             error);
-    }
-    if (shards_reader_states(hand->reader, coding->tap, coding->sequence, hand->states, error) < 0)
+    if ((key.columns
+             ? shards_reader_target_columns(hand->reader, coding->sequence, &states.columns, hand->states,
+                                            error)
+             : shards_reader_states(hand->reader, coding->tap, coding->sequence, hand->states, error)) < 0)
         return -1;
-    return record_encode(hand->worker, coding->coder, info->tap[coding->tap], coding->sequence, hand->states,
-                         info->rows, &coding->record, &coding->capacity, &coding->size, NULL, error);
+    return record_encode(hand->worker, &key, &states, &coding->record, error);
 }
 
 static void code_piece(void *context, int piece, int worker)
@@ -324,8 +319,8 @@ static int put_sequence(struct job *job, struct sequence sequence, struct coding
         return -1;
     for (int tap = 0; tap < job->info->taps; tap++) {
         if (job->recoded[tap]) {
-            size = (*next)->size;
-            if (store_put_record(job->to, tap, sequence, (*next)->record, size, error) < 0)
+            size = (*next)->record.size;
+            if (store_put_record(job->to, tap, sequence, (*next)->record.bytes, size, error) < 0)
                 return -1;
             ++*next;
         } else if (copy_record(job->to, from, tap, sequence, &size, error) < 0)
@@ -410,7 +405,7 @@ static int forecast_tap(struct job *job, int tap, double *bytes, struct error *e
             continue;
         result = code_added(job, error);
         for (size_t j = 0; j < job->coding_count; j++)
-            sum += store_value_bytes(job->codings[j].size);
+            sum += store_value_bytes(job->codings[j].record.size);
         job->coding_count = 0;
     }
     coder_destroy(coder);
@@ -487,7 +482,7 @@ static void close_job(struct job *job)
         free(job->hands[i].states);
     }
     for (size_t i = 0; i < job->coding_capacity && job->codings; i++)
-        free(job->codings[i].record);
+        free(job->codings[i].record.bytes);
     free(job->hands);
     free(job->codings);
     for (int tap = 0; tap < job->info->taps && job->parameters; tap++)

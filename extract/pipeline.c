@@ -89,12 +89,13 @@ static int check_finite(const struct job *job, const struct store_info *info, st
 }
 
 /* A text that is unlike the pilot's costs bits, or where the step is coarse precision: said once for a tap. */
-static void check_drift(struct pipeline *pipeline, const struct job *job, struct sequence sequence, double loss)
+static void check_drift(struct pipeline *pipeline, const struct job *job, struct sequence sequence)
 {
     const struct store_info *info = pipeline->info;
     const struct codec_setting setting = coder_setting(pipeline->coder[job->tap]);
     const size_t columns = job->tap == store_find_target(info) ? columns_bytes(&info->columns, info->rows) : 0;
-    const double bits = 8 * (double)(job->size - columns) / ((double)info->rows * info->hidden);
+    const double bits = 8 * (double)(job->record.size - columns) / ((double)info->rows * info->hidden);
+    const double loss = job->record.loss;
     char name[TAP_NAME_SIZE];
     if (setting.bits <= 0 || (bits <= DRIFT_BITS * setting.bits && loss <= DRIFT_LOSS * setting.loss) ||
         atomic_exchange(&pipeline->warned[job->tap], true))
@@ -106,31 +107,27 @@ static void check_drift(struct pipeline *pipeline, const struct job *job, struct
             setting.bits, sqrt(setting.loss), info->codec[job->tap].name);
 }
 
-static int encode_states(struct encoder *encoder, struct job *job, struct sequence sequence, double *loss,
+static int encode_states(struct encoder *encoder, struct job *job, struct sequence sequence,
                          struct error *error)
 {
-    const struct store_info *info = encoder->pipeline->info;
-    const struct coder *coder = encoder->pipeline->coder[job->tap];
-    const struct tap tap = info->tap[job->tap];
-    const struct target_front front = {.columns = &info->columns, .values = job->values};
-    return record_encode_made(
-        encoder->worker, coder, tap, sequence, job->tap == store_find_target(info) ? &front : NULL, job->states,
-        job->transformed, info->rows, &job->record, &job->capacity, &job->size, loss, error);
+    const struct pipeline *pipeline = encoder->pipeline;
+    const struct record_key key = record_key(pipeline->info, pipeline->coder[job->tap], job->tap, sequence);
+    const struct record_states states = {job->states, job->transformed, job->values, NULL};
+    return record_encode(encoder->worker, &key, &states, &job->record, error);
 }
 
 static int encode_job(struct encoder *encoder, struct job *job, struct error *error)
 {
     const struct store_info *info = encoder->pipeline->info;
     const struct sequence sequence = order_at(&encoder->pipeline->order, job->index);
-    double loss;
     if ((!job->transformed && check_finite(job, info, error) < 0) ||
-        encode_states(encoder, job, sequence, &loss, error) < 0) {
+        encode_states(encoder, job, sequence, error) < 0) {
         char name[TAP_NAME_SIZE];
         tap_name(info->tap[job->tap], info->layers, name);
         return error_prefix(error, "tap %s, %s sequence %llu", name, split_name(sequence.split),
                             (unsigned long long)sequence.index);
     }
-    check_drift(encoder->pipeline, job, sequence, loss);
+    check_drift(encoder->pipeline, job, sequence);
     return 0;
 }
 
@@ -318,7 +315,7 @@ int pipeline_close(struct pipeline *pipeline, struct pipeline_report *report, st
     for (int i = 0; i < pipeline->job_count; i++) {
         free(pipeline->jobs[i].states);
         free(pipeline->jobs[i].values);
-        free(pipeline->jobs[i].record);
+        free(pipeline->jobs[i].record.bytes);
     }
     free(pipeline->jobs);
     free(pipeline->coder);

@@ -6,7 +6,7 @@
 #include "common/head/teacher.h"
 #include "common/model/block.h"
 #include "common/model/layers.h"
-#include "common/store/target.h"
+#include "common/store/record.h"
 
 #define MOST_ROWS      4096
 #define JOB_BYTES      (128u << 20)

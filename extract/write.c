@@ -129,11 +129,11 @@ static int put_record(struct writer *writer, const struct job *job, struct error
         writer->open = true;
         writer->began = clock_seconds();
     }
-    if (store_put_record(writer->store, job->tap, order_at(&writer->order, job->index), job->record, job->size,
-                         error) < 0)
+    if (store_put_record(writer->store, job->tap, order_at(&writer->order, job->index), job->record.bytes,
+                         job->record.size, error) < 0)
         return -1;
     writer->next[job->tap]++;
-    writer->bytes[job->tap] += job->size;
+    writer->bytes[job->tap] += job->record.size;
     return 0;
 }
 

@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
-#include "common/store/target.h"
+#include "common/store/record.h"
 #include "extract/order.h"
 
 /* One sequence at one tap, on its way from the model to the store. */
@@ -28,8 +28,7 @@ struct job {
     float *states; /* [rows, hidden]; of the target u; room for that */
     bool transformed; /* a device has: they are rows as coder_encode_transformed takes them, in the same room */
     struct target_row *values; /* [rows], of the target */
-    unsigned char *record; /* `size` bytes of `capacity` */
-    size_t capacity, size;
+    struct record record; /* what is made of them */
     struct job *next; /* in a list of jobs */
 };
 

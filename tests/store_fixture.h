@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/store/target.h"
+#include "common/store/record.h"
 
 enum { FIXTURE_ROWS = 8, FIXTURE_HIDDEN = 640, FIXTURE_TAPS = 4, FIXTURE_VOCAB = 1000 };
 
@@ -62,26 +62,19 @@ static inline int fixture_put_record(struct store *store, struct codec_worker *w
 {
     const struct store_info *info = store_info(store);
     float states[FIXTURE_ROWS * FIXTURE_HIDDEN];
-    unsigned char *record = NULL;
-    size_t capacity = 0, size;
+    struct target_row values[FIXTURE_ROWS];
+    struct record record = {0};
     const struct coder *coder;
     if (store_coder(store, tap, &coder, error) < 0)
         return -1;
     fixture_states(tap, sequence, states);
-    int result;
-    if (tap == store_find_target(info)) {
-        struct target_row values[FIXTURE_ROWS];
-        const struct target_front front = {.columns = &info->columns, .values = values};
-        fixture_values(sequence, values);
-        result = target_encode(worker, coder, info->tap[tap], sequence, &front, states, FIXTURE_ROWS, &record,
-                               &capacity, &size, NULL, error);
-    } else {
-        result = record_encode(worker, coder, info->tap[tap], sequence, states, FIXTURE_ROWS, &record,
-                               &capacity, &size, NULL, error);
-    }
+    fixture_values(sequence, values);
+    const struct record_key key = record_key(info, coder, tap, sequence);
+    const struct record_states made = {.states = states, .values = values};
+    int result = record_encode(worker, &key, &made, &record, error);
     if (result == 0)
-        result = store_put_record(store, tap, sequence, record, size, error);
-    free(record);
+        result = store_put_record(store, tap, sequence, record.bytes, record.size, error);
+    free(record.bytes);
     return result;
 }
 

@@ -16,7 +16,7 @@
 #include "common/base/memory.h"
 #include "common/base/random.h"
 #include "common/model/config.h"
-#include "common/store/target.h"
+#include "common/store/record.h"
 
 struct train_fixture {
     int layers, hidden, intermediate, vocab, rows;
@@ -138,8 +138,7 @@ struct train_fixture_writer {
     struct target_row *values; /* [T] */
     double *logits; /* [V] */
     int32_t *ids; /* [T + 1] */
-    unsigned char *record;
-    size_t capacity;
+    struct record record;
 };
 
 static inline void train_fixture_final(const struct train_fixture_writer *writer, struct random *random)
@@ -209,23 +208,20 @@ static inline void train_fixture_target(const struct train_fixture_writer *write
     values->loss = (float)(most + log(sum) - writer->logits[writer->ids[r + 1]]);
 }
 
-/* Codes what belongs to a tap (by place). */
+/* Codes what belongs to a tap (by index) to writer->record. */
 static inline int train_fixture_encode(struct train_fixture_writer *writer, int tap, struct sequence sequence,
-                                       size_t *size, struct error *error)
+                                       struct error *error)
 {
     const struct store_info *info = store_info(writer->store);
     const struct coder *coder;
     if (store_coder(writer->store, tap, &coder, error) < 0)
         return -1;
-    if (tap != store_find_target(info))
-        return record_encode(writer->worker, coder, info->tap[tap], sequence,
-                             writer->map[tap] ? writer->states : writer->final, info->rows, &writer->record,
-                             &writer->capacity, size, NULL, error);
-    for (int r = 0; r < info->rows; r++)
+    const struct record_key key = record_key(info, coder, tap, sequence);
+    for (int r = 0; r < info->rows && key.columns; r++)
         train_fixture_target(writer, r);
-    const struct target_front front = {.columns = &info->columns, .values = writer->values};
-    return target_encode(writer->worker, coder, info->tap[tap], sequence, &front, writer->states, info->rows,
-                         &writer->record, &writer->capacity, size, NULL, error);
+    const struct record_states states = {
+        .states = key.columns || writer->map[tap] ? writer->states : writer->final, .values = writer->values};
+    return record_encode(writer->worker, &key, &states, &writer->record, error);
 }
 
 static inline int train_fixture_sequence(struct train_fixture_writer *writer, struct sequence sequence,
@@ -233,8 +229,8 @@ static inline int train_fixture_sequence(struct train_fixture_writer *writer, st
 {
     const struct store_info *info = store_info(writer->store);
     struct random random = {writer->fixture->seed + 77 * sequence.index + 7 * (uint64_t)sequence.split + 1};
+    const struct record *record = &writer->record;
     char name[TAP_NAME_SIZE];
-    size_t size;
     random_next(&random);
     train_fixture_final(writer, &random);
     if (store_put_tokens(writer->store, sequence.split, writer->ids, NULL, 0, error) < 0)
@@ -246,8 +242,8 @@ static inline int train_fixture_sequence(struct train_fixture_writer *writer, st
         if (writer->fixture->broken && !strcmp(writer->fixture->broken, name) && sequence.index == 7 &&
             sequence.split == SPLIT_TRAIN)
             writer->states[5] = NAN;
-        if (train_fixture_encode(writer, t, sequence, &size, error) < 0 ||
-            store_put_record(writer->store, t, sequence, writer->record, size, error) < 0)
+        if (train_fixture_encode(writer, t, sequence, error) < 0 ||
+            store_put_record(writer->store, t, sequence, record->bytes, record->size, error) < 0)
             return -1;
     }
     return 0;
@@ -325,7 +321,7 @@ static inline int train_fixture_create(const struct train_fixture *fixture, cons
     free(writer.final);
     free(writer.states);
     free(writer.ids);
-    free(writer.record);
+    free(writer.record.bytes);
     codec_worker_destroy(writer.worker);
     store_close(writer.store);
     return result;

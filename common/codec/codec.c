@@ -145,17 +145,20 @@ size_t coder_bound(const struct coder *coder, int64_t rows)
     return coder->codec->bound(rows, coder->cols);
 }
 
-int coder_encode(const struct coder *coder, struct codec_worker *worker, const float *states, int64_t rows,
-                 void *payload, size_t capacity, size_t *size, double *loss, struct error *error)
+static struct codec_call call_of(const struct coder *coder, struct codec_worker *worker, int64_t rows)
 {
-    double ignored;
-    if (codec_check(coder->codec->name, rows, coder->cols, capacity, coder_bound(coder, rows), error) < 0)
+    return (struct codec_call){worker, coder->prepared, rows, coder->cols};
+}
+
+int coder_encode(const struct coder *coder, struct codec_worker *worker, const float *states, int64_t rows,
+                 struct codec_payload *payload, struct error *error)
+{
+    const struct codec_call call = call_of(coder, worker, rows);
+    payload->loss = 0;
+    if (codec_check(coder->codec->name, rows, coder->cols, payload->capacity, coder_bound(coder, rows), error) <
+        0)
         return -1;
-    if (!loss)
-        loss = &ignored;
-    *loss = 0;
-    return coder->codec->encode(worker, coder->prepared, states, rows, coder->cols, payload, capacity, size,
-                                loss, error);
+    return coder->codec->encode(&call, states, payload, error);
 }
 
 struct codec_transform coder_transform(const struct coder *coder)
@@ -165,31 +168,30 @@ struct codec_transform coder_transform(const struct coder *coder)
 }
 
 int coder_encode_transformed(const struct coder *coder, struct codec_worker *worker, const void *transformed,
-                             int64_t rows, void *payload, size_t capacity, size_t *size, double *loss,
-                             struct error *error)
+                             int64_t rows, struct codec_payload *payload, struct error *error)
 {
-    double ignored;
-    if (codec_check(coder->codec->name, rows, coder->cols, capacity, coder_bound(coder, rows), error) < 0)
+    const struct codec_call call = call_of(coder, worker, rows);
+    payload->loss = 0;
+    if (codec_check(coder->codec->name, rows, coder->cols, payload->capacity, coder_bound(coder, rows), error) <
+        0)
         return -1;
-    if (!loss)
-        loss = &ignored;
-    *loss = 0;
-    return coder->codec->encode_transformed(worker, coder->prepared, transformed, rows, coder->cols, payload,
-                                            capacity, size, loss, error);
+    return coder->codec->encode_transformed(&call, transformed, payload, error);
 }
 
 int coder_decode(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
                  int64_t rows, float *states, struct error *error)
 {
+    const struct codec_call call = call_of(coder, worker, rows);
     if (codec_check(coder->codec->name, rows, coder->cols, 0, 0, error) < 0)
         return -1;
-    return coder->codec->decode(worker, coder->prepared, payload, size, rows, coder->cols, states, error);
+    return coder->codec->decode(&call, payload, size, states, error);
 }
 
 int coder_view(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
                int64_t rows, float *states, struct states_view *view, struct error *error)
 {
     const struct codec *codec = coder->codec;
+    const struct codec_call call = call_of(coder, worker, rows);
     if (codec->check_plain) {
         *view = (struct states_view){codec->type, payload};
         return codec->check_plain(size, rows, coder->cols, error);
@@ -197,5 +199,5 @@ int coder_view(const struct coder *coder, struct codec_worker *worker, const voi
     *view = (struct states_view){codec->decode_bf16 ? DTYPE_BF16 : DTYPE_F32, states};
     if (!codec->decode_bf16)
         return coder_decode(coder, worker, payload, size, rows, states, error);
-    return codec->decode_bf16(worker, payload, size, rows, coder->cols, (uint16_t *)(void *)states, error);
+    return codec->decode_bf16(&call, payload, size, (uint16_t *)(void *)states, error);
 }

@@ -15,10 +15,10 @@
  *     struct codec_choice choice;
  *     codec_parse("klt:4", &choice, error);
  *     coder_create(choice.codec, parameters, size, cols, &coder, error);
- *     capacity = coder_bound(coder, rows);
- *     coder_encode(coder, worker, states, rows, payload, capacity, &size, &loss, error);
- *     coder_decode(coder, worker, payload, size, rows, states, error);
- *     coder_view(coder, worker, payload, size, rows, states, &view, error); // not copied where it need not be
+ *     payload.capacity = coder_bound(coder, rows), payload.bytes = malloc(payload.capacity);
+ *     coder_encode(coder, worker, states, rows, &payload, error);
+ *     coder_decode(coder, worker, payload.bytes, payload.size, rows, states, error);
+ *     coder_view(coder, worker, payload.bytes, payload.size, rows, states, &view, error); // copied only where it must be
  */
 #ifndef OFFRAMP_CODEC_CODEC_H
 #define OFFRAMP_CODEC_CODEC_H
@@ -39,6 +39,13 @@ int codec_worker_create(struct codec_worker **worker, struct error *error);
 void codec_worker_destroy(struct codec_worker *worker); /* NULL is fine */
 /* Of the time spent in encoding and decoding so far, what went into entropy coding. */
 double codec_worker_entropy_seconds(const struct codec_worker *worker);
+
+/* What is made of the states of a record. */
+struct codec_payload {
+    unsigned char *bytes;
+    size_t size, capacity; /* of bytes */
+    double loss; /* the mean over rows of |x - decoded|^2 / |x|^2; 0 for exact codecs */
+};
 
 /* Values of states, rows one behind the other: somebody else's memory, at any address. */
 struct states_view {
@@ -72,11 +79,18 @@ struct codec_transform {
 struct codec_setting {
     double step; /* in units of a token's RMS */
     double bits; /* per value of records; 0: not known */
-    double loss; /* as coder_encode's */
+    double loss; /* as struct codec_payload's */
 };
 
 /* Record headers hold these numbers: a new codec gets the next one, and none is used again for another. */
 enum codec_id { CODEC_RAW_F32 = 1, CODEC_RAW = 2, CODEC_LOSSLESS = 3, CODEC_Q8 = 4, CODEC_KLT = 5 };
+
+/* What a codec's functions work with. */
+struct codec_call {
+    struct codec_worker *worker;
+    const void *prepared; /* NULL without parameters */
+    int64_t rows, cols;
+};
 
 struct codec {
     const char *name; /* as --codec and the manifest write it, without arguments */
@@ -95,23 +109,21 @@ struct codec {
     int (*prepare)(const void *parameters, size_t size, int64_t cols, void **prepared, struct error *error);
     void (*release)(void *prepared);
 
-    /* See coder_encode and coder_decode. `prepared` is NULL without parameters. */
-    int (*encode)(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
-                  int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+    /* See coder_encode and coder_decode. The payload's loss is 0 before. */
+    int (*encode)(const struct codec_call *call, const float *states, struct codec_payload *payload,
                   struct error *error);
-    int (*decode)(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
-                  int64_t rows, int64_t cols, float *states, struct error *error);
+    int (*decode)(const struct codec_call *call, const void *payload, size_t size, float *states,
+                  struct error *error);
     /* NULL but where a payload is the values themselves, as `type`, row after row: checks that it is. */
     int (*check_plain)(size_t size, int64_t rows, int64_t cols, struct error *error);
     /* NULL but where decoding gives numbers of bf16: as decode, to [rows, cols] of them. */
-    int (*decode_bf16)(struct codec_worker *worker, const void *payload, size_t size, int64_t rows,
-                       int64_t cols, uint16_t *states, struct error *error);
+    int (*decode_bf16)(const struct codec_call *call, const void *payload, size_t size, uint16_t *states,
+                       struct error *error);
 
     /* Both NULL: encode takes states only. See coder_transform and coder_encode_transformed. */
     struct codec_transform (*transform)(const void *prepared, int64_t cols);
-    int (*encode_transformed)(struct codec_worker *worker, const void *prepared,
-                              const unsigned char *transformed, int64_t rows, int64_t cols, void *payload,
-                              size_t capacity, size_t *size, double *loss, struct error *error);
+    int (*encode_transformed)(const struct codec_call *call, const unsigned char *transformed,
+                              struct codec_payload *payload, struct error *error);
 
     /* NULL in a codec without parameters; see fit.h. */
     struct codec_setting (*setting)(const void *prepared);
@@ -165,11 +177,11 @@ struct codec_setting coder_setting(const struct coder *coder);
 /* The most bytes encode can write; 0 when the shape is out of range. */
 size_t coder_bound(const struct coder *coder, int64_t rows);
 
-/* states [rows, cols] f32 -> payload of *size <= capacity bytes. The same states give the same bytes,
- * whatever was encoded before and however many threads there are. *loss, unless NULL: the mean over rows of
- * |x - decoded|^2 / |x|^2; 0 for exact codecs. A lossy codec refuses states that are not finite. */
+/* states [rows, cols] f32 -> the payload's size and loss; its bytes have room for coder_bound. The same states give the
+ * same bytes, whatever was encoded before and however many threads there are. A lossy codec refuses states that are not
+ * finite. */
 int coder_encode(const struct coder *coder, struct codec_worker *worker, const float *states, int64_t rows,
-                 void *payload, size_t capacity, size_t *size, double *loss, struct error *error);
+                 struct codec_payload *payload, struct error *error);
 
 /* What another may do of encoding; of kind CODEC_NO_TRANSFORM: nothing. Lives as long as the coder. */
 struct codec_transform coder_transform(const struct coder *coder);
@@ -177,8 +189,7 @@ struct codec_transform coder_transform(const struct coder *coder);
  * another's differs from it where the product's roundings bring a value to the other side of a middle, and decodes as
  * well. States that are not finite are refused. */
 int coder_encode_transformed(const struct coder *coder, struct codec_worker *worker, const void *transformed,
-                             int64_t rows, void *payload, size_t capacity, size_t *size, double *loss,
-                             struct error *error);
+                             int64_t rows, struct codec_payload *payload, struct error *error);
 
 /* payload -> states [rows, cols] f32. The payload is not trusted: any bytes give an error or some finite
  * amount of work, never a read or write outside. */

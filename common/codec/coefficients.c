@@ -193,15 +193,16 @@ static int measure(struct codec_worker *worker, const int16_t *values, int64_t r
 }
 
 int coefficients_encode(struct codec_worker *worker, const int16_t *values, int64_t rows, int64_t cols,
-                        unsigned char *bytes, size_t capacity, size_t *size, struct error *error)
+                        struct codec_payload *payload, struct error *error)
 {
+    unsigned char *bytes = payload->bytes;
     struct model model;
     struct head head = {0};
     struct rans_matrix matrix[3];
     struct rans_encoder encoder;
     int16_t level[SIDES];
     const double start = clock_seconds();
-    if (codec_check("coefficients", rows, cols, capacity, coefficients_bound(rows, cols), error) < 0 ||
+    if (codec_check("coefficients", rows, cols, payload->capacity, coefficients_bound(rows, cols), error) < 0 ||
         open_model(worker, rows, cols, &model, error) < 0 ||
         measure(worker, values, rows, cols, &model, error) < 0)
         return -1;
@@ -225,7 +226,7 @@ int coefficients_encode(struct codec_worker *worker, const int16_t *values, int6
     memcpy(bytes, &head, sizeof head);
     memmove(bytes + sizeof head, encoder.words, words);
     memmove(bytes + sizeof head + words, encoder.escapes, escapes);
-    *size = sizeof head + words + escapes;
+    payload->size = sizeof head + words + escapes;
     worker->entropy_seconds += clock_seconds() - start;
     return 0;
 }

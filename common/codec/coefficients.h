@@ -12,10 +12,10 @@
 /* The most bytes for rows x cols; 0 when the shape is out of range. */
 size_t coefficients_bound(int64_t rows, int64_t cols);
 
-/* values [rows, cols] -> *size <= capacity bytes; capacity is at least coefficients_bound. Every int16 comes back
- * as it went in. The bytes are the same whatever instructions the machine has. */
+/* values [rows, cols] -> the payload's size; its bytes have room for coefficients_bound. Every int16 comes back as it went
+ * in. The bytes are the same whatever instructions the machine has. */
 int coefficients_encode(struct codec_worker *worker, const int16_t *values, int64_t rows, int64_t cols,
-                        unsigned char *bytes, size_t capacity, size_t *size, struct error *error);
+                        struct codec_payload *payload, struct error *error);
 
 /* The bytes are not trusted. */
 int coefficients_decode(struct codec_worker *worker, const unsigned char *bytes, size_t size, int64_t rows,

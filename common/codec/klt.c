@@ -187,38 +187,38 @@ static double row_loss(const struct klt *klt, double lost, int64_t rows, int64_t
 }
 
 /* What follows the RMS in a payload: worker->integers, coded. */
-static int put_integers(struct codec_worker *worker, int64_t rows, int64_t cols, unsigned char *bytes,
-                        size_t capacity, size_t *size, struct error *error)
+static int put_integers(const struct codec_call *call, struct codec_payload *payload, struct error *error)
 {
-    const size_t head = (size_t)rows * sizeof(uint16_t);
-    if (coefficients_encode(worker, worker->integers, rows, cols, bytes + head, capacity - head, size, error) <
-        0)
+    const size_t scales = (size_t)call->rows * sizeof(uint16_t);
+    struct codec_payload rest = {.bytes = payload->bytes + scales, .capacity = payload->capacity - scales};
+    if (coefficients_encode(call->worker, call->worker->integers, call->rows, call->cols, &rest, error) < 0)
         return error_prefix(error, "klt");
-    *size += head;
+    payload->size = scales + rest.size;
     return 0;
 }
 
-static int klt_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
-                      int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+static int klt_encode(const struct codec_call *call, const float *states, struct codec_payload *payload,
                       struct error *error)
 {
-    const struct klt *klt = prepared;
+    struct codec_worker *worker = call->worker;
+    const struct klt *klt = call->prepared;
+    const int64_t rows = call->rows, cols = call->cols;
     if (grow_buffers(worker, rows, cols, error) < 0)
         return -1;
     float *normal = worker->floats, *coefficients = normal + rows * cols;
-    if (normalise(states, rows, cols, normal, payload, error) < 0 ||
+    if (normalise(states, rows, cols, normal, payload->bytes, error) < 0 ||
         rotate(normal, klt->inverse, 1 / klt->step, rows, cols, coefficients, error) < 0)
         return -1;
     for (int64_t r = 0; r < rows; r++) {
         const double lost =
             quantise_row(coefficients + r * cols, klt->offset, cols, worker->integers + r * cols);
-        *loss += row_loss(klt, lost, rows, cols);
+        payload->loss += row_loss(klt, lost, rows, cols);
     }
-    return put_integers(worker, rows, cols, payload, capacity, size, error);
+    return put_integers(call, payload, error);
 }
 
 /* Where a transformed row's scale stands. */
-static size_t scale_place(int64_t cols)
+static size_t scale_offset(int64_t cols)
 {
     return ((size_t)cols * sizeof(int16_t) + 3) / 4 * 4;
 }
@@ -226,35 +226,36 @@ static size_t scale_place(int64_t cols)
 static struct codec_transform klt_transform(const void *prepared, int64_t cols)
 {
     const struct klt *klt = prepared;
-    const size_t row = scale_place(cols) + 2 * sizeof(float);
+    const size_t row = scale_offset(cols) + 2 * sizeof(float);
     if (row > (size_t)cols * sizeof(float))
         return (struct codec_transform){.kind = CODEC_NO_TRANSFORM};
     return (struct codec_transform){CODEC_QUANTISE, row, klt->inverse, klt->offset, klt->step};
 }
 
 /* check_values lets no step pass with which an integer would leave int16: none has been cut there. */
-static int klt_encode_transformed(struct codec_worker *worker, const void *prepared,
-                                  const unsigned char *transformed, int64_t rows, int64_t cols, void *payload,
-                                  size_t capacity, size_t *size, double *loss, struct error *error)
+static int klt_encode_transformed(const struct codec_call *call, const unsigned char *transformed,
+                                  struct codec_payload *payload, struct error *error)
 {
-    const struct klt *klt = prepared;
-    const size_t place = scale_place(cols);
-    unsigned char *bytes = payload;
+    struct codec_worker *worker = call->worker;
+    const struct klt *klt = call->prepared;
+    const int64_t rows = call->rows, cols = call->cols;
+    const size_t offset = scale_offset(cols);
+    unsigned char *bytes = payload->bytes;
     if (grow_buffers(worker, rows, cols, error) < 0)
         return -1;
     for (int64_t r = 0; r < rows; r++) {
-        const unsigned char *row = transformed + (size_t)r * (place + 2 * sizeof(float));
+        const unsigned char *row = transformed + (size_t)r * (offset + 2 * sizeof(float));
         float scale, lost;
         memcpy(worker->integers + r * cols, row, (size_t)cols * sizeof(int16_t));
-        memcpy(&scale, row + place, sizeof scale);
-        memcpy(&lost, row + place + sizeof scale, sizeof lost);
+        memcpy(&scale, row + offset, sizeof scale);
+        memcpy(&lost, row + offset + sizeof scale, sizeof lost);
         if (!isfinite(scale))
             return error_set(error, "klt: a state is not a finite number");
         const uint16_t rms = f32_to_bf16(scale);
         memcpy(bytes + r * (int64_t)sizeof rms, &rms, sizeof rms);
-        *loss += row_loss(klt, (double)lost, rows, cols);
+        payload->loss += row_loss(klt, (double)lost, rows, cols);
     }
-    return put_integers(worker, rows, cols, payload, capacity, size, error);
+    return put_integers(call, payload, error);
 }
 
 static void scale_row(const float *restrict normal, const float *restrict mean, float rms, int64_t cols,
@@ -264,15 +265,17 @@ static void scale_row(const float *restrict normal, const float *restrict mean, 
         states[c] = (normal[c] + mean[c]) * rms;
 }
 
-static int klt_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
-                      int64_t rows, int64_t cols, float *states, struct error *error)
+static int klt_decode(const struct codec_call *call, const void *payload, size_t size, float *states,
+                      struct error *error)
 {
-    const struct klt *klt = prepared;
-    const size_t head = (size_t)rows * sizeof(uint16_t);
+    struct codec_worker *worker = call->worker;
+    const struct klt *klt = call->prepared;
+    const int64_t rows = call->rows, cols = call->cols;
+    const size_t scales = (size_t)rows * sizeof(uint16_t);
     const unsigned char *bytes = payload;
-    if (codec_check("klt", rows, cols, size, head, error) < 0 || grow_buffers(worker, rows, cols, error) < 0)
+    if (codec_check("klt", rows, cols, size, scales, error) < 0 || grow_buffers(worker, rows, cols, error) < 0)
         return -1;
-    if (coefficients_decode(worker, bytes + head, size - head, rows, cols, worker->integers, error) < 0)
+    if (coefficients_decode(worker, bytes + scales, size - scales, rows, cols, worker->integers, error) < 0)
         return error_prefix(error, "klt payload");
     float *coefficients = worker->floats, *normal = coefficients + rows * cols;
     for (int64_t i = 0; i < rows * cols; i++)

@@ -124,10 +124,12 @@ static int grow_buffers(struct codec_worker *worker, int64_t rows, int64_t cols,
 }
 
 /* All of the payload but the low bytes, which are there, from the exponents in worker->plane and their sums. */
-static int put_exponents(struct codec_worker *worker, int64_t rows, int64_t cols, unsigned char *bytes,
-                         size_t capacity, size_t *size, struct error *error)
+static int put_exponents(const struct codec_call *call, struct codec_payload *payload, struct error *error)
 {
+    struct codec_worker *worker = call->worker;
+    const int64_t rows = call->rows, cols = call->cols;
     const struct layout layout = layout_of(rows, cols);
+    unsigned char *bytes = payload->bytes;
     signed char *channel = (signed char *)bytes + layout.channel, *token = (signed char *)bytes + layout.token;
     int64_t channel_total = 0;
     bytes[0] = level_channels(worker->sums, rows, cols, channel);
@@ -140,23 +142,23 @@ static int put_exponents(struct codec_worker *worker, int64_t rows, int64_t cols
     }
 
     if (pack(worker, worker->plane, codec_values(rows, cols), bytes + layout.residual,
-             capacity - layout.residual, size, error) < 0)
+             payload->capacity - layout.residual, &payload->size, error) < 0)
         return error_prefix(error, "lossless");
-    *size += layout.residual;
+    payload->size += layout.residual;
     return 0;
 }
 
-static int lossless_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
-                           int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+static int lossless_encode(const struct codec_call *call, const float *states, struct codec_payload *payload,
                            struct error *error)
 {
-    unsigned char *low = (unsigned char *)payload + layout_of(rows, cols).low;
-    (void)prepared, (void)loss;
+    struct codec_worker *worker = call->worker;
+    const int64_t rows = call->rows, cols = call->cols;
+    unsigned char *low = payload->bytes + layout_of(rows, cols).low;
     if (grow_buffers(worker, rows, cols, error) < 0)
         return -1;
     for (int64_t r = 0; r < rows; r++)
         split_row(states + r * cols, cols, worker->plane + r * cols, low + r * cols, worker->sums);
-    return put_exponents(worker, rows, cols, payload, capacity, size, error);
+    return put_exponents(call, payload, error);
 }
 
 static struct codec_transform lossless_transform(const void *prepared, int64_t cols)
@@ -176,14 +178,13 @@ static unsigned sum_exponents(const unsigned char *restrict exponents, int64_t c
     return largest;
 }
 
-static int lossless_encode_transformed(struct codec_worker *worker, const void *prepared,
-                                       const unsigned char *transformed, int64_t rows, int64_t cols,
-                                       void *payload, size_t capacity, size_t *size, double *loss,
-                                       struct error *error)
+static int lossless_encode_transformed(const struct codec_call *call, const unsigned char *transformed,
+                                       struct codec_payload *payload, struct error *error)
 {
-    const size_t width = (size_t)cols, row_bytes = lossless_transform(prepared, cols).row;
-    unsigned char *low = (unsigned char *)payload + layout_of(rows, cols).low;
-    (void)loss;
+    struct codec_worker *worker = call->worker;
+    const int64_t rows = call->rows, cols = call->cols;
+    const size_t width = (size_t)cols, row_bytes = lossless_transform(call->prepared, cols).row;
+    unsigned char *low = payload->bytes + layout_of(rows, cols).low;
     if (grow_buffers(worker, rows, cols, error) < 0)
         return -1;
     for (int64_t r = 0; r < rows; r++) {
@@ -193,7 +194,7 @@ static int lossless_encode_transformed(struct codec_worker *worker, const void *
         if (sum_exponents(row, cols, worker->sums) == 0xff)
             return error_set(error, "lossless: a state is not a finite number");
     }
-    return put_exponents(worker, rows, cols, payload, capacity, size, error);
+    return put_exponents(call, payload, error);
 }
 
 /* A row's values from what is left of their exponents, the levels, and mantissas with signs. */
@@ -215,9 +216,11 @@ WIDE static void widen_row(const uint16_t *restrict bits, int64_t cols, float *r
 }
 
 /* Either to `states` [rows, cols] or, where that is NULL, to `bits` [rows, cols], which else is one row to work in. */
-static int decode(struct codec_worker *worker, const unsigned char *bytes, size_t size, int64_t rows,
-                  int64_t cols, float *states, uint16_t *bits, struct error *error)
+static int decode(const struct codec_call *call, const unsigned char *bytes, size_t size, float *states,
+                  uint16_t *bits, struct error *error)
 {
+    struct codec_worker *worker = call->worker;
+    const int64_t rows = call->rows, cols = call->cols;
     const struct layout layout = layout_of(rows, cols);
     const signed char *channel = (const signed char *)bytes + layout.channel;
     const signed char *token = (const signed char *)bytes + layout.token;
@@ -237,22 +240,26 @@ static int decode(struct codec_worker *worker, const unsigned char *bytes, size_
     return 0;
 }
 
-static int lossless_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
-                           int64_t rows, int64_t cols, float *states, struct error *error)
+static int check_size(const struct codec_call *call, size_t size, struct error *error)
 {
-    (void)prepared;
-    if (codec_check("lossless", rows, cols, size, layout_of(rows, cols).residual, error) < 0 ||
-        array_grow(&worker->bits, &worker->bits_capacity, (size_t)cols, error) < 0)
-        return -1;
-    return decode(worker, payload, size, rows, cols, states, worker->bits, error);
+    return codec_check("lossless", call->rows, call->cols, size, layout_of(call->rows, call->cols).residual,
+                       error);
 }
 
-static int lossless_decode_bf16(struct codec_worker *worker, const void *payload, size_t size, int64_t rows,
-                                int64_t cols, uint16_t *states, struct error *error)
+static int lossless_decode(const struct codec_call *call, const void *payload, size_t size, float *states,
+                           struct error *error)
 {
-    if (codec_check("lossless", rows, cols, size, layout_of(rows, cols).residual, error) < 0)
+    struct codec_worker *worker = call->worker;
+    if (check_size(call, size, error) < 0 ||
+        array_grow(&worker->bits, &worker->bits_capacity, (size_t)call->cols, error) < 0)
         return -1;
-    return decode(worker, payload, size, rows, cols, NULL, states, error);
+    return decode(call, payload, size, states, worker->bits, error);
+}
+
+static int lossless_decode_bf16(const struct codec_call *call, const void *payload, size_t size,
+                                uint16_t *states, struct error *error)
+{
+    return check_size(call, size, error) < 0 ? -1 : decode(call, payload, size, NULL, states, error);
 }
 
 const struct codec codec_lossless = {

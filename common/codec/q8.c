@@ -15,7 +15,7 @@
 /* Rounds to the nearest integer, ties to even, for |value| < 2^22: the sum's last bits are that integer. */
 #define ROUNDER 12582912.0f
 
-static size_t head_size(int64_t rows, int64_t cols)
+static size_t scales_size(int64_t rows, int64_t cols)
 {
     return ((size_t)rows + (size_t)cols) * sizeof(uint16_t);
 }
@@ -23,7 +23,7 @@ static size_t head_size(int64_t rows, int64_t cols)
 static size_t q8_bound(int64_t rows, int64_t cols)
 {
     const size_t values = codec_values(rows, cols);
-    return values ? head_size(rows, cols) + pack_bound(values) : 0;
+    return values ? scales_size(rows, cols) + pack_bound(values) : 0;
 }
 
 static void store_bf16(unsigned char *bytes, int64_t index, uint16_t value)
@@ -86,13 +86,13 @@ static double code_row(const float *restrict row, float token, const float *rest
     return whole > 0 ? lost / whole : 0;
 }
 
-static int q8_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
-                     int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+static int q8_encode(const struct codec_call *call, const float *states, struct codec_payload *payload,
                      struct error *error)
 {
-    unsigned char *bytes = payload;
-    const size_t values = codec_values(rows, cols), head = head_size(rows, cols);
-    (void)prepared;
+    struct codec_worker *worker = call->worker;
+    const int64_t rows = call->rows, cols = call->cols;
+    unsigned char *bytes = payload->bytes;
+    const size_t values = codec_values(rows, cols), scales = scales_size(rows, cols);
     if (array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0 ||
         array_grow(&worker->floats, &worker->floats_capacity, 2 * (size_t)cols, error) < 0)
         return -1;
@@ -102,27 +102,29 @@ static int q8_encode(struct codec_worker *worker, const void *prepared, const fl
         return error_prefix(error, "q8");
     set_channels(cols, bytes + (size_t)rows * sizeof(uint16_t), scale, inverse);
     for (int64_t r = 0; r < rows; r++)
-        *loss += code_row(states + r * cols, load_bf16(bytes, r), scale, inverse, cols,
-                          (signed char *)worker->plane + r * cols) /
-                 (double)rows;
+        payload->loss += code_row(states + r * cols, load_bf16(bytes, r), scale, inverse, cols,
+                                  (signed char *)worker->plane + r * cols) /
+                         (double)rows;
 
-    if (pack(worker, worker->plane, values, bytes + head, capacity - head, size, error) < 0)
+    if (pack(worker, worker->plane, values, bytes + scales, payload->capacity - scales, &payload->size, error) <
+        0)
         return error_prefix(error, "q8");
-    *size += head;
+    payload->size += scales;
     return 0;
 }
 
-static int q8_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
-                     int64_t rows, int64_t cols, float *states, struct error *error)
+static int q8_decode(const struct codec_call *call, const void *payload, size_t size, float *states,
+                     struct error *error)
 {
+    struct codec_worker *worker = call->worker;
+    const int64_t rows = call->rows, cols = call->cols;
     const unsigned char *bytes = payload;
-    const size_t values = codec_values(rows, cols), head = head_size(rows, cols);
-    (void)prepared;
-    if (codec_check("q8", rows, cols, size, head, error) < 0 ||
+    const size_t values = codec_values(rows, cols), scales = scales_size(rows, cols);
+    if (codec_check("q8", rows, cols, size, scales, error) < 0 ||
         array_grow(&worker->plane, &worker->plane_capacity, values, error) < 0 ||
         array_grow(&worker->floats, &worker->floats_capacity, (size_t)cols, error) < 0)
         return -1;
-    if (unpack(worker, bytes + head, size - head, worker->plane, values, error) < 0)
+    if (unpack(worker, bytes + scales, size - scales, worker->plane, values, error) < 0)
         return error_prefix(error, "q8 payload is damaged");
     float *restrict scale = worker->floats;
     for (int64_t c = 0; c < cols; c++)

@@ -21,13 +21,12 @@ static size_t raw_f32_bound(int64_t rows, int64_t cols)
     return codec_values(rows, cols) * sizeof(float);
 }
 
-static int raw_f32_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
-                          int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+static int raw_f32_encode(const struct codec_call *call, const float *states, struct codec_payload *payload,
                           struct error *error)
 {
-    (void)worker, (void)prepared, (void)capacity, (void)loss, (void)error;
-    *size = raw_f32_bound(rows, cols);
-    memcpy(payload, states, *size);
+    (void)error;
+    payload->size = raw_f32_bound(call->rows, call->cols);
+    memcpy(payload->bytes, states, payload->size);
     return 0;
 }
 
@@ -36,11 +35,10 @@ static int raw_f32_check(size_t size, int64_t rows, int64_t cols, struct error *
     return check_payload("raw:f32", rows, cols, size, raw_f32_bound(rows, cols), error);
 }
 
-static int raw_f32_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
-                          int64_t rows, int64_t cols, float *states, struct error *error)
+static int raw_f32_decode(const struct codec_call *call, const void *payload, size_t size, float *states,
+                          struct error *error)
 {
-    (void)worker, (void)prepared;
-    if (raw_f32_check(size, rows, cols, error) < 0)
+    if (raw_f32_check(size, call->rows, call->cols, error) < 0)
         return -1;
     memcpy(states, payload, size);
     return 0;
@@ -59,14 +57,12 @@ static void round_values(const float *restrict states, size_t count, unsigned ch
     }
 }
 
-static int raw_encode(struct codec_worker *worker, const void *prepared, const float *states, int64_t rows,
-                      int64_t cols, void *payload, size_t capacity, size_t *size, double *loss,
+static int raw_encode(const struct codec_call *call, const float *states, struct codec_payload *payload,
                       struct error *error)
 {
-    const size_t bytes = raw_bound(rows, cols);
-    (void)worker, (void)prepared, (void)capacity, (void)loss, (void)error;
-    round_values(states, bytes / 2, payload);
-    *size = bytes;
+    (void)error;
+    payload->size = raw_bound(call->rows, call->cols);
+    round_values(states, payload->size / 2, payload->bytes);
     return 0;
 }
 
@@ -75,12 +71,11 @@ static int raw_check(size_t size, int64_t rows, int64_t cols, struct error *erro
     return check_payload("raw", rows, cols, size, raw_bound(rows, cols), error);
 }
 
-static int raw_decode(struct codec_worker *worker, const void *prepared, const void *payload, size_t size,
-                      int64_t rows, int64_t cols, float *states, struct error *error)
+static int raw_decode(const struct codec_call *call, const void *payload, size_t size, float *states,
+                      struct error *error)
 {
     const unsigned char *bytes = payload;
-    (void)worker, (void)prepared;
-    if (raw_check(size, rows, cols, error) < 0)
+    if (raw_check(size, call->rows, call->cols, error) < 0)
         return -1;
     for (size_t i = 0; i < size / 2; i++) {
         uint16_t bits;

@@ -8,6 +8,7 @@
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/codec/fit.h"
+#include "common/store/record.h"
 
 #define CHOICE_SHARE  8 /* one of so many sequences chooses the step */
 #define CHOICE_TOKENS 4096
@@ -31,8 +32,7 @@ struct fitting {
     uint64_t choosing; /* sequences that choose the step */
     float *states; /* [choosing, rows, hidden] */
     float *decoded; /* [rows, hidden] */
-    unsigned char *payload;
-    size_t capacity;
+    struct codec_payload payload;
 };
 
 uint64_t pilot_tokens(uint64_t tokens, int hidden)
@@ -120,32 +120,31 @@ static int measure(struct fitting *fitting, struct string *parameters, struct co
     struct meter *meter = fitting->pilot->meter;
     const int64_t rows = fitting->rows, values = rows * fitting->hidden;
     const double records = (double)fitting->choosing;
+    struct codec_payload *payload = &fitting->payload;
     struct coder *coder = NULL;
     int result = codec->set(parameters->data, parameters->length, setting, error);
     if (result == 0)
         result = coder_create(codec, parameters->data, parameters->length, fitting->hidden, &coder, error);
     if (result == 0)
-        result = array_grow(&fitting->payload, &fitting->capacity, coder_bound(coder, rows), error);
+        result =
+            array_grow(&fitting->payload.bytes, &fitting->payload.capacity, coder_bound(coder, rows), error);
     setting->bits = setting->loss = 0;
     if (meter)
         meter_reset(meter);
     for (uint64_t i = 0; i < fitting->choosing && result == 0; i++) {
         const float *states = fitting->states + (int64_t)i * values;
-        size_t size;
-        double loss;
         if (cli_interrupted()) {
             result = interrupted(error);
             break;
         }
-        result = coder_encode(coder, fitting->worker, states, rows, fitting->payload, fitting->capacity, &size,
-                              &loss, error);
+        result = coder_encode(coder, fitting->worker, states, rows, payload, error);
         if (result == 0 && meter)
-            result =
-                coder_decode(coder, fitting->worker, fitting->payload, size, rows, fitting->decoded, error);
+            result = coder_decode(coder, fitting->worker, payload->bytes, payload->size, rows, fitting->decoded,
+                                  error);
         if (result == 0 && meter)
             result = meter_add(meter, states, fitting->decoded, rows, error);
-        setting->bits += 8 * (double)(sizeof(struct record_header) + size) / (double)values / records;
-        setting->loss += loss / records;
+        setting->bits += 8 * (double)(sizeof(struct record_header) + payload->size) / (double)values / records;
+        setting->loss += payload->loss / records;
     }
     *kl = meter ? meter_mean(meter) : 0;
     coder_destroy(coder);
@@ -253,6 +252,6 @@ done:
     codec_worker_destroy(fitting.worker);
     free(fitting.states);
     free(fitting.decoded);
-    free(fitting.payload);
+    free(fitting.payload.bytes);
     return result;
 }

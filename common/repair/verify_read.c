@@ -144,7 +144,8 @@ static int check_value(struct verifier *verifier, int database, struct sequence 
                        size_t size, struct error *error)
 {
     const int tap = tap_of(database);
-    if (reader_check(verifier->reader, tap, sequence, value, size, verifier->states, NULL, error) < 0)
+    const struct record_parts parts = {.states = verifier->states};
+    if (reader_check(verifier->reader, tap, sequence, value, size, &parts, error) < 0)
         return -1;
     if (check_pages(verifier, value, size, error) < 0) {
         char name[TAP_NAME_SIZE + 8];

@@ -19,7 +19,7 @@ int copy_tokens(struct store *to, struct reader *from, struct sequence sequence,
                          split_name(sequence.split), next.index, sequence.index);
     if (reader_record(from, STORE_TOKENS, sequence, &value, &size, error) < 0)
         return -1;
-    if (reader_check(from, STORE_TOKENS, sequence, value, size, NULL, NULL, error) < 0)
+    if (reader_check(from, STORE_TOKENS, sequence, value, size, NULL, error) < 0)
         return error_prefix(error, "%s", from->store->path);
     return store_put_tokens_value(to, sequence.split, value, size, error);
 }
@@ -30,7 +30,7 @@ int copy_record(struct store *to, struct reader *from, int tap, struct sequence 
     const void *record;
     if (reader_record(from, tap, sequence, &record, size, error) < 0)
         return -1;
-    if (reader_check(from, tap, sequence, record, *size, NULL, NULL, error) < 0)
+    if (reader_check(from, tap, sequence, record, *size, &(struct record_parts){0}, error) < 0)
         return error_prefix(error, "%s", from->store->path);
     return store_put_record(to, tap, sequence, record, *size, error);
 }

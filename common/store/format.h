@@ -2,7 +2,7 @@
  *
  * Every value carries an XXH3-64 that covers its key, too, so that a value found under another
  * key is as wrong as a damaged one:
- *     records    struct record_header (store.h)
+ *     records    struct record_header (record.h)
  *     tokens     struct tokens_header, then ids and document starts
  *     source     struct source_header (source.c), then bytes of a tensor
  *     codec      8 bytes of hash, then a tap's parameters (as meta, under "codec/TAP"); and once more under
@@ -22,16 +22,6 @@
 /* Big-endian: the split in the top bit, then the index. */
 void sequence_key(struct sequence sequence, unsigned char key[SEQUENCE_KEY_SIZE]);
 struct sequence sequence_of_key(const unsigned char key[SEQUENCE_KEY_SIZE]);
-
-/* ---- records ---- */
-
-/* The checks of record_decode but the hash; *header receives the header. columns: bytes of a target's. */
-int record_check_header(const struct coder *coder, struct tap tap, struct sequence sequence, size_t columns,
-                        const void *record, size_t size, int64_t rows, struct record_header *header,
-                        struct error *error);
-
-/* Whether a record of whatever tap and sequence is at `record`, where `room` bytes can be read, and its hash fits. */
-bool record_is_whole(const void *record, size_t room, struct record_header *header);
 
 /* ---- tokens ---- */
 

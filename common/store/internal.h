@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "common/lmdb/pages.h"
+#include "common/store/record.h"
 #include "common/store/snapshot.h"
 #include "common/store/state.h"
-#include "common/store/store.h"
 
 /* LMDB's struct for bytes; LMDB does not write to them. */
 static inline MDB_val bytes_val(const void *bytes, size_t size)
@@ -130,9 +130,9 @@ struct reader {
     struct codec_worker *worker;
 };
 
-/* All checks of what reader_record gave, a record decoded as by record_decode. */
+/* All checks of what reader_record gave; `parts`: of a record, what is wanted (record_decode). */
 int reader_check(struct reader *reader, int tap, struct sequence sequence, const void *value, size_t size,
-                 float *states, struct states_view *view, struct error *error);
+                 const struct record_parts *parts, struct error *error);
 
 /* ---- state ---- */
 

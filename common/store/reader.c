@@ -84,32 +84,17 @@ void reader_forget(struct reader *reader, int tap, struct sequence sequence)
     advise(reader, tap, sequence, MADV_DONTNEED);
 }
 
-static int check_target(struct reader *reader, struct sequence sequence, const void *value, size_t size,
-                        struct target_row *values, const void **columns, float *u, struct states_view *view,
-                        struct error *error)
-{
-    const struct store_info *info = &reader->store->info;
-    const int tap = store_find_target(info);
-    const struct coder *coder;
-    if (store_coder(reader->store, tap, &coder, error) < 0 ||
-        target_decode(reader->worker, coder, info->tap[tap], sequence, value, size, info->rows, info->vocab,
-                      &info->columns, values, columns, u, view, error) < 0)
-        return store_name_record(reader->store, tap, sequence, error);
-    return 0;
-}
-
 int reader_check(struct reader *reader, int tap, struct sequence sequence, const void *value, size_t size,
-                 float *states, struct states_view *view, struct error *error)
+                 const struct record_parts *parts, struct error *error)
 {
     const struct store_info *info = &reader->store->info;
+    const struct coder *coder;
     if (tap == STORE_TOKENS)
         return tokens_decode(info, sequence, value, size, NULL, error);
-    if (tap == store_find_target(info))
-        return check_target(reader, sequence, value, size, NULL, NULL, states, view, error);
-    const struct coder *coder;
-    if (store_coder(reader->store, tap, &coder, error) < 0 ||
-        record_decode(reader->worker, coder, info->tap[tap], sequence, value, size, info->rows, states, view,
-                      error) < 0)
+    if (store_coder(reader->store, tap, &coder, error) < 0)
+        return store_name_record(reader->store, tap, sequence, error);
+    const struct record_key key = record_key(info, coder, tap, sequence);
+    if (record_decode(reader->worker, &key, value, size, parts, error) < 0)
         return store_name_record(reader->store, tap, sequence, error);
     return 0;
 }
@@ -144,58 +129,52 @@ int reader_starts(struct reader *reader, struct sequence sequence, int32_t *star
     return 0;
 }
 
-static int read_states(struct reader *reader, int tap, struct sequence sequence, float *states,
-                       struct states_view *view, struct error *error)
+static int read_parts(struct reader *reader, int tap, struct sequence sequence,
+                      const struct record_parts *parts, struct error *error)
 {
     const void *record;
     size_t size;
     if (reader_record(reader, tap, sequence, &record, &size, error) < 0)
         return -1;
-    if (reader_check(reader, tap, sequence, record, size, states, view, error) < 0)
+    if (reader_check(reader, tap, sequence, record, size, parts, error) < 0)
         return error_prefix(error, "%s", reader->store->path);
     return 0;
 }
 
 int reader_states(struct reader *reader, int tap, struct sequence sequence, float *states, struct error *error)
 {
-    return read_states(reader, tap, sequence, states, NULL, error);
+    return read_parts(reader, tap, sequence, &(struct record_parts){.states = states}, error);
 }
 
 int reader_view(struct reader *reader, int tap, struct sequence sequence, float *states,
                 struct states_view *view, struct error *error)
 {
-    return read_states(reader, tap, sequence, states, view, error);
+    return read_parts(reader, tap, sequence, &(struct record_parts){.states = states, .view = view}, error);
 }
 
-static int read_target(struct reader *reader, struct sequence sequence, struct target_row *values,
-                       const void **columns, float *u, struct states_view *view, struct error *error)
+static int read_target(struct reader *reader, struct sequence sequence, const struct record_parts *parts,
+                       struct error *error)
 {
     const int tap = store_find_target(&reader->store->info);
-    const void *record;
-    size_t size;
-    if (tap < 0)
-        return error_set(error, "%s: was made without a target", reader->store->path);
-    if (reader_record(reader, tap, sequence, &record, &size, error) < 0)
-        return -1;
-    if (check_target(reader, sequence, record, size, values, columns, u, view, error) < 0)
-        return error_prefix(error, "%s", reader->store->path);
-    return 0;
+    return tap < 0 ? error_set(error, "%s: was made without a target", reader->store->path)
+                   : read_parts(reader, tap, sequence, parts, error);
 }
 
 int reader_target(struct reader *reader, struct sequence sequence, struct target_row *values, float *u,
                   struct error *error)
 {
-    return read_target(reader, sequence, values, NULL, u, NULL, error);
+    return read_target(reader, sequence, &(struct record_parts){.values = values, .states = u}, error);
 }
 
 int reader_target_columns(struct reader *reader, struct sequence sequence, const void **columns, float *u,
                           struct error *error)
 {
-    return read_target(reader, sequence, NULL, columns, u, NULL, error);
+    return read_target(reader, sequence, &(struct record_parts){.columns = columns, .states = u}, error);
 }
 
 int reader_target_view(struct reader *reader, struct sequence sequence, struct target_row *values,
                        float *states, struct states_view *u, struct error *error)
 {
-    return read_target(reader, sequence, values, NULL, states, u, error);
+    const struct record_parts parts = {.values = values, .states = states, .view = u};
+    return read_target(reader, sequence, &parts, error);
 }

@@ -1,10 +1,10 @@
+#include "common/store/record.h"
+
 #include <inttypes.h>
 #include <string.h>
 
 #include "common/base/hash.h"
 #include "common/base/memory.h"
-#include "common/store/format.h"
-#include "common/store/target.h"
 
 #define RECORD_VERSION 2
 static const char record_magic[4] = {'O', 'F', 'R', 'R'};
@@ -28,80 +28,86 @@ bool record_is_whole(const void *record, size_t room, struct record_header *head
            record_hash(*header, (const unsigned char *)record + sizeof *header) == header->hash;
 }
 
-static struct record_header header_of(const struct coder *coder, struct tap tap, struct sequence sequence,
-                                      int64_t rows, size_t columns, size_t payload)
+struct record_key record_key(const struct store_info *info, const struct coder *coder, int tap,
+                             struct sequence sequence)
 {
+    return (struct record_key){.coder = coder,
+                               .tap = info->tap[tap],
+                               .sequence = sequence,
+                               .rows = info->rows,
+                               .columns = tap == store_find_target(info) ? &info->columns : NULL,
+                               .vocab = info->vocab};
+}
+
+static size_t columns_of(const struct record_key *key)
+{
+    return key->columns ? columns_bytes(key->columns, key->rows) : 0;
+}
+
+static struct record_header header_of(const struct record_key *key, size_t payload)
+{
+    const struct coder *coder = key->coder;
     struct record_header header = {
         .version = RECORD_VERSION,
         .codec = coder_codec(coder)->id,
         .parameters = coder_hash(coder),
         .type = (uint16_t)coder_codec(coder)->type,
-        .mid = tap.mid,
-        .split = (uint8_t)sequence.split,
-        .layer = (uint32_t)tap.layer,
-        .index = sequence.index,
-        .rows = (uint32_t)rows,
+        .mid = key->tap.mid,
+        .split = (uint8_t)key->sequence.split,
+        .layer = (uint32_t)key->tap.layer,
+        .index = key->sequence.index,
+        .rows = (uint32_t)key->rows,
         .cols = (uint32_t)coder_cols(coder),
         .payload = payload,
-        .columns = columns,
+        .columns = columns_of(key),
     };
     memcpy(header.magic, record_magic, sizeof header.magic);
     return header;
 }
 
-static int put_front(const struct target_front *front, int64_t rows, unsigned char *bytes, struct error *error)
+/* ---- making ---- */
+
+static int put_columns(const struct record_key *key, const struct record_states *states, unsigned char *bytes,
+                       struct error *error)
 {
-    if (front->values)
-        return target_pack(front->columns, front->values, rows, bytes, error);
-    memcpy(bytes, front->bytes, columns_bytes(front->columns, rows));
+    if (!key->columns)
+        return 0;
+    if (states->values)
+        return target_pack(key->columns, states->values, key->rows, bytes, error);
+    memcpy(bytes, states->columns, columns_of(key));
     return 0;
 }
 
-int record_encode_made(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                       struct sequence sequence, const struct target_front *front, const void *states,
-                       bool transformed, int64_t rows, unsigned char **record, size_t *capacity, size_t *size,
-                       double *loss, struct error *error)
+int record_encode(struct codec_worker *worker, const struct record_key *key, const struct record_states *states,
+                  struct record *record, struct error *error)
 {
-    const size_t columns = front ? columns_bytes(front->columns, rows) : 0;
-    size_t coded, bound = coder_bound(coder, rows);
+    const size_t columns = columns_of(key), bound = coder_bound(key->coder, key->rows);
     if (bound == 0)
-        return error_set(error, "%s has no shape [%" PRId64 ", %" PRId64 "]", coder_codec(coder)->name, rows,
-                         coder_cols(coder));
-    if (array_grow(record, capacity, sizeof(struct record_header) + columns + bound, error) < 0)
+        return error_set(error, "%s has no shape [%" PRId64 ", %" PRId64 "]", coder_codec(key->coder)->name,
+                         key->rows, coder_cols(key->coder));
+    if (array_grow(&record->bytes, &record->capacity, sizeof(struct record_header) + columns + bound, error) <
+        0)
         return -1;
-    unsigned char *body = *record + sizeof(struct record_header), *payload = body + columns;
-    if ((front && put_front(front, rows, body, error) < 0) ||
-        (transformed
-             ? coder_encode_transformed(coder, worker, states, rows, payload, bound, &coded, loss, error)
-             : coder_encode(coder, worker, states, rows, payload, bound, &coded, loss, error)) < 0)
+    unsigned char *body = record->bytes + sizeof(struct record_header);
+    struct codec_payload coded = {.bytes = body + columns, .capacity = bound};
+    if (put_columns(key, states, body, error) < 0 ||
+        (states->transformed
+             ? coder_encode_transformed(key->coder, worker, states->states, key->rows, &coded, error)
+             : coder_encode(key->coder, worker, states->states, key->rows, &coded, error)) < 0)
         return -1;
 
-    struct record_header header = header_of(coder, tap, sequence, rows, columns, columns + coded);
+    struct record_header header = header_of(key, columns + coded.size);
     header.hash = record_hash(header, body);
-    memcpy(*record, &header, sizeof header);
-    *size = sizeof header + header.payload;
+    memcpy(record->bytes, &header, sizeof header);
+    record->size = sizeof header + header.payload;
+    record->loss = coded.loss;
     return 0;
 }
 
-int record_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                  struct sequence sequence, const float *states, int64_t rows, unsigned char **record,
-                  size_t *capacity, size_t *size, double *loss, struct error *error)
-{
-    return record_encode_made(worker, coder, tap, sequence, NULL, states, false, rows, record, capacity, size,
-                              loss, error);
-}
+/* ---- reading ---- */
 
-int target_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                  struct sequence sequence, const struct target_front *front, const float *u, int64_t rows,
-                  unsigned char **record, size_t *capacity, size_t *size, double *loss, struct error *error)
-{
-    return record_encode_made(worker, coder, tap, sequence, front, u, false, rows, record, capacity, size, loss,
-                              error);
-}
-
-int record_check_header(const struct coder *coder, struct tap tap, struct sequence sequence, size_t columns,
-                        const void *record, size_t size, int64_t rows, struct record_header *header,
-                        struct error *error)
+int record_check_header(const struct record_key *key, const void *record, size_t size,
+                        struct record_header *header, struct error *error)
 {
     if (size < sizeof *header)
         return error_set_kind(error, ERROR_DAMAGED, "the record has %zu bytes, fewer than its header", size);
@@ -116,7 +122,8 @@ int record_check_header(const struct coder *coder, struct tap tap, struct sequen
                               "the record's payload should have %" PRIu64 " bytes and has %zu", header->payload,
                               size - sizeof *header);
 
-    struct record_header expected = header_of(coder, tap, sequence, rows, columns, size - sizeof *header);
+    const struct coder *coder = key->coder;
+    struct record_header expected = header_of(key, size - sizeof *header);
     expected.hash = header->hash;
     if (header->codec == expected.codec && header->parameters != expected.parameters)
         return error_set_kind(error, ERROR_DAMAGED,
@@ -128,18 +135,17 @@ int record_check_header(const struct coder *coder, struct tap tap, struct sequen
                               "the record is another one: tap %s, %s sequence %" PRIu64 ", codec %u, [%" PRIu32
                               ", %" PRIu32 "]; codec %u, [%" PRId64 ", %" PRId64 "] was expected",
                               name, split_name(header->split), header->index, header->codec, header->rows,
-                              header->cols, coder_codec(coder)->id, rows, coder_cols(coder));
+                              header->cols, coder_codec(coder)->id, key->rows, coder_cols(coder));
     }
     return 0;
 }
 
 /* The record's payload, when all of it is as expected and its hash fits; else NULL. */
-static const unsigned char *check(const struct coder *coder, struct tap tap, struct sequence sequence,
-                                  size_t columns, const void *record, size_t size, int64_t rows,
+static const unsigned char *check(const struct record_key *key, const void *record, size_t size,
                                   struct error *error)
 {
     struct record_header header;
-    if (record_check_header(coder, tap, sequence, columns, record, size, rows, &header, error) < 0)
+    if (record_check_header(key, record, size, &header, error) < 0)
         return NULL;
     const unsigned char *payload = (const unsigned char *)record + sizeof header;
     if (record_hash(header, payload) == header.hash)
@@ -148,43 +154,33 @@ static const unsigned char *check(const struct coder *coder, struct tap tap, str
     return NULL;
 }
 
-/* As record_decode, of what is coded in a payload. */
-static int decode(struct codec_worker *worker, const struct coder *coder, const unsigned char *coded,
-                  size_t size, int64_t rows, float *states, struct states_view *view, struct error *error)
+static int read_columns(const struct record_key *key, const unsigned char *payload, size_t size,
+                        const struct record_parts *parts, struct error *error)
 {
-    if (view)
-        return coder_view(coder, worker, coded, size, rows, states, view, error);
-    if (states && coder_decode(coder, worker, coded, size, rows, states, error) < 0)
+    if (!key->columns)
+        return 0;
+    if (size < columns_of(key))
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "the record's payload has %zu bytes, fewer than its columns", size);
+    if (parts->columns)
+        *parts->columns = payload;
+    if (target_unpack(key->columns, payload, key->rows, key->vocab, parts->values, error) < 0)
         return error_narrow(error, ERROR_DAMAGED);
     return 0;
 }
 
-int record_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                  struct sequence sequence, const void *record, size_t size, int64_t rows, float *states,
-                  struct states_view *view, struct error *error)
+int record_decode(struct codec_worker *worker, const struct record_key *key, const void *record, size_t size,
+                  const struct record_parts *parts, struct error *error)
 {
-    const unsigned char *payload = check(coder, tap, sequence, 0, record, size, rows, error);
-    if (!payload)
+    const unsigned char *payload = check(key, record, size, error);
+    size_t left = size - sizeof(struct record_header);
+    if (!payload || read_columns(key, payload, left, parts, error) < 0)
         return -1;
-    return decode(worker, coder, payload, size - sizeof(struct record_header), rows, states, view, error);
-}
-
-int target_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                  struct sequence sequence, const void *record, size_t size, int64_t rows, int64_t vocab,
-                  const struct columns *of, struct target_row *values, const void **columns, float *u,
-                  struct states_view *view, struct error *error)
-{
-    const size_t before = columns_bytes(of, rows);
-    const unsigned char *payload = check(coder, tap, sequence, before, record, size, rows, error);
-    if (!payload)
-        return -1;
-    const size_t left = size - sizeof(struct record_header);
-    if (left < before)
-        return error_set_kind(error, ERROR_DAMAGED,
-                              "the record's payload has %zu bytes, fewer than its columns", left);
-    if (columns)
-        *columns = payload;
-    if (target_unpack(of, payload, rows, vocab, values, error) < 0)
+    payload += columns_of(key);
+    left -= columns_of(key);
+    if (parts->view)
+        return coder_view(key->coder, worker, payload, left, key->rows, parts->states, parts->view, error);
+    if (parts->states && coder_decode(key->coder, worker, payload, left, key->rows, parts->states, error) < 0)
         return error_narrow(error, ERROR_DAMAGED);
-    return decode(worker, coder, payload + before, left - before, rows, u, view, error);
+    return 0;
 }

@@ -12,8 +12,8 @@
  *     store_create(path, manifest, &store, error);              // or store_open(path, STORE_WRITE, ...)
  *     store_begin(store, error);
  *     store_put_tokens(store, split, ids, starts, count, error);
- *     store_coder(store, tap, &coder, error); record_encode(worker, coder, ..., &value, ..., &size, ...);
- *     store_put_record(store, tap, sequence, value, size, error);
+ *     store_coder(store, tap, &coder, error);                   // record.h makes a record
+ *     store_put_record(store, tap, sequence, record.bytes, record.size, error);
  *     store_set_progress(store, tap, split, count, error);
  *     store_commit(store, error);
  *     store_close(store);
@@ -160,34 +160,6 @@ int store_get_parameters(struct store *store, int tap, void **bytes, size_t *siz
 
 /* The parameters of a tap's codec: put once, before its first record, and kept with a copy. From then on store_coder gives its coder. */
 int store_put_parameters(struct store *store, int tap, const void *bytes, size_t size, struct error *error);
-
-/* Little-endian, 64 bytes, at the start of every record. */
-struct record_header {
-    char magic[4]; /* "OFRR" */
-    uint16_t version; /* 2 */
-    uint16_t codec; /* struct codec.id */
-    uint64_t parameters; /* XXH3-64 of the codec's parameters, 0: none */
-    uint16_t type; /* enum dtype of the kept values */
-    uint8_t mid, split; /* tap and sequence, so that a record cannot stand in for another */
-    uint32_t layer;
-    uint64_t index;
-    uint32_t rows, cols;
-    uint64_t payload; /* bytes that follow the header */
-    uint64_t columns; /* of the payload, bytes before the coded states: a target's columns (target.h), else 0 */
-    uint64_t hash; /* XXH3-64 of the header with this field 0, then the payload */
-};
-
-/* Codes states [rows, the coder's cols] into *record (grown with realloc as needed): header and payload.
- * (Of targets: target_encode.) *loss as coder_encode's, NULL: not wanted. */
-int record_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                  struct sequence sequence, const float *states, int64_t rows, unsigned char **record,
-                  size_t *capacity, size_t *size, double *loss, struct error *error);
-
-/* Checks everything in a record against what is expected and its hash; then, when `view` is not NULL, as
- * coder_view, else, when `states` is not, as coder_decode. Errors say what is wrong with the record, not which it is: the caller knows. */
-int record_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                  struct sequence sequence, const void *record, size_t size, int64_t rows, float *states,
-                  struct states_view *view, struct error *error);
 
 /* ---- more of reading ---- */
 

@@ -52,30 +52,6 @@ int target_unpack(const struct columns *columns, const void *bytes, int64_t rows
 
 /* ---- records ---- */
 
-/* What stands before u: columns, made of values [rows] or, where that is NULL, from bytes as a record had them. */
-struct target_front {
-    const struct columns *columns;
-    const struct target_row *values;
-    const void *bytes;
-};
-
-/* As record_encode, of a target's front and u [rows, cols]; tap: tap_target. */
-int target_encode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                  struct sequence sequence, const struct target_front *front, const float *u, int64_t rows,
-                  unsigned char **record, size_t *capacity, size_t *size, double *loss, struct error *error);
-/* As target_encode, or with front NULL as record_encode, of states as they came: f32, or `transformed` what a device has
- * made of them (coder_transform). */
-int record_encode_made(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                       struct sequence sequence, const struct target_front *front, const void *states,
-                       bool transformed, int64_t rows, unsigned char **record, size_t *capacity, size_t *size,
-                       double *loss, struct error *error);
-/* As record_decode, to values [rows] and u [rows, cols], or a view of it, where they are not NULL. Values are checked as
- * by target_unpack in any case; *columns, unless NULL: where their bytes are in the record. */
-int target_decode(struct codec_worker *worker, const struct coder *coder, struct tap tap,
-                  struct sequence sequence, const void *record, size_t size, int64_t rows, int64_t vocab,
-                  const struct columns *of, struct target_row *values, const void **columns, float *u,
-                  struct states_view *view, struct error *error);
-
 /* Of a sequence in the reader's store, which must have a target: values [rows] and, unless it is NULL, u
  * [rows, hidden]. */
 int reader_target(struct reader *reader, struct sequence sequence, struct target_row *values, float *u,

@@ -95,17 +95,18 @@ bool store_commit_due(const struct store *store)
 int store_put_record(struct store *store, int tap, struct sequence sequence, const void *record, size_t size,
                      struct error *error)
 {
-    const struct store_info *info = &store->info;
-    const size_t columns = tap == store_find_target(info) ? columns_bytes(&info->columns, info->rows) : 0;
     struct record_header header;
     unsigned char key[SEQUENCE_KEY_SIZE];
     const struct coder *coder;
     uint64_t number;
     if (store_check_writing(store, error) < 0 || store_number(store, sequence, &number, error) < 0)
         return -1;
-    if (store_coder(store, tap, &coder, error) < 0 ||
-        record_check_header(coder, info->tap[tap], sequence, columns, record, size, info->rows, &header,
-                            error) < 0) {
+    int result = store_coder(store, tap, &coder, error);
+    if (result == 0) {
+        const struct record_key expected = record_key(&store->info, coder, tap, sequence);
+        result = record_check_header(&expected, record, size, &header, error);
+    }
+    if (result < 0) {
         store_name_record(store, tap, sequence, error);
         return error_prefix(error, "%s", store->path);
     }

@@ -17,7 +17,7 @@ struct bench {
     struct codec_worker *worker;
     struct coder *coder;
     float *states, *decoded, *matrix; /* [ROWS, cols] twice, [cols, cols] */
-    unsigned char *payload;
+    struct codec_payload payload;
 };
 
 /* A klt coder for the states. */
@@ -62,17 +62,17 @@ static int measure(struct bench *bench, int64_t cols, struct error *error)
 {
     const size_t capacity = coder_bound(bench->coder, ROWS);
     double product = 1e9, encode = 1e9, decode = 1e9;
-    size_t size;
-    if (array_alloc(&bench->payload, capacity, error) < 0)
+    bench->payload.capacity = capacity;
+    if (array_alloc(&bench->payload.bytes, capacity, error) < 0)
         return -1;
     for (int round = 0; round < ROUNDS; round++) {
         double entropy[3], at[4];
         entropy[0] = codec_worker_entropy_seconds(bench->worker), at[0] = clock_seconds();
-        if (coder_encode(bench->coder, bench->worker, bench->states, ROWS, bench->payload, capacity, &size,
-                         NULL, error) < 0)
+        if (coder_encode(bench->coder, bench->worker, bench->states, ROWS, &bench->payload, error) < 0)
             return -1;
         entropy[1] = codec_worker_entropy_seconds(bench->worker), at[1] = clock_seconds();
-        if (coder_decode(bench->coder, bench->worker, bench->payload, size, ROWS, bench->decoded, error) < 0)
+        if (coder_decode(bench->coder, bench->worker, bench->payload.bytes, bench->payload.size, ROWS,
+                         bench->decoded, error) < 0)
             return -1;
         entropy[2] = codec_worker_entropy_seconds(bench->worker), at[2] = clock_seconds();
         dnnl_sgemm('N', 'N', ROWS, cols, cols, 1, bench->states, cols, bench->matrix, cols, 0, bench->decoded,
@@ -103,7 +103,7 @@ int main(void)
         free(bench.states);
         free(bench.decoded);
         free(bench.matrix);
-        free(bench.payload);
+        free(bench.payload.bytes);
     }
     if (result < 0)
         fprintf(stderr, "codec: %s\n", error.text);

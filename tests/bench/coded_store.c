@@ -9,7 +9,7 @@
 #include "common/base/memory.h"
 #include "common/pilot/pilot.h"
 #include "common/store/copy.h"
-#include "common/store/target.h"
+#include "common/store/record.h"
 
 struct copying {
     struct store *from, *to;
@@ -17,8 +17,8 @@ struct copying {
     struct codec_worker *worker;
     struct codec_choice choice;
     float *states; /* [rows, hidden] */
-    unsigned char *payload, *record;
-    size_t payload_capacity, record_capacity;
+    struct codec_payload payload;
+    struct record record;
     double bytes; /* of the tap's payloads */
 };
 
@@ -47,13 +47,12 @@ static int make_coder(struct copying *copying, int tap, struct coder **coder, st
 static int pass_through(struct copying *copying, const struct coder *coder, struct error *error)
 {
     const int64_t rows = store_info(copying->from)->rows;
-    size_t size;
-    if (array_grow(&copying->payload, &copying->payload_capacity, coder_bound(coder, rows), error) < 0 ||
-        coder_encode(coder, copying->worker, copying->states, rows, copying->payload, copying->payload_capacity,
-                     &size, NULL, error) < 0)
+    struct codec_payload *payload = &copying->payload;
+    if (array_grow(&payload->bytes, &payload->capacity, coder_bound(coder, rows), error) < 0 ||
+        coder_encode(coder, copying->worker, copying->states, rows, payload, error) < 0)
         return -1;
-    copying->bytes += (double)(sizeof(struct record_header) + size);
-    return coder_decode(coder, copying->worker, copying->payload, size, rows, copying->states, error);
+    copying->bytes += (double)(sizeof(struct record_header) + payload->size);
+    return coder_decode(coder, copying->worker, payload->bytes, payload->size, rows, copying->states, error);
 }
 
 static int put_record(struct copying *copying, int tap, struct sequence sequence, const struct coder *through,
@@ -61,20 +60,17 @@ static int put_record(struct copying *copying, int tap, struct sequence sequence
 {
     const struct store_info *info = store_info(copying->from);
     const bool target = tap == store_find_target(info);
-    struct target_front front = {.columns = &info->columns};
+    struct record_states states = {.states = copying->states};
     const struct coder *coder;
-    size_t size;
-    if ((target ? reader_target_columns(copying->reader, sequence, &front.bytes, copying->states, error)
+    if ((target ? reader_target_columns(copying->reader, sequence, &states.columns, copying->states, error)
                 : reader_states(copying->reader, tap, sequence, copying->states, error)) < 0 ||
         (through && pass_through(copying, through, error) < 0) ||
         store_coder(copying->to, tap, &coder, error) < 0)
         return -1;
-    int result =
-        target ? target_encode(copying->worker, coder, info->tap[tap], sequence, &front, copying->states,
-                               info->rows, &copying->record, &copying->record_capacity, &size, NULL, error)
-               : record_encode(copying->worker, coder, info->tap[tap], sequence, copying->states, info->rows,
-                               &copying->record, &copying->record_capacity, &size, NULL, error);
-    return result < 0 ? -1 : store_put_record(copying->to, tap, sequence, copying->record, size, error);
+    const struct record_key key = record_key(info, coder, tap, sequence);
+    if (record_encode(copying->worker, &key, &states, &copying->record, error) < 0)
+        return -1;
+    return store_put_record(copying->to, tap, sequence, copying->record.bytes, copying->record.size, error);
 }
 
 static int copy_tap(struct copying *copying, int tap, struct error *error)
@@ -145,7 +141,7 @@ done:
     store_close(copying.from);
     codec_worker_destroy(copying.worker);
     free(copying.states);
-    free(copying.payload);
-    free(copying.record);
+    free(copying.payload.bytes);
+    free(copying.record.bytes);
     return result < 0;
 }

@@ -64,7 +64,7 @@ static int read_round(struct reading *reading, uint64_t count, struct error *err
         for (int tap = 0; tap < FIXTURE_TAPS && result == 0; tap++)
             result = fixture_check(reader, tap, (struct sequence){SPLIT_TRAIN, i}, error);
     for (int tap = 0; tap < FIXTURE_TAPS && result == 0; tap++)
-        result = reader_check(reader, tap, last, record[tap], size[tap], NULL, NULL, error);
+        result = reader_check(reader, tap, last, record[tap], size[tap], &(struct record_parts){0}, error);
     reader_close(reader);
     return result;
 }

@@ -51,24 +51,22 @@ static int use_codecs(struct error *error)
 {
     struct codec_worker *worker;
     float states[6 * 10], decoded[6 * 10];
-    unsigned char *record = NULL;
-    size_t capacity = 0, size;
-    const struct tap tap = {3, false};
-    const struct sequence sequence = {SPLIT_TRAIN, 1};
+    struct record record = {0};
     for (int i = 0; i < 60; i++)
         states[i] = (float)i;
     int result = codec_worker_create(&worker, error);
     for (int i = 0; codec_table()[i] && result == 0; i++) {
         struct coder *coder;
         result = codec_fixture_coder(codec_table()[i], 10, &coder, error);
+        const struct record_key key = {coder, {3, false}, {SPLIT_TRAIN, 1}, 6, NULL, 0};
         if (result == 0)
-            result =
-                record_encode(worker, coder, tap, sequence, states, 6, &record, &capacity, &size, NULL, error);
+            result = record_encode(worker, &key, &(struct record_states){.states = states}, &record, error);
         if (result == 0)
-            result = record_decode(worker, coder, tap, sequence, record, size, 6, decoded, NULL, error);
+            result = record_decode(worker, &key, record.bytes, record.size,
+                                   &(struct record_parts){.states = decoded}, error);
         coder_destroy(coder);
     }
-    free(record);
+    free(record.bytes);
     codec_worker_destroy(worker);
     return result;
 }

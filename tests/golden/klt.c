@@ -113,28 +113,27 @@ TEST(klt_record_is_that_of_numpy)
     struct codec_choice choice;
     struct coder *coder = NULL;
     struct codec_worker *worker = NULL;
-    unsigned char *payload;
+    struct codec_payload payload = {0};
     float *decoded;
-    size_t size;
     REQUIRE_OK(golden_open(&golden, &error));
     REQUIRE_OK(codec_parse("klt:4", &choice, &error));
     const int64_t rows = golden.rows, cols = golden.cols;
     REQUIRE_OK(
         coder_create(choice.codec, golden.parameters.data, golden.parameters.length, cols, &coder, &error));
     REQUIRE_OK(codec_worker_create(&worker, &error));
-    const size_t capacity = coder_bound(coder, rows);
-    REQUIRE_OK(array_alloc(&payload, capacity, &error));
+    payload.capacity = coder_bound(coder, rows);
+    REQUIRE_OK(array_alloc(&payload.bytes, payload.capacity, &error));
     REQUIRE_OK(array_alloc(&decoded, rows * cols, &error));
-    REQUIRE_OK(coder_encode(coder, worker, golden.states, rows, payload, capacity, &size, NULL, &error));
-    REQUIRE_OK(coder_decode(coder, worker, payload, size, rows, decoded, &error));
+    REQUIRE_OK(coder_encode(coder, worker, golden.states, rows, &payload, &error));
+    REQUIRE_OK(coder_decode(coder, worker, payload.bytes, payload.size, rows, decoded, &error));
     for (int64_t r = 0; r < rows; r++) {
         uint16_t rms;
-        memcpy(&rms, payload + r * (int64_t)sizeof rms, sizeof rms);
+        memcpy(&rms, payload.bytes + r * (int64_t)sizeof rms, sizeof rms);
         CHECK(bf16_to_f32(rms) == golden.rms[r]);
         for (int64_t i = r * cols; i < (r + 1) * cols; i++)
             CHECK(fabs((double)decoded[i] - golden.decoded[i]) <= DECODED_TOLERANCE * golden.rms[r]);
     }
-    free(payload);
+    free(payload.bytes);
     free(decoded);
     codec_worker_destroy(worker);
     coder_destroy(coder);

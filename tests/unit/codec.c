@@ -58,20 +58,14 @@ static bool same_states(const struct codec *codec, const float *states, const fl
     return true;
 }
 
-struct payload {
-    unsigned char *bytes;
-    size_t size, capacity;
-};
-
-static struct payload encode(const struct coder *coder, struct codec_worker *worker, const float *states,
-                             int64_t rows)
+static struct codec_payload encode(const struct coder *coder, struct codec_worker *worker, const float *states,
+                                   int64_t rows)
 {
     struct error error = {0};
     const char *name = coder_codec(coder)->name;
-    struct payload payload = {.capacity = coder_bound(coder, rows)};
+    struct codec_payload payload = {.capacity = coder_bound(coder, rows)};
     payload.bytes = malloc(payload.capacity);
-    if (coder_encode(coder, worker, states, rows, payload.bytes, payload.capacity, &payload.size, NULL,
-                     &error) < 0)
+    if (coder_encode(coder, worker, states, rows, &payload, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s: %s", name, error.text);
     if (payload.size > payload.capacity)
         test_fail(__FILE__, __LINE__, "%s wrote past its bound", name);
@@ -86,7 +80,7 @@ static void check_round_trip(const struct codec *codec, struct codec_worker *wor
     float *states = states_create(rows, cols, (uint64_t)(rows * 1000 + cols), odd);
     float *decoded = malloc(values * sizeof *decoded);
     struct coder *coder = coder_make(codec, cols);
-    struct payload payload = encode(coder, worker, states, rows);
+    struct codec_payload payload = encode(coder, worker, states, rows);
     if (coder_decode(coder, worker, payload.bytes, payload.size, rows, decoded, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s [%d, %d]: %s", codec->name, (int)rows, (int)cols, error.text);
     else if (!same_states(codec, states, decoded, values))
@@ -120,7 +114,7 @@ static void check_view(const struct codec *codec, struct codec_worker *worker, i
     float *states = states_create(rows, cols, 4, false);
     float *decoded = malloc(values * sizeof *decoded), *widened = malloc(values * sizeof *widened);
     struct coder *coder = coder_make(codec, cols);
-    struct payload payload = encode(coder, worker, states, rows);
+    struct codec_payload payload = encode(coder, worker, states, rows);
     struct states_view view;
     REQUIRE_OK(coder_decode(coder, worker, payload.bytes, payload.size, rows, decoded, &error));
     REQUIRE_OK(
@@ -167,7 +161,7 @@ TEST(codec_keeps_every_bf16_value)
         if (!codec_table()[i]->exact)
             continue;
         struct coder *coder = coder_make(codec_table()[i], 256);
-        struct payload payload = encode(coder, worker, states, 256);
+        struct codec_payload payload = encode(coder, worker, states, 256);
         CHECK(coder_decode(coder, worker, payload.bytes, payload.size, 256, decoded, &error) == 0);
         CHECK(same_states(codec_table()[i], states, decoded, 65536));
         free(payload.bytes);
@@ -187,9 +181,9 @@ TEST(codec_bytes_do_not_depend_on_what_came_before)
     for (int i = 0; codec_table()[i]; i++) {
         struct coder *wide = coder_make(codec_table()[i], 96), *coder = coder_make(codec_table()[i], 50);
         REQUIRE_OK(codec_worker_create(&fresh, &error));
-        struct payload alone = encode(coder, fresh, second, 65);
-        struct payload before = encode(wide, used, first, 40);
-        struct payload after = encode(coder, used, second, 65);
+        struct codec_payload alone = encode(coder, fresh, second, 65);
+        struct codec_payload before = encode(wide, used, first, 40);
+        struct codec_payload after = encode(coder, used, second, 65);
         CHECK(alone.size == after.size && memcmp(alone.bytes, after.bytes, alone.size) == 0);
         free(alone.bytes);
         free(before.bytes);
@@ -217,7 +211,7 @@ TEST(codec_lossless_encoding_is_pinned)
     unsigned char residual[6];
     REQUIRE_OK(codec_worker_create(&worker, &error));
     struct coder *coder = coder_make(find("lossless"), 3);
-    struct payload payload = encode(coder, worker, pinned_states, 2);
+    struct codec_payload payload = encode(coder, worker, pinned_states, 2);
     REQUIRE(payload.size > sizeof pinned_head);
     CHECK(memcmp(payload.bytes, pinned_head, sizeof pinned_head) == 0);
     REQUIRE_OK(unpack(worker, payload.bytes + sizeof pinned_head, payload.size - sizeof pinned_head, residual,
@@ -263,7 +257,7 @@ TEST(codec_lossless_finds_levels)
     }
     REQUIRE_OK(codec_worker_create(&worker, &error));
     struct coder *coder = coder_make(find("lossless"), COLS);
-    struct payload payload = encode(coder, worker, states, ROWS);
+    struct codec_payload payload = encode(coder, worker, states, ROWS);
     CHECK(payload.size < ROWS * COLS + ROWS + COLS + ROWS * COLS / 8 + 200);
     free(payload.bytes);
     coder_destroy(coder);
@@ -279,22 +273,23 @@ TEST(codec_refuses_bad_shapes_and_sizes)
     struct codec_worker *worker;
     float states[15] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
     unsigned char bytes[4096];
-    size_t size;
     REQUIRE_OK(codec_worker_create(&worker, &error));
     for (int i = 0; codec_table()[i]; i++) {
+        struct codec_payload payload = {.bytes = bytes, .capacity = sizeof bytes};
         struct coder *coder = coder_make(codec_table()[i], 4);
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
             CHECK(codec_table()[i]->bound(shapes[s][0], shapes[s][1]) == 0);
         for (int64_t rows = -1; rows < 1; rows++) {
-            CHECK(coder_encode(coder, worker, states, rows, bytes, sizeof bytes, &size, NULL, &error) < 0);
+            CHECK(coder_encode(coder, worker, states, rows, &payload, &error) < 0);
             CHECK(coder_decode(coder, worker, bytes, 12, rows, states, &error) < 0);
         }
-        CHECK(coder_encode(coder, worker, states, INT64_MAX / 2, bytes, sizeof bytes, &size, NULL, &error) < 0);
-        CHECK(coder_encode(coder, worker, states, 3, bytes, coder_bound(coder, 3) - 1, &size, NULL, &error) <
-              0);
-        REQUIRE_OK(coder_encode(coder, worker, states, 3, bytes, sizeof bytes, &size, NULL, &error));
-        CHECK(coder_decode(coder, worker, bytes, size, 2, states, &error) < 0);
-        CHECK(coder_decode(coder, worker, bytes, size, 1, states, &error) < 0);
+        CHECK(coder_encode(coder, worker, states, INT64_MAX / 2, &payload, &error) < 0);
+        payload.capacity = coder_bound(coder, 3) - 1;
+        CHECK(coder_encode(coder, worker, states, 3, &payload, &error) < 0);
+        payload.capacity = sizeof bytes;
+        REQUIRE_OK(coder_encode(coder, worker, states, 3, &payload, &error));
+        CHECK(coder_decode(coder, worker, bytes, payload.size, 2, states, &error) < 0);
+        CHECK(coder_decode(coder, worker, bytes, payload.size, 1, states, &error) < 0);
         coder_destroy(coder);
     }
     codec_worker_destroy(worker);
@@ -325,7 +320,7 @@ TEST(codec_survives_truncation_and_mutation)
     REQUIRE_OK(codec_worker_create(&worker, &error));
     for (int i = 0; codec_table()[i]; i++) {
         struct coder *coder = coder_make(codec_table()[i], cols);
-        struct payload payload = encode(coder, worker, states, rows);
+        struct codec_payload payload = encode(coder, worker, states, rows);
         for (size_t size = 0; size < payload.size; size++)
             decode_copy(coder, worker, payload.bytes, size, rows, true);
         for (int trial = 0; trial < 3000; trial++) {

@@ -34,17 +34,14 @@ static int16_t *values_create(int64_t rows, int64_t cols, enum kind kind)
     return values;
 }
 
-struct coded {
-    unsigned char *bytes;
-    size_t size;
-};
-
-static struct coded encode(struct codec_worker *worker, const int16_t *values, int64_t rows, int64_t cols)
+static struct codec_payload encode(struct codec_worker *worker, const int16_t *values, int64_t rows,
+                                   int64_t cols)
 {
     struct error error = {0};
     const size_t bound = coefficients_bound(rows, cols);
-    struct coded coded = {malloc(bound), 0}; /* of that size, so that the sanitizers see a write past it */
-    if (coefficients_encode(worker, values, rows, cols, coded.bytes, bound, &coded.size, &error) < 0)
+    /* Of that size, so that the sanitizers see a write past it. */
+    struct codec_payload coded = {.bytes = malloc(bound), .capacity = bound};
+    if (coefficients_encode(worker, values, rows, cols, &coded, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s", error.text);
     CHECK(coded.size <= bound);
     coded.bytes = realloc(coded.bytes, coded.size);
@@ -58,7 +55,7 @@ static void check_round_trip(struct codec_worker *worker, int64_t rows, int64_t 
     const int count = rans_paths(&paths);
     const size_t bytes = (size_t)(rows * cols) * sizeof(int16_t);
     int16_t *values = values_create(rows, cols, kind), *decoded = malloc(bytes);
-    struct coded coded = encode(worker, values, rows, cols);
+    struct codec_payload coded = encode(worker, values, rows, cols);
     for (int i = 0; i < count; i++) {
         worker->path = &paths[i];
         memset(decoded, 0x55, bytes);
@@ -113,7 +110,7 @@ TEST(coefficients_encoding_is_pinned)
     REQUIRE_OK(codec_worker_create(&worker, &error));
     for (int i = 0; i < 40 * 50; i++)
         values[i] = (int16_t)((i * 7919 % 101 - 50) * (i % 50 + 1) / 50 + (i % 333 == 0) * 1000);
-    struct coded coded = encode(worker, values, 40, 50);
+    struct codec_payload coded = encode(worker, values, 40, 50);
     CHECK(coded.size == 1664);
     CHECK(hash_bytes(coded.bytes, coded.size, 0) == 0x95b6bd8b36122539);
     free(coded.bytes);
@@ -138,7 +135,7 @@ TEST(coefficients_come_near_the_entropy)
     int16_t *values = values_create(ROWS, COLS, KIND_BELL);
     for (int i = 0; i < ROWS * COLS; i++)
         ideal += ideal_bits(values[i], deviation_of(i / COLS, i % COLS, COLS));
-    struct coded coded = encode(worker, values, ROWS, COLS);
+    struct codec_payload coded = encode(worker, values, ROWS, COLS);
     if (!((double)coded.size * 8 < 1.02 * ideal))
         test_fail(__FILE__, __LINE__, "%.0f bits; the ideal is %.0f", (double)coded.size * 8, ideal);
     free(coded.bytes);
@@ -153,7 +150,7 @@ TEST(coefficients_use_the_value_above)
     struct codec_worker *worker;
     REQUIRE_OK(codec_worker_create(&worker, &error));
     int16_t *values = values_create(512, 64, KIND_WALK);
-    struct coded coded = encode(worker, values, 512, 64);
+    struct codec_payload coded = encode(worker, values, 512, 64);
     const double bits = (double)coded.size * 8 / (512 * 64);
     if (!(bits < 4.25)) /* log2(4 sqrt(2 pi e)) is 4.05; without the value above it is 5.1 */
         test_fail(__FILE__, __LINE__, "%.2f bits a value", bits);
@@ -168,14 +165,15 @@ TEST(coefficients_refuse_bad_shapes_and_sizes)
     struct codec_worker *worker;
     int16_t values[12] = {1, -1, 2};
     unsigned char bytes[1024];
-    size_t size;
+    struct codec_payload payload = {.bytes = bytes, .capacity = coefficients_bound(3, 4) - 1};
     REQUIRE_OK(codec_worker_create(&worker, &error));
     CHECK(coefficients_bound(0, 3) == 0 && coefficients_bound(1 << 15, 1 << 15) == 0);
-    CHECK(coefficients_encode(worker, values, 3, 4, bytes, coefficients_bound(3, 4) - 1, &size, &error) < 0);
-    CHECK(coefficients_encode(worker, values, 0, 4, bytes, sizeof bytes, &size, &error) < 0);
-    REQUIRE_OK(coefficients_encode(worker, values, 3, 4, bytes, sizeof bytes, &size, &error));
-    CHECK(coefficients_decode(worker, bytes, size, 3, 3, values, &error) < 0);
-    CHECK(coefficients_decode(worker, bytes, size, -1, 4, values, &error) < 0);
+    CHECK(coefficients_encode(worker, values, 3, 4, &payload, &error) < 0);
+    payload.capacity = sizeof bytes;
+    CHECK(coefficients_encode(worker, values, 0, 4, &payload, &error) < 0);
+    REQUIRE_OK(coefficients_encode(worker, values, 3, 4, &payload, &error));
+    CHECK(coefficients_decode(worker, bytes, payload.size, 3, 3, values, &error) < 0);
+    CHECK(coefficients_decode(worker, bytes, payload.size, -1, 4, values, &error) < 0);
     codec_worker_destroy(worker);
 }
 
@@ -203,7 +201,7 @@ TEST(coefficients_survive_truncation_and_mutation)
     REQUIRE_OK(codec_worker_create(&worker, &error));
     for (enum kind kind = 0; kind < KIND_COUNT; kind++) {
         int16_t *values = values_create(ROWS, COLS, kind);
-        struct coded coded = encode(worker, values, ROWS, COLS);
+        struct codec_payload coded = encode(worker, values, ROWS, COLS);
         for (size_t size = 0; size < coded.size; size++)
             CHECK(decode_copy(worker, coded.bytes, size, ROWS, COLS, &error) < 0);
         for (int trial = 0; trial < 3000; trial++) {
@@ -228,7 +226,7 @@ TEST(coefficients_check_the_head)
     struct codec_worker *worker;
     int16_t *values = values_create(4, 40, KIND_BELL);
     REQUIRE_OK(codec_worker_create(&worker, &error));
-    struct coded coded = encode(worker, values, 4, 40);
+    struct codec_payload coded = encode(worker, values, 4, 40);
     static const struct {
         size_t place;
         unsigned char byte;

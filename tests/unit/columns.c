@@ -111,20 +111,21 @@ static int put_target(struct store *store, struct codec_worker *worker, struct s
                       struct error *error)
 {
     const struct store_info *info = store_info(store);
-    unsigned char columns[2 * MORE_BYTES], *record = NULL;
+    unsigned char columns[2 * MORE_BYTES];
     float u[FIXTURE_ROWS * FIXTURE_HIDDEN];
-    const struct target_front front = {.columns = &info->columns, .bytes = columns};
+    struct record record = {0};
     const struct coder *coder;
-    size_t capacity = 0, size;
     fill_columns(&info->columns, sequence, columns);
     fixture_states(TARGET, sequence, u);
     int result = store_coder(store, TARGET, &coder, error);
+    if (result == 0) {
+        const struct record_key key = record_key(info, coder, TARGET, sequence);
+        const struct record_states states = {.states = u, .columns = columns};
+        result = record_encode(worker, &key, &states, &record, error);
+    }
     if (result == 0)
-        result = target_encode(worker, coder, info->tap[TARGET], sequence, &front, u, FIXTURE_ROWS, &record,
-                               &capacity, &size, NULL, error);
-    if (result == 0)
-        result = store_put_record(store, TARGET, sequence, record, size, error);
-    free(record);
+        result = store_put_record(store, TARGET, sequence, record.bytes, record.size, error);
+    free(record.bytes);
     return result;
 }
 

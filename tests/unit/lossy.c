@@ -19,15 +19,17 @@ static int make_trip(const struct coder *coder, float *states, int64_t rows, str
 {
     const int64_t cols = coder_cols(coder);
     struct codec_worker *worker;
-    size_t capacity = coder_bound(coder, rows);
-    unsigned char *payload = malloc(capacity);
+    struct codec_payload payload = {.capacity = coder_bound(coder, rows)};
     float *decoded = malloc((size_t)(rows * cols) * sizeof *decoded);
+    payload.bytes = malloc(payload.capacity);
     *trip = (struct trip){0};
     int result = codec_worker_create(&worker, error);
     if (result == 0)
-        result = coder_encode(coder, worker, states, rows, payload, capacity, &trip->size, &trip->said, error);
+        result = coder_encode(coder, worker, states, rows, &payload, error);
     if (result == 0)
-        result = coder_decode(coder, worker, payload, trip->size, rows, decoded, error);
+        result = coder_decode(coder, worker, payload.bytes, payload.size, rows, decoded, error);
+    trip->size = payload.size;
+    trip->said = payload.loss;
     for (int64_t r = 0; r < rows && result == 0; r++) {
         double lost = 0, whole = 0;
         for (int64_t i = r * cols; i < (r + 1) * cols; i++) {
@@ -40,7 +42,7 @@ static int make_trip(const struct coder *coder, float *states, int64_t rows, str
     }
     memcpy(states, decoded, (size_t)(rows * cols) * sizeof *states);
     codec_worker_destroy(worker);
-    free(payload);
+    free(payload.bytes);
     free(decoded);
     return result;
 }

@@ -6,6 +6,7 @@
 
 #include "common/base/random.h"
 #include "common/pilot/pilot.h"
+#include "common/store/record.h"
 #include "tests/test.h"
 
 enum { ROWS = 256, HIDDEN = 64, SEQUENCES = 16 };
@@ -34,8 +35,7 @@ static int fill(struct store *store, double kept, struct error *error)
     const int32_t ids[ROWS + 1] = {0};
     struct random random = {11};
     struct codec_worker *worker = NULL;
-    unsigned char *record = NULL;
-    size_t capacity = 0, size;
+    struct record record = {0};
     const struct coder *coder;
     int result = codec_worker_create(&worker, error) < 0 || store_begin(store, error) < 0 ||
                          store_coder(store, 0, &coder, error) < 0
@@ -44,16 +44,16 @@ static int fill(struct store *store, double kept, struct error *error)
     for (uint64_t i = 0; i < SEQUENCES && result == 0; i++) {
         const struct sequence sequence = {SPLIT_TRAIN, i};
         make_states(&random, kept, states);
+        const struct record_key key = record_key(store_info(store), coder, 0, sequence);
         if (store_put_tokens(store, SPLIT_TRAIN, ids, NULL, 0, error) < 0 ||
-            record_encode(worker, coder, store_info(store)->tap[0], sequence, states, ROWS, &record, &capacity,
-                          &size, NULL, error) < 0 ||
-            store_put_record(store, 0, sequence, record, size, error) < 0)
+            record_encode(worker, &key, &(struct record_states){.states = states}, &record, error) < 0 ||
+            store_put_record(store, 0, sequence, record.bytes, record.size, error) < 0)
             result = -1;
     }
     if (result == 0)
         result = store_set_progress(store, 0, SPLIT_TRAIN, SEQUENCES, error);
     codec_worker_destroy(worker);
-    free(record);
+    free(record.bytes);
     return result < 0 ? -1 : store_commit(store, error);
 }
 

@@ -221,8 +221,9 @@ TEST(writer_puts_in_order)
         fixture_states(2, sequence_at(job->index), states);
         const struct coder *coder;
         REQUIRE_OK(store_coder(store, 2, &coder, &error));
-        REQUIRE_OK(record_encode(worker, coder, store_info(store)->tap[2], sequence_at(job->index), states,
-                                 FIXTURE_ROWS, &job->record, &job->capacity, &job->size, NULL, &error));
+        const struct record_key key = record_key(store_info(store), coder, 2, sequence_at(job->index));
+        REQUIRE_OK(
+            record_encode(worker, &key, &(struct record_states){.states = states}, &job->record, &error));
         REQUIRE_OK(writer_put(writer, job, &done, &error));
         CHECK((done != NULL) == (k % 4 == 3 || k == ALL - 1));
         for (; done; done = done->next)
@@ -234,7 +235,7 @@ TEST(writer_puts_in_order)
     writer_destroy(writer);
     codec_worker_destroy(worker);
     for (int k = 0; k < ALL; k++)
-        free(jobs[k].record);
+        free(jobs[k].record.bytes);
     store_close(store);
 }
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "common/base/hash.h"
-#include "common/store/target.h"
+#include "common/store/record.h"
 #include "tests/codec_fixture.h"
 #include "tests/test.h"
 
@@ -18,8 +18,8 @@ struct fixture {
     struct codec_worker *worker;
     struct coder *coder;
     float states[ROWS * COLS];
-    unsigned char *record;
-    size_t capacity, size;
+    struct record_key key;
+    struct record record;
 };
 
 static int fixture_make(struct fixture *fixture, uint16_t codec, struct error *error)
@@ -30,15 +30,16 @@ static int fixture_make(struct fixture *fixture, uint16_t codec, struct error *e
     if (codec_worker_create(&fixture->worker, error) < 0 ||
         codec_fixture_coder(codec_find_id(codec), COLS, &fixture->coder, error) < 0)
         return -1;
-    return record_encode(fixture->worker, fixture->coder, tap, sequence, fixture->states, ROWS,
-                         &fixture->record, &fixture->capacity, &fixture->size, NULL, error);
+    fixture->key = (struct record_key){fixture->coder, tap, sequence, ROWS, NULL, 0};
+    return record_encode(fixture->worker, &fixture->key, &(struct record_states){.states = fixture->states},
+                         &fixture->record, error);
 }
 
 static void fixture_free(struct fixture *fixture)
 {
     codec_worker_destroy(fixture->worker);
     coder_destroy(fixture->coder);
-    free(fixture->record);
+    free(fixture->record.bytes);
 }
 
 /* Makes the payload's size and the hash fit what is there. */
@@ -54,7 +55,7 @@ static void refit(unsigned char *record, size_t size)
 
 static int decode(struct fixture *fixture, const void *record, size_t size, float *states, struct error *error)
 {
-    return record_decode(fixture->worker, fixture->coder, tap, sequence, record, size, ROWS, states, NULL,
+    return record_decode(fixture->worker, &fixture->key, record, size, &(struct record_parts){.states = states},
                          error);
 }
 
@@ -65,9 +66,9 @@ TEST(record_round_trip)
         struct fixture fixture;
         float states[ROWS * COLS];
         REQUIRE_OK(fixture_make(&fixture, codec_table()[i]->id, &error));
-        REQUIRE_OK(decode(&fixture, fixture.record, fixture.size, states, &error));
+        REQUIRE_OK(decode(&fixture, fixture.record.bytes, fixture.record.size, states, &error));
         CHECK(!codec_table()[i]->exact || memcmp(states, fixture.states, sizeof states) == 0);
-        REQUIRE_OK(decode(&fixture, fixture.record, fixture.size, NULL, &error));
+        REQUIRE_OK(decode(&fixture, fixture.record.bytes, fixture.record.size, NULL, &error));
         fixture_free(&fixture);
     }
 }
@@ -77,12 +78,12 @@ TEST(record_encode_reuses_its_buffer)
     struct error error;
     struct fixture fixture;
     REQUIRE_OK(fixture_make(&fixture, LOSSLESS, &error));
-    unsigned char *first = malloc(fixture.size);
-    size_t size = fixture.size;
-    memcpy(first, fixture.record, size);
-    REQUIRE_OK(record_encode(fixture.worker, fixture.coder, tap, sequence, fixture.states, ROWS,
-                             &fixture.record, &fixture.capacity, &fixture.size, NULL, &error));
-    CHECK(fixture.size == size && memcmp(first, fixture.record, size) == 0);
+    unsigned char *first = malloc(fixture.record.size);
+    size_t size = fixture.record.size;
+    memcpy(first, fixture.record.bytes, size);
+    REQUIRE_OK(record_encode(fixture.worker, &fixture.key, &(struct record_states){.states = fixture.states},
+                             &fixture.record, &error));
+    CHECK(fixture.record.size == size && memcmp(first, fixture.record.bytes, size) == 0);
     free(first);
     fixture_free(&fixture);
 }
@@ -112,16 +113,16 @@ TEST(record_of_another_place_is_refused)
     struct fixture fixture;
     REQUIRE_OK(fixture_make(&fixture, KLT, &error));
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        unsigned char *changed = malloc(fixture.size);
+        unsigned char *changed = malloc(fixture.record.size);
         struct record_header header;
-        memcpy(changed, fixture.record, fixture.size);
+        memcpy(changed, fixture.record.bytes, fixture.record.size);
         changed[fields[i].offset] ^= 1;
         memcpy(&header, changed, sizeof header);
         header.hash = 0;
-        uint64_t payload = fixture.size - sizeof header;
+        uint64_t payload = fixture.record.size - sizeof header;
         header.hash = hash_bytes(changed + sizeof header, payload, hash_bytes(&header, sizeof header, 0));
         memcpy(changed, &header, sizeof header);
-        CHECK(decode(&fixture, changed, fixture.size, NULL, &error) < 0);
+        CHECK(decode(&fixture, changed, fixture.record.size, NULL, &error) < 0);
         CHECK_TEXT(error.text, fields[i].part);
         free(changed);
     }
@@ -133,15 +134,15 @@ TEST(record_every_bit_and_length_counts)
     struct error error;
     struct fixture fixture;
     REQUIRE_OK(fixture_make(&fixture, LOSSLESS, &error));
-    for (size_t bit = 0; bit < fixture.size * 8; bit++) {
-        fixture.record[bit / 8] ^= (unsigned char)(1 << bit % 8);
-        if (decode(&fixture, fixture.record, fixture.size, NULL, &error) == 0)
+    for (size_t bit = 0; bit < fixture.record.size * 8; bit++) {
+        fixture.record.bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
+        if (decode(&fixture, fixture.record.bytes, fixture.record.size, NULL, &error) == 0)
             test_fail(__FILE__, __LINE__, "bit %zu is not covered", bit);
-        fixture.record[bit / 8] ^= (unsigned char)(1 << bit % 8);
+        fixture.record.bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
     }
-    for (size_t size = 0; size < fixture.size; size++) {
+    for (size_t size = 0; size < fixture.record.size; size++) {
         unsigned char *copy = malloc(size ? size : 1);
-        memcpy(copy, fixture.record, size);
+        memcpy(copy, fixture.record.bytes, size);
         CHECK(decode(&fixture, copy, size, NULL, &error) < 0);
         free(copy);
     }
@@ -158,16 +159,16 @@ static int make_target(struct fixture *fixture, struct target_row values[ROWS], 
         return -1;
     for (int r = 0; r < ROWS; r++)
         values[r] = (struct target_row){r * 7 % VOCAB, (float)r / ROWS, (float)r / 4, (float)r / 2};
-    const struct target_front front = {.columns = target_columns(), .values = values};
-    return target_encode(fixture->worker, fixture->coder, tap_target(30), sequence, &front, fixture->states,
-                         ROWS, &fixture->record, &fixture->capacity, &fixture->size, NULL, error);
+    fixture->key = (struct record_key){fixture->coder, tap_target(30), sequence, ROWS, target_columns(), VOCAB};
+    const struct record_states states = {.states = fixture->states, .values = values};
+    return record_encode(fixture->worker, &fixture->key, &states, &fixture->record, error);
 }
 
 static int read_target(struct fixture *fixture, const void *record, size_t size, struct target_row values[ROWS],
                        float *u, struct error *error)
 {
-    return target_decode(fixture->worker, fixture->coder, tap_target(30), sequence, record, size, ROWS, VOCAB,
-                         target_columns(), values, NULL, u, NULL, error);
+    return record_decode(fixture->worker, &fixture->key, record, size,
+                         &(struct record_parts){.values = values, .states = u}, error);
 }
 
 TEST(target_comes_back)
@@ -177,11 +178,12 @@ TEST(target_comes_back)
     struct target_row values[ROWS], found[ROWS];
     float u[ROWS * COLS];
     REQUIRE_OK(make_target(&fixture, values, &error));
-    REQUIRE_OK(read_target(&fixture, fixture.record, fixture.size, found, u, &error));
+    REQUIRE_OK(read_target(&fixture, fixture.record.bytes, fixture.record.size, found, u, &error));
     CHECK(memcmp(found, values, sizeof values) == 0 && memcmp(u, fixture.states, sizeof u) == 0);
-    REQUIRE_OK(read_target(&fixture, fixture.record, fixture.size, found, NULL, &error));
-    CHECK(record_decode(fixture.worker, fixture.coder, tap, sequence, fixture.record, fixture.size, ROWS, u,
-                        NULL, &error) < 0);
+    REQUIRE_OK(read_target(&fixture, fixture.record.bytes, fixture.record.size, found, NULL, &error));
+    fixture.key.columns = NULL;
+    fixture.key.tap = tap;
+    CHECK(decode(&fixture, fixture.record.bytes, fixture.record.size, u, &error) < 0);
     CHECK_TEXT(error.text, "another one: tap 31");
     fixture_free(&fixture);
 }
@@ -193,14 +195,14 @@ TEST(target_every_bit_and_length_counts)
     struct target_row values[ROWS], found[ROWS];
     float u[ROWS * COLS];
     REQUIRE_OK(make_target(&fixture, values, &error));
-    for (size_t bit = 0; bit < fixture.size * 8; bit++) {
-        fixture.record[bit / 8] ^= (unsigned char)(1 << bit % 8);
-        CHECK(read_target(&fixture, fixture.record, fixture.size, found, u, &error) < 0);
-        fixture.record[bit / 8] ^= (unsigned char)(1 << bit % 8);
+    for (size_t bit = 0; bit < fixture.record.size * 8; bit++) {
+        fixture.record.bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
+        CHECK(read_target(&fixture, fixture.record.bytes, fixture.record.size, found, u, &error) < 0);
+        fixture.record.bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
     }
-    for (size_t size = 0; size < fixture.size; size++) {
+    for (size_t size = 0; size < fixture.record.size; size++) {
         unsigned char *copy = malloc(size + 1);
-        memcpy(copy, fixture.record, size);
+        memcpy(copy, fixture.record.bytes, size);
         CHECK(read_target(&fixture, copy, size, found, u, &error) < 0 && error.kind == ERROR_DAMAGED);
         free(copy);
     }
@@ -227,16 +229,16 @@ TEST(target_values_that_cannot_be)
     REQUIRE_OK(make_target(&fixture, values, &error));
     for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
         values[3] = lies[i].row;
-        REQUIRE_OK(
-            target_pack(target_columns(), values, ROWS, fixture.record + sizeof(struct record_header), &error));
-        refit(fixture.record, fixture.size);
-        CHECK(read_target(&fixture, fixture.record, fixture.size, found, NULL, &error) < 0);
+        REQUIRE_OK(target_pack(target_columns(), values, ROWS,
+                               fixture.record.bytes + sizeof(struct record_header), &error));
+        refit(fixture.record.bytes, fixture.record.size);
+        CHECK(read_target(&fixture, fixture.record.bytes, fixture.record.size, found, NULL, &error) < 0);
         CHECK(error.kind == ERROR_DAMAGED);
         CHECK_TEXT(error.text, lies[i].part);
     }
-    fixture.size = sizeof(struct record_header) + sizeof values - 1;
-    refit(fixture.record, fixture.size);
-    CHECK(read_target(&fixture, fixture.record, fixture.size, found, NULL, &error) < 0);
+    fixture.record.size = sizeof(struct record_header) + sizeof values - 1;
+    refit(fixture.record.bytes, fixture.record.size);
+    CHECK(read_target(&fixture, fixture.record.bytes, fixture.record.size, found, NULL, &error) < 0);
     CHECK_TEXT(error.text, "fewer than its columns");
     fixture_free(&fixture);
 }

@@ -172,8 +172,7 @@ TEST(store_refuses_bad_values)
     const int32_t late[] = {0, 9}, twice[] = {3, 3};
     struct codec_worker *worker;
     const struct coder *coder;
-    unsigned char *record = NULL;
-    size_t capacity = 0, size;
+    struct record record = {0};
     float states[FIXTURE_ROWS * FIXTURE_HIDDEN] = {0};
     const struct sequence first = {SPLIT_TRAIN, 0};
     REQUIRE_OK(codec_worker_create(&worker, &error));
@@ -188,14 +187,13 @@ TEST(store_refuses_bad_values)
     CHECK(store_put_tokens(store, SPLIT_TRAIN, ids, late, 2, &error) < 0);
     CHECK(store_put_tokens(store, SPLIT_TRAIN, ids, twice, 2, &error) < 0);
     CHECK(store_sequences(store, SPLIT_TRAIN) == 1);
-    const struct store_info *info = store_info(store);
     REQUIRE_OK(store_coder(store, 1, &coder, &error));
-    REQUIRE_OK(record_encode(worker, coder, info->tap[1], first, states, FIXTURE_ROWS, &record, &capacity,
-                             &size, NULL, &error));
-    CHECK(store_put_record(store, 0, first, record, size, &error) < 0);
+    const struct record_key key = record_key(store_info(store), coder, 1, first);
+    REQUIRE_OK(record_encode(worker, &key, &(struct record_states){.states = states}, &record, &error));
+    CHECK(store_put_record(store, 0, first, record.bytes, record.size, &error) < 0);
     CHECK_TEXT(error.text, "tap 2.mid, train sequence 0: the record is another one: tap 2, train sequence 0");
-    CHECK(store_put_record(store, 1, first, record, 10, &error) < 0);
-    REQUIRE_OK(store_put_record(store, 1, first, record, size, &error)); /* replaces */
+    CHECK(store_put_record(store, 1, first, record.bytes, 10, &error) < 0);
+    REQUIRE_OK(store_put_record(store, 1, first, record.bytes, record.size, &error)); /* replaces */
     REQUIRE_OK(store_commit(store, &error));
     struct reader *reader;
     REQUIRE_OK(reader_open(store, &reader, &error));
@@ -204,7 +202,7 @@ TEST(store_refuses_bad_values)
     CHECK(states[0] == 0);
     reader_close(reader);
     store_close(store);
-    free(record);
+    free(record.bytes);
     codec_worker_destroy(worker);
 }
 
@@ -701,9 +699,9 @@ TEST(store_reads_ahead)
     struct reader *reader;
     struct codec_worker *worker;
     const struct coder *coder;
-    unsigned char *record = NULL;
-    size_t capacity = 0, size;
+    struct record record = {0};
     const void *bytes;
+    size_t size;
     char data[sizeof path + 16];
     json_t *manifest = json_pack("{s:{s:i, s:i, s:i}, s:i, s:[{s:s, s:s}]}", "model", "layers", 2, "hidden",
                                  COLS, "vocab", 8, "rows", ROWS, "taps", "name", "1", "codec", "raw");
@@ -717,14 +715,14 @@ TEST(store_reads_ahead)
     for (uint64_t i = 0; i <= LAST; i++) {
         const struct sequence sequence = {SPLIT_TRAIN, i};
         REQUIRE_OK(store_put_tokens(store, SPLIT_TRAIN, ids, NULL, 0, &error));
-        REQUIRE_OK(record_encode(worker, coder, (struct tap){1, false}, sequence, states, ROWS, &record,
-                                 &capacity, &size, NULL, &error));
-        REQUIRE_OK(store_put_record(store, 0, sequence, record, size, &error));
+        const struct record_key key = record_key(store_info(store), coder, 0, sequence);
+        REQUIRE_OK(record_encode(worker, &key, &(struct record_states){.states = states}, &record, &error));
+        REQUIRE_OK(store_put_record(store, 0, sequence, record.bytes, record.size, &error));
     }
     REQUIRE_OK(store_commit(store, &error));
     store_close(store);
     codec_worker_destroy(worker);
-    free(record);
+    free(record.bytes);
 
     REQUIRE_OK(store_open(path, STORE_READ, &store, &error));
     REQUIRE_OK(reader_open(store, &reader, &error));

@@ -19,9 +19,7 @@ struct bench {
     struct buffer *buffer; /* [rows, cols + 3] */
     struct matrix states;
     float *made; /* what was read of them */
-    unsigned char *payload;
-    size_t capacity, size;
-    double loss;
+    struct codec_payload payload;
 };
 
 static void bench_close(struct bench *bench)
@@ -34,7 +32,7 @@ static void bench_close(struct bench *bench)
     buffer_destroy(bench->buffer);
     backend_close(bench->backend);
     free(bench->made);
-    free(bench->payload);
+    free(bench->payload.bytes);
 }
 
 static int bench_open(struct bench *bench, const char *device, const struct codec *codec, int64_t rows,
@@ -52,9 +50,9 @@ static int bench_open(struct bench *bench, const char *device, const struct code
         buffer_create(bench->backend, (size_t)(rows * (cols + 3)) * sizeof(float), &bench->buffer, error) < 0)
         return -1;
     bench->states = (struct matrix){bench->buffer, DTYPE_F32, 0, rows, cols, cols + 3};
-    bench->capacity = coder_bound(bench->coder[2], rows);
+    bench->payload.capacity = coder_bound(bench->coder[2], rows);
     bench->made = malloc((size_t)(rows * cols) * sizeof *bench->made);
-    bench->payload = malloc(bench->capacity);
+    bench->payload.bytes = malloc(bench->payload.capacity);
     return 0;
 }
 
@@ -69,20 +67,19 @@ static int bench_encode(struct bench *bench, const float *states, struct error *
     op_read(bench->queue, made, bench->made);
     if (queue_wait(bench->queue, error) < 0)
         return -1;
-    return coder_encode_transformed(bench->coder[2], bench->worker, bench->made, bench->rows, bench->payload,
-                                    bench->capacity, &bench->size, &bench->loss, error);
+    return coder_encode_transformed(bench->coder[2], bench->worker, bench->made, bench->rows, &bench->payload,
+                                    error);
 }
 
 /* The payload is the one that the host makes of the states. */
 static void check_same(struct bench *bench, const float *states)
 {
     struct error error;
-    size_t size;
-    unsigned char *expected = malloc(bench->capacity);
-    REQUIRE_OK(coder_encode(bench->coder[2], bench->worker, states, bench->rows, expected, bench->capacity,
-                            &size, NULL, &error));
-    CHECK(bench->size == size && memcmp(bench->payload, expected, size) == 0);
-    free(expected);
+    const struct codec_payload *payload = &bench->payload;
+    struct codec_payload expected = {.bytes = malloc(payload->capacity), .capacity = payload->capacity};
+    REQUIRE_OK(coder_encode(bench->coder[2], bench->worker, states, bench->rows, &expected, &error));
+    CHECK(payload->size == expected.size && memcmp(payload->bytes, expected.bytes, expected.size) == 0);
+    free(expected.bytes);
 }
 
 /* No coefficient is off by more than half a step of 0.05, and the loss is what was said. */
@@ -91,8 +88,8 @@ static void check_close(struct bench *bench, const float *states)
     struct error error;
     double mean = 0;
     float *decoded = malloc((size_t)(bench->rows * bench->cols) * sizeof *decoded);
-    REQUIRE_OK(coder_decode(bench->coder[2], bench->worker, bench->payload, bench->size, bench->rows, decoded,
-                            &error));
+    REQUIRE_OK(coder_decode(bench->coder[2], bench->worker, bench->payload.bytes, bench->payload.size,
+                            bench->rows, decoded, &error));
     for (int64_t r = 0; r < bench->rows; r++) {
         double lost = 0, whole = 0;
         for (int64_t i = r * bench->cols; i < (r + 1) * bench->cols; i++) {
@@ -102,7 +99,7 @@ static void check_close(struct bench *bench, const float *states)
         CHECK(lost < 0.025 * 0.025 * 1.02 * whole);
         mean += lost / whole / (double)bench->rows;
     }
-    CHECK(mean > 0 && fabs(bench->loss - mean) < 0.01 * mean + 1e-9);
+    CHECK(mean > 0 && fabs(bench->payload.loss - mean) < 0.01 * mean + 1e-9);
     free(decoded);
 }
 
