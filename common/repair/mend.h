@@ -1,5 +1,4 @@
-/* mend.h: a flipped bit, found by trying every one against the hash. For values small enough that this takes a moment:
- * of 64 KB, half a million hashes.
+/* mend.h: finds a flipped bit by trying every bit against the hash. For small values, since 64 KB take half a million hashes.
  */
 #ifndef OFFRAMP_REPAIR_MEND_H
 #define OFFRAMP_REPAIR_MEND_H
@@ -9,10 +8,11 @@
 
 #define MEND_MAX ((size_t)64 << 10)
 
-/* Whether the bytes, a copy with a bit flipped, are right: by a hash of all of them. */
+/* Whether the bytes are right, by a hash of all of them. */
 typedef bool mend_check(void *context, const unsigned char *bytes, size_t size);
 
-/* True: bytes [size] are right now. Else they are as they were. */
+/* True: bytes [size] were mended in place. False: they are as they were, since no single bit makes them right, or there are
+ * more than MEND_MAX. */
 bool mend_bit(unsigned char *bytes, size_t size, mend_check *check, void *context);
 
 #endif

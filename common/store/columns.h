@@ -1,12 +1,11 @@
-/* columns.h: what a target holds of every row beside u (target.h): a list of columns, each known by its name.
+/* columns.h: what a target holds of every row beside u (target.h): a list of named columns.
  *
- * The manifest names them, under the tap "target":
+ * The manifest lists them, under the tap "target":
  *
  *     "columns": [{"name": "top", "type": "i32", "width": 1}, {"name": "probability", "type": "f32", "width": 1}, ...]
  *
- * A record has them one behind the other in that order, each [rows, width], little-endian. A reader looks for those
- * it wants by name; the rest is kept, exported and checked by the record's hash as it is, so that a column more is
- * no other format.
+ * A record holds them in that order, one behind the other, each [rows, width], little-endian. A reader finds by name those
+ * that it wants. Others are kept, copied and exported as they are, so a new column does not make a new format.
  */
 #ifndef OFFRAMP_STORE_COLUMNS_H
 #define OFFRAMP_STORE_COLUMNS_H
@@ -33,17 +32,17 @@ struct columns {
     struct column column[COLUMNS_MAX];
 };
 
-/* Fills *columns from the manifest's list, which may be anything or NULL. */
+/* From the manifest's list, which is not checked before. NULL: no columns. */
 int columns_parse(const json_t *list, struct columns *columns, struct error *error);
-/* The list for a manifest; NULL: memory is out. */
+/* The list for a manifest, a new reference. NULL: out of memory. */
 json_t *columns_to_json(const struct columns *columns);
 
-/* The index of a name; -1: there is no such column. */
+/* The index of the column with a name, or -1. */
 int columns_find(const struct columns *columns, const char *name);
-/* Bytes of a column in a record of so many rows, and where it begins. */
+/* Bytes of a column in a record of so many rows, and its offset among the columns. */
 size_t column_bytes(const struct columns *columns, int column, int64_t rows);
 size_t column_offset(const struct columns *columns, int column, int64_t rows);
-/* Of all columns. */
+/* Bytes of all columns. */
 size_t columns_bytes(const struct columns *columns, int64_t rows);
 
 #endif

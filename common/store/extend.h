@@ -1,17 +1,19 @@
-/* extend.h: lets a store go on that may be finished, with another manifest: its corpus has grown. */
+/* extend.h: gives a store another manifest, finished or not: its corpus has grown, or it was given a split.
+ *
+ * Caveat: others may read the store meanwhile; store.h says what they see.
+ */
 #ifndef OFFRAMP_STORE_EXTEND_H
 #define OFFRAMP_STORE_EXTEND_H
 
 #include "common/store/store.h"
 
-/* Begins a transaction in which the store is no longer sealed, has `manifest`, whose model, rows, taps and
- * shard must be the old one's, and only the first `sequences` of each split: behind them, tokens and records
- * are put again. A store that lacks the transaction is as it was. Of those who read it meanwhile: store.h's caveats. */
+/* Puts `manifest` in a transaction of its own. Its model, rows, taps and shard must be the old one's. A sealed store stays
+ * sealed. After an error the store must be closed. */
+int extend_manifest(struct store *store, const json_t *manifest, struct error *error);
+
+/* The same, and begins the transaction only, after which the store is not sealed. It keeps the first `sequences` of each
+ * split; tokens and records behind them are put again. The store stays as it was until store_commit. */
 int extend_begin(struct store *store, const json_t *manifest, const uint64_t sequences[SPLIT_COUNT],
                  struct error *error);
-
-/* Gives a store another manifest, whose model, rows, taps and shard are the old one's, in a transaction of its own; a
- * finished store stays finished. */
-int extend_manifest(struct store *store, const json_t *manifest, struct error *error);
 
 #endif

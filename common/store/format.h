@@ -1,12 +1,12 @@
-/* format.h: what the values of a store look like inside. Only common/store includes this.
+/* format.h: what the values of a store look like inside. Only common/store and common/repair include this.
  *
- * Every value carries an XXH3-64 that covers its key, too, so that a value found under another
- * key is as wrong as a damaged one:
+ * Every value carries an XXH3-64 that covers its key, too: a value under another key is as wrong as a damaged one.
+ *
  *     records    struct record_header (record.h)
  *     tokens     struct tokens_header, then ids and document starts
  *     source     struct source_header (source.c), then bytes of a tensor
- *     codec      8 bytes of hash, then a tap's parameters (as meta, under "codec/TAP"); and once more under
- *                "codec/TAP/copy": no record of the tap can be read without them
+ *     codec      8 bytes of hash, then a tap's parameters (as meta, under "codec/TAP"). No record of the tap can be read
+ *                without them, so there is a copy under "codec/TAP/copy"
  *     meta       8 bytes of hash, then the value
  */
 #ifndef OFFRAMP_STORE_FORMAT_H
@@ -41,10 +41,10 @@ struct tokens_header {
 /* Appends the value to *value. ids below vocab; starts ascending in 0 .. rows. */
 int tokens_encode(const struct store_info *info, struct sequence sequence, const int32_t *ids,
                   const int32_t *starts, int count, struct string *value, struct error *error);
-/* Checks everything; ids [rows + 1] may be NULL. */
+/* Checks everything. ids [rows + 1], or NULL: only checks. */
 int tokens_decode(const struct store_info *info, struct sequence sequence, const void *value, size_t size,
                   int32_t *ids, struct error *error);
-/* The document starts of a value that tokens_decode has checked: starts [rows + 1], *count of them. */
+/* starts [rows + 1]: the document starts of a value that tokens_decode has checked. *count: how many. */
 int tokens_starts(const struct store_info *info, const void *value, int32_t *starts, int *count,
                   struct error *error);
 
@@ -71,8 +71,8 @@ void meta_frame(const char *key, const void *value, size_t size, struct string *
 int meta_unframe(const char *key, const void *framed, size_t framed_size, const void **value, size_t *size,
                  struct error *error);
 
-/* A value of KEY_VERSION: of another format than this program's, an error that says what to do. So is one that does not
- * match its hash; *damaged then. */
+/* Of a value of KEY_VERSION. Another format than this program's is an error that says what to do. A value that does not
+ * match its hash is an error, too, with *damaged set. */
 int version_check(const void *framed, size_t framed_size, bool *damaged, struct error *error);
 
 #endif

@@ -12,7 +12,7 @@
 #include "common/store/snapshot.h"
 #include "common/store/state.h"
 
-/* LMDB's struct for bytes; LMDB does not write to them. */
+/* LMDB's struct for bytes. LMDB does not write to them. */
 static inline MDB_val bytes_val(const void *bytes, size_t size)
 {
     return (MDB_val){size, (void *)(uintptr_t)bytes};
@@ -44,7 +44,7 @@ struct store {
     int lock, own_lock; /* the writer's and the process's, or -1 */
     MDB_env *env;
     struct snapshots *snapshots;
-    size_t map_growth; /* what a full map grows by, besides what waits */
+    size_t map_growth; /* a full map grows by this, and by what waits */
     MDB_dbi meta, tokens, source, *tap; /* [taps] */
     MDB_dbi parameters; /* database "codec"; there when has_parameters */
     bool has_parameters; /* some tap's codec has them */
@@ -52,8 +52,8 @@ struct store {
     struct store_info info;
     struct state state; /* the open transaction's changes included */
 
-    /* Writing. Puts are kept in memory until store_commit, which hands all of them to one LMDB
-     * transaction: where the map turns out to be full, it is grown and the transaction done again. */
+    /* Writing. Puts are kept in memory until store_commit, which gives all of them to one LMDB transaction. When the map
+     * is full, the map is made larger, and the transaction is made again. */
     bool writing;
     struct change change; /* of a store that may be finished */
     bool failed; /* a commit failed: what this process believes may not be on disk */
@@ -76,33 +76,35 @@ int store_put(struct store *store, MDB_dbi database, MDB_val key, MDB_val value,
 /* The same of a value in two parts, one behind the other. */
 int store_put_parts(struct store *store, MDB_dbi database, MDB_val key, const MDB_val part[2],
                     struct error *error);
-/* Commits, and begins again, where so much waits that memory would not hold all: for what is put piece by piece. */
+/* Commits and begins again where store_commit_due: for long lists of puts. */
 int store_commit_often(struct store *store, struct error *error);
+/* An error outside a transaction. */
 int store_check_writing(const struct store *store, struct error *error);
-/* A transaction may begin: the store is open for writing, and none is open. */
+/* An error unless a transaction may begin: the store is open for writing, and no transaction is open. */
 int store_check_idle(const struct store *store, struct error *error);
-/* The sequence that the next tokens of a split are of. */
+/* The sequence that the next tokens of a split will have. */
 struct sequence store_next_sequence(const struct store *store, enum split split);
-/* Its tokens as tokens_encode writes them, checked. */
+/* Puts its tokens: a value of tokens_encode. */
 int store_put_tokens_value(struct store *store, enum split split, const void *value, size_t size,
                            struct error *error);
+/* Ends the transaction without a commit. */
 void store_drop_puts(struct store *store);
 
 /* ---- changing a store that may be finished ---- */
 
-/* Begins a transaction, the first or a further one of a change. Until store_end_change the store lacks the file that lets
- * readers do without locks, and LMDB writes over no page of the store as it was, unless the map must grow. */
+/* Begins a transaction, the first or a further one of a change. Until store_end_change, the store lacks SEALED_FILE, and
+ * LMDB does not write over pages of the store as it was before, unless the map must grow. */
 int store_begin_change(struct store *store, put_hook *before_put, struct error *error);
-/* Outside a transaction. A finished store gets its file back. */
+/* Outside a transaction. A sealed store gets SEALED_FILE back. */
 int store_end_change(struct store *store, struct error *error);
-/* Keeps the pages of the store as it was no longer. */
+/* From now on LMDB may write over the pages of the store as it was. */
 void store_drop_kept(struct store *store);
 
-/* Write and remove the file that lets readers do without locks. */
+/* Write and remove SEALED_FILE. */
 int store_mark_sealed(const struct store *store, struct error *error);
 int store_unmark_sealed(const struct store *store, struct error *error);
 
-/* Where LMDB has mapped the file: from a page of meta, which must be sound. */
+/* Where LMDB has mapped the file, as a page of meta says, which must be sound. */
 int store_find_map(const struct store *store, MDB_txn *snapshot, struct pages_map *map, struct error *error);
 
 /* A read-only snapshot (snapshot.h says who waits for whom); end it with store_end_snapshot. */

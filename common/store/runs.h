@@ -1,13 +1,13 @@
-/* runs.h: which sequences of a text are held out where documents are too few to choose among them.
+/* runs.h: which sequences of a text are held out when documents are too few to choose among them.
  *
- * Of the sequences of one stream, in their order, runs are held out, evenly spread; the sequence before a run and
- * the one behind it are left out, so that nobody trains on the words beside those that heads are measured by:
+ * Runs of sequences are held out, evenly spread. The sequences beside a run are in neither split: nobody trains on the words
+ * next to those that heads are measured by.
  *
  *     train  gap  held-out ... held-out  gap  train ... train  |  train  gap  held-out ...
  *
- * The first run is one sequence, each one behind it twice the one before, up to 16: a short text has a run, and of
- * a long one the gaps take little. Three sequences are the least that have both splits. What a sequence is depends
- * on its number and the share only, not on how many there are: it stays the same where the text grows at its end.
+ * The first run is one sequence. Each further run is twice as long, up to 16: so a short text has a run, and the gaps of
+ * a long one take little. What a sequence is depends on its number and the share only. So it stays the same when the
+ * text grows at its end.
  */
 #ifndef OFFRAMP_STORE_RUNS_H
 #define OFFRAMP_STORE_RUNS_H

@@ -1,16 +1,19 @@
-/* split.h: a held-out split that a store was given after it was made (`cache split`).
+/* split.h: a held-out split that `cache split` gave to a store after it was made.
  *
- * Records stay where they are, under the numbers that they have. The manifest says what is held out, in numbers of the
- * stored training sequences of all shards together, so that every shard says the same:
+ * Records stay where they are, under their numbers. The manifest says what is held out, in numbers of the stored
+ * training sequences of all shards together. So every shard says the same:
  *
  *     "split": {"held_out": 0.05, "by": "documents", "runs": [[from, first, end, to], ...]}
  *
- * Of each run, the sequences first .. end-1 are held out. Those beside them, from .. first-1 and end .. to-1, are left
- * out of both splits, since they share a document with the run or touch it.
+ *     ... train   from ......... first ............. end ......... to   train ...
+ *                 in no split     held out           in no split
  *
- * shards.h reads a store by its split: training sequences are numbered anew without those of the runs; held-out ones are
- * those that are stored as such, mostly none, and behind them those of the runs. What reads a store to keep it (verify,
- * repair, merge, recode) goes by the stored numbers.
+ * The sequences from .. first-1 and end .. to-1 are left out of both splits, since they share a document with the run or
+ * touch it.
+ *
+ * shards.h numbers the sequences by this split: the training sequences without those of the runs; the held-out ones as
+ * stored, mostly none, and behind them those of the runs. Programs that keep a store as it is (verify, repair,
+ * merge, recode) use the stored numbers.
  */
 #ifndef OFFRAMP_STORE_SPLIT_H
 #define OFFRAMP_STORE_SPLIT_H
@@ -22,7 +25,7 @@ struct split_run {
     uint64_t train, held_out; /* sequences of either split before it */
 };
 
-/* A zeroed one is of a store that was given none. */
+/* A zeroed list: the store was given no split. */
 struct split_list {
     struct split_run *run; /* [runs], ascending */
     size_t runs, capacity;
@@ -30,21 +33,21 @@ struct split_list {
 
 void split_free(struct split_list *list); /* a zeroed one is fine */
 
-/* Appends a run; from may lie behind the run before only. */
+/* Appends a run, which must lie behind the one before. */
 int split_add(struct split_list *list, uint64_t from, uint64_t first, uint64_t end, uint64_t to,
               struct error *error);
 
-/* Of a manifest, into a zeroed list. `name` goes into errors. */
+/* From a manifest, into a zeroed list. Errors begin with `name`. */
 int split_parse(const char *name, const json_t *manifest, struct split_list *list, struct error *error);
-/* The manifest's member; NULL on error. by: "documents" or "sequences". */
+/* The manifest's member, a new reference, or NULL on error. by: "documents" or "sequences". */
 json_t *split_to_json(const struct split_list *list, double held_out, const char *by, struct error *error);
 
-/* Sequences of a split, of so many stored ones. */
+/* How many sequences a split has when so many are stored. */
 uint64_t split_count(const struct split_list *list, enum split split, const uint64_t stored[SPLIT_COUNT]);
-/* Of shard `shard` of `shards` alone. */
+/* The same of one shard alone, from its own stored ones. */
 uint64_t split_count_shard(const struct split_list *list, enum split split, const uint64_t stored[SPLIT_COUNT],
                            int shard, int shards);
-/* How a sequence of the split is stored. held_out: so many are stored as such. */
+/* The stored number of a sequence. held_out: how many are stored as held-out. */
 struct sequence split_stored(const struct split_list *list, struct sequence sequence, uint64_t held_out);
 
 #endif

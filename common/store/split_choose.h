@@ -1,7 +1,7 @@
-/* split_choose.h: which sequences of a store are held out when it is given a split.
+/* split_choose.h: which sequences of a store are held out when it is given a split (split.h).
  *
- * Held-out sequences come in runs spread evenly over the store. Where documents allow it, a run is the sequences of whole
- * documents, and no training sequence has anything of them. Else the runs are those of runs.h.
+ * Held-out sequences come in runs that are spread evenly over the store. A run consists of whole documents where they
+ * are short enough; then no training sequence has anything of them. Else the runs are those of runs.h.
  *
  *     split_chooser_create(sequences, rows, share, &chooser, error);
  *     split_chooser_document(chooser, row, error);                  // each start of a document, in order
@@ -17,16 +17,16 @@
 
 struct split_chooser;
 
-/* Of so many sequences of `rows` tokens, about `share`, at least one and at most SPLIT_SHARE_MAX. Too few sequences are
- * an error. */
+/* For so many sequences of `rows` tokens. share: of them to hold out, at most SPLIT_SHARE_MAX; at least one is. Too few
+ * sequences are an error. */
 int split_chooser_create(uint64_t sequences, int rows, double share, struct split_chooser **chooser,
                          struct error *error);
 void split_chooser_free(struct split_chooser *chooser); /* NULL is fine */
 
-/* A document starts at a row, counted over all sequences. Rows that come twice are one start. */
+/* A document starts at `row`, which is counted over all sequences. The same row twice is one start. */
 int split_chooser_document(struct split_chooser *chooser, uint64_t row, struct error *error);
 
-/* The runs, into a zeroed list, and what they go by; NULL on error. */
+/* The runs, into a zeroed list. Returns what they go by, or NULL on error. */
 const char *split_chooser_finish(struct split_chooser *chooser, struct split_list *list, struct error *error);
 
 #endif

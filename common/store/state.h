@@ -5,8 +5,8 @@
  *     "sealed"        there once the store is finished
  *     "note/NAME"     the writer's own
  *
- * It is one value under meta, written whole in every commit: marks and notes cannot disagree, and a
- * missing one cannot pass for one that was never set. Entries this program does not know are kept.
+ * It is one value in meta, which every commit writes as a whole. So marks and notes cannot disagree, and a mark that was
+ * lost does not look like one that was never set. Entries that this program does not know are kept.
  */
 #ifndef OFFRAMP_STORE_STATE_H
 #define OFFRAMP_STORE_STATE_H
@@ -27,15 +27,16 @@ struct state {
     size_t count, capacity;
 };
 
-/* NULL when there is none of that name; borrowed until the next state_set. */
+/* NULL: there is none of that name. Borrowed until the next state_set or state_remove. */
 const void *state_get(const struct state *state, const char *name, size_t *size);
+/* Copies the value. The only error is that memory is out. */
 int state_set(struct state *state, const char *name, const void *value, size_t size, struct error *error);
 void state_remove(struct state *state, const char *name);
 void state_free(struct state *state); /* a zeroed one is fine */
 
 /* Appends the dictionary's bytes. */
 void state_write(const struct state *state, struct string *bytes);
-/* Fills a zeroed state. */
+/* Into a zeroed state. Bytes that are not a dictionary are an error; free what is there all the same. */
 int state_read(const void *bytes, size_t size, struct state *state, struct error *error);
 
 #endif

@@ -1,8 +1,13 @@
-/* tap.h: names of points of the residual stream: "12" after layer 12, "12.mid" after its attention,
- * "0" the embedding's output, "final" the last layer's output, before the final norm.
+/* tap.h: names of points of the residual stream:
  *
- * "target" is none of them, but a store keeps, counts and checks it like one: what the full model makes of
- * each row (target.h). It stands behind them all, where a layer more would have its tap. */
+ *     "0"        the embedding's output
+ *     "12"       after layer 12
+ *     "12.mid"   after its attention, before its MLP
+ *     "final"    the last layer's output, before the final norm
+ *
+ * "target" is not a point of the stream: it is what the full model makes of each row (target.h). A store keeps, counts and
+ * checks it like a tap, behind all others, where the tap of one more layer would be.
+ */
 #ifndef OFFRAMP_STORE_TAP_H
 #define OFFRAMP_STORE_TAP_H
 
@@ -17,13 +22,13 @@ struct tap {
 
 #define TAP_NAME_SIZE 16
 
-/* `text` with `layers` the model's; "final" and "30" of 30 layers are the same tap, named "final". */
+/* The tap with a name, in a model of so many layers. "final" and "30" of 30 layers are one tap, named "final". */
 int tap_parse(const char *text, int layers, struct tap *tap, struct error *error);
-/* The target, which stands behind so many layers. */
+/* The target of a model of so many layers. */
 struct tap tap_target(int layers);
-/* tap_parse for what a store holds, which may be "target", too. */
+/* The same for names in a store, where "target" is one. */
 int tap_parse_stored(const char *text, int layers, struct tap *tap, struct error *error);
-/* The one name a tap has. */
+/* The tap's one name. */
 void tap_name(struct tap tap, int layers, char name[TAP_NAME_SIZE]);
 /* Order along the model: < 0, 0, > 0. 12.mid comes before 12, target behind final. */
 int tap_compare(struct tap a, struct tap b);
