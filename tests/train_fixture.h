@@ -159,9 +159,9 @@ static inline void train_fixture_states(const struct train_fixture_writer *write
                                         struct random *random)
 {
     const struct train_fixture *fixture = writer->fixture;
-    const struct tap place = store_info(writer->store)->tap[tap];
+    const struct tap at = store_info(writer->store)->tap[tap];
     const int hidden = fixture->hidden;
-    const float noise = 0.4f * (float)(fixture->layers - place.layer) / (float)fixture->layers;
+    const float noise = 0.4f * (float)(fixture->layers - at.layer) / (float)fixture->layers;
     for (int r = 0; r < fixture->rows; r++) {
         const float *from = writer->final + r * hidden;
         float *to = writer->states + r * hidden;

@@ -1,5 +1,5 @@
 /* ahead.h: has the system read from disk what is decoded next. Without it decoding would wait for the disk at every
- * record, whatever the order. A thread looks up the records of the places to come and asks for their pages, some 32 MB
+ * record. A thread looks up the records of the places to come and asks for their pages, some 32 MB
  * ahead. Nothing is copied, and no list of keys is kept.
  *
  *     ahead_open(shards, &range, columns, count, &ahead, error);

@@ -53,14 +53,14 @@ static int collect_taps(struct batch *batch, const struct tap *taps, int count, 
         return -1;
     for (int i = 0; i < all; i++) {
         const struct tap tap = i < count ? taps[i] : (struct tap){.layer = layers};
-        int place = 0;
-        while (place < batch->taps && tap_compare(batch->tap[place], tap) < 0)
-            place++;
-        if (place < batch->taps && tap_compare(batch->tap[place], tap) == 0)
+        int index = 0;
+        while (index < batch->taps && tap_compare(batch->tap[index], tap) < 0)
+            index++;
+        if (index < batch->taps && tap_compare(batch->tap[index], tap) == 0)
             continue;
-        for (int later = batch->taps++; later > place; later--)
+        for (int later = batch->taps++; later > index; later--)
             batch->tap[later] = batch->tap[later - 1];
-        batch->tap[place] = tap;
+        batch->tap[index] = tap;
     }
     return 0;
 }
@@ -230,8 +230,8 @@ int batch_load(struct batch *batch, const struct feed_batch *next, unsigned teac
 
 struct matrix batch_states(const struct batch *batch, struct tap tap)
 {
-    int place = 0;
-    while (place < batch->taps - 1 && tap_compare(batch->tap[place], tap) != 0)
-        place++;
-    return states_rows(batch, place);
+    int index = 0;
+    while (index < batch->taps - 1 && tap_compare(batch->tap[index], tap) != 0)
+        index++;
+    return states_rows(batch, index);
 }

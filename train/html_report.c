@@ -63,9 +63,9 @@ static const char dark_style[] =
     ".grid{stroke:#2c353f}.label,.note{fill:#b9c3ce}.title{fill:#dde3ea}\n"
     ".note,.mark{stroke:#1c2229}.rule{stroke:#dde3ea}}\n";
 
-static const char *row_colour(int place)
+static const char *row_colour(int index)
 {
-    return place < COLOURS ? colours[place] : GREY;
+    return index < COLOURS ? colours[index] : GREY;
 }
 
 /* ---- facts ---- */
@@ -125,7 +125,7 @@ static void write_head(struct string *out, const struct stores *stores)
 
 /* ---- the ranked table ---- */
 
-static void write_row(struct string *out, const struct leaderboard_row *row, int place)
+static void write_row(struct string *out, const struct leaderboard_row *row, int index)
 {
     const struct trial_config *config = row->config;
     string_print(
@@ -133,7 +133,7 @@ static void write_row(struct string *out, const struct leaderboard_row *row, int
         "<tr><td>%d</td><td class=\"name\"><span class=\"swatch\" style=\"background:%s\"></span>%s</td>"
         "<td>%s</td><td class=\"text\">%s%s</td><td class=\"text\">%s</td><td class=\"text\">%s</td><td>%g</td>"
         "<td>%.3f M</td>",
-        place + 1, row_colour(place), config->id, config->tap, head_kind_name(config->spec.kind),
+        index + 1, row_colour(index), config->id, config->tap, head_kind_name(config->spec.kind),
         config->spec.output == OUTPUT_UNTIED ? ", untied" : "", head_init_name(config->init),
         trial_loss_name(config->loss), config->rate, (double)row->trained / 1e6);
     if (row->finished) {
@@ -346,14 +346,14 @@ static void write_depth(struct string *out, const struct stores *stores, const s
     write_depth_chart(out, stores, board, true);
     string_print(out, "</div>\n<div class=\"legend\">");
     static const char *const kinds[] = {"norm", "affine", "mlp"};
-    static const int places[] = {1, 0, 2};
+    static const int kind_colours[] = {1, 0, 2};
     for (int k = 0; k < 3; k++) {
         bool there = false;
         for (int i = 0; i < board->count; i++)
             there = there || !strcmp(head_kind_name(board->row[i].config->spec.kind), kinds[k]);
         if (there)
             string_print(out, "<span><span class=\"swatch\" style=\"background:%s\"></span>%s</span>",
-                         colours[places[k]], kinds[k]);
+                         colours[kind_colours[k]], kinds[k]);
     }
     string_print(out, "<span>circles: distillation, diamonds: cross-entropy</span></div>\n");
 }

@@ -55,7 +55,7 @@ int member_keep_step(struct member *member, const struct trial_result *result, i
 int member_keep_evaluation(struct member *member, const struct evaluation *held_out, int64_t tokens,
                            struct error *error);
 
-/* Keeps the head as it is now. This is the one place that writes RUN/trials/ID/head.safetensors. */
+/* Keeps the head as it is now. Nothing else writes RUN/trials/ID/head.safetensors. */
 int member_keep_head(struct member *member, struct error *error);
 
 /* Its checkpoint, unless that is of this step, or the member is not trained. */

@@ -50,7 +50,7 @@ static int fill_policy_folder(const struct results_setting *setting, const struc
     return result;
 }
 
-/* RUN/policy: made beside it, then put in its place. */
+/* RUN/policy is made beside the old one, then takes its name. */
 static int write_policy_folder(const struct results_setting *setting, const struct leaderboard *board,
                                struct error *error)
 {
@@ -85,7 +85,7 @@ static int read_policy_folder(const struct run_folder *run, struct policy *polic
 }
 
 /* run.json's "policy" before anything is made of it: whoever is killed from here on leaves a wish that is pending, and
- * the next command makes the policy again, whatever lies in its place. */
+ * the next command makes the policy again, whatever lies there. */
 static int note_wish(const struct results_setting *setting, struct error *error)
 {
     json_t *wish = wish_to_json(setting->wish, setting->evaluation->stores->config.layers);

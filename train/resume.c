@@ -51,7 +51,7 @@ done:
     return result;
 }
 
-/* A trial before its first step, in the place of what is there. */
+/* A trial before its first step instead of the one that is there. */
 static int make_trial(struct member *member, const struct resume_setting *setting, struct error *error)
 {
     trial_destroy(member->trial);

@@ -186,16 +186,16 @@ static int64_t grid_size(const struct sweep *sweep, const struct sweep_lists *gr
     return size;
 }
 
-/* Trial `place` of the grid: the last key's list runs fastest. */
-static int add_grid_trial(struct sweep *sweep, const struct sweep_lists *grid, int64_t place,
+/* Trial `index` of the grid. The list of the last key runs fastest. */
+static int add_grid_trial(struct sweep *sweep, const struct sweep_lists *grid, int64_t index,
                           struct error *error)
 {
     char *values[TRIAL_KEYS] = {NULL};
     for (int k = TRIAL_KEYS - 1; k >= 0; k--) {
         if (!grid->key[k].item)
             continue;
-        values[k] = grid->key[k].item[place % grid->key[k].count];
-        place /= grid->key[k].count;
+        values[k] = grid->key[k].item[index % grid->key[k].count];
+        index /= grid->key[k].count;
     }
     return add_trial(sweep, values, error);
 }

@@ -64,8 +64,8 @@ static void fill_schema(struct schema *schema)
 
 /* ---- what libcyaml says ---- */
 
-/* Its complaint, and where it was: libcyaml logs the reason first and then the places that enclose
- * it, the innermost first. */
+/* Its complaint, and where it was: libcyaml logs the reason first, and then the values that enclose it, the innermost
+ * first. */
 struct complaint {
     char reason[256];
     size_t line, column; /* of the last value before it */
@@ -80,11 +80,11 @@ static void take_complaint(cyaml_log_t level, void *context, const char *format,
     if (level < CYAML_LOG_ERROR)
         return;
     vsnprintf(text, sizeof text, format, list);
-    const char *place = strstr(text, "(line: ");
+    const char *position = strstr(text, "(line: ");
     if (!complaint->reason[0]) {
         const char *from = strncmp(text, "Load: ", 6) ? text : text + 6;
         snprintf(complaint->reason, sizeof complaint->reason, "%.*s", (int)strcspn(from, "\n"), from);
-    } else if (place && sscanf(place, "(line: %zu, column: %zu", &line, &column) == 2) {
+    } else if (position && sscanf(position, "(line: %zu, column: %zu", &line, &column) == 2) {
         if (!complaint->line) {
             complaint->line = line;
             complaint->column = column;
@@ -261,10 +261,10 @@ static bool ends_plain(const char *c)
     return !*c || strchr(" \t\r\n,[]{}", *c) || (*c == ':' && (!c[1] || strchr(" \t\r\n,[]{}", c[1])));
 }
 
-/* The next word from *place on, which moves behind it. False at the end of the text. */
-static bool next_word(const char **place, int *line, struct word *word)
+/* The next word from *from on, which moves behind it. False at the end of the text. */
+static bool next_word(const char **from, int *line, struct word *word)
 {
-    const char *c = *place;
+    const char *c = *from;
     for (; *c; c++) {
         if (*c == '\n')
             ++*line;
@@ -289,7 +289,7 @@ static bool next_word(const char **place, int *line, struct word *word)
             c++;
         word->length = (size_t)(c - word->from);
     }
-    *place = c;
+    *from = c;
     c += strspn(c, " \t");
     word->is_key = *c == ':' && ends_plain(c);
     return true;

@@ -369,7 +369,7 @@ static void run_killed(long first, int steps, double agreement)
         test_fail(__FILE__, __LINE__, "the kill at call %ld did not happen", first);
 }
 
-/* Puts a copy of a run in the place of what is at `to`. */
+/* Puts a copy of a run at `to`, instead of what is there. */
 static void copy_run(const char *from, const char *to)
 {
     char command[13000];
