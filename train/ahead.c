@@ -35,8 +35,8 @@ static size_t ask_for(struct ahead *ahead, uint64_t place)
     return bytes;
 }
 
-/* Waits, when `place` is `lead` ahead, until it is half of that: being woken takes a processor from a decoder. False: it
- * is over. */
+/* Waits, when `place` is `lead` ahead, until it is half of that: being woken takes a processor from a decoder. False:
+ * it is over. */
 static bool wait_for_turn(struct ahead *ahead, uint64_t place, uint64_t lead)
 {
     pthread_mutex_lock(&ahead->mutex);
@@ -80,7 +80,7 @@ int ahead_open(struct shards *shards, const struct ahead_range *range, const int
         goto failed;
     memcpy(ahead->columns, columns, (size_t)count * sizeof *columns);
     if (pthread_create(&ahead->thread, NULL, run, ahead) != 0) {
-        error_set_kind(error, ERROR_NO_MEMORY, "a thread to read ahead cannot be started");
+        error_set_kind(error, ERROR_NO_MEMORY, "no thread can be started to read ahead");
         goto failed;
     }
     ahead->started = true;

@@ -18,7 +18,7 @@ static int load_output(struct batch *batch, const struct stores *stores, struct 
     int result;
     if (part.rows != stores->config.vocab || part.cols != stores->config.hidden)
         result =
-            error_set(error, "the store's output weight is [%lld, %lld], not [%d, %d] as its model",
+            error_set(error, "the store's output weight is [%lld, %lld], but its model's is [%d, %d]",
                       (long long)part.rows, (long long)part.cols, stores->config.vocab, stores->config.hidden);
     else
         result = weight_prepare(batch->backend, &part, 1, NULL, WEIGHT_FORWARD | WEIGHT_BACKWARD,
@@ -36,7 +36,7 @@ static int load_norm(struct batch *batch, const struct stores *stores, struct er
         return -1;
     int result = 0;
     if (rows * cols != batch->hidden)
-        result = error_set(error, "the store's final_norm is [%lld, %lld], not %lld values as its model",
+        result = error_set(error, "the store's final_norm is [%lld, %lld], but its model's has %lld values",
                            (long long)rows, (long long)cols, (long long)batch->hidden);
     else
         op_write(batch->queue, batch->final_norm, values);

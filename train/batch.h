@@ -18,9 +18,9 @@
 #include "train/feed.h"
 #include "train/stores.h"
 
-/* Which of the teacher's values a batch is loaded with. What is computed takes products with the output
- * weight, as many as are noted; with a target the first two take none, and the stores' final states are not
- * even read for them. */
+/* Which of the teacher's values a batch is loaded with. Where they are computed, each takes as many products with the
+ * output weight as is noted. Stores with a target hold the first two, which then take no product, nor the final
+ * states. */
 enum {
     TEACH_NOTHING = 0,
     TEACH_U = 1, /* u: two */

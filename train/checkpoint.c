@@ -146,9 +146,10 @@ static int check_metadata(const struct trial *trial, const char *path, const jso
         json_get_string(path, metadata, "hash", hash, error) < 0)
         return -1;
     if (strcmp(id, trial->config.id) != 0)
-        return error_set(error, "%s: is of trial %s, not of %s", path, id, trial->config.id);
+        return error_set(error, "%s: is a checkpoint of trial %s, not of %s", path, id, trial->config.id);
     if (strcmp(model, fingerprint) != 0)
-        return error_set(error, "%s: is of model %s, but the store is of %s", path, model, fingerprint);
+        return error_set(error, "%s: is a checkpoint for model %s, but the store is of model %s", path, model,
+                         fingerprint);
     if (parse_integer(text, 0, INT64_MAX, step, error) < 0)
         return error_prefix(error, "%s: step", path);
     if (parse_integer(start_text, 0, *step, start, error) < 0)
@@ -176,8 +177,8 @@ static int check_tensors(const struct contents *contents, const char *path, cons
     hash_print(hash, text);
     if (strcmp(text, expected) != 0)
         return error_set_kind(error, ERROR_DAMAGED,
-                              "%s: is damaged (hash %s, not %s); remove it to train this trial anew", path,
-                              text, expected);
+                              "%s: is damaged (hash %s, not %s); remove it to train this trial from the start",
+                              path, text, expected);
     return 0;
 }
 

@@ -89,7 +89,8 @@ void cost_print(const struct run_folder *run, FILE *stream)
             format_duration(seconds, time, sizeof time), format_duration(stalled, stall, sizeof stall),
             parts[most].name, format_bytes(fact(run, "peak_memory"), bytes, sizeof bytes));
     if (ops > 0)
-        fprintf(stream, "The device computed %.1f s, took in for %.1f s, gave out for %.1f s.\n", ops, in, out);
+        fprintf(stream, "The device computed for %.1f s, received data for %.1f s and sent data for %.1f s.\n",
+                ops, in, out);
     if (memory > 0)
         fprintf(stream, "Memory of the device %s.\n", format_bytes(memory, bytes, sizeof bytes));
 }

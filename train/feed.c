@@ -228,7 +228,7 @@ static int start_decoders(struct feed *feed, int threads, struct error *error)
             pthread_create(&decoder->thread, NULL, decoder_run, decoder) != 0) {
             shards_reader_close(decoder->reader);
             free(decoder->ids);
-            return error_set_kind(error, ERROR_NO_MEMORY, "a thread to read the store cannot be started");
+            return error_set_kind(error, ERROR_NO_MEMORY, "no thread can be started to read the store");
         }
     }
     return 0;

@@ -65,7 +65,8 @@ int foretell_check(const struct sweep *sweep, const struct stores *stores, enum 
     const struct foretold foretold = foretell(sweep, stores, math);
     const uint64_t all = foretold.trials + foretold.batch + foretold.fixed, host = device ? foretold.host : all;
     const uint64_t limit = memory_limit();
-    /* A device goes by fewer trials and pieces of batches where its memory is short; what it cannot do without is this. */
+    /* A device goes by fewer trials and pieces of batches where its memory is short; what it cannot do without is
+     * this. */
     const uint64_t least = foretold.trials + foretold.fixed;
     char needed[32], trials[32], batch[32], there[32];
     cli_say("%d trial%s, %" PRId64 " step%s of %d sequence%s (%" PRId64 " tokens each); about %s of memory",
@@ -77,15 +78,15 @@ int foretell_check(const struct sweep *sweep, const struct stores *stores, enum 
     if (device > 0 && least > device)
         return error_set_kind(
             error, ERROR_NO_MEMORY,
-            "the device has %s of memory free, but the heads and optimizers of %d trials take %s, "
-            "the model's output weight %s: run fewer trials at a time, or --device cpu",
+            "the device has %s of memory free, but the heads and optimizers of %d trials take %s, and the "
+            "model's output weight takes %s. Run fewer trials at a time, or give --device cpu",
             format_bytes((double)device, there, sizeof there), sweep->trials, trials,
             format_bytes((double)foretold.fixed, needed, sizeof needed));
     if (limit > 0 && host > limit)
         return error_set_kind(
             error, ERROR_NO_MEMORY,
-            "this takes about %s of memory, but there are %s: batches of %d sequences take %s, "
-            "heads and optimizers of %d trials %s; fewer `sequences` or fewer trials take less",
+            "the run takes about %s of memory, but there are %s. Batches of %d sequences take %s, and "
+            "heads and optimizers of %d trials take %s. Give fewer `sequences` or fewer trials",
             format_bytes((double)host, needed, sizeof needed), format_bytes((double)limit, there, sizeof there),
             sweep->sequences, batch, sweep->trials, trials);
     return 0;

@@ -35,24 +35,24 @@ struct arguments {
 };
 
 static const char description[] =
-    "Fits exit heads to the hidden states of a store that extract made: all trials of a sweep from one read "
-    "of the store. Writes heads, metrics, a leaderboard, a report and an exit policy into RUN. The same "
-    "command again goes on where it stopped; a finished run is only shown, or given another policy."
-    "\vA sweep file is YAML: settings of the run, `grid` (lists, multiplied out) and `trials` (single ones), "
-    "with "
-    "the names of the flags above as keys; pipelines/demo.yaml is an example. Without --sweep the flags "
-    "describe "
-    "one trial:\n\n"
+    "Fits exit heads to the hidden states of a store that extract made. All trials of a sweep are trained from "
+    "one read of the store. Writes heads, metrics, a leaderboard, a report and an exit policy into RUN. The "
+    "same command goes on where it was stopped. A finished run is only shown, or given another policy."
+    "\vA sweep file is YAML. It holds settings of the run, `grid` (lists, of which every combination is a "
+    "trial) and `trials` (single ones). Its keys are the names of the flags above. pipelines/demo.yaml is an "
+    "example. Without --sweep the flags describe one trial:\n\n"
     "  train --store STORE --out RUN --tap 12 --head affine --init ridge\n";
 
 static const struct argp_option common_options[] = {
-    {"store", OPTION_STORE, "STORE", 0, "a finished store; again for more shards of it", 1},
+    {"store", OPTION_STORE, "STORE", 0, "a finished store; give it again for each further shard", 1},
     {"out", OPTION_OUT, "RUN", 0, "folder of the run", 1},
-    {"sweep", OPTION_SWEEP, "FILE", 0, "the trials, and the run's settings", 1},
+    {"sweep", OPTION_SWEEP, "FILE", 0, "the trials and the settings of the run", 1},
     {"agreement", OPTION_AGREEMENT, "SHARE", 0,
-     "of the tokens that leave early, how many must be the full model's (default: 0.95)", 1},
-    {"threshold", OPTION_THRESHOLD, "P", 0, "of the policy, instead of the one that agreement asks for", 1},
-    {"exits", OPTION_EXITS, "TAP,...", 0, "of the policy, whatever they cost (default: those that pay)", 1},
+     "of the tokens that leave early, the share that must be the full model's (default: 0.95)", 1},
+    {"threshold", OPTION_THRESHOLD, "P", 0,
+     "threshold of the policy, instead of the one that --agreement chooses", 1},
+    {"exits", OPTION_EXITS, "TAP,...", 0, "exits of the policy, whatever they cost (default: those that pay)",
+     1},
     {"json", OPTION_JSON, NULL, 0, "print the result as JSON", DEVICE_OPTIONS_GROUP},
 };
 enum { COMMON_OPTIONS = sizeof common_options / sizeof common_options[0] };
@@ -74,15 +74,14 @@ static void check_arguments(const struct arguments *arguments, struct argp_state
     if (!arguments->options.out)
         argp_error(state, "--out is missing: a folder for the run");
     if (!isnan(arguments->options.wish.agreement) && !isnan(arguments->options.wish.threshold))
-        argp_error(state, "--agreement and --threshold: give one of them, the agreement chooses a threshold");
+        argp_error(state, "--agreement and --threshold: give one of them; --agreement chooses a threshold");
     for (int k = 0; arguments->sweep && k < TRIAL_KEYS; k++) {
         if (arguments->trial[k])
-            argp_error(state, "--%s belongs into %s when --sweep is given", trial_keys[k].name,
-                       arguments->sweep);
+            argp_error(state, "--%s belongs in %s when --sweep is given", trial_keys[k].name, arguments->sweep);
     }
     for (int k = 0; arguments->sweep && k < SETTING_KEYS; k++) {
         if (arguments->setting[k])
-            argp_error(state, "--%s belongs into %s when --sweep is given", setting_keys[k].name,
+            argp_error(state, "--%s belongs in %s when --sweep is given", setting_keys[k].name,
                        arguments->sweep);
     }
     for (int k = 0; !arguments->sweep && k < TRIAL_KEYS; k++) {

@@ -1,4 +1,5 @@
-/* member.h: a trial of a run and what it keeps in RUN/trials/ID: config.json, metrics.jsonl, last.ckpt, head.safetensors.
+/* member.h: a trial of a run and what it keeps in RUN/trials/ID: config.json, metrics.jsonl, last.ckpt,
+ * head.safetensors.
  *
  * Its state says what it is; where there is no trial, the state says why:
  *
@@ -8,8 +9,8 @@
  *                           |--> MEMBER_FAILED
  *                           '--> MEMBER_DONE
  *
- * Files are written in an order that bears a kill at any moment: lines of metrics, then the checkpoint that counts them,
- * then the head that this checkpoint is the best of.
+ * Files are written in an order that bears a kill at any moment: lines of metrics, then the checkpoint that counts
+ * them, then the head that this checkpoint is the best of.
  */
 #ifndef OFFRAMP_TRAIN_MEMBER_H
 #define OFFRAMP_TRAIN_MEMBER_H

@@ -1,11 +1,11 @@
-/* metrics.h: metrics.jsonl, what a trial did: one JSON object a line.
+/* metrics.h: metrics.jsonl, which says what a trial did. Each line is a JSON object:
  *
  *     {"step": 8, "tokens": 16384, "loss": 4.1, "rate": 0.001, "norm": 0.7,
  *      "tokens_per_second": 2100, "stall_seconds": 0.2}              after every step
  *     {"step": 8, "tokens": 16384, "held_out_loss": 4.0, "kl": 1.3, "agreement": 0.55}   evaluations
  *     {"step": 8, "failed": "..."}                                   the trial's last line
  *
- * A line counts once it is complete; a run that goes on from a checkpoint cuts the lines behind it.
+ * A line counts once it is complete. A run that goes on from a checkpoint cuts the lines behind the checkpoint's step.
  */
 #ifndef OFFRAMP_TRAIN_METRICS_H
 #define OFFRAMP_TRAIN_METRICS_H
@@ -18,7 +18,7 @@
 #include "train/evaluate.h"
 #include "train/trial.h"
 
-/* One step of a trial: what is known of it. */
+/* What is known of one step of a trial. */
 struct metrics_point {
     int64_t step, tokens;
     bool trained; /* loss, rate and norm are known */
@@ -33,21 +33,21 @@ struct metrics {
     char failed[512]; /* the reason; empty: it has not failed */
 };
 
-/* A missing file gives no points. A line that is not one of the above is an error, but for an
- * incomplete last one. */
+/* A file that is missing gives no points. A line that is not one of the above is an error, except for the last one
+ * when it is incomplete. */
 int metrics_read(const char *path, struct metrics *metrics, struct error *error);
 void metrics_free(struct metrics *metrics); /* a zeroed one is fine */
 
-/* Leaves the points up to `step`. */
+/* Drops the points after `step`. */
 void metrics_cut(struct metrics *metrics, int64_t step);
 
 /* The last evaluation, or NULL. */
 const struct metrics_point *metrics_last_evaluation(const struct metrics *metrics);
 
-/* The one with the lowest KL divergence, the first of equals, or NULL. */
+/* The evaluation with the lowest KL divergence, the first of equal ones, or NULL. */
 const struct metrics_point *metrics_best_evaluation(const struct metrics *metrics);
 
-/* Leaves the lines up to `step`, and opens the file for more; close it with fclose. */
+/* Drops the lines after `step` and opens the file for more. Close it with fclose. */
 int metrics_continue(const char *path, int64_t step, FILE **file, struct error *error);
 
 int metrics_write_step(FILE *file, int64_t step, int64_t tokens, const struct trial_result *result,

@@ -1,4 +1,5 @@
-/* results.h: what a run leaves beside its trials: the policy, the leaderboard and the report; and what is printed of it. */
+/* results.h: what a run leaves beside its trials: the policy, the leaderboard and the report; and what is printed of
+ * it. */
 #ifndef OFFRAMP_TRAIN_RESULTS_H
 #define OFFRAMP_TRAIN_RESULTS_H
 

@@ -27,7 +27,8 @@ static int keep_config(const struct member *member, struct error *error)
         goto done;
     }
     if (!(kept = json_read(path, error))) {
-        error_prefix(error, "trial %s has no configuration to go by; remove its folder to train it again",
+        error_prefix(error,
+                     "trial %s has no configuration that can be read; remove its folder to train it again",
                      config->id);
         goto done;
     }
@@ -40,9 +41,9 @@ static int keep_config(const struct member *member, struct error *error)
         const bool same = json_is_number(value) ? json_number_value(before) == json_number_value(value)
                                                 : json_equal(before, value);
         if (!same && strcmp(key, "trained") != 0)
-            result =
-                error_set_kind(error, ERROR_USAGE,
-                               "%s: \"%s\" differs from the sweep's; name another folder for RUN", path, key);
+            result = error_set_kind(
+                error, ERROR_USAGE,
+                "%s: \"%s\" differs from what the sweep says; name another folder for the run", path, key);
     }
 done:
     json_decref(wanted);
@@ -157,8 +158,9 @@ static int open_metrics(struct member *member, int64_t steps, struct error *erro
     if (member->state == MEMBER_DONE) /* they stay as they are */
         return 0;
     if (member->saved > steps)
-        return error_set(error, "%s: is of step %" PRId64 ", but the run has %" PRId64, member->checkpoint,
-                         member->saved, steps);
+        return error_set(error,
+                         "%s: is a checkpoint of step %" PRId64 ", but the run has only %" PRId64 " steps",
+                         member->checkpoint, member->saved, steps);
     return metrics_continue(member->metrics_path, member->saved, &member->metrics, error);
 }
 

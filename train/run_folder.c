@@ -22,7 +22,9 @@ static int take_lock(struct run_folder *run, struct error *error)
     if (flock(run->lock, LOCK_EX | LOCK_NB) == 0)
         return 0;
     if (errno == EWOULDBLOCK)
-        return error_set(error, "%s: another train is at work there", run->path);
+        return error_set(error,
+                         "%s: another train is at work there; wait until it has ended, or name another folder",
+                         run->path);
     return errno == ENOLCK || errno == EOPNOTSUPP ? 0 : error_system(error, "%s: cannot be locked", run->path);
 }
 
@@ -35,12 +37,11 @@ static int read_facts(struct run_folder *run, struct error *error)
         return -1;
     if (file_exists(path)) {
         run->facts = json_read(path, error);
-        result =
-            !run->facts
-                ? error_prefix(error, "the run cannot be gone on with; name another folder, or remove this one")
-                : (json_is_object(run->facts) ? 0 : error_set(error, "%s: is not an object", path));
+        result = !run->facts
+                     ? error_prefix(error, "this run cannot go on; name another folder, or remove this one")
+                     : (json_is_object(run->facts) ? 0 : error_set(error, "%s: is not an object", path));
     } else if (directory_holds_other(run->path, nothing, other)) {
-        error_set(error, "%s: holds other files (%s is one); name an empty folder, or a new one", run->path,
+        error_set(error, "%s: holds other files (%s is one); name an empty folder or a new one", run->path,
                   other);
     } else {
         run->facts = json_object();
@@ -107,9 +108,11 @@ int run_folder_fix(struct run_folder *run, const char *name, json_t *value, stru
         return run_folder_note(run, name, value, error);
     char *was = json_dumps(before, JSON_ENCODE_ANY | JSON_COMPACT),
          *is = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-    error_set_kind(error, ERROR_USAGE,
-                   "%s: was begun with %s %s, not %s; name another folder, or give what it was begun with",
-                   run->path, name, was ? was : "?", is ? is : "?");
+    error_set_kind(
+        error, ERROR_USAGE,
+        "%s: this run was begun with %s %s, not %s. Give the first value to go on with it, or name another "
+        "folder to begin a new run",
+        run->path, name, was ? was : "?", is ? is : "?");
     free(was);
     free(is);
     json_decref(value);

@@ -1,12 +1,12 @@
-/* run_folder.h: RUN/, where a run keeps everything.
+/* run_folder.h: the folder RUN, in which a run keeps everything.
  *
  *     sweep.yaml                  as given
  *     run.json                    what the run is made of, and its result: the "facts"
  *     trials/ID/                  config.json, metrics.jsonl, head.safetensors; last.ckpt until the run is done
  *     leaderboard.tsv, report.html, policy/
  *
- * One process works in it at a time. Facts are compared when a run goes on, so that a changed option is
- * refused by its name.
+ * One process at a time works in it. When a run goes on, its facts are compared (run_identity.h), so that a changed
+ * option is refused by its name.
  */
 #ifndef OFFRAMP_TRAIN_RUN_FOLDER_H
 #define OFFRAMP_TRAIN_RUN_FOLDER_H
@@ -33,14 +33,15 @@ char *run_folder_path(const struct run_folder *run, struct error *error, const c
 char *run_folder_trial_path(const struct run_folder *run, const char *id, const char *name,
                             struct error *error);
 
-/* Sets a fact that must not change while the run lives; takes the reference. */
+/* Sets a fact that must not change while the run lives: another value is an error, which names it. Takes the
+ * reference. */
 int run_folder_fix(struct run_folder *run, const char *name, json_t *value, struct error *error);
-/* Sets a fact that may. Takes the reference. */
+/* Sets a fact that may change. Takes the reference. */
 int run_folder_note(struct run_folder *run, const char *name, json_t *value, struct error *error);
 /* Writes run.json. */
 int run_folder_save(const struct run_folder *run, struct error *error);
 
-/* Removes what a killed process left of half-written files and folders of files in a folder. */
+/* Removes from a folder what a killed process left in it: half-written files, and folders of them. */
 void remove_leftovers(const char *folder);
 
 #endif

@@ -50,7 +50,7 @@ int run_identity_check(struct run_folder *run, const struct stores *stores, cons
         }
         result = run_folder_fix(run, facts[i].name, facts[i].value, error);
         if (result < 0 && strcmp(facts[i].name, "store") == 0)
-            error_prefix(error, "another store (its taps, codecs, text or numerics differ)");
+            error_prefix(error, "this is another store: its taps, codecs, text or numerics differ");
     }
     return result;
 }
@@ -113,8 +113,8 @@ static int note_numerics(struct run_folder *run, const struct backend *backend, 
             return 0;
     }
     if (json_array_size(list) > 0)
-        cli_say("warning: the run was begun on \"%s\" and goes on on \"%s\": its heads may differ in the "
-                "last digits from those of one uninterrupted run",
+        cli_say("warning: the run was begun on \"%s\" and now goes on on \"%s\". Its heads may differ in the "
+                "last digits from those of a run that was not interrupted",
                 json_string_value(json_array_get(list, 0)), identity);
     return json_array_append_new(list, json_string(identity)) < 0
                ? error_set_kind(error, ERROR_NO_MEMORY, "out of memory")

@@ -4,7 +4,7 @@
  * Steps that follow each other come from one feed, which reads ahead. A step that does not follow opens another feed
  * there: so a run goes on where it was, and leaves out the steps that no trial takes any more.
  *
- *     struct step_feed feed = {.stores = &stores, .batch = batch, .seed = 1, .sequences = 8, .steps = 100, .threads = 2};
+ *     struct step_feed feed = {.stores = &stores, .batch = batch, .sequences = 8, .steps = 100, .threads = 2};
  *     step_feed_next(&feed, step, teach, &next, error);       // then batch_load(batch, next, ...)
  *     step_feed_close(&feed);
  */

@@ -1,5 +1,4 @@
-/* stores.h: what a run reads: the shards of one extraction as one, and what they say of the model they
- * were made from.
+/* stores.h: the shards of one extraction, read as one store, and the model that they were made from.
  *
  *     struct stores stores;
  *     if (stores_open(paths, count, &stores, error) < 0) ...
@@ -23,7 +22,7 @@ struct stores {
     char fingerprint[17]; /* of the model */
 };
 
-/* Finished stores; both splits must hold something. */
+/* Opens finished stores. Each split must hold at least one sequence. */
 int stores_open(const char *const *paths, int count, struct stores *stores, struct error *error);
 void stores_close(struct stores *stores); /* a zeroed one is fine */
 

@@ -38,22 +38,22 @@ const struct sweep_key trial_keys[TRIAL_KEYS] = {
     [KEY_INIT] = {"init", "INIT", "copy, random or ridge", "copy"},
     [KEY_LOSS] = {"loss", "LOSS", "distillation or cross-entropy", "distillation"},
     [KEY_RATE] = {"rate", "RATE", "learning rate", "1e-3"},
-    [KEY_WARMUP] = {"warmup", "STEPS", "steps in which the rate grows from nothing", "5"},
-    [KEY_CLIP] = {"clip", "NORM", "largest norm of the gradient, 0: any", "1"},
+    [KEY_WARMUP] = {"warmup", "STEPS", "steps in which the rate grows from 0", "5"},
+    [KEY_CLIP] = {"clip", "NORM", "largest norm of the gradient; 0: no limit", "1"},
     [KEY_DECAY] = {"decay", "SHARE", "decoupled weight decay", "0"},
-    [KEY_BETA1] = {"beta1", "SHARE", "Adam's memory of the gradient", "0.9"},
-    [KEY_BETA2] = {"beta2", "SHARE", "Adam's memory of its square", "0.95"},
-    [KEY_EPSILON] = {"epsilon", "NUMBER", "Adam's least divisor", "1e-5"},
+    [KEY_BETA1] = {"beta1", "SHARE", "Adam: share of the gradient's running mean that a step keeps", "0.9"},
+    [KEY_BETA2] = {"beta2", "SHARE", "Adam: share of the running mean of its square that a step keeps", "0.95"},
+    [KEY_EPSILON] = {"epsilon", "NUMBER", "Adam: added to the divisor", "1e-5"},
 };
 
 enum setting_key { KEY_SEED, KEY_PASSES, KEY_STEPS, KEY_SEQUENCES, KEY_EVALUATE, KEY_CHECKPOINT };
 
 const struct sweep_key setting_keys[SETTING_KEYS] = {
-    [KEY_SEED] = {"seed", "N", "of the reading order and of random inits", "1"},
+    [KEY_SEED] = {"seed", "N", "seed of the reading order and of random first values", "1"},
     [KEY_PASSES] = {"passes", "N", "times the training split is read", "1"},
-    [KEY_STEPS] = {"steps", "N", "steps instead of passes, 0: only look at the inits", ""},
+    [KEY_STEPS] = {"steps", "N", "number of steps, instead of passes; 0: only evaluate the first values", ""},
     [KEY_SEQUENCES] = {"sequences", "N", "sequences read per step", "4"},
-    [KEY_EVALUATE] = {"evaluate", "STEPS", "steps between evaluations, 0: only first and last", "0"},
+    [KEY_EVALUATE] = {"evaluate", "STEPS", "steps between evaluations; 0: only the first and the last", "0"},
     [KEY_CHECKPOINT] = {"checkpoint", "STEPS", "steps between checkpoints", "50"},
 };
 
@@ -153,7 +153,7 @@ static int read_settings(struct sweep *sweep, const struct sweep_document *docum
             return blame_value(sweep, setting_keys[k].name, given, error);
     }
     if (document->setting[KEY_PASSES] && document->setting[KEY_STEPS])
-        return error_set(error, "passes and steps are two ways to say one thing; give one"),
+        return error_set(error, "passes and steps both say how long to train; give one"),
                blame_value(sweep, "steps", NULL, error);
     return 0;
 }
@@ -206,7 +206,7 @@ static int read_trials(struct sweep *sweep, const struct sweep_document *documen
     if (size < 0)
         return -1;
     if (size + document->trials == 0)
-        return error_set(error, "%s: holds no trials (give `grid` or `trials`)", sweep->name);
+        return error_set(error, "%s: holds no trials; give `grid` or `trials`", sweep->name);
     if (array_alloc(&sweep->trial, size + document->trials, error) < 0)
         return -1;
     for (int64_t i = 0; i < size; i++) {
@@ -280,7 +280,7 @@ static int name_trial(struct trial_config *config, struct error *error)
                  head_kind_name(config->spec.kind), config->spec.output == OUTPUT_UNTIED ? "-untied" : "",
                  head_init_name(config->init), trial_loss_name(config->loss), config->rate, extra);
     if (length < 0 || (size_t)length >= sizeof config->id)
-        return error_set(error, "a trial at tap %s has too long a name", config->tap);
+        return error_set(error, "the name of a trial at tap %s is too long", config->tap);
     return 0;
 }
 
@@ -304,7 +304,7 @@ int sweep_resolve(struct sweep *sweep, const struct model_config *model, struct 
             return -1;
         for (int j = 0; j < i; j++) {
             if (!strcmp(sweep->trial[j].id, config->id))
-                return error_set(error, "%s: trial %s is given twice: leave one out, or change a setting of it",
+                return error_set(error, "%s: trial %s is given twice; leave one out, or change a setting of it",
                                  sweep->name, config->id);
         }
     }
@@ -320,7 +320,7 @@ int sweep_fit(struct sweep *sweep, uint64_t sequences, struct error *error)
         sweep->sequences = sequences > 0 ? (int)sequences : 1;
         return 0;
     }
-    return error_set(error, "%d a step are more than the %" PRIu64 " of the store's training split",
+    return error_set(error, "%d per step are more than the %" PRIu64 " of the store's training split",
                      sweep->sequences, sequences),
            blame_value(sweep, setting_keys[KEY_SEQUENCES].name, NULL, error);
 }

@@ -167,7 +167,7 @@ static int refuse_key(const char *name, const char *text, const struct complaint
     key = key ? key + 2 : complaint->reason;
     if (!strcmp(key, "<<"))
         return error_set(
-            error, "%s: line %d: merge keys (\"<<\") are not read here; write the keys out, or use `grid`",
+            error, "%s: line %d: merge keys (\"<<\") are not supported; write the keys out, or use `grid`",
             name, line_behind(text, key, complaint));
     const bool top = !complaint->section[0];
     const struct sweep_key *keys = top ? setting_keys : trial_keys;
@@ -204,7 +204,7 @@ static int refuse_document(const char *name, const char *text, cyaml_err_t code,
         return error_set(error, "%s: line %d: \"%s\" is given twice", name, line_behind(text, key, complaint),
                          key);
     if (code == CYAML_ERR_LIBYAML_PARSER && line_with_tab(text, complaint))
-        return error_set(error, "%s: line %d: is indented by a tab; YAML wants spaces", name,
+        return error_set(error, "%s: line %d: is indented with a tab; YAML takes only spaces", name,
                          line_with_tab(text, complaint));
     if (code == CYAML_ERR_INTERNAL_ERROR)
         return error_set(error, "%s: after line %d: a key is not a single word", name, line);
@@ -224,8 +224,8 @@ int sweep_document_load(const char *name, const char *text, size_t size, struct 
     fill_schema(&schema);
     *document = NULL;
     if (line_of_second(text))
-        return error_set(error, "%s: line %d: a second document begins here; a sweep is one", name,
-                         line_of_second(text));
+        return error_set(error, "%s: line %d: a second document begins here, but a sweep file holds one only",
+                         name, line_of_second(text));
     cyaml_err_t code = cyaml_load_data((const uint8_t *)text, size, &config, &schema.top, &data, NULL);
     if (code != CYAML_OK)
         return refuse_document(name, text, code, &complaint, error);

@@ -1,7 +1,7 @@
-/* sweep_yaml.h: a sweep file taken apart by libcyaml into scalars as they were written.
+/* sweep_yaml.h: takes a sweep file apart into scalars, as they were written.
  *
- * libcyaml checks the structure; what the scalars mean is checked by sweep.c, which asks sweep_line
- * where a wrong one stands.
+ * libcyaml checks the structure. sweep.c checks what the scalars mean; sweep_line tells it in which line a wrong one
+ * is.
  */
 #ifndef OFFRAMP_TRAIN_SWEEP_YAML_H
 #define OFFRAMP_TRAIN_SWEEP_YAML_H
@@ -29,13 +29,13 @@ struct sweep_document {
     unsigned trials;
 };
 
-/* `name` is the file's, for errors. */
+/* name: of the file, for errors. */
 int sweep_document_load(const char *name, const char *text, size_t size, struct sweep_document **document,
                         struct error *error);
 void sweep_document_free(struct sweep_document *document); /* NULL is fine */
 
-/* The line (from 1) of the first `value` given to `key`, at or after line `from`; the key's own line
- * when the value is NULL or not found; 0 when there is no such key. */
+/* The line (from 1) of the first `value` given to `key`, at line `from` or after it. When the value is NULL or not
+ * found: the line of the key. 0 when there is no such key. */
 int sweep_line(const char *text, const char *key, const char *value, int from);
 
 #endif

@@ -194,10 +194,11 @@ static void tell_memory(struct training *training)
     const int trials = workspace_trials(training->workspace);
     const int64_t rows = workspace_rows(training->workspace);
     if (trials < training->trials_told)
-        cli_say("device memory does not hold %d trials together; they go by %d", training->trials_told, trials);
+        cli_say("device memory does not hold %d trials together; they are computed by %d at a time",
+                training->trials_told, trials);
     if (rows < training->rows_told)
-        cli_say("device memory does not hold a trial's %" PRId64 " rows together; they go by %" PRId64
-                ", which is slower",
+        cli_say("device memory does not hold a trial's %" PRId64 " rows together; they are computed by %" PRId64
+                " at a time, which is slower",
                 training->rows_told, rows);
     training->trials_told = trials;
     if (rows < training->rows_told)

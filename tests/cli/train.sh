@@ -57,8 +57,8 @@ wrong_usage() {
         run 2 train --store s --out r --tap x --head norm && says err "--tap: \"x\" is not a tap" &&
         run 2 train --store s --out r --tap 2 --head norm --rate -1 && says err "--rate" &&
         run 2 train --store s --out r --tap 2 --head norm --steps 1 --passes 1 && says err "give one" &&
-        run 2 train --store s --out r --sweep "$work/eight.yaml" --tap 2 && says err "--tap belongs into" &&
-        run 2 train --store s --out r --sweep "$work/eight.yaml" --seed 2 && says err "--seed belongs into" &&
+        run 2 train --store s --out r --sweep "$work/eight.yaml" --tap 2 && says err "--tap belongs in" &&
+        run 2 train --store s --out r --sweep "$work/eight.yaml" --seed 2 && says err "--seed belongs in" &&
         [ ! -e r ] && [ ! -s "$work/out" ]
 }
 
@@ -76,7 +76,7 @@ wrong_sweep() {
 # Both before anything is computed or kept in memory.
 too_large() {
     run 2 train --store "$store" --out "$work/large" --tap 2 --head norm --sequences 41 &&
-        says err "--sequences: 41 a step are more than the 40 of the store's training split" &&
+        says err "--sequences: 41 per step are more than the 40 of the store's training split" &&
         printf 'seed: 1\nsequences: 999\ntrials:\n  - {tap: 2, head: norm}\n' >"$work/large.yaml" &&
         run 2 train --store "$store" --out "$work/large" --sweep "$work/large.yaml" && says err "large.yaml: line 2: sequences: 999" || return 1
     {

@@ -100,11 +100,11 @@ three() { sweep "$1" cuda "$2" 2>&1 | tee "$work/$1.log" && [ "$(wc -l <"$work/$
 check "three trials" three three f32
 export OFFRAMP_EMULATOR_MEMORY=30000
 check "three trials with room for one at a time" three one f32
-check "which it says once" says one "device memory does not hold 3 trials together; they go by"
+check "which it says once" says one "device memory does not hold 3 trials together; they are computed by"
 check "the same bytes" diff -r "$work/three/trials" "$work/one/trials" --exclude=metrics.jsonl --exclude=config.json
 export OFFRAMP_EMULATOR_MEMORY=10000
 check "three trials with room for pieces of a batch" three pieces f32
-check "which it says once, too" says pieces "device memory does not hold a trial's 64 rows together; they go by 32"
+check "which it says once, too" says pieces "device memory does not hold a trial's 64 rows together; they are computed by 32 at a time"
 check "the same losses" same_losses 1e-5 pieces three
 export OFFRAMP_EMULATOR_MEMORY=7000
 check "three trials without room for a piece" not three none f32

@@ -72,7 +72,7 @@ TEST(cost_says_what_bounds_a_run)
     REQUIRE_OK(run_folder_note(&run, "device_compute_seconds", json_real(60), &error));
     REQUIRE_OK(run_folder_note(&run, "device_in_seconds", json_real(80), &error));
     check_printed(&run, "bound by bringing to the device;");
-    check_printed(&run, "The device computed 60.0 s, took in for 80.0 s");
+    check_printed(&run, "The device computed for 60.0 s, received data for 80.0 s");
     run_folder_close(&run);
 }
 

@@ -130,8 +130,8 @@ TEST(sweep_wrong_structure_has_its_line)
     check_refused("seed: 1\ngrid: {tap: [}\n", "after line", "not YAML");
     check_refused("grid:\n  tap: []\n  head: [norm]\n", "line 2", "the list is empty");
     check_refused("seed: *a\n", "line 1", "'a'");
-    check_refused("trials:\n\t- {tap: 6, head: norm}\n", "line 2", "is indented by a tab");
-    check_refused("trials:\n  - tap: 6\n  \t  head: norm\n", "line 3", "is indented by a tab");
+    check_refused("trials:\n\t- {tap: 6, head: norm}\n", "line 2", "is indented with a tab");
+    check_refused("trials:\n  - tap: 6\n  \t  head: norm\n", "line 3", "is indented with a tab");
     check_refused("seed: 1\n---\ntrials:\n  - {tap: 6, head: norm}\n", "line 2", "a second document");
     check_refused("---\ntrials:\n  - {tap: 6, head: norm}\n--- # more\nseed: 1\n", "line 4",
                   "a second document");
@@ -203,7 +203,7 @@ TEST(sweep_fits_the_training_split)
     REQUIRE_OK(sweep_parse("x.yaml", given, sizeof given - 1, &sweep, &error));
     REQUIRE_OK(sweep_fit(&sweep, 9, &error));
     CHECK(sweep_fit(&sweep, 8, &error) == -1);
-    CHECK_TEXT(error.text, "x.yaml: line 2: sequences: 9 a step are more than the 8");
+    CHECK_TEXT(error.text, "x.yaml: line 2: sequences: 9 per step are more than the 8");
     sweep_free(&sweep);
     REQUIRE_OK(sweep_parse("x.yaml", standard, sizeof standard - 1, &sweep, &error));
     REQUIRE_OK(sweep_fit(&sweep, 3, &error));
