@@ -26,7 +26,8 @@ struct engine {
     struct buffer *gathered; /* [ENGINE_ROWS, H] states of a call of several spans */
     struct buffer *result; /* [ENGINE_ROWS, H] */
     int positions;
-    struct call call;
+    struct call call; /* that is being collected */
+    struct call held; /* whose states are in `gathered`, and there alone; count 0: none; never 1 */
 };
 
 /* Of a matrix that is multiplied with few rows and with many. */
@@ -118,16 +119,47 @@ int engine_sequence_create(struct engine *engine, int positions, struct engine_s
 
 /* ---- one call ---- */
 
-/* Copies the states of a call to where its rows lie side by side, or back. */
-static void copy_states(struct engine *engine, struct matrix gathered, bool back)
+static bool same_rows(const struct call *a, const struct call *b)
 {
-    const struct call *call = &engine->call;
-    for (int s = 0, row = 0; s < call->count; row += call->spans[s++].rows) {
-        const struct span *span = &call->spans[s];
-        const struct matrix own = sequence_states(call->sequence[s], span->first, span->rows);
+    bool same = a->count == b->count;
+    for (int s = 0; s < a->count && same; s++)
+        same = a->sequence[s] == b->sequence[s] && a->spans[s].first == b->spans[s].first &&
+               a->spans[s].rows == b->spans[s].rows;
+    return same;
+}
+
+/* Copies the states of the rows that are held to where they lie side by side, or back. */
+static void copy_states(struct engine *engine, bool back)
+{
+    const struct call *held = &engine->held;
+    const struct matrix gathered = matrix_f32(engine->gathered, held->rows, engine->config->hidden);
+    for (int s = 0, row = 0; s < held->count; row += held->spans[s++].rows) {
+        const struct span *span = &held->spans[s];
+        const struct matrix own = sequence_states(held->sequence[s], span->first, span->rows);
         const struct matrix here = matrix_rows(gathered, row, span->rows);
         op_copy(engine->queue, back ? here : own, back ? own : here);
     }
+}
+
+static void release_states(struct engine *engine)
+{
+    copy_states(engine, true);
+    engine->held.count = 0;
+}
+
+/* The states of the call's rows side by side. Rows that go up together from half to half are copied once. */
+static struct matrix hold_states(struct engine *engine)
+{
+    const struct call *call = &engine->call;
+    if (!same_rows(call, &engine->held))
+        release_states(engine);
+    if (call->count == 1)
+        return sequence_states(call->sequence[0], call->spans[0].first, call->rows);
+    if (engine->held.count == 0) {
+        engine->held = *call;
+        copy_states(engine, false);
+    }
+    return matrix_f32(engine->gathered, call->rows, engine->config->hidden);
 }
 
 /* Runs the call that has been collected, if there is one. */
@@ -135,21 +167,15 @@ static void run_call(struct engine *engine, int half)
 {
     struct call *call = &engine->call;
     const int layer = (half - 1) / 2;
-    const bool alone = call->count == 1;
     if (call->count == 0)
         return;
-    const struct matrix x = alone ? sequence_states(call->sequence[0], call->spans[0].first, call->rows)
-                                  : matrix_f32(engine->gathered, call->rows, engine->config->hidden);
-    if (!alone)
-        copy_states(engine, x, false);
+    const struct matrix x = hold_states(engine);
     for (int s = 0; s < call->count; s++)
         call->spans[s].kv = sequence_kv(call->sequence[s], layer);
     if (half % 2)
         layer_attention(engine->layer[layer], engine->queue, engine->scratch, call->spans, call->count, x);
     else
         layer_mlp(engine->layer[layer], engine->queue, engine->scratch, x);
-    if (!alone)
-        copy_states(engine, x, true);
     call->rows = call->count = 0;
 }
 
@@ -243,6 +269,7 @@ struct matrix engine_run(struct engine *engine, const struct engine_row *rows, i
         }
         run_call(engine, half);
     }
+    release_states(engine);
     return gather_result(engine, rows, count);
 }
 

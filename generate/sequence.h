@@ -1,20 +1,20 @@
 /* sequence.h: the tokens of one text in an engine: how far up each has gone, and their keys and values.
  *
- * Do not append to a sequence, nor truncate or fork it, in another thread than the one that runs its engine.
+ * An engine and its sequences belong to one thread. Destroy sequences before their engine.
  *
  * A row is one token at one position. Depth is counted in half-layers, called halves: half 0 is the embedding, half
  * 2 L - 1 the attention of layer L (tap L.mid), half 2 L its MLP (tap L), half 2 n the last. A row keeps its state
  * where it stopped, and waits there until the engine takes it further:
  *
- *     half 2 n | #  #  #  .  .  .       Attention at a layer reads the keys of all rows before. So no row stands
- *          ... | #  #  #  .  .  .       higher than one before it: rows that wait at a half are the last ones that
- *            1 | #  #  #  #  #  .       have not taken it, one behind the other.
+ *     half 2 n | #  #  #  .  .  .       The attention of a row reads the keys of all rows before it. So no row is
+ *          ... | #  #  #  .  .  .       higher than the row before it. The rows that wait at a half are the last
+ *            1 | #  #  #  #  #  .       ones, one behind the other.
  *            0 | #  #  #  #  #  #
  *                ---------------->
  *                positions
  *
  *     engine_sequence_create(engine, positions, &sequence, error);
- *     sequence_append(sequence, prompt, count, error);      // then engine_run
+ *     sequence_append(sequence, prompt, count, error);                      // then engine_run
  *     sequence_truncate(sequence, sequence_rows(sequence) - 2, error);      // the last two were wrong
  */
 #ifndef OFFRAMP_GENERATE_SEQUENCE_H
@@ -30,21 +30,21 @@ struct engine_sequence;
 /* The half that ends at a tap. */
 int tap_half(struct tap tap);
 
-void sequence_destroy(struct engine_sequence *sequence); /* NULL is fine; before its engine */
+void sequence_destroy(struct engine_sequence *sequence); /* NULL is fine */
 
-/* New rows behind those there are, at half 0. Ids outside the vocabulary, and more rows than positions, are errors. Rows
- * that come in one call of more than MATMUL_FEW_ROWS are a prompt: they always go up together, with the kernels of
- * many rows. Others go up as if each came alone. */
+/* Adds rows at the end, at half 0. Ids outside the vocabulary, and more rows than there are positions, are errors. More
+ * than MATMUL_FEW_ROWS rows in one append are a prompt: they go up together, with the kernels of many rows. Other rows go
+ * up as if each had come alone, with the kernels of few rows. The two kinds of kernels round differently. */
 int sequence_append(struct engine_sequence *sequence, const int32_t *ids, int count, struct error *error);
 
-/* Forgets the rows from `rows` on, those that wait among them: what follows is as if they had never been appended. To
- * the last bit, unless a prompt is cut down to MATMUL_FEW_ROWS rows or fewer: those are rows that come alone. More
- * rows than there are is an error. */
+/* Keeps the first `rows` rows and forgets the others. What follows is, to the last bit, as if those had never been
+ * appended. One exception: a prompt that is cut down to MATMUL_FEW_ROWS rows or fewer. Those rows keep the bits of a
+ * prompt as far as they have gone, and go on as rows that came alone. To keep more rows than there are is an error. */
 int sequence_truncate(struct engine_sequence *sequence, int rows, struct error *error);
 
-/* A sequence of its own that begins with the rows of `from`, each as far up as it is there. It copies states, keys and
- * values: 2 kv_heads D + H / layers values for each row and layer, on the device. Rows that wait in `from` are run once
- * for each of the two. `positions` as in engine_sequence_create. */
+/* Makes another sequence that begins with the rows of `from`, each as far up as it is there. States, keys and values are
+ * copied on the device: for each row H values, and 2 kv_heads D values a layer. A row that waits is run in both
+ * sequences later. `positions` as in engine_sequence_create. */
 int sequence_fork(const struct engine_sequence *from, int positions, struct engine_sequence **sequence,
                   struct error *error);
 

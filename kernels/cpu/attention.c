@@ -169,13 +169,13 @@ static void mask_row(const struct attention_job *job, const struct stack *stack,
 static float weigh_row(const struct attention_job *job, const struct stack *stack, int64_t i)
 {
     const float *row = stack->scores + i * TILE;
-    int64_t step = job->rows * TILE; /* from block to block */
+    int64_t stride = job->rows * TILE; /* from block to block */
     mask_row(job, stack, i);
-    float largest = job->loops->blocks_largest(row, step, stack->blocks, TILE), sum = 0;
+    float largest = job->loops->blocks_largest(row, stride, stack->blocks, TILE), sum = 0;
     for (int64_t b = 0; b < stack->blocks; b += SUM_BLOCKS) {
         int64_t blocks = min_int64(SUM_BLOCKS, stack->blocks - b);
-        int64_t at = b * step + i * blocks * TILE;
-        sum += job->loops->blocks_exp(row + b * step, step, blocks, TILE, largest,
+        int64_t at = b * stride + i * blocks * TILE;
+        sum += job->loops->blocks_exp(row + b * stride, stride, blocks, TILE, largest,
                                       job->bf16 ? NULL : (float *)stack->weights + at,
                                       job->bf16 ? (uint16_t *)stack->weights + at : NULL);
     }
@@ -201,7 +201,7 @@ static void stack_piece(void *context, int piece, int worker)
 {
     const struct attention_job *job = context;
     const struct attention *shape = &job->shape;
-    int64_t size = shape->head_size, step = job->rows * TILE;
+    int64_t size = shape->head_size, stride = job->rows * TILE;
     struct stack stack;
     stack_open(job, piece, worker, &stack);
     int64_t kv_head = stack.span * shape->kv_heads + stack.head / (shape->heads / shape->kv_heads);
@@ -210,7 +210,7 @@ static void stack_piece(void *context, int piece, int worker)
     const void *queries = stage_queries(job, &stack);
     for (int64_t b = 0; b < stack.blocks; b++) {
         struct product_right keys = {.plain = job->staged_keys + base + (size_t)b * block};
-        cpu_product(job->queue, job->score, worker, queries, &keys, stack.scores + b * step);
+        cpu_product(job->queue, job->score, worker, queries, &keys, stack.scores + b * stride);
     }
     float sums[STACK_MOST * TILE];
     for (int64_t i = 0; i < job->rows; i++)
@@ -219,7 +219,7 @@ static void stack_piece(void *context, int piece, int worker)
         struct product_right values = {.plain = job->staged_values + base + (size_t)b * block};
         int64_t blocks = min_int64(SUM_BLOCKS, stack.blocks - b);
         cpu_product(job->queue, job->weigh[blocks - 1][b > 0], worker,
-                    (char *)stack.weights + (size_t)(b * step) * operand, &values, stack.result);
+                    (char *)stack.weights + (size_t)(b * stride) * operand, &values, stack.result);
     }
     for (int64_t i = 0; i < job->rows; i++) {
         int64_t query = stack_query(job, &stack, i), head = stack.head + i / TILE;

@@ -1,5 +1,6 @@
 /* generate MODEL [POLICY] (OFFRAMP_TEST_DEVICE, else the cpu): tokens per second of one-row decoding beside what memory gives, and of leaving
- * early beside the full model. Each figure is the median of rounds in which all of them take turns. */
+ * early beside the full model; and what a call of several rows costs beside one row, of several sequences or of one
+ * whose draft is rejected. Each figure is the median of rounds in which all of them take turns. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,12 @@ struct sample {
     double value[ROUNDS]; /* seconds a token, or bytes a second */
 };
 
+/* Calls of rows behind the same prompt. */
+static const struct rows_case {
+    int sequences, rows; /* of each */
+} rows_cases[] = {{1, 1}, {2, 1}, {4, 1}, {8, 1}, {1, 2}, {1, 4}, {1, 8}};
+enum { ROWS_CASES = sizeof rows_cases / sizeof *rows_cases };
+
 struct bench {
     struct model *model;
     struct backend *backend;
@@ -29,6 +36,7 @@ struct bench {
     uint64_t sum; /* keeps the reads */
     int samples;
     struct sample sample[CASES_MAX];
+    struct sample rows[ROWS_CASES]; /* seconds a call through all layers */
 };
 
 static int compare_numbers(const void *a, const void *b)
@@ -129,6 +137,43 @@ static int open_sequence(struct bench *bench, struct error *error)
     return queue_wait(engine_queue(bench->engine), error);
 }
 
+/* One call of a case: the rows are appended, go up, and are forgotten, as those of a draft. */
+static int call_rows(struct bench *bench, const struct rows_case *one, struct engine_sequence **sequences,
+                     struct error *error)
+{
+    static const int32_t ids[MATMUL_FEW_ROWS] = {200, 201, 202, 203, 204, 205, 206, 207};
+    struct engine_row rows[MATMUL_FEW_ROWS];
+    for (int s = 0; s < one->sequences; s++) {
+        if (sequence_append(sequences[s], ids, one->rows, error) < 0)
+            return -1;
+        rows[s] = (struct engine_row){sequences[s], sequence_rows(sequences[s]) - 1,
+                                      sequence_halves(sequences[s]), true};
+    }
+    engine_run(bench->engine, rows, one->sequences);
+    for (int s = 0; s < one->sequences; s++) {
+        if (sequence_truncate(sequences[s], sequence_rows(sequences[s]) - one->rows, error) < 0)
+            return -1;
+    }
+    return queue_wait(engine_queue(bench->engine), error);
+}
+
+static int run_rows(struct bench *bench, const struct rows_case *one, double *seconds, struct error *error)
+{
+    struct engine_sequence *sequences[MATMUL_FEW_ROWS] = {NULL};
+    int result = 0;
+    for (int s = 0; s < one->sequences && result == 0; s++)
+        result = sequence_fork(bench->sequence, PROMPT + MATMUL_FEW_ROWS, &sequences[s], error);
+    if (result == 0)
+        result = queue_wait(engine_queue(bench->engine), error);
+    const double started = clock_seconds();
+    for (int i = 0; i < TOKENS && result == 0; i++)
+        result = call_rows(bench, one, sequences, error);
+    *seconds = (clock_seconds() - started) / TOKENS;
+    for (int s = 0; s < one->sequences; s++)
+        sequence_destroy(sequences[s]);
+    return result;
+}
+
 /* Full model, every check without leaving, and everything leaving at each exit in turn. */
 static int run_round(struct bench *bench, int round, const struct exits *all, struct error *error)
 {
@@ -136,6 +181,10 @@ static int run_round(struct bench *bench, int round, const struct exits *all, st
     int sample = 0;
     if (open_sequence(bench, error) < 0)
         return -1;
+    for (int c = 0; c < ROWS_CASES; c++) {
+        if (run_rows(bench, &rows_cases[c], &bench->rows[c].value[round], error) < 0)
+            return -1;
+    }
     bench->sample[sample++].value[round] = read_rate(bench);
     if (decode(bench, &none, &bench->sample[sample++].value[round], error) < 0)
         return -1;
@@ -179,6 +228,13 @@ static void print_samples(const struct bench *bench)
         const double seconds = median(&bench->sample[s]);
         printf("  %-36s %8.1f tokens/s  %5.2f of the full model's time\n", bench->sample[s].name, 1 / seconds,
                seconds / full);
+    }
+    for (int c = 0; c < ROWS_CASES; c++) {
+        const struct rows_case *one = &rows_cases[c];
+        const double seconds = median(&bench->rows[c]);
+        printf("  layers alone, %d row%s of %d sequence%s %12.2f ms a call  %5.2f of one row's time\n",
+               one->rows, one->rows > 1 ? "s" : " ", one->sequences, one->sequences > 1 ? "s" : " ",
+               1e3 * seconds, seconds / median(&bench->rows[0]));
     }
     printf("  a token reads %.1f MB of weights: %.2f GB/s, %.2f of memory's rate\n", bytes / 1e6,
            bytes / full / 1e9, bytes / full / memory);

@@ -51,6 +51,8 @@ check "what it makes of states for codecs" env OFFRAMP_TEST_DEVICE=cuda "$build/
 check "the pilot's states" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/kept"
 check "groups of trials" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" groups
 check "what an engine takes" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/engine" bytes
+check "rows of several sequences" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/engine" several
+check "forks and what was truncated" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/engine" sequence_
 check "pieces of a batch" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" pieces
 
 cat >"$work/sweep.yaml" <<'END'
