@@ -11,7 +11,7 @@
 #include "extract/kind.h"
 #include "extract/stream.h"
 
-#define LONGEST_VALUE  LONGEST_PIECE /* of JSON */
+#define LONGEST_VALUE  LONGEST_PART /* of JSON */
 #define CONTROLS_BYTES ((size_t)64 << 10)
 
 /* The part of the open file that is in memory. */
@@ -26,50 +26,50 @@ struct window {
 struct corpus {
     const struct corpus_list *list;
     const struct corpus_rules *rules;
-    struct corpus_place place;
+    struct corpus_position position;
     struct window window;
 };
 
-/* ---- pieces ---- */
+/* ---- parts ---- */
 
-void piece_list_clear(struct piece_list *list)
+void part_list_clear(struct part_list *list)
 {
     for (size_t i = 0; i < list->count; i++) {
-        free(list->piece[i].text);
-        free(list->piece[i].ids.data);
-        list->piece[i] = (struct piece){0};
+        free(list->part[i].text);
+        free(list->part[i].ids.data);
+        list->part[i] = (struct document_part){0};
     }
     list->count = list->bytes = 0;
 }
 
-void piece_list_free(struct piece_list *list)
+void part_list_free(struct part_list *list)
 {
-    piece_list_clear(list);
-    free(list->piece);
-    *list = (struct piece_list){0};
+    part_list_clear(list);
+    free(list->part);
+    *list = (struct part_list){0};
 }
 
-static struct piece *append_piece(struct piece_list *list, const struct corpus *corpus, bool first, bool last,
-                                  struct error *error)
+static struct document_part *append_part(struct part_list *list, const struct corpus *corpus, bool first,
+                                         bool last, struct error *error)
 {
-    if (array_grow(&list->piece, &list->capacity, list->count + 1, error) < 0)
+    if (array_grow(&list->part, &list->capacity, list->count + 1, error) < 0)
         return NULL;
-    struct piece *piece = &list->piece[list->count];
-    *piece = (struct piece){.split = corpus->place.split, .first = first, .last = last};
-    return piece;
+    struct document_part *part = &list->part[list->count];
+    *part = (struct document_part){.split = corpus->position.split, .first = first, .last = last};
+    return part;
 }
 
-static int append_text(struct piece_list *list, const struct corpus *corpus, const char *text, size_t size,
+static int append_text(struct part_list *list, const struct corpus *corpus, const char *text, size_t size,
                        bool first, bool last, struct error *error)
 {
-    struct piece *piece = append_piece(list, corpus, first, last, error);
-    if (!piece)
+    struct document_part *part = append_part(list, corpus, first, last, error);
+    if (!part)
         return -1;
-    piece->text = memory_alloc(size + 1, 1, error);
-    if (!piece->text)
+    part->text = memory_alloc(size + 1, 1, error);
+    if (!part->text)
         return -1;
-    memcpy(piece->text, text, size);
-    piece->size = size;
+    memcpy(part->text, text, size);
+    part->size = size;
     list->count++;
     return 0;
 }
@@ -84,7 +84,7 @@ enum split document_split(uint64_t number, double held_out)
 
 static const struct corpus_file *current_file(const struct corpus *corpus)
 {
-    return &corpus->list->file[corpus->place.file];
+    return &corpus->list->file[corpus->position.file];
 }
 
 static const char *current_path(const struct corpus *corpus)
@@ -92,23 +92,24 @@ static const char *current_path(const struct corpus *corpus)
     return current_file(corpus)->path;
 }
 
-/* Returns true at the first piece of a document. */
+/* Returns true at the first part of a document. */
 static bool begin_document(struct corpus *corpus)
 {
-    struct corpus_place *place = &corpus->place;
-    if (place->inside)
+    struct corpus_position *position = &corpus->position;
+    if (position->inside)
         return false;
-    place->inside = true;
-    place->split = current_file(corpus)->held_out ? SPLIT_HELD_OUT
-                                                  : document_split(place->document, corpus->rules->held_out);
+    position->inside = true;
+    position->split = current_file(corpus)->held_out
+                          ? SPLIT_HELD_OUT
+                          : document_split(position->document, corpus->rules->held_out);
     return true;
 }
 
 static void end_document(struct corpus *corpus, bool empty)
 {
-    corpus->place.inside = false;
-    corpus->place.document++;
-    corpus->place.empty += empty;
+    corpus->position.inside = false;
+    corpus->position.document++;
+    corpus->position.empty += empty;
 }
 
 /* ---- bytes ---- */
@@ -125,22 +126,22 @@ static void close_file(struct corpus *corpus)
 static void next_file(struct corpus *corpus)
 {
     close_file(corpus);
-    if (corpus->place.inside)
+    if (corpus->position.inside)
         end_document(corpus, false);
-    corpus->place.file++;
-    corpus->place.offset = corpus->place.line = 0;
+    corpus->position.file++;
+    corpus->position.offset = corpus->position.line = 0;
 }
 
 /* Ends a file that is not one text. One without anything in it counts as an empty document, as an empty text does. */
 static void end_file(struct corpus *corpus, bool empty)
 {
-    corpus->place.empty += empty;
+    corpus->position.empty += empty;
     next_file(corpus);
 }
 
 static bool at_begin(const struct corpus *corpus)
 {
-    return corpus->place.offset == current_file(corpus)->begin;
+    return corpus->position.offset == current_file(corpus)->begin;
 }
 
 static int open_file(struct corpus *corpus, struct error *error)
@@ -148,11 +149,11 @@ static int open_file(struct corpus *corpus, struct error *error)
     const struct corpus_file *file = current_file(corpus);
     if (corpus->window.stream)
         return 0;
-    if (corpus->place.offset < file->begin)
-        corpus->place.offset = file->begin;
+    if (corpus->position.offset < file->begin)
+        corpus->position.offset = file->begin;
     if (stream_open(file->path, file->compression, file->size, &corpus->window.stream, error) < 0)
         return -1;
-    return stream_skip(corpus->window.stream, corpus->place.offset, error);
+    return stream_skip(corpus->window.stream, corpus->position.offset, error);
 }
 
 /* Reads until `wanted` bytes are there or the file ends. */
@@ -166,7 +167,7 @@ static int fill_window(struct corpus *corpus, size_t wanted, struct error *error
         window->end -= window->begin;
         window->begin = 0;
     }
-    if (array_grow(&window->data, &window->capacity, wanted + PIECE_BYTES, error) < 0)
+    if (array_grow(&window->data, &window->capacity, wanted + PART_BYTES, error) < 0)
         return -1;
     const size_t room = window->capacity - window->end;
     size_t got;
@@ -180,29 +181,29 @@ static int fill_window(struct corpus *corpus, size_t wanted, struct error *error
 static void consume(struct corpus *corpus, size_t size)
 {
     corpus->window.begin += size;
-    corpus->place.offset += size;
+    corpus->position.offset += size;
 }
 
 /* ---- text ---- */
 
-/* The size of the first piece of a text of which `size` bytes are here: all, where those are at most `limit`, else up
- * to a cut; 0: there is none in the first `limit` bytes. limit: PIECE_BYTES at first, then doubled. */
-static size_t find_piece(const struct corpus *corpus, const char *text, size_t size, size_t limit)
+/* The size of the first part of a text of which `size` bytes are here: all, where those are at most `limit`, else up
+ * to a cut; 0: there is none in the first `limit` bytes. limit: PART_BYTES at first, then doubled. */
+static size_t find_part(const struct corpus *corpus, const char *text, size_t size, size_t limit)
 {
     if (size <= limit)
         return size;
     if (!corpus->rules->tokenizer)
         return 0;
-    return tokenizer_cut(corpus->rules->tokenizer, text, limit == PIECE_BYTES ? 0 : limit / 4, limit);
+    return tokenizer_cut(corpus->rules->tokenizer, text, limit == PART_BYTES ? 0 : limit / 4, limit);
 }
 
-static int refuse_piece(const struct corpus *corpus, struct error *error)
+static int refuse_part(const struct corpus *corpus, struct error *error)
 {
     return error_set(
         error,
-        "%s: byte %llu: a text of more than %zu MB from here on has no place where this tokenizer lets "
+        "%s: byte %llu: a text of more than %zu MB from here on has no point where this tokenizer lets "
         "it be cut: give it as several files, or tokenize it elsewhere",
-        current_path(corpus), (unsigned long long)corpus->place.offset, LONGEST_PIECE >> 20);
+        current_path(corpus), (unsigned long long)corpus->position.offset, LONGEST_PART >> 20);
 }
 
 /* What to do about a text that is not UTF-8. */
@@ -225,14 +226,14 @@ static int check_utf8(const struct corpus *corpus, const char *text, size_t size
     if (!ended && at + length == size && size - at < UTF8_LONGEST)
         return 0;
     return error_set(error, "%s: byte %llu: is not UTF-8%s", current_path(corpus),
-                     (unsigned long long)(corpus->place.offset + at), utf8_advice(text, size));
+                     (unsigned long long)(corpus->position.offset + at), utf8_advice(text, size));
 }
 
-/* Has the next piece of a text in the window. */
-static int fill_piece(struct corpus *corpus, size_t *piece, bool *last, struct error *error)
+/* Has the next part of a text in the window. */
+static int fill_part(struct corpus *corpus, size_t *part, bool *last, struct error *error)
 {
     const struct window *window = &corpus->window;
-    for (size_t limit = PIECE_BYTES; limit <= LONGEST_PIECE; limit *= 2) {
+    for (size_t limit = PART_BYTES; limit <= LONGEST_PART; limit *= 2) {
         if (fill_window(corpus, limit + 1, error) < 0)
             return -1;
         const char *text = window->data + window->begin;
@@ -240,24 +241,24 @@ static int fill_piece(struct corpus *corpus, size_t *piece, bool *last, struct e
         if (check_utf8(corpus, text, size, have <= limit, error) < 0)
             return -1;
         *last = have <= limit;
-        *piece = find_piece(corpus, text, have, limit);
-        if (*piece > 0 || *last)
+        *part = find_part(corpus, text, have, limit);
+        if (*part > 0 || *last)
             return 0;
     }
-    return refuse_piece(corpus, error);
+    return refuse_part(corpus, error);
 }
 
-/* The next piece of a file that is one document. */
-static int read_text(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct piece_list *list,
+/* The next part of a file that is one document. */
+static int read_text(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct part_list *list,
                      struct error *error)
 {
     bool first = begin_document(corpus), last = false;
     size_t size = 0;
-    if (!wanted[corpus->place.split]) {
+    if (!wanted[corpus->position.split]) {
         next_file(corpus);
         return 0;
     }
-    if (open_file(corpus, error) < 0 || fill_piece(corpus, &size, &last, error) < 0)
+    if (open_file(corpus, error) < 0 || fill_part(corpus, &size, &last, error) < 0)
         return -1;
     const char *text = corpus->window.data + corpus->window.begin;
     if (size > 0 && append_text(list, corpus, text, size, first, last, error) < 0)
@@ -276,7 +277,7 @@ static int read_text(struct corpus *corpus, const bool wanted[SPLIT_COUNT], stru
 static int refuse_value(const struct corpus *corpus, struct error *error)
 {
     return error_set(error, "%s: line %llu: a JSON value of more than %zu MB", current_path(corpus),
-                     (unsigned long long)corpus->place.line + 1, LONGEST_VALUE >> 20);
+                     (unsigned long long)corpus->position.line + 1, LONGEST_VALUE >> 20);
 }
 
 /* The next line without its end, which is LF, CR LF or CR; *size counts no end, *whole does. */
@@ -306,21 +307,21 @@ static int find_line(struct corpus *corpus, const char **line, size_t *size, siz
         if (have > LONGEST_VALUE)
             return refuse_value(corpus, error);
         searched = cr ? have - 1 : have;
-        if (fill_window(corpus, have + PIECE_BYTES, error) < 0)
+        if (fill_window(corpus, have + PART_BYTES, error) < 0)
             return -1;
     }
 }
 
 /* A document of any length from memory, cut like a file. */
-static int append_document(struct corpus *corpus, struct piece_list *list, const char *text, size_t size,
+static int append_document(struct corpus *corpus, struct part_list *list, const char *text, size_t size,
                            struct error *error)
 {
     bool first = true;
-    for (size_t limit = PIECE_BYTES; size > 0;) {
-        const size_t part = find_piece(corpus, text, size, limit);
+    for (size_t limit = PART_BYTES; size > 0;) {
+        const size_t part = find_part(corpus, text, size, limit);
         limit *= 2;
-        if (part == 0 && limit > LONGEST_PIECE)
-            return refuse_piece(corpus, error);
+        if (part == 0 && limit > LONGEST_PART)
+            return refuse_part(corpus, error);
         if (part == 0)
             continue;
         if (append_text(list, corpus, text, part, first, part == size, error) < 0)
@@ -328,17 +329,17 @@ static int append_document(struct corpus *corpus, struct piece_list *list, const
         text += part;
         size -= part;
         first = false;
-        limit = PIECE_BYTES;
+        limit = PART_BYTES;
     }
     return 0;
 }
 
 /* What to do about a value that cannot be parsed; "" where nothing is known. */
-static const char *parse_advice(const struct corpus *corpus, const json_error_t *place, const char *text,
+static const char *parse_advice(const struct corpus *corpus, const json_error_t *where, const char *text,
                                 size_t size)
 {
-    const bool first_line = current_file(corpus)->kind == CORPUS_JSON_LINES && corpus->place.line == 0;
-    switch (json_error_code(place)) {
+    const bool first_line = current_file(corpus)->kind == CORPUS_JSON_LINES && corpus->position.line == 0;
+    switch (json_error_code(where)) {
     case json_error_invalid_utf8: return utf8_advice(text, size);
     case json_error_premature_end_of_input:
         return first_line ? ": JSON that goes over several lines is read from a file that is called .json" : "";
@@ -346,27 +347,27 @@ static const char *parse_advice(const struct corpus *corpus, const json_error_t 
     }
 }
 
-static int refuse_json(const struct corpus *corpus, const json_error_t *place, const char *text, size_t size,
+static int refuse_json(const struct corpus *corpus, const json_error_t *where, const char *text, size_t size,
                        struct error *error)
 {
     return error_set(error, "%s: line %llu: column %d: %s%s", current_path(corpus),
-                     (unsigned long long)corpus->place.line + (unsigned long long)place->line, place->column,
-                     place->text, parse_advice(corpus, place, text, size));
+                     (unsigned long long)corpus->position.line + (unsigned long long)where->line, where->column,
+                     where->text, parse_advice(corpus, where, text, size));
 }
 
 /* The text that a value holds, or is. *empty: it has none. */
-static int parse_value(struct corpus *corpus, const char *text, size_t size, struct piece_list *list,
+static int parse_value(struct corpus *corpus, const char *text, size_t size, struct part_list *list,
                        bool *empty, struct error *error)
 {
     const bool lines = current_file(corpus)->kind == CORPUS_JSON_LINES;
     const char *field = corpus->rules->field;
     char name[512];
-    json_error_t place;
-    json_t *value = json_decode(text, size, JSON_ALLOW_NUL | JSON_DECODE_ANY, &place);
+    json_error_t where;
+    json_t *value = json_decode(text, size, JSON_ALLOW_NUL | JSON_DECODE_ANY, &where);
     if (!value)
-        return refuse_json(corpus, &place, text, size, error);
+        return refuse_json(corpus, &where, text, size, error);
     snprintf(name, sizeof name, "%s: line %llu", current_path(corpus),
-             (unsigned long long)corpus->place.line + 1);
+             (unsigned long long)corpus->position.line + 1);
     const json_t *member = json_is_string(value) && !lines ? value : json_object_get(value, field);
     int result;
     if (lines && json_is_array(value))
@@ -388,11 +389,11 @@ static int parse_value(struct corpus *corpus, const char *text, size_t size, str
 
 /* One document, of a value of `size` bytes in the window; `whole` bytes are done with then. */
 static int read_value(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t size, size_t whole,
-                      struct piece_list *list, struct error *error)
+                      struct part_list *list, struct error *error)
 {
     bool empty = false;
     begin_document(corpus);
-    if (wanted[corpus->place.split]) {
+    if (wanted[corpus->position.split]) {
         const char *text = corpus->window.data + corpus->window.begin;
         if (parse_value(corpus, text, size, list, &empty, error) < 0)
             return -1;
@@ -411,7 +412,7 @@ static bool is_blank(const char *line, size_t size)
     return true;
 }
 
-static int read_json_line(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct piece_list *list,
+static int read_json_line(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct part_list *list,
                           struct error *error)
 {
     const char *line = NULL;
@@ -426,7 +427,7 @@ static int read_json_line(struct corpus *corpus, const bool wanted[SPLIT_COUNT],
         consume(corpus, whole);
     else if (read_value(corpus, wanted, size, whole, list, error) < 0)
         return -1;
-    corpus->place.line++;
+    corpus->position.line++;
     return 0;
 }
 
@@ -443,7 +444,7 @@ static int pass_space(struct corpus *corpus, char *next, struct error *error)
         const char *text = window->data + window->begin;
         size_t i = 0;
         for (; i < have && strchr(" \t\r\n", text[i]) && text[i]; i++)
-            corpus->place.line += text[i] == '\n';
+            corpus->position.line += text[i] == '\n';
         *next = i < have ? text[i] : 0;
         consume(corpus, i);
         if (i < have || window->ended)
@@ -477,7 +478,7 @@ static size_t value_size(const char *text, size_t size)
 static int find_value(struct corpus *corpus, size_t *size, struct error *error)
 {
     const struct window *window = &corpus->window;
-    for (size_t wanted = PIECE_BYTES; wanted / 2 <= LONGEST_VALUE; wanted *= 2) {
+    for (size_t wanted = PART_BYTES; wanted / 2 <= LONGEST_VALUE; wanted *= 2) {
         if (fill_window(corpus, wanted, error) < 0)
             return -1;
         const size_t have = window->end - window->begin;
@@ -493,13 +494,13 @@ static int find_value(struct corpus *corpus, size_t *size, struct error *error)
 static int refuse_array(const struct corpus *corpus, const char *what, struct error *error)
 {
     return error_set(error, "%s: line %llu: %s", current_path(corpus),
-                     (unsigned long long)corpus->place.line + 1, what);
+                     (unsigned long long)corpus->position.line + 1, what);
 }
 
 /* Goes to the next value of an array, or to the end of it, behind the bracket or comma before. */
 static int pass_comma(struct corpus *corpus, char *next, struct error *error)
 {
-    const bool first = corpus->place.offset == current_file(corpus)->begin;
+    const bool first = corpus->position.offset == current_file(corpus)->begin;
     if (pass_space(corpus, next, error) < 0)
         return -1;
     if (*next == (first ? '[' : ',')) {
@@ -524,7 +525,7 @@ static int end_array(struct corpus *corpus, bool empty, struct error *error)
     return 0;
 }
 
-static int read_json(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct piece_list *list,
+static int read_json(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct part_list *list,
                      struct error *error)
 {
     const bool array = current_file(corpus)->array;
@@ -548,7 +549,7 @@ static int read_json(struct corpus *corpus, const bool wanted[SPLIT_COUNT], stru
         lines += corpus->window.data[corpus->window.begin + i] == '\n';
     if (read_value(corpus, wanted, size, size, list, error) < 0)
         return -1;
-    corpus->place.line += lines;
+    corpus->position.line += lines;
     return 0;
 }
 
@@ -560,13 +561,13 @@ static uint32_t read_id(const unsigned char *bytes, int size)
     return size == 2 ? low : low | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
 }
 
-/* Copies `count` checked ids into a piece. */
-static int append_ids(struct corpus *corpus, struct piece_list *list, const unsigned char *bytes, size_t count,
+/* Copies `count` checked ids into a part. */
+static int append_ids(struct corpus *corpus, struct part_list *list, const unsigned char *bytes, size_t count,
                       bool first, bool last, struct error *error)
 {
     int width = current_file(corpus)->token_bytes;
-    struct piece *piece = append_piece(list, corpus, first, last, error);
-    if (!piece || array_grow(&piece->ids.data, &piece->ids.capacity, count, error) < 0)
+    struct document_part *part = append_part(list, corpus, first, last, error);
+    if (!part || array_grow(&part->ids.data, &part->ids.capacity, count, error) < 0)
         return -1;
     list->count++;
     for (size_t i = 0; i < count; i++) {
@@ -574,21 +575,21 @@ static int append_ids(struct corpus *corpus, struct piece_list *list, const unsi
         if (id >= (uint32_t)corpus->rules->vocab)
             return error_set(error, "%s: byte %llu: token id %u is outside the model's vocabulary of %d",
                              current_path(corpus),
-                             (unsigned long long)(corpus->place.offset + i * (size_t)width), id,
+                             (unsigned long long)(corpus->position.offset + i * (size_t)width), id,
                              corpus->rules->vocab);
-        piece->ids.data[i] = (int32_t)id;
+        part->ids.data[i] = (int32_t)id;
     }
-    piece->ids.count = count;
+    part->ids.count = count;
     return 0;
 }
 
 static int end_ids(struct corpus *corpus, struct error *error)
 {
     const struct corpus_file *file = current_file(corpus);
-    const uint64_t size = corpus->place.offset - file->begin;
+    const uint64_t size = corpus->position.offset - file->begin;
     if (corpus->window.end > corpus->window.begin)
         return error_set(error, "%s: byte %llu: the last token id is cut short", file->path,
-                         (unsigned long long)corpus->place.offset);
+                         (unsigned long long)corpus->position.offset);
     if (file->counted && size != file->ids * (uint64_t)file->token_bytes)
         return error_set(error, "%s: its header says that %llu ids follow, but there are %llu", file->path,
                          (unsigned long long)file->ids,
@@ -597,19 +598,19 @@ static int end_ids(struct corpus *corpus, struct error *error)
     return 0;
 }
 
-/* The next document of a token file, or as much of it as a piece holds. */
-static int read_ids(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct piece_list *list,
+/* The next document of a token file, or as much of it as a part holds. */
+static int read_ids(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct part_list *list,
                     struct error *error)
 {
     struct window *window = &corpus->window;
     size_t width = (size_t)current_file(corpus)->token_bytes, count = 0;
-    if (open_file(corpus, error) < 0 || fill_window(corpus, PIECE_BYTES + width, error) < 0)
+    if (open_file(corpus, error) < 0 || fill_window(corpus, PART_BYTES + width, error) < 0)
         return -1;
     const unsigned char *bytes = (const unsigned char *)window->data + window->begin;
     size_t have = (window->end - window->begin) / width;
     if (have == 0)
         return end_ids(corpus, error);
-    const size_t most = PIECE_BYTES / width;
+    const size_t most = PART_BYTES / width;
     bool ended = false;
     while (count < have && count < most && !ended) {
         ended = corpus->rules->end >= 0 &&
@@ -619,7 +620,7 @@ static int read_ids(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struc
     size_t consumed = (count + ended) * width;
     bool last = ended || count == have; /* where count == have the file has no more: have <= most */
     bool first = begin_document(corpus);
-    if (wanted[corpus->place.split]) {
+    if (wanted[corpus->position.split]) {
         if ((count > 0 || !first) && append_ids(corpus, list, bytes, count, first, last, error) < 0)
             return -1;
         list->bytes += consumed;
@@ -633,21 +634,22 @@ static int read_ids(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struc
 /* ---- reading ---- */
 
 int corpus_open(const struct corpus_list *list, const struct corpus_rules *rules,
-                const struct corpus_place *place, struct corpus **result, struct error *error)
+                const struct corpus_position *position, struct corpus **result, struct error *error)
 {
     *result = NULL;
-    if (place && (place->file > list->count ||
-                  (place->file < list->count && list->file[place->file].compression == COMPRESSION_NONE &&
-                   place->offset > list->file[place->file].size) ||
-                  (place->file == list->count && (place->offset > 0 || place->inside))))
+    if (position &&
+        (position->file > list->count ||
+         (position->file < list->count && list->file[position->file].compression == COMPRESSION_NONE &&
+          position->offset > list->file[position->file].size) ||
+         (position->file == list->count && (position->offset > 0 || position->inside))))
         return error_set_kind(error, ERROR_INTERNAL, "the corpus has no file %llu with a byte %llu",
-                              (unsigned long long)place->file, (unsigned long long)place->offset);
+                              (unsigned long long)position->file, (unsigned long long)position->offset);
     struct corpus *corpus = memory_alloc(1, sizeof *corpus, error);
     if (!corpus)
         return -1;
     *corpus = (struct corpus){.list = list, .rules = rules};
-    if (place)
-        corpus->place = *place;
+    if (position)
+        corpus->position = *position;
     *result = corpus;
     return 0;
 }
@@ -668,11 +670,11 @@ static bool is_wanted(const struct corpus *corpus, const bool wanted[SPLIT_COUNT
     return (wanted[SPLIT_TRAIN] && !held_out) || (wanted[SPLIT_HELD_OUT] && (held_out || shared));
 }
 
-int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t bytes, struct piece_list *list,
+int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t bytes, struct part_list *list,
                 struct error *error)
 {
     const size_t before = list->count;
-    while ((list->count == before || list->bytes < bytes) && corpus->place.file < corpus->list->count) {
+    while ((list->count == before || list->bytes < bytes) && corpus->position.file < corpus->list->count) {
         int result = 0;
         if (!is_wanted(corpus, wanted))
             next_file(corpus);
@@ -690,19 +692,19 @@ int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t by
     return 0;
 }
 
-struct corpus_place corpus_tell(const struct corpus *corpus)
+struct corpus_position corpus_tell(const struct corpus *corpus)
 {
-    return corpus->place;
+    return corpus->position;
 }
 
 uint64_t corpus_bytes_read(const struct corpus *corpus)
 {
     uint64_t bytes = 0;
-    if (corpus->place.file < corpus->list->count && current_file(corpus)->compression != COMPRESSION_NONE)
+    if (corpus->position.file < corpus->list->count && current_file(corpus)->compression != COMPRESSION_NONE)
         bytes = corpus->window.stream ? stream_taken(corpus->window.stream) : 0;
     else
-        bytes = corpus->place.offset;
-    for (uint64_t i = 0; i < corpus->place.file; i++)
+        bytes = corpus->position.offset;
+    for (uint64_t i = 0; i < corpus->position.file; i++)
         bytes += corpus->list->file[i].size;
     return bytes;
 }

@@ -1,18 +1,18 @@
-/* corpus.h: reads a corpus of any size from its beginning, or from a place kept earlier, document by
+/* corpus.h: reads a corpus of any size from its beginning, or from a position kept earlier, document by
  * document, and says which split each document belongs to.
  *
- * A document comes in one piece, or, past PIECE_BYTES, in several, so that no file has to fit in
+ * A document comes in one part, or, past PART_BYTES, in several, so that no file has to fit in
  * memory. A text is cut where its tokens stay what they are (tokenizer_cut), and nowhere else: where there is no
- * such place, as with tokenizers whose pattern is not known, pieces are larger, up to a whole document.
+ * such point, as with tokenizers whose pattern is not known, parts are larger, up to a whole document.
  *
  * Documents are numbered through the whole corpus, empty ones counted. With a held-out share, a
  * document is held out when a hash of its number says so: the choice does not depend on what the
  * document holds, on how many there are, or on where reading began.
  *
  *     corpus_open(&list, &rules, NULL, &corpus, error);
- *     while (corpus_read(corpus, wanted, 4 << 20, &pieces, error) == 0 && pieces.count > 0) {
+ *     while (corpus_read(corpus, wanted, 4 << 20, &parts, error) == 0 && parts.count > 0) {
  *         ...
- *         piece_list_clear(&pieces);
+ *         part_list_clear(&parts);
  *     }
  *
  * Errors name the file and the byte, line or token.
@@ -29,8 +29,8 @@
 #include "common/text/tokenizer.h"
 #include "extract/files.h"
 
-#define PIECE_BYTES   ((size_t)1 << 20)
-#define LONGEST_PIECE ((size_t)1 << 30) /* more is an error */
+#define PART_BYTES   ((size_t)1 << 20)
+#define LONGEST_PART ((size_t)1 << 30) /* more is an error */
 
 struct corpus_rules {
     const char *field; /* of a JSON line: the member that is the text */
@@ -40,7 +40,7 @@ struct corpus_rules {
     const struct tokenizer *tokenizer; /* of texts, to cut them; NULL: they are not cut */
 };
 
-struct piece {
+struct document_part {
     enum split split;
     bool first, last; /* of its document */
     char *text; /* `size` bytes of UTF-8, or NULL: from a token file */
@@ -48,19 +48,19 @@ struct piece {
     struct token_list ids; /* from a token file, the end-of-text id left out; else filled by the caller */
 };
 
-struct piece_list {
-    struct piece *piece;
+struct part_list {
+    struct document_part *part;
     size_t count, capacity;
     size_t bytes; /* read for them */
 };
 
-/* Frees what the pieces hold; the list may be filled again. */
-void piece_list_clear(struct piece_list *list);
+/* Frees what the parts hold; the list may be filled again. */
+void part_list_clear(struct part_list *list);
 /* ... and the list itself. */
-void piece_list_free(struct piece_list *list);
+void part_list_free(struct part_list *list);
 
 /* Where reading goes on: in file number `file` at byte `offset`, all numbers from 0. */
-struct corpus_place {
+struct corpus_position {
     uint64_t file, offset; /* offset: of the file as unpacked */
     uint64_t line; /* lines read of that file */
     uint64_t document; /* documents ended, of all files */
@@ -71,20 +71,20 @@ struct corpus_place {
 
 struct corpus;
 
-/* list and rules must outlive the corpus. place NULL: from the beginning. */
+/* list and rules must outlive the corpus. position NULL: from the beginning. */
 int corpus_open(const struct corpus_list *list, const struct corpus_rules *rules,
-                const struct corpus_place *place, struct corpus **corpus, struct error *error);
+                const struct corpus_position *position, struct corpus **corpus, struct error *error);
 void corpus_close(struct corpus *corpus); /* NULL is fine */
 
-/* Appends pieces of the wanted splits until about `bytes` have been read for them, one at least: where
+/* Appends parts of the wanted splits until about `bytes` have been read for them, one at least: where
  * none is appended, none is left. Documents of other splits are passed over. */
-int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t bytes, struct piece_list *list,
+int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t bytes, struct part_list *list,
                 struct error *error);
 
-/* The place behind the last piece that corpus_read gave. */
-struct corpus_place corpus_tell(const struct corpus *corpus);
+/* The position behind the last part that corpus_read gave. */
+struct corpus_position corpus_tell(const struct corpus *corpus);
 
-/* Bytes of the corpus's files before that place; of a compressed file, about. */
+/* Bytes of the corpus's files before that position; of a compressed file, about. */
 uint64_t corpus_bytes_read(const struct corpus *corpus);
 
 /* The split of document `number` for a held-out share. */

@@ -11,8 +11,8 @@
 #include "common/head/teacher.h"
 #include "common/model/forward.h"
 #include "common/transform/transform.h"
+#include "extract/encoders.h"
 #include "extract/inputs.h"
-#include "extract/pipeline.h"
 
 struct run {
     const struct store_info *info;
@@ -46,7 +46,7 @@ struct run {
     uint64_t reading_mark;
 
     struct inputs *inputs;
-    struct pipeline *pipeline;
+    struct encoders *encoders;
     struct stage stage, asking; /* of this thread: with the layers, with the teacher */
     struct progress progress;
     uint64_t records_before, tokens;
@@ -56,7 +56,7 @@ struct run {
 
 static void update_progress(struct run *run)
 {
-    const uint64_t records = run->records_before + pipeline_written(run->pipeline);
+    const uint64_t records = run->records_before + encoders_written(run->encoders);
     progress_update(&run->progress, records / (uint64_t)run->info->taps * (uint64_t)run->info->rows);
 }
 
@@ -69,7 +69,7 @@ static int submit_reading(struct run *run, struct error *error)
         return 0;
     if (queue_reach(run->reading_queue, run->reading_mark, error) < 0)
         return -1;
-    pipeline_submit(run->pipeline, job);
+    encoders_submit(run->encoders, job);
     return 0;
 }
 
@@ -101,9 +101,9 @@ static int submit_rows(struct run *run, uint64_t index, uint64_t count, int tap,
     for (uint64_t i = 0; i < count; i++) {
         if (index + i < run->stored[tap])
             continue;
-        struct job *job = pipeline_job(run->pipeline, stage);
+        struct job *job = encoders_job(run->encoders, stage);
         if (!job)
-            return error_set(error, "a later stage failed"); /* pipeline_close knows why */
+            return error_set(error, "a later stage failed"); /* encoders_close knows why */
         job->tap = tap;
         job->index = index + i;
         if (values)
@@ -412,10 +412,10 @@ static int open_fitting(struct run *run, const struct model *model, struct backe
  * the computation fail, before the computation's own. */
 static int close_stages(struct run *run, int result, struct run_report *report, struct error *error)
 {
-    struct pipeline_report stages = {0};
+    struct encoders_report stages = {0};
     if (inputs_close(run->inputs, &report->read, error) < 0)
         result = -1;
-    if (pipeline_close(run->pipeline, &stages, error) < 0)
+    if (encoders_close(run->encoders, &stages, error) < 0)
         result = -1;
     report->encode = stages.encode;
     report->write = stages.write;
@@ -461,7 +461,7 @@ int run_model(const struct run_job *job, struct run_report *report, struct error
     const uint64_t sequences = store_sequences(store, SPLIT_TRAIN) + store_sequences(store, SPLIT_HELD_OUT);
     progress_start(&run.progress, job->title, "tokens", sequences * (uint64_t)run.info->rows);
     run.progress.first = run.records_before / (uint64_t)run.info->taps * (uint64_t)run.info->rows;
-    if (pipeline_open(store, &run.order, job->plan, &run.pipeline, error) < 0 ||
+    if (encoders_open(store, &run.order, job->plan, &run.encoders, error) < 0 ||
         inputs_open(store, &run.order, job->plan->batch, run.kept, &run.inputs, error) < 0)
         result = -1;
     else

@@ -7,12 +7,12 @@
 
 #include "common/base/clock.h"
 #include "common/base/memory.h"
-#include "extract/encode.h"
+#include "extract/tokenize_parts.h"
 
-#define PLACES      16
-#define PLACE_BYTES ((uint64_t)1 << 20)
-#define PACKING     ((uint64_t)4) /* of which size text is of its compressed one */
-#define LOOK_BYTES  ((size_t)1 << 20) /* for the beginning of a line */
+#define POSITIONS      16
+#define POSITION_BYTES ((uint64_t)1 << 20)
+#define PACKING        ((uint64_t)4) /* of which size text is of its compressed one */
+#define LOOK_BYTES     ((size_t)1 << 20) /* for the beginning of a line */
 
 struct sampling {
     const struct corpus_rules *rules;
@@ -36,42 +36,42 @@ static int add_ids(struct token_list *list, const int32_t *ids, size_t count, st
     return 0;
 }
 
-static int add_pieces(struct sampling *sampling, const struct piece_list *pieces, struct counts *counts,
-                      struct error *error)
+static int add_parts(struct sampling *sampling, const struct part_list *parts, struct counts *counts,
+                     struct error *error)
 {
-    for (size_t i = 0; i < pieces->count; i++) {
-        const struct piece *piece = &pieces->piece[i];
-        counts->tokens[piece->split] += (double)piece->ids.count + (piece->last && sampling->rules->end >= 0);
-        if (add_ids(&sampling->sample->ids, piece->ids.data, piece->ids.count, error) < 0 ||
-            (piece->last && sampling->rules->end >= 0 &&
+    for (size_t i = 0; i < parts->count; i++) {
+        const struct document_part *part = &parts->part[i];
+        counts->tokens[part->split] += (double)part->ids.count + (part->last && sampling->rules->end >= 0);
+        if (add_ids(&sampling->sample->ids, part->ids.data, part->ids.count, error) < 0 ||
+            (part->last && sampling->rules->end >= 0 &&
              add_ids(&sampling->sample->ids, &sampling->rules->end, 1, error) < 0))
             return -1;
     }
     return 0;
 }
 
-/* Reads about so many bytes from the place on, or what there is. */
-static int read_place(struct sampling *sampling, const struct corpus_list *list,
-                      const struct corpus_place *place, uint64_t bytes, struct counts *counts,
-                      struct error *error)
+/* Reads about so many bytes from the position on, or what there is. */
+static int read_from(struct sampling *sampling, const struct corpus_list *list,
+                     const struct corpus_position *position, uint64_t bytes, struct counts *counts,
+                     struct error *error)
 {
     static const bool both[SPLIT_COUNT] = {true, true};
     struct corpus *corpus;
-    struct piece_list pieces = {0};
-    if (corpus_open(list, sampling->rules, place, &corpus, error) < 0)
+    struct part_list parts = {0};
+    if (corpus_open(list, sampling->rules, position, &corpus, error) < 0)
         return -1;
     const uint64_t first = corpus_bytes_read(corpus);
     int result = 0;
     do {
-        piece_list_clear(&pieces);
-        result = corpus_read(corpus, both, PLACE_BYTES, &pieces, error);
+        part_list_clear(&parts);
+        result = corpus_read(corpus, both, POSITION_BYTES, &parts, error);
         if (result == 0)
-            result = pieces_encode(sampling->pool, sampling->rules, &pieces, error);
+            result = parts_tokenize(sampling->pool, sampling->rules, &parts, error);
         if (result == 0)
-            result = add_pieces(sampling, &pieces, counts, error);
-    } while (result == 0 && pieces.count > 0 && corpus_bytes_read(corpus) - first < bytes);
+            result = add_parts(sampling, &parts, counts, error);
+    } while (result == 0 && parts.count > 0 && corpus_bytes_read(corpus) - first < bytes);
     counts->bytes += (double)(corpus_bytes_read(corpus) - first);
-    piece_list_free(&pieces);
+    part_list_free(&parts);
     corpus_close(corpus);
     return result;
 }
@@ -109,35 +109,35 @@ static size_t find_file(const struct corpus_list *list, uint64_t *byte)
     return file;
 }
 
-/* A place where a document may begin, at byte number `byte` of the list or a little behind, or at the beginning of its
+/* A position where a document may begin, at byte number `byte` of the list or a little behind, or at the beginning of its
  * file. Which split the document there belongs to is drawn by a number of its own. */
-static int find_place(const struct corpus_list *list, uint64_t byte, struct corpus_place *place,
-                      struct error *error)
+static int find_position(const struct corpus_list *list, uint64_t byte, struct corpus_position *position,
+                         struct error *error)
 {
-    *place = (struct corpus_place){.document = byte};
-    place->file = find_file(list, &byte);
-    const struct corpus_file *file = &list->file[place->file];
+    *position = (struct corpus_position){.document = byte};
+    position->file = find_file(list, &byte);
+    const struct corpus_file *file = &list->file[position->file];
     if (byte <= file->begin || is_read_from_its_beginning(file))
         return 0;
     if (file->kind == CORPUS_TOKENS)
-        place->offset = byte - (byte - file->begin) % (uint64_t)file->token_bytes;
-    else if (find_line(file, byte, &place->offset, error) < 0)
+        position->offset = byte - (byte - file->begin) % (uint64_t)file->token_bytes;
+    else if (find_line(file, byte, &position->offset, error) < 0)
         return -1;
-    if (place->offset == file->size) {
-        place->file++;
-        place->offset = 0;
+    if (position->offset == file->size) {
+        position->file++;
+        position->offset = 0;
     }
     return 0;
 }
 
-/* How many places in a row, from number `first` on, are one: the beginning of a file. */
-static int count_places(const struct corpus_list *list, int first, int places)
+/* How many positions in a row, from number `first` on, are one: the beginning of a file. */
+static int count_positions(const struct corpus_list *list, int first, int positions)
 {
-    uint64_t byte = list->bytes / (uint64_t)places * (uint64_t)first;
+    uint64_t byte = list->bytes / (uint64_t)positions * (uint64_t)first;
     const size_t file = find_file(list, &byte);
     int count = 1;
-    for (; first + count < places && is_read_from_its_beginning(&list->file[file]); count++) {
-        byte = list->bytes / (uint64_t)places * (uint64_t)(first + count);
+    for (; first + count < positions && is_read_from_its_beginning(&list->file[file]); count++) {
+        byte = list->bytes / (uint64_t)positions * (uint64_t)(first + count);
         if (find_file(list, &byte) != file)
             break;
     }
@@ -148,15 +148,15 @@ static int sample_list(struct sampling *sampling, const struct corpus_list *list
                        struct error *error)
 {
     struct counts counts = {0};
-    const int places = whole ? 1 : PLACES;
+    const int positions = whole ? 1 : POSITIONS;
     if (list->bytes == 0)
         return 0;
-    for (int i = 0, same; i < places; i += same) {
-        struct corpus_place place;
-        same = count_places(list, i, places);
-        const uint64_t bytes = whole ? UINT64_MAX : PLACE_BYTES * (uint64_t)same;
-        if (find_place(list, list->bytes / (uint64_t)places * (uint64_t)i, &place, error) < 0 ||
-            read_place(sampling, list, &place, bytes, &counts, error) < 0)
+    for (int i = 0, same; i < positions; i += same) {
+        struct corpus_position position;
+        same = count_positions(list, i, positions);
+        const uint64_t bytes = whole ? UINT64_MAX : POSITION_BYTES * (uint64_t)same;
+        if (find_position(list, list->bytes / (uint64_t)positions * (uint64_t)i, &position, error) < 0 ||
+            read_from(sampling, list, &position, bytes, &counts, error) < 0)
             return -1;
     }
     for (int split = 0; split < SPLIT_COUNT && counts.bytes > 0; split++)
@@ -192,7 +192,7 @@ int corpus_sample(const struct corpus_list *list, const struct corpus_rules *rul
     while (shared < list->count && !list->file[shared].held_out)
         shared++;
     const struct corpus_list parts[] = {part_of(list, 0, shared), part_of(list, shared, list->count - shared)};
-    *sample = (struct sample){.exact = unpacked_bytes(list) <= PLACES * PLACE_BYTES};
+    *sample = (struct sample){.exact = unpacked_bytes(list) <= POSITIONS * POSITION_BYTES};
     if (pool_create(threads, &sampling.pool, error) < 0)
         return -1;
     int result = sample_list(&sampling, &parts[0], sample->exact, error);

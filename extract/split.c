@@ -4,7 +4,7 @@
 
 #include "common/base/cli.h"
 #include "common/store/runs.h"
-#include "extract/encode.h"
+#include "extract/tokenize_parts.h"
 
 #define READ_BYTES ((size_t)256 << 10)
 
@@ -41,27 +41,26 @@ static int find_tokens(const struct corpus_list *list, const struct corpus_rules
                        const uint64_t least[SPLIT_COUNT], bool found[SPLIT_COUNT], struct error *error)
 {
     uint64_t tokens[SPLIT_COUNT] = {0};
-    struct piece_list pieces = {0};
+    struct part_list parts = {0};
     struct corpus *corpus;
     if (corpus_open(list, rules, NULL, &corpus, error) < 0)
         return -1;
     int result = 0;
     do {
-        piece_list_clear(&pieces);
+        part_list_clear(&parts);
         for (int split = 0; split < SPLIT_COUNT; split++)
             found[split] = tokens[split] >= least[split];
         const bool wanted[SPLIT_COUNT] = {!found[SPLIT_TRAIN], !found[SPLIT_HELD_OUT]};
         if (cli_interrupted())
             result = error_set_kind(error, ERROR_INTERRUPTED, "interrupted before anything was stored");
         if (result == 0 && (wanted[SPLIT_TRAIN] || wanted[SPLIT_HELD_OUT]))
-            result = corpus_read(corpus, wanted, READ_BYTES, &pieces, error);
+            result = corpus_read(corpus, wanted, READ_BYTES, &parts, error);
         if (result == 0)
-            result = pieces_encode(pool, rules, &pieces, error);
-        for (size_t i = 0; i < pieces.count && result == 0; i++)
-            tokens[pieces.piece[i].split] +=
-                pieces.piece[i].ids.count + (pieces.piece[i].last && rules->end >= 0);
-    } while (result == 0 && pieces.count > 0);
-    piece_list_free(&pieces);
+            result = parts_tokenize(pool, rules, &parts, error);
+        for (size_t i = 0; i < parts.count && result == 0; i++)
+            tokens[parts.part[i].split] += parts.part[i].ids.count + (parts.part[i].last && rules->end >= 0);
+    } while (result == 0 && parts.count > 0);
+    part_list_free(&parts);
     corpus_close(corpus);
     return result;
 }

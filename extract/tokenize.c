@@ -7,8 +7,8 @@
 #include "common/base/clock.h"
 #include "common/base/json.h"
 #include "common/base/progress.h"
-#include "extract/encode.h"
 #include "extract/packing.h"
+#include "extract/tokenize_parts.h"
 
 #define NOTE            "corpus"
 #define READ_BYTES      (4u << 20)
@@ -28,7 +28,7 @@ struct tokenize {
     struct corpus *corpus;
     struct packing *packing;
     struct pool *pool;
-    struct piece_list pieces;
+    struct part_list parts;
     bool complete;
     bool again; /* packs from the beginning: what is stored already is left out */
     struct comparison *comparison; /* NULL: sequences are stored */
@@ -40,15 +40,16 @@ struct tokenize {
 
 static int save_note(struct tokenize *state, struct error *error)
 {
-    struct corpus_place place = corpus_tell(state->corpus);
+    struct corpus_position position = corpus_tell(state->corpus);
     json_t *packing = packing_save(state->packing, error);
     if (!packing)
         return -1;
-    json_t *note = json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:b, s:i, s:o}", "complete",
-                             (int)state->complete, "again", (int)state->again, "file", (json_int_t)place.file,
-                             "offset", (json_int_t)place.offset, "line", (json_int_t)place.line, "document",
-                             (json_int_t)place.document, "empty", (json_int_t)place.empty, "inside",
-                             (int)place.inside, "split", (int)place.split, "packing", packing);
+    json_t *note =
+        json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:b, s:i, s:o}", "complete", (int)state->complete,
+                  "again", (int)state->again, "file", (json_int_t)position.file, "offset",
+                  (json_int_t)position.offset, "line", (json_int_t)position.line, "document",
+                  (json_int_t)position.document, "empty", (json_int_t)position.empty, "inside",
+                  (int)position.inside, "split", (int)position.split, "packing", packing);
     char *text = json_text("the note of the corpus position", note, JSON_COMPACT, error);
     int result = text ? store_put_note(state->job->store, NOTE, text, strlen(text), error) : -1;
     free(text);
@@ -56,7 +57,7 @@ static int save_note(struct tokenize *state, struct error *error)
     return result;
 }
 
-static int read_place(const json_t *note, struct corpus_place *place, struct error *error)
+static int read_position(const json_t *note, struct corpus_position *position, struct error *error)
 {
     static const char *const keys[] = {"file", "offset", "line", "document", "empty", "split"};
     int64_t values[6];
@@ -64,13 +65,13 @@ static int read_place(const json_t *note, struct corpus_place *place, struct err
         if (json_get_integer("the note of the corpus position", note, keys[i], 0,
                              i == 5 ? SPLIT_COUNT - 1 : INT64_MAX, &values[i], error) < 0)
             return -1;
-    *place = (struct corpus_place){.file = (uint64_t)values[0],
-                                   .offset = (uint64_t)values[1],
-                                   .line = (uint64_t)values[2],
-                                   .document = (uint64_t)values[3],
-                                   .empty = (uint64_t)values[4],
-                                   .inside = json_is_true(json_object_get(note, "inside")),
-                                   .split = (enum split)values[5]};
+    *position = (struct corpus_position){.file = (uint64_t)values[0],
+                                         .offset = (uint64_t)values[1],
+                                         .line = (uint64_t)values[2],
+                                         .document = (uint64_t)values[3],
+                                         .empty = (uint64_t)values[4],
+                                         .inside = json_is_true(json_object_get(note, "inside")),
+                                         .split = (enum split)values[5]};
     return 0;
 }
 
@@ -86,7 +87,7 @@ static int restore(struct tokenize *state, struct error *error)
     const struct tokenize_job *job = state->job;
     void *text = NULL;
     size_t size;
-    struct corpus_place place;
+    struct corpus_position position;
     if (store_get_note(job->store, NOTE, &text, &size, error) < 0)
         return -1;
     if (!text)
@@ -95,11 +96,11 @@ static int restore(struct tokenize *state, struct error *error)
     free(text);
     if (!note)
         return -1;
-    int result = read_place(note, &place, error);
+    int result = read_position(note, &position, error);
     if (result == 0)
         result = packing_restore(state->packing, json_object_get(note, "packing"), error);
     if (result == 0)
-        result = corpus_open(job->list, &job->rules, &place, &state->corpus, error);
+        result = corpus_open(job->list, &job->rules, &position, &state->corpus, error);
     state->complete = json_is_true(json_object_get(note, "complete"));
     state->again = json_is_true(json_object_get(note, "again"));
     json_decref(note);
@@ -117,17 +118,17 @@ static int restore(struct tokenize *state, struct error *error)
 /* ---- packing ---- */
 
 /* A start that is not the stored one shows in the ids: an end of text comes before it. */
-static int compare_sequence(const struct tokenize *state, struct sequence sequence, uint64_t place,
+static int compare_sequence(const struct tokenize *state, struct sequence sequence, uint64_t index,
                             const int32_t *ids, struct error *error)
 {
     const struct comparison *comparison = state->comparison;
     const size_t size = ((size_t)store_info(state->job->store)->rows + 1) * sizeof *ids;
-    if (place >= store_sequences(state->job->store, sequence.split))
+    if (index >= store_sequences(state->job->store, sequence.split))
         return 0;
     if (reader_tokens(comparison->reader, sequence, comparison->ids, error) < 0)
         return -1;
     comparison->packed[sequence.split]++;
-    if (comparison->same[sequence.split] == place && memcmp(ids, comparison->ids, size) == 0)
+    if (comparison->same[sequence.split] == index && memcmp(ids, comparison->ids, size) == 0)
         comparison->same[sequence.split]++;
     return 0;
 }
@@ -139,12 +140,12 @@ static int put_sequence(void *context, enum split split, const int32_t *ids, con
     struct tokenize *state = context;
     const struct store_info *info = store_info(state->job->store);
     const uint64_t number = packing_sequences(state->packing, split);
-    const uint64_t place = number / (uint64_t)info->shards;
+    const uint64_t index = number / (uint64_t)info->shards;
     if (number % (uint64_t)info->shards != (uint64_t)info->shard)
         return 0;
     if (state->comparison)
-        return compare_sequence(state, (struct sequence){split, number}, place, ids, error);
-    if (state->again && place < store_sequences(state->job->store, split))
+        return compare_sequence(state, (struct sequence){split, number}, index, ids, error);
+    if (state->again && index < store_sequences(state->job->store, split))
         return 0;
     return store_put_tokens(state->job->store, split, ids, starts, count, error);
 }
@@ -160,13 +161,13 @@ static int check_ids(const struct tokenize *state, const struct token_list *ids,
     return 0;
 }
 
-static int pack_pieces(struct tokenize *state, struct error *error)
+static int pack_parts(struct tokenize *state, struct error *error)
 {
-    for (size_t i = 0; i < state->pieces.count; i++) {
-        const struct piece *piece = &state->pieces.piece[i];
-        if (check_ids(state, &piece->ids, error) < 0 ||
-            packing_append(state->packing, piece->split, piece->ids.data, piece->ids.count, piece->first,
-                           piece->last, error) < 0)
+    for (size_t i = 0; i < state->parts.count; i++) {
+        const struct document_part *part = &state->parts.part[i];
+        if (check_ids(state, &part->ids, error) < 0 ||
+            packing_append(state->packing, part->split, part->ids.data, part->ids.count, part->first,
+                           part->last, error) < 0)
             return -1;
     }
     return 0;
@@ -197,16 +198,16 @@ static int advance(struct tokenize *state, struct error *error)
 {
     bool wanted[SPLIT_COUNT] = {packing_wants(state->packing, SPLIT_TRAIN),
                                 packing_wants(state->packing, SPLIT_HELD_OUT)};
-    piece_list_clear(&state->pieces);
-    if (corpus_read(state->corpus, wanted, next_bytes(state), &state->pieces, error) < 0)
+    part_list_clear(&state->parts);
+    if (corpus_read(state->corpus, wanted, next_bytes(state), &state->parts, error) < 0)
         return -1;
-    if (state->pieces.count == 0) {
+    if (state->parts.count == 0) {
         state->complete = true;
         packing_finish(state->packing);
         return 0;
     }
-    return pieces_encode(state->pool, &state->job->rules, &state->pieces, error) < 0 ||
-                   pack_pieces(state, error) < 0
+    return parts_tokenize(state->pool, &state->job->rules, &state->parts, error) < 0 ||
+                   pack_parts(state, error) < 0
                ? -1
                : 0;
 }
@@ -259,7 +260,7 @@ static void close_stage(struct tokenize *state)
     corpus_close(state->corpus);
     packing_destroy(state->packing);
     pool_destroy(state->pool);
-    piece_list_free(&state->pieces);
+    part_list_free(&state->parts);
 }
 
 int corpus_tokenize(const struct tokenize_job *job, struct tokenize_result *result, struct error *error)

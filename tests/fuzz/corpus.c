@@ -14,16 +14,16 @@ static const char *const names[] = {"txt", "jsonl", "json", "u16", "u32", "bin",
 
 static const struct corpus_rules rules = {.field = "text", .held_out = 0.3, .end = 0, .vocab = 60000};
 
-static uint64_t hash_pieces(const struct piece_list *pieces, uint64_t hash)
+static uint64_t hash_parts(const struct part_list *parts, uint64_t hash)
 {
-    for (size_t i = 0; i < pieces->count; i++) {
-        const struct piece *piece = &pieces->piece[i];
-        const uint64_t facts[] = {piece->split, piece->first, piece->last, piece->size, piece->ids.count};
+    for (size_t i = 0; i < parts->count; i++) {
+        const struct document_part *part = &parts->part[i];
+        const uint64_t facts[] = {part->split, part->first, part->last, part->size, part->ids.count};
         hash = hash_bytes(facts, sizeof facts, hash);
-        if (piece->text)
-            hash = hash_bytes(piece->text, piece->size, hash);
-        if (piece->ids.count > 0)
-            hash = hash_bytes(piece->ids.data, piece->ids.count * sizeof *piece->ids.data, hash);
+        if (part->text)
+            hash = hash_bytes(part->text, part->size, hash);
+        if (part->ids.count > 0)
+            hash = hash_bytes(part->ids.data, part->ids.count * sizeof *part->ids.data, hash);
     }
     return hash;
 }
@@ -33,26 +33,26 @@ static int read_all(const struct corpus_list *list, bool reopen, uint64_t *hash)
 {
     static const bool both[SPLIT_COUNT] = {true, true};
     struct corpus *corpus = NULL;
-    struct corpus_place place = {0};
-    struct piece_list pieces = {0};
+    struct corpus_position position = {0};
+    struct part_list parts = {0};
     struct error error;
     int result = 0;
     *hash = 0;
     do {
-        piece_list_clear(&pieces);
+        part_list_clear(&parts);
         if (!corpus)
-            result = corpus_open(list, &rules, &place, &corpus, &error);
+            result = corpus_open(list, &rules, &position, &corpus, &error);
         if (result == 0)
-            result = corpus_read(corpus, both, 1, &pieces, &error);
+            result = corpus_read(corpus, both, 1, &parts, &error);
         if (result == 0)
-            *hash = hash_pieces(&pieces, *hash);
+            *hash = hash_parts(&parts, *hash);
         if (result == 0 && reopen) {
-            place = corpus_tell(corpus);
+            position = corpus_tell(corpus);
             corpus_close(corpus);
             corpus = NULL;
         }
-    } while (result == 0 && pieces.count > 0);
-    piece_list_free(&pieces);
+    } while (result == 0 && parts.count > 0);
+    part_list_free(&parts);
     corpus_close(corpus);
     return result;
 }

@@ -37,46 +37,46 @@ static const char *write_text(const char *name, const char *text)
     return write_bytes(name, text, strlen(text));
 }
 
-/* All pieces of a file, read `bytes` at a time. */
+/* All parts of a file, read `bytes` at a time. */
 static int read_all(const struct corpus_list *list, const struct corpus_rules *how, size_t bytes,
-                    struct piece_list *pieces)
+                    struct part_list *parts)
 {
     struct corpus *corpus;
     if (corpus_open(list, how, NULL, &corpus, &error) < 0)
         return -1;
     int result = 0;
-    for (size_t before = SIZE_MAX; result == 0 && before != pieces->count;) {
-        before = pieces->count;
-        pieces->bytes = 0;
-        result = corpus_read(corpus, both, bytes, pieces, &error);
+    for (size_t before = SIZE_MAX; result == 0 && before != parts->count;) {
+        before = parts->count;
+        parts->bytes = 0;
+        result = corpus_read(corpus, both, bytes, parts, &error);
     }
     corpus_close(corpus);
     return result;
 }
 
-static int read_file(const char *path, const struct corpus_rules *how, struct piece_list *pieces)
+static int read_file(const char *path, const struct corpus_rules *how, struct part_list *parts)
 {
     struct corpus_list list = {0};
     int result = corpus_list_add(&list, path, false, 0, &error);
     if (result == 0)
-        result = read_all(&list, how, 1, pieces);
+        result = read_all(&list, how, 1, parts);
     corpus_list_free(&list);
     return result;
 }
 
-static bool piece_is(const struct piece *piece, const char *text)
+static bool part_is(const struct document_part *part, const char *text)
 {
-    return piece->text && piece->size == strlen(text) && memcmp(piece->text, text, piece->size) == 0;
+    return part->text && part->size == strlen(text) && memcmp(part->text, text, part->size) == 0;
 }
 
 /* The file is refused for this reason. */
 static void check_refused(const char *path, const char *reason)
 {
-    struct piece_list pieces = {0};
-    CHECK(read_file(path, &rules, &pieces) < 0);
+    struct part_list parts = {0};
+    CHECK(read_file(path, &rules, &parts) < 0);
     CHECK_TEXT(error.text, reason);
     CHECK_TEXT(error.text, path);
-    piece_list_free(&pieces);
+    part_list_free(&parts);
 }
 
 TEST(corpus_folder_is_sorted_and_hidden_files_are_left_out)
@@ -163,12 +163,12 @@ TEST(corpus_fingerprint_sees_changes_but_no_names)
 
 TEST(corpus_text_is_one_document)
 {
-    struct piece_list pieces = {0};
-    REQUIRE_OK(read_file(write_text("text", "Zwei\nZeilen \xc3\xa4\n"), &rules, &pieces));
-    REQUIRE(pieces.count == 1);
-    CHECK(piece_is(&pieces.piece[0], "Zwei\nZeilen \xc3\xa4\n"));
-    CHECK(pieces.piece[0].first && pieces.piece[0].last);
-    piece_list_free(&pieces);
+    struct part_list parts = {0};
+    REQUIRE_OK(read_file(write_text("text", "Zwei\nZeilen \xc3\xa4\n"), &rules, &parts));
+    REQUIRE(parts.count == 1);
+    CHECK(part_is(&parts.part[0], "Zwei\nZeilen \xc3\xa4\n"));
+    CHECK(parts.part[0].first && parts.part[0].last);
+    part_list_free(&parts);
 }
 
 TEST(corpus_text_must_be_utf8)
@@ -177,21 +177,21 @@ TEST(corpus_text_must_be_utf8)
     check_refused(write_text("cut", "ends early \xc3"), "byte 11");
 }
 
-/* The pieces of one document of any kind, put together again. */
-static bool joins_to(const struct piece_list *pieces, const char *text, size_t size)
+/* The parts of one document of any kind, put together again. */
+static bool joins_to(const struct part_list *parts, const char *text, size_t size)
 {
     size_t at = 0;
-    for (size_t i = 0; i < pieces->count; i++) {
-        const struct piece *piece = &pieces->piece[i];
-        if (piece->first != (i == 0) || piece->last != (i + 1 == pieces->count) || at + piece->size > size ||
-            memcmp(text + at, piece->text, piece->size) != 0)
+    for (size_t i = 0; i < parts->count; i++) {
+        const struct document_part *part = &parts->part[i];
+        if (part->first != (i == 0) || part->last != (i + 1 == parts->count) || at + part->size > size ||
+            memcmp(text + at, part->text, part->size) != 0)
             return false;
-        at += piece->size;
+        at += part->size;
     }
     return at == size;
 }
 
-/* A tokenizer of GPT-2's pieces that knows "a" only. */
+/* A tokenizer of GPT-2's pretokens that knows "a" only. */
 static int open_tokenizer(struct corpus_rules *how, struct tokenizer **tokenizer)
 {
     static const char json[] = "{\"model\": {\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": []}, "
@@ -206,53 +206,53 @@ static int open_tokenizer(struct corpus_rules *how, struct tokenizer **tokenizer
 
 TEST(corpus_long_text_is_cut_where_tokens_end)
 {
-    struct piece_list pieces = {0};
+    struct part_list parts = {0};
     struct string text = {0};
     struct corpus_rules how;
     struct tokenizer *tokenizer;
     REQUIRE_OK(open_tokenizer(&how, &tokenizer));
-    for (int i = 0; text.length < 5 * (PIECE_BYTES / 2); i++)
+    for (int i = 0; text.length < 5 * (PART_BYTES / 2); i++)
         string_print(&text, "line %d\xe2\x82\xac\r\n%s%s", i, i % 3 ? "\n" : "", i % 5 ? "  indented\n" : "");
-    REQUIRE_OK(read_file(write_bytes("long", text.data, text.length), &how, &pieces));
-    CHECK(pieces.count == 3);
-    CHECK(joins_to(&pieces, text.data, text.length));
-    for (size_t i = 1; i < pieces.count; i++) {
-        CHECK(pieces.piece[i - 1].size > PIECE_BYTES - 64 && pieces.piece[i - 1].size <= PIECE_BYTES);
-        CHECK(!strchr(" \r\n", pieces.piece[i - 1].text[pieces.piece[i - 1].size - 1]));
+    REQUIRE_OK(read_file(write_bytes("long", text.data, text.length), &how, &parts));
+    CHECK(parts.count == 3);
+    CHECK(joins_to(&parts, text.data, text.length));
+    for (size_t i = 1; i < parts.count; i++) {
+        CHECK(parts.part[i - 1].size > PART_BYTES - 64 && parts.part[i - 1].size <= PART_BYTES);
+        CHECK(!strchr(" \r\n", parts.part[i - 1].text[parts.part[i - 1].size - 1]));
     }
-    piece_list_free(&pieces);
+    part_list_free(&parts);
     tokenizer_close(tokenizer);
     string_free(&text);
 }
 
-/* Sizes next to a piece's: nothing may be lost, given twice, or left without its end. The only cut is early, or where
- * a second piece begins; without one there is one piece. */
-TEST(corpus_sizes_around_a_piece)
+/* Sizes next to a part's: nothing may be lost, given twice, or left without its end. The only cut is early, or where
+ * a second part begins; without one there is one part. */
+TEST(corpus_sizes_around_a_part)
 {
     struct corpus_rules how;
     struct tokenizer *tokenizer;
     REQUIRE_OK(open_tokenizer(&how, &tokenizer));
     for (int more = -1; more <= 2; more++)
-        for (int place = 0; place < 3; place++)
+        for (int where = 0; where < 3; where++)
             for (int json = 0; json < 2; json++) {
-                const size_t size = PIECE_BYTES + (size_t)more, cut = place == 1 ? 7 : PIECE_BYTES + 100;
-                struct piece_list pieces = {0};
+                const size_t size = PART_BYTES + (size_t)more, cut = where == 1 ? 7 : PART_BYTES + 100;
+                struct part_list parts = {0};
                 struct string text = {0};
                 string_print(&text, json ? "{\"text\": \"" : "");
-                const size_t first = text.length, length = place == 2 ? 2 * size : size;
+                const size_t first = text.length, length = where == 2 ? 2 * size : size;
                 while (text.length < first + length)
                     string_append(&text, "x", 1);
-                if (place > 0)
+                if (where > 0)
                     text.data[first + cut] = ' ';
                 struct string copy = {0};
                 string_append(&copy, text.data + first, length);
                 string_print(&text, json ? "\"}\n" : "");
                 REQUIRE_OK(read_file(write_bytes(json ? "sized.jsonl" : "sized", text.data, text.length), &how,
-                                     &pieces));
-                CHECK(joins_to(&pieces, copy.data, copy.length));
-                CHECK(pieces.count == (place == 0 || more <= 0 ? 1 : 2));
-                CHECK(pieces.count == 1 || pieces.piece[0].size == cut);
-                piece_list_free(&pieces);
+                                     &parts));
+                CHECK(joins_to(&parts, copy.data, copy.length));
+                CHECK(parts.count == (where == 0 || more <= 0 ? 1 : 2));
+                CHECK(parts.count == 1 || parts.part[0].size == cut);
+                part_list_free(&parts);
                 string_free(&text);
                 string_free(&copy);
             }
@@ -263,15 +263,15 @@ TEST(corpus_sizes_around_a_piece)
 TEST(corpus_characters_across_the_end_of_what_is_read)
 {
     for (size_t shift = 0; shift < 4; shift++) {
-        struct piece_list pieces = {0};
+        struct part_list parts = {0};
         struct string text = {0};
         for (size_t i = 0; i < shift; i++)
             string_print(&text, "x");
-        while (text.length < 2 * PIECE_BYTES)
+        while (text.length < 2 * PART_BYTES)
             string_print(&text, "\U0001F600");
-        REQUIRE_OK(read_file(write_bytes("wide", text.data, text.length), &rules, &pieces));
-        CHECK(pieces.count == 1 && joins_to(&pieces, text.data, text.length));
-        piece_list_free(&pieces);
+        REQUIRE_OK(read_file(write_bytes("wide", text.data, text.length), &rules, &parts));
+        CHECK(parts.count == 1 && joins_to(&parts, text.data, text.length));
+        part_list_free(&parts);
         check_refused(write_bytes("wide", text.data, text.length - 1), "is not UTF-8");
         string_free(&text);
     }
@@ -279,23 +279,23 @@ TEST(corpus_characters_across_the_end_of_what_is_read)
 
 TEST(corpus_json_lines)
 {
-    struct piece_list pieces = {0};
+    struct part_list parts = {0};
     const char *path = write_text("lines.jsonl", "{\"text\": \"one\\nline\", \"more\": [1]}\r\n"
                                                  "\n"
                                                  "  \t\n"
                                                  "{\"text\": \"\"}\n"
                                                  "{\"id\": 2, \"text\": \"tw\\u00f6\\u0000\"}");
-    REQUIRE_OK(read_file(path, &rules, &pieces));
-    REQUIRE(pieces.count == 2);
-    CHECK(piece_is(&pieces.piece[0], "one\nline"));
-    CHECK(pieces.piece[1].size == 5 && memcmp(pieces.piece[1].text, "tw\xc3\xb6", 5) == 0);
-    piece_list_free(&pieces);
+    REQUIRE_OK(read_file(path, &rules, &parts));
+    REQUIRE(parts.count == 2);
+    CHECK(part_is(&parts.part[0], "one\nline"));
+    CHECK(parts.part[1].size == 5 && memcmp(parts.part[1].text, "tw\xc3\xb6", 5) == 0);
+    part_list_free(&parts);
     struct corpus_rules other = rules;
     other.field = "body";
     path = write_text("body.jsonl", "{\"body\": \"b\"}\n");
-    REQUIRE_OK(read_file(path, &other, &pieces));
-    CHECK(pieces.count == 1 && piece_is(&pieces.piece[0], "b"));
-    piece_list_free(&pieces);
+    REQUIRE_OK(read_file(path, &other, &parts));
+    CHECK(parts.count == 1 && part_is(&parts.part[0], "b"));
+    part_list_free(&parts);
 }
 
 TEST(corpus_bad_json_lines_are_named)
@@ -314,42 +314,42 @@ TEST(corpus_json_line_ends)
     static const char *const ends[] = {"\n", "\r", "\r\n", "\r\n\r\n"};
     for (int end = 0; end < 4; end++)
         for (int more = -3; more <= 3; more++) {
-            const size_t length = 2 * PIECE_BYTES - strlen("{\"text\": \"\"}") + (size_t)more;
-            struct piece_list pieces = {0};
+            const size_t length = 2 * PART_BYTES - strlen("{\"text\": \"\"}") + (size_t)more;
+            struct part_list parts = {0};
             struct string text = {0};
             string_print(&text, "{\"text\": \"%*s\"}%s{\"text\": \"b\"}%s{\"text\": 5}", (int)length, "x",
                          ends[end], ends[end]);
             const char *path = write_bytes("ends.jsonl", text.data, text.length);
-            CHECK(read_file(path, &rules, &pieces) < 0);
+            CHECK(read_file(path, &rules, &parts) < 0);
             CHECK_TEXT(error.text,
                        end < 3 ? "line 3: \"text\" is not a string" : "line 5: \"text\" is not a string");
-            CHECK(pieces.count == 2 && pieces.piece[0].size == length && piece_is(&pieces.piece[1], "b"));
-            piece_list_free(&pieces);
+            CHECK(parts.count == 2 && parts.part[0].size == length && part_is(&parts.part[1], "b"));
+            part_list_free(&parts);
             string_free(&text);
         }
 }
 
 TEST(corpus_long_json_line)
 {
-    struct piece_list pieces = {0};
+    struct part_list parts = {0};
     struct string text = {0}, line = {0};
     struct corpus_rules how;
     struct tokenizer *tokenizer;
     REQUIRE_OK(open_tokenizer(&how, &tokenizer));
-    while (text.length < 3 * PIECE_BYTES)
+    while (text.length < 3 * PART_BYTES)
         string_print(&text, "word %zu\n", text.length);
     string_print(&line, "{\"text\": \"short\"}\n{\"text\": \"");
     for (size_t i = 0; i < text.length; i++)
         string_append(&line, text.data[i] == '\n' ? "\\n" : &text.data[i], text.data[i] == '\n' ? 2 : 1);
     string_print(&line, "\"}\n{\"text\": \"after\"}\n");
-    REQUIRE_OK(read_file(write_bytes("long.jsonl", line.data, line.length), &how, &pieces));
-    REQUIRE(pieces.count > 4);
+    REQUIRE_OK(read_file(write_bytes("long.jsonl", line.data, line.length), &how, &parts));
+    REQUIRE(parts.count > 4);
     tokenizer_close(tokenizer);
-    CHECK(piece_is(&pieces.piece[0], "short"));
-    CHECK(piece_is(&pieces.piece[pieces.count - 1], "after"));
-    struct piece_list middle = {.piece = pieces.piece + 1, .count = pieces.count - 2};
+    CHECK(part_is(&parts.part[0], "short"));
+    CHECK(part_is(&parts.part[parts.count - 1], "after"));
+    struct part_list middle = {.part = parts.part + 1, .count = parts.count - 2};
     CHECK(joins_to(&middle, text.data, text.length));
-    piece_list_free(&pieces);
+    part_list_free(&parts);
     string_free(&text);
     string_free(&line);
 }
@@ -357,22 +357,21 @@ TEST(corpus_long_json_line)
 TEST(corpus_token_file_is_cut_at_the_end_of_text)
 {
     static const unsigned char ids[] = {5, 0, 6, 0, 0, 0, 0, 0, 231, 3, 0, 0, 7, 0};
-    struct piece_list pieces = {0};
-    REQUIRE_OK(read_file(write_bytes("t.u16", ids, sizeof ids), &rules, &pieces));
-    REQUIRE(pieces.count == 3);
-    CHECK(pieces.piece[0].ids.count == 2 && pieces.piece[0].ids.data[0] == 5 &&
-          pieces.piece[0].ids.data[1] == 6);
-    CHECK(pieces.piece[1].ids.count == 1 && pieces.piece[1].ids.data[0] == 999);
-    CHECK(pieces.piece[2].ids.count == 1 && pieces.piece[2].ids.data[0] == 7);
-    for (size_t i = 0; i < pieces.count; i++)
-        CHECK(!pieces.piece[i].text && pieces.piece[i].first && pieces.piece[i].last);
-    piece_list_free(&pieces);
+    struct part_list parts = {0};
+    REQUIRE_OK(read_file(write_bytes("t.u16", ids, sizeof ids), &rules, &parts));
+    REQUIRE(parts.count == 3);
+    CHECK(parts.part[0].ids.count == 2 && parts.part[0].ids.data[0] == 5 && parts.part[0].ids.data[1] == 6);
+    CHECK(parts.part[1].ids.count == 1 && parts.part[1].ids.data[0] == 999);
+    CHECK(parts.part[2].ids.count == 1 && parts.part[2].ids.data[0] == 7);
+    for (size_t i = 0; i < parts.count; i++)
+        CHECK(!parts.part[i].text && parts.part[i].first && parts.part[i].last);
+    part_list_free(&parts);
 
     static const unsigned char wide[] = {5, 0, 0, 0, 0, 0, 0, 0, 231, 3, 0, 0};
-    REQUIRE_OK(read_file(write_bytes("t.u32", wide, sizeof wide), &rules, &pieces));
-    REQUIRE(pieces.count == 2);
-    CHECK(pieces.piece[1].ids.count == 1 && pieces.piece[1].ids.data[0] == 999);
-    piece_list_free(&pieces);
+    REQUIRE_OK(read_file(write_bytes("t.u32", wide, sizeof wide), &rules, &parts));
+    REQUIRE(parts.count == 2);
+    CHECK(parts.part[1].ids.count == 1 && parts.part[1].ids.data[0] == 999);
+    part_list_free(&parts);
 }
 
 TEST(corpus_token_outside_the_vocabulary)
@@ -384,48 +383,48 @@ TEST(corpus_token_outside_the_vocabulary)
     check_refused(write_bytes("t.u32", wide, sizeof wide), "byte 4: token id 4294967295");
 }
 
-/* Documents that end before, at and behind the edge of a piece, and the file with them. */
+/* Documents that end before, at and behind the edge of a part, and the file with them. */
 TEST(corpus_long_token_documents)
 {
     for (int more = -2; more <= 2; more++) {
         for (int tail = 0; tail <= 2; tail++) { /* nothing, an end, an end and one token */
-            size_t length = (size_t)(PIECE_BYTES / 2 + more), count = length + (size_t)tail, got = 0, ends = 0;
-            struct piece_list pieces = {0};
+            size_t length = (size_t)(PART_BYTES / 2 + more), count = length + (size_t)tail, got = 0, ends = 0;
+            struct part_list parts = {0};
             uint16_t *ids;
             REQUIRE_OK(array_alloc(&ids, count, &error));
             for (size_t i = 0; i < length; i++)
                 ids[i] = (uint16_t)(1 + i % 999);
             if (tail == 2)
                 ids[count - 1] = 7;
-            REQUIRE_OK(read_file(write_bytes("edge.u16", ids, count * 2), &rules, &pieces));
-            for (size_t i = 0; i < pieces.count; i++) {
-                for (size_t k = 0; k < pieces.piece[i].ids.count; k++, got++)
-                    CHECK(pieces.piece[i].ids.data[k] == ids[got + (got >= length)]);
-                CHECK(pieces.piece[i].first == (i == 0 || pieces.piece[i - 1].last));
-                ends += pieces.piece[i].last;
+            REQUIRE_OK(read_file(write_bytes("edge.u16", ids, count * 2), &rules, &parts));
+            for (size_t i = 0; i < parts.count; i++) {
+                for (size_t k = 0; k < parts.part[i].ids.count; k++, got++)
+                    CHECK(parts.part[i].ids.data[k] == ids[got + (got >= length)]);
+                CHECK(parts.part[i].first == (i == 0 || parts.part[i - 1].last));
+                ends += parts.part[i].last;
             }
             CHECK(got == length + (tail == 2));
             CHECK(ends == (tail == 2 ? 2u : 1u));
-            piece_list_free(&pieces);
+            part_list_free(&parts);
             free(ids);
         }
     }
 }
 
-/* The second document begins where what was read ahead holds exactly one piece. */
-TEST(corpus_token_document_behind_one_of_a_piece)
+/* The second document begins where what was read ahead holds exactly one part. */
+TEST(corpus_token_document_behind_one_of_a_part)
 {
-    enum { FIRST = PIECE_BYTES / 2 - 1, SECOND = PIECE_BYTES / 2 + 100, COUNT = FIRST + 1 + SECOND };
+    enum { FIRST = PART_BYTES / 2 - 1, SECOND = PART_BYTES / 2 + 100, COUNT = FIRST + 1 + SECOND };
     static uint16_t ids[COUNT];
-    struct piece_list pieces = {0};
+    struct part_list parts = {0};
     for (int i = 0; i < COUNT; i++)
         ids[i] = i == FIRST ? 0 : 5;
-    REQUIRE_OK(read_file(write_bytes("two.u16", ids, sizeof ids), &rules, &pieces));
-    REQUIRE(pieces.count == 3);
-    CHECK(pieces.piece[0].ids.count == FIRST && pieces.piece[0].last);
-    CHECK(pieces.piece[1].first && !pieces.piece[1].last && pieces.piece[2].last);
-    CHECK(pieces.piece[1].ids.count + pieces.piece[2].ids.count == SECOND);
-    piece_list_free(&pieces);
+    REQUIRE_OK(read_file(write_bytes("two.u16", ids, sizeof ids), &rules, &parts));
+    REQUIRE(parts.count == 3);
+    CHECK(parts.part[0].ids.count == FIRST && parts.part[0].last);
+    CHECK(parts.part[1].first && !parts.part[1].last && parts.part[2].last);
+    CHECK(parts.part[1].ids.count + parts.part[2].ids.count == SECOND);
+    part_list_free(&parts);
 }
 
 TEST(corpus_held_out_share_is_stable)
@@ -446,7 +445,7 @@ TEST(corpus_held_out_share_is_stable)
     CHECK(first == 10);
 }
 
-/* Three files of all kinds, read in one go and with a stop after every piece. */
+/* Three files of all kinds, read in one go and with a stop after every part. */
 TEST(corpus_goes_on_from_every_place)
 {
     struct corpus_list list = {0};
@@ -456,7 +455,7 @@ TEST(corpus_goes_on_from_every_place)
     uint16_t ids[3000];
     REQUIRE_OK(open_tokenizer(&half, &tokenizer));
     half.held_out = 0.5;
-    while (text.length < 3 * PIECE_BYTES / 2)
+    while (text.length < 3 * PART_BYTES / 2)
         string_print(&text, "word %zu\n", text.length);
     for (int i = 0; i < 40; i++)
         string_print(&lines, "{\"text\": \"document %d\"}\n%s", i, i % 7 ? "" : "\n{\"text\": \"\"}\n");
@@ -467,34 +466,34 @@ TEST(corpus_goes_on_from_every_place)
     REQUIRE_OK(corpus_list_add(&list, write_bytes("c.u16", ids, sizeof ids), false, 0, &error));
     REQUIRE_OK(corpus_list_add(&list, write_text("d.txt", "held out"), true, 0, &error));
 
-    struct piece_list whole = {0}, pieces = {0};
+    struct part_list whole = {0}, parts = {0};
     REQUIRE_OK(read_all(&list, &half, 1u << 30, &whole));
-    struct corpus_place place = {0};
+    struct corpus_position position = {0};
     size_t at = 0;
     for (bool more = true; more;) {
         struct corpus *corpus;
-        REQUIRE_OK(corpus_open(&list, &half, &place, &corpus, &error));
-        REQUIRE_OK(corpus_read(corpus, both, 1, &pieces, &error));
-        more = pieces.count > 0;
-        for (size_t i = 0; i < pieces.count; i++, at++) {
-            const struct piece *a = &whole.piece[at], *b = &pieces.piece[i];
+        REQUIRE_OK(corpus_open(&list, &half, &position, &corpus, &error));
+        REQUIRE_OK(corpus_read(corpus, both, 1, &parts, &error));
+        more = parts.count > 0;
+        for (size_t i = 0; i < parts.count; i++, at++) {
+            const struct document_part *a = &whole.part[at], *b = &parts.part[i];
             REQUIRE(at < whole.count);
             CHECK(a->split == b->split && a->first == b->first && a->last == b->last && a->size == b->size);
             CHECK(!a->text || (b->text && memcmp(a->text, b->text, a->size) == 0));
             CHECK(a->ids.count == b->ids.count);
         }
-        place = corpus_tell(corpus);
+        position = corpus_tell(corpus);
         if (!more)
             CHECK(corpus_bytes_read(corpus) == list.bytes);
         corpus_close(corpus);
-        piece_list_clear(&pieces);
+        part_list_clear(&parts);
     }
     CHECK(at == whole.count);
     tokenizer_close(tokenizer);
-    CHECK(place.empty >= 6); /* the JSON lines' and between the tokens' ends */
-    CHECK(whole.piece[whole.count - 1].split == SPLIT_HELD_OUT);
-    piece_list_free(&whole);
-    piece_list_free(&pieces);
+    CHECK(position.empty >= 6); /* the JSON lines' and between the tokens' ends */
+    CHECK(whole.part[whole.count - 1].split == SPLIT_HELD_OUT);
+    part_list_free(&whole);
+    part_list_free(&parts);
     corpus_list_free(&list);
     string_free(&text);
     string_free(&lines);
@@ -507,7 +506,7 @@ TEST(corpus_unwanted_splits_are_passed_over)
     struct corpus_rules half = rules;
     struct string lines = {0};
     struct corpus *corpus;
-    struct piece_list all = {0}, some = {0};
+    struct part_list all = {0}, some = {0};
     half.held_out = 0.5;
     for (int i = 0; i < 40; i++)
         string_print(&lines, "{\"text\": \"document %d\"}\n", i);
@@ -519,24 +518,25 @@ TEST(corpus_unwanted_splits_are_passed_over)
     CHECK(corpus_tell(corpus).document == 41);
     size_t at = 0;
     for (size_t i = 0; i < all.count; i++)
-        if (all.piece[i].split == SPLIT_HELD_OUT && at < some.count)
-            CHECK(piece_is(&some.piece[at++], all.piece[i].text));
+        if (all.part[i].split == SPLIT_HELD_OUT && at < some.count)
+            CHECK(part_is(&some.part[at++], all.part[i].text));
     CHECK(at == some.count && at > 5 && at < 35);
     corpus_close(corpus);
-    piece_list_free(&all);
-    piece_list_free(&some);
+    part_list_free(&all);
+    part_list_free(&some);
     corpus_list_free(&list);
     string_free(&lines);
 }
 
-TEST(corpus_place_outside_is_refused)
+TEST(corpus_position_outside_is_refused)
 {
     struct corpus_list list = {0};
     struct corpus *corpus;
     REQUIRE_OK(corpus_list_add(&list, write_text("a", "text"), false, 0, &error));
-    CHECK(corpus_open(&list, &rules, &(struct corpus_place){.file = 2}, &corpus, &error) < 0);
-    CHECK(corpus_open(&list, &rules, &(struct corpus_place){.offset = 5}, &corpus, &error) < 0);
-    CHECK(corpus_open(&list, &rules, &(struct corpus_place){.file = 1, .inside = true}, &corpus, &error) < 0);
+    CHECK(corpus_open(&list, &rules, &(struct corpus_position){.file = 2}, &corpus, &error) < 0);
+    CHECK(corpus_open(&list, &rules, &(struct corpus_position){.offset = 5}, &corpus, &error) < 0);
+    CHECK(corpus_open(&list, &rules, &(struct corpus_position){.file = 1, .inside = true}, &corpus, &error) <
+          0);
     CHECK_TEXT(error.text, "no file 1");
     corpus_list_free(&list);
 }
@@ -544,15 +544,15 @@ TEST(corpus_place_outside_is_refused)
 TEST(corpus_file_that_changes_is_noticed)
 {
     struct corpus_list list = {0};
-    struct piece_list pieces = {0};
+    struct part_list parts = {0};
     REQUIRE_OK(corpus_list_add(&list, write_text("a", "text"), false, 0, &error));
     write_text("a", "longer text");
-    CHECK(read_all(&list, &rules, 1, &pieces) < 0);
+    CHECK(read_all(&list, &rules, 1, &parts) < 0);
     CHECK_TEXT(error.text, "changed while it was read");
     write_text("a", "tex");
-    CHECK(read_all(&list, &rules, 1, &pieces) < 0);
+    CHECK(read_all(&list, &rules, 1, &parts) < 0);
     CHECK_TEXT(error.text, "changed while it was read");
-    piece_list_free(&pieces);
+    part_list_free(&parts);
     corpus_list_free(&list);
 }
 

@@ -30,21 +30,21 @@ static int read_file(const char *path, int token_bytes, struct string *documents
 {
     struct corpus_list list = {0};
     struct corpus *corpus = NULL;
-    struct piece_list pieces = {0};
+    struct part_list parts = {0};
     int result = corpus_list_add(&list, path, false, token_bytes, &error);
     if (result == 0)
         result = corpus_open(&list, &rules, NULL, &corpus, &error);
     if (result == 0)
-        result = corpus_read(corpus, both, 1 << 20, &pieces, &error);
-    for (size_t i = 0; i < pieces.count; i++) {
-        const struct piece *piece = &pieces.piece[i];
-        if (piece->text)
-            string_append(documents, piece->text, piece->size);
+        result = corpus_read(corpus, both, 1 << 20, &parts, &error);
+    for (size_t i = 0; i < parts.count; i++) {
+        const struct document_part *part = &parts.part[i];
+        if (part->text)
+            string_append(documents, part->text, part->size);
         else
-            string_print(documents, "%zu", piece->ids.count);
+            string_print(documents, "%zu", part->ids.count);
         string_print(documents, "|");
     }
-    piece_list_free(&pieces);
+    part_list_free(&parts);
     corpus_close(corpus);
     corpus_list_free(&list);
     return result;
@@ -151,15 +151,15 @@ static void check_empty(const char *name, const char *text, uint64_t expected)
 {
     struct corpus_list list = {0};
     struct corpus *corpus = NULL;
-    struct piece_list pieces = {0};
+    struct part_list parts = {0};
     if (corpus_list_add(&list, write_bytes(name, text, strlen(text)), false, 0, &error) < 0 ||
         corpus_open(&list, &rules, NULL, &corpus, &error) < 0 ||
-        corpus_read(corpus, both, 1 << 20, &pieces, &error) < 0)
+        corpus_read(corpus, both, 1 << 20, &parts, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s: %s", name, error.text);
     else if (corpus_tell(corpus).empty != expected)
         test_fail(__FILE__, __LINE__, "%s: %s: %d empty documents, not %d", name, text,
                   (int)corpus_tell(corpus).empty, (int)expected);
-    piece_list_free(&pieces);
+    part_list_free(&parts);
     corpus_close(corpus);
     corpus_list_free(&list);
 }

@@ -54,7 +54,7 @@ static int32_t document_id(int number, int place)
     return 100 + number * 31 + place;
 }
 
-/* Appends document `number` in pieces, and to the stream as it should come out. */
+/* Appends document `number` in parts, and to the stream as it should come out. */
 static void append_document(struct packing *packing, enum split split, int number, struct stream *stream)
 {
     int32_t ids[128];

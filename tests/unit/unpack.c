@@ -1,4 +1,4 @@
-/* unpack.c: compressed corpora: every size of reading, several parts, going on from any place, and what is damaged. */
+/* unpack.c: compressed corpora: every size of reading, several parts, going on from any position, and what is damaged. */
 #include <stdlib.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -177,7 +177,7 @@ TEST(unpack_window_of_a_frame)
     string_free(&found);
 }
 
-/* A folder of each kind of content, plain and compressed, has the same pieces from wherever reading goes on. */
+/* A folder of each kind of content, plain and compressed, has the same parts from wherever reading goes on. */
 static void add_file(struct corpus_list *list, const char *name, const struct string *content, int compression)
 {
     struct string packed = {0};
@@ -196,7 +196,7 @@ TEST(unpack_corpus_goes_on_from_every_place)
                                             {"c.json", "c.json.gzip", "c.json.zstd"},
                                             {"d.bin", "d.bin.gz", "d.u16.zst"}};
     struct string content[4] = {{0}, {0}, {0}, {0}};
-    make_text(&content[0], 3 * PIECE_BYTES / 2);
+    make_text(&content[0], 3 * PART_BYTES / 2);
     string_print(&content[1], "\xef\xbb\xbf");
     string_print(&content[2], "\xef\xbb\xbf [");
     for (int i = 0; i < 50; i++) {
@@ -205,41 +205,41 @@ TEST(unpack_corpus_goes_on_from_every_place)
         string_append(&content[3], (const char[]){(char)(i % 7), 0}, 2);
     }
     string_print(&content[2], "]\n");
-    struct piece_list whole = {0};
+    struct part_list whole = {0};
     for (int compression = -1; compression < KINDS; compression++) {
         struct corpus_list list = {0};
-        struct corpus_place place = {0};
-        struct piece_list pieces = {0};
+        struct corpus_position position = {0};
+        struct part_list parts = {0};
         size_t at = 0;
         for (int i = 0; i < 4; i++)
             add_file(&list, names[i][compression + 1], &content[i], compression);
         for (bool more = true; more;) {
             struct corpus *corpus;
-            REQUIRE_OK(corpus_open(&list, &rules, &place, &corpus, &error));
-            REQUIRE_OK(corpus_read(corpus, both, 1, &pieces, &error));
-            more = pieces.count > 0;
-            place = corpus_tell(corpus);
+            REQUIRE_OK(corpus_open(&list, &rules, &position, &corpus, &error));
+            REQUIRE_OK(corpus_read(corpus, both, 1, &parts, &error));
+            more = parts.count > 0;
+            position = corpus_tell(corpus);
             if (compression < 0 && more) {
-                REQUIRE_OK(array_grow(&whole.piece, &whole.capacity, whole.count + 1, &error));
-                whole.piece[whole.count++] = pieces.piece[0];
-                pieces.count = 0;
+                REQUIRE_OK(array_grow(&whole.part, &whole.capacity, whole.count + 1, &error));
+                whole.part[whole.count++] = parts.part[0];
+                parts.count = 0;
             } else if (more) {
-                const struct piece *a = &whole.piece[at++], *b = &pieces.piece[0];
-                REQUIRE(at <= whole.count && pieces.count == 1);
+                const struct document_part *a = &whole.part[at++], *b = &parts.part[0];
+                REQUIRE(at <= whole.count && parts.count == 1);
                 CHECK(a->size == b->size && a->first == b->first && a->last == b->last);
                 CHECK(!a->text || memcmp(a->text, b->text, a->size) == 0);
                 CHECK(a->ids.count == b->ids.count);
             } else
                 CHECK(corpus_bytes_read(corpus) == list.bytes);
             corpus_close(corpus);
-            piece_list_clear(&pieces);
+            part_list_clear(&parts);
         }
         CHECK(compression < 0 || at == whole.count);
-        piece_list_free(&pieces);
+        part_list_free(&parts);
         corpus_list_free(&list);
     }
-    CHECK(whole.count > 100 && strcmp(whole.piece[1].text, "document 0") == 0);
-    piece_list_free(&whole);
+    CHECK(whole.count > 100 && strcmp(whole.part[1].text, "document 0") == 0);
+    part_list_free(&whole);
     for (int i = 0; i < 4; i++)
         string_free(&content[i]);
 }
@@ -274,18 +274,18 @@ TEST(unpack_token_files_are_checked)
         struct string content = {0};
         struct corpus_list list = {0};
         struct corpus *corpus;
-        struct piece_list pieces = {0};
+        struct part_list parts = {0};
         if (i > 0)
             string_append(&content, (const char *)header, sizeof header);
         string_append(&content, "\1\0\2\0\3\0\4\0", i == 0 ? 5 : i == 1 ? 6 : 8);
         add_file(&list, "ids.bin.gz", &content, 0);
         REQUIRE_OK(corpus_open(&list, &rules, NULL, &corpus, &error));
-        int result = corpus_read(corpus, both, 1 << 20, &pieces, &error);
-        CHECK(i == 1 ? result == 0 && pieces.count == 1 && pieces.piece[0].ids.count == 3 : result < 0);
+        int result = corpus_read(corpus, both, 1 << 20, &parts, &error);
+        CHECK(i == 1 ? result == 0 && parts.count == 1 && parts.part[0].ids.count == 3 : result < 0);
         if (i != 1)
             CHECK_TEXT(error.text, i == 0 ? "byte 4: the last token id is cut short"
                                           : "says that 3 ids follow, but there are 4");
-        piece_list_free(&pieces);
+        part_list_free(&parts);
         corpus_close(corpus);
         corpus_list_free(&list);
         string_free(&content);

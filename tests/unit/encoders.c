@@ -1,12 +1,12 @@
-/* pipeline.c: states through encoders and writer: the order in the store, what survives a failure, and
+/* encoders.c: states through encoders and writer: the order in the store, what survives a failure, and
  * whose failure is reported. */
 #include <math.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "extract/encoders.h"
 #include "extract/order.h"
-#include "extract/pipeline.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 
@@ -41,14 +41,14 @@ static struct store *make_store(void)
     return store;
 }
 
-static void submit(struct pipeline *pipeline, int tap, uint64_t index)
+static void submit(struct encoders *encoders, int tap, uint64_t index)
 {
-    struct job *job = pipeline_job(pipeline, NULL);
+    struct job *job = encoders_job(encoders, NULL);
     REQUIRE(job);
     job->tap = tap;
     job->index = index;
     fixture_states(tap, sequence_at(index), job->states);
-    pipeline_submit(pipeline, job);
+    encoders_submit(encoders, job);
 }
 
 static void check_records(struct store *store, int tap, uint64_t count)
@@ -65,24 +65,24 @@ static void check_records(struct store *store, int tap, uint64_t count)
     reader_close(reader);
 }
 
-static int open_pipeline(struct store *store, struct pipeline **pipeline)
+static int open_encoders(struct store *store, struct encoders **encoders)
 {
     const struct order rest = order_of(store);
-    return pipeline_open(store, &rest, &plan, pipeline, &error);
+    return encoders_open(store, &rest, &plan, encoders, &error);
 }
 
-TEST(pipeline_stores_everything)
+TEST(encoders_store_everything)
 {
     struct store *store = make_store();
-    struct pipeline *pipeline;
-    struct pipeline_report report;
+    struct encoders *encoders;
+    struct encoders_report report;
     uint64_t bytes[FIXTURE_TAPS];
     REQUIRE(store);
-    REQUIRE_OK(open_pipeline(store, &pipeline));
+    REQUIRE_OK(open_encoders(store, &encoders));
     for (uint64_t i = 0; i < ALL; i++)
         for (int tap = 0; tap < FIXTURE_TAPS; tap++)
-            submit(pipeline, tap, i);
-    REQUIRE_OK(pipeline_close(pipeline, &report, &error));
+            submit(encoders, tap, i);
+    REQUIRE_OK(encoders_close(encoders, &report, &error));
     CHECK(report.records == ALL * FIXTURE_TAPS);
     CHECK(strcmp(report.encode.name, "encode") == 0 && strcmp(report.write.name, "write") == 0);
     REQUIRE_OK(records_bytes(store, bytes, &error));
@@ -95,73 +95,73 @@ TEST(pipeline_stores_everything)
 }
 
 /* Taps far apart in progress, as a super-batch has them, and a second run that goes on. */
-TEST(pipeline_goes_on_where_each_tap_is)
+TEST(encoders_go_on_where_each_tap_is)
 {
     struct store *store = make_store();
-    struct pipeline *pipeline;
-    struct pipeline_report report;
+    struct encoders *encoders;
+    struct encoders_report report;
     uint64_t bytes[FIXTURE_TAPS], more[FIXTURE_TAPS];
     REQUIRE(store);
-    REQUIRE_OK(open_pipeline(store, &pipeline));
+    REQUIRE_OK(open_encoders(store, &encoders));
     for (uint64_t i = 0; i < TRAIN + 3; i++)
-        submit(pipeline, 0, i);
+        submit(encoders, 0, i);
     for (uint64_t i = 0; i < 2; i++)
-        submit(pipeline, 1, i);
-    REQUIRE_OK(pipeline_close(pipeline, &report, &error));
+        submit(encoders, 1, i);
+    REQUIRE_OK(encoders_close(encoders, &report, &error));
     check_records(store, 0, TRAIN + 3);
     check_records(store, 1, 2);
     check_records(store, 2, 0);
     REQUIRE_OK(records_bytes(store, bytes, &error));
-    REQUIRE_OK(open_pipeline(store, &pipeline));
+    REQUIRE_OK(open_encoders(store, &encoders));
     for (uint64_t i = 2; i < ALL; i++)
-        submit(pipeline, 1, i);
-    REQUIRE_OK(pipeline_close(pipeline, &report, &error));
+        submit(encoders, 1, i);
+    REQUIRE_OK(encoders_close(encoders, &report, &error));
     check_records(store, 1, ALL);
     REQUIRE_OK(records_bytes(store, more, &error));
     CHECK(more[0] == bytes[0] && more[1] > bytes[1]);
     store_close(store);
 }
 
-TEST(pipeline_refuses_states_that_are_no_numbers)
+TEST(encoders_refuse_states_that_are_no_numbers)
 {
     static const float bad[] = {INFINITY, -INFINITY, NAN, -NAN};
     for (int i = 0; i < 4; i++) {
         struct store *store = make_store();
-        struct pipeline *pipeline;
-        struct pipeline_report report;
+        struct encoders *encoders;
+        struct encoders_report report;
         struct job *job;
         REQUIRE(store);
-        REQUIRE_OK(open_pipeline(store, &pipeline));
-        for (uint64_t index = 0; index < ALL && (job = pipeline_job(pipeline, NULL)); index++) {
+        REQUIRE_OK(open_encoders(store, &encoders));
+        for (uint64_t index = 0; index < ALL && (job = encoders_job(encoders, NULL)); index++) {
             job->tap = 1;
             job->index = index;
             fixture_states(1, sequence_at(index), job->states);
             if (index == TRAIN + 2)
                 job->states[FIXTURE_ROWS * FIXTURE_HIDDEN - 1] = bad[i];
-            pipeline_submit(pipeline, job);
+            encoders_submit(encoders, job);
         }
-        CHECK(pipeline_close(pipeline, &report, &error) < 0);
+        CHECK(encoders_close(encoders, &report, &error) < 0);
         CHECK_TEXT(error.text, "tap 2, held-out sequence 2: a state is not a finite number");
         store_close(store);
     }
 }
 
 /* The first reason is kept; who waits for a job is woken. */
-TEST(pipeline_failure_of_another_stage)
+TEST(encoders_failure_of_another_stage)
 {
     struct store *store = make_store();
-    struct pipeline *pipeline;
-    struct pipeline_report report;
+    struct encoders *encoders;
+    struct encoders_report report;
     struct error reason;
     REQUIRE(store);
-    REQUIRE_OK(open_pipeline(store, &pipeline));
-    submit(pipeline, 0, 0);
+    REQUIRE_OK(open_encoders(store, &encoders));
+    submit(encoders, 0, 0);
     error_set(&reason, "first reason");
-    pipeline_fail(pipeline, &reason);
+    encoders_fail(encoders, &reason);
     error_set(&reason, "second reason");
-    pipeline_fail(pipeline, &reason);
-    CHECK(!pipeline_job(pipeline, NULL));
-    CHECK(pipeline_close(pipeline, &report, &error) < 0);
+    encoders_fail(encoders, &reason);
+    CHECK(!encoders_job(encoders, NULL));
+    CHECK(encoders_close(encoders, &report, &error) < 0);
     CHECK_TEXT(error.text, "first reason");
     store_close(store);
 }
@@ -183,20 +183,20 @@ static uint64_t count_elsewhere(const struct store *store)
 }
 
 /* What a kill leaves of a slow run. */
-TEST(pipeline_commits_though_nothing_more_comes)
+TEST(encoders_commit_though_nothing_more_comes)
 {
     struct store *store = make_store();
-    struct pipeline *pipeline;
-    struct pipeline_report report;
+    struct encoders *encoders;
+    struct encoders_report report;
     REQUIRE(store);
-    REQUIRE_OK(open_pipeline(store, &pipeline));
+    REQUIRE_OK(open_encoders(store, &encoders));
     for (uint64_t i = 0; i < 3; i++) {
-        submit(pipeline, 0, i);
+        submit(encoders, 0, i);
         for (int tries = 0; tries < 500 && count_elsewhere(store) <= i; tries++)
             usleep(20000);
         CHECK(count_elsewhere(store) == i + 1);
     }
-    REQUIRE_OK(pipeline_close(pipeline, &report, &error));
+    REQUIRE_OK(encoders_close(encoders, &report, &error));
     check_records(store, 0, 3);
     store_close(store);
 }

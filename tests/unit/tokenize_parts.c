@@ -1,5 +1,5 @@
-/* Pieces of texts get what the tokenizer puts around a text, at its beginning and end alone. */
-#include "extract/encode.h"
+/* Parts of texts get what the tokenizer puts around a text, at its beginning and end alone. */
+#include "extract/tokenize_parts.h"
 
 #include <stdlib.h>
 
@@ -19,15 +19,15 @@ static const char tokenizer_json[] = "{\"added_tokens\": [{\"id\": 2, \"content\
                                      "{\"id\": \"<e>\"}}], \"special_tokens\": "
                                      "{\"<s>\": {\"ids\": [2]}, \"<e>\": {\"ids\": [3]}}}}";
 
-struct case_piece {
+struct case_part {
     const char *text; /* NULL: of a token file, with the id 1 */
     bool first, last;
     const char *ids, *ids_of_end; /* where <e> is the end between documents, too */
 };
 
-static const struct case_piece cases[] = {
+static const struct case_part cases[] = {
     {"ab", true, true, "2 0 1 3", "2 0 1"},
-    {"ab", true, false, "2 0 1", "2 0 1"}, /* a long text, in three pieces */
+    {"ab", true, false, "2 0 1", "2 0 1"}, /* a long text, in three parts */
     {"b", false, false, "1", "1"},
     {"a", false, true, "0 3", "0"},
     {NULL, true, true, "1", "1"},
@@ -59,22 +59,22 @@ TEST(texts_have_their_frame)
     REQUIRE_OK(pool_create(2, &pool, &error));
     for (int end = 3; end <= 4; end++) {
         const struct corpus_rules rules = {.field = "text", .end = end, .vocab = 5, .tokenizer = tokenizer};
-        struct piece piece[CASES] = {{0}};
-        struct piece_list list = {.piece = piece, .count = CASES, .capacity = CASES};
+        struct document_part part[CASES] = {{0}};
+        struct part_list list = {.part = part, .count = CASES, .capacity = CASES};
         for (int i = 0; i < CASES; i++) {
-            piece[i].first = cases[i].first;
-            piece[i].last = cases[i].last;
+            part[i].first = cases[i].first;
+            part[i].last = cases[i].last;
             if (cases[i].text) {
-                piece[i].text = strdup(cases[i].text);
-                piece[i].size = strlen(cases[i].text);
+                part[i].text = strdup(cases[i].text);
+                part[i].size = strlen(cases[i].text);
             } else {
-                REQUIRE_OK(token_list_append(&piece[i].ids, 1, &error));
+                REQUIRE_OK(token_list_append(&part[i].ids, 1, &error));
             }
         }
-        REQUIRE_OK(pieces_encode(pool, &rules, &list, &error));
+        REQUIRE_OK(parts_tokenize(pool, &rules, &list, &error));
         for (int i = 0; i < CASES; i++)
-            check_ids(&piece[i].ids, end == 3 ? cases[i].ids_of_end : cases[i].ids);
-        piece_list_clear(&list);
+            check_ids(&part[i].ids, end == 3 ? cases[i].ids_of_end : cases[i].ids);
+        part_list_clear(&list);
     }
     pool_destroy(pool);
     tokenizer_close(tokenizer);
