@@ -13,7 +13,7 @@
 #include "tests/test.h"
 #include "tests/train_fixture.h"
 #include "train/feed.h"
-#include "train/trial.h"
+#include "train/step.h"
 
 static const struct {
     const char *kind;

@@ -75,7 +75,7 @@ static int take_piece(struct evaluator *evaluator, const struct trial *trial, st
 {
     const struct batch *batch = evaluator->setting->batch;
     struct workspace *workspace = evaluator->setting->workspace;
-    struct queue *queue = workspace_queue(workspace);
+    struct queue *queue = workspace->queue;
     const struct vocab vocab = head_vocab(trial->head, batch->output);
     const struct vocab_stats stats = {
         .lse = value_rows(evaluator, VALUE_LSE, piece),
@@ -117,7 +117,7 @@ static int take_trial(struct evaluator *evaluator, const struct trial *trial, st
         for (int64_t p = 0; p < pieces && result == 0; p++)
             result = take_piece(evaluator, trial, workspace_piece(workspace, by_row, rows, p), error);
         if (result == 0)
-            result = queue_wait(workspace_queue(workspace), error);
+            result = queue_wait(workspace->queue, error);
     } while (result < 0 && workspace_recover(workspace, by_row, error));
     return result;
 }

@@ -19,7 +19,7 @@
 #include "common/base/error.h"
 #include "common/head/rule.h"
 #include "train/batch.h"
-#include "train/trial.h"
+#include "train/step.h"
 
 /* Means over the held-out tokens. */
 struct evaluation {

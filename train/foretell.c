@@ -7,7 +7,8 @@
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/head/teacher.h"
-#include "train/trial.h"
+#include "train/feed.h"
+#include "train/workspace.h"
 
 static uint64_t largest(uint64_t a, uint64_t b)
 {

@@ -61,7 +61,7 @@ static int create_batch(struct training *training, struct error *error)
     if (result < 0 || workspace_create(training->backend, sweep->sequences, stores->rows, stores->config.hidden,
                                        sweep->trials, &training->workspace, error) < 0)
         return -1;
-    training->trials_told = workspace_trials(training->workspace);
+    training->trials_told = training->workspace->trials;
     training->rows_told = rows;
     return 0;
 }
@@ -191,8 +191,8 @@ static int open_members(struct training *training, struct error *error)
 /* What the device's memory has not held since this was said last. */
 static void tell_memory(struct training *training)
 {
-    const int trials = workspace_trials(training->workspace);
-    const int64_t rows = workspace_rows(training->workspace);
+    const int trials = training->workspace->trials;
+    const int64_t rows = training->workspace->rows;
     if (trials < training->trials_told)
         cli_say("device memory does not hold %d trials together; they are computed by %d at a time",
                 training->trials_told, trials);
@@ -304,7 +304,7 @@ static int keep_step(const struct training *training, struct member *member, con
 static int step_group(struct training *training, int first, int64_t step, struct error *error)
 {
     const double started = clock_seconds();
-    const int most = workspace_trials(training->workspace);
+    const int most = training->workspace->trials;
     struct member *group[TRIALS_TOGETHER];
     struct trial *trials[TRIALS_TOGETHER];
     struct trial_result results[TRIALS_TOGETHER];

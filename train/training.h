@@ -14,7 +14,7 @@
  *     stores.h, batch.h, step_feed.h        what is read
  *     run_folder.h, run_identity.h, run_left.h      the run's folder, and whether it may go on
  *     members.h, first_values.h             the trials and their files
- *     trial.h, evaluate.h                   a step, an evaluation
+ *     step.h, evaluate.h                    a step, an evaluation
  *     cost.h, results.h                     what the run took, what it leaves
  */
 #ifndef OFFRAMP_TRAIN_TRAINING_H

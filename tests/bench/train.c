@@ -13,7 +13,7 @@
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/pool.h"
-#include "train/trial.h"
+#include "train/step.h"
 
 enum { REPEATS_MAX = 100, TRIALS = 16 };
 
@@ -114,7 +114,7 @@ static double time_step(struct bench *bench, struct trial *const *trials, int co
 {
     const struct feed_batch *next;
     struct trial_result results[TRIALS_TOGETHER];
-    const int most = workspace_trials(bench->workspace);
+    const int most = bench->workspace->trials;
     int group = 0;
     unsigned teach = TEACH_NOTHING;
     const double started = clock_seconds();

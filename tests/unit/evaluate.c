@@ -31,8 +31,8 @@ static struct evaluation evaluate_plainly(struct bench *bench, struct trial *tri
         struct matrix head;
         if (trial_forward(trial, bench->workspace, bench->batch, whole, &head, error) < 0)
             break;
-        op_read(workspace_queue(bench->workspace), head, h);
-        op_read(workspace_queue(bench->workspace), bench->batch->teacher, teacher);
+        op_read(bench->workspace->queue, head, h);
+        op_read(bench->workspace->queue, bench->batch->teacher, teacher);
         for (int r = 0; r < rows; r++) {
             double z[64], t[64], z_sum = 0, t_sum = 0, z_top = -INFINITY, t_top = -INFINITY;
             int z_best = 0, t_best = 0;
@@ -136,7 +136,7 @@ TEST(trial_evaluation_fails_with_the_device)
     REQUIRE_OK(bench_load(&bench, &error));
     for (int i = 0; i < 2; i++)
         REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[i], &error));
-    op_copy(workspace_queue(bench.workspace), bench.batch->u, bench.batch->labels);
+    op_copy(bench.workspace->queue, bench.batch->u, bench.batch->labels);
     const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1};
     CHECK(evaluate_trials(&setting, trials, 2, results, &full, NULL, &complete, &error) == -1);
     CHECK_TEXT(error.text, "op_copy");

@@ -9,7 +9,6 @@
 #include "tests/mode.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
-#include "train/trial.h"
 
 /* The loss of the loaded batch as the trial stands: a step whose learning rate is 0 changes no parameter. */
 static double loss_now(struct bench *bench, struct trial *trial)
@@ -429,7 +428,7 @@ static void check_groups(const struct place *place, enum trial_loss loss)
     struct trial_result expected[GROUP_STEPS][MEMBERS], found[MEMBERS];
     REQUIRE_OK(bench_open_at(&bench, place, &error));
     REQUIRE_OK(bench_load(&bench, &error));
-    CHECK(workspace_trials(bench.workspace) == MEMBERS);
+    CHECK(bench.workspace->trials == MEMBERS);
     REQUIRE_OK(make_members(&bench, loss, alone, &error));
     for (int step = 0; step < GROUP_STEPS; step++)
         step_members(&bench, alone, 1, expected[step]);
@@ -537,7 +536,7 @@ TEST(a_device_that_fails_marks_no_trial)
     REQUIRE_OK(bench_load(&bench, &error));
     REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, trials, &error));
     REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, others, &error));
-    op_copy(workspace_queue(bench.workspace), bench.batch->u, bench.batch->labels);
+    op_copy(bench.workspace->queue, bench.batch->u, bench.batch->labels);
     CHECK(trials_step(trials, 6, bench.workspace, bench.batch, 30, results, &error) == -1);
     CHECK_TEXT(error.text, "op_copy");
     CHECK(error.kind == ERROR_INTERNAL);
@@ -566,7 +565,7 @@ TEST(groups_are_bounded)
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         struct workspace *workspace;
         REQUIRE_OK(workspace_create(backend, 1, cases[c].rows, 4, cases[c].trials, &workspace, &error));
-        CHECK(workspace_trials(workspace) == cases[c].expected);
+        CHECK(workspace->trials == cases[c].expected);
         workspace_destroy(workspace);
     }
     backend_close(backend);
@@ -698,9 +697,9 @@ TEST(pieces_are_cut_between_sequences)
                 check_cut(workspace, true, length, sequences);
                 check_cut(workspace, false, length,
                           sequences); /* also of a workspace that other trials made small */
-                const int64_t rows = workspace_rows(workspace);
+                const int64_t rows = workspace->rows;
                 more = workspace_recover(workspace, by_row, &reason);
-                CHECK(!more || workspace_rows(workspace) < rows);
+                CHECK(!more || workspace->rows < rows);
                 if (!more)
                     CHECK(rows <= PIECE_ROWS || (!by_row && rows == length));
             }
@@ -752,7 +751,7 @@ TEST(whole_sequences_for_a_kind_that_is_not_by_row)
     CHECK(seen.rows == SEQUENCES * fixture.rows && seen.spans == SEQUENCES && seen.longest == fixture.rows);
     const double loss = results[1].loss;
     CHECK(loss == results[0].loss);
-    while (workspace_rows(bench.workspace) > PIECE_ROWS)
+    while (bench.workspace->rows > PIECE_ROWS)
         REQUIRE(workspace_recover(bench.workspace, true, &reason));
     REQUIRE_OK(trials_step(trials, 1, bench.workspace, bench.batch, 30, results, &error));
     REQUIRE_OK(trials_step(trials + 1, 1, bench.workspace, bench.batch, 30, results + 1, &error));

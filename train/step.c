@@ -1,0 +1,365 @@
+#include "train/step.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/base/cli.h"
+#include "common/base/memory.h"
+
+/* ---- a head at work ---- */
+
+static struct matrix slot_rows(struct buffer *buffer, int slot, int64_t rows, int64_t cols)
+{
+    return matrix_rows(matrix_f32(buffer, (slot + 1) * rows, cols), slot * rows, rows);
+}
+
+static struct matrix piece_of(struct matrix batch, struct piece piece)
+{
+    return matrix_rows(batch, piece.first, piece.rows);
+}
+
+static struct matrix piece_states(const struct trial *trial, const struct batch *batch, struct piece piece)
+{
+    return piece_of(batch_states(batch, trial->config.spec.tap), piece);
+}
+
+/* A trial's head at work in a slot of the workspace, which has the room; without gradients. */
+static struct head_run run_in_slot(const struct trial *trial, struct workspace *workspace, int slot,
+                                   const struct batch *batch, struct piece piece)
+{
+    struct head_run run = {.head = trial->head,
+                           .scratch = workspace_scratch(workspace, trial->head, slot),
+                           .x = piece_states(trial, batch, piece),
+                           .h = slot_rows(workspace->h, slot, piece.rows, workspace->hidden),
+                           .dh = slot_rows(workspace->dh, slot, piece.rows, workspace->hidden)};
+    run.span_count = workspace_spans(workspace, piece, &run.spans);
+    return run;
+}
+
+int trial_forward(const struct trial *trial, struct workspace *workspace, const struct batch *batch,
+                  struct piece piece, struct matrix *h, struct error *error)
+{
+    if (workspace_need_rows(workspace, trial_is_by_row(trial), error) < 0 ||
+        workspace_need_scratch(workspace, trial->head, 0, error) < 0)
+        return -1;
+    const struct head_run run = run_in_slot(trial, workspace, 0, batch, piece);
+    heads_forward(workspace->queue, &run, 1);
+    *h = run.h;
+    return 0;
+}
+
+/* ---- a step ---- */
+
+/* Trials that take a step together. */
+struct group {
+    struct trial *const *trials; /* [count] */
+    int count;
+    struct queue *queue; /* the workspace's */
+    struct workspace *workspace;
+    const struct batch *batch;
+    bool by_row; /* a batch may go by parts of a sequence, which only happens to one trial alone */
+    int64_t stride; /* values from a trial's gradients to the next one's */
+    const struct matrix *gradients[TRIALS_TOGETHER]; /* of each, [parameter]; none of a frozen one */
+};
+
+/* The room for a group's step. */
+static int group_prepare(struct group *group, struct error *error)
+{
+    struct workspace *workspace = group->workspace;
+    int parameters = 0;
+    if (workspace_need_rows(workspace, group->by_row, error) < 0)
+        return -1;
+    for (int t = 0; t < group->count; t++) {
+        if (workspace_need_scratch(workspace, group->trials[t]->head, t, error) < 0)
+            return -1;
+        parameters += head_parameter_count(group->trials[t]->head);
+    }
+    if (workspace_need_gradients(workspace, group->count * group->stride, error) < 0 ||
+        workspace_need_parameters(workspace, parameters, error) < 0)
+        return -1;
+    struct matrix *gradient = workspace->gradient;
+    for (int t = 0; t < group->count; t++) {
+        group->gradients[t] = gradient;
+        for (int i = 0; i < head_parameter_count(group->trials[t]->head); i++) {
+            *gradient = trial_parameter_part(group->trials[t], workspace->gradients, i);
+            gradient++->offset += t * group->stride;
+        }
+    }
+    return 0;
+}
+
+/* Rows once for each trial of a group, in `buffer`, which has the room. */
+static struct matrix repeat_rows(const struct group *group, struct matrix rows, struct buffer *buffer)
+{
+    struct matrix all = rows;
+    if (group->count == 1)
+        return rows;
+    all.buffer = buffer;
+    all.rows = group->count * rows.rows;
+    for (int t = 0; t < group->count; t++)
+        op_copy(group->queue, rows, matrix_rows(all, t * rows.rows, rows.rows));
+    return all;
+}
+
+static struct vocab_loss group_target(const struct group *group, struct piece piece)
+{
+    const struct trial *trial = group->trials[0];
+    const struct batch *batch = group->batch;
+    struct vocab_loss target = {.labels = matrix_none(),
+                                .u = matrix_none(),
+                                .teacher_state = matrix_none(),
+                                .scale = (float)(1.0 / (double)batch->rows)};
+    if (trial->config.loss == LOSS_CROSS_ENTROPY) {
+        target.target = VOCAB_LABELS;
+        target.labels = repeat_rows(group, piece_of(batch->labels, piece), group->workspace->labels);
+    } else if (trial->config.spec.output == OUTPUT_TIED) {
+        target.target = VOCAB_U;
+        target.u = repeat_rows(group, piece_of(batch->u, piece), group->workspace->u);
+    } else {
+        target.target = VOCAB_TEACHER;
+        target.teacher_state = piece_of(batch->teacher, piece);
+        target.teacher = (struct vocab){.tied = batch->output, .own = matrix_none()};
+    }
+    return target;
+}
+
+/* Heads of a group that are of one kind, at work: their products go together. */
+struct runs {
+    struct head_run run[TRIALS_TOGETHER];
+    int count;
+};
+
+static const struct head_kind *kind_at(const struct group *group, int slot)
+{
+    return head_get_spec(group->trials[slot]->head)->kind;
+}
+
+/* Those of the kind that the trial in `slot` has; none where a trial before it has the same. */
+static void gather_runs(const struct group *group, int slot, struct piece piece, struct runs *runs)
+{
+    const struct head_kind *kind = kind_at(group, slot);
+    runs->count = 0;
+    for (int t = 0; t < slot; t++)
+        if (kind_at(group, t) == kind)
+            return;
+    for (int t = slot; t < group->count; t++) {
+        if (kind_at(group, t) != kind)
+            continue;
+        struct head_run *run = &runs->run[runs->count++];
+        *run = run_in_slot(group->trials[t], group->workspace, t, group->batch, piece);
+        run->gradients = group->gradients[t];
+    }
+}
+
+/* sums [count] += the sum of the squares of each trial's gradients. */
+static void sum_squares(const struct group *group, struct matrix sums)
+{
+    struct square_sum *squares = group->workspace->squares;
+    int count = 0;
+    for (int t = 0; t < group->count; t++) {
+        for (int i = 0; i < head_parameter_count(group->trials[t]->head); i++) {
+            if (!matrix_is_none(group->gradients[t][i]))
+                squares[count++] = (struct square_sum){group->gradients[t][i], matrix_rows(sums, t, 1)};
+        }
+    }
+    op_sum_squares(group->queue, squares, count);
+}
+
+/* The gradient of the own output weight of an untied trial, which is alone in its group; else none. */
+static struct matrix output_gradient(const struct group *group)
+{
+    const struct head *head = group->trials[0]->head;
+    const int last = head_parameter_count(head) - 1;
+    return head_get_spec(head)->output == OUTPUT_UNTIED ? group->gradients[0][last] : matrix_none();
+}
+
+/* Adds to the gradients what a piece of the batch has of them; losses [count, piece.rows]. */
+static void piece_gradients(const struct group *group, struct piece piece, float *losses)
+{
+    struct workspace *workspace = group->workspace;
+    const int64_t all = group->count * piece.rows;
+    struct matrix loss = matrix_f32(workspace->loss, all, 1);
+    const struct vocab vocab = head_vocab(group->trials[0]->head, group->batch->output);
+    const struct vocab_loss target = group_target(group, piece);
+    struct runs runs;
+    for (int t = 0; t < group->count; t++) {
+        gather_runs(group, t, piece, &runs);
+        if (runs.count > 0)
+            heads_forward(group->queue, runs.run, runs.count);
+    }
+    op_vocab_loss(group->queue, matrix_f32(workspace->h, all, workspace->hidden), &vocab, &target, loss,
+                  matrix_f32(workspace->dh, all, workspace->hidden), output_gradient(group));
+    for (int t = 0; t < group->count; t++) {
+        gather_runs(group, t, piece, &runs);
+        if (runs.count > 0)
+            heads_backward(group->queue, runs.run, runs.count);
+    }
+    op_read(group->queue, loss, losses);
+}
+
+/* Fills the gradients, and gives the trials' mean losses and the norms of their gradients. */
+static int group_gradients(const struct group *group, struct trial_result *results, struct error *error)
+{
+    const struct workspace *workspace = group->workspace;
+    const int64_t rows = group->batch->rows, pieces = workspace_pieces(workspace, group->by_row, rows);
+    struct matrix norm = matrix_f64(workspace->norm, group->count, 1);
+    double squares[TRIALS_TOGETHER] = {0};
+    float *losses; /* a piece's behind the other's */
+    if (array_alloc(&losses, group->count * rows, error) < 0)
+        return -1;
+    for (int64_t p = 0; p < pieces; p++) {
+        const struct piece piece = workspace_piece(workspace, group->by_row, rows, p);
+        if (cli_interrupted())
+            break;
+        piece_gradients(group, piece, losses + group->count * piece.first);
+    }
+    op_write(group->queue, norm, squares);
+    sum_squares(group, norm);
+    op_read(group->queue, norm, squares);
+    int result = queue_wait(group->queue, error);
+    if (result == 0 && cli_interrupted()) /* before what cannot be left half done */
+        result = error_set_kind(error, ERROR_INTERRUPTED, "interrupted");
+    for (int t = 0; t < group->count; t++) {
+        double sum = 0;
+        for (int64_t p = 0; p < pieces; p++) {
+            const struct piece piece = workspace_piece(workspace, group->by_row, rows, p);
+            const float *own = losses + group->count * piece.first + t * piece.rows;
+            for (int64_t r = 0; r < piece.rows; r++)
+                sum += own[r];
+        }
+        results[t].loss = sum / (double)rows;
+        results[t].norm = sqrt(squares[t]);
+    }
+    free(losses);
+    return result;
+}
+
+/* Adds the updates of a trial's parameters to a list; returns how many. */
+static int list_updates(const struct group *group, int slot, const struct trial_result *result,
+                        struct adam_update *updates)
+{
+    const struct trial *trial = group->trials[slot];
+    int count = 0;
+    const struct trial_config *config = &trial->config;
+    const double limit = config->clip;
+    const struct adam adam = {
+        .rate = (float)result->rate,
+        .beta1 = (float)config->beta1,
+        .beta2 = (float)config->beta2,
+        .epsilon = (float)config->epsilon,
+        .decay = (float)config->decay,
+        .clip = (float)(limit > 0 && result->norm > limit ? limit / result->norm : 1),
+        .step = trial->step + 1 - trial->optimizer_start,
+    };
+    for (int i = 0; i < head_parameter_count(trial->head); i++) {
+        const struct matrix gradient = group->gradients[slot][i];
+        if (!matrix_is_none(gradient))
+            updates[count++] =
+                (struct adam_update){adam, gradient, head_parameter(trial->head, i)->value,
+                                     trial_first_moment(trial, i), trial_second_moment(trial, i)};
+    }
+    return count;
+}
+
+/* The optimizer's step of those whose loss and gradient are numbers; the others fail. */
+static int group_update(const struct group *group, int64_t steps, struct trial_result *results,
+                        struct error *error)
+{
+    struct adam_update *updates = group->workspace->updates;
+    bool failed = false;
+    int count = 0;
+    for (int t = 0; t < group->count; t++) {
+        struct trial *trial = group->trials[t];
+        results[t].rate = trial_rate(&trial->config, trial->step + 1, steps);
+        trial->failed = !isfinite(results[t].loss) || !isfinite(results[t].norm);
+        if (trial->failed)
+            error_set(&trial->reason, "the %s of step %" PRId64 " is not a number; try a smaller rate",
+                      isfinite(results[t].loss) ? "gradient" : "loss", trial->step + 1);
+        else
+            count += list_updates(group, t, &results[t], updates + count);
+        failed = failed || trial->failed;
+    }
+    op_adam(group->queue, updates, count);
+    const int result = queue_wait(group->queue, error);
+    for (int t = 0; t < group->count && result == 0; t++)
+        group->trials[t]->step += !group->trials[t]->failed;
+    if (failed || result < 0)
+        workspace_clean(group->workspace);
+    return result;
+}
+
+/* The first of the trials that take their step together now. */
+static struct group first_group(struct trial *const *trials, int count, struct workspace *workspace,
+                                const struct batch *batch)
+{
+    struct group group = {.trials = trials,
+                          .count = count < workspace->trials ? count : workspace->trials,
+                          .queue = workspace->queue,
+                          .workspace = workspace,
+                          .batch = batch,
+                          .by_row = trial_is_by_row(trials[0])};
+    for (int t = 0; t < group.count; t++)
+        group.stride = trials[t]->values > group.stride ? trials[t]->values : group.stride;
+    return group;
+}
+
+int trials_step(struct trial *const *trials, int count, struct workspace *workspace, const struct batch *batch,
+                int64_t steps, struct trial_result *results, struct error *error)
+{
+    for (int done = 0; done < count;) {
+        struct group group = first_group(trials + done, count - done, workspace, batch);
+        /* No trial has changed where this fails. */
+        if (group_prepare(&group, error) < 0 || group_gradients(&group, results + done, error) < 0) {
+            if (workspace_recover(workspace, group.by_row, error))
+                continue;
+            if (error->kind != ERROR_NO_MEMORY)
+                return -1;
+            trial_starve(trials[done], error); /* it was alone */
+        } else if (group_update(&group, steps, results + done, error) < 0)
+            return -1;
+        done += group.count;
+    }
+    return 0;
+}
+
+/* ---- whose fault it is ---- */
+
+/* Whether there is memory for a trial's gradients now. */
+static bool gets_through(struct trial *trial, struct workspace *workspace, const struct batch *batch)
+{
+    struct trial_result ignored;
+    struct error error;
+    int result;
+    do {
+        struct group group = first_group(&trial, 1, workspace, batch);
+        result = group_prepare(&group, &error) < 0 ? -1 : group_gradients(&group, &ignored, &error);
+    } while (result < 0 && workspace_recover(workspace, trial_is_by_row(trial), &error));
+    workspace_clean(workspace);
+    return result == 0;
+}
+
+int trials_judge(struct trial *const *trials, int count, struct workspace *workspace, const struct batch *batch,
+                 struct error *error)
+{
+    struct trial *other = NULL;
+    int starved = 0;
+    for (int i = 0; i < count; i++) {
+        starved += trials[i]->starved;
+        if (!other && !trials[i]->starved && !trials[i]->failed)
+            other = trials[i];
+    }
+    const bool others = starved > 0 && other && gets_through(other, workspace, batch);
+    for (int i = 0; i < count && starved > 0; i++) {
+        struct trial *trial = trials[i];
+        if (!trial->starved)
+            continue;
+        if (!others || trial->step > 0) {
+            *error = trial->reason;
+            return error_prefix(error, "trial %s", trial->config.id);
+        }
+        trial->starved = false;
+        trial->failed = true;
+    }
+    return 0;
+}
