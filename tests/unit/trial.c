@@ -253,13 +253,13 @@ TEST(trial_goes_on_from_a_checkpoint)
     }
 
     CHECK(checkpoint_read(second, path, "fedcba9876543210", &error) < 0);
-    CHECK_TEXT(error.text, "of model 0123456789abcdef");
+    CHECK_TEXT(error.text, "is a checkpoint for model 0123456789abcdef");
     trial_destroy(second);
     other = config;
     strcpy(other.id, "other");
     REQUIRE_OK(bench_trial(&bench, &other, INIT_COPY, &second, &error));
     CHECK(checkpoint_read(second, path, "0123456789abcdef", &error) < 0);
-    CHECK_TEXT(error.text, "is of trial mlp-untied-distillation, not of other");
+    CHECK_TEXT(error.text, "is a checkpoint of trial mlp-untied-distillation, not of other");
 
     FILE *file = fopen(path, "r+b");
     REQUIRE(file);
