@@ -1,13 +1,12 @@
 /* store.h: hidden states of a tokenized corpus in one LMDB environment.
  *
- * Reading is done by any number of threads, each with its own reader:
+ * Any number of threads read, each with its own reader:
  *
  *     store_open(path, STORE_READ, &store, error);
  *     reader_open(store, &reader, error);
  *     reader_states(reader, tap, sequence, states, error);
  *
- * Writing is done by one thread. A commit is synced to disk, and the progress marks go with the data they count. What was
- * committed survives kill -9 and power loss.
+ * One thread writes:
  *
  *     store_create(path, manifest, &store, error);              // or store_open(path, STORE_WRITE, ...)
  *     store_begin(store, error);
@@ -15,27 +14,28 @@
  *     store_coder(store, tap, &coder, error);                   // record.h makes a record
  *     store_put_record(store, tap, sequence, record.bytes, record.size, error);
  *     store_set_progress(store, tap, split, count, error);
- *     store_commit(store, error);
+ *     store_commit(store, error);                               // synced: it survives kill -9 and power loss
+ *     store_seal(store, error);                                 // when everything is there
  *     store_close(store);
  *
  * Caveats:
- *   - A finished ("sealed") store is read without LMDB's locks, so that network and read-only file systems do. While it is
- *     changed (repair.h, extend.h), it lacks the file that says it is finished: who opens it then uses locks. Who had it
- *     open before reads on: no page of the store as it was is written over, unless a map that is full must grow.
- *   - A store that is not finished is read with LMDB's locks. A process opens it once at a time, since they are a
- *     process's: a second time is an error. Where there are no locks to be had it is read without them, unless its writer
- *     is at work.
- *   - The map may have to grow, which waits for open readers of other threads and is an error under one of the writer's
- *     own thread. A thread with an open reader must not wait for the writer (snapshot.h).
- *   - A reader keeps the pages of its snapshot from being used again: beside a writer, open it for little and close it.
+ *   - A sealed store is read without LMDB's locks, so that network file systems and read-only ones serve. While somebody
+ *     changes it (common/repair, extend.h), it counts as unsealed: a reader that opens it then uses locks. A reader that
+ *     has it open already reads on without: no page that it may see is written over, unless the map is full and must grow.
+ *   - A store that is not sealed is read with LMDB's locks. They belong to the process, so opening the store a second time in
+ *     one process is an error. Where the file system has no locks, it is read without them; while its writer is at work,
+ *     that is an error.
+ *   - The map may have to grow. That waits for readers of other threads, and is an error under a reader of the writer's own
+ *     thread. A thread with an open reader must not wait for the writer (snapshot.h).
+ *   - A reader keeps the pages that it may see from being used again. Beside a writer, close it soon.
  *   - Neither stores nor readers outlive a fork.
  *
- * A store is one of n shards (of 1, mostly). Each split is numbered 0 .. N-1 with no gap over all of them; shard i holds the
- * sequences i, i + n, i + 2n, ...: an index is the same wherever it lies, and so is its record. shards.h reads shards as
- * one.
+ * A store is one of n shards, mostly of 1. Each split is numbered 0 .. N-1 over all shards. Shard i holds the sequences i,
+ * i + n, i + 2n, ...: so a sequence has the same index, and the same record, in any number of shards. shards.h reads
+ * all shards as one.
  *
- * Every value carries an XXH3-64 of itself and its place, and nothing is used before that matches. docs/formats.md says
- * what the databases hold.
+ * Every value carries an XXH3-64 of its key and itself, and is not used before that matches. docs/formats.md says what is
+ * in the databases. Errors name the store's path.
  */
 #ifndef OFFRAMP_STORE_STORE_H
 #define OFFRAMP_STORE_STORE_H
@@ -53,23 +53,25 @@
 
 #define STORE_VERSION 2
 
-/* Keys and headers hold these numbers. */
-enum split { SPLIT_TRAIN = 0, SPLIT_HELD_OUT = 1, SPLIT_COUNT };
-
-/* "train", "held-out"; "unknown" for what is not a split. */
-const char *split_name(enum split split);
-
-struct sequence {
-    enum split split;
-    uint64_t index; /* in its split, over all shards */
-};
-
 /* ---- opening ---- */
 
 struct store;
 enum store_mode { STORE_READ, STORE_WRITE };
 
-/* What the store was made for, parsed from the manifest (manifest.h documents its JSON). */
+/* STORE_READ never writes, and checks the file's size and meta pages first. STORE_WRITE refuses a second writer, and checks
+ * all of LMDB's trees first. A damaged structure is ERROR_DAMAGED. */
+int store_open(const char *path, enum store_mode mode, struct store **store, struct error *error);
+/* All readers are closed. Drops an open transaction. NULL is fine. */
+void store_close(struct store *store);
+bool store_exists(const char *path);
+
+/* A new store in the folder `path`, which is made if it is missing, opened for writing. A store that is there already is an
+ * error, and so are other files. manifest.h says what the manifest must hold. */
+int store_create(const char *path, const json_t *manifest, struct store **store, struct error *error);
+
+/* ---- asking ---- */
+
+/* What the store was made for, from the manifest. A tap's index, here and below, is that in `tap`. */
 struct store_info {
     int layers, hidden, vocab; /* of the model */
     int rows; /* tokens per sequence, T */
@@ -80,158 +82,160 @@ struct store_info {
     struct columns columns; /* of the target; none without one */
 };
 
-/* STORE_READ never writes. STORE_WRITE refuses a second writer. Size and meta pages are checked before anything is
- * believed, and all of LMDB's trees before anything is written. */
-int store_open(const char *path, enum store_mode mode, struct store **store, struct error *error);
-/* No reader is open. An open transaction is dropped. NULL is fine. */
-void store_close(struct store *store);
-bool store_exists(const char *path);
-
-/* A new store in folder `path` (made if missing; an existing store there is an error). The manifest
- * must hold {"model": {"layers", "hidden", "vocab", ...}, "rows": T, "taps": [{"name", "codec"}], ...};
- * what else it holds is kept as it is. ("model" is config_to_json's object with one member more,
- * "fingerprint", as model_fingerprint gives it.) */
-int store_create(const char *path, const json_t *manifest, struct store **store, struct error *error);
-
-/* Appends to the text of an ERROR_DAMAGED error of a store what finds the damage and mends it. Always returns -1. */
-int store_advise(struct error *error);
-
-/* ---- asking ---- */
-
+/* All three are the store's. */
 const char *store_path(const struct store *store);
 const struct store_info *store_info(const struct store *store);
-const json_t *store_manifest(const struct store *store); /* borrowed */
-/* The index of a tap in store_info, or -1 with an error that lists the taps there are. */
+const json_t *store_manifest(const struct store *store);
+
+/* The index of a tap. -1 and an error, which lists the taps that there are: it is not one of them. */
 int store_find_tap(const struct store *store, struct tap tap, struct error *error);
+
+/* Keys and headers hold these numbers. */
+enum split { SPLIT_TRAIN = 0, SPLIT_HELD_OUT = 1, SPLIT_COUNT };
+
+/* "train", "held-out"; "unknown" for what is not a split. */
+const char *split_name(enum split split);
+
+/* How many sequences of a split have tokens here: when the store was opened, or in the writer's now, with its open
+ * transaction. */
+uint64_t store_sequences(const struct store *store, enum split split);
+/* So many of these, from the first on, have their record at a tap. */
+uint64_t store_progress(const struct store *store, int tap, enum split split);
+/* store_seal was called: every sequence has its record at every tap. */
+bool store_is_sealed(const struct store *store);
+
+struct sequence {
+    enum split split;
+    uint64_t index; /* in its split, over all shards */
+};
 
 /* The sequence that has a number, from 0, among those of its split in this store. */
 struct sequence store_sequence(const struct store_info *info, enum split split, uint64_t number);
 
-/* Sequences of tokens in this store: when it was opened, or by now in the writer's, whose open
- * transaction counts. */
-uint64_t store_sequences(const struct store *store, enum split split);
-/* Of those, the first so many have their record at tap (an index in store_info). */
-uint64_t store_progress(const struct store *store, int tap, enum split split);
-/* All taps have all sequences, and store_seal was called. */
-bool store_is_sealed(const struct store *store);
-
 /* ---- reading ---- */
 
-/* One thread's view of the store as it was committed when the reader was opened. */
+/* One thread's view of what was committed when the reader was opened. */
 struct reader;
 int reader_open(struct store *store, struct reader **reader, struct error *error);
 void reader_close(struct reader *reader); /* NULL is fine */
 
-/* ids [rows + 1]. */
+/* ids [rows + 1]: the sequence's tokens, and the label of the last one. */
 int reader_tokens(struct reader *reader, struct sequence sequence, int32_t *ids, struct error *error);
 
-/* Checked and decoded: states [rows, cols] f32; of the target its u (see reader_target). */
+/* states [rows, hidden], checked and decoded; of the target u (target.h). */
 int reader_states(struct reader *reader, int tap, struct sequence sequence, float *states, struct error *error);
 
-/* ---- writing, one thread, inside a transaction ---- */
+/* ---- writing ---- */
 
+/* Begins a transaction. A sealed store is an error. */
 int store_begin(struct store *store, struct error *error);
-/* The value's bytes are copied, and written by store_commit. The header must be this tap's and
- * sequence's, and the sequence's tokens put before; records come in any order, ascending is best. A
- * second record of a sequence replaces the first. */
-int store_put_record(struct store *store, int tap, struct sequence sequence, const void *record, size_t size,
-                     struct error *error);
-/* ids [rows + 1]; starts: rows of the document starts among them (ascending). Appends the next
- * sequence of the split. */
+
+/* Appends the next sequence of a split. ids [rows + 1], each below vocab. starts [count]: the rows at which documents start,
+ * ascending, `rows` included. */
 int store_put_tokens(struct store *store, enum split split, const int32_t *ids, const int32_t *starts,
                      int count, struct error *error);
-
+/* Copies a record, whose header must name this tap and sequence. The sequence's tokens were put before. Records may come in
+ * any order; ascending ones pack best. A second record of a sequence replaces the first. */
+int store_put_record(struct store *store, int tap, struct sequence sequence, const void *record, size_t size,
+                     struct error *error);
+/* The first `count` sequences of a split have their record at a tap. The caller has seen to that. */
 int store_set_progress(struct store *store, int tap, enum split split, uint64_t count, struct error *error);
+
 /* Whether so much was put since store_begin (64 MB) that it is time to commit: a transaction lives in memory. */
 bool store_commit_due(const struct store *store);
-/* All of it or nothing. (A map that is full is grown and the puts done again: callers see nothing of
- * it.) After a failed commit the store must be closed and opened again. */
+/* Ends the transaction: all of it is on the disk, or nothing. After an error the store must be closed and opened again. */
 int store_commit(struct store *store, struct error *error);
-/* Outside a transaction. Every tap must have every sequence; nothing can be put afterwards. */
+
+/* Outside a transaction. Every sequence must have its record at every tap. Nothing can be put afterwards. */
 int store_seal(struct store *store, struct error *error);
 
-/* ---- records ---- */
+/* ======== Advanced ======== */
 
-/* The tap's codec, ready with its parameters; the store's, safe from any thread. An error where they have
- * not been put yet. */
+/* ---- codecs with parameters ---- */
+
+/* The tap's codec, ready with its parameters. It is the store's, and serves any thread. Parameters that were not put yet are
+ * an error. */
 int store_coder(struct store *store, int tap, const struct coder **coder, struct error *error);
-/* The parameters' bytes, checked; free() them. *bytes NULL: the tap has none, or none yet. */
-int store_get_parameters(struct store *store, int tap, void **bytes, size_t *size, struct error *error);
 
-/* The parameters of a tap's codec: put once, before its first record, and kept with a copy. From then on store_coder gives its coder. */
+/* The parameters of a tap's codec: put once, in a transaction, before the tap's first record. They are stored twice. */
+#define STORE_PARAMETERS_COPIES 2
 int store_put_parameters(struct store *store, int tap, const void *bytes, size_t size, struct error *error);
+/* free(*bytes). *bytes NULL: the codec has none, or they were not put yet. */
+int store_get_parameters(struct store *store, int tap, void **bytes, size_t *size, struct error *error);
 
 /* ---- more of reading ---- */
 
-/* The rows at which documents start: starts [rows + 1] and how many of them; the last may be that of the label behind
- * the last row. */
+/* starts [rows + 1], *count of them: the rows at which documents start. The last may be `rows`, the label's. */
 int reader_starts(struct reader *reader, struct sequence sequence, int32_t *starts, int *count,
                   struct error *error);
 
-/* The record's bytes in the map (with STORE_TOKENS those of the token list), valid until the reader is
- * closed; not checked. */
-int reader_record(struct reader *reader, int tap, struct sequence sequence, const void **record, size_t *size,
-                  struct error *error);
-
-/* As reader_states without a copy where the record is the values themselves: *view is of them in the map then, valid
- * until the reader is closed, and `states` not used; else of `states`. (What was checked are the bytes in memory: the
- * system may forget them, and read them from disk again.) */
+/* As reader_states, without a copy where the record holds the values themselves: *view is of them in the map then, valid
+ * until the reader is closed. Else *view is of `states`. The bytes in memory were checked; the system may drop them, and
+ * read them from disk again unchecked. */
 int reader_view(struct reader *reader, int tap, struct sequence sequence, float *states,
                 struct states_view *view, struct error *error);
 
-/* Has the system read a record from disk, without waiting for it. Returns its bytes; 0: there is none. */
+/* What is not a tap, for the functions that take one where they say so. */
+enum { STORE_TOKENS = -1, STORE_SOURCE = -2, STORE_PARAMETERS = -3 };
+
+/* The record's bytes in the map, unchecked, valid until the reader is closed. tap: also STORE_TOKENS. */
+int reader_record(struct reader *reader, int tap, struct sequence sequence, const void **record, size_t *size,
+                  struct error *error);
+
+/* Asks the system to read a record from disk, and does not wait for it. Returns its bytes; 0: there is none. */
 size_t reader_ahead(struct reader *reader, int tap, struct sequence sequence);
-/* The pages of a record no longer count as this process's memory, until they are read again. */
+/* A record's pages no longer count as this process's memory, until they are read again. */
 void reader_forget(struct reader *reader, int tap, struct sequence sequence);
 
-/* ---- notes, and tensors of the model ---- */
+/* ---- notes ---- */
 
-/* A small value (up to 1 MB) of the writer's own, such as a corpus position; written in every commit. */
+/* A small value of the writer's own, such as a position in the corpus; at most 1 MB, since every commit writes it again. */
 int store_put_note(struct store *store, const char *name, const void *value, size_t size, struct error *error);
-
-/* The note's bytes, free() them; *value NULL when there is none. */
+/* free(*value). *value NULL: there is none. */
 int store_get_note(struct store *store, const char *name, void **value, size_t *size, struct error *error);
 
-/* Of a frozen tensor of the model: its type in the model's file, and [rows, cols]. A vector has one row. */
+/* ---- frozen tensors of the model ---- */
+
+/* The tensor's type in the model's file, and [rows, cols]. A vector has one row. */
 struct source_shape {
     enum dtype type;
     int64_t rows, cols;
 };
 
-/* A frozen tensor of the model, kept in pieces of at most 16 MB, each hashed: name such as
- * "final_norm", "output", "12/mlp_gate" (role_name, layer 1-based before it). Commits and begins again
- * whenever more than 64 MB wait, since a transaction lives in memory. */
+/* `name`: "final_norm", "output", "12/mlp_gate" (role_name; the layer, from 1, before it). Stored in parts of at most
+ * 16 MB, each hashed. Commits and begins again whenever store_commit_due. */
 int store_put_source(struct store *store, const char *name, struct source_shape shape, const void *data,
                      struct error *error);
-
-/* The whole tensor in its own dtype, checked against its hashes; free(*data). Missing: an error that
- * names it. */
+/* The whole tensor, checked; free(*data). A missing one is an error that names those there are. */
 int store_get_source(struct store *store, const char *name, struct source_shape *shape, void **data,
                      struct error *error);
-/* Its shape; an error names the tensors that there are. */
+/* Its shape alone. */
 int store_find_source(struct store *store, const char *name, struct source_shape *shape, struct error *error);
-/* The same bytes as store_get_source, piece after piece as they lie in the map, each checked; -1 from `visit` stops. */
+/* Its bytes part after part, as they lie in the map, each checked. -1 from `visit` stops. */
 typedef int source_visitor(void *context, const void *bytes, size_t size, struct error *error);
 int store_visit_source(struct store *store, const char *name, source_visitor *visit, void *context,
                        struct error *error);
 
 /* ---- room ---- */
 
-/* Disk pages of a tap (an index in store_info), of the tokens, of the model's tensors or of the codecs' parameters. */
-#define STORE_PARAMETERS_COPIES 2 /* of each tap's; what is measured is both */
-enum { STORE_TOKENS = -1, STORE_SOURCE = -2, STORE_PARAMETERS = -3 };
 struct store_usage {
-    uint64_t values, bytes;
+    uint64_t values, bytes; /* bytes: of whole pages on disk */
 };
+/* What a tap takes, or all tokens, tensors or parameters. tap: also STORE_TOKENS, STORE_SOURCE, STORE_PARAMETERS. */
 int store_measure(const struct store *store, int tap, struct store_usage *usage, struct error *error);
-/* About what a value of so many bytes will add to that. */
+/* About what a value of so many bytes adds to that. */
 double store_value_bytes(size_t size);
-/* Of those, the unused end of its last page. */
+/* Of that, the unused end of its last page. */
 size_t store_value_slack(size_t size);
-/* What the store's file takes of the disk. Pages in it that nothing uses are written to before it grows. */
+/* What the file takes of the disk. It has unused pages, which are filled before it grows. */
 int store_file_bytes(const struct store *store, uint64_t *bytes, struct error *error);
+
+/* ---- the end of a store, and of an error ---- */
 
 /* Removes the files of a store that nobody has open, and its folder when that is empty then. */
 int store_remove(const char *path, struct error *error);
+
+/* Adds to an ERROR_DAMAGED of a store how damage is found and mended. Always returns -1. */
+int store_advise(struct error *error);
 
 #endif
