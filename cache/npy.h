@@ -12,7 +12,7 @@ struct npy_writer;
 /* The folder is made. Types: F32, F16, I32, F64. */
 int npy_create(const char *folder, const struct tensor *tensors, size_t count, struct npy_writer **writer,
                struct error *error);
-/* The next bytes, tensor after tensor as they were given; any piece size. */
+/* The next bytes, tensor after tensor as they were given; of any size. */
 int npy_write(struct npy_writer *writer, const void *data, size_t size, struct error *error);
 /* Frees the writer either way. */
 int npy_finish(struct npy_writer *writer, struct error *error);

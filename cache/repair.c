@@ -178,7 +178,7 @@ static int mend_value(struct repair *repair, const struct damaged_value *value, 
 /* *mended: whether anything was put. */
 static int mend_values(struct repair *repair, bool *mended, struct error *error)
 {
-    /* A tensor of which no piece is left is missed by nobody who does not know the model. */
+    /* A tensor of which no part is left is missed by nobody who does not know the model. */
     bool sources = repair->rebuilt && !sources_are_there(repair->model, repair->store);
     if (repair_begin(repair->store, error) < 0)
         return -1;

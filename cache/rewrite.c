@@ -229,10 +229,10 @@ static int code_record(const struct job *job, struct hand *hand, struct coding *
     return record_encode(hand->worker, &key, &states, &coding->record, error);
 }
 
-static void code_piece(void *context, int piece, int worker)
+static void code_one(void *context, int number, int worker)
 {
     struct job *job = context;
-    struct coding *coding = &job->codings[piece];
+    struct coding *coding = &job->codings[number];
     coding->failed = code_record(job, &job->hands[worker], coding) < 0;
 }
 
@@ -247,7 +247,7 @@ static void add_coding(struct job *job, const struct coder *coder, int tap, stru
 /* Codes what was added. */
 static int code_added(struct job *job, struct error *error)
 {
-    pool_run(job->pool, (int)job->coding_count, code_piece, job);
+    pool_run(job->pool, (int)job->coding_count, code_one, job);
     for (size_t i = 0; i < job->coding_count; i++)
         if (job->codings[i].failed) {
             *error = job->codings[i].error;

@@ -181,9 +181,9 @@ static bool is_tokens(const struct store *to, const unsigned char *bytes, size_t
 static bool is_source(const struct store *to, const struct wreck_value *value, struct entry *entry)
 {
     struct error wrong;
-    struct source_piece piece;
+    struct source_part part;
     if (!value->key || value->key_size > sizeof entry->key ||
-        source_verify(value->key, value->key_size, value->bytes, value->size, &piece, &wrong) < 0)
+        source_verify(value->key, value->key_size, value->bytes, value->size, &part, &wrong) < 0)
         return false;
     *entry = (struct entry){.database = to->source, .key_size = value->key_size, .size = value->size};
     memcpy(entry->key, value->key, value->key_size);

@@ -23,7 +23,7 @@ struct verify_shared {
     int layers;
     int shard, shards;
     uint64_t count[1 + MANIFEST_TAPS_MAX][SPLIT_COUNT]; /* values that must be there */
-    uint64_t total; /* of the above, and pieces of tensors and parameters */
+    uint64_t total; /* of the above, and parts of tensors and parameters */
     bool unreadable[MANIFEST_TAPS_MAX]; /* its codec's parameters are bad: its records are not tried */
     bool decode; /* records, besides hashing them */
     bool damaged; /* the structure is: what goes from entry to entry is not tried */
@@ -31,7 +31,7 @@ struct verify_shared {
     struct verify_slot slot[VERIFY_PROCESSES_MAX];
 };
 
-/* A piece of work for one child. */
+/* What one child does at a time. */
 struct verify_unit {
     enum { UNIT_SEQUENCES, UNIT_REST, UNIT_SOURCE, UNIT_PARAMETERS } kind;
     int database;
@@ -52,12 +52,12 @@ int verify_survey(const char *path, struct verify_shared *shared, struct verify_
 int verify_read(const char *path, struct verify_shared *shared, struct verify_slot *slot, int pipe,
                 struct error *error);
 
-/* What children send. POSIX writes up to PIPE_BUF bytes to a pipe in one piece, whoever else writes. */
+/* What children send. POSIX writes up to PIPE_BUF bytes to a pipe at once, whoever else writes. */
 struct verify_message {
     bool fatal; /* the child gives up: problem.text says why */
     struct verify_problem problem;
 };
-_Static_assert(sizeof(struct verify_message) <= PIPE_BUF, "a message is written in one piece");
+_Static_assert(sizeof(struct verify_message) <= PIPE_BUF, "a message is written at once");
 void verify_send(int pipe, bool fatal, const struct verify_problem *problem);
 
 #endif

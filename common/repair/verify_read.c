@@ -242,12 +242,12 @@ static void read_rest(struct verifier *verifier, const struct verify_unit *unit)
     }
 }
 
-/* One value of the source database; tensors whose pieces are all right but not all there are named when
+/* One value of the source database; tensors whose parts are all right but not all there are named when
  * the next begins. */
-static int check_piece_value(struct verifier *verifier, const MDB_val *key, const MDB_val *value,
-                             struct source_piece *piece, struct error *error)
+static int check_part_value(struct verifier *verifier, const MDB_val *key, const MDB_val *value,
+                            struct source_part *part, struct error *error)
 {
-    if (source_verify(key->mv_data, key->mv_size, value->mv_data, value->mv_size, piece, error) < 0 ||
+    if (source_verify(key->mv_data, key->mv_size, value->mv_data, value->mv_size, part, error) < 0 ||
         check_pages(verifier, value->mv_data, value->mv_size, error) < 0)
         return error_prefix(error, "source");
     count_value(verifier, value->mv_size);
@@ -259,7 +259,7 @@ static void read_source(struct verifier *verifier, const struct verify_unit *uni
     MDB_cursor *cursor;
     MDB_val key, value;
     struct error error;
-    struct source_piece piece, tensor = {0};
+    struct source_part part, tensor = {0};
     uint64_t entries;
     uint32_t found = 0;
     if (open_cursor(verifier, verifier->store->source, &cursor, &entries, &error) < 0) {
@@ -268,18 +268,18 @@ static void read_source(struct verifier *verifier, const struct verify_unit *uni
     }
     int code = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
     for (;; code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        if (code == 0 && check_piece_value(verifier, &key, &value, &piece, &error) < 0)
+        if (code == 0 && check_part_value(verifier, &key, &value, &part, &error) < 0)
             send_problem(verifier, unit, 0, &error);
-        if (found > 0 && (code != 0 || strcmp(piece.name, tensor.name) != 0)) {
-            error_set(&error, "source: %s has %" PRIu32 " of its %" PRIu32 " pieces", tensor.name, found,
-                      tensor.pieces);
-            if (found != tensor.pieces)
+        if (found > 0 && (code != 0 || strcmp(part.name, tensor.name) != 0)) {
+            error_set(&error, "source: %s has %" PRIu32 " of its %" PRIu32 " parts", tensor.name, found,
+                      tensor.parts);
+            if (found != tensor.parts)
                 send_problem(verifier, unit, 0, &error);
             found = 0;
         }
         if (code != 0)
             break;
-        tensor = piece;
+        tensor = part;
         found++;
     }
     mdb_cursor_close(cursor);

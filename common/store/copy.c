@@ -35,10 +35,10 @@ int copy_record(struct store *to, struct reader *from, int tap, struct sequence 
     return store_put_record(to, tap, sequence, record, *size, error);
 }
 
-static int copy_piece(struct store *to, const MDB_val *key, const MDB_val *value, struct error *error)
+static int copy_part(struct store *to, const MDB_val *key, const MDB_val *value, struct error *error)
 {
-    struct source_piece piece;
-    if (source_verify(key->mv_data, key->mv_size, value->mv_data, value->mv_size, &piece, error) < 0)
+    struct source_part part;
+    if (source_verify(key->mv_data, key->mv_size, value->mv_data, value->mv_size, &part, error) < 0)
         return error_prefix(error, "source");
     if (store_put(to, to->source, *key, *value, error) < 0)
         return -1;
@@ -56,7 +56,7 @@ int copy_sources(struct store *to, struct store *from, struct error *error)
     if (code == 0) {
         code = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
         for (; code == 0 && result == 0; code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT))
-            result = copy_piece(to, &key, &value, error);
+            result = copy_part(to, &key, &value, error);
         mdb_cursor_close(cursor);
     }
     store_end_snapshot(from, snapshot);

@@ -52,13 +52,13 @@ int tokens_starts(const struct store_info *info, const void *value, int32_t *sta
 
 #define SOURCE_NAME_SIZE 200
 
-struct source_piece {
+struct source_part {
     char name[SOURCE_NAME_SIZE]; /* of the tensor */
-    uint32_t pieces; /* of the tensor; 0 when the value is damaged */
+    uint32_t parts; /* of the tensor; 0 when the value is damaged */
 };
 
-/* Checks one value of the source database under its key ("NAME#0"). The pieces of a tensor lie together. */
-int source_verify(const void *key, size_t key_size, const void *value, size_t size, struct source_piece *piece,
+/* Checks one value of the source database under its key ("NAME#0"). The parts of a tensor lie together. */
+int source_verify(const void *key, size_t key_size, const void *value, size_t size, struct source_part *part,
                   struct error *error);
 
 /* ---- meta ---- */

@@ -67,7 +67,7 @@ tensors() {
         run 1 cache export --tensor output --tensor output --out "$work/no" "$work/store" && says err "twice"
 }
 
-# A quantized output weight of many pieces becomes F32, row by row.
+# A quantized output weight of many parts becomes F32, row by row.
 quantized() {
     local size
     run 0 extract --model "$model" --seq-len 64 --taps 1 --no-target --corpus README.md --tokens 256 --held-out 0 --out "$work/real" &&

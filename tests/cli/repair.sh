@@ -94,7 +94,7 @@ flipped_tokens() {
         same_stores "$work/whole" "$work/broken"
 }
 
-# A piece of a tensor, and what LMDB keeps before another.
+# A part of a tensor, and what LMDB keeps before another.
 damaged_tensors() {
     fresh && perl -e '
         open my $file, "+<:raw", $ARGV[0] or die; local $/; my $bytes = <$file>; my @at;

@@ -171,7 +171,7 @@ TEST(malformed_meta_and_source)
     struct error error;
     struct string framed = {0};
     struct random random = {9};
-    struct source_piece piece;
+    struct source_part part;
     const void *value;
     size_t size;
     meta_frame("state", "some bytes", 10, &framed);
@@ -194,7 +194,7 @@ TEST(malformed_meta_and_source)
             bytes[i] = (unsigned char)random_next(&random);
         if (value_size >= 4)
             memcpy(bytes, "OFRS\1\0", value_size < 6 ? 4 : 6);
-        CHECK(source_verify(key, key_size, bytes, value_size, &piece, &error) < 0);
+        CHECK(source_verify(key, key_size, bytes, value_size, &part, &error) < 0);
         free(key);
         free(bytes);
     }

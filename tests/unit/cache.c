@@ -313,7 +313,7 @@ TEST(cache_export_npy)
     free(text);
 }
 
-/* A tensor of several pieces, none of which ends with a row, in blocks: each value is what its blocks say. */
+/* A tensor of several parts, none of which ends with a row, in blocks: each value is what its blocks say. */
 TEST(cache_export_of_a_large_tensor)
 {
     enum { ROWS = 60000, COLS = 288 };

@@ -238,7 +238,7 @@ TEST(store_sources)
     struct store *store;
     struct source_shape shape;
     void *data;
-    const int64_t large = (40 << 20) / 4 / 256; /* three pieces */
+    const int64_t large = (40 << 20) / 4 / 256; /* three parts */
     float *values = malloc((size_t)large * 256 * sizeof *values);
     for (int64_t i = 0; i < large * 256; i++)
         values[i] = (float)i;
