@@ -3,21 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/hash_index.h"
 #include "common/base/memory.h"
 
-static const uint32_t no_merge = UINT32_MAX;
-
-/* What a pair of neighbours becomes. `pair` is left << 32 | right. */
-struct merge_slot {
-    uint64_t pair;
-    uint32_t rank; /* no_merge: free */
-    int32_t joined;
-};
+static const uint32_t no_merge = HASH_INDEX_END;
 
 struct bpe {
     const struct vocab *vocab;
-    struct merge_slot *slots; /* open addressing, at most half of them taken */
-    size_t mask;
+    int32_t *joined; /* [ranks]: what the pair of that rank becomes */
+    struct hash_index ranks; /* of pairs: left << 32 | right */
     int32_t bytes[256]; /* the token of one byte, or -1 */
     unsigned char *whole; /* [ids]: a piece with this token's bytes is this token */
     int32_t unknown;
@@ -26,52 +20,46 @@ struct bpe {
 
 /* A token of the piece as far as it is merged; they form a chain from left to right. */
 struct bpe_symbol {
-    int32_t id, joined; /* joined: what it and the next become */
-    uint32_t rank; /* of that merge; no_merge when there is none, or this symbol has gone */
+    int32_t id;
+    uint32_t rank; /* of its merge with the next; no_merge when there is none, or this symbol has gone */
     uint32_t previous, next; /* indices; `none` at the ends */
 };
 
 static const uint32_t none = UINT32_MAX;
-
-static struct merge_slot *find_slot(const struct bpe *bpe, uint64_t pair)
-{
-    uint64_t hash = pair * UINT64_C(0x9E3779B97F4A7C15); /* Fibonacci hashing: the high bits are mixed best */
-    size_t at = (size_t)(hash >> 32) & bpe->mask;
-    while (bpe->slots[at].rank != no_merge && bpe->slots[at].pair != pair)
-        at = (at + 1) & bpe->mask;
-    return &bpe->slots[at];
-}
 
 static uint64_t pair_of(int32_t left, int32_t right)
 {
     return (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
 }
 
-static int fill_slots(struct bpe *bpe, const struct bpe_rules *rules, struct error *error)
+/* The rank of the merge of two neighbours, or no_merge. */
+static uint32_t find_rank(const struct bpe *bpe, int32_t left, int32_t right)
 {
-    size_t slots = 16;
+    struct hash_probe probe = {.key = pair_of(left, right)};
+    return hash_index_next(&bpe->ranks, &probe);
+}
+
+static int fill_merges(struct bpe *bpe, const struct bpe_rules *rules, struct error *error)
+{
     if (rules->count >= VOCAB_LIMIT * (size_t)4)
         return error_set(error, "%zu merges, more than the %d that are possible", rules->count,
                          VOCAB_LIMIT * 4);
-    while (slots / 2 < rules->count)
-        slots *= 2;
-    bpe->mask = slots - 1;
-    if (array_alloc(&bpe->slots, slots, error) < 0)
+    if (array_alloc(&bpe->joined, rules->count, error) < 0)
         return -1;
-    for (size_t i = 0; i < slots; i++)
-        bpe->slots[i].rank = no_merge;
-    for (size_t rank = 0; rank < rules->count; rank++) {
+    for (uint32_t rank = (uint32_t)rules->count; rank-- > 0;) { /* from the last, which counts */
         const struct bpe_merge *merge = &rules->merges[rank];
-        uint64_t pair = pair_of(merge->left, merge->right);
-        *find_slot(bpe, pair) =
-            (struct merge_slot){.pair = pair, .rank = (uint32_t)rank, .joined = merge->joined};
+        bpe->joined[rank] = merge->joined;
+        if (find_rank(bpe, merge->left, merge->right) == no_merge &&
+            hash_index_put(&bpe->ranks, pair_of(merge->left, merge->right), rank, error) < 0)
+            return -1;
     }
     return 0;
 }
 
 static int heap_push(struct bpe_work *work, uint64_t value, struct error *error)
 {
-    if (array_grow(&work->heap, &work->heap_capacity, work->heap_count + 1, error) < 0)
+    if (work->heap_count == work->heap_capacity &&
+        array_grow(&work->heap, &work->heap_capacity, work->heap_count + 1, error) < 0)
         return -1;
     uint64_t *heap = work->heap;
     size_t at = work->heap_count++;
@@ -103,12 +91,11 @@ static int propose(const struct bpe *bpe, struct bpe_work *work, uint32_t at, st
     symbol->rank = no_merge;
     if (symbol->next == none)
         return 0;
-    const struct merge_slot *slot = find_slot(bpe, pair_of(symbol->id, work->symbols[symbol->next].id));
-    if (slot->rank == no_merge)
+    const uint32_t rank = find_rank(bpe, symbol->id, work->symbols[symbol->next].id);
+    if (rank == no_merge)
         return 0;
-    symbol->rank = slot->rank;
-    symbol->joined = slot->joined;
-    return heap_push(work, (uint64_t)slot->rank << 32 | at, error);
+    symbol->rank = rank;
+    return heap_push(work, (uint64_t)rank << 32 | at, error);
 }
 
 /* One symbol a byte. Bytes without a token of their own become `unknown` or are left out. */
@@ -137,7 +124,7 @@ static uint32_t fill_symbols(const struct bpe *bpe, const char *piece, size_t si
 static int join(const struct bpe *bpe, struct bpe_work *work, uint32_t at, struct error *error)
 {
     struct bpe_symbol *left = &work->symbols[at], *right = &work->symbols[left->next];
-    left->id = left->joined;
+    left->id = bpe->joined[left->rank];
     left->next = right->next;
     right->rank = no_merge;
     if (left->next != none)
@@ -204,8 +191,8 @@ int bpe_create(const struct vocab *vocab, const struct bpe_rules *rules, struct 
     new->unknown = rules->unknown;
     new->fuse_unknown = rules->fuse_unknown;
     for (int byte = 0; byte < 256; byte++)
-        new->bytes[byte] = vocab_piece(vocab, &(char){(char)byte}, 1);
-    if (fill_slots(new, rules, error) < 0 || find_whole(new, rules->ignore_merges, error) < 0) {
+        new->bytes[byte] = vocab_find_bytes(vocab, &(char){(char)byte}, 1);
+    if (fill_merges(new, rules, error) < 0 || find_whole(new, rules->ignore_merges, error) < 0) {
         bpe_destroy(new);
         return -1;
     }
@@ -217,7 +204,8 @@ void bpe_destroy(struct bpe *bpe)
 {
     if (!bpe)
         return;
-    free(bpe->slots);
+    free(bpe->joined);
+    hash_index_free(&bpe->ranks);
     free(bpe->whole);
     free(bpe);
 }
@@ -228,7 +216,7 @@ int bpe_encode(const struct bpe *bpe, const char *piece, size_t size, struct bpe
     if (size > INT32_MAX)
         return error_set(error, "a stretch of %zu bytes without a place to split it; at most %d are possible",
                          size, INT32_MAX);
-    int32_t id = vocab_piece(bpe->vocab, piece, size);
+    int32_t id = vocab_find_bytes(bpe->vocab, piece, size);
     if (id >= 0 && bpe->whole[id])
         return token_list_append(ids, id, error);
     return merge_piece(bpe, piece, size, work, ids, error);

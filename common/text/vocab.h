@@ -6,7 +6,7 @@
  *
  *     vocab_create(&vocab, 49152, error);
  *     vocab_set(&vocab, 17, "Ġthe", 5, TOKEN_MODEL, error);
- *     vocab_piece(&vocab, " the", 4);          // 17
+ *     vocab_find_bytes(&vocab, " the", 4);          // 17
  */
 #ifndef OFFRAMP_TEXT_VOCAB_H
 #define OFFRAMP_TEXT_VOCAB_H
@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
-#include "common/text/token_map.h"
+#include "common/base/hash_index.h"
 
 enum token_kind {
     TOKEN_ABSENT, /* the id is not used */
@@ -25,7 +25,7 @@ enum token_kind {
 };
 
 struct vocab_token {
-    char *name; /* owned; the bytes lie in the same block */
+    const char *name; /* in a block of the vocabulary's, as the bytes are */
     const char *bytes;
     uint32_t name_size, size; /* of name and of bytes */
     enum token_kind kind;
@@ -34,8 +34,11 @@ struct vocab_token {
 struct vocab {
     struct vocab_token *tokens; /* [count], by id */
     int count;
-    struct token_map names; /* every token */
-    struct token_map pieces; /* the bytes of TOKEN_MODEL tokens whose names are byte-level text */
+    struct hash_index names; /* ids of all tokens, by name */
+    struct hash_index
+        spelled; /* of the tokens that merges reach, by bytes: where their spelling is in the blocks */
+    char **blocks; /* [block_count], with names and spellings one behind the other */
+    size_t block_count, block_capacity, left; /* left: bytes of the last block that are free */
 };
 
 enum { VOCAB_LIMIT = 1 << 22 }; /* ids in a vocabulary; the largest known has 2^18 */
@@ -53,6 +56,6 @@ void vocab_add(struct vocab *vocab, int32_t id, enum token_kind kind);
 
 /* -1 when there is none. */
 int32_t vocab_find(const struct vocab *vocab, const char *name, size_t size);
-int32_t vocab_piece(const struct vocab *vocab, const char *bytes, size_t size);
+int32_t vocab_find_bytes(const struct vocab *vocab, const char *bytes, size_t size);
 
 #endif

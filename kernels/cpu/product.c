@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/hash.h"
+#include "common/base/hash_index.h"
 #include "common/base/memory.h"
 
 /* From libgomp, whose header clang lacks: threads of parallel regions that the calling thread opens. */
@@ -24,7 +26,6 @@ struct product {
     dnnl_primitive_t primitive;
     size_t scratchpad_bytes;
     struct operands *operands; /* [threads], made by each worker on first use */
-    struct product *next; /* in its bucket */
 };
 
 struct product_worker {
@@ -33,14 +34,16 @@ struct product_worker {
     size_t scratchpad_bytes;
 };
 
-enum { BUCKETS = 256, NARROW_COLS = 16 };
+enum { NARROW_COLS = 16 };
 
 struct product_cache {
     dnnl_engine_t engine;
     int threads;
     struct product_worker *worker; /* [threads] */
-    pthread_mutex_t mutex; /* over the buckets */
-    struct product *bucket[BUCKETS];
+    pthread_mutex_t mutex; /* over the products */
+    struct product **product; /* [shapes.count] */
+    size_t capacity;
+    struct hash_index shapes; /* the products by their shape */
 };
 
 static void product_destroy(struct product *product)
@@ -61,12 +64,10 @@ void product_cache_destroy(struct product_cache *cache)
 {
     if (!cache)
         return;
-    for (int b = 0; b < BUCKETS; b++)
-        while (cache->bucket[b]) {
-            struct product *product = cache->bucket[b];
-            cache->bucket[b] = product->next;
-            product_destroy(product);
-        }
+    for (size_t i = 0; i < cache->shapes.count; i++)
+        product_destroy(cache->product[i]);
+    free(cache->product);
+    hash_index_free(&cache->shapes);
     for (int i = 0; cache->worker && i < cache->threads; i++) {
         dnnl_stream_destroy(cache->worker[i].stream);
         free(cache->worker[i].scratchpad);
@@ -215,13 +216,11 @@ fail:
     return -1;
 }
 
-static size_t shape_bucket(const struct product_shape *shape)
+static uint64_t hash_of(const struct product_shape *shape)
 {
-    uint64_t hash = (uint64_t)shape->rows;
-    hash = hash * 1000003 + (uint64_t)shape->inner;
-    hash = hash * 1000003 + (uint64_t)shape->cols;
-    hash = hash * 8 + shape->bf16 * 4u + shape->packed * 2u + shape->add;
-    return (hash ^ hash >> 17) % BUCKETS;
+    const int64_t key[] = {shape->rows, shape->inner, shape->cols,
+                           shape->bf16 * 4 + shape->packed * 2 + shape->add};
+    return hash_bytes(key, sizeof key, 0);
 }
 
 static bool shape_equal(const struct product_shape *a, const struct product_shape *b)
@@ -230,19 +229,37 @@ static bool shape_equal(const struct product_shape *a, const struct product_shap
            a->packed == b->packed && a->add == b->add;
 }
 
+static struct product *find(const struct product_cache *cache, const struct product_shape *shape)
+{
+    struct hash_probe probe = {.key = hash_of(shape)};
+    for (uint32_t i; (i = hash_index_next(&cache->shapes, &probe)) != HASH_INDEX_END;)
+        if (shape_equal(&cache->product[i]->shape, shape))
+            return cache->product[i];
+    return NULL;
+}
+
+static int add(struct product_cache *cache, const struct product_shape *shape, struct product **product,
+               struct error *error)
+{
+    const size_t count = cache->shapes.count;
+    if (array_grow(&cache->product, &cache->capacity, count + 1, error) < 0 ||
+        product_create(cache, shape, product, error) < 0)
+        return -1;
+    cache->product[count] = *product;
+    if (hash_index_put(&cache->shapes, hash_of(shape), (uint32_t)count, error) == 0)
+        return 0;
+    product_destroy(*product);
+    return -1;
+}
+
 const struct product *product_find(struct product_cache *cache, struct product_shape shape, struct error *error)
 {
     omp_set_num_threads(1);
     pthread_mutex_lock(&cache->mutex);
-    struct product **bucket = &cache->bucket[shape_bucket(&shape)], *product = *bucket;
-    while (product && !shape_equal(&product->shape, &shape))
-        product = product->next;
-    if (!product && product_create(cache, &shape, &product, error) == 0) {
-        product->next = *bucket;
-        *bucket = product;
-    }
+    struct product *product = find(cache, &shape);
+    const bool failed = !product && add(cache, &shape, &product, error) < 0;
     pthread_mutex_unlock(&cache->mutex);
-    return product;
+    return failed ? NULL : product;
 }
 
 /* ---- running them ---- */

@@ -1,9 +1,12 @@
-/* Memory runs out at every allocation of the codecs and the store in turn: each call fails with a reason or
+/* Memory runs out at every allocation of the codecs, the vocabulary and the store in turn: each call fails with a reason or
  * does its work, nothing crashes, and (under the address sanitizer) nothing leaks. */
 #include <stdio.h>
+#include <string.h>
 
+#include "common/base/hash_index.h"
 #include "common/repair/salvage.h"
 #include "common/store/shards.h"
+#include "common/text/bpe.h"
 #include "tests/codec_fixture.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
@@ -156,6 +159,56 @@ static void fail_in_turn(int (*step)(struct error *error))
             test_fail(__FILE__, __LINE__, "turn %d: no error text", turn);
     } while (failed && turn < 10000);
     CHECK(turn < 10000 && refused > 3);
+}
+
+/* An index that could not grow finds what it found before. */
+static int use_index(struct error *error)
+{
+    struct hash_index index = {0};
+    int result = 0;
+    uint32_t count = 0;
+    while (count < 100 && (result = hash_index_put(&index, count, count, error)) == 0)
+        count++;
+    CHECK(index.count == count);
+    for (uint32_t i = 0; i < 100; i++) {
+        struct hash_probe probe = {.key = i};
+        CHECK(hash_index_next(&index, &probe) == (i < count ? i : HASH_INDEX_END));
+    }
+    hash_index_free(&index);
+    return result;
+}
+
+static int use_vocabulary(struct error *error)
+{
+    struct bpe_merge merges[] = {{0, 1, 2}};
+    const struct bpe_rules rules = {.merges = merges, .count = 1, .unknown = -1};
+    struct bpe_work work = {0};
+    struct token_list ids = {0};
+    struct vocab vocab;
+    struct bpe *bpe = NULL;
+    char name[16];
+    int result = vocab_create(&vocab, 40, error);
+    for (int id = 0; id < 40 && result == 0; id++) {
+        snprintf(name, sizeof name, id < 2 ? "%c" : id == 2 ? "ab" : "token%d", id < 2 ? 'a' + id : id);
+        result = vocab_set(&vocab, id, name, strlen(name), TOKEN_MODEL, error);
+    }
+    if (result == 0)
+        result = bpe_create(&vocab, &rules, &bpe, error);
+    if (result == 0)
+        result = bpe_encode(bpe, "abab", 4, &work, &ids, error);
+    if (result == 0)
+        CHECK(ids.count == 2 && ids.data[1] == 2);
+    free(ids.data);
+    bpe_work_free(&work);
+    bpe_destroy(bpe);
+    vocab_free(&vocab);
+    return result;
+}
+
+TEST(memory_vocabulary)
+{
+    fail_in_turn(use_index);
+    fail_in_turn(use_vocabulary);
 }
 
 TEST(memory_codecs)

@@ -17,6 +17,7 @@
 #include "common/base/clock.h"
 #include "common/base/error.h"
 #include "common/base/file.h"
+#include "common/base/hash_index.h"
 #include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/base/piece.h"
@@ -91,6 +92,47 @@ TEST(an_error_of_the_system_has_the_kind_of_its_number)
         CHECK(error_system(&error, "x") == -1);
         CHECK(error.kind == rows[i].kind);
     }
+}
+
+/* Entries of a key, as bits of a mask; the most is 64. */
+static uint64_t entries_of(const struct hash_index *index, uint64_t key)
+{
+    struct hash_probe probe = {.key = key};
+    uint64_t found = 0;
+    for (uint32_t entry; (entry = hash_index_next(index, &probe)) != HASH_INDEX_END;)
+        found |= UINT64_C(1) << entry;
+    return found;
+}
+
+TEST(hash_index_finds_all_entries_of_a_key_and_no_other)
+{
+    static const uint64_t keys[] = {0, UINT64_MAX, 7}; /* none of them stands for a free slot */
+    struct hash_index index = {0};
+    CHECK(entries_of(&index, 0) == 0);
+    for (uint32_t i = 0; i < 64; i++)
+        REQUIRE_OK(hash_index_put(&index, keys[i % 3], i, &error));
+    CHECK(index.count == 64);
+    for (uint64_t k = 0; k < 3; k++)
+        CHECK(entries_of(&index, keys[k]) == UINT64_C(0x9249249249249249) << k);
+    CHECK(entries_of(&index, 1) == 0);
+    hash_index_free(&index);
+    CHECK(index.count == 0 && entries_of(&index, 7) == 0);
+}
+
+TEST(hash_index_grows_and_stays_half_empty)
+{
+    enum { COUNT = 100000 };
+    struct hash_index index = {0};
+    for (uint32_t i = 0; i < COUNT; i++) {
+        REQUIRE_OK(hash_index_put(&index, (uint64_t)i << 40, i, &error)); /* low bits alike */
+        REQUIRE(index.count <= (index.mask + 1) / 2);
+    }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        struct hash_probe probe = {.key = (uint64_t)i << 40};
+        REQUIRE(hash_index_next(&index, &probe) == i);
+        REQUIRE(hash_index_next(&index, &probe) == HASH_INDEX_END);
+    }
+    hash_index_free(&index);
 }
 
 TEST(memory_that_is_refused_has_its_own_kind)

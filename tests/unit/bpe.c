@@ -28,9 +28,9 @@ TEST(vocab_names_of_all_bytes)
         CHECK(vocab_set(&vocab, byte, name, strlen(name), TOKEN_MODEL, &error) == 0);
     }
     for (int byte = 0; byte < 256; byte++)
-        CHECK(vocab_piece(&vocab, &(char){(char)byte}, 1) == byte);
+        CHECK(vocab_find_bytes(&vocab, &(char){(char)byte}, 1) == byte);
     CHECK(vocab_find(&vocab, "\u0120", 2) == ' ');
-    CHECK(vocab_piece(&vocab, "ab", 2) == -1);
+    CHECK(vocab_find_bytes(&vocab, "ab", 2) == -1);
     vocab_free(&vocab);
 }
 
@@ -43,8 +43,8 @@ TEST(vocab_keeps_apart_what_is_no_byte_level_text)
     CHECK(vocab_set(&vocab, 1, " a", 2, TOKEN_MODEL, &error) == 0); /* a space is not a byte-level character */
     CHECK(vocab_set(&vocab, 2, "\uFF5C\xFF", 4, TOKEN_MODEL, &error) == 0);
     CHECK(vocab_set(&vocab, 3, "\u0120b", 3, TOKEN_SPECIAL, &error) == 0);
-    CHECK(vocab_piece(&vocab, " a", 2) == 0);
-    CHECK(vocab_piece(&vocab, " b", 2) == -1);
+    CHECK(vocab_find_bytes(&vocab, " a", 2) == 0);
+    CHECK(vocab_find_bytes(&vocab, " b", 2) == -1);
     CHECK(vocab.tokens[1].size == 2 && memcmp(vocab.tokens[1].bytes, " a", 2) == 0);
     CHECK(vocab.tokens[3].size == 3 && memcmp(vocab.tokens[3].bytes, "\u0120b", 3) == 0);
     CHECK(vocab.tokens[4].kind == TOKEN_ABSENT && vocab.tokens[4].size == 0);
