@@ -2,23 +2,21 @@
  *
  *     y = x + out(mix(in(norm(x))))
  *
- * The parameters are found by the roles that the half's description names, so a kind that has a half lists them in its
- * rules. A bias is added where the head has one.
+ * A kind that has a half lists the half's tensors in its rules. They are found by the roles that block.h names. A bias is
+ * added where the head has one. The norm is frozen; x is a tap's state, so it has no gradient. No kind has an attention
+ * half yet.
  *
  *     static const struct scratch_rule scratches[] = {HALF_SCRATCH(HALF_MLP), ...};
  *     half_forward(queue, runs, count, HALF_MLP, 0);       // y is in scratch HALF_Y
  *     ...                                                  // the gradient of y into scratch HALF_DY
  *     half_backward(queue, runs, count, HALF_MLP, 0);
- *
- * Not there yet, as no kind needs it: an attention half, a norm that is trained, and the gradient of x, which is a tap's
- * state.
  */
 #ifndef OFFRAMP_HEAD_HALF_H
 #define OFFRAMP_HEAD_HALF_H
 
 #include "common/head/kind.h"
 
-/* The working memory of a half, by its place behind the first. */
+/* The working memory of a half. */
 enum half_scratch {
     HALF_NORMED, /* norm(x) */
     HALF_PROJECTED, /* what `in` makes of it: [gate, up] */
@@ -38,7 +36,7 @@ enum half_scratch {
         COLUMNS_PROJECTED, half, true                                                                          \
     }
 
-/* y from the runs' x, as heads_forward. half: an index of block.half; first: the index of its first scratch. */
+/* y from x of each run. half: HALF_MLP of block.h; first: the index of the half's first scratch in the kind's list. */
 void half_forward(struct queue *queue, const struct head_run *runs, int count, int half, int first);
 /* Adds to the gradients of the parameters. */
 void half_backward(struct queue *queue, const struct head_run *runs, int count, int half, int first);

@@ -298,14 +298,10 @@ void head_scratch_destroy(struct head_scratch *scratch)
     free(scratch);
 }
 
-struct matrix head_scratch_rows(const struct head_scratch *scratch, int index, int64_t rows)
-{
-    return matrix_f32(scratch->matrix[index].buffer, rows, scratch->matrix[index].cols);
-}
-
 struct matrix head_run_scratch(const struct head_run *run, int index)
 {
-    return head_scratch_rows(run->scratch, index, run->x.rows);
+    const struct scratch_matrix *matrix = &run->scratch->matrix[index];
+    return matrix_f32(matrix->buffer, run->x.rows, matrix->cols);
 }
 
 void heads_forward(struct queue *queue, const struct head_run *runs, int count)

@@ -1,20 +1,29 @@
-/* head.h: exit heads: from the states of a tap to the input of an output weight.
+/* head.h: exit heads. A head maps the states of a tap to logits:
  *
- *     kind    function of the tap's states x                          trained
+ *     x [M, H]  ->  kind  ->  h [M, H]  ->  output weight  ->  logits
+ *
+ *     kind    h                                                       trained
  *     norm    norm(x)                                                 the norm's scale
  *     affine  norm(x A + b), the "tuned lens" (Belrose et al. 2023)   A, b, scale
  *     mlp     norm(x + MLP(frozen norm of layer L(x))), tap L.mid     gate, up, down, scale; biases
  *                                                                     where the model's MLPs have them
  *
- * followed by an output weight: the model's own (`tied`, frozen, shared by all heads) or the head's
- * own copy (`untied`, trained). A kind is one row of a table (head.c); its forward and backward are
- * made of ops and run on every backend.
+ * The output weight is the model's (`tied`: frozen, shared by all heads) or the head's own copy (`untied`: trained).
+ * What is here ends at h; the ops of the vocabulary (kernels/ops.h) take h and the output weight together. A kind is one
+ * row of a table (head.c). Its forward and backward are made of ops and run on every backend.
  *
- *     head_create(&spec, &config, backend, &head, error);
+ *     head_load(path, config, fingerprint, backend, &head, error);
+ *     head_scratch_create(head, rows, false, &scratch, error);
+ *     head_forward(head, queue, scratch, x, h);
+ *
+ * To train one, or several whose products go together:
+ *
+ *     head_create(&spec, config, backend, &head, error);
  *     head_initialise(head, INIT_COPY, seed, &source, error);
  *     head_scratch_create(head, rows, true, &scratch, error);
- *     head_forward(head, queue, scratch, x, h);              // h [M, H], ready for op_vocab_loss
- *     head_backward(head, queue, scratch, x, dh, gradients); // gradients[i] += , one per parameter
+ *     heads_forward(queue, runs, count);
+ *     ...                                                     // op_vocab_loss: dh from h
+ *     heads_backward(queue, runs, count);                     // gradients[i] += , for each parameter
  */
 #ifndef OFFRAMP_HEAD_HEAD_H
 #define OFFRAMP_HEAD_HEAD_H
@@ -42,10 +51,10 @@ struct head_kind; /* a row of the table */
 /* NULL with an error that lists the kinds. */
 const struct head_kind *head_kind_find(const char *name, struct error *error);
 const char *head_kind_name(const struct head_kind *kind);
-/* What a head of the kind makes of a row does not depend on the rows before it. Other kinds (attention) take whole
- * sequences. */
+/* Whether what a head of the kind makes of a row depends on that row alone. A head of another kind (one with attention)
+ * needs whole sequences. */
 bool head_kind_is_by_row(const struct head_kind *kind);
-/* head_initialise can do that for the kind; the error says what it can do. */
+/* Whether head_initialise can do that for the kind; the error says what it can do. */
 int head_init_check(const struct head_kind *kind, enum head_init init, struct error *error);
 
 struct head_spec {
@@ -54,14 +63,15 @@ struct head_spec {
     struct tap tap;
 };
 
-/* The spec makes sense for the model: mlp wants a .mid tap, and so on. */
+/* Whether the spec makes sense for the model: the model has the tap, and the kind can read it. */
 int head_spec_check(const struct head_spec *spec, const struct model_config *config, struct error *error);
 
 struct head_parameter {
     const char *name; /* "scale", "a", "b", "gate", "up", "down", "gate_bias", ..., "output", "mlp_norm" */
-    enum tensor_role role; /* the model's tensor that it is in place of; ROLE_NONE: it is the head's own */
+    enum tensor_role
+        role; /* the tensor of the model that it stands for; ROLE_NONE: the model has no such tensor */
     struct matrix value;
-    bool trained; /* frozen ones are kept with the head so that its file is whole */
+    bool trained; /* a frozen one is kept with the head, so that the head's file is whole */
 };
 
 struct head;
@@ -84,19 +94,23 @@ struct head_source {
     void *context;
 };
 
-/* Fills the parameters; frozen ones always come from `source`. COPY: scale from the final norm, A the
- * identity and b zero, the MLP of the tap's layer, the output weight. RANDOM: normal(0, 0.02) matrices (down
- * and biases zero), scale ones. RIDGE (affine only): as COPY; the caller then sets "a" and "b" from its regression. */
+/* Fills the parameters. Frozen ones always come from `source`.
+ *     COPY     the model's tensors: the final norm's scale, the MLP of the tap's layer, the output weight. A is the
+ *              identity, b is zero
+ *     RANDOM   matrices normal(0, 0.02), scale ones; down and biases zero
+ *     RIDGE    as COPY; the caller then writes "a" and "b" from its regression. Affine heads only */
 int head_initialise(struct head *head, enum head_init init, uint64_t seed, const struct head_source *source,
                     struct error *error);
 
-/* Values of its parameters, or of the trained ones only; and of its working memory for a row. */
+/* Values of the parameters of such a head, of all or of the trained ones; and of its working memory for a row. */
 int64_t head_spec_values(const struct head_spec *spec, const struct model_config *config, bool trained);
 int64_t head_spec_scratch(const struct head_spec *spec, const struct model_config *config);
 
 /* ---- running ---- */
 
-struct head_scratch; /* for calls of up to `rows` rows, of any head of the same kind and shape */
+/* Working memory for calls of up to `rows` rows, of any head of the same kind and model. backward: heads_backward is called,
+ * too. */
+struct head_scratch;
 int head_scratch_create(const struct head *head, int64_t rows, bool backward, struct head_scratch **scratch,
                         struct error *error);
 void head_scratch_destroy(struct head_scratch *scratch); /* NULL is fine */
@@ -109,19 +123,19 @@ struct head_run {
     struct head_scratch *scratch; /* its own */
     struct matrix x; /* [M, H] the tap's states */
     const struct span
-        *spans; /* [span_count] the sequences and positions of all M rows; a kind by row does not look */
+        *spans; /* [span_count] the sequences and positions of the M rows. Kinds by row need none */
     int span_count;
-    struct matrix h; /* [M, H] what it makes of them */
-    struct matrix dh; /* [M, H], backward: the gradient of that */
-    const struct matrix *gradients; /* [parameter], backward: += ; none for frozen ones */
+    struct matrix h; /* [M, H] what the head makes of them */
+    struct matrix dh; /* [M, H] backward: the gradient of h */
+    const struct matrix *gradients; /* [parameter] backward: these are added to; none for a frozen one */
 };
 
-/* h from x of up to HEADS_TOGETHER heads of one kind and shape, the same M each: their products go together. */
+/* h from x, of up to HEADS_TOGETHER heads of one kind and model, each with the same M: their products go together. */
 void heads_forward(struct queue *queue, const struct head_run *runs, int count);
 /* After heads_forward of the same runs. The gradient of "output" is not touched (op_vocab_loss does that). */
 void heads_backward(struct queue *queue, const struct head_run *runs, int count);
 
-/* heads_forward of one, of a kind by row. Few rows (at most MATMUL_FEW_ROWS) or many: same result up to
+/* heads_forward of one head of a kind by row. Few rows (at most MATMUL_FEW_ROWS) give the same as many, up to
  * rounding. */
 void head_forward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
                   struct matrix h);
@@ -130,13 +144,13 @@ struct vocab head_vocab(const struct head *head, const struct weight *tied);
 
 /* ---- files ---- */
 
-/* head.safetensors: one F32 tensor per parameter; metadata, all strings: "offramp" (version), "kind",
+/* Writes head.safetensors: one F32 tensor for each parameter; metadata, all strings: "offramp" (version), "kind",
  * "output", "tap", "layers", "hidden", "intermediate", "vocab", "norm_epsilon", "mlp_bias" ("yes" or "no"),
- * and "model", its fingerprint. */
+ * and "model", the model's fingerprint. */
 int head_save(const struct head *head, struct queue *queue, const char *path, const char *fingerprint,
               struct error *error);
-/* The head must be one of the model with that config and fingerprint; everything is checked. norm_epsilon is the file's:
- * what the head was trained with. */
+/* Reads a head of the model with that config and fingerprint; a head of another model is an error. Every byte is checked.
+ * The head's norm_epsilon is the one in the file, with which the head was trained. */
 int head_load(const char *path, const struct model_config *config, const char *fingerprint,
               struct backend *backend, struct head **head, struct error *error);
 

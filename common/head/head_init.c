@@ -1,10 +1,8 @@
 /* head_init.c: the first values of a head's parameters. */
-#include <stdio.h>
-#include <string.h>
-
 #include "common/base/memory.h"
 #include "common/base/random.h"
 #include "common/head/kind.h"
+#include "common/head/source.h"
 
 static const double normal_deviation = 0.02;
 
@@ -13,12 +11,9 @@ static const double normal_deviation = 0.02;
 static int fill_from_model(const struct head *head, const struct parameter_rule *rule, int64_t rows,
                            int64_t cols, const struct head_source *source, float **values, struct error *error)
 {
-    char name[64];
+    char name[SOURCE_NAME_SIZE];
     int64_t found_rows, found_cols;
-    if (role_is_per_layer(rule->role))
-        snprintf(name, sizeof name, "%d/%s", head->spec.tap.layer, role_name(rule->role));
-    else
-        snprintf(name, sizeof name, "%s", role_name(rule->role));
+    source_name(rule->role, head->spec.tap.layer, name);
     if (source->get(source->context, name, values, &found_rows, &found_cols, error) < 0)
         return error_prefix(error, "the parameter %s of a head", rule->name);
     const bool fits = rows == 1 ? found_rows * found_cols == cols : found_rows == rows && found_cols == cols;

@@ -1,7 +1,7 @@
-/* kind.h: what a head kind is made of. For common/head/ only: everybody else includes head.h.
+/* kind.h: what a kind of head is made of. For common/head/ only: everybody else includes head.h.
  *
- * A kind is data (its parameters, its working memory) and two functions made of ops. Everything
- * else, such as allocation, initial values and files, is written once for all kinds.
+ * A kind is data (the rules of its parameters and of its working memory) and two functions made of ops. The rest, such as
+ * allocation, first values and files, is written once for all kinds.
  */
 #ifndef OFFRAMP_HEAD_KIND_H
 #define OFFRAMP_HEAD_KIND_H
@@ -11,7 +11,7 @@
 
 /* The shape of a parameter. */
 enum form {
-    FORM_ROLE, /* of the model's tensor of the rule's role (role_shape); [V, H] for the output weight, tied or not */
+    FORM_ROLE, /* that of the model's tensor of the rule's role (role_shape). The output weight is [V, H], tied or not */
     FORM_VECTOR, /* [1, H] */
     FORM_SQUARE /* [H, H] */
 };
@@ -29,17 +29,17 @@ struct parameter_rule {
     const char *name;
     enum form form;
     enum tensor_role
-        role; /* the tensor of the model, of the tap's layer when layers have it, that it is in place of */
+        role; /* the model's tensor that it stands for, of the tap's layer when layers have it; or ROLE_NONE */
     bool trained;
     enum fill copy, random; /* by INIT_COPY, by INIT_RANDOM */
 };
 
-/* [rows, cols] of a parameter; false where the model has no tensor of its role (a bias): the head has no such
- * parameter then. */
+/* [rows, cols] of a parameter. False where the model has no tensor of its role (a bias): the head has no such parameter
+ * then. */
 bool rule_shape(const struct parameter_rule *rule, const struct model_config *config, int64_t *rows,
                 int64_t *cols);
 
-/* A matrix of working memory, as many rows as the scratch. */
+/* A matrix of working memory. It has as many rows as the scratch. */
 struct scratch_rule {
     enum {
         COLUMNS_HIDDEN, /* H */
@@ -54,7 +54,7 @@ struct head_kind {
     const char *name;
     bool wants_mid; /* only makes sense at a tap L.mid */
     bool has_ridge; /* INIT_RIDGE */
-    bool by_row; /* what it makes of a row does not depend on the rows before it: it does not look at spans */
+    bool by_row; /* head_kind_is_by_row: forward and backward do not read spans */
     int rules; /* of parameters */
     const struct parameter_rule *rule;
     int scratches;
@@ -66,8 +66,8 @@ struct head_kind {
 
 extern const struct head_kind head_kind_norm, head_kind_affine, head_kind_mlp;
 
-/* The rule of a head's parameter `index`: those of its kind that the model has, then an untied head's own output weight.
- * NULL behind the last. */
+/* The rule of a head's parameter `index`; NULL behind the last. The parameters are those of the kind that the model has,
+ * then the output weight of an untied head. */
 const struct parameter_rule *head_rule(const struct head_spec *spec, const struct model_config *config,
                                        int index);
 
@@ -83,9 +83,7 @@ struct head {
 struct matrix head_value(const struct head *head, enum tensor_role role);
 struct matrix head_run_gradient(const struct head_run *run, enum tensor_role role);
 
-/* The first `rows` rows of a kind's scratch matrix by its index in the kind's list. */
-struct matrix head_scratch_rows(const struct head_scratch *scratch, int index, int64_t rows);
-/* As many as a run has, of the run's own. */
+/* A run's scratch matrix, by its index in the kind's list; as many rows as the run has. */
 struct matrix head_run_scratch(const struct head_run *run, int index);
 
 #endif

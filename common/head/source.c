@@ -3,31 +3,57 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/model/block.h"
 #include "common/store/target.h"
 
 #define NOTE "sources"
 
+void source_name(enum tensor_role role, int layer, char name[SOURCE_NAME_SIZE])
+{
+    if (role_is_per_layer(role))
+        snprintf(name, SOURCE_NAME_SIZE, "%d/%s", layer, role_name(role));
+    else
+        snprintf(name, SOURCE_NAME_SIZE, "%s", role_name(role));
+}
+
 typedef int source_visit(void *context, const char *name, const struct tensor *tensor, struct error *error);
 
+/* layer: from 1, as taps count. */
 static int visit_tensor(const struct model *model, int layer, enum tensor_role role, source_visit *visit,
                         void *context, struct error *error)
 {
-    const struct tensor *tensor = model_tensor(model, layer, role);
-    char name[64];
+    const struct tensor *tensor =
+        role == ROLE_NONE ? NULL : model_tensor(model, role_is_per_layer(role) ? layer - 1 : 0, role);
+    char name[SOURCE_NAME_SIZE];
     if (!tensor)
         return 0; /* this family has none */
-    if (role_is_per_layer(role))
-        snprintf(name, sizeof name, "%d/%s", layer + 1, role_name(role));
-    else
-        snprintf(name, sizeof name, "%s", role_name(role));
+    source_name(role, layer, name);
     return visit(context, name, tensor, error);
+}
+
+static int visit_half(const struct model *model, int layer, const struct block_half *half, source_visit *visit,
+                      void *context, struct error *error)
+{
+    const int products = half_products(half);
+    if (visit_tensor(model, layer, half->norm, visit, context, error) < 0)
+        return -1;
+    for (int i = 0; i < products; i++) {
+        if (visit_tensor(model, layer, half->in[i].weight, visit, context, error) < 0)
+            return -1;
+    }
+    if (visit_tensor(model, layer, half->out.weight, visit, context, error) < 0)
+        return -1;
+    for (int i = 0; i < products; i++) {
+        if (visit_tensor(model, layer, half->in[i].bias, visit, context, error) < 0)
+            return -1;
+    }
+    return visit_tensor(model, layer, half->out.bias, visit, context, error);
 }
 
 static int visit_all(const struct model *model, const struct store_info *info, source_visit *visit,
                      void *context, struct error *error)
 {
-    static const enum tensor_role roles[] = {ROLE_MLP_NORM,  ROLE_MLP_GATE, ROLE_MLP_UP,   ROLE_MLP_DOWN,
-                                             ROLE_GATE_BIAS, ROLE_UP_BIAS,  ROLE_DOWN_BIAS};
+    const struct block_half *mlp = &block_of(model_config(model))->half[HALF_MLP];
     if (visit_tensor(model, 0, ROLE_FINAL_NORM, visit, context, error) < 0 ||
         visit_tensor(model, 0, ROLE_OUTPUT, visit, context, error) < 0)
         return -1;
@@ -35,9 +61,8 @@ static int visit_all(const struct model *model, const struct store_info *info, s
         const int layer = info->tap[i].layer;
         if (layer == 0 || i == store_find_target(info) || (i > 0 && info->tap[i - 1].layer == layer))
             continue;
-        for (size_t r = 0; r < sizeof roles / sizeof *roles; r++)
-            if (visit_tensor(model, layer - 1, roles[r], visit, context, error) < 0)
-                return -1;
+        if (visit_half(model, layer, mlp, visit, context, error) < 0)
+            return -1;
     }
     return 0;
 }
