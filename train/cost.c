@@ -14,19 +14,14 @@ void cost_watch(struct cost *cost, struct backend *backend)
     cost->device_memory = backend_memory(backend);
 }
 
-static double fact(const struct run_folder *run, const char *name)
-{
-    return json_number_value(json_object_get(run->facts, name));
-}
-
 static int add(struct run_folder *run, const char *name, double seconds, struct error *error)
 {
-    return run_folder_note(run, name, json_real(fact(run, name) + seconds), error);
+    return run_folder_note(run, name, json_real(run_folder_number(run, name) + seconds), error);
 }
 
 static int raise_to(struct run_folder *run, const char *name, double bytes, struct error *error)
 {
-    const double peak = fact(run, name);
+    const double peak = run_folder_number(run, name);
     return run_folder_note(run, name, json_real(bytes > peak ? bytes : peak), error);
 }
 
@@ -68,9 +63,11 @@ int cost_note(struct cost *cost, struct run_folder *run, struct error *error)
 
 void cost_print(const struct run_folder *run, FILE *stream)
 {
-    const double seconds = fact(run, "seconds"), stalled = fact(run, "stall_seconds");
-    const double ops = fact(run, "device_compute_seconds"), in = fact(run, "device_in_seconds"),
-                 out = fact(run, "device_out_seconds"), memory = fact(run, "device_memory");
+    const double seconds = run_folder_number(run, "seconds"), stalled = run_folder_number(run, "stall_seconds");
+    const double ops = run_folder_number(run, "device_compute_seconds"),
+                 in = run_folder_number(run, "device_in_seconds"),
+                 out = run_folder_number(run, "device_out_seconds"),
+                 memory = run_folder_number(run, "device_memory");
     /* The run is bound by the part that is at work for most of the time beside the others. */
     const struct {
         const char *name;
@@ -87,7 +84,7 @@ void cost_print(const struct run_folder *run, FILE *stream)
             "Time %s, of that %s waiting for the store: bound by %s; peak memory %s (pages of the mapped store "
             "included).\n",
             format_duration(seconds, time, sizeof time), format_duration(stalled, stall, sizeof stall),
-            parts[most].name, format_bytes(fact(run, "peak_memory"), bytes, sizeof bytes));
+            parts[most].name, format_bytes(run_folder_number(run, "peak_memory"), bytes, sizeof bytes));
     if (ops > 0)
         fprintf(stream, "The device computed for %.1f s, received data for %.1f s and sent data for %.1f s.\n",
                 ops, in, out);

@@ -28,20 +28,12 @@ static uint64_t count_taps(const struct sweep *sweep)
     return taps;
 }
 
-/* Trials of a group, as workspace_create has it. */
-static uint64_t group_size(uint64_t rows, uint64_t trials)
-{
-    const uint64_t fit = rows > MATMUL_FEW_ROWS ? TRIALS_ROWS / rows : 1;
-    const uint64_t most = trials < TRIALS_TOGETHER ? trials : TRIALS_TOGETHER;
-    return fit < 1 ? 1 : fit < most ? fit : most;
-}
-
 struct foretold foretell(const struct sweep *sweep, const struct stores *stores, enum math math)
 {
     const struct model_config *config = &stores->config;
     const uint64_t rows = (uint64_t)sweep->sequences * (uint64_t)stores->rows,
                    hidden = (uint64_t)config->hidden;
-    const uint64_t taps = count_taps(sweep), group = group_size(rows, (uint64_t)sweep->trials);
+    const uint64_t taps = count_taps(sweep), group = (uint64_t)trials_together((int64_t)rows, sweep->trials);
     const uint64_t row = sizeof(float) * hidden;
     uint64_t gradients = 0, scratch = 0;
     struct foretold foretold = {0};

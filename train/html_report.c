@@ -79,29 +79,28 @@ static void card(struct string *out, const char *value, const char *name)
     string_print(out, "</span></div>\n");
 }
 
-static double fact(const struct run_folder *run, const char *name)
-{
-    return json_number_value(json_object_get(run->facts, name));
-}
-
 static void write_facts(struct string *out, const struct run_folder *run, const struct leaderboard *board)
 {
     char text[64];
-    const double rows = fact(run, "rows");
+    const double rows = run_folder_number(run, "rows");
     string_print(out, "<div class=\"cards\">\n");
     snprintf(text, sizeof text, "%d", board->count);
     card(out, text, board->count == 1 ? "trial" : "trials");
-    snprintf(text, sizeof text, "%.0f", fact(run, "steps") * fact(run, "sequences") * rows);
+    snprintf(text, sizeof text, "%.0f",
+             run_folder_number(run, "steps") * run_folder_number(run, "sequences") * rows);
     card(out, text, "training tokens read");
-    snprintf(text, sizeof text, "%.0f", fact(run, "held_out_sequences") * rows);
+    snprintf(text, sizeof text, "%.0f", run_folder_number(run, "held_out_sequences") * rows);
     card(out, text, "held-out tokens");
     snprintf(text, sizeof text, "%.4f", board->full_loss);
     card(out, text, "full model's held-out loss");
-    card(out, format_duration(fact(run, "seconds"), text, sizeof text), "training time");
-    card(out, format_duration(fact(run, "stall_seconds"), text, sizeof text), "waiting for the store");
-    card(out, format_bytes(fact(run, "peak_memory"), text, sizeof text), "peak memory, with the mapped store");
-    if (fact(run, "device_memory") > 0)
-        card(out, format_bytes(fact(run, "device_memory"), text, sizeof text), "memory of the device");
+    card(out, format_duration(run_folder_number(run, "seconds"), text, sizeof text), "training time");
+    card(out, format_duration(run_folder_number(run, "stall_seconds"), text, sizeof text),
+         "waiting for the store");
+    card(out, format_bytes(run_folder_number(run, "peak_memory"), text, sizeof text),
+         "peak memory, with the mapped store");
+    if (run_folder_number(run, "device_memory") > 0)
+        card(out, format_bytes(run_folder_number(run, "device_memory"), text, sizeof text),
+             "memory of the device");
     string_print(out, "</div>\n");
 }
 

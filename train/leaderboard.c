@@ -56,7 +56,7 @@ int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, st
     if (json_get_integer("run.json", run->facts, "steps", 0, INT64_MAX, &board->steps, error) < 0 ||
         json_get_number("run.json", run->facts, "full_loss", &board->full_loss, error) < 0)
         return error_prefix(error, "%s", run->path);
-    board->guessing = log(json_number_value(json_object_get(run->facts, "vocabulary")));
+    board->guessing = log(run_folder_number(run, "vocabulary"));
     if (array_alloc(&board->row, sweep->trials, error) < 0)
         return -1;
     for (; board->count < sweep->trials; board->count++) {

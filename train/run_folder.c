@@ -119,6 +119,11 @@ int run_folder_fix(struct run_folder *run, const char *name, json_t *value, stru
     return -1;
 }
 
+double run_folder_number(const struct run_folder *run, const char *name)
+{
+    return json_number_value(json_object_get(run->facts, name));
+}
+
 int run_folder_save(const struct run_folder *run, struct error *error)
 {
     char *path = run_folder_path(run, error, "run.json");

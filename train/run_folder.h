@@ -38,6 +38,8 @@ char *run_folder_trial_path(const struct run_folder *run, const char *id, const 
 int run_folder_fix(struct run_folder *run, const char *name, json_t *value, struct error *error);
 /* Sets a fact that may change. Takes the reference. */
 int run_folder_note(struct run_folder *run, const char *name, json_t *value, struct error *error);
+/* A fact that is a number; 0 when there is none. */
+double run_folder_number(const struct run_folder *run, const char *name);
 /* Writes run.json. */
 int run_folder_save(const struct run_folder *run, struct error *error);
 

@@ -5,19 +5,24 @@
 
 #include "common/base/memory.h"
 
+int trials_together(int64_t rows, int trials)
+{
+    const int64_t fit = rows > MATMUL_FEW_ROWS ? TRIALS_ROWS / rows : 1;
+    const int64_t most = trials < TRIALS_TOGETHER ? trials : TRIALS_TOGETHER;
+    return (int)(fit < 1 ? 1 : fit < most ? fit : most);
+}
+
 int workspace_create(struct backend *backend, int sequences, int length, int64_t hidden, int trials,
                      struct workspace **workspace, struct error *error)
 {
     struct workspace *made;
     const int64_t rows = (int64_t)sequences * length;
-    const int64_t fit = rows > MATMUL_FEW_ROWS ? TRIALS_ROWS / rows : 1;
-    const int64_t most = trials < TRIALS_TOGETHER ? trials : TRIALS_TOGETHER;
     *workspace = NULL;
     if (array_alloc(&made, 1, error) < 0)
         return -1;
     *made = (struct workspace){
         .backend = backend, .length = length, .hidden = hidden, .rows = rows, .wanted = rows};
-    made->trials = (int)(fit < 1 ? 1 : fit < most ? fit : most);
+    made->trials = trials_together(rows, trials);
     if (array_alloc(&made->spans, sequences, error) < 0 || queue_create(backend, &made->queue, error) < 0) {
         workspace_destroy(made);
         return -1;

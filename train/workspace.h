@@ -64,6 +64,9 @@ struct workspace {
     struct adam_update *updates;
 };
 
+/* Trials of a group whose batches have `rows` rows, of `trials` in all, where memory holds them. */
+int trials_together(int64_t rows, int trials);
+
 /* sequences: of a batch that go through a head together, at most. length: rows of each. trials: the most that there
  * will be. */
 int workspace_create(struct backend *backend, int sequences, int length, int64_t hidden, int trials,
