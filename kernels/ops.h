@@ -209,7 +209,7 @@ void op_embed(struct queue *queue, const struct weight *weight, struct matrix id
 /* ---- products of buffers: trained weights, statistics ---- */
 
 /* c [M, N] (=, +=) op(a) op(b), op(a) [M, K]: a, or with transpose_a the transpose of a [K, M];
- * likewise b. With transpose_a the sum over K (tokens) runs in pieces fixed by K alone, in order. */
+ * likewise b. With transpose_a the sum over K (tokens) runs in parts fixed by K alone, in order. */
 void op_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
              struct matrix c, enum op_mode mode);
 
@@ -237,9 +237,9 @@ void op_copy(struct queue *queue, struct matrix x, struct matrix y);
 void op_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y);
 /* y [M, N] += b [1, N], every row. */
 void op_add_bias(struct queue *queue, struct matrix b, struct matrix y);
-/* s [1, N] += the sum of x [M, N] over rows, in pieces fixed by M, in order. */
+/* s [1, N] += the sum of x [M, N] over rows, in parts fixed by M, in order. */
 void op_sum_rows(struct queue *queue, struct matrix x, struct matrix s);
-/* Each s [1, 1] (f64) += the sum of squares of its x, accumulated in f64 in pieces fixed by x's shape. Several may have
+/* Each s [1, 1] (f64) += the sum of squares of its x, accumulated in f64 in parts fixed by x's shape. Several may have
  * the same s: they are added in the order of the list. A device runs all of a list in two launches. */
 struct square_sum {
     struct matrix x, s;

@@ -10,7 +10,7 @@
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 
-/* Pieces are taken from a ticket without a lock. Who waits, spins for SPIN_SECONDS before sleeping:
+/* Tasks are taken from a ticket without a lock. Who waits, spins for SPIN_SECONDS before sleeping:
  * decoding a token is hundreds of runs of a few microseconds, and a sleeper wakes in thirty. */
 static const double SPIN_SECONDS = 100e-6;
 
@@ -23,13 +23,13 @@ struct pool {
     pthread_cond_t work, idle;
     atomic_int sleepers; /* workers in, or on their way to, a wait for work */
     atomic_bool caller_sleeps, stopping;
-    /* Run number in the upper half, pieces not yet taken in the lower one. The fields below change only
-     * while all pieces of a run are done, so whoever took a piece may read them. */
+    /* Run number in the upper half, tasks not yet taken in the lower one. The fields below change only
+     * while all tasks of a run are done, so whoever took a task may read them. */
     atomic_uint_least64_t ticket;
-    atomic_int unfinished; /* pieces */
+    atomic_int unfinished; /* tasks */
     pool_function *function;
     void *context;
-    int pieces;
+    int tasks;
 };
 
 struct worker {
@@ -37,19 +37,19 @@ struct worker {
     int number;
 };
 
-static uint32_t pieces_left(struct pool *pool)
+static uint32_t tasks_left(struct pool *pool)
 {
     return (uint32_t)atomic_load(&pool->ticket);
 }
 
-/* Takes pieces until none is left. */
+/* Takes tasks until none is left. */
 static void work_off(struct pool *pool, int worker)
 {
     uint_least64_t ticket = atomic_load(&pool->ticket);
     while ((uint32_t)ticket > 0) {
         if (!atomic_compare_exchange_weak(&pool->ticket, &ticket, ticket - 1))
             continue;
-        pool->function(pool->context, pool->pieces - (int)(uint32_t)ticket, worker);
+        pool->function(pool->context, pool->tasks - (int)(uint32_t)ticket, worker);
         if (atomic_fetch_sub(&pool->unfinished, 1) == 1 && atomic_load(&pool->caller_sleeps)) {
             pthread_mutex_lock(&pool->mutex);
             pthread_cond_signal(&pool->idle);
@@ -61,7 +61,7 @@ static void work_off(struct pool *pool, int worker)
 
 static bool has_work(struct pool *pool)
 {
-    return pieces_left(pool) > 0 || atomic_load(&pool->stopping);
+    return tasks_left(pool) > 0 || atomic_load(&pool->stopping);
 }
 
 static bool is_done(struct pool *pool)
@@ -178,7 +178,7 @@ void pool_destroy(struct pool *pool)
     free(pool);
 }
 
-static void wait_for_pieces(struct pool *pool)
+static void wait_for_tasks(struct pool *pool)
 {
     spin(pool, is_done);
     if (is_done(pool))
@@ -191,24 +191,24 @@ static void wait_for_pieces(struct pool *pool)
     pthread_mutex_unlock(&pool->mutex);
 }
 
-void pool_run(struct pool *pool, int pieces, pool_function *function, void *context)
+void pool_run(struct pool *pool, int tasks, pool_function *function, void *context)
 {
-    if (pieces <= 0)
+    if (tasks <= 0)
         return;
     pthread_mutex_lock(&pool->run);
-    if (pool->started == 0 || pieces == 1) {
-        for (int piece = 0; piece < pieces; piece++)
-            function(context, piece, 0);
+    if (pool->started == 0 || tasks == 1) {
+        for (int task = 0; task < tasks; task++)
+            function(context, task, 0);
     } else {
         uint_least64_t number = (atomic_load(&pool->ticket) >> 32) + 1;
         pool->function = function;
         pool->context = context;
-        pool->pieces = pieces;
-        atomic_store(&pool->unfinished, pieces);
-        atomic_store(&pool->ticket, number << 32 | (uint32_t)pieces);
+        pool->tasks = tasks;
+        atomic_store(&pool->unfinished, tasks);
+        atomic_store(&pool->ticket, number << 32 | (uint32_t)tasks);
         wake_workers(pool);
         work_off(pool, 0);
-        wait_for_pieces(pool);
+        wait_for_tasks(pool);
     }
     pthread_mutex_unlock(&pool->run);
 }

@@ -4,13 +4,13 @@
 struct swiglu_job {
     const struct cpu_loops *loops;
     struct matrix x, y, dy, dx;
-    int64_t per_piece;
+    int64_t per_task;
 };
 
-static void swiglu_piece(void *context, int piece, int worker)
+static void swiglu_task(void *context, int task, int worker)
 {
     const struct swiglu_job *job = context;
-    int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->x.rows);
+    int64_t first = task * job->per_task, end = min_int64(first + job->per_task, job->x.rows);
     int64_t width = job->y.cols;
     (void)worker;
     for (int64_t r = first; r < end; r++) {
@@ -22,14 +22,14 @@ static void swiglu_piece(void *context, int piece, int worker)
 void cpu_swiglu(struct queue *queue, struct matrix x, struct matrix y)
 {
     struct swiglu_job job = {
-        .loops = queue_cpu(queue)->loops, .x = x, .y = y, .per_piece = rows_per_piece(x.cols)};
-    cpu_run(queue, piece_count(x.rows, job.per_piece), swiglu_piece, &job);
+        .loops = queue_cpu(queue)->loops, .x = x, .y = y, .per_task = rows_per_task(x.cols)};
+    cpu_run(queue, divide_up(x.rows, job.per_task), swiglu_task, &job);
 }
 
-static void swiglu_grad_piece(void *context, int piece, int worker)
+static void swiglu_grad_task(void *context, int task, int worker)
 {
     const struct swiglu_job *job = context;
-    int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->x.rows);
+    int64_t first = task * job->per_task, end = min_int64(first + job->per_task, job->x.rows);
     int64_t width = job->dy.cols;
     (void)worker;
     for (int64_t r = first; r < end; r++) {
@@ -43,6 +43,6 @@ static void swiglu_grad_piece(void *context, int piece, int worker)
 void cpu_swiglu_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix dx)
 {
     struct swiglu_job job = {
-        .loops = queue_cpu(queue)->loops, .x = x, .dy = dy, .dx = dx, .per_piece = rows_per_piece(x.cols)};
-    cpu_run(queue, piece_count(x.rows, job.per_piece), swiglu_grad_piece, &job);
+        .loops = queue_cpu(queue)->loops, .x = x, .dy = dy, .dx = dx, .per_task = rows_per_task(x.cols)};
+    cpu_run(queue, divide_up(x.rows, job.per_task), swiglu_grad_task, &job);
 }

@@ -8,7 +8,7 @@
  * Few rows (decoding): each query alone, in one loop over its keys.
  *
  * A call is cut into runs of neighbouring spans: runs of few rows, and runs of many whose spans have as many
- * queries and keys. A run's pieces go to the threads together.
+ * queries and keys. A run's tasks go to the threads together.
  */
 #include <math.h>
 #include <string.h>
@@ -61,11 +61,11 @@ static const float *head_row(struct matrix m, int64_t row, int64_t head, int64_t
 
 /* ---- few rows ---- */
 
-static void query_piece(void *context, int piece, int worker)
+static void query_task(void *context, int task, int worker)
 {
     const struct attention_job *job = context;
     const struct attention *shape = &job->shape;
-    int64_t size = shape->head_size, head = piece % shape->heads, row = piece / shape->heads;
+    int64_t size = shape->head_size, head = task % shape->heads, row = task / shape->heads;
     int s = 0;
     while (row >= job->first[s + 1])
         s++;
@@ -86,21 +86,21 @@ static void attend_queries(struct attention_job *job)
         job->most_keys = max_int64(job->most_keys, job->spans[s].k.rows);
     }
     job->scores = scratch_get(job->queue, SCRATCH_SCORES, threads * job->most_keys, sizeof(float));
-    cpu_run(job->queue, job->q.rows * job->shape.heads, query_piece, job);
+    cpu_run(job->queue, job->q.rows * job->shape.heads, query_task, job);
 }
 
 /* ---- many rows ---- */
 
 /* One block of one key head: keys transposed, values as they are, zeros past the last key. */
-static void stage_block(void *context, int piece, int worker)
+static void stage_block(void *context, int task, int worker)
 {
     const struct attention_job *job = context;
     int64_t size = job->shape.head_size, values = size * TILE;
-    int64_t block = piece % job->blocks, head = piece / job->blocks % job->shape.kv_heads;
-    const struct attention_span *span = &job->spans[piece / job->blocks / job->shape.kv_heads];
+    int64_t block = task % job->blocks, head = task / job->blocks % job->shape.kv_heads;
+    const struct attention_span *span = &job->spans[task / job->blocks / job->shape.kv_heads];
     int64_t row = block * TILE, count = min_int64(TILE, job->keys - row);
-    char *keys = job->staged_keys + (size_t)(piece * values) * operand_size(job->bf16);
-    char *staged_values = job->staged_values + (size_t)(piece * values) * operand_size(job->bf16);
+    char *keys = job->staged_keys + (size_t)(task * values) * operand_size(job->bf16);
+    char *staged_values = job->staged_values + (size_t)(task * values) * operand_size(job->bf16);
     float *transposed = job->bf16 ? job->workers + worker * job->space : (float *)keys;
     struct matrix value_rows = matrix_cols(span->v, head * size, size);
     if (count < TILE)
@@ -182,13 +182,13 @@ static float weigh_row(const struct attention_job *job, const struct stack *stac
     return sum;
 }
 
-static void stack_open(const struct attention_job *job, int piece, int worker, struct stack *stack)
+static void stack_open(const struct attention_job *job, int task, int worker, struct stack *stack)
 {
     const struct attention *shape = &job->shape;
     int64_t stacks = shape->heads / job->stack, all = stacks * job->count, size = shape->head_size;
-    stack->tile = job->first_tile + job->tiles - 1 - piece / all; /* the longest first */
-    stack->span = piece % all / stacks;
-    stack->head = piece % stacks * job->stack;
+    stack->tile = job->first_tile + job->tiles - 1 - task / all; /* the longest first */
+    stack->span = task % all / stacks;
+    stack->head = task % stacks * job->stack;
     stack->first_block = first_key(shape, stack->tile * TILE) / TILE;
     stack->blocks = stack->tile + 1 - stack->first_block;
     stack->query = job->workers + worker * job->space;
@@ -197,13 +197,13 @@ static void stack_open(const struct attention_job *job, int piece, int worker, s
     stack->weights = stack->scores + stack->blocks * job->rows * TILE;
 }
 
-static void stack_piece(void *context, int piece, int worker)
+static void stack_task(void *context, int task, int worker)
 {
     const struct attention_job *job = context;
     const struct attention *shape = &job->shape;
     int64_t size = shape->head_size, stride = job->rows * TILE;
     struct stack stack;
-    stack_open(job, piece, worker, &stack);
+    stack_open(job, task, worker, &stack);
     int64_t kv_head = stack.span * shape->kv_heads + stack.head / (shape->heads / shape->kv_heads);
     size_t operand = operand_size(job->bf16), block = (size_t)(size * TILE) * operand;
     size_t base = (size_t)(kv_head * job->blocks + stack.first_block) * block;
@@ -257,11 +257,11 @@ static void attend_stacks(struct attention_job *job)
     for (job->stack = min_int64(sharing, STACK_MOST); sharing % job->stack != 0;)
         job->stack--;
     job->rows = job->stack * TILE;
-    job->blocks = piece_count(job->keys, TILE);
+    job->blocks = divide_up(job->keys, TILE);
     job->first_tile = (job->keys - job->queries) / TILE;
     job->tiles = job->blocks - job->first_tile;
     int64_t most_blocks =
-        shape->window > 0 ? min_int64(job->blocks, piece_count(shape->window, TILE) + 1) : job->blocks;
+        shape->window > 0 ? min_int64(job->blocks, divide_up(shape->window, TILE) + 1) : job->blocks;
     job->space = 3 * job->rows * size + 2 * most_blocks * job->rows * TILE;
     job->workers = scratch_get(job->queue, SCRATCH_SCORES, threads * job->space, sizeof(float));
     job->staged_keys =
@@ -271,7 +271,7 @@ static void attend_stacks(struct attention_job *job)
     if (!find_attention_products(job, most_blocks))
         return;
     cpu_run(job->queue, pairs * job->blocks, stage_block, job);
-    cpu_run(job->queue, job->tiles * job->count * (shape->heads / job->stack), stack_piece, job);
+    cpu_run(job->queue, job->tiles * job->count * (shape->heads / job->stack), stack_task, job);
 }
 
 static bool is_few(const struct attention_span *span)

@@ -7,7 +7,7 @@
 struct quantise_job {
     struct matrix x, products, offset, q, scale, lost;
     float step;
-    int64_t per_piece;
+    int64_t per_task;
 };
 
 static double root_mean_square(const float *row, int64_t count)
@@ -36,10 +36,10 @@ static void quantise_row(const struct quantise_job *job, int64_t r)
     matrix_floats(job->lost)[r * job->lost.stride] = (float)lost;
 }
 
-static void quantise_piece(void *context, int piece, int worker)
+static void quantise_task(void *context, int task, int worker)
 {
     const struct quantise_job *job = context;
-    const int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->x.rows);
+    const int64_t first = task * job->per_task, end = min_int64(first + job->per_task, job->x.rows);
     (void)worker;
     for (int64_t r = first; r < end; r++)
         quantise_row(job, r);
@@ -54,24 +54,24 @@ void cpu_quantise(struct queue *queue, struct matrix x, struct matrix basis, str
                                .scale = scale,
                                .lost = lost,
                                .step = step,
-                               .per_piece = rows_per_piece(q.cols)};
+                               .per_task = rows_per_task(q.cols)};
     struct buffer products = {.data = scratch_get(queue, SCRATCH_COEFFICIENTS, x.rows * q.cols, sizeof(float))};
     if (!products.data)
         return;
     job.products = matrix_f32(&products, x.rows, q.cols);
     cpu_product_f32(queue, x, basis, job.products);
-    cpu_run(queue, piece_count(x.rows, job.per_piece), quantise_piece, &job);
+    cpu_run(queue, divide_up(x.rows, job.per_task), quantise_task, &job);
 }
 
 struct split_job {
     struct matrix x, high, low;
-    int64_t per_piece;
+    int64_t per_task;
 };
 
-static void split_piece(void *context, int piece, int worker)
+static void split_task(void *context, int task, int worker)
 {
     const struct split_job *job = context;
-    const int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->x.rows);
+    const int64_t first = task * job->per_task, end = min_int64(first + job->per_task, job->x.rows);
     (void)worker;
     for (int64_t r = first; r < end; r++)
         split_floats(matrix_floats(job->x) + r * job->x.stride, job->x.cols,
@@ -81,6 +81,6 @@ static void split_piece(void *context, int piece, int worker)
 
 void cpu_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low)
 {
-    struct split_job job = {x, high, low, rows_per_piece(x.cols)};
-    cpu_run(queue, piece_count(x.rows, job.per_piece), split_piece, &job);
+    struct split_job job = {x, high, low, rows_per_task(x.cols)};
+    cpu_run(queue, divide_up(x.rows, job.per_task), split_task, &job);
 }

@@ -1,9 +1,9 @@
 /* cpu.h: what the files of the cpu backend share. Nobody outside this folder includes it.
  *
- * Work is cut into pieces that a pool of threads takes in any order. To keep every byte independent
- * of the number of threads, what a piece computes is fixed by the op's shape: matrix products go in
+ * Work is cut into tasks that a pool of threads takes in any order. To keep every byte independent
+ * of the number of threads, what a task computes is fixed by the op's shape: matrix products go in
  * tiles of TILE_ROWS rows, each run by one oneDNN primitive on one thread (product.h), and sums over
- * rows go in pieces of fixed length that are added up in order.
+ * rows go in tasks of fixed length that are added up in order.
  */
 #ifndef OFFRAMP_KERNELS_CPU_CPU_H
 #define OFFRAMP_KERNELS_CPU_CPU_H
@@ -29,7 +29,7 @@ enum scratch {
     SCRATCH_LEFT_BF16,
     SCRATCH_RIGHT, /* a whole right side */
     SCRATCH_RESULT, /* tiles of results, per worker */
-    SCRATCH_SUMS, /* pieces of sums over rows */
+    SCRATCH_SUMS, /* tasks of sums over rows */
     SCRATCH_KEYS,
     SCRATCH_VALUES,
     SCRATCH_SCORES, /* per worker */
@@ -67,9 +67,9 @@ static inline struct cpu_backend *queue_cpu(const struct queue *queue)
 void *scratch_get(struct queue *queue, enum scratch slot, int64_t count, size_t size);
 
 /* pool_run, unless the queue has failed; a failed product fails the queue. */
-void cpu_run(struct queue *queue, int64_t pieces, pool_function *function, void *context);
+void cpu_run(struct queue *queue, int64_t tasks, pool_function *function, void *context);
 
-/* product_run for pieces; a failure is reported by cpu_run. */
+/* product_run for tasks; a failure is reported by cpu_run. */
 void cpu_product(struct queue *queue, const struct product *product, int worker, const void *left,
                  const struct product_right *right, float *result);
 
@@ -81,18 +81,18 @@ const struct product *cpu_product_find(struct queue *queue, struct product_shape
 /* c = a b, of f32 in every math mode. */
 void cpu_product_f32(struct queue *queue, struct matrix a, struct matrix b, struct matrix c);
 
-/* ---- pieces of rows ---- */
+/* ---- tasks of rows ---- */
 
-/* Rows of `cols` values that make a piece worth a thread's while. */
-static inline int64_t rows_per_piece(int64_t cols)
+/* Rows of `cols` values that make a task worth a thread's while. */
+static inline int64_t rows_per_task(int64_t cols)
 {
     enum { VALUES = 32768 };
     return cols >= VALUES ? 1 : VALUES / (cols > 0 ? cols : 1);
 }
 
-static inline int64_t piece_count(int64_t total, int64_t per_piece)
+static inline int64_t divide_up(int64_t total, int64_t per_task)
 {
-    return (total + per_piece - 1) / per_piece;
+    return (total + per_task - 1) / per_task;
 }
 
 static inline int64_t min_int64(int64_t a, int64_t b)

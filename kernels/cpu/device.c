@@ -195,17 +195,17 @@ void *scratch_get(struct queue *base, enum scratch slot, int64_t count, size_t s
     return block;
 }
 
-void cpu_run(struct queue *base, int64_t pieces, pool_function *function, void *context)
+void cpu_run(struct queue *base, int64_t tasks, pool_function *function, void *context)
 {
     struct cpu_queue *queue = (struct cpu_queue *)base;
-    if (base->failed || pieces <= 0)
+    if (base->failed || tasks <= 0)
         return;
-    if (pieces > INT_MAX) {
-        queue_fail(base, ERROR_INPUT, "%lld pieces of work are too many for one call; pass fewer rows",
-                   (long long)pieces);
+    if (tasks > INT_MAX) {
+        queue_fail(base, ERROR_INPUT, "%lld tasks of work are too many for one call; pass fewer rows",
+                   (long long)tasks);
         return;
     }
-    pool_run(queue_cpu(base)->pool, (int)pieces, function, context);
+    pool_run(queue_cpu(base)->pool, (int)tasks, function, context);
     if (atomic_load(&queue->product_failed))
         queue_fail(base, ERROR_NO_MEMORY, "a oneDNN product failed; the machine may be out of memory");
 }

@@ -4,13 +4,13 @@
 struct embed_job {
     const struct cpu_weight *weight;
     struct matrix ids, y;
-    int64_t per_piece;
+    int64_t per_task;
 };
 
-static void embed_piece(void *context, int piece, int worker)
+static void embed_task(void *context, int task, int worker)
 {
     const struct embed_job *job = context;
-    int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->y.rows);
+    int64_t first = task * job->per_task, end = min_int64(first + job->per_task, job->y.rows);
     (void)worker;
     for (int64_t r = first; r < end; r++) {
         const struct weight_part *part = job->weight->parts;
@@ -27,7 +27,7 @@ static void embed_piece(void *context, int piece, int worker)
 void cpu_embed(struct queue *queue, const struct weight *base, struct matrix ids, struct matrix y)
 {
     const struct cpu_weight *weight = (const struct cpu_weight *)base;
-    struct embed_job job = {.weight = weight, .ids = ids, .y = y, .per_piece = rows_per_piece(y.cols)};
+    struct embed_job job = {.weight = weight, .ids = ids, .y = y, .per_task = rows_per_task(y.cols)};
     for (int64_t r = 0; r < ids.rows; r++) {
         int64_t id = matrix_ints(ids)[r * ids.stride];
         if (id < 0 || id >= weight->base.rows) {
@@ -36,5 +36,5 @@ void cpu_embed(struct queue *queue, const struct weight *base, struct matrix ids
             return;
         }
     }
-    cpu_run(queue, piece_count(y.rows, job.per_piece), embed_piece, &job);
+    cpu_run(queue, divide_up(y.rows, job.per_task), embed_task, &job);
 }

@@ -25,16 +25,16 @@ struct few_job {
     struct matrix x, y;
     const float *bias;
     enum op_mode mode;
-    int64_t per_piece;
+    int64_t per_task;
 };
 
-enum { MOST_PER_PIECE = 256 };
+enum { MOST_PER_TASK = 256 };
 
-static void few_piece(void *context, int piece, int worker)
+static void few_task(void *context, int task, int worker)
 {
     const struct few_job *job = context;
-    int64_t first = piece * job->per_piece, count = min_int64(job->per_piece, job->y.cols - first);
-    float sums[MATMUL_FEW_ROWS * MOST_PER_PIECE];
+    int64_t first = task * job->per_task, count = min_int64(job->per_task, job->y.cols - first);
+    float sums[MATMUL_FEW_ROWS * MOST_PER_TASK];
     (void)worker;
     few_rows_range(job->loops, &job->source, first, count, job->x, sums, count);
     for (int64_t r = 0; r < job->x.rows; r++) {
@@ -57,7 +57,7 @@ void few_rows_matmul(struct queue *queue, struct matrix x, const struct cpu_weig
                           .y = y,
                           .bias = weight->bias,
                           .mode = mode};
-    int64_t share = piece_count(y.cols, (int64_t)pool_threads(backend->pool) * 4);
-    job.per_piece = min_int64(max_int64(share, 16), MOST_PER_PIECE);
-    cpu_run(queue, piece_count(y.cols, job.per_piece), few_piece, &job);
+    int64_t share = divide_up(y.cols, (int64_t)pool_threads(backend->pool) * 4);
+    job.per_task = min_int64(max_int64(share, 16), MOST_PER_TASK);
+    cpu_run(queue, divide_up(y.cols, job.per_task), few_task, &job);
 }

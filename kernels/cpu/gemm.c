@@ -7,7 +7,7 @@
 
 /* ---- x times a packed weight ---- */
 
-enum { GROUP_TILES = 8 }; /* forward tiles per piece: rows of x are staged once for them */
+enum { GROUP_TILES = 8 }; /* forward tiles per task: rows of x are staged once for them */
 
 struct pack_job {
     struct queue *queue;
@@ -71,14 +71,14 @@ static void backward_tiles(const struct pack_job *job, int64_t row, int64_t rows
     result_close(job->loops, result, NULL, job->y, row, rows, job->mode);
 }
 
-static void pack_rows_piece(void *context, int piece, int worker)
+static void pack_rows_task(void *context, int task, int worker)
 {
     const struct pack_job *job = context;
-    int64_t row = piece / job->groups * TILE_ROWS, rows = min_int64(TILE_ROWS, job->x.rows - row);
+    int64_t row = task / job->groups * TILE_ROWS, rows = min_int64(TILE_ROWS, job->x.rows - row);
     if (job->pack->backward)
         backward_tiles(job, row, rows, worker);
     else
-        forward_tiles(job, row, rows, piece % job->groups, worker);
+        forward_tiles(job, row, rows, task % job->groups, worker);
 }
 
 static void multiply_pack(struct queue *queue, struct matrix x, const struct pack *pack, const float *bias,
@@ -93,12 +93,12 @@ static void multiply_pack(struct queue *queue, struct matrix x, const struct pac
                            .y = y,
                            .bias = bias,
                            .mode = mode,
-                           .groups = pack->backward ? 1 : piece_count(pack->tiles, GROUP_TILES)};
+                           .groups = pack->backward ? 1 : divide_up(pack->tiles, GROUP_TILES)};
     job.left =
         scratch_get(queue, SCRATCH_LEFT, threads * TILE_ROWS * pack->tile_inner, operand_size(pack->bf16));
     job.result = scratch_get(queue, SCRATCH_RESULT, threads * TILE_ROWS * pack->tile_cols, sizeof(float));
     if (find_products(&job))
-        cpu_run(queue, piece_count(x.rows, TILE_ROWS) * job.groups, pack_rows_piece, &job);
+        cpu_run(queue, divide_up(x.rows, TILE_ROWS) * job.groups, pack_rows_task, &job);
 }
 
 void cpu_matmul(struct queue *queue, struct matrix x, const struct weight *base, struct matrix y,
@@ -120,7 +120,7 @@ void cpu_matmul_grad(struct queue *queue, struct matrix dy, const struct weight 
 /* ---- products of buffers ---- */
 
 /* Rows of a transposed left side (tokens) that one product sums over. */
-enum { SUM_PIECE = 512 };
+enum { SUM_SLICE = 512 };
 
 struct gemm_job {
     struct queue *queue;
@@ -130,9 +130,9 @@ struct gemm_job {
     enum op_mode mode;
     int64_t rows, inner, cols; /* of the product */
     struct product_right right;
-    const struct product *product[2][2][2]; /* [fewer rows][last piece][add] */
-    int64_t sum_piece; /* of inner */
-    float *left; /* per worker [TILE_ROWS, sum_piece], for both types */
+    const struct product *product[2][2][2]; /* [fewer rows][last slice][add] */
+    int64_t sum_slice; /* of inner */
+    float *left; /* per worker [TILE_ROWS, sum_slice], for both types */
     uint16_t *left_bf16;
     float *result; /* per worker [TILE_ROWS, cols] */
 };
@@ -140,12 +140,12 @@ struct gemm_job {
 static bool find_gemm_products(struct gemm_job *job)
 {
     int64_t rows[2] = {TILE_ROWS, padded_rows(job->rows % TILE_ROWS)};
-    int64_t inner[2] = {job->sum_piece, job->inner % job->sum_piece};
+    int64_t inner[2] = {job->sum_slice, job->inner % job->sum_slice};
     bool row_wanted[2] = {job->rows >= TILE_ROWS, job->rows % TILE_ROWS > 0};
-    bool inner_wanted[2] = {job->inner >= job->sum_piece, inner[1] > 0};
+    bool inner_wanted[2] = {job->inner >= job->sum_slice, inner[1] > 0};
     for (int fewer = 0; fewer < 2; fewer++)
         for (int last = 0; last < 2; last++)
-            for (int add = 0; add < (job->inner > job->sum_piece ? 2 : 1); add++) {
+            for (int add = 0; add < (job->inner > job->sum_slice ? 2 : 1); add++) {
                 struct product_shape shape = {.rows = rows[fewer],
                                               .inner = inner[last],
                                               .cols = job->cols,
@@ -159,13 +159,13 @@ static bool find_gemm_products(struct gemm_job *job)
     return true;
 }
 
-/* The left side of rows [row, row + rows) and the piece of `inner` that starts at `at`. */
+/* The left side of rows [row, row + rows) and the slice of `inner` that starts at `at`. */
 static const void *gemm_left(const struct gemm_job *job, int64_t row, int64_t rows, int64_t at, int64_t count,
                              int worker)
 {
-    float *space = job->left + worker * TILE_ROWS * job->sum_piece;
-    uint16_t *space_bf16 = job->bf16 ? job->left_bf16 + worker * TILE_ROWS * job->sum_piece : NULL;
-    float weights[SUM_PIECE];
+    float *space = job->left + worker * TILE_ROWS * job->sum_slice;
+    uint16_t *space_bf16 = job->bf16 ? job->left_bf16 + worker * TILE_ROWS * job->sum_slice : NULL;
+    float weights[SUM_SLICE];
     bool weighted = !matrix_is_none(job->weights);
     if (!job->transpose_a)
         return stage_left(job->loops, job->bf16, job->a, row, rows, padded_rows(rows),
@@ -182,32 +182,32 @@ static struct product_right right_from(const struct gemm_job *job, int64_t at)
                                            (size_t)(at * job->cols) * operand_size(job->bf16)};
 }
 
-static void gemm_piece(void *context, int piece, int worker)
+static void gemm_task(void *context, int task, int worker)
 {
     const struct gemm_job *job = context;
-    int64_t row = (int64_t)piece * TILE_ROWS, rows = min_int64(TILE_ROWS, job->rows - row);
+    int64_t row = (int64_t)task * TILE_ROWS, rows = min_int64(TILE_ROWS, job->rows - row);
     float *result = result_open(job->c, row, rows, job->mode, job->result + worker * TILE_ROWS * job->cols);
-    for (int64_t at = 0; at < job->inner; at += job->sum_piece) {
-        int64_t count = min_int64(job->sum_piece, job->inner - at);
+    for (int64_t at = 0; at < job->inner; at += job->sum_slice) {
+        int64_t count = min_int64(job->sum_slice, job->inner - at);
         const void *left = gemm_left(job, row, rows, at, count, worker);
         struct product_right right = right_from(job, at);
-        cpu_product(job->queue, job->product[rows < TILE_ROWS][count < job->sum_piece][at > 0], worker, left,
+        cpu_product(job->queue, job->product[rows < TILE_ROWS][count < job->sum_slice][at > 0], worker, left,
                     &right, result);
     }
     result_close(job->loops, result, NULL, job->c, row, rows, job->mode);
 }
 
-/* g += the products of one piece of tokens after the other, in double. */
-static void gram_piece(void *context, int piece, int worker)
+/* g += the products of one slice of tokens after the other, in double. */
+static void gram_task(void *context, int task, int worker)
 {
     const struct gemm_job *job = context;
-    int64_t row = (int64_t)piece * TILE_ROWS, rows = min_int64(TILE_ROWS, job->rows - row);
+    int64_t row = (int64_t)task * TILE_ROWS, rows = min_int64(TILE_ROWS, job->rows - row);
     float *result = job->result + worker * TILE_ROWS * job->cols;
-    for (int64_t at = 0; at < job->inner; at += job->sum_piece) {
-        int64_t count = min_int64(job->sum_piece, job->inner - at);
+    for (int64_t at = 0; at < job->inner; at += job->sum_slice) {
+        int64_t count = min_int64(job->sum_slice, job->inner - at);
         const void *left = gemm_left(job, row, rows, at, count, worker);
         struct product_right right = right_from(job, at);
-        cpu_product(job->queue, job->product[rows < TILE_ROWS][count < job->sum_piece][0], worker, left, &right,
+        cpu_product(job->queue, job->product[rows < TILE_ROWS][count < job->sum_slice][0], worker, left, &right,
                     result);
         for (int64_t r = 0; r < rows; r++)
             job->loops->add_double(result + r * job->cols, job->cols,
@@ -215,17 +215,17 @@ static void gram_piece(void *context, int piece, int worker)
     }
 }
 
-static void gemm_run(struct gemm_job *job, struct matrix b, bool transpose_b, pool_function *piece)
+static void gemm_run(struct gemm_job *job, struct matrix b, bool transpose_b, pool_function *function)
 {
     int64_t values = (int64_t)pool_threads(queue_cpu(job->queue)->pool) * TILE_ROWS;
-    job->sum_piece = job->transpose_a ? SUM_PIECE : max_int64(job->inner, 1);
+    job->sum_slice = job->transpose_a ? SUM_SLICE : max_int64(job->inner, 1);
     job->right = stage_right(job->queue, job->bf16, b, transpose_b);
-    job->left = scratch_get(job->queue, SCRATCH_LEFT, values * job->sum_piece, sizeof(float));
+    job->left = scratch_get(job->queue, SCRATCH_LEFT, values * job->sum_slice, sizeof(float));
     if (job->bf16)
-        job->left_bf16 = scratch_get(job->queue, SCRATCH_LEFT_BF16, values * job->sum_piece, sizeof(uint16_t));
+        job->left_bf16 = scratch_get(job->queue, SCRATCH_LEFT_BF16, values * job->sum_slice, sizeof(uint16_t));
     job->result = scratch_get(job->queue, SCRATCH_RESULT, values * job->cols, sizeof(float));
     if (find_gemm_products(job))
-        cpu_run(job->queue, piece_count(job->rows, TILE_ROWS), piece, job);
+        cpu_run(job->queue, divide_up(job->rows, TILE_ROWS), function, job);
 }
 
 static void multiply(struct queue *queue, bool bf16, struct matrix a, bool transpose_a, struct matrix b,
@@ -242,7 +242,7 @@ static void multiply(struct queue *queue, bool bf16, struct matrix a, bool trans
                            .rows = c.rows,
                            .inner = transpose_a ? a.rows : a.cols,
                            .cols = c.cols};
-    gemm_run(&job, b, transpose_b, gemm_piece);
+    gemm_run(&job, b, transpose_b, gemm_task);
 }
 
 void cpu_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
@@ -267,5 +267,5 @@ void cpu_gram(struct queue *queue, struct matrix x, struct matrix y, struct matr
                            .rows = x.cols,
                            .inner = x.rows,
                            .cols = y.cols};
-    gemm_run(&job, y, false, gram_piece);
+    gemm_run(&job, y, false, gram_task);
 }

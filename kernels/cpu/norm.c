@@ -8,14 +8,14 @@ struct norm_job {
     struct matrix x, dy, scale, y; /* y: also m, or dx */
     float epsilon;
     bool add;
-    int64_t per_piece;
-    float *dscale; /* [pieces, scale.cols] or NULL */
+    int64_t per_task;
+    float *dscale; /* [tasks, scale.cols] or NULL */
 };
 
-static void mean_square_piece(void *context, int piece, int worker)
+static void mean_square_task(void *context, int task, int worker)
 {
     const struct norm_job *job = context;
-    int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->x.rows);
+    int64_t first = task * job->per_task, end = min_int64(first + job->per_task, job->x.rows);
     (void)worker;
     for (int64_t r = first; r < end; r++)
         matrix_floats(job->y)[r * job->y.stride] =
@@ -24,15 +24,14 @@ static void mean_square_piece(void *context, int piece, int worker)
 
 void cpu_mean_square(struct queue *queue, struct matrix x, struct matrix m)
 {
-    struct norm_job job = {
-        .loops = queue_cpu(queue)->loops, .x = x, .y = m, .per_piece = rows_per_piece(x.cols)};
-    cpu_run(queue, piece_count(x.rows, job.per_piece), mean_square_piece, &job);
+    struct norm_job job = {.loops = queue_cpu(queue)->loops, .x = x, .y = m, .per_task = rows_per_task(x.cols)};
+    cpu_run(queue, divide_up(x.rows, job.per_task), mean_square_task, &job);
 }
 
-static void norm_piece(void *context, int piece, int worker)
+static void norm_task(void *context, int task, int worker)
 {
     const struct norm_job *job = context;
-    int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->x.rows);
+    int64_t first = task * job->per_task, end = min_int64(first + job->per_task, job->x.rows);
     int64_t group = job->scale.cols;
     (void)worker;
     for (int64_t r = first; r < end; r++)
@@ -48,16 +47,16 @@ void cpu_norm(struct queue *queue, struct matrix x, struct matrix scale, float e
                            .scale = scale,
                            .y = y,
                            .epsilon = epsilon,
-                           .per_piece = rows_per_piece(x.cols)};
-    cpu_run(queue, piece_count(x.rows, job.per_piece), norm_piece, &job);
+                           .per_task = rows_per_task(x.cols)};
+    cpu_run(queue, divide_up(x.rows, job.per_task), norm_task, &job);
 }
 
-static void norm_grad_piece(void *context, int piece, int worker)
+static void norm_grad_task(void *context, int task, int worker)
 {
     const struct norm_job *job = context;
-    int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->x.rows);
+    int64_t first = task * job->per_task, end = min_int64(first + job->per_task, job->x.rows);
     int64_t group = job->scale.cols;
-    float *dscale = job->dscale ? job->dscale + piece * group : NULL;
+    float *dscale = job->dscale ? job->dscale + task * group : NULL;
     (void)worker;
     if (dscale)
         memset(dscale, 0, (size_t)group * sizeof *dscale);
@@ -79,12 +78,12 @@ void cpu_norm_grad(struct queue *queue, struct matrix dy, struct matrix x, struc
                            .y = dx,
                            .epsilon = epsilon,
                            .add = mode == OP_ADD,
-                           .per_piece = rows_per_piece(x.cols)}; /* fixed by the shape: dscale's pieces */
-    int64_t pieces = piece_count(x.rows, job.per_piece);
+                           .per_task = rows_per_task(x.cols)}; /* fixed by the shape: dscale's tasks */
+    int64_t tasks = divide_up(x.rows, job.per_task);
     if (!matrix_is_none(dscale) &&
-        !(job.dscale = scratch_get(queue, SCRATCH_SUMS, pieces * scale.cols, sizeof(float))))
+        !(job.dscale = scratch_get(queue, SCRATCH_SUMS, tasks * scale.cols, sizeof(float))))
         return;
-    cpu_run(queue, pieces, norm_grad_piece, &job);
-    for (int64_t p = 0; job.dscale && p < pieces; p++)
+    cpu_run(queue, tasks, norm_grad_task, &job);
+    for (int64_t p = 0; job.dscale && p < tasks; p++)
         job.loops->axpy(1.0f, job.dscale + p * scale.cols, scale.cols, matrix_floats(dscale));
 }

@@ -7,14 +7,14 @@ struct adam_job {
     const struct cpu_loops *loops;
     struct adam_step step;
     const struct adam_update *update;
-    int64_t per_piece;
+    int64_t per_task;
 };
 
-static void adam_piece(void *context, int piece, int worker)
+static void adam_task(void *context, int task, int worker)
 {
     const struct adam_job *job = context;
     const struct adam_update *update = job->update;
-    int64_t begin = piece * job->per_piece, end = min_int64(begin + job->per_piece, update->value.rows);
+    int64_t begin = task * job->per_task, end = min_int64(begin + job->per_task, update->value.rows);
     (void)worker;
     for (int64_t r = begin; r < end; r++)
         job->loops->adam(&job->step, update->value.cols,
@@ -40,7 +40,7 @@ void cpu_adam(struct queue *queue, const struct adam_update *updates, int count)
                                         .rate = (float)(adam->rate / bias1),
                                         .second_scale = (float)(1.0 / bias2)},
                                .update = &updates[i],
-                               .per_piece = rows_per_piece(value.cols)};
-        cpu_run(queue, piece_count(value.rows, job.per_piece), adam_piece, &job);
+                               .per_task = rows_per_task(value.cols)};
+        cpu_run(queue, divide_up(value.rows, job.per_task), adam_task, &job);
     }
 }

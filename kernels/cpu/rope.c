@@ -4,13 +4,13 @@
 struct rope_job {
     struct matrix x, positions, table;
     void (*rotate)(float *x, const float *cosine, const float *sine, int64_t half);
-    int64_t per_piece;
+    int64_t per_task;
 };
 
-static void rope_piece(void *context, int piece, int worker)
+static void rope_task(void *context, int task, int worker)
 {
     const struct rope_job *job = context;
-    int64_t first = piece * job->per_piece, end = min_int64(first + job->per_piece, job->x.rows);
+    int64_t first = task * job->per_task, end = min_int64(first + job->per_task, job->x.rows);
     int64_t head_size = job->table.cols;
     (void)worker;
     for (int64_t r = first; r < end; r++) {
@@ -30,7 +30,7 @@ void cpu_rope(struct queue *queue, struct matrix x, struct matrix positions, str
                            .positions = positions,
                            .table = table,
                            .rotate = pairs == ROPE_HALVES ? loops->rope_halves : loops->rope_adjacent,
-                           .per_piece = rows_per_piece(x.cols)};
+                           .per_task = rows_per_task(x.cols)};
     for (int64_t r = 0; r < positions.rows; r++) {
         int64_t position = matrix_ints(positions)[r * positions.stride];
         if (position < 0 || position >= table.rows) {
@@ -39,5 +39,5 @@ void cpu_rope(struct queue *queue, struct matrix x, struct matrix positions, str
             return;
         }
     }
-    cpu_run(queue, piece_count(x.rows, job.per_piece), rope_piece, &job);
+    cpu_run(queue, divide_up(x.rows, job.per_task), rope_task, &job);
 }

@@ -33,7 +33,7 @@ const void *stage_transposed(const struct cpu_loops *loops, struct matrix x, int
     return space_bf16;
 }
 
-enum { BAND = 64 }; /* rows of the right side that one piece fills */
+enum { BAND = 64 }; /* rows of the right side that one task fills */
 
 struct right_job {
     const struct cpu_loops *loops;
@@ -44,10 +44,10 @@ struct right_job {
     float *bands; /* per worker [BAND, cols], for transposing to bf16 */
 };
 
-static void right_piece(void *context, int piece, int worker)
+static void right_task(void *context, int task, int worker)
 {
     const struct right_job *job = context;
-    int64_t first = (int64_t)piece * BAND, count = min_int64(BAND, job->inner - first);
+    int64_t first = (int64_t)task * BAND, count = min_int64(BAND, job->inner - first);
     const float *source = matrix_floats(job->x);
     if (job->transpose) {
         float *band =
@@ -80,7 +80,7 @@ struct product_right stage_right(struct queue *queue, bool bf16, struct matrix x
                     ? scratch_get(queue, SCRATCH_RESULT, (int64_t)pool_threads(backend->pool) * BAND * job.cols,
                                   sizeof(float))
                     : NULL;
-    cpu_run(queue, piece_count(job.inner, BAND), right_piece, &job);
+    cpu_run(queue, divide_up(job.inner, BAND), right_task, &job);
     right.plain = queue->failed ? NULL : job.right;
     return right;
 }

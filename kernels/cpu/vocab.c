@@ -4,9 +4,9 @@
  *     1  every tile: logits (product 1), then at once, while they are in cache, their softmax
  *        against the tile's own reference, a power of two (loops.h, struct part_sums)
  *     2  every row: the tiles' sums brought together: log sum exp, entropy, the loss
- *     3  every PIECE_TILES tiles: values to the row's common reference, which is exact, labels
+ *     3  every SLICE_TILES tiles: values to the row's common reference, which is exact, labels
  *        subtracted, product 2 with the weight's rows; and an own weight's gradient
- *     4  every row: the pieces of product 2 added up in order
+ *     4  every row: the slices of product 2 added up in order
  * Logits are written once and values read once; only one chunk's values exist.
  */
 #include <math.h>
@@ -16,7 +16,7 @@
 #include "kernels/cpu/few_rows.h"
 #include "kernels/cpu/stage.h"
 
-enum { CHUNK = 256, PIECE_TILES = 4 };
+enum { CHUNK = 256, SLICE_TILES = 4 };
 
 static const double LN2 = 0.69314718055994530942;
 
@@ -55,7 +55,7 @@ struct vocab_job {
     const struct vocab_loss *target; /* op_vocab_loss */
     struct matrix cross, loss, dh, down;
     int64_t size, width; /* of the vocabulary, of h */
-    int64_t tile, tiles, pieces;
+    int64_t tile, tiles, slices;
     /* one chunk */
     int64_t first, rows, padded;
     const void *states, *teacher_states; /* [padded, width] left sides; NULL for few rows */
@@ -64,7 +64,7 @@ struct vocab_job {
     struct row_total total[CHUNK];
     float *scores; /* per worker 2 [CHUNK, tile], and more for down */
     int64_t score_space;
-    float *partial; /* [pieces, padded, width] */
+    float *partial; /* [slices, padded, width] */
     void *scaled_states; /* [padded, width]: h times out_scale, for down */
     struct tile_product logits[2], combine[2]; /* [last tile] */
     const struct product *outer[2];
@@ -89,11 +89,11 @@ struct own_job {
     atomic_bool failed;
 };
 
-static void pack_own_piece(void *context, int piece, int worker)
+static void pack_own_task(void *context, int task, int worker)
 {
     struct own_job *job = context;
-    if (pack_fill(job->products, job->pack, piece, worker,
-                  matrix_floats(job->own) + piece * weight_tile(job->own.rows) * job->own.stride,
+    if (pack_fill(job->products, job->pack, task, worker,
+                  matrix_floats(job->own) + task * weight_tile(job->own.rows) * job->own.stride,
                   job->own.stride) < 0)
         atomic_store(&job->failed, true);
 }
@@ -118,7 +118,7 @@ static struct pack *pack_own(struct queue *queue, struct matrix own, bool backwa
         return NULL;
     }
     job.pack = pack;
-    cpu_run(queue, pack->tiles, pack_own_piece, &job);
+    cpu_run(queue, pack->tiles, pack_own_task, &job);
     if (atomic_load(&job.failed))
         queue_fail(queue, ERROR_NO_MEMORY, "oneDNN failed to pack a weight; the machine may be out of memory");
     return pack;
@@ -187,7 +187,7 @@ static void softmax_row(const struct vocab_job *job, const float *z, const float
                              tile && job->bf16 ? (uint16_t *)tile + r * size : NULL);
 }
 
-static void tile_piece(void *context, int t, int worker)
+static void tile_task(void *context, int t, int worker)
 {
     struct vocab_job *job = context;
     int64_t size = tile_size(job, t);
@@ -278,10 +278,10 @@ static double target_logit(const struct vocab_job *job, int64_t r, double cross)
                            matrix_floats(job->target->u) + row * job->target->u.stride, job->width);
 }
 
-static void total_piece(void *context, int piece, int worker)
+static void total_task(void *context, int task, int worker)
 {
     struct vocab_job *job = context;
-    int64_t r = piece;
+    int64_t r = task;
     struct row_total *row = &job->total[r];
     struct softmax_total total = add_parts(job->parts, job->tiles, r), teacher = {.sum = 1};
     double lse = total.exponent * LN2 + log(total.sum), cross = 0;
@@ -302,7 +302,7 @@ static void total_piece(void *context, int piece, int worker)
         set_value(job->loss, job->first + r, row->counts ? lse - target_logit(job, r, cross) : 0.0);
 }
 
-/* ---- 3: product 2, per piece of the vocabulary ---- */
+/* ---- 3: product 2, per slice of the vocabulary ---- */
 
 /* Brings row r of a tile's values to the row's common reference: the softmax times its sum, minus the
  * sum at the label; with a teacher the difference of both softmaxes. */
@@ -358,11 +358,11 @@ static void add_outer(const struct vocab_job *job, int64_t t, int worker)
     result_close(job->loops, left + space, NULL, job->down, t * job->tile, size, OP_ADD);
 }
 
-static void combine_piece(void *context, int piece, int worker)
+static void combine_task(void *context, int task, int worker)
 {
     const struct vocab_job *job = context;
-    int64_t first = (int64_t)piece * PIECE_TILES, end = min_int64(first + PIECE_TILES, job->tiles);
-    float *partial = job->partial + piece * job->padded * job->width;
+    int64_t first = (int64_t)task * SLICE_TILES, end = min_int64(first + SLICE_TILES, job->tiles);
+    float *partial = job->partial + task * job->padded * job->width;
     for (int64_t t = first; t < end; t++) {
         char *values = tile_values(job, job->values, t);
         size_t row = (size_t)tile_size(job, t) * operand_size(job->bf16);
@@ -378,7 +378,7 @@ static void combine_piece(void *context, int piece, int worker)
 
 /* ---- 4: rows of the gradient ---- */
 
-static void reduce_piece(void *context, int r, int worker)
+static void reduce_task(void *context, int r, int worker)
 {
     const struct vocab_job *job = context;
     const struct row_total *row = &job->total[r];
@@ -389,7 +389,7 @@ static void reduce_piece(void *context, int r, int worker)
         memset(y, 0, (size_t)job->width * sizeof *y);
         return;
     }
-    for (int64_t p = 1; p < job->pieces; p++)
+    for (int64_t p = 1; p < job->slices; p++)
         job->loops->axpy(1.0f, job->partial + (p * job->padded + r) * job->width, job->width, sum);
     job->loops->scale(row->out_scale, sum, job->width, y);
     if (job->target && job->target->target == VOCAB_U)
@@ -468,14 +468,14 @@ static void run_chunk(struct vocab_job *job, void *states, void *teacher_states)
     job->states = stage_states(job, &job->weight, job->h, states);
     if (job->with_teacher)
         job->teacher_states = stage_states(job, &job->teacher, job->t, teacher_states);
-    cpu_run(job->queue, job->tiles, tile_piece, job);
-    cpu_run(job->queue, job->rows, total_piece, job);
+    cpu_run(job->queue, job->tiles, tile_task, job);
+    cpu_run(job->queue, job->rows, total_task, job);
     if (!job->keep)
         return;
     if (!matrix_is_none(job->down))
         scale_states(job);
-    cpu_run(job->queue, job->pieces, combine_piece, job);
-    cpu_run(job->queue, job->rows, reduce_piece, job);
+    cpu_run(job->queue, job->slices, combine_task, job);
+    cpu_run(job->queue, job->rows, reduce_task, job);
 }
 
 /* Working memory for chunks of up to `rows` rows; false when the queue has failed. */
@@ -497,7 +497,7 @@ static bool vocab_scratch(struct vocab_job *job, int64_t rows, void **states, vo
     job->values = scratch_get(queue, SCRATCH_PARTS, job->tiles * rows * job->tile, size);
     if (job->with_teacher)
         job->teacher_values = scratch_get(queue, SCRATCH_TEACHER_PARTS, job->tiles * rows * job->tile, size);
-    job->partial = scratch_get(queue, SCRATCH_SUMS, job->pieces * rows * job->width, sizeof(float));
+    job->partial = scratch_get(queue, SCRATCH_SUMS, job->slices * rows * job->width, sizeof(float));
     job->scaled_states = scratch_get(queue, SCRATCH_RIGHT, rows * job->width, size);
     return !queue->failed;
 }
@@ -521,8 +521,8 @@ static void vocab_run(struct vocab_job *job, const struct vocab *vocab, const st
     job->size = vocab->tied ? vocab->tied->rows : vocab->own.rows;
     job->width = job->h.cols;
     job->tile = weight_tile(job->size);
-    job->tiles = piece_count(job->size, job->tile);
-    job->pieces = piece_count(job->tiles, PIECE_TILES);
+    job->tiles = divide_up(job->size, job->tile);
+    job->slices = divide_up(job->tiles, SLICE_TILES);
     job->with_teacher = teacher != NULL;
     weight_open(job, vocab, job->keep, false, &job->weight);
     if (teacher)

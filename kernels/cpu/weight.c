@@ -12,30 +12,30 @@
 
 enum {
     PACK_ALIGN = 4096,
-    PIECE_INNER = 256, /* the longest chain of sums, where a tile is cut */
-    WHOLE_INNER = 768, /* up to here it is not: rounding stays small, and adding pieces up costs time */
-    PIECE_STEP = 16
+    SLICE_INNER = 256, /* the longest chain of sums, where a tile is cut */
+    WHOLE_INNER = 768, /* up to here it is not: rounding stays small, and adding slices up costs time */
+    SLICE_MULTIPLE = 16
 };
 
 static struct pack pack_shape(int64_t rows, int64_t cols, bool backward, bool bf16)
 {
     int64_t tile = weight_tile(rows);
-    struct pack pack = {.bf16 = bf16, .backward = backward, .tiles = piece_count(rows, tile)};
+    struct pack pack = {.bf16 = bf16, .backward = backward, .tiles = divide_up(rows, tile)};
     pack.inner = backward ? rows : cols;
     pack.cols = backward ? cols : rows;
     pack.tile_inner = backward ? tile : cols;
     pack.tile_cols = backward ? cols : tile;
-    pack.piece_inner = pack.tile_inner;
+    pack.slice_inner = pack.tile_inner;
     if (!backward && cols > WHOLE_INNER)
-        pack.piece_inner = round_up(piece_count(cols, piece_count(cols, PIECE_INNER)), PIECE_STEP);
-    pack.pieces = piece_count(pack.tile_inner, pack.piece_inner);
+        pack.slice_inner = round_up(divide_up(cols, divide_up(cols, SLICE_INNER)), SLICE_MULTIPLE);
+    pack.slices = divide_up(pack.tile_inner, pack.slice_inner);
     return pack;
 }
 
-/* The inner side of a piece of a tile of that inner side. */
-static int64_t piece_inner(const struct pack *pack, int64_t tile_inner, int64_t piece)
+/* The inner side of a slice of a tile of that inner side. */
+static int64_t slice_inner(const struct pack *pack, int64_t tile_inner, int64_t slice)
 {
-    return min_int64(pack->piece_inner, tile_inner - piece * pack->piece_inner);
+    return min_int64(pack->slice_inner, tile_inner - slice * pack->slice_inner);
 }
 
 void pack_tile_shape(const struct pack *pack, int64_t t, int64_t *inner, int64_t *cols)
@@ -57,13 +57,13 @@ static int right_step(struct product_cache *cache, const struct pack *pack, size
         int64_t inner, cols;
         size_t bytes;
         pack_tile_shape(pack, last & 1 ? pack->tiles - 1 : 0, &inner, &cols);
-        inner = piece_inner(pack, inner, last & 2 ? pack->pieces - 1 : 0);
+        inner = slice_inner(pack, inner, last & 2 ? pack->slices - 1 : 0);
         if (right_bytes(cache, inner, cols, pack->bf16, &bytes, error) < 0)
             return -1;
         bytes = (bytes + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
         *step = bytes > *step ? bytes : *step;
     }
-    if (!size_multiply(*step, (size_t)(pack->tiles * pack->pieces), all))
+    if (!size_multiply(*step, (size_t)(pack->tiles * pack->slices), all))
         return error_set_kind(error, ERROR_NO_MEMORY, "a packed weight of [%lld, %lld] cannot be addressed",
                               (long long)pack->inner, (long long)pack->cols);
     return 0;
@@ -89,17 +89,17 @@ int pack_create(struct product_cache *cache, int64_t rows, int64_t cols, bool ba
     pack->data = data;
     pack->lent = data != NULL;
     if (right_step(cache, pack, &step, &pack->bytes, error) < 0 ||
-        array_alloc(&pack->right, pack->tiles * pack->pieces, error) < 0)
+        array_alloc(&pack->right, pack->tiles * pack->slices, error) < 0)
         goto fail;
     if (!pack->lent && posix_memalign(&pack->data, PACK_ALIGN, pack->bytes) != 0) {
         error_set_kind(error, ERROR_NO_MEMORY, "out of memory: %zu bytes for a packed weight could not be had",
                        pack->bytes);
         goto fail;
     }
-    for (int64_t i = 0; i < pack->tiles * pack->pieces; i++) {
+    for (int64_t i = 0; i < pack->tiles * pack->slices; i++) {
         int64_t inner, tile_cols;
-        pack_tile_shape(pack, i / pack->pieces, &inner, &tile_cols);
-        if (right_create(cache, piece_inner(pack, inner, i % pack->pieces), tile_cols, bf16,
+        pack_tile_shape(pack, i / pack->slices, &inner, &tile_cols);
+        if (right_create(cache, slice_inner(pack, inner, i % pack->slices), tile_cols, bf16,
                          (char *)pack->data + (size_t)i * step, &pack->right[i], error) < 0)
             goto fail;
     }
@@ -114,7 +114,7 @@ void pack_destroy(struct pack *pack)
 {
     if (!pack)
         return;
-    for (int64_t i = 0; pack->right && i < pack->tiles * pack->pieces; i++)
+    for (int64_t i = 0; pack->right && i < pack->tiles * pack->slices; i++)
         right_destroy(&pack->right[i]);
     free(pack->right);
     if (!pack->lent)
@@ -126,9 +126,9 @@ int pack_fill(struct product_cache *cache, const struct pack *pack, int64_t t, i
               int64_t stride)
 {
     const int64_t inner_stride = pack->backward ? stride : 1, col_stride = pack->backward ? 1 : stride;
-    for (int64_t p = 0; p < pack->pieces; p++)
-        if (right_pack(cache, &pack->right[t * pack->pieces + p], worker,
-                       rows + p * pack->piece_inner * inner_stride, inner_stride, col_stride) < 0)
+    for (int64_t p = 0; p < pack->slices; p++)
+        if (right_pack(cache, &pack->right[t * pack->slices + p], worker,
+                       rows + p * pack->slice_inner * inner_stride, inner_stride, col_stride) < 0)
             return -1;
     return 0;
 }
@@ -142,8 +142,8 @@ bool tile_product_find(struct queue *queue, const struct pack *pack, int64_t t, 
     int64_t inner;
     pack_tile_shape(pack, t, &inner, &shape.cols);
     for (int last = 0; last < 2; last++)
-        for (int adds = 0; adds < (add || pack->pieces > 1 ? 2 : 1); adds++) {
-            shape.inner = piece_inner(pack, inner, last ? pack->pieces - 1 : 0);
+        for (int adds = 0; adds < (add || pack->slices > 1 ? 2 : 1); adds++) {
+            shape.inner = slice_inner(pack, inner, last ? pack->slices - 1 : 0);
             shape.add = adds > 0;
             if (!(products->product[last][adds] = cpu_product_find(queue, shape)))
                 return false;
@@ -154,11 +154,11 @@ bool tile_product_find(struct queue *queue, const struct pack *pack, int64_t t, 
 const void *tile_left(const struct cpu_loops *loops, const struct pack *pack, struct matrix x, int64_t first,
                       int64_t rows, int64_t padded, void *space)
 {
-    if (pack->pieces == 1)
+    if (pack->slices == 1)
         return stage_left(loops, pack->bf16, x, first, rows, padded, space);
-    for (int64_t p = 0; p < pack->pieces; p++) {
-        const int64_t at = p * pack->piece_inner;
-        stage_left(loops, pack->bf16, matrix_cols(x, at, piece_inner(pack, x.cols, p)), first, rows, padded,
+    for (int64_t p = 0; p < pack->slices; p++) {
+        const int64_t at = p * pack->slice_inner;
+        stage_left(loops, pack->bf16, matrix_cols(x, at, slice_inner(pack, x.cols, p)), first, rows, padded,
                    (char *)space + (size_t)(padded * at) * operand_size(pack->bf16));
     }
     return space;
@@ -167,11 +167,11 @@ const void *tile_left(const struct cpu_loops *loops, const struct pack *pack, st
 void tile_multiply(struct queue *queue, const struct tile_product *products, const struct pack *pack, int64_t t,
                    int worker, const void *left, int64_t padded, bool add, float *result)
 {
-    for (int64_t p = 0; p < pack->pieces; p++) {
-        const char *piece =
-            (const char *)left + (size_t)(padded * p * pack->piece_inner) * operand_size(pack->bf16);
-        cpu_product(queue, products->product[p == pack->pieces - 1][add || p > 0], worker, piece,
-                    &pack->right[t * pack->pieces + p], result);
+    for (int64_t p = 0; p < pack->slices; p++) {
+        const char *slice =
+            (const char *)left + (size_t)(padded * p * pack->slice_inner) * operand_size(pack->bf16);
+        cpu_product(queue, products->product[p == pack->slices - 1][add || p > 0], worker, slice,
+                    &pack->right[t * pack->slices + p], result);
     }
 }
 
@@ -206,24 +206,24 @@ static void widen_rows(const struct weight_part *parts, int64_t first, int64_t c
     }
 }
 
-static void widen_piece(void *context, int piece, int worker)
+static void widen_task(void *context, int task, int worker)
 {
     struct prepare_job *job = context;
-    int64_t at = (int64_t)piece * WIDEN_ROWS, count = min_int64(WIDEN_ROWS, job->rows - at);
+    int64_t at = (int64_t)task * WIDEN_ROWS, count = min_int64(WIDEN_ROWS, job->rows - at);
     (void)worker;
     widen_rows(job->parts, job->first + at, count, job->values + at * job->parts->cols);
 }
 
-/* Pieces 0, 2, .. are forward tiles, 1, 3, .. backward ones. */
-static void pack_piece(void *context, int piece, int worker)
+/* Tasks 0, 2, .. are forward tiles, 1, 3, .. backward ones. */
+static void pack_task(void *context, int task, int worker)
 {
     struct prepare_job *job = context;
-    const struct pack *pack = piece % 2 ? job->weight->backward : job->weight->forward;
+    const struct pack *pack = task % 2 ? job->weight->backward : job->weight->forward;
     int64_t tile_rows = weight_tile(job->weight->base.rows), cols = job->parts->cols;
     if (!pack)
         return;
-    if (pack_fill(job->products, pack, job->first / tile_rows + piece / 2, worker,
-                  job->values + piece / 2 * tile_rows * cols, cols) < 0)
+    if (pack_fill(job->products, pack, job->first / tile_rows + task / 2, worker,
+                  job->values + task / 2 * tile_rows * cols, cols) < 0)
         atomic_store(&job->failed, true);
 }
 
@@ -237,8 +237,8 @@ static int fill_packs(struct cpu_backend *backend, const struct cpu_weight *weig
         return -1;
     for (job.first = 0; job.first < weight->base.rows; job.first += group) {
         job.rows = min_int64(group, weight->base.rows - job.first);
-        pool_run(backend->pool, (int)piece_count(job.rows, WIDEN_ROWS), widen_piece, &job);
-        pool_run(backend->pool, (int)piece_count(job.rows, tile) * 2, pack_piece, &job);
+        pool_run(backend->pool, (int)divide_up(job.rows, WIDEN_ROWS), widen_task, &job);
+        pool_run(backend->pool, (int)divide_up(job.rows, tile) * 2, pack_task, &job);
     }
     free(job.values);
     return atomic_load(&job.failed)

@@ -6,15 +6,15 @@
 
 /* A right side [inner, cols] cut into tiles of tile_inner x tile_cols. A weight W [N, K] has two: forward
  * W^T [K, N], cut along N, and backward W [N, K], cut along N too, so that tile t of both holds the same
- * rows of W. A forward tile is cut once more, along K, into pieces that are packed for products: their
- * results are added up, so that no chain of f32 sums is longer than a piece. (In one chain over the 1536
+ * rows of W. A forward tile is cut once more, along K, into slices that are packed for products: their
+ * results are added up, so that no chain of f32 sums is longer than a slice. (In one chain over the 1536
  * values of a small model's MLP, states came out four times as far from exact ones.) */
 struct pack {
     int64_t inner, cols, tile_inner, tile_cols;
     int64_t tiles;
-    int64_t piece_inner, pieces; /* of a tile */
+    int64_t slice_inner, slices; /* of a tile */
     bool bf16, backward;
-    struct product_right *right; /* [tiles][pieces] */
+    struct product_right *right; /* [tiles][slices] */
     void *data; /* owned unless it was lent */
     bool lent;
     size_t bytes;
@@ -51,7 +51,7 @@ void pack_tile_shape(const struct pack *pack, int64_t t, int64_t *inner, int64_t
 
 /* ---- a left side times one tile ---- */
 
-/* For the pieces of a tile: [last piece][add]. */
+/* For the slices of a tile: [last slice][add]. */
 struct tile_product {
     const struct product *product[2][2];
 };
@@ -61,7 +61,7 @@ struct tile_product {
 bool tile_product_find(struct queue *queue, const struct pack *pack, int64_t t, int64_t rows, bool add,
                        struct tile_product *products);
 
-/* Rows [first, first + rows) of x [.., tile_inner] as the left side of a tile: `padded` rows, one piece behind the
+/* Rows [first, first + rows) of x [.., tile_inner] as the left side of a tile: `padded` rows, one slice behind the
  * other. `space` [padded, tile_inner] is used where x's own memory will not do. */
 const void *tile_left(const struct cpu_loops *loops, const struct pack *pack, struct matrix x, int64_t first,
                       int64_t rows, int64_t padded, void *space);

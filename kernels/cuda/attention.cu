@@ -1,14 +1,14 @@
 /* attention.cu: causal attention. Many rows: the heads of a key head are stacked, their scores with a
  * tile of query rows are one batched cuBLAS product, then comes a fused causal softmax, then a second
  * product; the [T, T] scores of all rows never exist at once. Few rows (decoding): own kernels over
- * fixed pieces of the keys, so that a row's result depends on its own keys only. What they must know of
+ * fixed parts of the keys, so that a row's result depends on its own keys only. What they must know of
  * the spans reaches the device as a kernel parameter: nothing is copied, nothing waits. */
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/table.cuh"
 
 #define THREADS      256
 #define SCORES_BYTES EMULATED_ELSE((int64_t)64 << 10, (int64_t)256 << 20) /* of a tile, working memory */
-#define KEY_PIECE    128 /* keys per block when decoding */
+#define KEY_PART     128 /* keys per block when decoding */
 #define FEW_SPANS    EMULATED_ELSE(5, 32) /* in a launch of few rows */
 
 /* What the kernels need to know of the shapes. */
@@ -209,25 +209,25 @@ __device__ inline struct few_span span_of(const struct few_spans &spans, int64_t
     return spans.span[i];
 }
 
-/* Per (query row, head, piece of keys): the piece's largest score, sum of exponentials and weighted
+/* Per (query row, head, part of keys): the part's largest score, sum of exponentials and weighted
  * values. Reads keys and values once (8 D bytes a key for 4 D flops): bound by memory. A warp a key
- * for the scores, a thread a column for the values. partial [rows heads, pieces, D + 2]; of pieces behind the
+ * for the scores, a thread a column for the values. partial [rows heads, parts, D + 2]; of parts behind the
  * span's keys nothing is written nor read. */
-__global__ void attend_piece(struct layout l, struct few_spans spans, const float *q, int64_t q_stride,
-                             int64_t pieces, float *partial)
+__global__ void attend_part(struct layout l, struct few_spans spans, const float *q, int64_t q_stride,
+                            int64_t parts, float *partial)
 {
-    __shared__ float scores[KEY_PIECE];
+    __shared__ float scores[KEY_PART];
     __shared__ float warps[32];
-    int64_t row = blockIdx.y / l.heads, head = blockIdx.y % l.heads, first = (int64_t)blockIdx.x * KEY_PIECE;
+    int64_t row = blockIdx.y / l.heads, head = blockIdx.y % l.heads, first = (int64_t)blockIdx.x * KEY_PART;
     struct few_span span = span_of(spans, row);
     int64_t position = span.keys - span.queries + row - span.first, least = first_key(l, position);
     int64_t column = head / (l.heads / l.kv_heads) * l.size;
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const float *query = q + row * q_stride + head * l.size;
-    float *to = partial + ((int64_t)blockIdx.y * pieces + blockIdx.x) * (l.size + 2), most = -INFINITY, sum = 0;
+    float *to = partial + ((int64_t)blockIdx.y * parts + blockIdx.x) * (l.size + 2), most = -INFINITY, sum = 0;
     if (first >= span.keys)
         return;
-    for (int i = warp; i < KEY_PIECE; i += (int)blockDim.x / 32) {
+    for (int i = warp; i < KEY_PART; i += (int)blockDim.x / 32) {
         int64_t key = first + i;
         bool seen = key >= least && key <= position;
         float dot = 0;
@@ -239,10 +239,10 @@ __global__ void attend_piece(struct layout l, struct few_spans spans, const floa
             scores[i] = seen ? dot * l.scale : -INFINITY;
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < KEY_PIECE; i += blockDim.x)
+    for (int i = threadIdx.x; i < KEY_PART; i += blockDim.x)
         most = fmaxf(most, scores[i]);
     most = block_max(most, warps);
-    for (int i = threadIdx.x; i < KEY_PIECE; i += blockDim.x) {
+    for (int i = threadIdx.x; i < KEY_PART; i += blockDim.x) {
         float weight = most > -INFINITY ? __expf(scores[i] - most) : 0.0f;
         scores[i] = weight;
         sum += weight;
@@ -250,7 +250,7 @@ __global__ void attend_piece(struct layout l, struct few_spans spans, const floa
     sum = block_sum(sum, warps); /* its barriers also publish scores */
     for (int64_t d = threadIdx.x; d < l.size; d += blockDim.x) {
         float mixed = 0;
-        for (int i = 0; i < KEY_PIECE; i++)
+        for (int i = 0; i < KEY_PART; i++)
             if (scores[i] > 0)
                 mixed += scores[i] * span.v[(first + i) * span.v_stride + column + d];
         to[2 + d] = mixed;
@@ -261,22 +261,22 @@ __global__ void attend_piece(struct layout l, struct few_spans spans, const floa
     }
 }
 
-/* The pieces of one (row, head) put together, in order. A piece that saw nothing has weight zero. */
-__global__ void join_pieces(struct layout l, struct few_spans spans, int64_t pieces, const float *partial,
-                            float *out, int64_t stride)
+/* The parts of one (row, head) put together, in order. A part that saw nothing has weight zero. */
+__global__ void join_parts(struct layout l, struct few_spans spans, int64_t parts, const float *partial,
+                           float *out, int64_t stride)
 {
-    const float *from = partial + (int64_t)blockIdx.x * pieces * (l.size + 2);
+    const float *from = partial + (int64_t)blockIdx.x * parts * (l.size + 2);
     int64_t row = blockIdx.x / l.heads, head = blockIdx.x % l.heads;
-    int64_t own = (span_of(spans, row).keys + KEY_PIECE - 1) / KEY_PIECE; /* pieces */
+    int64_t own = (span_of(spans, row).keys + KEY_PART - 1) / KEY_PART; /* parts */
     float most = -INFINITY, sum = 0;
-    for (int64_t piece = 0; piece < own; piece++)
-        most = fmaxf(most, from[piece * (l.size + 2)]);
-    for (int64_t piece = 0; piece < own; piece++)
-        sum += __expf(from[piece * (l.size + 2)] - most) * from[piece * (l.size + 2) + 1];
+    for (int64_t part = 0; part < own; part++)
+        most = fmaxf(most, from[part * (l.size + 2)]);
+    for (int64_t part = 0; part < own; part++)
+        sum += __expf(from[part * (l.size + 2)] - most) * from[part * (l.size + 2) + 1];
     for (int64_t d = threadIdx.x; d < l.size; d += blockDim.x) {
         float mixed = 0;
-        for (int64_t piece = 0; piece < own; piece++)
-            mixed += __expf(from[piece * (l.size + 2)] - most) * from[piece * (l.size + 2) + 2 + d];
+        for (int64_t part = 0; part < own; part++)
+            mixed += __expf(from[part * (l.size + 2)] - most) * from[part * (l.size + 2) + 2 + d];
         out[row * stride + head * l.size + d] = mixed / sum;
     }
 }
@@ -293,14 +293,14 @@ static void attend_few(struct queue *queue, struct layout l, struct matrix q,
         few.span[i] = span;
         most = span.keys > most ? span.keys : most;
     }
-    int64_t pieces = (most + KEY_PIECE - 1) / KEY_PIECE;
+    int64_t parts = (most + KEY_PART - 1) / KEY_PART;
     float *partial =
-        (float *)scratch_take(queue, "attention", q, (size_t)(rows * pieces * (l.size + 2)) * sizeof(float));
+        (float *)scratch_take(queue, "attention", q, (size_t)(rows * parts * (l.size + 2)) * sizeof(float));
     if (!partial)
         return;
-    LAUNCH(attend_piece, dim3((unsigned)pieces, (unsigned)rows), dim3(128), 0, queue_stream(queue), l, few,
-           matrix_floats(q), q.stride, pieces, partial);
-    LAUNCH(join_pieces, dim3((unsigned)rows), dim3(128), 0, queue_stream(queue), l, few, pieces, partial,
+    LAUNCH(attend_part, dim3((unsigned)parts, (unsigned)rows), dim3(128), 0, queue_stream(queue), l, few,
+           matrix_floats(q), q.stride, parts, partial);
+    LAUNCH(join_parts, dim3((unsigned)rows), dim3(128), 0, queue_stream(queue), l, few, parts, partial,
            matrix_floats(out), out.stride);
     launch_ok(queue, "attention", out);
     scratch_free(queue, partial);

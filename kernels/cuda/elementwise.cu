@@ -2,10 +2,10 @@
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/table.cuh"
 
-#define THREADS    256
-#define SUM_ROWS   256 /* rows per piece of a sum over rows: fixed, so that the order is */
-#define SUM_PIECES 1024
-#define SQUARES    EMULATED_ELSE(2, 32) /* matrices of a launch, whose arguments have 4 KB */
+#define THREADS   256
+#define SUM_ROWS  256 /* rows per part of a sum over rows: fixed, so that the order is */
+#define SUM_PARTS 1024
+#define SQUARES   EMULATED_ELSE(2, 32) /* matrices of a launch, whose arguments have 4 KB */
 
 /* 12 bytes a value. */
 __global__ void add_scaled(float alpha, const float *x, int64_t x_stride, int64_t rows, int64_t cols, float *y,
@@ -37,9 +37,9 @@ void cuda_add_bias(struct queue *queue, struct matrix b, struct matrix y)
     launch_ok(queue, "add_bias", y);
 }
 
-/* partial [pieces, cols]: each piece's sum over its rows, in order; neighbouring threads read
+/* partial [parts, cols]: each part's sum over its rows, in order; neighbouring threads read
  * neighbouring columns. */
-__global__ void sum_piece(const float *x, int64_t stride, int64_t rows, int64_t cols, float *partial)
+__global__ void sum_part(const float *x, int64_t stride, int64_t rows, int64_t cols, float *partial)
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, first = (int64_t)blockIdx.y * SUM_ROWS;
     int64_t last = first + SUM_ROWS < rows ? first + SUM_ROWS : rows;
@@ -51,30 +51,30 @@ __global__ void sum_piece(const float *x, int64_t stride, int64_t rows, int64_t 
     partial[blockIdx.y * cols + col] = sum;
 }
 
-/* s [cols] += the pieces, in order. */
-__global__ void add_pieces(const float *partial, int64_t pieces, int64_t cols, float *s)
+/* s [cols] += the parts, in order. */
+__global__ void add_parts(const float *partial, int64_t parts, int64_t cols, float *s)
 {
     int64_t col = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (col >= cols)
         return;
     float sum = 0;
-    for (int64_t piece = 0; piece < pieces; piece++)
-        sum += partial[piece * cols + col];
+    for (int64_t part = 0; part < parts; part++)
+        sum += partial[part * cols + col];
     s[col] += sum;
 }
 
 void cuda_sum_rows(struct queue *queue, struct matrix x, struct matrix s)
 {
-    int64_t pieces = (x.rows + SUM_ROWS - 1) / SUM_ROWS;
+    int64_t parts = (x.rows + SUM_ROWS - 1) / SUM_ROWS;
     cudaStream_t stream = queue_stream(queue);
     if (x.rows * x.cols == 0)
         return;
-    float *partial = (float *)scratch_take(queue, "sum_rows", x, (size_t)(pieces * x.cols) * sizeof(float));
+    float *partial = (float *)scratch_take(queue, "sum_rows", x, (size_t)(parts * x.cols) * sizeof(float));
     if (!partial)
         return;
-    LAUNCH(sum_piece, dim3(blocks_for(x.cols, THREADS), (unsigned)pieces), dim3(THREADS), 0, stream,
+    LAUNCH(sum_part, dim3(blocks_for(x.cols, THREADS), (unsigned)parts), dim3(THREADS), 0, stream,
            matrix_floats(x), x.stride, x.rows, x.cols, partial);
-    LAUNCH(add_pieces, dim3(blocks_for(x.cols, THREADS)), dim3(THREADS), 0, stream, partial, pieces, x.cols,
+    LAUNCH(add_parts, dim3(blocks_for(x.cols, THREADS)), dim3(THREADS), 0, stream, partial, parts, x.cols,
            matrix_floats(s));
     launch_ok(queue, "sum_rows", x);
     scratch_free(queue, partial);
@@ -95,7 +95,7 @@ struct squares {
 };
 
 /* Block (b, i): the sum of squares in f64 of every blocks-th block of values of matrix i. */
-__global__ void square_piece(const struct squares squares, double *partial)
+__global__ void square_part(const struct squares squares, double *partial)
 {
     __shared__ double warps[32];
     const struct squared &own = squares.one[blockIdx.y];
@@ -148,7 +148,7 @@ static void launch_squares(struct queue *queue, const struct square_sum *sums, i
         own->s = matrix_doubles(sums[i].s);
         own->partial = partials;
         own->blocks = blocks_for(own->count, THREADS);
-        own->blocks = own->blocks < SUM_PIECES ? own->blocks : SUM_PIECES;
+        own->blocks = own->blocks < SUM_PARTS ? own->blocks : SUM_PARTS;
         most = own->blocks > most ? own->blocks : most;
         partials += own->blocks;
     }
@@ -156,7 +156,7 @@ static void launch_squares(struct queue *queue, const struct square_sum *sums, i
     double *partial = (double *)scratch_take(queue, "sum_squares", sums->x, partials * sizeof(double));
     if (!partial)
         return;
-    LAUNCH(square_piece, dim3(most, (unsigned)count), dim3(THREADS), 0, queue_stream(queue), squares, partial);
+    LAUNCH(square_part, dim3(most, (unsigned)count), dim3(THREADS), 0, queue_stream(queue), squares, partial);
     LAUNCH(add_squares, dim3((unsigned)count), dim3(THREADS), 0, queue_stream(queue), squares, partial);
     launch_ok(queue, "sum_squares", sums->x);
     scratch_free(queue, partial);

@@ -251,20 +251,20 @@ __global__ void weigh_rows(const float *x, int64_t x_stride, const float *w, int
         to[index] = w[index / cols * w_stride] * x[index / cols * x_stride + index % cols];
 }
 
-/* g [K, N] f64 += piece [K, N] f32: 20 bytes a value, bound by memory. */
-__global__ void add_piece(const float *piece, int64_t rows, int64_t cols, double *g, int64_t g_stride)
+/* g [K, N] f64 += part [K, N] f32: 20 bytes a value, bound by memory. */
+__global__ void add_part(const float *part, int64_t rows, int64_t cols, double *g, int64_t g_stride)
 {
     int64_t index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (index < rows * cols)
-        g[index / cols * g_stride + index % cols] += (double)piece[index];
+        g[index / cols * g_stride + index % cols] += (double)part[index];
 }
 
 void cuda_gram(struct queue *queue, struct matrix x, struct matrix y, struct matrix w, struct matrix g)
 {
     cudaStream_t stream = queue_stream(queue);
     float *weighed = (float *)scratch_take(queue, "gram", x, (size_t)(GRAM_ROWS * x.cols) * sizeof(float));
-    float *piece = (float *)scratch_take(queue, "gram", g, (size_t)(g.rows * g.cols) * sizeof(float));
-    for (int64_t first = 0; first < x.rows && weighed && piece && !queue->failed; first += GRAM_ROWS) {
+    float *part = (float *)scratch_take(queue, "gram", g, (size_t)(g.rows * g.cols) * sizeof(float));
+    for (int64_t first = 0; first < x.rows && weighed && part && !queue->failed; first += GRAM_ROWS) {
         int64_t rows = x.rows - first < GRAM_ROWS ? x.rows - first : GRAM_ROWS;
         struct product product = {};
         LAUNCH(weigh_rows, dim3(blocks_for(rows * x.cols, 256)), dim3(256), 0, stream,
@@ -279,13 +279,13 @@ void cuda_gram(struct queue *queue, struct matrix x, struct matrix y, struct mat
         product.transpose_a = true;
         product.b.data = matrix_floats(y) + first * y.stride;
         product.b.stride = y.stride;
-        product.c = piece;
+        product.c = part;
         product.c_stride = g.cols;
         product_run(queue, &product);
-        LAUNCH(add_piece, dim3(blocks_for(g.rows * g.cols, 256)), dim3(256), 0, stream, piece, g.rows, g.cols,
+        LAUNCH(add_part, dim3(blocks_for(g.rows * g.cols, 256)), dim3(256), 0, stream, part, g.rows, g.cols,
                matrix_doubles(g), g.stride);
         launch_ok(queue, "gram", g);
     }
     scratch_free(queue, weighed);
-    scratch_free(queue, piece);
+    scratch_free(queue, part);
 }

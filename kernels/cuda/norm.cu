@@ -63,14 +63,14 @@ __global__ void norm_groups_grad(const float *dy, int64_t dy_stride, const float
         inverse[blockIdx.x * gridDim.y + blockIdx.y] = r;
 }
 
-#define PIECE_ROWS 128
+#define PART_ROWS 128
 
-/* partial [pieces, group]: sum over the rows of a piece and all groups of dy n. */
-__global__ void scale_piece(const float *dy, int64_t dy_stride, const float *x, int64_t x_stride,
-                            const float *inverse, int64_t rows, int64_t groups, int64_t group, float *partial)
+/* partial [parts, group]: sum over the rows of a part and all groups of dy n. */
+__global__ void scale_part(const float *dy, int64_t dy_stride, const float *x, int64_t x_stride,
+                           const float *inverse, int64_t rows, int64_t groups, int64_t group, float *partial)
 {
-    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, first = (int64_t)blockIdx.y * PIECE_ROWS;
-    int64_t last = first + PIECE_ROWS < rows ? first + PIECE_ROWS : rows;
+    int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, first = (int64_t)blockIdx.y * PART_ROWS;
+    int64_t last = first + PART_ROWS < rows ? first + PART_ROWS : rows;
     if (i >= group)
         return;
     float sum = 0;
@@ -81,25 +81,25 @@ __global__ void scale_piece(const float *dy, int64_t dy_stride, const float *x, 
     partial[blockIdx.y * group + i] = sum;
 }
 
-__global__ void add_scale_pieces(const float *partial, int64_t pieces, int64_t group, float *dscale)
+__global__ void add_scale_parts(const float *partial, int64_t parts, int64_t group, float *dscale)
 {
     int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= group)
         return;
     float sum = 0;
-    for (int64_t piece = 0; piece < pieces; piece++)
-        sum += partial[piece * group + i];
+    for (int64_t part = 0; part < parts; part++)
+        sum += partial[part * group + i];
     dscale[i] += sum;
 }
 
 void cuda_norm_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix scale, float epsilon,
                     struct matrix dx, enum op_mode mode, struct matrix dscale)
 {
-    int64_t group = scale.cols, groups = x.cols / group, pieces = (x.rows + PIECE_ROWS - 1) / PIECE_ROWS;
+    int64_t group = scale.cols, groups = x.cols / group, parts = (x.rows + PART_ROWS - 1) / PART_ROWS;
     cudaStream_t stream = queue_stream(queue);
     if (x.rows == 0)
         return;
-    size_t values = (size_t)(x.rows * groups + pieces * group);
+    size_t values = (size_t)(x.rows * groups + parts * group);
     float *inverse = (float *)scratch_take(queue, "norm_grad", x, values * sizeof(float));
     if (!inverse)
         return;
@@ -108,10 +108,10 @@ void cuda_norm_grad(struct queue *queue, struct matrix dy, struct matrix x, stru
            matrix_floats(dy), dy.stride, matrix_floats(x), x.stride, matrix_floats(scale), group, epsilon,
            matrix_floats(dx), dx.stride, mode == OP_ADD, inverse);
     if (dscale.buffer) {
-        LAUNCH(scale_piece, dim3(blocks_for(group, 256), (unsigned)pieces), dim3(256), 0, stream,
+        LAUNCH(scale_part, dim3(blocks_for(group, 256), (unsigned)parts), dim3(256), 0, stream,
                matrix_floats(dy), dy.stride, matrix_floats(x), x.stride, inverse, x.rows, groups, group,
                partial);
-        LAUNCH(add_scale_pieces, dim3(blocks_for(group, 256)), dim3(256), 0, stream, partial, pieces, group,
+        LAUNCH(add_scale_parts, dim3(blocks_for(group, 256)), dim3(256), 0, stream, partial, parts, group,
                matrix_floats(dscale));
     }
     launch_ok(queue, "norm_grad", x);

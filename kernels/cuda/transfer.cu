@@ -1,4 +1,4 @@
-/* transfer.cu: between host and device. Both ways go through page-locked memory in pieces that take turns, on
+/* transfer.cu: between host and device. Both ways go through page-locked memory in parts that take turns, on
  * streams of their own, so that the device computes meanwhile. */
 #include "kernels/cuda/table.cuh"
 
@@ -35,19 +35,19 @@ cudaError_t cuda_upload(struct backend *base, void *to, const void *source, size
     struct cuda_backend *backend = (struct cuda_backend *)base;
     struct staging *staging = &backend->staging;
     cudaError_t status = cudaSuccess;
-    for (size_t at = 0, piece = 0; at < bytes && status == cudaSuccess; at += STAGING_BYTES, piece ^= 1) {
+    for (size_t at = 0, turn = 0; at < bytes && status == cudaSuccess; at += STAGING_BYTES, turn ^= 1) {
         const size_t part = bytes - at < STAGING_BYTES ? bytes - at : STAGING_BYTES;
-        status = staging->half[piece] ? staging_finish(backend, piece) : staging_make(staging, piece);
+        status = staging->half[turn] ? staging_finish(backend, turn) : staging_make(staging, turn);
         if (status != cudaSuccess)
             break;
-        memcpy(staging->half[piece], (const char *)source + at, part);
-        status = cudaEventRecord(staging->begun[piece], backend->upload);
+        memcpy(staging->half[turn], (const char *)source + at, part);
+        status = cudaEventRecord(staging->begun[turn], backend->upload);
         if (status == cudaSuccess)
-            status = cudaMemcpyAsync((char *)to + at, staging->half[piece], part, cudaMemcpyHostToDevice,
+            status = cudaMemcpyAsync((char *)to + at, staging->half[turn], part, cudaMemcpyHostToDevice,
                                      backend->upload);
         if (status == cudaSuccess)
-            status = cudaEventRecord(staging->sent[piece], backend->upload);
-        staging->sending[piece] = status == cudaSuccess;
+            status = cudaEventRecord(staging->sent[turn], backend->upload);
+        staging->sending[turn] = status == cudaSuccess;
     }
     return status;
 }
