@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/base/memory.h"
+#include "common/model/role.h"
 
 struct engine_sequence {
     const struct model_config *config;
@@ -24,8 +25,8 @@ int tap_half(struct tap tap)
 
 uint64_t sequence_bytes(const struct model_config *config, int positions)
 {
-    const uint64_t row = sizeof(float) * (uint64_t)config->kv_heads * (uint64_t)config->head_size;
-    return 2 * row * (uint64_t)config->layers * (uint64_t)positions;
+    const uint64_t row = (uint64_t)(role_rows(config, ROLE_K) + role_rows(config, ROLE_V)) * sizeof(float);
+    return row * (uint64_t)config->layers * (uint64_t)positions;
 }
 
 static int create_buffers(struct engine_sequence *sequence, struct error *error)
@@ -123,7 +124,7 @@ int sequence_truncate(struct engine_sequence *sequence, int rows, struct error *
 /* Keys and values that there are, and states. */
 static void copy_rows(const struct engine_sequence *from, struct engine_sequence *to)
 {
-    const int64_t cols = (int64_t)from->config->kv_heads * from->config->head_size;
+    const int64_t k_cols = role_rows(from->config, ROLE_K), v_cols = role_rows(from->config, ROLE_V);
     int with_keys = from->rows;
     op_copy(to->queue, sequence_states(from, 0, from->rows), sequence_states(to, 0, from->rows));
     for (int l = 0; l < from->config->layers; l++) {
@@ -131,10 +132,10 @@ static void copy_rows(const struct engine_sequence *from, struct engine_sequence
             with_keys--;
         if (with_keys == 0)
             return;
-        op_copy(to->queue, matrix_f32(from->kv[l].keys, with_keys, cols),
-                matrix_f32(to->kv[l].keys, with_keys, cols));
-        op_copy(to->queue, matrix_f32(from->kv[l].values, with_keys, cols),
-                matrix_f32(to->kv[l].values, with_keys, cols));
+        op_copy(to->queue, matrix_f32(from->kv[l].keys, with_keys, k_cols),
+                matrix_f32(to->kv[l].keys, with_keys, k_cols));
+        op_copy(to->queue, matrix_f32(from->kv[l].values, with_keys, v_cols),
+                matrix_f32(to->kv[l].values, with_keys, v_cols));
     }
 }
 

@@ -59,7 +59,7 @@ if [ "$which" = all ]; then
         '/squares\.one\[i\]\.s == s/{n;d}; s/if \(squares\.one\[i\]\.s == s\)/;/'
     mutate "a barrier gone: a sum overwritten while it is read" norm.cu reduce.cuh rows 9 '/an earlier reduction/d'
     mutate "a barrier gone: scores read before they are written" attention.cu attention.cu attention 3 \
-        '/void attend_piece/,/^}/{/^    __syncthreads/d}'
+        '/void attend_part/,/^}/{/^    __syncthreads/d}'
     mutate "a barrier gone: the top token read before all have looked" vocab.cu vocab.cu vocab 9 \
         '/atomicMin/{n;d}'
     mutate "a barrier that not every thread reaches" elementwise.cu elementwise.cu rows 9 \

@@ -61,7 +61,7 @@ if [ -n "$missing" ]; then
 fi
 
 # ---- 1: ops and golden models ----
-for program in ops/rows ops/products ops/optimizer ops/attention ops/vocab golden/model golden/extract "unit/trial groups"; do
+for program in ops/rows ops/products ops/optimizer ops/attention ops/vocab golden/model golden/extract "unit/trial groups" "unit/engine several"; do
     # shellcheck disable=SC2086 # a program and the name of its tests
     if OFFRAMP_TEST_DEVICE=cuda timed 60 "$build"/tests/$program; then
         line "$program" ok "$(last_line)"

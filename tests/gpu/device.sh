@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# device.sh: ops, golden models, trials in groups and what codecs have a device make, on the machine's CUDA device. Skipped,
+# device.sh: ops, golden models, trials in groups, engines and what codecs have a device make, on the machine's CUDA device. Skipped,
 # and counted so, where there is none or nvcc has built no library; with REQUIRE_CUDA=1 that is a failure.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -7,7 +7,7 @@ build=${BUILD:-build}
 export BUILD=$build OFFRAMP_TEST_DEVICE=cuda
 export OFFRAMP_CUDA_LIBRARY=${OFFRAMP_CUDA_LIBRARY:-$build/libofframp_cuda.so}
 programs=(ops/rows ops/products ops/optimizer ops/attention ops/vocab "ops/coding match_ref" golden/model golden/extract
-    "unit/trial groups" "unit/transform transformed")
+    "unit/trial groups" "unit/transform transformed" "unit/engine several" "unit/engine sequence_")
 passed=0 failed=0 skipped=0
 missing=$("$build/tests/ops/optimizer" match_ref | sed -nE 's/^ *without cuda: //p' | head -1)
 if [ -n "$missing" ]; then
