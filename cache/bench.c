@@ -73,14 +73,14 @@ static const char *tap_text(const struct result *result, int tap, char name[TAP_
     return name;
 }
 
-/* The codec that the tap's records have already lost something to, or NULL. */
+/* The codec of the tap's records, if they have lost something to it, or NULL. */
 static const char *lost_to(const struct result *result, int tap)
 {
     const struct codec_choice *choice = &store_info(result->store)->codec[measure_at(result, tap, 0)->tap];
     return choice->codec->type == DTYPE_F32 && choice->codec->exact ? NULL : choice->name;
 }
 
-/* GB/s of bf16: 2 bytes a value. 0 where nothing is spent. */
+/* GB/s of bf16, which has 2 bytes a value. 0 where no time is spent. */
 static double rate(double seconds)
 {
     return seconds > 0 ? 2e-9 / seconds : 0;
@@ -118,7 +118,7 @@ static int print_json(const struct result *result, struct error *error)
 
 static void print_rate(double seconds, int width)
 {
-    if (seconds > 2e-13) /* less is not work at all */
+    if (seconds > 2e-13) /* less is a call without work */
         printf(" %*.2f", width, rate(seconds));
     else
         printf(" %*s", width, "-");
@@ -199,7 +199,7 @@ static void find_range(const struct result *result, struct svg_axis *x, struct s
     }
 }
 
-/* A tap's codecs: those with parameters on a line, the others as squares. */
+/* A tap's codecs. Those with parameters are circles on a line, the others squares. */
 static void draw_tap(const struct result *result, struct svg_chart *chart, int tap)
 {
     const char *colour = colours[tap % COLOURS];
@@ -256,7 +256,7 @@ static int write_picture(const struct result *result, const char *path, struct e
     };
     find_range(result, &chart.x, &chart.y);
     if (chart.x.most == 0)
-        return error_set(error, "--svg: no codec that was measured loses anything: there is nothing to draw");
+        return error_set(error, "--svg: there is nothing to draw: no codec of --codecs loses anything");
     svg_begin(&chart, "What a codec costs: bits, and what the model's head loses");
     for (int tap = 0; tap < result->measured.taps; tap++)
         draw_tap(result, &chart, tap);
@@ -292,11 +292,11 @@ static int run(const struct bench_command *command, struct error *error)
 int cache_bench(int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"codecs", OPTION_CODECS, "LIST", 0, "Which, as --codec of extract names them (default: " CODECS ")",
+        {"codecs", OPTION_CODECS, "LIST", 0, "The codecs, named as for extract --codec (default: " CODECS ")",
          0},
-        {"records", OPTION_RECORDS, "N", 0, "At most so many records of each tap (default: 2)", 0},
+        {"records", OPTION_RECORDS, "N", 0, "Measure at most N records of each tap (default: 2)", 0},
         {"json", OPTION_JSON, NULL, 0, "Print the table as JSON", 0},
-        {"svg", OPTION_SVG, "FILE", 0, "Draw bits against what is lost", 0},
+        {"svg", OPTION_SVG, "FILE", 0, "Draw a picture: bits against loss", 0},
         {0}};
     static const struct argp argp = {
         .options = options,

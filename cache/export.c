@@ -40,7 +40,7 @@ struct export
     enum dtype type; /* of the states in the file */
     int32_t *ids; /* [rows + 1] */
     float *states; /* [rows, hidden] */
-    int column; /* of the target, that is written */
+    int column; /* of the target: the one that is being written */
     struct progress progress;
     uint64_t done;
 };
@@ -55,7 +55,7 @@ static void parse_split(struct export_command *command, const char *text, struct
         known = known || command->wanted[split];
     }
     if (!known)
-        argp_error(state, "--split: \"%s\" is none of train, held-out, all", text);
+        argp_error(state, "--split: \"%s\" is not one of train, held-out, all", text);
 }
 
 /* "5-9", "5-" or "5". */
@@ -70,13 +70,14 @@ static void parse_sequences(struct export_command *command, const char *text, st
         argp_error(state, "--sequences: \"%s\" is not a range such as 0-99", text);
     command->last = dash ? INT64_MAX : command->first;
     if (dash && dash[1] && parse_integer(dash + 1, command->first, INT64_MAX, &command->last, &error) < 0)
-        argp_error(state, "--sequences: \"%s\" is not a range such as 0-99, the smaller number first", text);
+        argp_error(state, "--sequences: \"%s\" is not a range such as 0-99: the smaller number comes first",
+                   text);
 }
 
 static void add_tensor(struct export_command *command, const char *name, struct argp_state *state)
 {
     if (command->tensors == TENSORS_MAX)
-        argp_error(state, "--tensor: %d tensors are the most", TENSORS_MAX);
+        argp_error(state, "--tensor: there are more than %d of them", TENSORS_MAX);
     command->tensor[command->tensors++] = name;
 }
 
@@ -85,10 +86,10 @@ static void check_command(const struct export_command *command, struct argp_stat
     if (!command->out.path)
         argp_error(state, "--out is missing");
     if (!command->tap == !command->tensors)
-        argp_error(state, command->tap ? "--tap and --tensor go into two files: give one of them"
+        argp_error(state, command->tap ? "--tap and --tensor make two different files: give one of them"
                                        : "--tap or --tensor is missing");
     if (command->range && command->wanted[SPLIT_TRAIN] && command->wanted[SPLIT_HELD_OUT])
-        argp_error(state, "--sequences counts within one split: give --split train or held-out, too");
+        argp_error(state, "--sequences counts in one split: give --split train or --split held-out, too");
 }
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
@@ -126,9 +127,9 @@ static int check_space(const struct export *export, struct error *error)
                             error);
 }
 
-enum { TENSORS = 3 }; /* that a file has of any tap */
+enum { TENSORS = 3 }; /* that a file of any tap has */
 
-/* Those of the target's columns; returns how many. */
+/* The target's columns as tensors. Returns how many. */
 static int describe_columns(const struct store_info *info, int64_t sequences,
                             struct tensor tensors[COLUMNS_MAX])
 {
@@ -193,7 +194,8 @@ static int write_states(struct export *export, struct sequence sequence, struct 
     if (shards_reader_states(export->reader, export->tap, sequence, export->states, error) < 0)
         return -1;
     if (export->type == DTYPE_BF16) {
-        unsigned char *bytes = (unsigned char *)export->states; /* the halves are behind what is read */
+        unsigned char *bytes =
+            (unsigned char *)export->states; /* in place: what is written lies before what is read */
         for (size_t i = 0; i < values; i++) {
             uint16_t bits = f32_to_bf16(export->states[i]);
             memcpy(bytes + 2 * i, &bits, sizeof bits);
@@ -219,7 +221,7 @@ static int write_all(struct export *export, write_sequence *write, struct error 
     for (enum split split = 0; split < SPLIT_COUNT; split++)
         for (uint64_t i = export->first[split]; i < export->first[split] + export->sequences[split]; i++) {
             if (cli_interrupted())
-                return error_set_kind(error, ERROR_INTERRUPTED, "interrupted; nothing was written to %s",
+                return error_set_kind(error, ERROR_INTERRUPTED, "interrupted; %s was not written",
                                       export->command->out.path);
             if (write(export, (struct sequence){split, i}, error) < 0)
                 return -1;
@@ -240,7 +242,7 @@ static int write_columns(struct export *export, struct error *error)
 
 /* ---- the store ---- */
 
-/* All of the splits that are wanted, or the range of one. */
+/* All sequences of the wanted splits, or the range of one split. */
 static int choose_sequences(struct export *export, struct error *error)
 {
     const struct export_command *command = export->command;
@@ -252,8 +254,7 @@ static int choose_sequences(struct export *export, struct error *error)
         const uint64_t end = command->range && command->last < INT64_MAX ? (uint64_t)command->last + 1 : there;
         if (command->range && (first >= there || end > there))
             return error_set_kind(error, ERROR_USAGE,
-                                  "%s: --sequences %s goes beyond the %" PRIu64
-                                  " %s sequences, which are counted from 0",
+                                  "%s: --sequences %s goes beyond the %" PRIu64 " %s sequences, counted from 0",
                                   command->stores.path[0], command->range, there, split_name(split));
         export->first[split] = first;
         export->sequences[split] = end - first;
@@ -323,16 +324,15 @@ done:
 int cache_export(int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"tap", OPTION_TAP, "NAME", 0, "The tap whose states are written, such as 12, 12.mid, final; or target",
+        {"tap", OPTION_TAP, "NAME", 0, "Write the states of this tap, such as 12, 12.mid, final, or the target",
          0},
-        {"out", OPTION_OUT, "FILE", 0, "The file to write; of npy the folder", 0},
+        {"out", OPTION_OUT, "FILE", 0, "The file to write; for npy the folder", 0},
         {"format", OPTION_FORMAT, "NAME", 0, "safetensors, or npy: NumPy files (default: safetensors)", 0},
         {"split", OPTION_SPLIT, "NAME", 0, "train, held-out or all (default: all)", 0},
         {"sequences", OPTION_SEQUENCES, "A-B", 0,
-         "Of one split, sequences A to B, counted from 0 (default: all)", 0},
+         "Only the sequences A to B of one split, counted from 0 (default: all)", 0},
         {"tensor", OPTION_TENSOR, "NAME", 0,
-         "Instead of a tap a tensor of the model, such as output or final_norm; may be given more than once",
-         0},
+         "Write a tensor of the model instead of a tap, such as output or final_norm; may be repeated", 0},
         {0}};
     static const struct argp argp = {
         .options = options,

@@ -63,7 +63,7 @@ int export_check_out(const struct export_out *out, double bytes, struct error *e
         return -1;
     if (bytes <= (double)available)
         return 0;
-    return error_set_kind(error, ERROR_NO_SPACE, "%s: needs %s, and %s are free", path,
-                          format_bytes(bytes, wanted, sizeof wanted),
-                          format_bytes((double)available, there, sizeof there));
+    return error_set_kind(
+        error, ERROR_NO_SPACE, "%s: the file needs %s, and %s are free; make room, or write it elsewhere", path,
+        format_bytes(bytes, wanted, sizeof wanted), format_bytes((double)available, there, sizeof there));
 }

@@ -1,5 +1,5 @@
-/* export_file.h: the file that `cache export` writes: safetensors, or a folder of NumPy files. Nothing is there under its
- * name before export_file_finish.
+/* export_file.h: the file that `cache export` writes: safetensors, or a folder of NumPy files. It appears under its
+ * name with export_file_finish.
  */
 #ifndef OFFRAMP_CACHE_EXPORT_FILE_H
 #define OFFRAMP_CACHE_EXPORT_FILE_H
@@ -18,7 +18,7 @@ struct export_out {
 
 struct export_file;
 
-/* As safetensors_create and npy_create; metadata is safetensors' alone. */
+/* As safetensors_create and npy_create. Only safetensors has metadata. */
 int export_file_create(const struct export_out *out, const struct tensor *tensors, size_t count,
                        const json_t *metadata, struct export_file **file, struct error *error);
 /* The next bytes, tensor after tensor as they were given; of any size. */

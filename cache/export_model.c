@@ -12,12 +12,12 @@
 
 /* ---- one tensor ---- */
 
-/* On its way: bytes come in parts that end anywhere, values leave by rows. */
+/* Bytes come in parts that end anywhere. Values leave by rows. */
 struct converting {
     struct export_file *file;
     enum dtype from, to;
     int64_t cols;
-    size_t row_bytes, waiting; /* of a row; of one that is not whole yet */
+    size_t row_bytes, waiting; /* waiting: bytes in `row`, which is not whole yet */
     unsigned char *row; /* [row_bytes] */
     float *values; /* [cols] */
     struct progress *progress;
@@ -103,7 +103,7 @@ static int write_tensor(struct model_export *export, int i, struct error *error)
     return result;
 }
 
-/* In NumPy's folder, a name is a file's: "12/mlp_up" becomes "12.mlp_up". */
+/* NumPy's names are those of files: "12/mlp_up" becomes "12.mlp_up". */
 static int describe(struct model_export *export, int i, struct error *error)
 {
     const enum export_format format = export->out->format;

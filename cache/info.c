@@ -19,12 +19,12 @@ struct info_command {
     bool json;
 };
 
-/* What is measured, beside what the store tells by itself. */
+/* What is measured. The store knows the rest. */
 struct measures {
     struct store_usage *tap; /* [taps] */
     struct store_usage tokens, source, parameters;
     uint64_t total; /* bytes */
-    uint64_t sequences[SPLIT_COUNT]; /* by its split */
+    uint64_t sequences[SPLIT_COUNT]; /* of the split that `cache split` gave, or of the stored one */
 };
 
 enum { OPTION_JSON = 256 };
@@ -71,7 +71,7 @@ static int measure(struct store *store, struct measures *measures, struct error 
     return 0;
 }
 
-/* On disk, LMDB's pages included; 0 while there are no records. */
+/* On disk, with LMDB's pages. 0 while there are no records. */
 static double bits_per_value(const struct store_info *info, const struct store_usage *usage)
 {
     double values = (double)usage->values * info->rows * info->hidden;
@@ -94,7 +94,7 @@ static json_t *tap_to_json(struct store *store, const struct measures *measures,
                      tap == store_find_target(info) ? columns_to_json(&info->columns) : NULL);
 }
 
-/* The manifest, with what is stored beside what was asked for. */
+/* The manifest, and beside what was asked for what is stored. */
 static json_t *to_json(struct store *store, const struct measures *measures)
 {
     json_t *object = json_deep_copy(store_manifest(store)), *taps = json_array();
@@ -161,7 +161,7 @@ static void print_ids(const char *label, const json_t *ids)
         printf("%s%" JSON_INTEGER_FORMAT, i > 0 ? " " : label, json_integer_value(json_array_get(ids, i)));
 }
 
-/* The ids around the texts of the corpus; a corpus of token files was taken as it is. */
+/* The ids around the texts of the corpus. Of token files there are none. */
 static void print_texts(const struct store *store)
 {
     const json_t *corpus = json_object_get(store_manifest(store), "corpus");
@@ -237,7 +237,7 @@ static void print_taps(struct store *store, const struct measures *measures)
     printf("%-11s %-9s %10s\n", "all", "", total);
 }
 
-/* cache repair keeps the other identity of records it computed with --allow-numerics. */
+/* cache repair notes the numerics of records that it computed with --allow-numerics. */
 static void print_numerics(struct store *store)
 {
     const char *numerics = text_of(store_manifest(store), "numerics");
@@ -257,7 +257,7 @@ static void print_state(struct store *store)
     if (store_is_sealed(store))
         printf("\nfinished: sealed, read without locks\n");
     else
-        printf("\nnot finished: the command that made it, given again, goes on\n");
+        printf("\nnot finished: give the command that made it again, and it goes on\n");
     print_numerics(store);
     if (command)
         printf("made by     %s\n", command);

@@ -51,7 +51,7 @@ static enum split split_of(const struct store *store)
     return measure_takes_held_out(store) ? SPLIT_HELD_OUT : SPLIT_TRAIN;
 }
 
-/* Spread over the split from its beginning to its end, where a pilot, which takes middles, does not look. */
+/* Spread over the split from its first to its last sequence. A pilot takes others: from the middle of stretches. */
 static struct sequence sequence_at(const struct bench *bench, uint64_t number)
 {
     const struct store_info *info = store_info(bench->store);
@@ -63,7 +63,7 @@ static struct sequence sequence_at(const struct bench *bench, uint64_t number)
 
 /* ---- measuring ---- */
 
-/* As batches are decoded: to bf16 where that is what comes of it, else to f32. */
+/* As train decodes: to bf16 if the codec gives that, else to f32. */
 static int decode(struct bench *bench, const struct coder *coder, int64_t rows, struct error *error)
 {
     const struct codec_payload *payload = &bench->payload;
@@ -105,7 +105,7 @@ static int time_record(struct bench *bench, const struct coder *coder, struct me
     return coder_decode(coder, worker, bench->payload.bytes, bench->payload.size, rows, bench->decoded, error);
 }
 
-/* Some of the record's tokens, before and after, to the head. */
+/* Asks the head about some of the record's tokens, before and after coding. */
 static int ask_head(struct bench *bench, struct error *error)
 {
     const int rows = store_info(bench->store)->rows, hidden = store_info(bench->store)->hidden;
@@ -116,7 +116,7 @@ static int ask_head(struct bench *bench, struct error *error)
         memmove(bench->decoded + (int64_t)taken * hidden, bench->decoded + (int64_t)r * hidden, row);
     }
     if (memcmp(bench->states, bench->decoded, (size_t)taken * row) == 0)
-        return 0; /* the head would say 0, but for rounding */
+        return 0; /* the KL is 0, and would come out as rounding */
     return meter_add(bench->meter, bench->states, bench->decoded, taken, error);
 }
 
@@ -138,7 +138,7 @@ static int measure_record(struct bench *bench, const struct coder *coder, uint64
     return ask_head(bench, error);
 }
 
-/* A coder for the tap; *parameters: how many bytes it needs beside the records. */
+/* A coder for the tap. *parameters: bytes that it needs beside the records. */
 static int make_coder(struct bench *bench, const struct codec_choice *choice, int tap, struct coder **coder,
                       size_t *parameters, struct error *error)
 {
@@ -155,7 +155,9 @@ static int make_coder(struct bench *bench, const struct codec_choice *choice, in
                                     .choice = choice,
                                     .meter = choice->goal == CODEC_KL ? bench->meter : NULL};
         if (there == 0)
-            return error_set(error, "%s is fitted to training records, and there are none", choice->name);
+            return error_set(error,
+                             "%s cannot be measured: it is fitted to training records, and the store has none",
+                             choice->name);
         result = pilot_fit(&pilot, &bytes, &setting, &kl, error);
     }
     *parameters = bytes.length;
@@ -197,7 +199,7 @@ static int open_bench(struct bench *bench, struct error *error)
     const size_t values = (size_t)info->rows * (size_t)info->hidden;
     const uint64_t there = least_progress(bench->store, split_of(bench->store));
     if (there == 0)
-        return error_set(error, "%s: a tap has no record yet", store_path(bench->store));
+        return error_set(error, "%s: one of its taps has no record yet", store_path(bench->store));
     bench->records = bench->options->records < there ? bench->options->records : there;
     return backend_open("cpu", &(struct backend_options){0}, &bench->backend, error) < 0 ||
                    meter_open(bench->store, bench->backend, info->rows, &bench->meter, error) < 0 ||

@@ -6,15 +6,15 @@
  *     ... measured.measure[tap * options.count + codec] ...
  *     free(measured.measure);
  *
- * Codecs with parameters are fitted to the store first, as extract would (pilot.h). What is measured is other
- * records: held-out ones where there are some, else training ones that the fit did not see as far as there are.
+ * Codecs with parameters are fitted to the store first, as extract does (pilot.h). Other records are measured: held-out
+ * ones where there are some, else training ones, which the fit did not see as far as there are enough.
  */
 #ifndef OFFRAMP_CACHE_MEASURE_H
 #define OFFRAMP_CACHE_MEASURE_H
 
 #include "common/store/store.h"
 
-/* The head, much the most work, is asked about every fourth token. */
+/* The head is asked about every fourth token, since it is most of the work. */
 #define MEASURE_STRIDE 4
 
 /* A codec at a tap. Bits are per value. */
@@ -23,10 +23,10 @@ struct measure {
     int tap; /* index in store_info */
     double bits; /* of records, their headers included */
     double parameter_bits; /* of parameters and their copy, spread over all values of the tap in this store */
-    double slack_bits; /* of the rest of a record's last page in LMDB */
+    double slack_bits; /* of the unused end of a record's last page */
     double loss; /* mean of |x - decoded|^2 / |x|^2 over tokens */
     double kl; /* nats per token between the model's head on states before and after */
-    /* Seconds per value of one thread: the best of some rounds. */
+    /* Seconds per value of one thread, the best of some rounds: */
     double encode_transform, encode_entropy, decode_transform, decode_entropy;
 };
 

@@ -47,8 +47,8 @@ int cache_merge(int argc, char **argv)
         .args_doc = "SHARD...",
         .doc =
             "Make one store of all shards of an extraction."
-            "\vEvery shard must be there, once, and finished. Records keep their bytes, and each is checked on "
-            "the way. The same command again goes on where it was stopped.",
+            "\vEvery shard must be there once, and be finished. Records keep their bytes, and each is checked. "
+            "When the command was stopped, give it again, and it goes on.",
     };
     struct merge_command command = {0};
     struct error error;

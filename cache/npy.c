@@ -73,9 +73,9 @@ static int create_file(struct npy_file *npy, const char *folder, const struct te
         return error_set(error, "%s: NumPy files have no %s", tensor->name, dtype_name(tensor->type));
     for (int i = 0; i < tensor->dims; i++)
         if (!size_multiply(values, (size_t)tensor->shape[i], &values))
-            return error_set(error, "%s: is too large", tensor->name);
+            return error_set(error, "%s: the tensor is too large", tensor->name);
     if (!dtype_row_bytes(tensor->type, (int64_t)values, &npy->left) && values > 0)
-        return error_set(error, "%s: is too large", tensor->name);
+        return error_set(error, "%s: the tensor is too large", tensor->name);
     snprintf(name, sizeof name, "%s.npy", tensor->name);
     char *path = path_join(folder, name, error);
     int result = path ? file_writer_open(path, &npy->file, error) : -1;
@@ -129,7 +129,8 @@ int npy_finish(struct npy_writer *writer, struct error *error)
     int result = 0;
     for (size_t i = 0; i < writer->count && result == 0; i++) {
         if (writer->files[i].left > 0)
-            result = error_set_kind(error, ERROR_INTERNAL, "%zu bytes lack in a file", writer->files[i].left);
+            result =
+                error_set_kind(error, ERROR_INTERNAL, "%zu bytes are missing in a file", writer->files[i].left);
         else {
             result = file_writer_finish(writer->files[i].file, error);
             writer->files[i].file = NULL;

@@ -62,10 +62,10 @@ static int run(const struct recode_command *command, struct error *error)
 int cache_recode(int argc, char **argv)
 {
     static const struct argp_option options[] = {
-        {"codec", OPTION_CODEC, "LIST", 0, "As extract's: klt:4, or 12=klt:3,final=lossless and so on",
+        {"codec", OPTION_CODEC, "LIST", 0, "The codecs, as for extract: klt:4, or 12=klt:3,final=lossless",
          DEVICE_OPTIONS_GROUP},
         {"out", OPTION_OUT, "STORE", 0, "The folder of the new store", 0},
-        {"force", OPTION_FORCE, NULL, 0, "Start although the disk will become full", 0},
+        {"force", OPTION_FORCE, NULL, 0, "Start even if the disk will become full", 0},
         {0}};
     static const struct argp_child children[] = {{.argp = &threads_argp}, {0}};
     static const struct argp argp = {
@@ -73,11 +73,12 @@ int cache_recode(int argc, char **argv)
         .parser = parse_option,
         .children = children,
         .args_doc = "STORE...",
-        .doc = "Write a finished store anew with other codecs."
-               "\vTaps whose codec stays keep their records' bytes. Codecs with parameters (klt) are fitted to "
-               "the store's own states, as it gives them back: start from lossless or raw. A sample of records "
-               "says how large the new store will be; one that the disk does not hold is refused. Shards are "
-               "given together and become one store. The same command again goes on where it was stopped.",
+        .doc =
+            "Write a finished store anew with other codecs."
+            "\vTaps whose codec does not change keep their records' bytes. Codecs with parameters (klt) are "
+            "fitted to the states as the store has them, so start from lossless or raw. A sample of records "
+            "says how large the new store will be. If the disk is too small, nothing is written. Shards are "
+            "given together and become one store. When the command was stopped, give it again, and it goes on.",
     };
     struct recode_command command = {0};
     struct error error;

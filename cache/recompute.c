@@ -18,7 +18,7 @@
 
 #define CALL_ROWS      512 /* at least, where sequences are shorter */
 #define RESIDUAL_BYTES ((size_t)256 << 20) /* of a super-batch */
-#define NOTE           "numerics" /* the other identity, where --allow-numerics let one in */
+#define NOTE           "numerics" /* the other identity, which --allow-numerics accepted */
 
 struct recomputing {
     const struct recompute *job;
@@ -64,7 +64,7 @@ static bool same_sequence(const struct damaged_record *a, const struct damaged_r
 
 /* ---- the numerics that made the store ---- */
 
-/* The word of a numerics identity ("cpu avx512 f32 onednn-2.6.3") that is in the list; -1: none is. */
+/* The index of the word in the list that a numerics identity ("cpu avx512 f32 onednn-2.6.3") has, or -1. */
 static int find_word(const char *identity, const char *const *words)
 {
     for (const char *at = identity; *at; at += *at == ' ') {
@@ -87,11 +87,11 @@ static int check_numerics(struct recomputing *recomputing, const char *wanted, s
     if (!recomputing->job->allow_numerics)
         return error_set_kind(
             error, ERROR_USAGE,
-            "%s: was made with the numerics %s; here they are %s, which gives other bytes: repair "
-            "it where it was made, or accept that with --allow-numerics",
+            "%s: the store was made with the numerics %s. Here they are %s, which gives other bytes: repair "
+            "it where it was made, or accept other bytes with --allow-numerics",
             store_path(recomputing->store), wanted, here);
     recomputing->foreign = true;
-    cli_say("warning: records of the numerics %s among those of %s", here, wanted);
+    cli_say("warning: records with the numerics %s will be among those with %s", here, wanted);
     return 0;
 }
 
@@ -113,7 +113,7 @@ static int open_backend(struct recomputing *recomputing, struct error *error)
     return check_numerics(recomputing, numerics, error);
 }
 
-/* What the device does of encoding it does here, too, to the same bytes. */
+/* Where extract has the device do a part of the coding, so does this: the bytes are the same. */
 static int open_coders(struct recomputing *recomputing, struct error *error)
 {
     const struct store_info *info = store_info(recomputing->store);
@@ -128,7 +128,7 @@ static int open_coders(struct recomputing *recomputing, struct error *error)
                            &recomputing->transforms, error);
 }
 
-/* No layer stays in memory: each is loaded once for a super-batch, which holds all that is damaged, mostly. */
+/* No layer stays in memory. Each is loaded once for a super-batch, which mostly holds all that is damaged. */
 static int open_pass(struct recomputing *recomputing, struct error *error)
 {
     const struct store_info *info = store_info(recomputing->store);
@@ -160,7 +160,7 @@ static int open_pass(struct recomputing *recomputing, struct error *error)
 
 /* ---- computing ---- */
 
-/* Behind the last record of the sequence that record number `first` belongs to. */
+/* The end of the records of one sequence, which begin at `first`. */
 static size_t sequence_end(const struct recomputing *recomputing, size_t first)
 {
     size_t end = first + 1;
@@ -177,7 +177,7 @@ static void print_damaged(const struct recomputing *recomputing, const struct da
     printf("tap %s, %s sequence %" PRIu64, name, split_name(wanted->sequence.split), wanted->sequence.index);
 }
 
-/* Records whose tokens are damaged, too, are left out, and said to be. */
+/* Leaves out records whose tokens are damaged, too, and says so. */
 static int drop_without_tokens(struct recomputing *recomputing, struct error *error)
 {
     struct reader *reader;
@@ -207,7 +207,7 @@ static int drop_without_tokens(struct recomputing *recomputing, struct error *er
 static int add_calls(struct recomputing *recomputing, struct error *error)
 {
     const struct forward_shape *shape = &recomputing->shape;
-    struct reader *reader; /* not kept: a map cannot grow under one */
+    struct reader *reader; /* closed soon: the map cannot grow under it */
     int calls = 0, result = reader_open(recomputing->store, &reader, error);
     if (result < 0)
         return -1;
@@ -236,7 +236,7 @@ static int commit(struct recomputing *recomputing, struct error *error)
     return store_commit(recomputing->store, error);
 }
 
-/* Codes what was computed of a record: states, and of a target its values. */
+/* Makes the record from what was computed: states, and the values of a target. */
 static int encode(struct recomputing *recomputing, const struct damaged_record *wanted, struct error *error)
 {
     const struct record_key key = record_key(store_info(recomputing->store), recomputing->coder[wanted->tap],
@@ -275,7 +275,7 @@ static int ask_teacher(struct recomputing *recomputing, struct sequence sequence
                        error);
 }
 
-/* Whether a tap's record is made of the states that a visit sees. */
+/* Whether a tap's record is made of the states that this visit sees. */
 static bool is_made_here(const struct store_info *info, int tap, int layer, bool mid)
 {
     if (tap == store_find_target(info))
@@ -312,7 +312,7 @@ static int visit(void *context, int call, int layer, bool mid, struct queue *que
     return 0;
 }
 
-/* Everything that was put reads well now. */
+/* All that was put can be read now. */
 static int check_repaired(struct recomputing *recomputing, struct error *error)
 {
     struct reader *reader;

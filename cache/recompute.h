@@ -1,5 +1,5 @@
-/* recompute.h: records of a store that are damaged, computed again from the model and the tokens that are stored, to the
- * bytes they had.
+/* recompute.h: computes damaged records of a store again, from the model and the stored tokens, to the bytes that they
+ * had.
  */
 #ifndef OFFRAMP_CACHE_RECOMPUTE_H
 #define OFFRAMP_CACHE_RECOMPUTE_H
@@ -14,14 +14,14 @@ struct damaged_record {
 
 struct recompute {
     struct store *store; /* open for writing */
-    struct model *model; /* that it was made from */
+    struct model *model; /* that the store was made from */
     const char *device; /* NULL: the store's own */
     int threads; /* 0: one per processor */
-    bool allow_numerics; /* other bytes than they had are better than none */
+    bool allow_numerics; /* other bytes are accepted */
 };
 
-/* Puts damaged [count], which it sorts. *done: how many; of others the tokens are damaged, too, as stdout says. An error
- * keeps what was put before. */
+/* Puts damaged [count] again, and sorts them. *done: how many were put. The others have damaged tokens, too, as stdout says.
+ * After an error, what was put before is kept. */
 int recompute_records(const struct recompute *job, struct damaged_record *damaged, size_t count, uint64_t *done,
                       struct error *error);
 

@@ -37,7 +37,7 @@ struct repair {
     size_t value_count, value_capacity;
     bool structure;
     bool rebuilt; /* the structure */
-    bool last; /* what is found now is left, and said */
+    bool last; /* what is found now stays damaged, and is printed */
     struct error error; /* of a callback that returns nothing */
     bool failed;
     struct store *store;
@@ -89,7 +89,8 @@ static void take_problem(void *context, const struct verify_problem *problem)
     repair->failed = repair->failed || keep_problem(repair, problem) < 0;
     if (repair->last && problem->kind != VERIFY_RECORD)
         printf("%s%s\n", problem->text,
-               problem->kind == VERIFY_TOKENS ? ": only the corpus has them: extract into another store" : "");
+               problem->kind == VERIFY_TOKENS ? ": only the corpus has these tokens: extract into another store"
+                                              : "");
 }
 
 static int find_damage(struct repair *repair, struct error *error)
@@ -113,15 +114,15 @@ static int rebuild(struct repair *repair, struct error *error)
     struct salvage_report report;
     if (store_salvage(path, &report, error) < 0)
         return -1;
-    printf("%s: the structure was damaged, and is built anew from the values that are right\n", path);
+    printf("%s: the structure was damaged, and was built anew from the values that are right\n", path);
     if (report.older)
-        printf("%s: its last commit is lost: where it was not finished, extract goes on from the one before\n",
+        printf("%s: its last commit is lost; if it was not finished, extract goes on from the one before\n",
                path);
     repair->rebuilt = true;
     return find_damage(repair, error);
 }
 
-/* Finds what is damaged, and more of it where a structure that leads nowhere has hidden it. */
+/* Finds what is damaged. A damaged structure may hide more, so it is built anew and all is looked at again. */
 static int see_to_structure(struct repair *repair, struct error *error)
 {
     const char *path = repair->command->path;
@@ -151,7 +152,7 @@ static int check_model(const struct repair *repair, struct error *error)
 
 /* ---- what is not a record ---- */
 
-/* 1: it is right now. */
+/* Returns 1 when the value is right now. */
 static int mend_value(struct repair *repair, const struct damaged_value *value, bool *sources,
                       struct error *error)
 {
@@ -161,14 +162,14 @@ static int mend_value(struct repair *repair, const struct damaged_value *value, 
         if (repair_tokens(repair->store, value->sequence, &mended, error) < 0)
             return -1;
         if (mended)
-            printf("tokens of %s sequence %" PRIu64 ": one bit was flipped, and is right again\n",
+            printf("tokens of %s sequence %" PRIu64 ": one bit was flipped, and was mended\n",
                    split_name(value->sequence.split), value->sequence.index);
         return mended;
     case VERIFY_PARAMETERS:
         if (repair_parameters(repair->store, value->tap, &mended, error) < 0)
             return -1;
         if (mended)
-            printf("parameters of a codec: taken from their copy\n");
+            printf("parameters of a codec: were restored from their copy\n");
         return mended;
     case VERIFY_SOURCE: *sources = true; return 0;
     default: return 0;
@@ -178,7 +179,7 @@ static int mend_value(struct repair *repair, const struct damaged_value *value, 
 /* *mended: whether anything was put. */
 static int mend_values(struct repair *repair, bool *mended, struct error *error)
 {
-    /* A tensor of which no part is left is missed by nobody who does not know the model. */
+    /* Only the model says whether a whole tensor is missing. */
     bool sources = repair->rebuilt && !sources_are_there(repair->model, repair->store);
     if (repair_begin(repair->store, error) < 0)
         return -1;
@@ -191,7 +192,7 @@ static int mend_values(struct repair *repair, bool *mended, struct error *error)
     if (sources) {
         if (sources_put(repair->model, repair->store, error) < 0)
             return -1;
-        printf("tensors of the model: written again\n");
+        printf("tensors of the model: were written again\n");
         *mended = true;
     }
     return store_commit(repair->store, error) < 0 ? -1 : repair_finish(repair->store, error);
@@ -210,7 +211,7 @@ static void close_store(struct repair *repair)
     repair->store = NULL;
 }
 
-/* Then what could not be read for want of them is looked at again. */
+/* Without them other values could not be read: these are looked at again then. */
 static int see_to_values(struct repair *repair, struct error *error)
 {
     if (repair->value_count == 0 && !repair->rebuilt)
@@ -239,7 +240,7 @@ static int recompute(struct repair *repair, uint64_t *done, struct error *error)
     return recompute_records(&job, repair->records, repair->record_count, done, error);
 }
 
-/* *left: problems that are still there, which are said. Records that read well again need no second look. */
+/* *left: problems that are still there, which are printed. Records that were put have been read again already. */
 static int count_left(struct repair *repair, uint64_t *left, struct error *error)
 {
     *left = 0;
@@ -282,7 +283,7 @@ int cache_repair(int argc, char **argv)
         {"device", OPTION_DEVICE, "NAME", 0, "auto, cpu, cuda or ref (default: the one that made the store)",
          0},
         {"allow-numerics", OPTION_ALLOW_NUMERICS, NULL, 0,
-         "Accept records computed by another device or library, whose bytes differ; the store says so", 0},
+         "Accept records of another device or library, whose bytes differ; the store notes that", 0},
         {0}};
     static const struct argp_child children[] = {{.argp = &threads_argp}, {0}};
     static const struct argp argp = {
@@ -292,10 +293,11 @@ int cache_repair(int argc, char **argv)
         .args_doc = "STORE",
         .doc =
             "Make a damaged store whole again."
-            "\vEverything is verified first. A damaged structure is built anew from the values that are right, "
-            "which takes as much disk as the store does. Records of any tap and sequence are made again from "
-            "the model and the stored tokens, to the bytes they had, and tensors from the model; parameters of "
-            "codecs have a copy; of tokens a flipped bit is mended. Stop programs that read the store before. "
+            "\vFirst stop the programs that read the store. Everything is verified. A damaged structure is "
+            "built "
+            "anew from the values that are right, which takes as much disk as the store does. Damaged records "
+            "are computed again from the model and the stored tokens, to the bytes that they had. Tensors come "
+            "from the model, parameters of codecs from their copy. Of tokens, one flipped bit can be mended. "
             "The exit code is 1 when problems are left.",
     };
     struct repair_command command = {0};

@@ -20,9 +20,9 @@
 
 #define COMMIT_SECONDS 0.5
 #define BATCH_BYTES    ((size_t)32 << 20) /* of records that are coded at a time */
-#define NOTE_BYTES     "bytes" /* extract's: bytes of each tap's records */
+#define NOTE_BYTES     "bytes" /* extract's note: bytes of each tap's records */
 
-#define SAMPLE 64 /* sequences that foretell how large a tap becomes */
+#define SAMPLE 64 /* sequences that a tap's size is estimated from */
 
 /* A record that is coded anew. */
 struct coding {
@@ -64,7 +64,7 @@ struct job {
 
 /* ---- the new store ---- */
 
-/* Records that are coded anew are packed with the library that is here. */
+/* Records that are coded anew are packed with this machine's library. */
 static void name_libraries(const struct job *job, json_t *manifest)
 {
     const char *numerics = json_string_value(json_object_get(manifest, "numerics"));
@@ -75,7 +75,7 @@ static void name_libraries(const struct job *job, json_t *manifest)
     json_object_set_new(manifest, "numerics", json_string(text));
 }
 
-/* That of shard 0, of one store, with the codecs wanted; "recoded" names the codecs before. */
+/* Shard 0's manifest, as of one store, with the new codecs. "recoded" names the codecs before. */
 static json_t *make_manifest(const struct job *job, struct error *error)
 {
     const struct codec_choice *codec = job->rewrite->codec;
@@ -118,7 +118,7 @@ static int open_new(struct job *job, struct error *error)
         result = store_create(path, manifest, &job->to, error);
     else if ((result = store_open(path, STORE_WRITE, &job->to, error)) == 0 &&
              (result = manifest_compare(store_manifest(job->to), manifest, NULL, error)) < 0)
-        error_prefix(error, "%s: is another store", path);
+        error_prefix(error, "%s: there is another store", path);
     json_decref(manifest);
     return result;
 }
@@ -138,7 +138,7 @@ static void warn_few(const struct job *job)
         }
 }
 
-/* Parameters fitted to sequences spread over the first shard. */
+/* Parameters, fitted to sequences spread over the first shard. */
 static int fit_tap(struct job *job, int tap, struct error *error)
 {
     struct store *from = shards_store(job->from, 0);
@@ -161,7 +161,7 @@ static int fit_tap(struct job *job, int tap, struct error *error)
     return result;
 }
 
-/* Those of the store before, or of a new codec; nothing where the new store has them already. */
+/* Parameters of the old store, or of a new codec. Nothing where the new store has them already. */
 static int find_parameters(struct job *job, int tap, struct error *error)
 {
     void *bytes = NULL;
@@ -182,7 +182,7 @@ static int find_parameters(struct job *job, int tap, struct error *error)
     return string_failed(&job->parameters[tap], error) ? -1 : 0;
 }
 
-/* What goes before the first sequence. Done again when a kill has come between. */
+/* Puts what comes before the first sequence. After a kill it is put again. */
 static int put_first(struct job *job, struct error *error)
 {
     struct store *first = shards_store(job->from, 0);
@@ -309,7 +309,7 @@ static int commit(struct job *job, struct error *error)
     return store_commit(job->to, error);
 }
 
-/* *next: the coded record that comes next, where one does. */
+/* *next: the next coded record, if a tap is recoded. */
 static int put_sequence(struct job *job, struct sequence sequence, struct coding **next, struct error *error)
 {
     struct sequence stored = sequence;
@@ -353,8 +353,9 @@ static int put_split(struct job *job, enum split split, struct error *error)
         if (cli_interrupted()) {
             if (commit(job, error) < 0)
                 return -1;
-            return error_set_kind(error, ERROR_INTERRUPTED,
-                                  "interrupted; what was written is kept: the same command goes on from there");
+            return error_set_kind(
+                error, ERROR_INTERRUPTED,
+                "interrupted; what was written is kept: give the command again, and it goes on");
         }
         if ((job->pool && code_batch(job, split, first, count, error) < 0) ||
             put_batch(job, split, first, count, error) < 0)
@@ -444,7 +445,7 @@ static int forecast(struct job *job, double *bytes, struct error *error)
     return 0;
 }
 
-/* Says how large the store will be, and refuses what the disk does not hold. */
+/* Says how large the store will be. An error when the disk is too small. */
 static int check_space(struct job *job, struct error *error)
 {
     const struct rewrite *rewrite = job->rewrite;
@@ -456,8 +457,8 @@ static int check_space(struct job *job, struct error *error)
         (job->to && store_file_bytes(job->to, &there, error) < 0))
         return -1;
     format_bytes((double)available, free_text, sizeof free_text);
-    printf("%s: will have about %s; the disk has %s free\n", rewrite->out, format_bytes(all, text, sizeof text),
-           free_text);
+    printf("%s: the store will have about %s; the disk has %s free\n", rewrite->out,
+           format_bytes(all, text, sizeof text), free_text);
     if (fflush(stdout) != 0)
         return error_system(error, "standard output");
     if (all <= (double)there + (double)available)
@@ -526,7 +527,7 @@ static int open_job(struct job *job, struct error *error)
 int rewrite_store(const struct rewrite *rewrite, struct shards *from, struct error *error)
 {
     struct job job = {.rewrite = rewrite, .from = from, .info = shards_info(from)};
-    shards_forget_split(from); /* it stays in the manifest, and so do the numbers that it goes by */
+    shards_forget_split(from); /* it stays in the manifest, and so do the stored numbers */
     job.total = shards_sequences(from, SPLIT_TRAIN) + shards_sequences(from, SPLIT_HELD_OUT);
     int result = shards_check_apart(from, rewrite->out, error);
     if (result == 0)

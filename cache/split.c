@@ -69,8 +69,8 @@ done:
 
 /* ---- what extract held out ---- */
 
-/* It stays held out, and counts: the share of the training sequences that brings all to the share wanted; 0 where
- * there is nothing to add. The share is the same whatever split is there. */
+/* What extract held out counts towards the share. Returns the share of the training sequences that is still missing, 0 if none
+ * is. It is the same whatever split is there. */
 static double missing_share(const struct split_command *command, const struct shards *shards)
 {
     const double own = (double)shards_sequences(shards, SPLIT_HELD_OUT),
@@ -81,7 +81,7 @@ static double missing_share(const struct split_command *command, const struct sh
     return missing > 0 && train > 0 ? missing / train : 0;
 }
 
-/* Says what becomes of it; an error where it is to be taken away. */
+/* Says what becomes of it. An error if it is to be taken away. */
 static int check_own(const struct split_command *command, const struct shards *shards, double share,
                      struct error *error)
 {
@@ -94,19 +94,19 @@ static int check_own(const struct split_command *command, const struct shards *s
         return error_set(
             error,
             "%s: extract itself held out %" PRIu64
-            " sequences, and that split cannot be taken away: extract the store again with --held-out 0",
+            " sequences. That split cannot be taken away: extract the store again with --held-out 0",
             command->stores.path[0], own);
     if (command->held_out == 0)
         cli_say("the %" PRIu64 " sequences that extract held out (%.3g %%) stay held out", own, has);
     else if (share > 0)
         cli_say("the %" PRIu64
-                " sequences that extract held out (%.3g %%) stay held out; training sequences are "
-                "added up to about %.3g %% of all",
+                " sequences that extract held out (%.3g %%) stay held out. Training sequences are "
+                "added, up to about %.3g %% of all",
                 own, has, 100 * command->held_out);
     else
         cli_say("the %" PRIu64
-                " sequences that extract held out stay held out: they are %.3g %% of all already, so "
-                "no more are held out",
+                " sequences that extract held out stay held out. They are %.3g %% of all, so no more "
+                "are held out",
                 own, has);
     return 0;
 }
@@ -131,7 +131,7 @@ static json_t *choose(const struct split_command *command, struct shards *shards
 
 /* ---- giving ---- */
 
-/* A store keeps a split that it has, unless it is this one or the command line says so. */
+/* An error if the store has another split, and the command line does not say that it is replaced. */
 static int check_store(const struct split_command *command, const struct store *store, const json_t *split,
                        struct error *error)
 {
@@ -140,14 +140,13 @@ static int check_store(const struct split_command *command, const struct store *
         return 0;
     if (there)
         return error_set_kind(error, ERROR_USAGE,
-                              "%s: has another split already: --replace gives this one in its place",
+                              "%s: the store has another split already; --replace replaces it",
                               store_path(store));
     if (store_sequences(store, SPLIT_HELD_OUT) > 0 && command->held_out > 0)
         return error_set_kind(
             error, ERROR_USAGE,
-            "%s: was made with %" PRIu64
-            " held-out sequences already; with --replace they stay so, and what is missing to the "
-            "share is held out as well",
+            "%s: extract held out %" PRIu64
+            " sequences already; with --replace they stay held out, and more are added up to the share",
             store_path(store), store_sequences(store, SPLIT_HELD_OUT));
     return 0;
 }
@@ -192,7 +191,7 @@ static int print_split(const struct split_command *command, const json_t *split,
     return 0;
 }
 
-/* Every shard gets the same, in a transaction of its own. Where that is stopped, the same command goes on. */
+/* Every shard gets the same split, in a transaction of its own. After a stop the same command goes on. */
 static int run(const struct split_command *command, struct error *error)
 {
     struct shards *shards;
@@ -220,9 +219,9 @@ int cache_split(int argc, char **argv)
 {
     static const struct argp_option options[] = {
         {"held-out", OPTION_HELD_OUT, "SHARE", 0,
-         "Share of all sequences that is held out (default: 0.05); 0 takes away a split that this command gave",
+         "Hold out this share of all sequences (default: 0.05); 0 takes away a split that this command gave",
          0},
-        {"replace", OPTION_REPLACE, NULL, 0, "Although the store has a split already", 0},
+        {"replace", OPTION_REPLACE, NULL, 0, "Replace the split that the store has", 0},
         {0}};
     static const struct argp argp = {
         .options = options,
@@ -230,12 +229,12 @@ int cache_split(int argc, char **argv)
         .args_doc = "STORE...",
         .doc =
             "Hold out a part of a finished store that was made without a held-out split."
-            "\vHeld-out sequences come in runs spread over the store. Where documents are short enough, a run "
-            "is whole documents; else one sequence on either side of a run is left out of both splits. Records "
+            "\vHeld-out sequences come in runs, spread over the store. Where documents are short enough, a run "
+            "is whole documents. Else one sequence on either side of a run is left out of both splits. Records "
             "stay where they are: the store's manifest says which are held out, and train and the other "
-            "commands go by it. Shards are given together, and hold out the same as one store would. What "
-            "extract itself held out stays held out and counts towards the share: "
-            "only what is missing to it is taken from the training sequences.",
+            "commands follow it. Shards are given together, and hold out the same as one store would. What "
+            "extract itself held out stays held out and counts towards the share; only the rest of the share "
+            "is taken from the training sequences.",
     };
     struct split_command command = {.held_out = HELD_OUT_SHARE};
     struct error error;

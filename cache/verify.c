@@ -17,7 +17,7 @@ struct verify_command {
     struct cache_stores stores;
     int processes;
     bool json, decode;
-    json_t *problems; /* of the store at hand, with --json */
+    json_t *problems; /* of the store that is being verified, with --json */
 };
 
 enum { OPTION_PROCESSES = 256, OPTION_DECODE, OPTION_JSON };
@@ -60,7 +60,7 @@ static int print_json(const char *path, const struct verify_command *command,
 {
     json_t *object = json_pack("{s:s, s:I, s:I, s:O}", "store", path, "values", (json_int_t)result->values,
                                "bytes", (json_int_t)result->bytes, "problems", command->problems);
-    if (json_array_size(command->problems) < result->problems) { /* memory was out for some of them */
+    if (json_array_size(command->problems) < result->problems) { /* there was no memory for some of them */
         json_decref(object);
         object = NULL;
     }
@@ -99,7 +99,7 @@ int cache_verify(int argc, char **argv)
 {
     static const struct argp_option options[] = {
         {"processes", OPTION_PROCESSES, "N", 0, "Processes that read at once (default: one per processor)", 0},
-        {"decode", OPTION_DECODE, NULL, 0, "Decode every record, besides hashing it", 0},
+        {"decode", OPTION_DECODE, NULL, 0, "Decode every record, too", 0},
         {"json", OPTION_JSON, NULL, 0, "Print the result as JSON", 0},
         {0}};
     static const struct argp argp = {

@@ -69,7 +69,8 @@ enum tree_kind {
     TREE_OF_FREED /* lists of freed pages by transaction */
 };
 
-/* An entry of a named database, or of the freed pages; a large value's pages lie inside the file and are nobody else's, no more. */
+/* Called with an entry of a named database, or of the freed pages. A large value's pages lie in the file and belong to nothing
+ * else; more is not known of them. */
 typedef void walk_visit(void *visitor, struct bytes key, struct bytes value);
 
 struct walk {
@@ -97,11 +98,11 @@ static inline void page_use(unsigned char *used, uint64_t page)
     used[page / 8] |= (unsigned char)(1 << page % 8);
 }
 
-/* A tree with all that hangs from it; what is wrong is reported, and no more than can be reached is visited. The
- * file holds pages 0 .. last. */
+/* Walks a tree with all that hangs from it. Reports what is wrong, and visits what can be reached. The file holds the pages
+ * 0 .. last. */
 void walk_tree(struct walk *walk, const char *name, enum tree_kind kind, const struct tree *tree);
 
-/* Where a page says that its entry's node lies. */
+/* The offset in its page of an entry's node, as the page says. */
 static inline size_t entry_offset(const unsigned char *page, unsigned entry)
 {
     uint16_t offset;
@@ -109,7 +110,7 @@ static inline size_t entry_offset(const unsigned char *page, unsigned entry)
     return offset;
 }
 
-/* The node there, checked to lie inside the page. Its bytes in the page, 0 when it does not. */
+/* The node at an offset of a page. Returns its bytes in the page, or 0 when it does not lie inside it. */
 size_t node_in_page(const unsigned char *page, size_t page_size, size_t offset, bool branch, struct node *node,
                     struct bytes *key, const unsigned char **value);
 

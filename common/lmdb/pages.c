@@ -39,7 +39,7 @@ static int read_meta(int file, const char *path, uint64_t offset, uint64_t numbe
     return 0;
 }
 
-/* The meta page that counts: of `transaction`, or of the last when that is 0. */
+/* The meta page of `transaction`, or the newer one when that is 0. */
 static int read_newest(int file, const char *path, uint64_t transaction, struct meta_page *meta,
                        struct error *error)
 {
@@ -61,7 +61,7 @@ static int read_newest(int file, const char *path, uint64_t transaction, struct 
         return error_set(error, "%s: transaction %" PRIu64 " is gone: the store was written meanwhile", path,
                          transaction);
 
-    /* The size is asked for after the meta page was read: a writer writes them the other way round. */
+    /* First the meta page, then the size: a writer makes the file larger before it writes the meta page. */
     if (fstat(file, &status) < 0)
         return error_system(error, "%s", path);
     uint64_t pages_there = (uint64_t)status.st_size / meta->free.page_size;
@@ -78,7 +78,7 @@ static int open_newest(const char *path, uint64_t transaction, struct meta_page 
     int file = open(path, O_RDONLY | O_CLOEXEC), result = -1;
     if (file < 0)
         return error_system(error, "%s", path);
-    /* A page read while its writer is in the middle of it looks damaged: damage is there to stay. */
+    /* A page that is being written may look damaged. Damage stays, so another look tells them apart. */
     for (int attempt = 0; attempt < 4 && result < 0; attempt++) {
         const struct timespec pause = {.tv_nsec = 2000000};
         if (attempt > 0)
@@ -141,7 +141,7 @@ int pages_mend_value(const struct pages_map *map, const char *path, const void *
 
 /* ---- room ---- */
 
-/* Of an entry in a leaf page: where it lies, its node, its key. */
+/* Bytes of an entry in a leaf page, without the value: its offset, its node, its key. */
 static size_t entry_bytes(size_t key_size)
 {
     return sizeof(uint16_t) + sizeof(struct node) + key_size;
@@ -221,8 +221,8 @@ static int compare_keys(enum tree_kind kind, struct bytes a, struct bytes b)
     return order ? order : (a.size > b.size) - (a.size < b.size);
 }
 
-/* The pages of a large value, which is left unread where it is none of LMDB's own: that it begins as it should
- * is for whoever reads it to see. NULL: it is nowhere. */
+/* Takes the pages of a large value. NULL: they are out of range or taken. The header is checked only of LMDB's own lists. Of
+ * other values, those who read them check it (pages_value_is_right). */
 static const unsigned char *take_value(struct walk *walk, uint64_t number, size_t size)
 {
     uint64_t count = pages_of_value(walk->page_size, size);
@@ -311,7 +311,7 @@ size_t node_in_page(const unsigned char *page, size_t page_size, size_t offset, 
 
 static void walk_page(struct walk *walk, uint64_t number, unsigned depth, struct bytes low, struct bytes high);
 
-/* Keys ascend from `low`, which the first may equal, to below `high`. */
+/* Keys ascend from `low` to below `high`. The first one may equal `low`. */
 static bool key_in_order(struct walk *walk, uint64_t page, unsigned entry, struct bytes key, struct bytes low,
                          bool first, struct bytes high)
 {
@@ -322,8 +322,8 @@ static bool key_in_order(struct walk *walk, uint64_t page, unsigned entry, struc
     return false;
 }
 
-/* The entries of a page, and in a branch page their children, each with the keys that bound it. Entries
- * fill the page from `upper` to its end without a gap. */
+/* Walks the entries of a page, and in a branch page their children, each with the keys that bound it. Entries fill the page
+ * from `upper` to its end without a gap. */
 static void walk_entries(struct walk *walk, const unsigned char *page, struct page_header header,
                          unsigned depth, struct bytes low, struct bytes high)
 {
@@ -341,7 +341,7 @@ static void walk_entries(struct walk *walk, const unsigned char *page, struct pa
             return;
         }
         filled += size;
-        if (!branch || i > 0) { /* the first key of a branch page says nothing */
+        if (!branch || i > 0) { /* the first key of a branch page has no meaning */
             if (!key_in_order(walk, header.number, i, key, low, i == (branch ? 1 : 0), high))
                 return;
             if (branch)
@@ -385,8 +385,8 @@ static bool has_counts(const struct tree *found, const struct tree *tree)
            found->overflow_pages == tree->overflow_pages && found->entries == tree->entries;
 }
 
-/* Flags that should not be there, or lack. The tree of freed pages keeps the environment's, too, of which
- * this one (the file was made under a name of its own) means nothing any more. */
+/* Flags that are wrong: there and should not be, or missing. The tree of freed pages has the environment's flags, too. One of
+ * them is left out: it says that the file was made outside a folder, which no longer matters. */
 static unsigned tree_flags(enum tree_kind kind, const struct tree *tree)
 {
     return kind == TREE_OF_FREED ? (tree->flags & ~TREE_SINGLE_FILE) ^ TREE_INTEGER_KEYS : tree->flags;

@@ -35,7 +35,7 @@ static bool read_meta(const struct wreck *wreck, size_t offset, struct meta_page
     return true;
 }
 
-/* From where the second meta page lies, or what the first one says: one of both may be damaged. */
+/* From the offset of the second meta page, or else from what the first one says: one of them may be damaged. */
 static size_t find_page_size(const struct wreck *wreck)
 {
     struct meta_page first, second;
@@ -73,8 +73,8 @@ static void keep_highest(void *visitor, struct bytes key, struct bytes value)
     *highest = number > *highest ? number : *highest;
 }
 
-/* A commit frees pages under its own number (the first frees none), which is told from there: the meta page's may be
- * what is damaged. */
+/* A commit lists the pages that it frees under its own number; the first frees none. The number is taken from there, since
+ * the one in the meta page may be damaged. */
 static void read_commit(struct wreck *wreck, int page, struct commit *commit)
 {
     struct meta_page meta;
@@ -187,7 +187,7 @@ static void visit_entry(void *visitor, struct bytes key, struct bytes value)
     offer(visitor, key, value);
 }
 
-/* A large value whose entry was found. Its pages are done with only if it is right: the entry may not be. */
+/* A large value whose entry was found. Its pages count as visited only if the value is right, since the entry may be wrong. */
 static void offer_large(struct visit *visit, struct bytes key, uint64_t number, size_t size)
 {
     const struct wreck *wreck = visit->wreck;
@@ -201,7 +201,7 @@ static void offer_large(struct visit *visit, struct bytes key, uint64_t number, 
             page_use(wreck->used, page);
 }
 
-/* A leaf page, as far as its header can be believed: it may have the flipped bit. */
+/* Whether a page may be a leaf. The flipped bit may be in its header. */
 static bool looks_like_leaf(const struct page_header *header, uint64_t page)
 {
     const uint64_t off = header->number ^ page;
@@ -210,7 +210,7 @@ static bool looks_like_leaf(const struct page_header *header, uint64_t page)
     return off == 0 && header->flags != PAGE_BRANCH && header->flags != PAGE_OVERFLOW;
 }
 
-/* The value of the node at an offset of a leaf page, whose size need not be right. */
+/* Offers the value of the node at an offset of a leaf page. The node's size may be wrong. */
 static void offer_node(struct visit *visit, const unsigned char *page, size_t offset)
 {
     const size_t page_size = visit->wreck->page_size;
@@ -231,7 +231,7 @@ static void offer_node(struct visit *visit, const unsigned char *page, size_t of
         offer(visit, key, (struct bytes){key.data + key.size, size <= room ? size : 0});
 }
 
-/* Whether the nodes that a page's entries lead to fill it from `upper` to its end. */
+/* Whether the nodes of a page's entries fill it from `upper` to its end. */
 static bool entries_agree(const unsigned char *page, size_t page_size, const struct page_header *header,
                           unsigned entries)
 {
@@ -248,8 +248,8 @@ static bool entries_agree(const unsigned char *page, size_t page_size, const str
     return filled == page_size - header->upper;
 }
 
-/* Where a page does not agree with itself, a node or the rest of one may begin anywhere: what is a value is
- * known by its hash. What the entries lead to comes last: the others may be left from before. */
+/* Where a page does not agree with itself, a node, or the rest of one, may begin at any offset. The visitor knows a value by
+ * its hash. What the entries lead to comes last and so counts, since other nodes may be left from before. */
 static void visit_leaf(struct visit *visit, const unsigned char *page, const struct page_header *header)
 {
     const size_t page_size = visit->wreck->page_size;
@@ -264,7 +264,7 @@ static void visit_leaf(struct visit *visit, const unsigned char *page, const str
         offer_node(visit, page, entry_offset(page, i));
 }
 
-/* A large value that no entry has led to. */
+/* Offers a large value that no entry has led to. Returns the pages to go on by. */
 static uint64_t visit_lost(struct visit *visit, uint64_t page, const struct page_header *header)
 {
     const struct wreck *wreck = visit->wreck;
@@ -277,7 +277,7 @@ static uint64_t visit_lost(struct visit *visit, uint64_t page, const struct page
     return offer(visit, (struct bytes){NULL, 0}, value) ? count : 1;
 }
 
-/* All pages that are not free: leaf pages first, then what they should have led to. */
+/* Visits all pages that are not free: leaf pages first, then large values that those did not lead to. */
 static void visit_pages(struct visit *visit)
 {
     const struct wreck *wreck = visit->wreck;

@@ -13,7 +13,7 @@
 
 /* ---- the change ---- */
 
-/* The tree has been checked when the store was opened: it says where a value lies and how long it is. */
+/* The trees were checked when the store was opened, so the value's address and size are right. */
 static int mend_page(const struct store *store, const struct pages_map *map, const void *value, size_t size,
                      struct error *error)
 {
@@ -27,7 +27,7 @@ static int mend_page(const struct store *store, const struct pages_map *map, con
     return result;
 }
 
-/* When a value is replaced, LMDB frees its pages, and believes what it keeps before the value. So that is mended first. */
+/* When a value is replaced, LMDB frees its pages, and believes the header before them. So the header is mended first. */
 static int mend_replaced(struct store *store, MDB_dbi database, const MDB_val *key, struct error *error)
 {
     MDB_txn *snapshot;
@@ -70,7 +70,7 @@ static bool tokens_are_right(void *context, const unsigned char *bytes, size_t s
     return tokens_decode(of->info, of->sequence, bytes, size, NULL, &wrong) == 0;
 }
 
-/* A copy of what is stored as the sequence's tokens; *value NULL: there is nothing. */
+/* A copy of the sequence's tokens, damaged as they are. *value NULL: there are none. */
 static int copy_damaged(struct store *store, struct sequence sequence, unsigned char **value, size_t *size,
                         struct error *error)
 {

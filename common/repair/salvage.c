@@ -43,7 +43,7 @@ static bool framed_is_right(void *context, const unsigned char *bytes, size_t si
     return meta_unframe(context, bytes, size, &body, &body_size, &wrong) == 0;
 }
 
-/* The value's bytes with a flipped bit put right, or its size, where the entry says that it is `key`. */
+/* Mends a value whose entry says that it is `key`: a flipped bit of it, or its size. */
 static bool mend_meta(struct salvage *salvage, char *key, const struct wreck_value *value, size_t *size)
 {
     if (!value->key || value->key_size != strlen(key) || memcmp(value->key, key, value->key_size) != 0 ||
@@ -59,7 +59,7 @@ static bool mend_meta(struct salvage *salvage, char *key, const struct wreck_val
     return false;
 }
 
-/* Whether this is what meta keeps under `key`: the hash covers it. */
+/* Whether this is the value of `key` in meta. Its hash covers the key. */
 static bool is_meta(struct salvage *salvage, char *key, const struct wreck_value *value, const void **body,
                     size_t *body_size)
 {
@@ -71,7 +71,7 @@ static bool is_meta(struct salvage *salvage, char *key, const struct wreck_value
            meta_unframe(key, salvage->copy, size, body, body_size, &wrong) == 0;
 }
 
-/* A store of another format is left alone; a version that is damaged is written anew. */
+/* A store of another format is an error. A damaged version is not: it is written again. */
 static int check_version(const struct salvage *salvage, const struct wreck_value *value, struct error *error)
 {
     static const char key[] = KEY_VERSION;
@@ -110,7 +110,7 @@ static void forget_meta(struct salvage *salvage)
     salvage->has_state = false;
 }
 
-/* The newest commit of which the store's own description can be had. */
+/* The newest commit whose manifest and state can be read. */
 static int find_commit(struct salvage *salvage, struct error *error)
 {
     for (; salvage->commit < wreck_commits(salvage->wreck); salvage->commit++) {
@@ -216,7 +216,7 @@ static bool tokens_are_right(void *context, const unsigned char *bytes, size_t s
     return is_tokens(context, bytes, size, &entry);
 }
 
-/* Tokens with a bit flipped, made right in salvage->copy. */
+/* Mends tokens with one flipped bit, in salvage->copy. */
 static bool mend_tokens(struct salvage *salvage, const struct wreck_value *value, struct entry *entry)
 {
     const struct store *to = salvage->to;
@@ -228,7 +228,7 @@ static bool mend_tokens(struct salvage *salvage, const struct wreck_value *value
     memcpy(salvage->copy, value->bytes, size);
     if (memcmp(header->magic, TOKENS_MAGIC, sizeof header->magic) != 0 &&
         header->rows != (uint32_t)to->info.rows)
-        return false; /* these are none */
+        return false; /* these are not tokens */
     return mend_bit(salvage->copy, size, tokens_are_right, salvage->to) &&
            is_tokens(to, salvage->copy, size, entry);
 }
@@ -296,7 +296,7 @@ static int fill(struct salvage *salvage, struct error *error)
     return result < 0 ? -1 : put_state(salvage, error);
 }
 
-/* A commit that is lost may have been the one that finished the store. */
+/* The commit that was lost may be the one that sealed the store. */
 static int settle_seal(struct salvage *salvage, struct error *error)
 {
     char *marker = path_join(salvage->path, SEALED_FILE, error);
@@ -311,7 +311,7 @@ static int settle_seal(struct salvage *salvage, struct error *error)
     return result;
 }
 
-/* LMDB's lock file counts the commits of the old file. */
+/* LMDB's lock file is the old file's: it has its commits. */
 static int replace(struct salvage *salvage, struct error *error)
 {
     char *made = path_join(salvage->folder, DATA_FILE, error), *locks = NULL;

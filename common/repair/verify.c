@@ -1,4 +1,4 @@
-/* The parent of verify: starts the children that read, gathers what they find, goes on when one dies. */
+/* The parent of verify. It starts the children that read, collects what they find, and goes on when one dies. */
 #include "common/repair/verify.h"
 
 #include <errno.h>
@@ -35,15 +35,15 @@ struct parent {
 
 /* ---- children ---- */
 
-/* A child reads where a signal may come from. The parent's handlers (and a sanitizer's) are not for it,
- * nor is what LMDB prints when it gives up; it ends with its parent. */
+/* A child may die of what it reads. So it has no handlers of the parent's or a sanitizer's, leaves no core, and shows nothing
+ * of what LMDB prints. It ends with its parent. */
 static void become_child(pid_t parent)
 {
     const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};
     const struct rlimit no_core = {0, 0};
     for (size_t i = 0; i < sizeof deadly / sizeof *deadly; i++)
         signal(deadly[i], SIG_DFL);
-    signal(SIGINT, SIG_IGN); /* the parent sees to it */
+    signal(SIGINT, SIG_IGN); /* the parent stops the children */
     setrlimit(RLIMIT_CORE, &no_core);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
@@ -134,7 +134,7 @@ static void report_death(struct parent *parent, const struct verify_slot *slot, 
     report(parent, &problem);
 }
 
-/* Signals that a damaged page leads to, not those that people or the system send. */
+/* Whether a damaged page ended a process, not a person or the system. */
 static bool is_crash(int status)
 {
     if (!WIFSIGNALED(status))
@@ -155,7 +155,7 @@ static int check_interrupted(const struct parent *parent, struct error *error)
     return cli_interrupted() ? error_set_kind(error, ERROR_INTERRUPTED, "%s: interrupted", parent->path) : 0;
 }
 
-/* *readable: whether there is anything to go on with; if not, problems say why. */
+/* *readable: whether there is anything to read. If not, problems say why. */
 static int survey(struct parent *parent, bool *readable, struct error *error)
 {
     int status = 0;
@@ -185,7 +185,7 @@ static int survey(struct parent *parent, bool *readable, struct error *error)
     return 0;
 }
 
-/* A child is gone. After a crash inside a unit another takes its slot and goes on behind the value. */
+/* A child has ended. If it died in a unit, another child takes its slot and goes on behind the value. */
 static int end_child(struct parent *parent, int slot, int status, struct error *error)
 {
     parent->running--;

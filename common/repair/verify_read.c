@@ -1,4 +1,4 @@
-/* The children of verify: what reads, and may die of what it reads. */
+/* The children of verify. They read, and may die of what they read. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -132,7 +132,7 @@ static void count_value(struct verifier *verifier, size_t size)
     atomic_fetch_add(&verifier->shared->bytes, size);
 }
 
-/* Where pages are not what they should be, the survey has said so already. */
+/* Where the structure is damaged, the survey has said so already. */
 static int check_pages(const struct verifier *verifier, const void *value, size_t size, struct error *error)
 {
     if (verifier->shared->damaged || pages_value_is_right(&verifier->map, value, size))
@@ -157,8 +157,8 @@ static int check_value(struct verifier *verifier, int database, struct sequence 
     return 0;
 }
 
-/* Asks the disk for values `first` to `last` of a unit. Not where pages are damaged: finding a value may be the end of
- * this process, and would be taken for the value that it is at. */
+/* Asks the disk for values `first` to `last` of a unit. Not in a damaged structure: looking for a value may end this process,
+ * and the value that it is at would be blamed. */
 static void ask_ahead(const struct verifier *verifier, const struct verify_unit *unit, uint64_t first,
                       uint64_t last)
 {
@@ -194,7 +194,7 @@ static int open_cursor(const struct verifier *verifier, MDB_dbi database, MDB_cu
     return code ? environment_error(error, code, "cannot be walked") : 0;
 }
 
-/* A value behind those that must be there: records that wait for their progress mark. */
+/* A value behind those that must be there, such as a record that waits for its progress mark. */
 static int check_rest(struct verifier *verifier, int database, const MDB_val *key, const MDB_val *value,
                       struct error *error)
 {
@@ -207,7 +207,7 @@ static int check_rest(struct verifier *verifier, int database, const MDB_val *ke
     return check_value(verifier, database, sequence, value->mv_data, value->mv_size, error);
 }
 
-/* What lies behind the counted sequences of each split; then all entries are accounted for. */
+/* Reads what lies behind the counted sequences of each split. Then every entry of the database was read. */
 static void read_rest(struct verifier *verifier, const struct verify_unit *unit)
 {
     const uint64_t *count = verifier->shared->count[unit->database];
@@ -242,8 +242,7 @@ static void read_rest(struct verifier *verifier, const struct verify_unit *unit)
     }
 }
 
-/* One value of the source database; tensors whose parts are all right but not all there are named when
- * the next begins. */
+/* One value of the source database. */
 static int check_part_value(struct verifier *verifier, const MDB_val *key, const MDB_val *value,
                             struct source_part *part, struct error *error)
 {
@@ -285,7 +284,7 @@ static void read_source(struct verifier *verifier, const struct verify_unit *uni
     mdb_cursor_close(cursor);
 }
 
-/* The parameters of one tap; *there: whether it has any, right or wrong. A tap with records must. */
+/* The parameters of one tap. *there: whether it has any, right or wrong. A tap with records must have some. */
 static int check_parameters(struct verifier *verifier, int tap, int copy, bool *there, struct error *error)
 {
     const struct store *store = verifier->store;
@@ -383,7 +382,7 @@ static void report_page(void *context, const char *problem)
     send_structure(*(const int *)context, "structure: %s", problem);
 }
 
-/* The trees of the transaction that a reader holds still. Only LMDB's meta pages are read to get there. */
+/* The trees of a transaction that a reader keeps open, so that its pages stay. For that, LMDB reads only its meta pages. */
 static int survey_pages(const char *path, struct verify_shared *shared, int pipe, struct error *error)
 {
     MDB_env *env;
@@ -407,7 +406,7 @@ static int survey_pages(const char *path, struct verify_shared *shared, int pipe
     return result;
 }
 
-/* Nothing but the keys that belong there: one that changed its name would go unnoticed. */
+/* meta must have no other keys: a key that a flipped bit renamed is one. */
 static void survey_meta(const struct store *store, const struct reader *reader, int pipe)
 {
     static const char *const known[] = {"manifest", "state", "version"};
@@ -426,7 +425,7 @@ static void survey_meta(const struct store *store, const struct reader *reader, 
     mdb_cursor_close(cursor);
 }
 
-/* Where a tap's parameters are bad, a reader says so once, instead of every record. */
+/* Bad parameters of a tap are one problem, not one for every record. */
 static void survey_parameters(struct store *store, struct verify_shared *shared)
 {
     struct error ignored;

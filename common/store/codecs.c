@@ -23,7 +23,7 @@ static const char *split_item(char *item, const char **tap)
 
 #define ANY_LAYERS 99999
 
-/* Whether a name can be a tap's, of some model; the item is put together again for the error. */
+/* Whether a name could be a tap's of some model. `codec` is for the error, which quotes the item. */
 static int check_tap(const char *name, const char *codec, struct error *error)
 {
     struct tap tap;
@@ -63,7 +63,7 @@ static int parse_item(char *item, const struct tap *tap, int taps, int layers, s
     return codec_parse(codec, choice, error);
 }
 
-/* No head reads the target, so that there is none to lose anything: a bound on that says nothing about it. */
+/* A bound on what the head loses says nothing about the target, since no head reads it. */
 static int check_target(struct codec_choice *choice, struct error *error)
 {
     return choice->goal == CODEC_KL ? codec_parse(DEFAULT_CODEC, choice, error) : 0;

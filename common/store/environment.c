@@ -15,7 +15,7 @@
 
 #include "common/base/file.h"
 
-#define DATABASES_MAX 1100 /* taps, and room for what comes beside them */
+#define DATABASES_MAX 1100 /* MANIFEST_TAPS_MAX, and room for others */
 #define READERS_MAX   1024
 #define MAP_LARGE     ((size_t)1 << 40)
 
@@ -118,7 +118,7 @@ int writer_lock(const char *folder, int *lock, struct error *error)
     return 0;
 }
 
-/* Whether some process holds the writer's lock; false where there are no locks to ask. */
+/* Whether some process holds the writer's lock. False where the file system has no locks. */
 static bool writer_at_work(const char *folder)
 {
     struct error ignored;
@@ -130,8 +130,9 @@ static bool writer_at_work(const char *folder)
     return held;
 }
 
-/* A byte of the lock file for each process, far behind its text; processes of several containers may have one
- * number. Open file description locks, unlike others, hold against this process, too. */
+/* Each process has a byte of the lock file, far behind its text. Its offset depends on the container, too, since processes of
+ * two containers may have the same number. An open file description lock, unlike others, also holds against the process
+ * that has it. */
 int process_lock(const char *folder, int *lock, struct error *error)
 {
     struct error ignored;
@@ -167,7 +168,7 @@ size_t environment_map_size(MDB_env *env)
     struct stat status = {0};
     int file;
     if (mdb_env_get_fd(env, &file) != 0 || fstat(file, &status) < 0)
-        return 0; /* LMDB then takes what the writer has */
+        return 0; /* LMDB then takes the writer's size */
     return (size_t)status.st_size + MAP_GROWTH;
 }
 
@@ -210,7 +211,7 @@ static int open_for_reading(const char *folder, const char *data, MDB_env **env,
     int code = EROFS;
     if (!sealed && !on_read_only_system(folder)) {
         code = open_environment(folder, data, MDB_RDONLY, env);
-        if (code <= 0 || code == ENOMEM) /* not a matter of locks */
+        if (code <= 0 || code == ENOMEM) /* locks are not the reason */
             return code ? environment_error(error, code, "%s: cannot be opened", folder) : 0;
     }
     if (!sealed && writer_at_work(folder))
@@ -227,7 +228,7 @@ static void keep_first(void *context, const char *problem)
         error_set(first, "%s", problem);
 }
 
-/* A writer that believed a damaged list of free pages would write over live ones. */
+/* A writer that believes a damaged list of freed pages writes over live ones. */
 static int check_structure(const char *data, struct error *error)
 {
     struct error first = {0};
@@ -246,7 +247,7 @@ static int open_for_writing(const char *folder, const char *data, MDB_env **env,
     int code = open_environment(folder, data, 0, env);
     if (code)
         return environment_error(error, code, "%s: cannot be opened for writing", folder);
-    /* Readers that died left their marks, which would keep their pages from being used again. */
+    /* Readers that died left entries in LMDB's lock file. These keep old pages from being used again. */
     int dead;
     mdb_reader_check(*env, &dead);
     return 0;

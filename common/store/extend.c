@@ -20,7 +20,7 @@ static int shorten(struct store *store, const uint64_t sequences[SPLIT_COUNT], s
     return state_set(&store->state, STATE_SEQUENCES, counts, sizeof counts, error);
 }
 
-/* The parts of a manifest that the store itself goes by. */
+/* The members of a manifest that the store itself depends on must stay. */
 static int check_kept(const struct store *store, const json_t *manifest, struct error *error)
 {
     static const char *const kept[] = {"model", "rows", "taps", "shard"};
@@ -28,7 +28,8 @@ static int check_kept(const struct store *store, const json_t *manifest, struct 
         const json_t *old = json_object_get(store->manifest, kept[i]),
                      *new = json_object_get(manifest, kept[i]);
         if (old != new && !json_equal(old, new))
-            return error_set(error, "%s: cannot go on with another \"%s\"", store->path, kept[i]);
+            return error_set(error, "%s: the store cannot get another \"%s\"; use another folder", store->path,
+                             kept[i]);
     }
     return 0;
 }
@@ -44,7 +45,7 @@ static int put_manifest(struct store *store, struct error *error)
     return result;
 }
 
-/* Begins a transaction with the manifest put. */
+/* Begins a transaction, and puts the manifest in it. */
 static int begin(struct store *store, const json_t *manifest, struct error *error)
 {
     if (store_check_idle(store, error) < 0 || check_kept(store, manifest, error) < 0 ||
@@ -57,7 +58,7 @@ static int begin(struct store *store, const json_t *manifest, struct error *erro
     return -1;
 }
 
-/* What is in memory is no longer what is on disk. */
+/* What is in memory differs from what is on disk now. */
 static int give_up(struct store *store)
 {
     store->failed = true;

@@ -163,7 +163,7 @@ int meta_unframe(const char *key, const void *framed, size_t framed_size, const 
     return 0;
 }
 
-/* Format 1 kept its version bare: "\1\0\0\0". */
+/* Format 1 stored its version without a hash: "\1\0\0\0". */
 static bool is_first_version(const void *bytes, size_t size)
 {
     const uint32_t first = 1;

@@ -80,7 +80,7 @@ static const struct coder *made_coder(struct store *store, int tap)
     return coder;
 }
 
-/* The parameters are read without the mutex: that may wait for a writer, which may wait for a thread that waits for the
+/* The parameters are read without the mutex. Reading may wait for a writer, and the writer for a thread that waits for the
  * mutex (snapshot.h). */
 int store_coder(struct store *store, int tap, const struct coder **coder, struct error *error)
 {
@@ -98,7 +98,7 @@ int store_coder(struct store *store, int tap, const struct coder **coder, struct
     return result;
 }
 
-/* Makes the coder that the tap has from now on. */
+/* Makes the tap's coder. */
 static int take_coder(struct store *store, int tap, const void *bytes, size_t size, struct error *error)
 {
     const struct store_info *info = &store->info;

@@ -34,7 +34,7 @@ static int add_store(struct shards *shards, struct store *store, struct error *e
     return 0;
 }
 
-/* Both have parameters of a tap's codec, and not the same. */
+/* Whether both have parameters of a tap's codec that differ. */
 static int compare_parameters(struct store *a, struct store *b, int tap, struct error *error)
 {
     void *left = NULL, *right = NULL;
@@ -71,7 +71,7 @@ static int check_alike(const struct shards *shards, struct error *error)
     return 0;
 }
 
-/* A `cache split` that was stopped has given it to some of them. */
+/* Where `cache split` was stopped, some have the split and others do not. */
 static int check_splits(const struct shards *shards, struct error *error)
 {
     const json_t *split = json_object_get(store_manifest(shards->store[0]), "split");
@@ -196,7 +196,7 @@ int shards_check_finished(const struct shards *shards, struct error *error)
     return 0;
 }
 
-/* Shard i has its first `stored` sequences i, i + n, ...: the first it lacks bounds the whole. */
+/* Shard i has the first `stored` of its sequences i, i + n, ... The first one that it lacks bounds the whole. */
 static uint64_t bound_by_shard(const struct shards *shards, int shard, uint64_t stored, uint64_t bound)
 {
     uint64_t lacking = stored * (uint64_t)shards->count + (uint64_t)shard;

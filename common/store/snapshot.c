@@ -40,7 +40,7 @@ void snapshots_free(struct snapshots *snapshots)
     free(snapshots);
 }
 
-/* All below are called with the mutex held. */
+/* These are called with the mutex held. */
 
 static bool has_own(const struct snapshots *snapshots)
 {
@@ -76,7 +76,7 @@ int snapshot_begin(struct snapshots *snapshots, MDB_env *env, MDB_txn **snapshot
     while (snapshots->growing && !has_own(snapshots))
         pthread_cond_wait(&snapshots->changed, &snapshots->mutex);
     if (snapshots->lost)
-        error_set(error, "its map is gone since it could not grow: open the store again");
+        error_set(error, "the map could not grow and is gone; open the store again");
     else if (array_grow(&snapshots->open, &snapshots->capacity, snapshots->count + 1, error) == 0) {
         if ((code = begin(snapshots, env, snapshot)))
             environment_error(error, code, "cannot be read");

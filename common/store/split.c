@@ -115,7 +115,7 @@ uint64_t split_count(const struct split_list *list, enum split split, const uint
     return split_count_shard(list, split, stored, 0, 1);
 }
 
-/* The last run with no more than `index` sequences of the split before it; NULL: there is none. */
+/* The last run that has at most `index` sequences of the split before it, or NULL. */
 static const struct split_run *find_run(const struct split_list *list, struct sequence sequence)
 {
     size_t low = 0, high = list->runs; /* it is below high */

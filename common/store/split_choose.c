@@ -6,7 +6,7 @@
 #include "common/base/memory.h"
 #include "common/store/runs.h"
 
-#define RUN_LENGTH 8 /* sequences; of fewer, those left out beside a run would be too many */
+#define RUN_LENGTH 8 /* sequences; beside shorter runs too many would be left out */
 #define RUNS_MAX   256
 
 /* How the wanted sequences are spread. */
@@ -45,7 +45,7 @@ static uint64_t run_length(const struct spread *spread, uint64_t number)
     return spread->wanted * (number + 1) / spread->runs - spread->wanted * number / spread->runs;
 }
 
-/* The store in as many stretches as there are runs: where one ends. */
+/* The store is cut into as many stretches as there are runs. This is where one ends. */
 static uint64_t stretch_end(const struct spread *spread, uint64_t number)
 {
     return spread->sequences * (number + 1) / spread->runs;
@@ -101,7 +101,7 @@ void split_chooser_free(struct split_chooser *chooser)
     free(chooser);
 }
 
-/* The row from which a run may begin: so that it lies in the middle of its stretch. */
+/* A run begins at this row or later, so that it lies in the middle of its stretch. */
 static uint64_t begin_row(const struct split_chooser *chooser, uint64_t number)
 {
     const struct spread *spread = &chooser->spread;
@@ -110,8 +110,8 @@ static uint64_t begin_row(const struct split_chooser *chooser, uint64_t number)
     return (begin + (length - run_length(spread, number)) / 2) * chooser->rows;
 }
 
-/* The run is full where the documents from `begin` up to `end` hold enough sequences as a whole, the label behind the
- * last row included. Sequences that have a part of them are left out. */
+/* The run is full when the documents from `begin` to `end` contain enough whole sequences, with the label behind the last
+ * row. Sequences of which they contain a part are left out. */
 static int end_run(struct split_chooser *chooser, uint64_t end, struct error *error)
 {
     const uint64_t rows = chooser->rows, runs = chooser->list.runs;
@@ -146,7 +146,7 @@ int split_chooser_document(struct split_chooser *chooser, uint64_t row, struct e
     return 0;
 }
 
-/* Documents may be so few or so long that far too much or too little is held out. */
+/* Where documents are few or long, far too much or too little may be held out. */
 static bool is_near_enough(const struct split_chooser *chooser)
 {
     const uint64_t wanted = chooser->spread.wanted, all = chooser->spread.sequences;

@@ -1,4 +1,4 @@
-/* Creating, opening and asking a store; writing is in transaction.c, reading in reader.c. */
+/* Makes, opens and asks a store. transaction.c writes, reader.c reads. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -332,7 +332,7 @@ int store_find_map(const struct store *store, MDB_txn *snapshot, struct pages_ma
     return code ? environment_error(error, code, "%s", store->path) : 0;
 }
 
-/* A database stays open only where the transaction that opened it is committed. */
+/* A database stays open only if the transaction that opened it is committed. */
 static int load(struct store *store, struct error *error)
 {
     MDB_txn *snapshot;
@@ -378,11 +378,11 @@ static int open_files(struct store *store, struct error *error)
         environment_open(store->path, store->mode, &store->env, error) < 0 || load(store, error) < 0)
         return -1;
 
-    /* The file "sealed" is written behind the commit that seals. A store that had it and is not sealed is
-     * an older one than it was; one that lacks it was killed in between. */
+    /* SEALED_FILE is written after the commit that seals. A store with the file that is not sealed has lost that commit.
+     * One that is sealed without the file was killed between the two. */
     if (marked && !store_is_sealed(store))
-        return error_set_kind(error, ERROR_DAMAGED, "%s: is marked as finished but has lost its last commit",
-                              store->path);
+        return error_set_kind(error, ERROR_DAMAGED,
+                              "%s: the store is marked as finished but has lost its last commit", store->path);
     return store->mode == STORE_WRITE && store_is_sealed(store) ? store_mark_sealed(store, error) : 0;
 }
 
@@ -497,7 +497,7 @@ static int set_first_state(struct store *store, struct error *error)
     return 0;
 }
 
-/* Everything that makes an empty store, in its first transaction. */
+/* Puts all that an empty store has, in its first transaction. */
 static int fill_new(struct store *store, struct error *error)
 {
     MDB_txn *transaction;
@@ -515,8 +515,8 @@ static int fill_new(struct store *store, struct error *error)
     return code ? environment_error(error, code, "cannot be written") : 0;
 }
 
-/* The data file is made under another name and renamed when it is a store: a creation that was killed
- * leaves no store. A removal that was killed may have left the mark of a finished one. */
+/* The data file is made under another name, and renamed when it is whole: after a kill there is no store. A removal that was
+ * killed may have left SEALED_FILE. */
 static int create_data(const char *path, json_t *manifest, struct error *error)
 {
     int result = -1;
@@ -558,8 +558,9 @@ int store_create(const char *path, const json_t *manifest, struct store **store,
                          other);
     if (directory_create(path, error) < 0 || writer_lock(path, &lock, error) < 0)
         return -1;
-    int result = store_exists(path) ? error_set(error, "%s: there is a store already", path)
-                                    : create_data(path, (json_t *)(uintptr_t)manifest, error);
+    int result = store_exists(path)
+                     ? error_set(error, "%s: there is a store already; name another folder, or remove it", path)
+                     : create_data(path, (json_t *)(uintptr_t)manifest, error);
     close(lock);
     return result < 0 ? -1 : store_open(path, STORE_WRITE, store, error);
 }

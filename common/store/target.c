@@ -16,7 +16,7 @@ const struct columns *target_columns(void)
     return &made;
 }
 
-/* The index of a member among the columns; -1: they lack it, or have another type of it. */
+/* The index of a member among the columns. -1: it is missing, or of another type. */
 static int find_member(const struct columns *columns, int member)
 {
     const int index = columns_find(columns, made.column[member].name);

@@ -1,4 +1,4 @@
-/* Writing: puts are gathered, then handed to LMDB in one synced transaction. */
+/* Writing: puts are kept, then given to LMDB in one synced transaction. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@
 #define NOTE_MAX      ((size_t)1 << 20)
 #define PENDING_LIMIT ((size_t)64 << 20)
 
-/* ---- gathering ---- */
+/* ---- putting ---- */
 
 int store_check_writing(const struct store *store, struct error *error)
 {
@@ -177,7 +177,7 @@ int store_set_progress(struct store *store, int tap, enum split split, uint64_t 
 
 /* ---- committing ---- */
 
-/* Keys that ascend fill LMDB's pages to the brim; others (train after held-out) go where they belong. */
+/* Keys that ascend fill LMDB's pages completely. Others (train after held-out) go between those that are there. */
 static int put_pending(MDB_txn *transaction, const struct put *put)
 {
     MDB_val key = {put->key_size, put->bytes}, value = {put->value_size, put->bytes + put->key_size};
@@ -204,7 +204,7 @@ static int apply(struct store *store, struct string *state)
     return mdb_txn_commit(transaction);
 }
 
-/* A change keeps the pages of the store as it was no further: they would keep the map where it is. */
+/* The map cannot grow under a transaction, so a change gives up the pages of the store as it was. */
 static int grow_map(struct store *store, struct error *error)
 {
     store_drop_kept(store);
@@ -213,7 +213,7 @@ static int grow_map(struct store *store, struct error *error)
     return 0;
 }
 
-/* A writer may run for days: what it has seen of the store must not add up. */
+/* Otherwise all that a writer reads and writes for days would count as its memory. */
 static void release_pages(struct store *store)
 {
     MDB_txn *snapshot;

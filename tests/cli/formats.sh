@@ -49,14 +49,14 @@ ranges() {
     cmp <(tail -c +129 "$work/all/states.npy" | tail -c +$((2 * 16 * 32 * 4 + 1)) | head -c $((3 * 16 * 32 * 4))) \
         <(tail -c +129 "$work/part/states.npy") || return 1
     export_to rest --tap 1 --split train --sequences 100- && export_to one --tap 1 --split train --sequences 7 && says out "1 train and 0" || return 1
-    run 2 cache export --tap 1 --split held-out --sequences 0-999 --out "$work/no" "$work/store" && says err "held-out sequences, which are counted from 0" &&
+    run 2 cache export --tap 1 --split held-out --sequences 0-999 --out "$work/no" "$work/store" && says err "held-out sequences, counted from 0" &&
         [ ! -e "$work/no" ] || return 1
     run 2 cache export --tap 1 --split train --sequences 999- --out "$work/no" "$work/store" && says err "--sequences 999- goes beyond" || return 1
     local text
     for text in x 5-3 -4 3-x ''; do
         run 2 cache export --tap 1 --split train --sequences "$text" --out "$work/no" "$work/store" && says err "is not a range" || return 1
     done
-    run 2 cache export --tap 1 --sequences 1-2 --out "$work/no" "$work/store" && says err "--split train or held-out"
+    run 2 cache export --tap 1 --sequences 1-2 --out "$work/no" "$work/store" && says err "--split train or --split held-out"
 }
 
 tensors() {

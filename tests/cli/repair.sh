@@ -77,7 +77,7 @@ damaged_tokens() {
         open my $file, "+<:raw", $ARGV[0] or die; local $/; my $bytes = <$file>;
         $bytes =~ /OFRT..\0.\x06\0{7}/s or die; seek $file, $-[0] + 40, 0; print $file "\7";' "$work/broken/data.mdb" &&
         flip "$work/broken" 90 1/0/0/6 1/0/0/8 && run 1 cache repair --model "$tiny" "$work/broken" &&
-        says out "tokens of train sequence 6: the tokens are damaged" && says out "only the corpus has them" &&
+        says out "tokens of train sequence 6: the tokens are damaged" && says out "only the corpus has these tokens" &&
         says out "tap 1, train sequence 6: cannot be computed without its tokens" &&
         says out ": 1 records were computed again, 2 problems are left"
 }
@@ -101,7 +101,7 @@ damaged_tensors() {
         push @at, $-[0] while $bytes =~ /OFRS/g;
         seek $file, $at[0] + 60, 0; print $file "damage"; seek $file, $at[-1] - 6, 0; print $file "\0";' \
         "$work/broken/data.mdb" && run 1 cache verify "$work/broken" && says out "source: " &&
-        run 0 cache repair --model "$tiny" "$work/broken" && says out "tensors of the model: written again" &&
+        run 0 cache repair --model "$tiny" "$work/broken" && says out "tensors of the model: were written again" &&
         says out ": 0 records were computed again, 0 problems" && [ -e "$work/broken/sealed" ] &&
         same_stores "$work/whole" "$work/broken"
 }
@@ -112,7 +112,7 @@ damaged_parameters() {
         open my $file, "+<:raw", $ARGV[0] or die; local $/; my $bytes = <$file>;
         $bytes =~ /OFRK/ or die "no parameters"; seek $file, $-[0] + 500, 0; print $file "damage";' \
         "$work/broken/data.mdb" && run 1 cache verify "$work/broken" && says out "codec/1" &&
-        run 0 cache repair --model "$tiny" "$work/broken" && says out "taken from their copy" &&
+        run 0 cache repair --model "$tiny" "$work/broken" && says out "restored from their copy" &&
         says out ": 0 records were computed again, 0 problems" && run 0 cache verify "$work/broken" &&
         run 0 cache export --tap 1 --out "$work/a" "$work/klt" && run 0 cache export --tap 1 --out "$work/b" "$work/broken" &&
         cmp "$work/a" "$work/b"
@@ -131,7 +131,7 @@ break_pages() {
 # Branches lead nowhere: everything is found without them. A meta page is gone: the other has what it had.
 damaged_structure() {
     fresh && break_pages 1 && run 1 cache verify "$work/broken" && says out "structure" &&
-        run 0 cache repair --model "$tiny" "$work/broken" && says out "is built anew from the values that are right" &&
+        run 0 cache repair --model "$tiny" "$work/broken" && says out "was built anew from the values that are right" &&
         says out ": 0 records were computed again, 0 problems" && [ -e "$work/broken/sealed" ] &&
         [ ! -e "$work/broken/salvage" ] && same_stores "$work/whole" "$work/broken" || return 1
     for meta in 0 1; do
@@ -170,7 +170,7 @@ full_disk() {
 refusals() {
     fresh && flip "$work/broken" 90 1/0/0/7 && run 2 cache repair "$work/broken" && says err "--model is missing" &&
         run 2 cache repair --model tests/golden/gguf-qwen2.gguf "$work/broken" && says err "has the fingerprint" &&
-        run 2 cache repair --model "$tiny" --device ref "$work/broken" && says err "here they are ref" &&
+        run 2 cache repair --model "$tiny" --device ref "$work/broken" && says err "Here they are ref" &&
         run 0 cache repair --model "$tiny" --device ref --allow-numerics "$work/broken" && says err "warning: records of" &&
         run 0 cache verify "$work/broken" && run 0 cache info "$work/broken" && says out "repaired    in part with the numerics ref"
 }

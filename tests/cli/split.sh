@@ -82,8 +82,8 @@ of_extract() {
     run 0 extract "${common[@]}" --corpus "$work/many.u16" --held-out 0.2 --out "$work/own" || return 1
     local own all more
     own=$(counted held_out "$work/own") && all=$((own + $(counted train "$work/own"))) && exported own "$work/own" || return 1
-    run 2 cache split "$work/own" && says err "was made with $own held-out sequences" &&
-        run 2 cache split --held-out 0.4 "$work/own" && says err "was made with $own held-out sequences" || return 1
+    run 2 cache split "$work/own" && says err "extract held out $own sequences already" &&
+        run 2 cache split --held-out 0.4 "$work/own" && says err "extract held out $own sequences already" || return 1
     run 0 cache split --held-out 0.05 --replace "$work/own" && says err "the $own sequences that extract held out stay held out" &&
         says err "no more are held out" && exported same "$work/own" && cmp "$work/exported.own" "$work/exported.same" || return 1
     run 0 cache split --held-out 0.4 --replace "$work/own" && says err "the $own sequences that extract held out" &&
