@@ -1,14 +1,8 @@
 /* extract.c: extract killed at random moments, or asked to stop, and gone on with: the store must hold the
  * same bytes as that of a run that was left alone; and it must not matter how many threads there were, nor
  * into how many shards it is cut. */
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/file.h"
@@ -17,12 +11,11 @@
 #include "common/store/store.h"
 #include "extract/plan.h"
 #include "tests/make_model.h"
-#include "tests/test.h"
+#include "tests/process.h"
 
 #define TAPS "0,5.mid,5,12.mid,final"
 enum { TOKENS = 40000, HELD_OUT = 4000, VOCAB = 200, ROWS = 64 };
 
-extern char **environ;
 static struct error error;
 
 /* Large enough that a run takes a second or so on a slow machine and makes several commits. */
@@ -62,68 +55,38 @@ static int write_tokens(const char *path, int count, uint64_t seed)
 
 /* ---- running the program ---- */
 
-/* Starts extract into `out`; its output goes to the log. */
-static pid_t start(const char *out, const char *threads, const char *memory)
-{
-    char program[512];
-    const char *build = getenv("BUILD");
-    snprintf(program, sizeof program, "%s/extract", build ? build : "build");
-    const char *arguments[] = {program,     "--model",           setup.model,    "--corpus",
-                               setup.train, "--held-out-corpus", setup.held_out, "--taps",
-                               TAPS,        "--seq-len",         "64",           "--out",
-                               out,         "--threads",         threads,        "--memory",
-                               memory,      "--shard",           setup.shard,    NULL};
-    posix_spawn_file_actions_t actions;
-    pid_t process = -1;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 1, setup.log, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    posix_spawn_file_actions_adddup2(&actions, 1, 2);
-    int code = posix_spawn(&process, program, &actions, NULL, (char *const *)(uintptr_t)arguments, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (code != 0)
-        test_fail(__FILE__, __LINE__, "%s: %s", program, strerror(code));
-    return code == 0 ? process : -1;
-}
+enum { ARGUMENTS = 20 };
 
-static int finish(pid_t process)
+static void make_arguments(const char *out, const char *threads, const char *memory,
+                           const char *arguments[ARGUMENTS])
 {
-    int status;
-    while (waitpid(process, &status, 0) < 0)
-        if (errno != EINTR)
-            return -1;
-    return status;
-}
-
-static void print_log(void)
-{
-    char *text;
-    size_t size;
-    if (file_read(setup.log, &text, &size, &error) == 0)
-        printf("%s", text);
-    free(text);
+    const char *const made[ARGUMENTS] = {"extract",   "--model",           setup.model,    "--corpus",
+                                         setup.train, "--held-out-corpus", setup.held_out, "--taps",
+                                         TAPS,        "--seq-len",         "64",           "--out",
+                                         out,         "--threads",         threads,        "--memory",
+                                         memory,      "--shard",           setup.shard,    NULL};
+    memcpy(arguments, made, sizeof made);
 }
 
 /* A run that nothing disturbs must end well. */
 static bool run_to_end(const char *out, const char *threads, const char *memory)
 {
-    int status = finish(start(out, threads, memory));
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return true;
-    test_fail(__FILE__, __LINE__, "extract ended with status %x", (unsigned)status);
-    print_log();
-    return false;
+    const char *arguments[ARGUMENTS];
+    make_arguments(out, threads, memory, arguments);
+    return process_run(arguments, setup.log, setup.log);
 }
 
 /* Sends the signal after so many seconds; true when it found the program still at work. */
 static bool run_until(double seconds, int number, const char *memory, int *status)
 {
-    pid_t process = start(setup.broken, "2", memory);
-    struct timespec time = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    const char *arguments[ARGUMENTS];
+    make_arguments(setup.broken, "2", memory, arguments);
+    const pid_t process = process_start(arguments, setup.log, setup.log);
     if (process < 0)
         return false;
-    nanosleep(&time, NULL);
+    wait_seconds(seconds);
     kill(process, number);
-    *status = finish(process);
+    *status = process_await(process);
     return number == SIGKILL ? WIFSIGNALED(*status) : !(WIFEXITED(*status) && WEXITSTATUS(*status) == 0);
 }
 

@@ -5,24 +5,17 @@
  * thread but the one that listens may be open to a signal; that is looked at in /proc before each is sent.
  */
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "common/store/store.h"
 #include "tests/make_model.h"
-#include "tests/test.h"
+#include "tests/process.h"
 
 enum { VOCAB = 300, TOKENS = 8000, ROWS = 64, PROMPT = 400 };
 
-extern char **environ;
 static struct error error;
 
 static const struct made_model model = {.layers = 4,
@@ -105,60 +98,9 @@ static int prepare(void)
 
 /* ---- running a program ---- */
 
-static pid_t start(const char *const *arguments)
-{
-    char program[512];
-    const char *build = getenv("BUILD");
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    sigset_t asking;
-    pid_t process = -1;
-    snprintf(program, sizeof program, "%s/%s", build ? build : "build", arguments[0]);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, 1, setup.text, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    posix_spawn_file_actions_addopen(&actions, 2, setup.log, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    sigemptyset(&asking);
-    sigaddset(&asking, SIGINT);
-    sigaddset(&asking, SIGTERM);
-    sigaddset(&asking, SIGHUP);
-    posix_spawnattr_init(&attributes);
-    posix_spawnattr_setsigdefault(&attributes, &asking); /* under nohup the test ignores one of them */
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
-    int code =
-        posix_spawn(&process, program, &actions, &attributes, (char *const *)(uintptr_t)arguments, environ);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
-    if (code != 0)
-        test_fail(__FILE__, __LINE__, "%s: %s", program, strerror(code));
-    return code == 0 ? process : -1;
-}
-
-static int finish(pid_t process)
-{
-    int status;
-    while (waitpid(process, &status, 0) < 0)
-        if (errno != EINTR)
-            return -1;
-    return status;
-}
-
-static void print_log(void)
-{
-    char *text;
-    size_t size;
-    if (file_read(setup.log, &text, &size, &error) == 0)
-        printf("%s", text);
-    free(text);
-}
-
 static bool run_to_end(const char *const *arguments)
 {
-    const int status = finish(start(arguments));
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
-        return true;
-    test_fail(__FILE__, __LINE__, "%s ended with status %x", arguments[0], (unsigned)status);
-    print_log();
-    return false;
+    return process_run(arguments, setup.text, setup.log);
 }
 
 /* Whether a thread blocks all that asks a program to stop. */
@@ -198,12 +140,6 @@ static int open_threads(pid_t process, int *threads)
     return open;
 }
 
-static void wait_seconds(double seconds)
-{
-    const struct timespec time = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
-    nanosleep(&time, NULL);
-}
-
 /* Waits until the program listens: its first thread blocks signals, and another waits for them. */
 static void await_listening(pid_t process)
 {
@@ -223,7 +159,7 @@ static bool stop_after(const char *const *arguments, double seconds, int number)
     char *text, begin[32];
     size_t size;
     int threads, status;
-    const pid_t process = start(arguments);
+    const pid_t process = process_start(arguments, setup.text, setup.log);
     if (process < 0)
         return false;
     await_listening(process);
@@ -231,12 +167,12 @@ static bool stop_after(const char *const *arguments, double seconds, int number)
     if (open_threads(process, &threads) > 1)
         test_fail(__FILE__, __LINE__, "%s: a thread that computes is open to signals", arguments[0]);
     kill(process, number);
-    status = finish(process);
+    status = process_await(process);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
         return false;
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 1 || file_read(setup.log, &text, &size, &error) < 0) {
         test_fail(__FILE__, __LINE__, "%s ended with status %x", arguments[0], (unsigned)status);
-        print_log();
+        process_print(setup.log);
         return false;
     }
     snprintf(begin, sizeof begin, "%s: ", arguments[0]);

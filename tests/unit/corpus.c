@@ -6,31 +6,9 @@
 #include "common/base/memory.h"
 #include "common/base/random.h"
 #include "common/base/string.h"
-#include "extract/corpus.h"
-#include "tests/test.h"
+#include "tests/corpus_fixture.h"
 
 static struct error error;
-static const bool both[SPLIT_COUNT] = {true, true};
-static const struct corpus_rules rules = {.field = "text", .end = 0, .vocab = 1000};
-
-/* One folder for all tests: what one writes another may write over. */
-static const char *folder(void)
-{
-    static const char *path;
-    if (!path)
-        path = test_folder();
-    return path;
-}
-
-static const char *write_bytes(const char *name, const void *data, size_t size)
-{
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder(), name);
-    FILE *file = fopen(path, "wb"); /* large ones: nothing is synced */
-    if (!file || fwrite(data, 1, size, file) != size || fclose(file) != 0)
-        test_fail(__FILE__, __LINE__, "%s cannot be written", path);
-    return path;
-}
 
 static const char *write_text(const char *name, const char *text)
 {
@@ -83,14 +61,14 @@ TEST(corpus_folder_is_sorted_and_hidden_files_are_left_out)
 {
     struct corpus_list list = {0};
     char path[512];
-    snprintf(path, sizeof path, "%s/f/b", folder());
+    snprintf(path, sizeof path, "%s/f/b", corpus_folder());
     REQUIRE_OK(directory_create(path, &error));
     write_text("f/c.txt", "c");
     write_text("f/a.jsonl", "{\"text\": \"a\"}");
     write_text("f/b/b", "b");
     write_text("f/.hidden", "h");
     write_bytes("f/d.u32", "\1\0\0\0", 4);
-    snprintf(path, sizeof path, "%s/f", folder());
+    snprintf(path, sizeof path, "%s/f", corpus_folder());
     REQUIRE_OK(corpus_list_add(&list, path, false, 0, &error));
     REQUIRE(list.count == 4);
     CHECK_TEXT(list.file[0].path, "/f/a.jsonl");
@@ -107,7 +85,7 @@ TEST(corpus_missing_and_unfit_paths_are_named)
 {
     struct corpus_list list = {0};
     char path[512];
-    snprintf(path, sizeof path, "%s/none", folder());
+    snprintf(path, sizeof path, "%s/none", corpus_folder());
     CHECK(corpus_list_add(&list, path, false, 0, &error) < 0);
     CHECK_TEXT(error.text, "/none: No such file");
     CHECK(corpus_list_add(&list, "/dev/null", false, 0, &error) < 0);
@@ -116,15 +94,15 @@ TEST(corpus_missing_and_unfit_paths_are_named)
     CHECK_TEXT(error.text, "--token-type");
     CHECK(corpus_list_add(&list, write_bytes("x.u16", "\1\0\1", 3), false, 0, &error) < 0);
     CHECK_TEXT(error.text, "3 bytes are not a whole number of 2-byte token ids");
-    snprintf(path, sizeof path, "%s/empty", folder());
+    snprintf(path, sizeof path, "%s/empty", corpus_folder());
     REQUIRE_OK(directory_create(path, &error));
     CHECK(corpus_list_add(&list, path, false, 0, &error) < 0);
     CHECK_TEXT(error.text, "no files");
-    snprintf(path, sizeof path, "%s/loop", folder());
+    snprintf(path, sizeof path, "%s/loop", corpus_folder());
     REQUIRE_OK(directory_create(path, &error));
-    snprintf(path, sizeof path, "%s/loop/again", folder());
+    snprintf(path, sizeof path, "%s/loop/again", corpus_folder());
     REQUIRE(symlink(".", path) == 0);
-    snprintf(path, sizeof path, "%s/loop", folder());
+    snprintf(path, sizeof path, "%s/loop", corpus_folder());
     CHECK(corpus_list_add(&list, path, false, 0, &error) < 0);
     CHECK_TEXT(error.text, "loop");
     corpus_list_free(&list);
@@ -199,7 +177,7 @@ static int open_tokenizer(struct corpus_rules *how, struct tokenizer **tokenizer
                                "\"decoder\": {\"type\": \"ByteLevel\"}}";
     write_text("tokenizer.json", json);
     *how = rules;
-    const int result = tokenizer_open(NULL, folder(), tokenizer, &error);
+    const int result = tokenizer_open(NULL, corpus_folder(), tokenizer, &error);
     how->tokenizer = *tokenizer;
     return result;
 }

@@ -4,27 +4,11 @@
 
 #include "common/base/file.h"
 #include "common/base/string.h"
-#include "extract/corpus.h"
 #include "extract/doubts.h"
 #include "extract/kind.h"
-#include "tests/test.h"
+#include "tests/corpus_fixture.h"
 
 static struct error error;
-static const bool both[SPLIT_COUNT] = {true, true};
-static const struct corpus_rules rules = {.field = "text", .end = 0, .vocab = 1000};
-
-static const char *write_bytes(const char *name, const void *data, size_t size)
-{
-    static const char *folder;
-    static char path[512];
-    if (!folder)
-        folder = test_folder();
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    if (file_write(path, data, size, &error) < 0)
-        test_fail(__FILE__, __LINE__, "%s", error.text);
-    return path;
-}
-
 /* The documents of a file, each with a bar behind it: the text, or how many ids. */
 static int read_file(const char *path, int token_bytes, struct string *documents)
 {

@@ -6,28 +6,11 @@
 #include "common/base/memory.h"
 #include "common/base/random.h"
 #include "common/base/string.h"
-#include "extract/corpus.h"
 #include "extract/sample.h"
 #include "extract/stream.h"
-#include "tests/test.h"
+#include "tests/corpus_fixture.h"
 
 static struct error error;
-static const bool both[SPLIT_COUNT] = {true, true};
-static const struct corpus_rules rules = {.field = "text", .end = 0, .vocab = 1000};
-
-static const char *write_bytes(const char *name, const void *data, size_t size)
-{
-    static const char *folder;
-    static char path[512];
-    if (!folder)
-        folder = test_folder();
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    FILE *file = fopen(path, "wb"); /* thousands of files: nothing is synced */
-    if (!file || fwrite(data, 1, size, file) != size || fclose(file) != 0)
-        test_fail(__FILE__, __LINE__, "%s cannot be written", path);
-    return path;
-}
-
 /* Appends one gzip member or Zstandard frame. */
 static void pack(struct string *out, enum compression compression, const char *text, size_t size)
 {
