@@ -171,7 +171,7 @@ refusals() {
     fresh && flip "$work/broken" 90 1/0/0/7 && run 2 cache repair "$work/broken" && says err "--model is missing" &&
         run 2 cache repair --model tests/golden/gguf-qwen2.gguf "$work/broken" && says err "has the fingerprint" &&
         run 2 cache repair --model "$tiny" --device ref "$work/broken" && says err "Here they are ref" &&
-        run 0 cache repair --model "$tiny" --device ref --allow-numerics "$work/broken" && says err "warning: records of" &&
+        run 0 cache repair --model "$tiny" --device ref --allow-numerics "$work/broken" && says err "warning: records with" &&
         run 0 cache verify "$work/broken" && run 0 cache info "$work/broken" && says out "repaired    in part with the numerics ref"
 }
 
