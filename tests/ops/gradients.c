@@ -97,15 +97,15 @@ static float value_of(struct lab *lab, struct matrix matrix, int64_t row, int64_
 /* The loss with one value of `parameter` moved by `move`. */
 static double loss_at(struct lab *lab, struct matrix parameter, int64_t row, int64_t col, float move)
 {
-    const struct matrix place = matrix_cols(matrix_rows(parameter, row, 1), col, 1);
+    const struct matrix cell = matrix_cols(matrix_rows(parameter, row, 1), col, 1);
     const float value = value_of(lab, parameter, row, col), moved = value + move;
-    op_write(lab->queue, place, &moved);
+    op_write(lab->queue, cell, &moved);
     const double loss = lab->loss(lab);
-    op_write(lab->queue, place, &value);
+    op_write(lab->queue, cell, &value);
     return loss;
 }
 
-/* Compares `gradient` with finite differences by `parameter` at some places. */
+/* Compares `gradient` with finite differences by `parameter`, for some of its values. */
 static void check_gradient(struct lab *lab, const char *name, struct matrix parameter, struct matrix gradient)
 {
     const int64_t count = parameter.rows * parameter.cols;
@@ -117,16 +117,16 @@ static void check_gradient(struct lab *lab, const char *name, struct matrix para
     const double rms = sqrt(squares / (double)count);
     CHECK(rms > 0);
     for (int sample = 0; sample < SAMPLES; sample++) {
-        const int64_t place =
+        const int64_t index =
             count <= SAMPLES ? sample % count : (int64_t)(random_next(&lab->random) % (uint64_t)count);
-        const int64_t row = place / parameter.cols, col = place % parameter.cols;
+        const int64_t row = index / parameter.cols, col = index % parameter.cols;
         const double near = loss_at(lab, parameter, row, col, step) - loss_at(lab, parameter, row, col, -step);
         const double far =
             loss_at(lab, parameter, row, col, 2 * step) - loss_at(lab, parameter, row, col, -2 * step);
         const double difference = (8 * near - far) / (12 * (double)step);
-        if (!(fabs(difference - (double)values[place]) <= tolerance * rms))
+        if (!(fabs(difference - (double)values[index]) <= tolerance * rms))
             test_fail(__FILE__, __LINE__, "%s at [%lld, %lld]: gradient %g, difference %g, rms %g", name,
-                      (long long)row, (long long)col, (double)values[place], difference, rms);
+                      (long long)row, (long long)col, (double)values[index], difference, rms);
     }
     free(values);
 }

@@ -254,14 +254,14 @@ static double plain_loss(const struct bench *bench, const float *x, const float 
 }
 
 /* The plain loops are exact to 1e-15, so central differences with a step of 1e-5 are to about 1e-9. */
-static double difference(struct bench *bench, int index, int64_t place, const float *x, const float *dh)
+static double difference(struct bench *bench, int index, int64_t at, const float *x, const float *dh)
 {
-    const double step = 1e-5, value = bench->parameter[index][place];
-    bench->parameter[index][place] = value + step;
+    const double step = 1e-5, value = bench->parameter[index][at];
+    bench->parameter[index][at] = value + step;
     const double above = plain_loss(bench, x, dh);
-    bench->parameter[index][place] = value - step;
+    bench->parameter[index][at] = value - step;
     const double below = plain_loss(bench, x, dh);
-    bench->parameter[index][place] = value;
+    bench->parameter[index][at] = value;
     return (above - below) / (2 * step);
 }
 

@@ -20,14 +20,14 @@ static double loss_now(struct bench *bench, struct trial *trial)
     return result.loss;
 }
 
-static double loss_at(struct bench *bench, struct trial *trial, struct matrix value, float *values,
-                      int64_t place, float moved)
+static double loss_at(struct bench *bench, struct trial *trial, struct matrix value, float *values, int64_t at,
+                      float moved)
 {
-    const float kept = values[place];
-    values[place] = moved;
+    const float kept = values[at];
+    values[at] = moved;
     op_write(trial->queue, value, values);
     const double loss = loss_now(bench, trial);
-    values[place] = kept;
+    values[at] = kept;
     op_write(trial->queue, value, values);
     return loss;
 }
@@ -321,39 +321,39 @@ TEST(trial_restarts_from_a_head)
 
 /* ---- groups ---- */
 
-static const struct place {
+static const struct mode {
     const char *device;
     enum math math;
-    double tolerance; /* of a loss, as trial.h states it; 0: the same bytes */
-} places[] = {{"ref", MATH_F32, 0},
-              {"cpu", MATH_F32, 0},
-              {"cpu", MATH_BF16, 0},
-              {"cuda", MATH_F32, 1e-4},
-              {"cuda", MATH_BF16, 1e-2}};
-enum { PLACES = sizeof places / sizeof places[0] };
+    double tolerance; /* of a loss, as step.h states it; 0: the same bytes */
+} modes[] = {{"ref", MATH_F32, 0},
+             {"cpu", MATH_F32, 0},
+             {"cpu", MATH_BF16, 0},
+             {"cuda", MATH_F32, 1e-4},
+             {"cuda", MATH_BF16, 1e-2}};
+enum { MODES = sizeof modes / sizeof modes[0] };
 
-static int bench_open_at(struct bench *bench, const struct place *place, struct error *error)
+static int bench_open_in(struct bench *bench, const struct mode *mode, struct error *error)
 {
-    return bench_open_on(bench, place->device, place->math, &small_fixture, TEACH_ALL, error);
+    return bench_open_on(bench, mode->device, mode->math, &small_fixture, TEACH_ALL, error);
 }
 
 /* Runs a check in one math mode, wherever this run of the tests wants. */
-static void at_places(void (*check)(const struct place *place), enum math math)
+static void in_modes(void (*check)(const struct mode *mode), enum math math)
 {
-    for (int p = 0; p < PLACES; p++) {
-        if (places[p].math == math && test_wants_mode(places[p].device, math))
-            check(&places[p]);
+    for (int m = 0; m < MODES; m++) {
+        if (modes[m].math == math && test_wants_mode(modes[m].device, math))
+            check(&modes[m]);
     }
 }
 
-#define TEST_AT_PLACES(name, check)                                                                            \
+#define TEST_IN_MODES(name, check)                                                                             \
     TEST(name)                                                                                                 \
     {                                                                                                          \
-        at_places(check, MATH_F32);                                                                            \
+        in_modes(check, MATH_F32);                                                                             \
     }                                                                                                          \
     TEST(name##_in_bf16)                                                                                       \
     {                                                                                                          \
-        at_places(check, MATH_BF16);                                                                           \
+        in_modes(check, MATH_BF16);                                                                            \
     }
 
 enum { MEMBERS = 16, GROUP_STEPS = 3 };
@@ -419,14 +419,14 @@ static bool same_trials(struct trial *a, struct trial *b)
 }
 
 /* 16 trials alone, two by two, six by six and all at once. */
-static void check_groups(const struct place *place, enum trial_loss loss)
+static void check_groups(const struct mode *mode, enum trial_loss loss)
 {
     static const int sizes[] = {2, 6, 16};
     struct error error = {0};
     struct bench bench;
     struct trial *alone[MEMBERS], *grouped[MEMBERS];
     struct trial_result expected[GROUP_STEPS][MEMBERS], found[MEMBERS];
-    REQUIRE_OK(bench_open_at(&bench, place, &error));
+    REQUIRE_OK(bench_open_in(&bench, mode, &error));
     REQUIRE_OK(bench_load(&bench, &error));
     CHECK(bench.workspace->trials == MEMBERS);
     REQUIRE_OK(make_members(&bench, loss, alone, &error));
@@ -437,13 +437,13 @@ static void check_groups(const struct place *place, enum trial_loss loss)
         for (int step = 0; step < GROUP_STEPS; step++) {
             step_members(&bench, grouped, sizes[s], found);
             for (int i = 0; i < MEMBERS; i++)
-                CHECK(fabs(found[i].loss / expected[step][i].loss - 1) <= place->tolerance);
+                CHECK(fabs(found[i].loss / expected[step][i].loss - 1) <= mode->tolerance);
         }
         for (int i = 0; i < MEMBERS; i++) {
             CHECK(grouped[i]->step == GROUP_STEPS);
-            if (place->tolerance == 0 && !same_trials(alone[i], grouped[i]))
+            if (mode->tolerance == 0 && !same_trials(alone[i], grouped[i]))
                 test_fail(__FILE__, __LINE__, "%s, %s %d in a group of %d differs from itself alone",
-                          place->device, grouped[i]->config.id, i, sizes[s]);
+                          mode->device, grouped[i]->config.id, i, sizes[s]);
         }
         destroy_members(grouped);
     }
@@ -451,16 +451,16 @@ static void check_groups(const struct place *place, enum trial_loss loss)
     bench_close(&bench);
 }
 
-static void check_all_groups(const struct place *place)
+static void check_all_groups(const struct mode *mode)
 {
-    check_groups(place, LOSS_CROSS_ENTROPY);
-    check_groups(place, LOSS_DISTILLATION);
+    check_groups(mode, LOSS_CROSS_ENTROPY);
+    check_groups(mode, LOSS_DISTILLATION);
 }
 
-TEST_AT_PLACES(groups_give_what_trials_give_alone, check_all_groups)
+TEST_IN_MODES(groups_give_what_trials_give_alone, check_all_groups)
 
 /* The third of a group has a NaN in a parameter: the others take the step, and the next ones, as without it. */
-static void check_failure(const struct place *place)
+static void check_failure(const struct mode *mode)
 {
     struct error error = {0};
     struct bench bench;
@@ -469,7 +469,7 @@ static void check_failure(const struct place *place)
     float nothing[24];
     for (int i = 0; i < 24; i++)
         nothing[i] = NAN;
-    REQUIRE_OK(bench_open_at(&bench, place, &error));
+    REQUIRE_OK(bench_open_in(&bench, mode, &error));
     REQUIRE_OK(bench_load(&bench, &error));
     REQUIRE_OK(make_members(&bench, LOSS_DISTILLATION, alone, &error));
     REQUIRE_OK(make_members(&bench, LOSS_DISTILLATION, grouped, &error));
@@ -485,7 +485,7 @@ static void check_failure(const struct place *place)
     for (int i = 0; i < MEMBERS; i++) {
         if (i != 2)
             CHECK(!grouped[i]->failed && grouped[i]->step == 2);
-        if (i != 2 && place->tolerance == 0)
+        if (i != 2 && mode->tolerance == 0)
             CHECK(same_trials(alone[i], grouped[i]));
     }
     destroy_members(alone);
@@ -493,17 +493,17 @@ static void check_failure(const struct place *place)
     bench_close(&bench);
 }
 
-TEST_AT_PLACES(groups_go_on_without_a_trial_that_fails, check_failure)
+TEST_IN_MODES(groups_go_on_without_a_trial_that_fails, check_failure)
 
 /* From checkpoints after two steps to the bytes of the third, in the same groups. */
-static void check_resume(const struct place *place)
+static void check_resume(const struct mode *mode)
 {
     struct error error = {0};
     struct bench bench;
     struct trial *whole[MEMBERS], *resumed[MEMBERS];
     struct trial_result results[MEMBERS];
     char path[4200];
-    REQUIRE_OK(bench_open_at(&bench, place, &error));
+    REQUIRE_OK(bench_open_in(&bench, mode, &error));
     REQUIRE_OK(bench_load(&bench, &error));
     REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, whole, &error));
     REQUIRE_OK(make_members(&bench, LOSS_CROSS_ENTROPY, resumed, &error));
@@ -523,7 +523,7 @@ static void check_resume(const struct place *place)
     bench_close(&bench);
 }
 
-TEST_AT_PLACES(groups_go_on_from_checkpoints, check_resume)
+TEST_IN_MODES(groups_go_on_from_checkpoints, check_resume)
 
 /* A device that fails is no trial's fault: it marks none. Should it work again, the next group has clean gradients. */
 TEST(a_device_that_fails_marks_no_trial)
@@ -611,9 +611,9 @@ static double gradients_apart(struct trial *a, struct trial *b)
 }
 
 /* A step of each kind with the whole batch, and with it in pieces. */
-static void compare_steps(struct bench *bench, struct workspace *small, const struct place *place)
+static void compare_steps(struct bench *bench, struct workspace *small, const struct mode *mode)
 {
-    const double tolerance = place->tolerance > 0 ? place->tolerance : 1e-5;
+    const double tolerance = mode->tolerance > 0 ? mode->tolerance : 1e-5;
     struct error error = {0};
     for (int i = 0; i < KINDS * 4; i++) {
         const struct trial_config config =
@@ -626,10 +626,10 @@ static void compare_steps(struct bench *bench, struct workspace *small, const st
         REQUIRE_OK(trials_step(&whole, 1, bench->workspace, bench->batch, 30, &expected, &error));
         REQUIRE_OK(trials_step(&pieces, 1, small, bench->batch, 30, &found, &error));
         CHECK(whole->step == 1 && pieces->step == 1);
-        CHECK(fabs(found.loss / expected.loss - 1) <= place->tolerance);
+        CHECK(fabs(found.loss / expected.loss - 1) <= mode->tolerance);
         CHECK(fabs(found.norm / expected.norm - 1) <= tolerance);
         if (!(gradients_apart(whole, pieces) <= tolerance))
-            test_fail(__FILE__, __LINE__, "%s, %s: gradients are %g apart", place->device, config.id,
+            test_fail(__FILE__, __LINE__, "%s, %s: gradients are %g apart", mode->device, config.id,
                       gradients_apart(whole, pieces));
         trial_destroy(whole);
         trial_destroy(pieces);
@@ -637,26 +637,26 @@ static void compare_steps(struct bench *bench, struct workspace *small, const st
 }
 
 /* By a sequence at a time, and by half a sequence. */
-static void check_pieces(const struct place *place)
+static void check_pieces(const struct mode *mode)
 {
     struct train_fixture fixture = small_fixture;
     struct error error = {0}, reason = {.kind = ERROR_NO_MEMORY};
     struct bench bench;
     struct workspace *small;
     fixture.rows = 48;
-    REQUIRE_OK(bench_open_on(&bench, place->device, place->math, &fixture, TEACH_ALL, &error));
+    REQUIRE_OK(bench_open_on(&bench, mode->device, mode->math, &fixture, TEACH_ALL, &error));
     REQUIRE_OK(bench_load(&bench, &error));
     REQUIRE_OK(workspace_create(bench.backend, 1, fixture.rows, fixture.hidden, 1, &small, &error));
     CHECK(workspace_pieces(small, true, bench.batch->rows) == SEQUENCES);
-    compare_steps(&bench, small, place);
+    compare_steps(&bench, small, mode);
     CHECK(workspace_recover(small, true, &reason));
     CHECK(workspace_pieces(small, true, bench.batch->rows) == 2 * SEQUENCES);
-    compare_steps(&bench, small, place);
+    compare_steps(&bench, small, mode);
     workspace_destroy(small);
     bench_close(&bench);
 }
 
-TEST_AT_PLACES(pieces_add_up_to_the_batch, check_pieces)
+TEST_IN_MODES(pieces_add_up_to_the_batch, check_pieces)
 
 /* The pieces of a batch cover it, cut between sequences or into parts of one, and their spans say which rows they are. */
 static void check_cut(struct workspace *workspace, bool by_row, int length, int sequences)
