@@ -14,7 +14,7 @@
 /* What is read from a terminal is a line, up to its end or to a Ctrl-D, which alone is an empty read. */
 static int read_input(struct string *text, struct error *error)
 {
-    char piece[1 << 14]; /* more than a terminal gives in a line */
+    char part[1 << 14]; /* more than a terminal gives in a line */
     const bool terminal = isatty(STDIN_FILENO);
     ssize_t size = 1;
     if (terminal)
@@ -22,13 +22,13 @@ static int read_input(struct string *text, struct error *error)
     while (size > 0) {
         if (!cli_await(STDIN_FILENO, AWAIT_READ))
             return error_set_kind(error, ERROR_INTERRUPTED, "interrupted while the prompt was read");
-        size = read(STDIN_FILENO, piece, sizeof piece);
+        size = read(STDIN_FILENO, part, sizeof part);
         if (size < 0 && (errno == EINTR || errno == EAGAIN))
             size = 1;
         else if (size < 0)
             return error_system(error, "standard input");
         else
-            string_append(text, piece, (size_t)size);
+            string_append(text, part, (size_t)size);
         if (terminal && text->length > 0 && text->data[text->length - 1] != '\n')
             break;
     }

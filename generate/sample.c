@@ -29,19 +29,19 @@ static bool is_before(struct candidate a, struct candidate b)
     return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
 }
 
-/* Restores the heap of `count` candidates, the likeliest first, below `place`. */
-static void sift_down(struct candidate *heap, int place, int count)
+/* Restores the heap of `count` candidates, the likeliest first, below `index`. */
+static void sift_down(struct candidate *heap, int index, int count)
 {
-    const struct candidate moved = heap[place];
-    for (int child = 2 * place + 1; child < count; child = 2 * place + 1) {
+    const struct candidate moved = heap[index];
+    for (int child = 2 * index + 1; child < count; child = 2 * index + 1) {
         if (child + 1 < count && is_before(heap[child + 1], heap[child]))
             child++;
         if (!is_before(heap[child], moved))
             break;
-        heap[place] = heap[child];
-        place = child;
+        heap[index] = heap[child];
+        index = child;
     }
-    heap[place] = moved;
+    heap[index] = moved;
 }
 
 /* The candidates as a heap, from which they are taken in order: no more is sorted than is looked at. */
@@ -55,8 +55,8 @@ static void order_start(struct order *order, struct candidate *space, const floa
     *order = (struct order){space, count, 0};
     for (int v = 0; v < count; v++)
         space[v] = (struct candidate){v, logits[v]};
-    for (int place = count / 2; place-- > 0;)
-        sift_down(space, place, count);
+    for (int index = count / 2; index-- > 0;)
+        sift_down(space, index, count);
 }
 
 static struct candidate nth_likeliest(struct order *order, int n)

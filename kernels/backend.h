@@ -67,7 +67,7 @@ struct backend_table {
                         const struct vocab *teacher, struct matrix cross);
     void (*vocab_loss)(struct queue *, struct matrix h, const struct vocab *, const struct vocab_loss *,
                        struct matrix loss, struct matrix dh, struct matrix down);
-    void (*quantise)(struct queue *, struct matrix x, struct matrix basis, struct matrix offset, float step,
+    void (*quantise)(struct queue *, struct matrix x, struct matrix basis, struct matrix offset, float spacing,
                      struct matrix q, struct matrix scale, struct matrix lost);
     void (*split_planes)(struct queue *, struct matrix x, struct matrix high, struct matrix low);
     void (*adam)(struct queue *, const struct adam_update *, int count); /* count: 1 or more */

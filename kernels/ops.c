@@ -699,11 +699,11 @@ void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *voc
         wanted[1]);
 }
 
-void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
+void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float spacing,
                  struct matrix q, struct matrix scale, struct matrix lost)
 {
-    RUN(quantise, (queue, x, basis, offset, step, q, scale, lost),
-        unless(step > 0 && isfinite(step), "the step must be above 0"),
+    RUN(quantise, (queue, x, basis, offset, spacing, q, scale, lost),
+        unless(spacing > 0 && isfinite(spacing), "the spacing must be above 0"),
         input("x", x, DTYPE_F32, x.rows, basis.rows), input("basis", basis, DTYPE_F32, basis.rows, basis.cols),
         input("offset", offset, DTYPE_F32, 1, basis.cols), output("q", q, DTYPE_I16, x.rows, basis.cols),
         output("scale", scale, DTYPE_F32, x.rows, 1), output("lost", lost, DTYPE_F32, x.rows, 1));

@@ -349,12 +349,12 @@ void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *voc
 /* ---- what codecs keep of states ---- */
 
 /* Rows in another basis [K, N], as integers. With s the root mean square of a row of x [M, K], rounded to bf16 (0 below
- * bf16's normal numbers, and 1 / s then, too), and v = x basis / s / step - offset, offset [1, N]:
+ * bf16's normal numbers, and 1 / s then, too), and v = x basis / s / spacing - offset, offset [1, N]:
  *     q [M, N] (i16) = v to the nearest integer, ties to even, within int16
  *     scale [M, 1] = s        lost [M, 1] = the sum of (v - q)^2 over the row
  * The product is one of f32 in every math mode. Where a value of the row, or of its product with the basis, is not
  * finite, scale is NaN, and q and lost are worth nothing. */
-void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
+void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float spacing,
                  struct matrix q, struct matrix scale, struct matrix lost);
 
 /* The bits of x [M, N], rounded to bf16 as f32_to_bf16 does, in two planes of u8: high [M, N] gets the exponents, low

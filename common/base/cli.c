@@ -149,13 +149,13 @@ int parse_size(const char *text, bool binary, uint64_t *value, struct error *err
     return 0;
 }
 
-int parse_word(const char *text, const char *const *words, int *place, struct error *error)
+int parse_word(const char *text, const char *const *words, int *index, struct error *error)
 {
     struct string list = {0};
     for (int i = 0; words[i]; i++) {
         if (!strcmp(text, words[i])) {
             string_free(&list);
-            *place = i;
+            *index = i;
             return 0;
         }
         string_print(&list, " %s", words[i]);
@@ -168,23 +168,23 @@ int parse_word(const char *text, const char *const *words, int *place, struct er
 
 int parse_list(const char *text, char ***items, int *count, struct error *error)
 {
-    int pieces = 1;
+    int most = 1;
     for (const char *c = text; *c; c++)
-        pieces += *c == ',';
+        most += *c == ',';
     *items = NULL;
     *count = 0;
-    if (array_alloc(items, pieces, error) < 0)
+    if (array_alloc(items, most, error) < 0)
         return -1;
-    for (const char *from = text; *count < pieces; (*count)++) {
+    for (const char *from = text; *count < most; (*count)++) {
         size_t length = strcspn(from, ",");
         if (length == 0) {
-            error_set(error, "\"%s\" has an empty piece", text);
+            error_set(error, "\"%s\" has an empty item", text);
             goto fail;
         }
-        char *piece = memory_alloc(length + 1, 1, error);
-        if (!piece)
+        char *item = memory_alloc(length + 1, 1, error);
+        if (!item)
             goto fail;
-        (*items)[*count] = memcpy(piece, from, length);
+        (*items)[*count] = memcpy(item, from, length);
         from += length + 1;
     }
     return 0;

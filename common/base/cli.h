@@ -47,11 +47,10 @@ int parse_number(const char *text, double least, double most, double *value, str
 /* "4096", "64K", "8G", "1.5M": bytes or counts, powers of 1024 when `binary`, else of 1000. */
 int parse_size(const char *text, bool binary, uint64_t *value, struct error *error);
 
-/* The place of a word in a list ended by NULL; the error lists them. */
-int parse_word(const char *text, const char *const *words, int *place, struct error *error);
+/* The index of a word in a list ended by NULL; the error lists them. */
+int parse_word(const char *text, const char *const *words, int *index, struct error *error);
 
-/* "a,b,c" into freshly allocated pieces; free each and the array with cli_list_free. Empty pieces
- * are an error. */
+/* "a,b,c" into freshly allocated items, freed with cli_list_free. An empty item is an error. */
 int parse_list(const char *text, char ***items, int *count, struct error *error);
 void cli_list_free(char **items, int count);
 

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* XXH3-64 of the bytes; of several pieces by passing the last result as `seed`. */
+/* XXH3-64 of the bytes; of several parts by passing the last result as `seed`. */
 uint64_t hash_bytes(const void *data, size_t size, uint64_t seed);
 
 /* 16 lowercase hexadecimal digits and a zero byte. */

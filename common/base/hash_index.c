@@ -6,7 +6,7 @@
 
 enum { FIRST_SLOTS = 16 };
 
-static void place(struct hash_slot *slots, size_t mask, struct hash_slot taken)
+static void take_slot(struct hash_slot *slots, size_t mask, struct hash_slot taken)
 {
     size_t at = hash_index_mix(taken.key) & mask;
     while (slots[at].entry)
@@ -24,7 +24,7 @@ static int grow(struct hash_index *index, struct error *error)
         return -1;
     for (size_t i = 0; i < before; i++)
         if (index->slots[i].entry)
-            place(slots, after - 1, index->slots[i]);
+            take_slot(slots, after - 1, index->slots[i]);
     free(index->slots);
     index->slots = slots;
     index->mask = after - 1;
@@ -35,7 +35,7 @@ int hash_index_put(struct hash_index *index, uint64_t key, uint32_t entry, struc
 {
     if ((!index->slots || index->count + 1 > (index->mask + 1) / 2) && grow(index, error) < 0)
         return -1;
-    place(index->slots, index->mask, (struct hash_slot){key, entry + 1});
+    take_slot(index->slots, index->mask, (struct hash_slot){key, entry + 1});
     index->count++;
     return 0;
 }

@@ -1,7 +1,7 @@
 /* interrupt.h: what SIGINT, SIGTERM and SIGHUP do to a program.
  *
  * The first asks it to stop: cli_interrupted() is true from then on, and cli_await() returns. The program looks
- * at it between the pieces of its work, keeps what it has, and ends with EXIT_FAILED and a word on how to go on.
+ * at it between the parts of its work, keeps what it has, and ends with EXIT_FAILED and a word on how to go on.
  * A second one, half a second later or more, ends the program at once, by that signal: what is committed is on
  * disk. (timeout(1) and job managers send a signal to a process and to its group: the same one twice.)
  *

@@ -8,15 +8,15 @@
 #include "common/base/file.h"
 #include "common/base/json_repair.h"
 
-json_t *json_decode(const char *text, size_t size, size_t flags, json_error_t *place)
+json_t *json_decode(const char *text, size_t size, size_t flags, json_error_t *position)
 {
     char *copy;
     if (json_repair(&text, &size, flags & JSON_ALLOW_NUL, &copy) < 0) {
-        *place = (json_error_t){.text = "out of memory"};
+        *position = (json_error_t){.text = "out of memory"};
         return NULL;
     }
-    json_t *value = json_loadb(text, size, flags, place);
-    for (char *at = place->text; !value && *at; at++) /* it quotes the text as it is */
+    json_t *value = json_loadb(text, size, flags, position);
+    for (char *at = position->text; !value && *at; at++) /* it quotes the text as it is */
         if ((unsigned char)*at < 0x20 || *at == 0x7f)
             *at = '?';
     free(copy);
@@ -32,12 +32,12 @@ static bool is_utf16(const char *text, size_t size)
 
 json_t *json_parse(const char *name, const char *text, size_t size, struct error *error)
 {
-    json_error_t place;
-    json_t *value = json_decode(text, size, 0, &place);
+    json_error_t position;
+    json_t *value = json_decode(text, size, 0, &position);
     if (!value && is_utf16(text, size))
         error_set(error, "%s: is UTF-16, but JSON must be UTF-8", name);
     else if (!value)
-        error_set(error, "%s: line %d, column %d: %s", name, place.line, place.column, place.text);
+        error_set(error, "%s: line %d, column %d: %s", name, position.line, position.column, position.text);
     return value;
 }
 

@@ -11,8 +11,8 @@
 /* Parses UTF-8 text from outside, an object or array, as Python's json module reads it: what jansson cannot hold
  * (json_repair.h) is not an error where nobody reads it, and of two members with one name the last counts. Depth is
  * bounded. `flags` are jansson's: JSON_ALLOW_NUL keeps NUL in values, whose length json_string_length tells; else
- * no string holds one. Where it ends goes into *place. json_decref the result. NULL on error. */
-json_t *json_decode(const char *text, size_t size, size_t flags, json_error_t *place);
+ * no string holds one. Where it ends goes into *position. json_decref the result. NULL on error. */
+json_t *json_decode(const char *text, size_t size, size_t flags, json_error_t *position);
 /* json_decode without flags; `name` (a file or key) goes into the error with line and column. */
 json_t *json_parse(const char *name, const char *text, size_t size, struct error *error);
 json_t *json_read(const char *path, struct error *error);

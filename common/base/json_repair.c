@@ -12,7 +12,7 @@ struct repair {
     struct string out;
 };
 
-/* Puts `with` in the place of begin .. end. */
+/* Replaces begin .. end. */
 static void replace(struct repair *repair, const char *begin, const char *end, const char *with)
 {
     string_append(&repair->out, repair->kept, (size_t)(begin - repair->kept));
@@ -130,10 +130,10 @@ static const char no_value[] = "[[]]";
 /* Whether jansson finds a number past its range there. */
 static bool overflows(const char *begin, size_t size, size_t flags)
 {
-    json_error_t place;
-    json_t *value = json_loadb(begin, size, JSON_DECODE_ANY | flags, &place);
+    json_error_t position;
+    json_t *value = json_loadb(begin, size, JSON_DECODE_ANY | flags, &position);
     json_decref(value);
-    return !value && json_error_code(&place) == json_error_numeric_overflow;
+    return !value && json_error_code(&position) == json_error_numeric_overflow;
 }
 
 /* A stretch of letters, digits and signs outside of strings. */

@@ -33,8 +33,8 @@ uint64_t option_size(struct argp_state *state, const char *name, const char *tex
 int option_word(struct argp_state *state, const char *name, const char *text, const char *const *words)
 {
     struct error error;
-    int place = 0;
-    if (parse_word(text, words, &place, &error) < 0)
+    int index = 0;
+    if (parse_word(text, words, &index, &error) < 0)
         argp_error(state, "--%s: %s", name, error.text);
-    return place;
+    return index;
 }

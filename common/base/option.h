@@ -15,7 +15,7 @@ int64_t option_integer(struct argp_state *state, const char *name, const char *t
 double option_number(struct argp_state *state, const char *name, const char *text, double least, double most);
 /* As parse_size. */
 uint64_t option_size(struct argp_state *state, const char *name, const char *text, bool binary);
-/* The place of a word in a list ended by NULL. */
+/* The index of a word in a list ended by NULL. */
 int option_word(struct argp_state *state, const char *name, const char *text, const char *const *words);
 
 #endif

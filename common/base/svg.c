@@ -32,7 +32,7 @@ void html_escape(struct string *out, const char *text)
 
 /* ---- scales ---- */
 
-/* Where a value lies between the ends of its axis, 0 .. 1; NaN when it has no place. */
+/* Where a value lies between the ends of its axis, 0 .. 1; NaN when it lies nowhere. */
 static double axis_share(const struct svg_axis *axis, double value)
 {
     if (axis->log)
@@ -50,8 +50,8 @@ static double place_y(const struct svg_chart *chart, double y)
     return chart->height - BOTTOM - axis_share(&chart->y, y) * (chart->height - TOP - BOTTOM);
 }
 
-/* The least of 1, 2, 5 times a power of ten that cuts a span into at most `most` pieces. */
-static double round_step(double span, int most)
+/* The least of 1, 2, 5 times a power of ten that cuts a span into at most `most` parts. */
+static double round_spacing(double span, int most)
 {
     const double power = pow(10, floor(log10(span / most)));
     static const double factors[] = {1, 2, 5, 10};
@@ -77,9 +77,9 @@ static void widen(struct svg_axis *axis)
         axis->most *= 1.1;
         return;
     }
-    const double step = round_step(axis->most - axis->least, 6);
-    axis->least = floor(axis->least / step + 1e-9) * step;
-    axis->most = ceil(axis->most / step - 1e-9) * step;
+    const double spacing = round_spacing(axis->most - axis->least, 6);
+    axis->least = floor(axis->least / spacing + 1e-9) * spacing;
+    axis->most = ceil(axis->most / spacing - 1e-9) * spacing;
 }
 
 /* ---- axes ---- */
@@ -126,10 +126,10 @@ static void draw_axis(struct svg_chart *chart, enum svg_direction direction)
         draw_decades(chart, direction, axis);
         return;
     }
-    const double step = round_step(axis->most - axis->least, direction == SVG_DOWN ? 8 : 6);
-    const double first = ceil(axis->least / step - 1e-9) * step;
-    for (int i = 0; first + i * step <= axis->most + step * 1e-9; i++)
-        draw_tick(chart, direction, first + i * step);
+    const double spacing = round_spacing(axis->most - axis->least, direction == SVG_DOWN ? 8 : 6);
+    const double first = ceil(axis->least / spacing - 1e-9) * spacing;
+    for (int i = 0; first + i * spacing <= axis->most + spacing * 1e-9; i++)
+        draw_tick(chart, direction, first + i * spacing);
 }
 
 void svg_begin(struct svg_chart *chart, const char *title)

@@ -13,12 +13,12 @@ struct bpe {
     int32_t *joined; /* [ranks]: what the pair of that rank becomes */
     struct hash_index ranks; /* of pairs: left << 32 | right */
     int32_t bytes[256]; /* the token of one byte, or -1 */
-    unsigned char *whole; /* [ids]: a piece with this token's bytes is this token */
+    unsigned char *whole; /* [ids]: a pretoken with this token's bytes is this token */
     int32_t unknown;
     bool fuse_unknown;
 };
 
-/* A token of the piece as far as it is merged; they form a chain from left to right. */
+/* A token of the pretoken as far as it is merged; they form a chain from left to right. */
 struct bpe_symbol {
     int32_t id;
     uint32_t rank; /* of its merge with the next; no_merge when there is none, or this symbol has gone */
@@ -99,12 +99,13 @@ static int propose(const struct bpe *bpe, struct bpe_work *work, uint32_t at, st
 }
 
 /* One symbol a byte. Bytes without a token of their own become `unknown` or are left out. */
-static uint32_t fill_symbols(const struct bpe *bpe, const char *piece, size_t size, struct bpe_symbol *symbols)
+static uint32_t fill_symbols(const struct bpe *bpe, const char *pretoken, size_t size,
+                             struct bpe_symbol *symbols)
 {
     uint32_t count = 0;
     bool fusing = false;
     for (size_t i = 0; i < size; i++) {
-        int32_t id = bpe->bytes[(unsigned char)piece[i]];
+        int32_t id = bpe->bytes[(unsigned char)pretoken[i]];
         bool known = id >= 0;
         if (!known && (bpe->unknown < 0 || (fusing && bpe->fuse_unknown)))
             continue;
@@ -134,12 +135,12 @@ static int join(const struct bpe *bpe, struct bpe_work *work, uint32_t at, struc
     return propose(bpe, work, at, error);
 }
 
-static int merge_piece(const struct bpe *bpe, const char *piece, size_t size, struct bpe_work *work,
-                       struct token_list *ids, struct error *error)
+static int merge_pretoken(const struct bpe *bpe, const char *pretoken, size_t size, struct bpe_work *work,
+                          struct token_list *ids, struct error *error)
 {
     if (array_grow(&work->symbols, &work->symbol_capacity, size, error) < 0)
         return -1;
-    uint32_t count = fill_symbols(bpe, piece, size, work->symbols);
+    uint32_t count = fill_symbols(bpe, pretoken, size, work->symbols);
     work->heap_count = 0;
     for (uint32_t i = 0; i < count; i++)
         if (propose(bpe, work, i, error) < 0)
@@ -170,7 +171,7 @@ static int find_whole(struct bpe *bpe, bool all, struct error *error)
     for (int32_t id = 0; id < vocab->count; id++) {
         const struct vocab_token *token = &vocab->tokens[id];
         ids.count = 0;
-        if (!all && merge_piece(bpe, token->bytes, token->size, &work, &ids, error) < 0)
+        if (!all && merge_pretoken(bpe, token->bytes, token->size, &work, &ids, error) < 0)
             goto done;
         bpe->whole[id] = all || (ids.count == 1 && ids.data[0] == id);
     }
@@ -210,16 +211,16 @@ void bpe_destroy(struct bpe *bpe)
     free(bpe);
 }
 
-int bpe_encode(const struct bpe *bpe, const char *piece, size_t size, struct bpe_work *work,
+int bpe_encode(const struct bpe *bpe, const char *pretoken, size_t size, struct bpe_work *work,
                struct token_list *ids, struct error *error)
 {
     if (size > INT32_MAX)
         return error_set(error, "a stretch of %zu bytes without a place to split it; at most %d are possible",
                          size, INT32_MAX);
-    int32_t id = vocab_find_bytes(bpe->vocab, piece, size);
+    int32_t id = vocab_find_bytes(bpe->vocab, pretoken, size);
     if (id >= 0 && bpe->whole[id])
         return token_list_append(ids, id, error);
-    return merge_piece(bpe, piece, size, work, ids, error);
+    return merge_pretoken(bpe, pretoken, size, work, ids, error);
 }
 
 void bpe_work_free(struct bpe_work *work)

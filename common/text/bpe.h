@@ -1,7 +1,7 @@
-/* bpe.h: merges the bytes of a piece into tokens (Sennrich et al. 2016, arXiv 1508.07909).
+/* bpe.h: merges the bytes of a pretoken into tokens (Sennrich et al. 2016, arXiv 1508.07909).
  *
  * Of all neighbouring pairs that some merge joins, the one of lowest rank is joined, the leftmost of equals,
- * until none is left. With a heap of candidates this takes O(n log n) for a piece of n bytes. Pieces that
+ * until none is left. With a heap of candidates this takes O(n log n) for a pretoken of n bytes. Pretokens that
  * are themselves a token, and that merging would join whole, are looked up instead: which tokens these are
  * is found out once, by encoding every token.
  *
@@ -27,7 +27,7 @@ struct bpe_merge {
 struct bpe_rules {
     struct bpe_merge *merges; /* [count], by rank, the lowest first; a pair's last rank counts */
     size_t count, capacity;
-    bool ignore_merges; /* a piece that is a token is that token, whatever the merges say (Llama 3) */
+    bool ignore_merges; /* a pretoken that is a token is that token, whatever the merges say (Llama 3) */
     int32_t unknown; /* for a byte that no token stands for; -1: such bytes are left out */
     bool fuse_unknown; /* one `unknown` for several such bytes in a row */
 };
@@ -45,8 +45,8 @@ struct bpe_work {
 int bpe_create(const struct vocab *vocab, const struct bpe_rules *rules, struct bpe **bpe, struct error *error);
 void bpe_destroy(struct bpe *bpe); /* NULL is fine */
 
-/* Appends the ids of one piece of 1 .. 2^31-1 bytes. Safe from several threads, each with its own work. */
-int bpe_encode(const struct bpe *bpe, const char *piece, size_t size, struct bpe_work *work,
+/* Appends the ids of one pretoken of 1 .. 2^31-1 bytes. Safe from several threads, each with its own work. */
+int bpe_encode(const struct bpe *bpe, const char *pretoken, size_t size, struct bpe_work *work,
                struct token_list *ids, struct error *error);
 void bpe_work_free(struct bpe_work *work);
 

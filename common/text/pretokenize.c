@@ -8,28 +8,28 @@
 #include "common/text/pattern.h"
 #include "common/text/unicode.h"
 
-enum { STEP_LIMIT = 16 }; /* the longest known row has seven */
+enum { STAGE_LIMIT = 16 }; /* the longest known row has seven */
 
-struct step {
-    pcre2_code *code; /* NULL: the step puts a space in front */
+struct stage {
+    pcre2_code *code; /* NULL: the stage puts a space in front */
     pcre2_code *parts; /* pairs of characters between which it always cuts; NULL: not known */
     pcre2_code
-        *passes; /* pairs between which it never does, nor looks from one to the other; NULL: not known */
+        *joined; /* pairs between which it never does, nor looks from one to the other; NULL: not known */
     enum split_behavior behavior;
     bool invert;
 };
 
 struct pretokenizer {
-    struct step steps[STEP_LIMIT];
+    struct stage stages[STAGE_LIMIT];
     int count;
-    uint64_t hash; /* of what the steps were made from */
+    uint64_t hash; /* of what the stages were made from */
 };
 
 /* One call of pretokenizer_run. */
 struct run {
     const struct pretokenizer *pretokenizer;
     struct pretokenizer_work *work;
-    piece_function *emit;
+    pretoken_function *emit;
     void *context;
     struct error *error;
 };
@@ -45,7 +45,7 @@ static const char gpt2_pattern[] =
 
 /* ---- where a text may be parted ----
  *
- * A step's pieces are known on both sides of a place when no match ever goes across it, and when no match that
+ * A stage's pretokens are known on both sides of a place when no match ever goes across it, and when no match that
  * ends there would end elsewhere if the text did. The patterns have no lookbehind, so that behind the end of a
  * match they go on as at a text's beginning. With O for what is neither white space, letter nor number:
  * - A letter is followed, within a match, by letters alone (tekken: and marks); a number by numbers; an O by O
@@ -53,7 +53,7 @@ static const char gpt2_pattern[] =
  * - A line end is the last thing but line ends (tekken: and "/") in every match that has one, but in GPT-2:
  *   \s*[\r\n]+ comes before the other alternatives for white space.
  * - \s+(?!\S), the only lookahead, sees no further than the character behind its white space. So a place behind
- *   white space is none in GPT-2: a text that ends there has other pieces.
+ *   white space is none in GPT-2: a text that ends there has other pretokens.
  */
 #define GPT2_PAIRS   "\\p{L}[^\\p{L}]|\\p{N}[^\\p{N}]|[^\\s\\p{L}\\p{N}][\\s\\p{N}]"
 #define LINES_PAIRS  "\\p{N}[^\\p{N}]|[^\\s\\p{L}\\p{N}](?:(?![\\r\\n])\\s|\\p{N})"
@@ -85,11 +85,11 @@ int pretokenizer_create(struct pretokenizer **pretokenizer, struct error *error)
     return *pretokenizer ? 0 : -1;
 }
 
-static void free_step(struct step *step)
+static void free_stage(struct stage *stage)
 {
-    pcre2_code_free(step->code);
-    pcre2_code_free(step->parts);
-    pcre2_code_free(step->passes);
+    pcre2_code_free(stage->code);
+    pcre2_code_free(stage->parts);
+    pcre2_code_free(stage->joined);
 }
 
 void pretokenizer_destroy(struct pretokenizer *pretokenizer)
@@ -97,20 +97,20 @@ void pretokenizer_destroy(struct pretokenizer *pretokenizer)
     if (!pretokenizer)
         return;
     for (int i = 0; i < pretokenizer->count; i++)
-        free_step(&pretokenizer->steps[i]);
+        free_stage(&pretokenizer->stages[i]);
     free(pretokenizer);
 }
 
-/* Puts a step at the end; takes its codes, also when it fails. */
-static int add_step(struct pretokenizer *pretokenizer, struct step *step, const char *pattern, size_t size,
-                    struct error *error)
+/* Puts a stage at the end; takes its codes, also when it fails. */
+static int add_stage(struct pretokenizer *pretokenizer, struct stage *stage, const char *pattern, size_t size,
+                     struct error *error)
 {
-    if (pretokenizer->count == STEP_LIMIT) {
-        free_step(step);
-        return error_set(error, "a pre-tokenizer of more than %d steps", STEP_LIMIT);
+    if (pretokenizer->count == STAGE_LIMIT) {
+        free_stage(stage);
+        return error_set(error, "a pre-tokenizer of more than %d stages", STAGE_LIMIT);
     }
-    pretokenizer->steps[pretokenizer->count++] = *step;
-    unsigned char manner[] = {(unsigned char)step->behavior, step->invert, step->code != NULL};
+    pretokenizer->stages[pretokenizer->count++] = *stage;
+    unsigned char manner[] = {(unsigned char)stage->behavior, stage->invert, stage->code != NULL};
     pretokenizer->hash = hash_bytes(pattern, size, hash_bytes(manner, sizeof manner, pretokenizer->hash));
     return 0;
 }
@@ -120,11 +120,11 @@ static int compile_pairs(const char *pattern, pcre2_code **code, struct error *e
     return pattern ? pattern_compile(pattern, strlen(pattern), code, error) : 0;
 }
 
-/* The pairs of a pattern that is known, where each of its matches is a piece. */
+/* The pairs of a pattern that is known, where each of its matches is a pretoken. */
 static const char *find_pairs(const char *pattern, size_t size, enum split_behavior behavior, bool invert)
 {
-    const bool pieces = behavior == SPLIT_ISOLATED || (behavior == SPLIT_REMOVED && invert);
-    for (size_t i = 0; i < sizeof known / sizeof *known && pieces; i++)
+    const bool pretokens = behavior == SPLIT_ISOLATED || (behavior == SPLIT_REMOVED && invert);
+    for (size_t i = 0; i < sizeof known / sizeof *known && pretokens; i++)
         if (strlen(known[i].pattern) == size && memcmp(known[i].pattern, pattern, size) == 0)
             return known[i].pairs;
     return NULL;
@@ -133,48 +133,48 @@ static const char *find_pairs(const char *pattern, size_t size, enum split_behav
 int pretokenizer_add_split(struct pretokenizer *pretokenizer, const char *pattern, size_t size, bool literal,
                            enum split_behavior behavior, bool invert, struct error *error)
 {
-    struct step step = {.behavior = behavior, .invert = invert};
+    struct stage stage = {.behavior = behavior, .invert = invert};
     const char *pairs = literal ? NULL : find_pairs(pattern, size, behavior, invert);
-    if ((literal ? pattern_compile_literal(pattern, size, &step.code, error)
-                 : pattern_compile(pattern, size, &step.code, error)) < 0 ||
-        compile_pairs(pairs, &step.parts, error) < 0) {
-        free_step(&step);
+    if ((literal ? pattern_compile_literal(pattern, size, &stage.code, error)
+                 : pattern_compile(pattern, size, &stage.code, error)) < 0 ||
+        compile_pairs(pairs, &stage.parts, error) < 0) {
+        free_stage(&stage);
         return -1;
     }
-    return add_step(pretokenizer, &step, pattern, size, error);
+    return add_stage(pretokenizer, &stage, pattern, size, error);
 }
 
 /* Each digit is a match that looks at nothing else. */
 int pretokenizer_add_digits(struct pretokenizer *pretokenizer, bool individual, struct error *error)
 {
     const char *digit = pattern_numeric, *members = pattern_numeric + 1; /* behind its bracket */
-    struct step step = {.behavior = individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS};
-    struct string parts = {0}, passes = {0};
+    struct stage stage = {.behavior = individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS};
+    struct string parts = {0}, joined = {0};
     string_print(&parts, "%s[^%s|[^%s%s", digit, members, members, digit);
     if (individual)
         string_print(&parts, "|%s%s", digit, digit);
-    string_print(&passes, "[^%s[^%s", members, members);
-    int result = string_failed(&parts, error) || string_failed(&passes, error) ||
-                         pattern_compile(digit, strlen(digit), &step.code, error) < 0 ||
-                         compile_pairs(parts.data, &step.parts, error) < 0 ||
-                         compile_pairs(passes.data, &step.passes, error) < 0
+    string_print(&joined, "[^%s[^%s", members, members);
+    int result = string_failed(&parts, error) || string_failed(&joined, error) ||
+                         pattern_compile(digit, strlen(digit), &stage.code, error) < 0 ||
+                         compile_pairs(parts.data, &stage.parts, error) < 0 ||
+                         compile_pairs(joined.data, &stage.joined, error) < 0
                      ? -1
                      : 0;
     string_free(&parts);
-    string_free(&passes);
+    string_free(&joined);
     if (result < 0) {
-        free_step(&step);
+        free_stage(&stage);
         return -1;
     }
-    return add_step(pretokenizer, &step, digit, strlen(digit), error);
+    return add_stage(pretokenizer, &stage, digit, strlen(digit), error);
 }
 
 int pretokenizer_add_byte_level(struct pretokenizer *pretokenizer, bool prefix_space, bool use_regex,
                                 struct error *error)
 {
-    struct step prefix = {0};
-    if (prefix_space && (compile_pairs("(?:\\s|\\S) ", &prefix.passes, error) < 0 ||
-                         add_step(pretokenizer, &prefix, "", 0, error) < 0))
+    struct stage prefix = {0};
+    if (prefix_space && (compile_pairs("(?:\\s|\\S) ", &prefix.joined, error) < 0 ||
+                         add_stage(pretokenizer, &prefix, "", 0, error) < 0))
         return -1;
     if (!use_regex)
         return 0;
@@ -188,7 +188,7 @@ int pretokenizer_add_known(struct pretokenizer *pretokenizer, enum known_pattern
     return pretokenizer_add_split(pretokenizer, text, strlen(text), false, SPLIT_ISOLATED, false, error);
 }
 
-static int run_step(struct run *run, int index, const char *text, size_t size);
+static int run_stage(struct run *run, int index, const char *text, size_t size);
 
 /* Whether `next` becomes part of the stretch before it. */
 static bool joins(enum split_behavior behavior, bool before, bool next)
@@ -203,22 +203,22 @@ static bool joins(enum split_behavior behavior, bool before, bool next)
     return false;
 }
 
-/* Hands a finished stretch to the next step. */
+/* Hands a finished stretch to the next stage. */
 static int hand_on(struct run *run, int index, const char *text, struct stretch stretch)
 {
-    bool removed = run->pretokenizer->steps[index].behavior == SPLIT_REMOVED && stretch.match;
+    bool removed = run->pretokenizer->stages[index].behavior == SPLIT_REMOVED && stretch.match;
     if (removed || stretch.begin == stretch.end)
         return 0;
-    return run_step(run, index + 1, text + stretch.begin, stretch.end - stretch.begin);
+    return run_stage(run, index + 1, text + stretch.begin, stretch.end - stretch.begin);
 }
 
 /* Joins the stretch to the one before, or hands that one on and keeps this. */
 static int take_stretch(struct run *run, int index, const char *text, struct stretch *kept, size_t begin,
                         size_t end, bool match)
 {
-    const struct step *step = &run->pretokenizer->steps[index];
-    struct stretch next = {begin, end, match != step->invert};
-    if (kept->end > 0 && joins(step->behavior, kept->match, next.match))
+    const struct stage *stage = &run->pretokenizer->stages[index];
+    struct stretch next = {begin, end, match != stage->invert};
+    if (kept->end > 0 && joins(stage->behavior, kept->match, next.match))
         next.begin = kept->begin;
     else if (hand_on(run, index, text, *kept) < 0)
         return -1;
@@ -251,7 +251,7 @@ static int run_split(struct run *run, int index, const char *text, size_t size)
     const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(run->work->match);
     size_t from = 0, done = 0, length; /* where to search, and up to where stretches were taken */
     while (from <= size) {
-        int found = find_match(run, run->pretokenizer->steps[index].code, text, size, from);
+        int found = find_match(run, run->pretokenizer->stages[index].code, text, size, from);
         if (found < 0)
             return -1;
         if (!found)
@@ -279,31 +279,32 @@ static int run_prefix(struct run *run, int index, const char *text, size_t size)
 {
     struct string *prefixed = &run->work->prefixed;
     if (text[0] == ' ')
-        return run_step(run, index + 1, text, size);
+        return run_stage(run, index + 1, text, size);
     prefixed->length = 0;
     string_append(prefixed, " ", 1);
     string_append(prefixed, text, size);
     if (string_failed(prefixed, run->error))
         return -1;
-    return run_step(run, index + 1, prefixed->data, prefixed->length);
+    return run_stage(run, index + 1, prefixed->data, prefixed->length);
 }
 
-static int run_step(struct run *run, int index, const char *text, size_t size)
+static int run_stage(struct run *run, int index, const char *text, size_t size)
 {
     if (index == run->pretokenizer->count)
         return run->emit(run->context, text, size, run->error);
-    if (!run->pretokenizer->steps[index].code)
+    if (!run->pretokenizer->stages[index].code)
         return run_prefix(run, index, text, size);
     return run_split(run, index, text, size);
 }
 
 int pretokenizer_run(const struct pretokenizer *pretokenizer, const char *text, size_t size,
-                     struct pretokenizer_work *work, piece_function *emit, void *context, struct error *error)
+                     struct pretokenizer_work *work, pretoken_function *emit, void *context,
+                     struct error *error)
 {
     struct run run = {pretokenizer, work, emit, context, error};
     if (!work->match && !(work->match = pcre2_match_data_create(1, NULL)))
         return error_set_kind(error, ERROR_NO_MEMORY, "out of memory for a match");
-    return size ? run_step(&run, 0, text, size) : 0;
+    return size ? run_stage(&run, 0, text, size) : 0;
 }
 
 static bool is_pair(const pcre2_code *code, const char *pair, size_t size, struct pretokenizer_work *work)
@@ -317,10 +318,10 @@ bool pretokenizer_parts(const struct pretokenizer *pretokenizer, const char *pai
     if (!work->match && !(work->match = pcre2_match_data_create(1, NULL)))
         return false;
     for (int i = 0; i < pretokenizer->count; i++) {
-        const struct step *step = &pretokenizer->steps[i];
-        if (is_pair(step->parts, pair, size, work))
+        const struct stage *stage = &pretokenizer->stages[i];
+        if (is_pair(stage->parts, pair, size, work))
             return true;
-        if (!is_pair(step->passes, pair, size, work))
+        if (!is_pair(stage->joined, pair, size, work))
             return false;
     }
     return false;

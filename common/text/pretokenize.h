@@ -1,6 +1,6 @@
-/* pretokenize.h: cuts a text into the pieces that merges do not cross.
+/* pretokenize.h: cuts a text into the pretokens that merges do not cross.
  *
- * A pretokenizer is a row of steps; each cuts what the one before left. The steps and their behaviours are
+ * A pretokenizer is a row of stages; each cuts what the one before left. The stages and their behaviours are
  * those of Hugging Face `tokenizers` (Split, Digits, ByteLevel), cut for cut.
  *
  *     pretokenizer_create(&pretokenizer, error);
@@ -22,9 +22,9 @@ struct pretokenizer;
 
 /* What becomes of the stretches that a pattern matches, and of those between them. */
 enum split_behavior {
-    SPLIT_ISOLATED, /* each is a piece */
+    SPLIT_ISOLATED, /* each is a pretoken */
     SPLIT_REMOVED, /* matches are dropped */
-    SPLIT_CONTIGUOUS, /* matches in a row are one piece */
+    SPLIT_CONTIGUOUS, /* matches in a row are one pretoken */
     SPLIT_MERGED_WITH_PREVIOUS, /* a match belongs to the stretch before it */
     SPLIT_MERGED_WITH_NEXT /* a match belongs to the stretch behind it */
 };
@@ -35,10 +35,10 @@ struct pretokenizer_work {
     struct string prefixed;
 };
 
-/* Called for each piece, in order, never empty. A negative result ends the run. */
-typedef int piece_function(void *context, const char *piece, size_t size, struct error *error);
+/* Called for each pretoken, in order, never empty. A negative result ends the run. */
+typedef int pretoken_function(void *context, const char *pretoken, size_t size, struct error *error);
 
-/* No steps yet: the whole text is one piece. */
+/* No stages yet: the whole text is one pretoken. */
 int pretokenizer_create(struct pretokenizer **pretokenizer, struct error *error);
 void pretokenizer_destroy(struct pretokenizer *pretokenizer); /* NULL is fine */
 
@@ -54,7 +54,7 @@ int pretokenizer_add_byte_level(struct pretokenizer *pretokenizer, bool prefix_s
 
 /* Patterns that many tokenizers share: GPT-2's, Llama 3's, Qwen2's, Mistral NeMo's. */
 enum known_pattern { PATTERN_GPT2, PATTERN_LLAMA3, PATTERN_QWEN2, PATTERN_TEKKEN };
-/* Cuts at one of them; each match is a piece. */
+/* Cuts at one of them; each match is a pretoken. */
 int pretokenizer_add_known(struct pretokenizer *pretokenizer, enum known_pattern pattern, struct error *error);
 
 /* What else belongs to a tokenizer that is known by name. */
@@ -71,16 +71,17 @@ int pretokenizer_by_name(const char *name, size_t size, struct pretokenizer **pr
 
 /* Safe from several threads, each with its own work. The text is valid UTF-8. */
 int pretokenizer_run(const struct pretokenizer *pretokenizer, const char *text, size_t size,
-                     struct pretokenizer_work *work, piece_function *emit, void *context, struct error *error);
+                     struct pretokenizer_work *work, pretoken_function *emit, void *context,
+                     struct error *error);
 void pretokenizer_work_free(struct pretokenizer_work *work);
 
-/* Whether a text may be parted between the first and the second of two characters, `pair`, so that the pieces of
+/* Whether a text may be parted between the first and the second of two characters, `pair`, so that the pretokens of
  * the two parts are those of the whole text, whatever stands before and behind. False where that is not known: of
- * steps that no tokenizer known by name has, nothing is. Never true between two characters of white space. */
+ * stages that no tokenizer known by name has, nothing is. Never true between two characters of white space. */
 bool pretokenizer_parts(const struct pretokenizer *pretokenizer, const char *pair, size_t size,
                         struct pretokenizer_work *work);
 
-/* XXH3-64 of the steps, chained to `seed`. */
+/* XXH3-64 of the stages, chained to `seed`. */
 uint64_t pretokenizer_hash(const struct pretokenizer *pretokenizer, uint64_t seed);
 
 #endif

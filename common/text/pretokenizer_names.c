@@ -7,7 +7,7 @@
 enum way { GPT2, GPT2_DIGITS, LLAMA3, QWEN2, TEKKEN };
 
 static const struct {
-    bool digits; /* a Digits step, each digit on its own, comes first */
+    bool digits; /* a Digits stage, each digit on its own, comes first */
     enum known_pattern pattern;
 } ways[] = {
     [GPT2] = {false, PATTERN_GPT2},   [GPT2_DIGITS] = {true, PATTERN_GPT2}, [LLAMA3] = {false, PATTERN_LLAMA3},

@@ -120,16 +120,16 @@ void tokenizer_close(struct tokenizer *tokenizer)
     free(tokenizer);
 }
 
-static int encode_piece(void *context, const char *piece, size_t size, struct error *error)
+static int encode_pretoken(void *context, const char *pretoken, size_t size, struct error *error)
 {
     struct encoding *encoding = context;
-    return bpe_encode(encoding->tokenizer->bpe, piece, size, &encoding->merge, encoding->ids, error);
+    return bpe_encode(encoding->tokenizer->bpe, pretoken, size, &encoding->merge, encoding->ids, error);
 }
 
 static int encode_plain(struct encoding *encoding, const char *text, size_t size)
 {
-    return pretokenizer_run(encoding->tokenizer->parts.pretokenizer, text, size, &encoding->split, encode_piece,
-                            encoding, encoding->error);
+    return pretokenizer_run(encoding->tokenizer->parts.pretokenizer, text, size, &encoding->split,
+                            encode_pretoken, encoding, encoding->error);
 }
 
 /* Appends the ids of the added tokens in the text, and calls `between` for what lies between them. */

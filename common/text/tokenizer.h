@@ -1,7 +1,7 @@
 /* tokenizer.h: the model's own byte-level BPE tokenizer.
  *
  * From GGUF metadata (tokenizer.ggml.*) or a Hugging Face tokenizer.json. A text is cut at added and
- * special tokens, then by the pre-tokenizer's pattern (PCRE2), and each piece is merged by rank
+ * special tokens, then by the pre-tokenizer's pattern (PCRE2), and each pretoken is merged by rank
  * (Sennrich et al. 2016, over bytes as in GPT-2). Equal to Hugging Face `tokenizers`, token for
  * token; decoding gives the same bytes back, but for what the tokenizer itself changes or cannot
  * say: normalization form C (Qwen2), a space put in front (add_prefix_space), white space that a

@@ -45,9 +45,9 @@ static int read_template(const json_t *template, struct tokenizer_parts *parts, 
     if (!json_is_array(single))
         return error_set(error, "\"single\" is not a list");
     for (size_t i = 0; i < json_array_size(single); i++) {
-        const json_t *piece = json_array_get(single, i);
-        const char *name = json_string_value(json_object_get(json_object_get(piece, "SpecialToken"), "id"));
-        const char *text = json_string_value(json_object_get(json_object_get(piece, "Sequence"), "id"));
+        const json_t *item = json_array_get(single, i);
+        const char *name = json_string_value(json_object_get(json_object_get(item, "SpecialToken"), "id"));
+        const char *text = json_string_value(json_object_get(json_object_get(item, "Sequence"), "id"));
         if (name) {
             if (add_special(template, name, parts, side, error) < 0)
                 return -1;

@@ -93,29 +93,29 @@ static int read_split(const json_t *split, struct pretokenizer *pretokenizer, st
                                   behavior, invert, error);
 }
 
-/* Steps are added as they come; `byte_level` says whether the last one, which turns text into bytes, has been. */
-static int read_pretokenizer(const json_t *step, int depth, struct pretokenizer *pretokenizer, bool *byte_level,
-                             struct error *error)
+/* Stages are added as they come; `byte_level` says whether the last one, which turns text into bytes, has been. */
+static int read_pretokenizer(const json_t *stage, int depth, struct pretokenizer *pretokenizer,
+                             bool *byte_level, struct error *error)
 {
-    const char *type = type_of(step);
+    const char *type = type_of(stage);
     bool prefix, regex, individual;
     if (type && *byte_level)
         return error_set(error, "pre_tokenizer \"%.80s\" after ByteLevel is not supported", type);
     if (type && strcmp(type, "ByteLevel") == 0) {
         *byte_level = true;
-        if (get_bool(step, "add_prefix_space", true, &prefix, error) < 0 ||
-            get_bool(step, "use_regex", true, &regex, error) < 0)
+        if (get_bool(stage, "add_prefix_space", true, &prefix, error) < 0 ||
+            get_bool(stage, "use_regex", true, &regex, error) < 0)
             return -1;
         return pretokenizer_add_byte_level(pretokenizer, prefix, regex, error);
     }
     if (type && strcmp(type, "Split") == 0)
-        return read_split(step, pretokenizer, error);
+        return read_split(stage, pretokenizer, error);
     if (type && strcmp(type, "Digits") == 0) {
-        if (get_bool(step, "individual_digits", false, &individual, error) < 0)
+        if (get_bool(stage, "individual_digits", false, &individual, error) < 0)
             return -1;
         return pretokenizer_add_digits(pretokenizer, individual, error);
     }
-    const json_t *inner = json_object_get(step, "pretokenizers");
+    const json_t *inner = json_object_get(stage, "pretokenizers");
     if (!type || strcmp(type, "Sequence") != 0 || !json_is_array(inner) || depth == NESTING_LIMIT)
         return unsupported("pre_tokenizer", type, error);
     for (size_t i = 0; i < json_array_size(inner); i++)

@@ -169,15 +169,15 @@ static unsigned combining_class(utf8proc_int32_t point)
 /* Counting sort of a run of marks by class; those of one class keep their order. A run may be as long as the text. */
 static int sort_run(struct points *points, size_t begin, size_t end, struct error *error)
 {
-    size_t place[257] = {0};
+    size_t position[257] = {0};
     if (array_grow(&points->spare, &points->spare_capacity, end - begin, error) < 0)
         return -1;
     for (size_t i = begin; i < end; i++)
-        place[combining_class(points->data[i]) + 1]++;
+        position[combining_class(points->data[i]) + 1]++;
     for (size_t class = 1; class < 256; class ++)
-        place[class] += place[class - 1];
+        position[class] += position[class - 1];
     for (size_t i = begin; i < end; i++)
-        points->spare[place[combining_class(points->data[i])]++] = points->data[i];
+        points->spare[position[combining_class(points->data[i])]++] = points->data[i];
     memcpy(points->data + begin, points->spare, (end - begin) * sizeof *points->data);
     return 0;
 }

@@ -6,7 +6,7 @@
 
 struct quantise_job {
     struct matrix x, products, offset, q, scale, lost;
-    float step;
+    float spacing;
     int64_t per_task;
 };
 
@@ -24,10 +24,10 @@ static void quantise_row(const struct quantise_job *job, int64_t r)
     const float *offset = matrix_floats(job->offset);
     int16_t *q = matrix_shorts(job->q) + r * job->q.stride;
     const float scale = round_scale(root_mean_square(matrix_floats(job->x) + r * job->x.stride, job->x.cols));
-    const float by_scale = scale > 0 ? 1 / scale : 0, by_step = 1 / job->step;
+    const float by_scale = scale > 0 ? 1 / scale : 0, by_spacing = 1 / job->spacing;
     double lost = 0;
     for (int64_t c = 0; c < job->q.cols; c++) {
-        const float v = products[c] * by_scale * by_step - offset[c];
+        const float v = products[c] * by_scale * by_spacing - offset[c];
         const float nearest = fminf(fmaxf(rintf(v), INT16_MIN), INT16_MAX);
         q[c] = (int16_t)nearest;
         lost += (double)(v - nearest) * (double)(v - nearest);
@@ -45,15 +45,15 @@ static void quantise_task(void *context, int task, int worker)
         quantise_row(job, r);
 }
 
-void cpu_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
-                  struct matrix q, struct matrix scale, struct matrix lost)
+void cpu_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset,
+                  float spacing, struct matrix q, struct matrix scale, struct matrix lost)
 {
     struct quantise_job job = {.x = x,
                                .offset = offset,
                                .q = q,
                                .scale = scale,
                                .lost = lost,
-                               .step = step,
+                               .spacing = spacing,
                                .per_task = rows_per_task(q.cols)};
     struct buffer products = {.data = scratch_get(queue, SCRATCH_COEFFICIENTS, x.rows * q.cols, sizeof(float))};
     if (!products.data)

@@ -105,9 +105,9 @@ static inline int64_t max_int64(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-static inline int64_t round_up(int64_t value, int64_t step)
+static inline int64_t round_up(int64_t value, int64_t multiple)
 {
-    return (value + step - 1) / step * step;
+    return (value + multiple - 1) / multiple * multiple;
 }
 
 /* ---- ops, in files named like those of ref ---- */
@@ -141,7 +141,7 @@ void cpu_vocab_cross(struct queue *, struct matrix h, const struct vocab *, stru
                      const struct vocab *teacher, struct matrix cross);
 void cpu_vocab_loss(struct queue *, struct matrix h, const struct vocab *, const struct vocab_loss *,
                     struct matrix loss, struct matrix dh, struct matrix down);
-void cpu_quantise(struct queue *, struct matrix x, struct matrix basis, struct matrix offset, float step,
+void cpu_quantise(struct queue *, struct matrix x, struct matrix basis, struct matrix offset, float spacing,
                   struct matrix q, struct matrix scale, struct matrix lost);
 void cpu_split_planes(struct queue *, struct matrix x, struct matrix high, struct matrix low);
 void cpu_adam(struct queue *, const struct adam_update *, int count);

@@ -116,17 +116,17 @@ static dnnl_data_type_t operand_type(bool bf16)
     return bf16 ? dnnl_bf16 : dnnl_f32;
 }
 
-/* Rows of one call of the primitive, in which a row comes out the same at every place.
+/* Rows of one call of the primitive, in which a row comes out the same wherever it is.
  * With AMX oneDNN computes narrow products without its tiles, and rounds otherwise, when they have few rows: those of
  * any number of rows are made of such.
  * Its f32 kernel for AVX2 takes six rows at a time, and one to three that are left in another order of sums than six.
- * It cuts the rows of a call into 48, or into halves where that leaves more than 72, so of all multiples of ROW_STEP
+ * It cuts the rows of a call into 48, or into halves where that leaves more than 72, so of all multiples of ROW_MULTIPLE
  * only 32 leaves so few (two): such products are made of two calls. */
 static int64_t primitive_rows(const struct product_shape *shape)
 {
     if (shape->bf16)
-        return shape->cols <= NARROW_COLS ? ROW_STEP : shape->rows;
-    return shape->rows == 2 * ROW_STEP && product_vector_level() == 1 ? ROW_STEP : shape->rows;
+        return shape->cols <= NARROW_COLS ? ROW_MULTIPLE : shape->rows;
+    return shape->rows == 2 * ROW_MULTIPLE && product_vector_level() == 1 ? ROW_MULTIPLE : shape->rows;
 }
 
 /* right: its layout, or NULL for the one oneDNN likes best (asked for afterwards). */

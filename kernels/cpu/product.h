@@ -5,8 +5,8 @@
  *     product_run(product, worker, left, &right, result);    // result [rows, cols] = left right
  *
  * All three matrices lie dense in memory: oneDNN 2.6 takes another, slower and differently rounding
- * implementation for other strides. Rows come in multiples of ROW_STEP: with these a row's result is
- * the same in products of any number of rows, at any place in them, with every instruction set
+ * implementation for other strides. Rows come in multiples of ROW_MULTIPLE: with these a row's result is
+ * the same in products of any number of rows, wherever they are in it, with every instruction set
  * (tests/unit/cpu_products.c; with avx2 and sse41 it is not for other numbers of rows). `add` adds to
  * what the result holds.
  */
@@ -20,7 +20,7 @@
 #include "common/base/error.h"
 
 enum {
-    ROW_STEP = 16,
+    ROW_MULTIPLE = 16,
     TILE_ROWS = 64 /* the tile of all ops but those of the vocabulary; full speed from here */
 };
 

@@ -1,4 +1,4 @@
-/* stage.h: brings operands into the form products want: dense, padded to whole steps of rows, in the
+/* stage.h: brings operands into the form products want: dense, padded to a multiple of rows, in the
  * compute type. Memory that is so already is used where it lies. */
 #ifndef OFFRAMP_KERNELS_CPU_STAGE_H
 #define OFFRAMP_KERNELS_CPU_STAGE_H
@@ -8,7 +8,7 @@
 /* Rows of a left side that holds `rows`. */
 static inline int64_t padded_rows(int64_t rows)
 {
-    return round_up(rows, ROW_STEP);
+    return round_up(rows, ROW_MULTIPLE);
 }
 
 static inline size_t operand_size(bool bf16)
@@ -23,7 +23,7 @@ const void *stage_left(const struct cpu_loops *loops, bool bf16, struct matrix x
 
 /* Columns [first, first + cols) of rows [row, row + count) of x, transposed, as a left side [padded, count]; each
  * row's values times `weights` [count] unless NULL. `space` [padded, count] f32 holds the result, `space_bf16`
- * in its place when not NULL. */
+ * instead of it when not NULL. */
 const void *stage_transposed(const struct cpu_loops *loops, struct matrix x, int64_t row, int64_t count,
                              int64_t first, int64_t cols, int64_t padded, const float *weights, float *space,
                              uint16_t *space_bf16);

@@ -341,7 +341,8 @@ static void combine_row(const struct vocab_job *job, int64_t t, int64_t r)
 /* down [tile] += values^T (out_scale h): rows of the vocabulary, so tiles do not meet. */
 static void add_outer(const struct vocab_job *job, int64_t t, int worker)
 {
-    int64_t size = tile_size(job, t), padded_size = round_up(size, ROW_STEP), space = padded_size * job->padded;
+    int64_t size = tile_size(job, t), padded_size = round_up(size, ROW_MULTIPLE),
+            space = padded_size * job->padded;
     const void *values = tile_values(job, job->values, t);
     float *wide = job->scores + worker * job->score_space, *left = wide + space;
     struct product_right right = {.plain = job->scaled_states};
@@ -424,7 +425,7 @@ static bool find_vocab_products(struct vocab_job *job)
     for (int last = 0; last < 2; last++) {
         const int64_t t = last ? job->tiles - 1 : 0, size = tile_size(job, t);
         struct product_shape outer = {
-            round_up(size, ROW_STEP), job->padded, job->width, job->bf16, false, false};
+            round_up(size, ROW_MULTIPLE), job->padded, job->width, job->bf16, false, false};
         if (!job->few &&
             !tile_product_find(job->queue, job->weight.forward, t, job->padded, false, &job->logits[last]))
             return false;
@@ -461,7 +462,7 @@ static const void *stage_states(const struct vocab_job *job, const struct vocab_
 static void run_chunk(struct vocab_job *job, void *states, void *teacher_states)
 {
     job->rows = min_int64(CHUNK, job->h.rows - job->first);
-    job->padded = round_up(job->rows, ROW_STEP);
+    job->padded = round_up(job->rows, ROW_MULTIPLE);
     if (!find_vocab_products(job))
         return;
     read_labels(job);
@@ -483,7 +484,7 @@ static bool vocab_scratch(struct vocab_job *job, int64_t rows, void **states, vo
 {
     struct queue *queue = job->queue;
     size_t size = operand_size(job->bf16);
-    int64_t threads = pool_threads(queue_cpu(queue)->pool), tile = round_up(job->tile, ROW_STEP);
+    int64_t threads = pool_threads(queue_cpu(queue)->pool), tile = round_up(job->tile, ROW_MULTIPLE);
     job->score_space = 2 * CHUNK * tile + (matrix_is_none(job->down) ? 0 : tile * job->width);
     job->scores = scratch_get(queue, SCRATCH_SCORES, threads * job->score_space, sizeof(float));
     *states = scratch_get(queue, SCRATCH_STATES, rows * job->width, size);
@@ -527,7 +528,7 @@ static void vocab_run(struct vocab_job *job, const struct vocab *vocab, const st
     weight_open(job, vocab, job->keep, false, &job->weight);
     if (teacher)
         weight_open(job, teacher, false, true, &job->teacher);
-    if (vocab_scratch(job, min_int64(CHUNK, round_up(job->h.rows, ROW_STEP)), &states, &teacher_states))
+    if (vocab_scratch(job, min_int64(CHUNK, round_up(job->h.rows, ROW_MULTIPLE)), &states, &teacher_states))
         for (job->first = 0; job->first < job->h.rows && !stops(job); job->first += CHUNK)
             run_chunk(job, states, teacher_states);
     weight_close(&job->weight);

@@ -49,10 +49,10 @@ void pack_tile_shape(const struct pack *pack, int64_t t, int64_t *inner, int64_t
 }
 
 /* Bytes from one right side to the next, so that any of them fits and starts aligned; and of all. */
-static int right_step(struct product_cache *cache, const struct pack *pack, size_t *step, size_t *all,
-                      struct error *error)
+static int right_stride(struct product_cache *cache, const struct pack *pack, size_t *stride, size_t *all,
+                        struct error *error)
 {
-    *step = 0;
+    *stride = 0;
     for (int last = 0; last < 4; last++) {
         int64_t inner, cols;
         size_t bytes;
@@ -61,9 +61,9 @@ static int right_step(struct product_cache *cache, const struct pack *pack, size
         if (right_bytes(cache, inner, cols, pack->bf16, &bytes, error) < 0)
             return -1;
         bytes = (bytes + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
-        *step = bytes > *step ? bytes : *step;
+        *stride = bytes > *stride ? bytes : *stride;
     }
-    if (!size_multiply(*step, (size_t)(pack->tiles * pack->slices), all))
+    if (!size_multiply(*stride, (size_t)(pack->tiles * pack->slices), all))
         return error_set_kind(error, ERROR_NO_MEMORY, "a packed weight of [%lld, %lld] cannot be addressed",
                               (long long)pack->inner, (long long)pack->cols);
     return 0;
@@ -73,22 +73,22 @@ int pack_bytes(struct product_cache *cache, int64_t rows, int64_t cols, bool bac
                struct error *error)
 {
     struct pack pack = pack_shape(rows, cols, backward, bf16);
-    size_t step;
-    return right_step(cache, &pack, &step, bytes, error);
+    size_t stride;
+    return right_stride(cache, &pack, &stride, bytes, error);
 }
 
 int pack_create(struct product_cache *cache, int64_t rows, int64_t cols, bool backward, bool bf16, void *data,
                 struct pack **result, struct error *error)
 {
     struct pack *pack = memory_alloc(1, sizeof *pack, error);
-    size_t step;
+    size_t stride;
     *result = NULL;
     if (!pack)
         return -1;
     *pack = pack_shape(rows, cols, backward, bf16);
     pack->data = data;
     pack->lent = data != NULL;
-    if (right_step(cache, pack, &step, &pack->bytes, error) < 0 ||
+    if (right_stride(cache, pack, &stride, &pack->bytes, error) < 0 ||
         array_alloc(&pack->right, pack->tiles * pack->slices, error) < 0)
         goto fail;
     if (!pack->lent && posix_memalign(&pack->data, PACK_ALIGN, pack->bytes) != 0) {
@@ -100,7 +100,7 @@ int pack_create(struct product_cache *cache, int64_t rows, int64_t cols, bool ba
         int64_t inner, tile_cols;
         pack_tile_shape(pack, i / pack->slices, &inner, &tile_cols);
         if (right_create(cache, slice_inner(pack, inner, i % pack->slices), tile_cols, bf16,
-                         (char *)pack->data + (size_t)i * step, &pack->right[i], error) < 0)
+                         (char *)pack->data + (size_t)i * stride, &pack->right[i], error) < 0)
             goto fail;
     }
     *result = pack;

@@ -114,13 +114,13 @@ static void attend_tile(struct queue *queue, struct layout l, int64_t first, int
     scores.inner = l.size;
     scores.a = q;
     scores.a.data = (const char *)q.data + first * per * l.size * value;
-    scores.a_step = l.queries * per * l.size;
+    scores.a_apart = l.queries * per * l.size;
     scores.b = k;
-    scores.b_step = l.keys * l.size;
+    scores.b_apart = l.keys * l.size;
     scores.transpose_b = true;
     scores.c = work->scores;
     scores.c_stride = keys;
-    scores.c_step = tile * per * keys;
+    scores.c_apart = tile * per * keys;
     scores.batch = batch;
     product_run(queue, &scores);
     dim3 grid((unsigned)(rows < 32768 ? rows : 32768), (unsigned)((rows + 32767) / 32768));
@@ -139,12 +139,12 @@ static void attend_tile(struct queue *queue, struct layout l, int64_t first, int
     mix.a.data = work->probabilities;
     mix.a.bf16 = q.bf16;
     mix.a.stride = keys;
-    mix.a_step = tile * per * keys;
+    mix.a_apart = tile * per * keys;
     mix.b = v;
-    mix.b_step = l.keys * l.size;
+    mix.b_apart = l.keys * l.size;
     mix.c = work->out;
     mix.c_stride = l.size;
-    mix.c_step = tile * per * l.size;
+    mix.c_apart = tile * per * l.size;
     mix.batch = batch;
     product_run(queue, &mix);
     LAUNCH(unpack_heads, dim3(blocks_for(rows * l.size, THREADS)), dim3(THREADS), 0, stream, work->out,

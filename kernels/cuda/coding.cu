@@ -33,7 +33,7 @@ __device__ inline unsigned short_pair(int low, int high)
  * bound by memory (the offset stays in the cache). The product before it takes 2 K operations a value and is what
  * bounds the op. */
 __global__ void quantise_rows(const float *x, int64_t x_stride, int64_t inner, const float *products,
-                              const float *offset, int64_t cols, float step, int16_t *q, int64_t q_stride,
+                              const float *offset, int64_t cols, float spacing, int16_t *q, int64_t q_stride,
                               float *scale, int64_t scale_stride, float *lost, int64_t lost_stride)
 {
     __shared__ double warps[32];
@@ -43,20 +43,20 @@ __global__ void quantise_rows(const float *x, int64_t x_stride, int64_t inner, c
     for (int64_t k = threadIdx.x; k < inner; k += blockDim.x)
         squares += (double)row[k] * row[k];
     const float s = bf16_scale(sqrt(block_sum(squares, warps) / (double)inner));
-    const float by_scale = s > 0 ? 1 / s : 0, by_step = 1 / step;
+    const float by_scale = s > 0 ? 1 / s : 0, by_spacing = 1 / spacing;
     const bool wide = (((size_t)product | (size_t)offset) & 15) == 0 && ((size_t)to & 7) == 0;
     float sum = 0;
     for (int64_t c = 4 * (int64_t)threadIdx.x; c < cols; c += 4 * (int64_t)blockDim.x)
         if (wide && c + 4 <= cols) {
             const float4 p = *(const float4 *)(product + c), o = *(const float4 *)(offset + c);
-            const int a = nearest_short(p.x * by_scale * by_step - o.x, &sum),
-                      b = nearest_short(p.y * by_scale * by_step - o.y, &sum),
-                      d = nearest_short(p.z * by_scale * by_step - o.z, &sum),
-                      e = nearest_short(p.w * by_scale * by_step - o.w, &sum);
+            const int a = nearest_short(p.x * by_scale * by_spacing - o.x, &sum),
+                      b = nearest_short(p.y * by_scale * by_spacing - o.y, &sum),
+                      d = nearest_short(p.z * by_scale * by_spacing - o.z, &sum),
+                      e = nearest_short(p.w * by_scale * by_spacing - o.w, &sum);
             *(uint2 *)(to + c) = make_uint2(short_pair(a, b), short_pair(d, e));
         } else {
             for (int64_t i = c; i < c + 4 && i < cols; i++)
-                to[i] = (int16_t)nearest_short(product[i] * by_scale * by_step - offset[i], &sum);
+                to[i] = (int16_t)nearest_short(product[i] * by_scale * by_spacing - offset[i], &sum);
         }
     const double total = block_sum((double)sum, warps);
     if (threadIdx.x == 0) {
@@ -65,8 +65,8 @@ __global__ void quantise_rows(const float *x, int64_t x_stride, int64_t inner, c
     }
 }
 
-void cuda_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
-                   struct matrix q, struct matrix scale, struct matrix lost)
+void cuda_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset,
+                   float spacing, struct matrix q, struct matrix scale, struct matrix lost)
 {
     float *products = (float *)scratch_take(queue, "quantise", q, (size_t)(q.rows * q.cols) * sizeof(float));
     struct product product = {};
@@ -84,7 +84,7 @@ void cuda_quantise(struct queue *queue, struct matrix x, struct matrix basis, st
     product_run(queue, &product);
     LAUNCH(quantise_rows, dim3((unsigned)q.rows), row_threads(x.cols > q.cols ? x.cols : q.cols, THREADS), 0,
            queue_stream(queue), matrix_floats(x), x.stride, x.cols, products, matrix_floats(offset), q.cols,
-           step, matrix_shorts(q), q.stride, matrix_floats(scale), scale.stride, matrix_floats(lost),
+           spacing, matrix_shorts(q), q.stride, matrix_floats(scale), scale.stride, matrix_floats(lost),
            lost.stride);
     launch_ok(queue, "quantise", q);
     scratch_free(queue, products);

@@ -192,7 +192,7 @@ struct operand {
     int64_t stride;
 };
 
-/* c [M, N] f32 (ld c_stride) = (add: c +) op(a) [M, K] op(b) [K, N], `batch` times with the steps
+/* c [M, N] f32 (ld c_stride) = (add: c +) op(a) [M, K] op(b) [K, N], `batch` times, so far apart as
  * given in values; all row-major. */
 struct product {
     const char *op; /* for errors */
@@ -203,7 +203,7 @@ struct product {
     float *c;
     int64_t c_stride;
     bool add;
-    int64_t batch, a_step, b_step, c_step;
+    int64_t batch, a_apart, b_apart, c_apart;
 };
 void product_run(struct queue *queue, const struct product *product);
 

@@ -59,8 +59,8 @@ void product_run(struct queue *queue, const struct product *p)
     /* cuBLAS is column-major: a row-major product c = a b is its c^T = b^T a^T. */
     cublasStatus_t status = cublasGemmStridedBatchedEx(
         blas, p->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N,
-        (int)p->cols, (int)p->rows, (int)p->inner, &one, p->b.data, type, (int)p->b.stride, p->b_step,
-        p->a.data, type, (int)p->a.stride, p->a_step, &scale, p->c, CUDA_R_32F, (int)p->c_stride, p->c_step,
+        (int)p->cols, (int)p->rows, (int)p->inner, &one, p->b.data, type, (int)p->b.stride, p->b_apart,
+        p->a.data, type, (int)p->a.stride, p->a_apart, &scale, p->c, CUDA_R_32F, (int)p->c_stride, p->c_apart,
         (int)(p->batch ? p->batch : 1), tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
         CUBLAS_GEMM_DEFAULT);
     if (status != CUBLAS_STATUS_SUCCESS)

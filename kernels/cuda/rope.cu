@@ -6,18 +6,18 @@
 /* One thread a pair. */
 __global__ void rotate_pairs(float *x, int64_t x_stride, int64_t rows, int64_t pairs_per_row, int64_t half,
                              const int32_t *positions, int64_t positions_stride, const float *table,
-                             int64_t table_stride, int64_t places, bool adjacent, int *fault)
+                             int64_t table_stride, int64_t rows_there, bool adjacent, int *fault)
 {
     int64_t index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= rows * pairs_per_row)
         return;
     int64_t row = index / pairs_per_row, pair = index % pairs_per_row, head = pair / half, i = pair % half;
-    int64_t place = positions[row * positions_stride];
-    if (place < 0 || place >= places) {
+    int64_t position = positions[row * positions_stride];
+    if (position < 0 || position >= rows_there) {
         *fault = FAULT_POSITION;
         return;
     }
-    const float *angle = table + place * table_stride;
+    const float *angle = table + position * table_stride;
     float *first = x + row * x_stride + head * 2 * half + (adjacent ? 2 * i : i),
           *second = first + (adjacent ? 1 : half);
     float a = *first, b = *second, c = angle[i], s = angle[half + i];

@@ -66,8 +66,8 @@ void cuda_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *
 void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab,
                      const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down);
 /* coding.cu */
-void cuda_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
-                   struct matrix q, struct matrix scale, struct matrix lost);
+void cuda_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset,
+                   float spacing, struct matrix q, struct matrix scale, struct matrix lost);
 void cuda_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low);
 /* optimizer.cu */
 void cuda_adam(struct queue *queue, const struct adam_update *updates, int count);

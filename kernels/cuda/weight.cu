@@ -15,13 +15,13 @@
 template <enum dtype TYPE, typename T>
 __global__ void expand_part(const unsigned char *data, size_t row_bytes, int64_t rows, int64_t cols, T *to)
 {
-    const int step = TYPE == DTYPE_F32 || TYPE == DTYPE_F16 || TYPE == DTYPE_BF16 ? 1 : 8;
-    int64_t index = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * step;
+    const int width = TYPE == DTYPE_F32 || TYPE == DTYPE_F16 || TYPE == DTYPE_BF16 ? 1 : 8;
+    int64_t index = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * width;
     if (index >= rows * cols)
         return;
     const unsigned char *row = data + index / cols * row_bytes;
     int64_t k = index % cols;
-    if (step == 1) {
+    if (width == 1) {
         store_value(to + index, one_value<TYPE>(row, k));
     } else {
         float value[8];

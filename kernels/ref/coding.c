@@ -13,12 +13,12 @@ static double root_mean_square(const float *row, int64_t count)
 }
 
 /* products [N]: of the row with the basis. */
-static void quantise_row(const double *products, const float *offset, int64_t cols, double step, float scale,
+static void quantise_row(const double *products, const float *offset, int64_t cols, double spacing, float scale,
                          int16_t *q, float *lost)
 {
     double sum = 0;
     for (int64_t n = 0; n < cols; n++) {
-        const double v = (scale > 0 ? products[n] / (double)scale / step : 0) - (double)offset[n];
+        const double v = (scale > 0 ? products[n] / (double)scale / spacing : 0) - (double)offset[n];
         const double nearest = fmin(fmax(nearbyint(v), INT16_MIN), INT16_MAX);
         q[n] = (int16_t)nearest;
         sum += (v - nearest) * (v - nearest);
@@ -26,8 +26,8 @@ static void quantise_row(const double *products, const float *offset, int64_t co
     *lost = (float)sum;
 }
 
-void ref_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
-                  struct matrix q, struct matrix scale, struct matrix lost)
+void ref_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset,
+                  float spacing, struct matrix q, struct matrix scale, struct matrix lost)
 {
     double *products = ref_scratch(queue, q.cols);
     for (int64_t m = 0; m < x.rows && products; m++) {
@@ -39,8 +39,8 @@ void ref_quantise(struct queue *queue, struct matrix x, struct matrix basis, str
             for (int64_t k = 0; k < x.cols; k++)
                 products[n] += (double)row[k] * (double)matrix_floats(basis)[k * basis.stride + n];
         }
-        quantise_row(products, matrix_floats(offset), q.cols, (double)step, *s, matrix_shorts(q) + m * q.stride,
-                     matrix_floats(lost) + m * lost.stride);
+        quantise_row(products, matrix_floats(offset), q.cols, (double)spacing, *s,
+                     matrix_shorts(q) + m * q.stride, matrix_floats(lost) + m * lost.stride);
     }
     free(products);
 }

@@ -92,8 +92,8 @@ void ref_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vo
                     const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down);
 
 /* coding.c */
-void ref_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float step,
-                  struct matrix q, struct matrix scale, struct matrix lost);
+void ref_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset,
+                  float spacing, struct matrix q, struct matrix scale, struct matrix lost);
 void ref_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low);
 
 /* optimizer.c */

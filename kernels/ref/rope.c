@@ -5,8 +5,8 @@ void ref_rope(struct queue *queue, struct matrix x, struct matrix positions, str
               enum rope_pairs pairs)
 {
     const int64_t size = table.cols, half = size / 2;
-    /* Pair i of a head is values i * step and i * step + distance. */
-    const int64_t step = pairs == ROPE_ADJACENT ? 2 : 1, distance = pairs == ROPE_ADJACENT ? 1 : half;
+    /* Pair i of a head is values i * apart and i * apart + distance. */
+    const int64_t apart = pairs == ROPE_ADJACENT ? 2 : 1, distance = pairs == ROPE_ADJACENT ? 1 : half;
     for (int64_t m = 0; m < x.rows; m++) {
         const int32_t position = matrix_ints(positions)[m * positions.stride];
         if (position < 0 || position >= table.rows) {
@@ -17,7 +17,7 @@ void ref_rope(struct queue *queue, struct matrix x, struct matrix positions, str
         const float *cosine = matrix_floats(table) + position * table.stride, *sine = cosine + half;
         for (int64_t first = 0; first < x.cols; first += size)
             for (int64_t i = 0; i < half; i++) {
-                float *a = matrix_floats(x) + m * x.stride + first + i * step, *b = a + distance;
+                float *a = matrix_floats(x) + m * x.stride + first + i * apart, *b = a + distance;
                 const double c = (double)cosine[i], s = (double)sine[i], old = (double)*a;
                 *a = (float)(old * c - (double)*b * s);
                 *b = (float)(old * s + (double)*b * c);

@@ -457,7 +457,7 @@ another_policy() {
         run 0 train "${asked[@]}" --agreement 0.95 && diff -r "$work/eight/policy" "$work/asked/policy" &&
         run 2 train "${asked[@]}" --exits 4 && says err "no trial of the sweep is an exit at tap final (there are: 1, 3" &&
         run 2 train "${asked[@]}" --exits 9 && says err "--exits" &&
-        run 2 train "${asked[@]}" --exits 1,,2 && says err "empty piece" &&
+        run 2 train "${asked[@]}" --exits 1,,2 && says err "empty item" &&
         run 2 train "${asked[@]}" --agreement 0.9 --threshold 0.9 && says err "give one of them" &&
         run 2 train "${asked[@]}" --agreement 1.1 && says err "not in 0 .. 1"
 }

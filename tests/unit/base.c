@@ -352,11 +352,11 @@ TEST(folders_that_are_forbidden_say_so)
     free(closed);
 }
 
-static void count_piece(void *context, int piece, int worker)
+static void count_task(void *context, int task, int worker)
 {
     unsigned char *seen = context;
     (void)worker;
-    seen[piece]++;
+    seen[task]++;
 }
 
 TEST(pool_runs_every_piece_once)
@@ -367,7 +367,7 @@ TEST(pool_runs_every_piece_once)
         CHECK(pool_threads(pool) == threads);
         for (int round = 0; round < 200; round++) {
             unsigned char seen[97] = {0};
-            pool_run(pool, 97, count_piece, seen);
+            pool_run(pool, 97, count_task, seen);
             for (int i = 0; i < 97; i++)
                 CHECK(seen[i] == 1);
         }
@@ -381,12 +381,12 @@ struct transfer {
     int count;
 };
 
-static void send_or_receive(void *context, int piece, int worker)
+static void send_or_receive(void *context, int task, int worker)
 {
     struct transfer *transfer = context;
     int *item;
     (void)worker;
-    if (piece == 0) {
+    if (task == 0) {
         for (int i = 0; i < transfer->count; i++)
             channel_send(transfer->channel, &transfer->items[i], NULL);
         channel_close(transfer->channel);

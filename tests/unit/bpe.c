@@ -101,10 +101,10 @@ static int make_rules(struct vocab *vocab, struct bpe_rules *rules, uint64_t see
 }
 
 /* The definition, word for word: join the leftmost pair of lowest rank until none is left. */
-static size_t encode_slowly(const struct bpe_rules *rules, const char *piece, size_t size, int32_t *ids)
+static size_t encode_slowly(const struct bpe_rules *rules, const char *pretoken, size_t size, int32_t *ids)
 {
     for (size_t i = 0; i < size; i++)
-        ids[i] = piece[i] - 'a';
+        ids[i] = pretoken[i] - 'a';
     for (;;) {
         size_t best = rules->count, at = 0;
         for (size_t i = 0; i + 1 < size; i++)
@@ -134,14 +134,14 @@ TEST(bpe_equals_its_definition)
         REQUIRE_OK(make_rules(&vocab, &rules, seed, &error));
         REQUIRE_OK(bpe_create(&vocab, &rules, &bpe, &error));
         for (int round = 0; round < 200; round++) {
-            char piece[LONGEST];
+            char pretoken[LONGEST];
             int32_t expected[LONGEST];
             size_t size = 1 + random_next(&random) % (round % 10 ? 12 : LONGEST);
             for (size_t i = 0; i < size; i++)
-                piece[i] = (char)('a' + random_next(&random) % LETTERS);
+                pretoken[i] = (char)('a' + random_next(&random) % LETTERS);
             ids.count = 0;
-            REQUIRE_OK(bpe_encode(bpe, piece, size, &work, &ids, &error));
-            size_t count = encode_slowly(&rules, piece, size, expected);
+            REQUIRE_OK(bpe_encode(bpe, pretoken, size, &work, &ids, &error));
+            size_t count = encode_slowly(&rules, pretoken, size, expected);
             CHECK(ids.count == count && memcmp(ids.data, expected, count * sizeof *expected) == 0);
         }
         bpe_work_free(&work);
@@ -151,8 +151,8 @@ TEST(bpe_equals_its_definition)
     }
 }
 
-/* Encodes one piece with the vocabulary a b c ab bc abc ? and the rules given. */
-static void check_small(struct bpe_rules rules, const char *piece, size_t count, const int32_t *expected)
+/* Encodes one pretoken with the vocabulary a b c ab bc abc ? and the rules given. */
+static void check_small(struct bpe_rules rules, const char *pretoken, size_t count, const int32_t *expected)
 {
     static const char *const names[] = {"a", "b", "c", "ab", "bc", "abc", "?"};
     struct vocab vocab;
@@ -164,10 +164,10 @@ static void check_small(struct bpe_rules rules, const char *piece, size_t count,
     for (int i = 0; i < 7; i++)
         REQUIRE_OK(vocab_set(&vocab, i, names[i], strlen(names[i]), TOKEN_MODEL, &error));
     REQUIRE_OK(bpe_create(&vocab, &rules, &bpe, &error));
-    REQUIRE_OK(bpe_encode(bpe, piece, strlen(piece), &work, &ids, &error));
+    REQUIRE_OK(bpe_encode(bpe, pretoken, strlen(pretoken), &work, &ids, &error));
     bool same = ids.count == count && (count == 0 || memcmp(ids.data, expected, count * sizeof *expected) == 0);
     if (!same)
-        test_fail(__FILE__, __LINE__, "\"%s\" became %zu tokens, the first %d", piece, ids.count,
+        test_fail(__FILE__, __LINE__, "\"%s\" became %zu tokens, the first %d", pretoken, ids.count,
                   ids.count ? ids.data[0] : -1);
     bpe_work_free(&work);
     free(ids.data);

@@ -4,23 +4,23 @@
 #include "common/text/pretokenize.h"
 #include "tests/test.h"
 
-/* Pieces with a bar between them. */
-static int append_piece(void *context, const char *piece, size_t size, struct error *error)
+/* Pretokens with a bar between them. */
+static int append_pretoken(void *context, const char *pretoken, size_t size, struct error *error)
 {
     struct string *joined = context;
     CHECK(size > 0);
     if (joined->length)
         string_append(joined, "|", 1);
-    string_append(joined, piece, size);
+    string_append(joined, pretoken, size);
     return string_failed(joined, error) ? -1 : 0;
 }
 
-static void check_pieces(const struct pretokenizer *pretokenizer, const char *text, const char *expected)
+static void check_pretokens(const struct pretokenizer *pretokenizer, const char *text, const char *expected)
 {
     struct pretokenizer_work work = {0};
     struct string joined = {0};
     struct error error = {0};
-    if (pretokenizer_run(pretokenizer, text, strlen(text), &work, append_piece, &joined, &error) < 0)
+    if (pretokenizer_run(pretokenizer, text, strlen(text), &work, append_pretoken, &joined, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s", error.text);
     else if (strcmp(joined.data ? joined.data : "", expected) != 0)
         test_fail(__FILE__, __LINE__, "\"%s\" became %s, not %s", text, joined.data, expected);
@@ -37,11 +37,11 @@ static void check_split(const char *pattern, bool literal, enum split_behavior b
     if (pretokenizer_add_split(pretokenizer, pattern, strlen(pattern), literal, behavior, invert, &error) < 0)
         test_fail(__FILE__, __LINE__, "%s", error.text);
     else
-        check_pieces(pretokenizer, text, expected);
+        check_pretokens(pretokenizer, text, expected);
     pretokenizer_destroy(pretokenizer);
 }
 
-/* The expected pieces are what Hugging Face `tokenizers` 0.23.3 gives. */
+/* The expected pretokens are what Hugging Face `tokenizers` 0.23.3 gives. */
 TEST(pretokenize_behaviors)
 {
     static const char text[] = "the-final--countdown-";
@@ -71,13 +71,13 @@ TEST(pretokenize_digits_and_byte_level)
         bool individual = i & 1, prefix = i & 2;
         REQUIRE_OK(pretokenizer_create(&pretokenizer, &error));
         REQUIRE_OK(pretokenizer_add_digits(pretokenizer, individual, &error));
-        check_pieces(pretokenizer, "v 12\u0663\u2167x",
-                     individual ? "v |1|2|\u0663|\u2167|x" : "v |12\u0663\u2167|x");
+        check_pretokens(pretokenizer, "v 12\u0663\u2167x",
+                        individual ? "v |1|2|\u0663|\u2167|x" : "v |12\u0663\u2167|x");
         REQUIRE_OK(pretokenizer_add_byte_level(pretokenizer, prefix, true, &error));
-        check_pieces(pretokenizer, "It's  12!",
-                     individual ? prefix ? " It|'s|  | 1| 2| !" : "It|'s|  |1|2|!"
-                     : prefix   ? " It|'s|  | 12| !"
-                                : "It|'s|  |12|!");
+        check_pretokens(pretokenizer, "It's  12!",
+                        individual ? prefix ? " It|'s|  | 1| 2| !" : "It|'s|  |1|2|!"
+                        : prefix   ? " It|'s|  | 12| !"
+                                   : "It|'s|  |12|!");
         pretokenizer_destroy(pretokenizer);
     }
 }
@@ -85,7 +85,7 @@ TEST(pretokenize_digits_and_byte_level)
 TEST(pretokenize_by_name)
 {
     static const struct {
-        const char *name, *text, *pieces;
+        const char *name, *text, *pretokens;
         bool compose, ignore_merges, begins;
     } cases[] = {
 #define GPT2   "I'LL don't  12345\n\n x", "I|'|LL| don|'t| | 12345|\n\n| x"
@@ -123,7 +123,7 @@ TEST(pretokenize_by_name)
         struct pretokenizer_traits traits = {0};
         struct error error = {0};
         REQUIRE_OK(pretokenizer_by_name(cases[i].name, strlen(cases[i].name), &pretokenizer, &traits, &error));
-        check_pieces(pretokenizer, cases[i].text, cases[i].pieces);
+        check_pretokens(pretokenizer, cases[i].text, cases[i].pretokens);
         CHECK(traits.compose == cases[i].compose && traits.ignore_merges == cases[i].ignore_merges &&
               traits.begins == cases[i].begins);
         pretokenizer_destroy(pretokenizer);
@@ -220,12 +220,12 @@ TEST(pretokenize_stops_where_a_pattern_runs_away)
     REQUIRE_OK(pretokenizer_create(&pretokenizer, &error));
     REQUIRE_OK(pretokenizer_add_split(pretokenizer, "(a+)+[bc]", 9, false, SPLIT_ISOLATED, false, &error));
     const char *text = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!";
-    CHECK(pretokenizer_run(pretokenizer, text, strlen(text), &work, append_piece, &joined, &error) == -1);
+    CHECK(pretokenizer_run(pretokenizer, text, strlen(text), &work, append_pretoken, &joined, &error) == -1);
     CHECK_TEXT(error.text, "the pre-tokenizer's pattern failed at byte 0 of 65: match limit exceeded");
     for (int i = 1; i < 16; i++)
         REQUIRE_OK(pretokenizer_add_digits(pretokenizer, true, &error));
     CHECK(pretokenizer_add_digits(pretokenizer, true, &error) == -1);
-    CHECK_TEXT(error.text, "more than 16 steps");
+    CHECK_TEXT(error.text, "more than 16 stages");
     string_free(&joined);
     pretokenizer_work_free(&work);
     pretokenizer_destroy(pretokenizer);
@@ -243,7 +243,7 @@ TEST(pretokenize_long_repetition)
     memset(text, 'a', SIZE);
     REQUIRE_OK(pretokenizer_create(&pretokenizer, &error));
     REQUIRE_OK(pretokenizer_add_split(pretokenizer, "(?:a|b)+", 8, false, SPLIT_ISOLATED, false, &error));
-    REQUIRE_OK(pretokenizer_run(pretokenizer, text, SIZE, &work, append_piece, &joined, &error));
+    REQUIRE_OK(pretokenizer_run(pretokenizer, text, SIZE, &work, append_pretoken, &joined, &error));
     CHECK(joined.length == SIZE);
     string_free(&joined);
     pretokenizer_work_free(&work);

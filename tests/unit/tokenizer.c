@@ -13,7 +13,7 @@
 #define MODEL      "'type': 'BPE', 'vocab': " VOCAB ", 'merges': ['a b', ['\u0120', 'ab']]"
 #define BYTE_LEVEL "{'type': 'ByteLevel', 'add_prefix_space': false}"
 
-/* Pieces of a tokenizer.json; NULL: as in the plainest one. */
+/* Parts of a tokenizer.json; NULL: as in the plainest one. */
 struct parts {
     const char *model, *pre_tokenizer, *normalizer, *added, *processor;
     const char *config; /* tokenizer_config.json */
@@ -222,7 +222,7 @@ TEST(tokenizer_ends_together)
 /* What goes around a text: by the post-processor, and by tokenizer_config.json where that says more. */
 TEST(tokenizer_frame_of_a_folder)
 {
-#define PIECE(name) "{'SpecialToken': {'id': '" name "', 'type_id': 0}}"
+#define SPECIAL(name) "{'SpecialToken': {'id': '" name "', 'type_id': 0}}"
 #define TEMPLATE(list)                                                                                         \
     "{'type': 'TemplateProcessing', 'single': [" list "], 'pair': [], 'special_tokens': " TOKENS "}"
 #define TOKENS                                                                                                 \
@@ -236,25 +236,26 @@ TEST(tokenizer_frame_of_a_folder)
     } cases[] = {
         {"null", NULL, "0", NULL},
         {TRIM, "{'bos_token': '<s>', 'eos_token': '<e>'}", "0", NULL},
-        {TEMPLATE(PIECE("<s>") "," TEXT), NULL, "8 0", "post_processor"},
-        {TEMPLATE(TEXT "," PIECE("<e>")), NULL, "0 9", "post_processor"},
-        {TEMPLATE(PIECE("<s>") "," PIECE("<s>") "," TEXT "," PIECE("<e>")), NULL, "8 8 0 9", "post_processor"},
+        {TEMPLATE(SPECIAL("<s>") "," TEXT), NULL, "8 0", "post_processor"},
+        {TEMPLATE(TEXT "," SPECIAL("<e>")), NULL, "0 9", "post_processor"},
+        {TEMPLATE(SPECIAL("<s>") "," SPECIAL("<s>") "," TEXT "," SPECIAL("<e>")), NULL, "8 8 0 9",
+         "post_processor"},
         {TEMPLATE(TEXT), NULL, "0", NULL},
-        {"{'type': 'Sequence', 'processors': [" TRIM "," TEMPLATE(PIECE("<s>") "," TEXT) "]}", NULL, "8 0",
+        {"{'type': 'Sequence', 'processors': [" TRIM "," TEMPLATE(SPECIAL("<s>") "," TEXT) "]}", NULL, "8 0",
          "post_processor"},
         {TRIM, "{'bos_token': '<s>', 'add_bos_token': true}", "8 0", "tokenizer_config.json"},
         {TRIM, "{'bos_token': {'content': '<s>'}, 'add_bos_token': true}", "8 0", "tokenizer_config.json"},
         {TRIM, "{'eos_token': '<e>', 'add_eos_token': true, 'add_bos_token': true}", "0 9",
          "tokenizer_config.json"},
-        {TEMPLATE(PIECE("<s>") "," TEXT), "{'bos_token': '<s>', 'add_bos_token': null}", "8 0",
+        {TEMPLATE(SPECIAL("<s>") "," TEXT), "{'bos_token': '<s>', 'add_bos_token': null}", "8 0",
          "post_processor"},
-        {TEMPLATE(PIECE("<s>") "," TEXT), "{'bos_token': '<e>', 'add_bos_token': true}", "8 0",
+        {TEMPLATE(SPECIAL("<s>") "," TEXT), "{'bos_token': '<e>', 'add_bos_token': true}", "8 0",
          "post_processor"},
-        {TEMPLATE(PIECE("<s>") "," TEXT), "{'bos_token': '<s>', 'add_bos_token': false}", "0",
+        {TEMPLATE(SPECIAL("<s>") "," TEXT), "{'bos_token': '<s>', 'add_bos_token': false}", "0",
          "tokenizer_config.json"},
-        {TEMPLATE(PIECE("<s>") "," TEXT), "{'tokenizer_class': 'LlamaTokenizerFast', 'add_bos_token': false}",
+        {TEMPLATE(SPECIAL("<s>") "," TEXT), "{'tokenizer_class': 'LlamaTokenizerFast', 'add_bos_token': false}",
          "0", "tokenizer_config.json"},
-        {TEMPLATE(PIECE("<s>") "," TEXT),
+        {TEMPLATE(SPECIAL("<s>") "," TEXT),
          "{'tokenizer_class': 'PreTrainedTokenizerFast', 'add_bos_token': false}", "8 0",
          "post_processor"}, /* which does not look at it */
     };
@@ -287,7 +288,7 @@ TEST(tokenizer_frame_without_a_name)
         {TRIM, "{'add_eos_token': true}", "wants an end-of-text token"},
         {TRIM, "{'add_bos_token': false}", NULL},
         {TRIM, "{'add_bos_token': true, 'bos_token': '<s>'}", NULL},
-        {TEMPLATE(PIECE("<s>") "," TEXT), "{'add_bos_token': true}", NULL},
+        {TEMPLATE(SPECIAL("<s>") "," TEXT), "{'add_bos_token': true}", NULL},
     };
     static const char added[] = "[{'id': 8, 'content': '<s>', 'special': true}, {'id': 9, 'content': '<e>', "
                                 "'special': true}]";
@@ -312,9 +313,9 @@ TEST(tokenizer_frame_is_there_once)
     struct error error = {0};
     struct token_list ids = {0};
     char text[64];
-    REQUIRE_OK(
-        open_json((struct parts){.added = added, .processor = TEMPLATE(PIECE("<s>") "," TEXT "," PIECE("<e>"))},
-                  NULL, &tokenizer, &error));
+    REQUIRE_OK(open_json(
+        (struct parts){.added = added, .processor = TEMPLATE(SPECIAL("<s>") "," TEXT "," SPECIAL("<e>"))}, NULL,
+        &tokenizer, &error));
     const int begin = TOKENIZER_SPECIAL | TOKENIZER_BEGIN, end = TOKENIZER_SPECIAL | TOKENIZER_END;
     check_ids(tokenizer, "", 0, begin | end, "8 9");
     check_ids(tokenizer, "", 0, begin, "8");
@@ -576,14 +577,14 @@ TEST(tokenizer_fingerprint_knows_what_changes_ids)
 }
 
 /* Several threads encode at once with one tokenizer; each gets what one alone gets. */
-enum { THREADS = 4, PIECES = 64 };
+enum { THREADS = 4, TASKS = 64 };
 struct shared {
     const struct tokenizer *tokenizer;
-    size_t counts[PIECES];
-    int64_t sums[PIECES];
+    size_t counts[TASKS];
+    int64_t sums[TASKS];
 };
 
-static void encode_piece(void *context, int piece, int worker)
+static void encode_task(void *context, int task, int worker)
 {
     struct shared *shared = context;
     struct token_list ids = {0};
@@ -591,12 +592,12 @@ static void encode_piece(void *context, int piece, int worker)
     char text[2048];
     (void)worker;
     for (size_t i = 0; i < sizeof text; i++)
-        text[i] = "aab bc"[(i * (size_t)(piece % 8 + 1) + i / 7) % 6];
+        text[i] = "aab bc"[(i * (size_t)(task % 8 + 1) + i / 7) % 6];
     if (tokenizer_encode(shared->tokenizer, text, sizeof text, TOKENIZER_SPECIAL, &ids, &error) < 0)
         return;
-    shared->counts[piece] = ids.count;
+    shared->counts[task] = ids.count;
     for (size_t i = 0; i < ids.count; i++)
-        shared->sums[piece] += ids.data[i] * (int64_t)(i + 1);
+        shared->sums[task] += ids.data[i] * (int64_t)(i + 1);
     free(ids.data);
 }
 
@@ -608,8 +609,8 @@ TEST(tokenizer_is_shared_by_threads)
     REQUIRE_OK(open_json((struct parts){0}, NULL, &tokenizer, &error));
     REQUIRE_OK(pool_create(THREADS, &pool, &error));
     struct shared shared = {.tokenizer = tokenizer};
-    pool_run(pool, PIECES, encode_piece, &shared);
-    for (int i = 0; i < PIECES; i++)
+    pool_run(pool, TASKS, encode_task, &shared);
+    for (int i = 0; i < TASKS; i++)
         CHECK(shared.counts[i] > 0 && shared.counts[i] == shared.counts[i % 8] &&
               shared.sums[i] == shared.sums[i % 8]);
     pool_destroy(pool);

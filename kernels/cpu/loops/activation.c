@@ -20,7 +20,7 @@ void LOOP(swiglu)(const float *gate, const float *up, int64_t n, float *y)
     }
 }
 
-INLINE void swiglu_grad_step(vec dy, vec g, vec u, vec *dg, vec *du)
+INLINE void swiglu_grad_lanes(vec dy, vec g, vec u, vec *dg, vec *du)
 {
     vec s = sigmoid(g), silu = g * s;
     *du = dy * silu;
@@ -32,14 +32,14 @@ void LOOP(swiglu_grad)(const float *dy, const float *gate, const float *up, int6
     int64_t i = 0;
     vec dg, du;
     for (; i + LANES <= n; i += LANES) {
-        swiglu_grad_step(vec_load(dy + i), vec_load(gate + i), vec_load(up + i), &dg, &du);
+        swiglu_grad_lanes(vec_load(dy + i), vec_load(gate + i), vec_load(up + i), &dg, &du);
         vec_store(dgate + i, dg);
         vec_store(dup + i, du);
     }
     if (i < n) {
         int64_t rest = n - i;
-        swiglu_grad_step(vec_load_part(dy + i, rest), vec_load_part(gate + i, rest),
-                         vec_load_part(up + i, rest), &dg, &du);
+        swiglu_grad_lanes(vec_load_part(dy + i, rest), vec_load_part(gate + i, rest),
+                          vec_load_part(up + i, rest), &dg, &du);
         vec_store_part(dgate + i, dg, rest);
         vec_store_part(dup + i, du, rest);
     }

@@ -70,10 +70,10 @@ struct cpu_loops {
 
     /* softmax.c: values = e^(x - largest x), their sum is returned */
     float (*softmax)(const float *x, int64_t n, float *values);
-    /* The same in two steps over `blocks` blocks of `width` values (a multiple of LANES), x_step apart. The
+    /* The same in two parts, over `blocks` blocks of `width` values (a multiple of LANES), x_stride apart. The
      * values of all blocks come one behind the other, as f32 or as bf16 (the other NULL). */
-    float (*blocks_largest)(const float *x, int64_t x_step, int64_t blocks, int64_t width);
-    float (*blocks_exp)(const float *x, int64_t x_step, int64_t blocks, int64_t width, float largest,
+    float (*blocks_largest)(const float *x, int64_t x_stride, int64_t blocks, int64_t width);
+    float (*blocks_exp)(const float *x, int64_t x_stride, int64_t blocks, int64_t width, float largest,
                         float *values, uint16_t *values_bf16);
 
     /* attend.c: one query over keys 0 .. count-1; scores [count] is working memory */
@@ -85,7 +85,7 @@ struct cpu_loops {
     /* values (f32 or bf16, or both NULL); other: NULL, or the z of `cross` */
     void (*part_softmax)(const float *z, const float *other, int64_t n, struct part_sums *sums, float *values,
                          uint16_t *values_bf16);
-    /* First place of the largest z. */
+    /* Index of the largest z, the first of equals. */
     int64_t (*part_top)(const float *z, int64_t n);
     /* values = factor * values - other_factor * others (others may be NULL) */
     void (*part_combine)(float factor, float other_factor, const float *others, int64_t n, float *values);

@@ -29,22 +29,22 @@ float LOOP(softmax)(const float *x, int64_t n, float *values)
     return total;
 }
 
-float LOOP(blocks_largest)(const float *x, int64_t x_step, int64_t blocks, int64_t width)
+float LOOP(blocks_largest)(const float *x, int64_t x_stride, int64_t blocks, int64_t width)
 {
     vec top = vec_fill(-INFINITY);
     for (int64_t b = 0; b < blocks; b++)
         for (int64_t i = 0; i < width; i += LANES)
-            top = vec_max(top, vec_load(x + b * x_step + i));
+            top = vec_max(top, vec_load(x + b * x_stride + i));
     return vec_largest(top);
 }
 
-float LOOP(blocks_exp)(const float *x, int64_t x_step, int64_t blocks, int64_t width, float largest,
+float LOOP(blocks_exp)(const float *x, int64_t x_stride, int64_t blocks, int64_t width, float largest,
                        float *values, uint16_t *values_bf16)
 {
     vec sum = {0};
     for (int64_t b = 0; b < blocks; b++)
         for (int64_t i = 0; i < width; i += LANES) {
-            vec e = vec_exp(vec_load(x + b * x_step + i) - largest);
+            vec e = vec_exp(vec_load(x + b * x_stride + i) - largest);
             if (values)
                 vec_store(values + b * width + i, e);
             else

@@ -22,7 +22,7 @@ struct lanes_sums {
 };
 
 /* LANES values of a part; lanes from `count` on are cleared. */
-INLINE vec part_step(vec z, vec other, float exponent, int64_t count, struct lanes_sums *sums)
+INLINE vec part_lanes(vec z, vec other, float exponent, int64_t count, struct lanes_sums *sums)
 {
     vec x = z - exponent * 0.693359375f;
     x = x + exponent * 2.12194440e-4f;
@@ -56,10 +56,10 @@ void LOOP(part_softmax)(const float *z, const float *other, int64_t n, struct pa
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)
         part_store(values, values_bf16, i,
-                   part_step(vec_load(z + i), vec_load(other + i), exponent, LANES, &lanes));
+                   part_lanes(vec_load(z + i), vec_load(other + i), exponent, LANES, &lanes));
     if (i < n) {
         int64_t rest = n - i;
-        vec e = part_step(vec_load_part(z + i, rest), vec_load_part(other + i, rest), exponent, rest, &lanes);
+        vec e = part_lanes(vec_load_part(z + i, rest), vec_load_part(other + i, rest), exponent, rest, &lanes);
         uint16_t half[LANES];
         if (values)
             vec_store_part(values + i, e, rest);
@@ -75,7 +75,7 @@ void LOOP(part_softmax)(const float *z, const float *other, int64_t n, struct pa
 int64_t LOOP(part_top)(const float *z, int64_t n)
 {
     vec top = vec_fill(-INFINITY);
-    int_vec place = {0}, here;
+    int_vec index = {0}, here;
     for (int k = 0; k < LANES; k++)
         here[k] = k;
     int64_t i = 0;
@@ -83,14 +83,14 @@ int64_t LOOP(part_top)(const float *z, int64_t n)
         vec v = vec_load(z + i);
         int_vec larger = v > top;
         top = vec_select(larger, v, top);
-        place = (here & larger) | (place & ~larger);
+        index = (here & larger) | (index & ~larger);
     }
     int64_t best = 0;
     float largest = -INFINITY;
     for (int k = 0; k < LANES; k++)
-        if (top[k] > largest || (top[k] == largest && place[k] < best)) {
+        if (top[k] > largest || (top[k] == largest && index[k] < best)) {
             largest = top[k];
-            best = place[k];
+            best = index[k];
         }
     for (; i < n; i++)
         if (z[i] > largest) {
