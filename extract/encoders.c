@@ -88,7 +88,7 @@ static int check_finite(const struct job *job, const struct store_info *info, st
                             "coarse for it");
 }
 
-/* A text that is unlike the pilot's costs bits, or where the step is coarse precision: said once for a tap. */
+/* A text that is unlike the pilot's costs bits, or where the spacing is coarse precision: said once for a tap. */
 static void check_drift(struct encoders *encoders, const struct job *job, struct sequence sequence)
 {
     const struct store_info *info = encoders->info;

@@ -202,8 +202,8 @@ static int fit_tap(const struct pilot_job *job, int tap, struct store *own, int 
         char loss[64] = "";
         if (pilot.meter)
             snprintf(loss, sizeof loss, ", the head loses %.2g nats a token", kl);
-        cli_say("pilot: tap %s, %s: step %.4g, %.2f bits a value%s", name, pilot.choice->name, setting.step,
-                setting.bits, loss);
+        cli_say("pilot: tap %s, %s: spacing %.4g, %.2f bits a value%s", name, pilot.choice->name,
+                setting.spacing, setting.bits, loss);
     }
     meter_close(pilot.meter);
     string_free(&parameters);

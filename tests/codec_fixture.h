@@ -24,9 +24,9 @@ static inline float *codec_fixture_states(int64_t rows, int64_t cols, uint64_t s
     return states;
 }
 
-/* A codec's parameters from states, with a step; *parameters is empty for a codec that has none. */
+/* A codec's parameters from states, with a spacing; *parameters is empty for a codec that has none. */
 static inline int codec_fixture_fit(const struct codec *codec, const float *states, int64_t rows, int64_t cols,
-                                    double step, struct string *parameters, struct error *error)
+                                    double spacing, struct string *parameters, struct error *error)
 {
     struct moments *moments = NULL;
     int result = 0;
@@ -34,7 +34,8 @@ static inline int codec_fixture_fit(const struct codec *codec, const float *stat
         return 0;
     if (moments_create(cols, &moments, error) < 0 || moments_add(moments, states, rows, error) < 0 ||
         codec->fit(moments, parameters, error) < 0 ||
-        codec->set(parameters->data, parameters->length, &(struct codec_setting){.step = step}, error) < 0)
+        codec->set(parameters->data, parameters->length, &(struct codec_setting){.spacing = spacing}, error) <
+            0)
         result = -1;
     moments_destroy(moments);
     return result;

@@ -4,7 +4,7 @@
  *     raw       rounded to bf16                               16
  *     lossless  rounded to bf16, byte planes, packed          about 10.6
  *     q8        int8 with a scale per token and per channel   about 7.5
- *     klt:4     rotated into a tap's own basis, one step      about 4, as asked for
+ *     klt:4     rotated into a tap's own basis, one spacing   about 4, as asked for
  *
  * "Exact" for raw and lossless means: decoding gives the bf16 rounding of what was encoded.
  *
@@ -70,14 +70,14 @@ struct codec_transform {
     /* Of CODEC_QUANTISE, the coder's own: */
     const float *basis; /* [cols, cols] */
     const float *offset; /* [cols] */
-    float step;
+    float spacing;
 };
 
 /* ---- the table ---- */
 
 /* How fine a codec with parameters codes, and what came of it on its pilot. */
 struct codec_setting {
-    double step; /* in units of a token's RMS */
+    double spacing; /* in units of a token's RMS */
     double bits; /* per value of records; 0: not known */
     double loss; /* as struct codec_payload's */
 };
@@ -128,8 +128,8 @@ struct codec {
     /* NULL in a codec without parameters; see fit.h. */
     struct codec_setting (*setting)(const void *prepared);
     int (*fit)(const struct moments *moments, struct string *parameters, struct error *error);
-    int (*choose_step)(const void *parameters, size_t size, const float *states, int64_t rows, double bits,
-                       double *step, struct error *error);
+    int (*choose_spacing)(const void *parameters, size_t size, const float *states, int64_t rows, double bits,
+                          double *spacing, struct error *error);
     int (*set)(void *parameters, size_t size, const struct codec_setting *setting, struct error *error);
 };
 

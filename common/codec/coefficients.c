@@ -2,12 +2,12 @@
  * that of its row (rans.h), after what the value above lets expect is taken away.
  *
  *     u32 escapes                  values in the list at the end
- *     u8 level[3], u8 0            of column steps, slopes and row levels
+ *     u8 level[3], u8 0            of column differences, slopes and row levels
  *     u32 state[RANS_LANES]
- *     u16 word[]                   column steps and slopes [2, cols], row levels [rows], residuals [rows, cols]
+ *     u16 word[]                   column differences and slopes [2, cols], row levels [rows], residuals [rows, cols]
  *     i16 escape[escapes]
  *
- * A column step is a column's level less that of the column before it.
+ * A column difference is a column's level less that of the column before it.
  */
 #include "common/codec/coefficients.h"
 
@@ -21,7 +21,7 @@
 #define ROW_LEVELS   32 /* row levels are -32 .. 32 */
 #define LEAST_ENERGY 0.25
 
-enum { SIDE_STEPS, SIDE_SLOPES, SIDE_ROWS, SIDES };
+enum { SIDE_DIFFERENCES, SIDE_SLOPES, SIDE_ROWS, SIDES };
 
 struct head {
     uint32_t escapes;
@@ -30,9 +30,9 @@ struct head {
 };
 _Static_assert(sizeof(struct head) == 8 + 4 * RANS_LANES, "the head is the same on every machine");
 
-/* Pieces of worker->model, int16 each. */
+/* Parts of worker->model, int16 each. */
 struct model {
-    int16_t *side; /* [2, cols] column steps, slopes */
+    int16_t *side; /* [2, cols] column differences, slopes */
     int16_t *column_level; /* [cols] */
     int16_t *row_level; /* [rows] */
     int16_t *zero; /* [max(rows, cols)] */
@@ -206,7 +206,7 @@ int coefficients_encode(struct codec_worker *worker, const int16_t *values, int6
         open_model(worker, rows, cols, &model, error) < 0 ||
         measure(worker, values, rows, cols, &model, error) < 0)
         return -1;
-    level[SIDE_STEPS] = (int16_t)level_of_side(worker->rans, model.side, cols);
+    level[SIDE_DIFFERENCES] = (int16_t)level_of_side(worker->rans, model.side, cols);
     level[SIDE_SLOPES] = (int16_t)level_of_side(worker->rans, model.side + cols, cols);
     level[SIDE_ROWS] = (int16_t)level_of_side(worker->rans, model.row_level, rows);
     describe(&model, level, rows, cols, matrix);

@@ -3,11 +3,11 @@
  *     moments_create(cols, &moments, error);
  *     moments_add(moments, states, rows, error);                    // any number of times
  *     codec->fit(moments, &parameters, error);                      // appends the parameters' bytes
- *     codec->choose_step(parameters.data, parameters.length, states, rows, 4, &setting.step, error);
+ *     codec->choose_spacing(parameters.data, parameters.length, states, rows, 4, &setting.spacing, error);
  *     codec->set(parameters.data, parameters.length, &setting, error);       // any number of times
  *     coder_create(codec, parameters.data, parameters.length, cols, &coder, error);
  *
- * choose_step finds the step with which the states' coefficients have so many bits a value: the mean of their
+ * choose_spacing finds the spacing with which the states' coefficients have so many bits a value: the mean of their
  * entropies, each by itself, which is what an ideal coder would make of them. Records come out smaller or larger, by
  * what the entropy stage finds between values and needs for tables. The states should not be those that were fitted to.
  *

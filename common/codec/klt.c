@@ -1,8 +1,8 @@
-/* klt: a tap's states in the basis in which they are uncorrelated (Karhunen-Loeve), with one step for all.
+/* klt: a tap's states in the basis in which they are uncorrelated (Karhunen-Loeve), with one spacing for all.
  *
- *     y = x / rms(x) - mean,  q = round(y B / step)            a token x, B's columns the directions
+ *     y = x / rms(x) - mean,  q = round(y B / spacing)            a token x, B's columns the directions
  *
- * One step for all coefficients is reverse water-filling (Cover and Thomas, Elements of Information Theory,
+ * One spacing for all coefficients is reverse water-filling (Cover and Thomas, Elements of Information Theory,
  * 10.3): each direction gets the same error, and those that vary less than it are left out. Directions are
  * ordered by variance, so that neighbouring coefficients have like spreads.
  *
@@ -24,9 +24,9 @@
 
 struct klt {
     struct codec_setting setting;
-    float step;
+    float spacing;
     float *mean; /* [cols] */
-    float *offset; /* [cols] mean B / step */
+    float *offset; /* [cols] mean B / spacing */
     float *basis; /* [cols, cols], a direction a row: from coefficients to states */
     float *inverse; /* its transpose: from states to coefficients */
 };
@@ -53,9 +53,9 @@ static double norm(const float *values, int64_t count)
     return sqrt(sum);
 }
 
-/* The smallest step with which no coefficient leaves int16: a token divided by its RMS has length
+/* The smallest spacing with which no coefficient leaves int16: a token divided by its RMS has length
  * sqrt(cols), but for the rounding to bf16, and a direction length 1. */
-static double least_step(const float *mean, int64_t cols)
+static double least_spacing(const float *mean, int64_t cols)
 {
     return (1.01 * sqrt((double)cols) + norm(mean, cols)) / 32000;
 }
@@ -69,9 +69,9 @@ static int check_values(const struct klt *klt, int64_t cols, struct error *error
     }
     if (!(norm(klt->mean, cols) < 2 * sqrt((double)cols)))
         return error_set(error, "the mean has length %g", norm(klt->mean, cols));
-    if (!(klt->step >= least_step(klt->mean, cols) && klt->step < 1e6f))
-        return error_set(error, "the step is %g: this codec takes %g and more", (double)klt->step,
-                         least_step(klt->mean, cols));
+    if (!(klt->spacing >= least_spacing(klt->mean, cols) && klt->spacing < 1e6f))
+        return error_set(error, "the spacing is %g: this codec takes %g and more", (double)klt->spacing,
+                         least_spacing(klt->mean, cols));
     return 0;
 }
 
@@ -89,7 +89,7 @@ static int fill(struct klt *klt, const unsigned char *values, int64_t cols, stru
         double offset = 0;
         for (int64_t i = 0; i < cols; i++)
             offset += (double)klt->mean[i] * klt->basis[c * cols + i];
-        klt->offset[c] = (float)(offset / klt->step);
+        klt->offset[c] = (float)(offset / klt->spacing);
     }
     return check_values(klt, cols, error);
 }
@@ -102,13 +102,13 @@ static int klt_prepare(const void *parameters, size_t size, int64_t cols, void *
         return -1;
     if (header.cols != (uint64_t)cols)
         return error_set(error, "they are for %u columns, not %lld", header.cols, (long long)cols);
-    if (!(header.step > 0))
-        return error_set(error, "the step is %g", (double)header.step);
+    if (!(header.spacing > 0))
+        return error_set(error, "the spacing is %g", (double)header.spacing);
     struct klt *klt = memory_alloc(1, sizeof *klt, error);
     if (!klt)
         return -1;
-    klt->setting = (struct codec_setting){header.step, header.bits, header.loss};
-    klt->step = header.step;
+    klt->setting = (struct codec_setting){header.spacing, header.bits, header.loss};
+    klt->spacing = header.spacing;
     if (fill(klt, (const unsigned char *)parameters + sizeof header, cols, error) < 0) {
         klt_release(klt);
         return -1;
@@ -133,8 +133,8 @@ static size_t klt_bound(int64_t rows, int64_t cols)
 /* Sums side by side, so that they can be a vector; their order is one for all machines. */
 #define SUMS 16
 
-/* Coefficients in steps, of a token divided by its RMS, to the nearest integers less the mean's; returns
- * the squared error in steps. */
+/* Coefficients in units of the spacing, of a token divided by its RMS, to the nearest integers less the mean's; returns
+ * the squared error in such units. */
 static double quantise_row(const float *restrict coefficients, const float *restrict offset, int64_t cols,
                            int16_t *restrict integers)
 {
@@ -179,10 +179,10 @@ static int grow_buffers(struct codec_worker *worker, int64_t rows, int64_t cols,
                : array_grow(&worker->integers, &worker->integers_capacity, values, error);
 }
 
-/* Of a record, from one row's squared error in steps. */
+/* Of a record, from one row's squared error in units of the spacing. */
 static double row_loss(const struct klt *klt, double lost, int64_t rows, int64_t cols)
 {
-    const double by_row = (double)klt->step * klt->step / (double)cols; /* |token / rms|^2 is cols */
+    const double by_row = (double)klt->spacing * klt->spacing / (double)cols; /* |token / rms|^2 is cols */
     return lost * by_row / (double)rows;
 }
 
@@ -207,7 +207,7 @@ static int klt_encode(const struct codec_call *call, const float *states, struct
         return -1;
     float *normal = worker->floats, *coefficients = normal + rows * cols;
     if (normalise(states, rows, cols, normal, payload->bytes, error) < 0 ||
-        rotate(normal, klt->inverse, 1 / klt->step, rows, cols, coefficients, error) < 0)
+        rotate(normal, klt->inverse, 1 / klt->spacing, rows, cols, coefficients, error) < 0)
         return -1;
     for (int64_t r = 0; r < rows; r++) {
         const double lost =
@@ -229,10 +229,10 @@ static struct codec_transform klt_transform(const void *prepared, int64_t cols)
     const size_t row = scale_offset(cols) + 2 * sizeof(float);
     if (row > (size_t)cols * sizeof(float))
         return (struct codec_transform){.kind = CODEC_NO_TRANSFORM};
-    return (struct codec_transform){CODEC_QUANTISE, row, klt->inverse, klt->offset, klt->step};
+    return (struct codec_transform){CODEC_QUANTISE, row, klt->inverse, klt->offset, klt->spacing};
 }
 
-/* check_values lets no step pass with which an integer would leave int16: none has been cut there. */
+/* check_values lets no spacing pass with which an integer would leave int16: none has been cut there. */
 static int klt_encode_transformed(const struct codec_call *call, const unsigned char *transformed,
                                   struct codec_payload *payload, struct error *error)
 {
@@ -280,7 +280,7 @@ static int klt_decode(const struct codec_call *call, const void *payload, size_t
     float *coefficients = worker->floats, *normal = coefficients + rows * cols;
     for (int64_t i = 0; i < rows * cols; i++)
         coefficients[i] = worker->integers[i];
-    if (rotate(coefficients, klt->basis, klt->step, rows, cols, normal, error) < 0)
+    if (rotate(coefficients, klt->basis, klt->spacing, rows, cols, normal, error) < 0)
         return -1;
     for (int64_t r = 0; r < rows; r++) {
         uint16_t rms = 0;
@@ -308,6 +308,6 @@ const struct codec codec_klt = {
     .encode_transformed = klt_encode_transformed,
     .setting = klt_setting,
     .fit = klt_fit,
-    .choose_step = klt_choose_step,
+    .choose_spacing = klt_choose_spacing,
     .set = klt_set,
 };

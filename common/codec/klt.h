@@ -11,7 +11,7 @@ struct klt_header {
     char magic[4]; /* "OFRK" */
     uint16_t version, reserved; /* 1, 0 */
     uint32_t cols;
-    float step, bits, loss; /* struct codec_setting */
+    float spacing, bits, loss; /* struct codec_setting */
     uint64_t reserved2; /* 0 */
 };
 _Static_assert(sizeof(struct klt_header) == 32, "the header is 32 bytes on every machine");
@@ -24,8 +24,8 @@ int klt_header_read(const void *parameters, size_t size, struct klt_header *head
 
 /* Of struct codec. */
 int klt_fit(const struct moments *moments, struct string *parameters, struct error *error);
-int klt_choose_step(const void *parameters, size_t size, const float *states, int64_t rows, double bits,
-                    double *step, struct error *error);
+int klt_choose_spacing(const void *parameters, size_t size, const float *states, int64_t rows, double bits,
+                       double *spacing, struct error *error);
 int klt_set(void *parameters, size_t size, const struct codec_setting *setting, struct error *error);
 
 #endif

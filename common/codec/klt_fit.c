@@ -1,4 +1,4 @@
-/* klt's parameters: the basis from LAPACK, and the step that gives so many bits. */
+/* klt's parameters: the basis from LAPACK, and the spacing that gives so many bits. */
 #include "common/codec/klt.h"
 
 #include <lapacke.h>
@@ -46,7 +46,7 @@ int klt_set(void *parameters, size_t size, const struct codec_setting *setting, 
     struct klt_header header;
     if (klt_header_read(parameters, size, &header, error) < 0)
         return -1;
-    header.step = (float)setting->step;
+    header.spacing = (float)setting->spacing;
     header.bits = (float)setting->bits;
     header.loss = (float)setting->loss;
     memcpy(parameters, &header, sizeof header);
@@ -112,11 +112,11 @@ done:
     return result;
 }
 
-/* ---- the step ---- */
+/* ---- the spacing ---- */
 
-#define LEAST_STEP 1e-4
-#define MOST_STEP  1e3
-#define HALVINGS   40
+#define LEAST_SPACING 1e-4
+#define MOST_SPACING  1e3
+#define HALVINGS      40
 
 /* The states' coefficients column after column: values [cols, rows]; free() them. */
 static int coefficients_by_column(const float *basis, const float *states, int64_t rows, int64_t cols,
@@ -155,15 +155,15 @@ static int compare_floats(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* The entropy in bits of values [rows], ascending, rounded to multiples of the step from `middle`. What few
+/* The entropy in bits of values [rows], ascending, rounded to multiples of the spacing from `middle`. What few
  * rows hide of the rarer values is made up for (Miller 1955: half a nat per value seen, by rows). */
-static double entropy(const float *values, int64_t rows, double middle, double step)
+static double entropy(const float *values, int64_t rows, double middle, double spacing)
 {
     double sum = 0;
     int64_t distinct = 0;
     for (int64_t from = 0, to; from < rows; from = to, distinct++) {
-        const double number = nearbyint((values[from] - middle) / step);
-        for (to = from + 1; to < rows && nearbyint((values[to] - middle) / step) == number; to++)
+        const double number = nearbyint((values[from] - middle) / spacing);
+        for (to = from + 1; to < rows && nearbyint((values[to] - middle) / spacing) == number; to++)
             ;
         const double share = (double)(to - from) / (double)rows;
         sum -= share * log2(share);
@@ -171,11 +171,11 @@ static double entropy(const float *values, int64_t rows, double middle, double s
     return sum + (double)(distinct - 1) / (2 * (double)rows * log(2));
 }
 
-static double mean_entropy(const float *values, const float *middle, int64_t rows, int64_t cols, double step)
+static double mean_entropy(const float *values, const float *middle, int64_t rows, int64_t cols, double spacing)
 {
     double sum = 0;
     for (int64_t c = 0; c < cols; c++)
-        sum += entropy(values + c * rows, rows, middle[c], step);
+        sum += entropy(values + c * rows, rows, middle[c], spacing);
     return sum / (double)cols;
 }
 
@@ -193,8 +193,8 @@ static int rotate_mean(const float *mean, const float *basis, int64_t cols, floa
     return 0;
 }
 
-int klt_choose_step(const void *parameters, size_t size, const float *states, int64_t rows, double bits,
-                    double *step, struct error *error)
+int klt_choose_spacing(const void *parameters, size_t size, const float *states, int64_t rows, double bits,
+                       double *spacing, struct error *error)
 {
     struct klt_header header;
     float *own = NULL, *values = NULL, *middle = NULL;
@@ -211,7 +211,7 @@ int klt_choose_step(const void *parameters, size_t size, const float *states, in
         goto done;
     for (int64_t c = 0; c < cols; c++)
         qsort(values + c * rows, (size_t)rows, sizeof *values, compare_floats);
-    double fine = LEAST_STEP, coarse = MOST_STEP;
+    double fine = LEAST_SPACING, coarse = MOST_SPACING;
     for (int i = 0; i < HALVINGS && coarse > fine * 1.0005; i++) {
         const double between = sqrt(fine * coarse);
         if (mean_entropy(values, middle, rows, cols, between) > bits)
@@ -219,7 +219,7 @@ int klt_choose_step(const void *parameters, size_t size, const float *states, in
         else
             coarse = between;
     }
-    *step = coarse;
+    *spacing = coarse;
     result = 0;
 done:
     free(own);

@@ -1,4 +1,4 @@
-/* Decoding with AVX2 and AVX-512: 8 or 16 lanes at a time, the same steps as rans.c's decode_row. */
+/* Decoding with AVX2 and AVX-512: 8 or 16 lanes at a time, in the same order as rans.c's decode_row. */
 #include "common/codec/rans.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -48,12 +48,12 @@ AVX2 static inline __m256i look_up8(const uint32_t *table, __m256i index)
 }
 
 /* Eight lanes' states and what they hold to: . */
-struct step8 {
+struct decoded8 {
     __m256i state, residual;
 };
 
-AVX2 static inline struct step8 decode8(const struct rans *rans, struct rans_decoder *decoder,
-                                        const unsigned char **next, __m256i x, __m256i level)
+AVX2 static inline struct decoded8 decode8(const struct rans *rans, struct rans_decoder *decoder,
+                                           const unsigned char **next, __m256i x, __m256i level)
 {
     const __m256i one = _mm256_set1_epi32(1), low12 = _mm256_set1_epi32(0xfff), zero = _mm256_setzero_si256();
     level = _mm256_min_epi32(_mm256_max_epi32(level, zero), _mm256_set1_epi32(RANS_LEVELS - 1));
@@ -87,7 +87,7 @@ AVX2 static inline struct step8 decode8(const struct rans *rans, struct rans_dec
         take_escapes(decoder, escape_mask, lanes);
         residual = _mm256_loadu_si256((const __m256i *)lanes);
     }
-    return (struct step8){x, residual};
+    return (struct decoded8){x, residual};
 }
 
 AVX2 static inline __m256i wide8(const int16_t *values)
@@ -111,12 +111,12 @@ AVX2 static int64_t decode_avx2(const struct rans *rans, struct rans_decoder *de
         int16_t *to = values + row * matrix->cols + first;
         for (int v = 0; v < VECTORS; v++) {
             const __m256i level = _mm256_add_epi32(row_level, wide8(matrix->column_level + first + 8 * v));
-            const struct step8 step = decode8(rans, decoder, &words, state[v], level);
+            const struct decoded8 decoded = decode8(rans, decoder, &words, state[v], level);
             const __m256i slope = wide8(matrix->slope + first + 8 * v);
             const __m256i expected = _mm256_srai_epi32(
                 _mm256_add_epi32(_mm256_mullo_epi32(slope, above[v]), _mm256_set1_epi32(8)), 4);
-            const __m256i sum = _mm256_add_epi32(step.residual, expected);
-            state[v] = step.state;
+            const __m256i sum = _mm256_add_epi32(decoded.residual, expected);
+            state[v] = decoded.state;
             above[v] = _mm256_srai_epi32(_mm256_slli_epi32(sum, 16), 16);
             const __m256i packed =
                 _mm256_permute4x64_epi64(_mm256_packs_epi32(above[v], above[v]), _MM_SHUFFLE(3, 1, 2, 0));
@@ -131,7 +131,7 @@ AVX2 static int64_t decode_avx2(const struct rans *rans, struct rans_decoder *de
 
 /* ---- AVX-512 ---- */
 
-struct step16 {
+struct decoded16 {
     __m512i state, residual;
 };
 
@@ -144,8 +144,9 @@ AVX512 static inline __m512i look_up16(const uint32_t *table, __m512i index, boo
                               1);
 }
 
-AVX512 static inline struct step16 decode16(const struct rans *rans, struct rans_decoder *decoder,
-                                            const unsigned char **next, __m512i x, __m512i level, bool gathers)
+AVX512 static inline struct decoded16 decode16(const struct rans *rans, struct rans_decoder *decoder,
+                                               const unsigned char **next, __m512i x, __m512i level,
+                                               bool gathers)
 {
     const __m512i one = _mm512_set1_epi32(1), low12 = _mm512_set1_epi32(0xfff), zero = _mm512_setzero_si512();
     level = _mm512_min_epi32(_mm512_max_epi32(level, zero), _mm512_set1_epi32(RANS_LEVELS - 1));
@@ -176,7 +177,7 @@ AVX512 static inline struct step16 decode16(const struct rans *rans, struct rans
         take_escapes(decoder, escapes, lanes);
         residual = _mm512_loadu_si512(lanes);
     }
-    return (struct step16){x, residual};
+    return (struct decoded16){x, residual};
 }
 
 AVX512 static inline __m512i wide16(const int16_t *values)
@@ -203,12 +204,12 @@ AVX512 static inline int64_t decode_rows16(const struct rans *rans, struct rans_
         const __m512i row_level = _mm512_set1_epi32(matrix->row_level[row]);
         int16_t *to = values + row * matrix->cols + first;
         for (int v = 0; v < VECTORS; v++) {
-            const struct step16 step = decode16(rans, decoder, &words, state[v],
-                                                _mm512_add_epi32(row_level, column_level[v]), gathers);
+            const struct decoded16 decoded = decode16(rans, decoder, &words, state[v],
+                                                      _mm512_add_epi32(row_level, column_level[v]), gathers);
             const __m512i expected = _mm512_srai_epi32(
                 _mm512_add_epi32(_mm512_mullo_epi32(slope[v], above[v]), _mm512_set1_epi32(8)), 4);
-            const __m256i low = _mm512_cvtepi32_epi16(_mm512_add_epi32(step.residual, expected));
-            state[v] = step.state;
+            const __m256i low = _mm512_cvtepi32_epi16(_mm512_add_epi32(decoded.residual, expected));
+            state[v] = decoded.state;
             above[v] = _mm512_cvtepi16_epi32(low);
             _mm256_storeu_si256((__m256i *)(to + 16 * v), low);
         }

@@ -10,17 +10,17 @@
 #include "common/codec/fit.h"
 #include "common/store/record.h"
 
-#define CHOICE_SHARE  8 /* one of so many sequences chooses the step */
+#define CHOICE_SHARE  8 /* one of so many sequences chooses the spacing */
 #define CHOICE_TOKENS 4096
 
-/* A search for the coarsest step that loses no more than was asked for. */
-#define FIRST_STEP  0.1
-#define KL_TRIES    16
-#define KL_NEAR     0.97 /* of what is asked for: near enough */
-#define KL_AIM      0.985
-#define STEPS_ALIKE 1.005
+/* A search for the coarsest spacing that loses no more than was asked for. */
+#define FIRST_SPACING  0.1
+#define KL_TRIES       16
+#define KL_NEAR        0.97 /* of what is asked for: near enough */
+#define KL_AIM         0.985
+#define SPACINGS_ALIKE 1.005
 
-/* A search for the step with which records have as many bits as were asked for. */
+/* A search for the spacing with which records have as many bits as were asked for. */
 #define BITS_TRIES 6
 #define BITS_NEAR  0.002
 
@@ -29,7 +29,7 @@ struct fitting {
     struct reader *reader;
     struct codec_worker *worker;
     int64_t rows, hidden; /* of a record */
-    uint64_t choosing; /* sequences that choose the step */
+    uint64_t choosing; /* sequences that choose the spacing */
     float *states; /* [choosing, rows, hidden] */
     float *decoded; /* [rows, hidden] */
     struct codec_payload payload;
@@ -112,7 +112,7 @@ static int gather(struct fitting *fitting, struct moments *moments, struct error
 
 /* ---- choosing ---- */
 
-/* What the setting's step gives on the sequences that choose: bits and loss; *kl with a meter. */
+/* What the setting's spacing gives on the sequences that choose: bits and loss; *kl with a meter. */
 static int measure(struct fitting *fitting, struct string *parameters, struct codec_setting *setting,
                    double *kl, struct error *error)
 {
@@ -151,48 +151,49 @@ static int measure(struct fitting *fitting, struct string *parameters, struct co
     return result;
 }
 
-/* The loss grows with the square of the step, nearly: few tries are needed. */
+/* The loss grows with the square of the spacing, nearly: few tries are needed. */
 static int search_kl(struct fitting *fitting, struct string *parameters, struct codec_setting *setting,
                      double *kl, struct error *error)
 {
     const double most = fitting->pilot->choice->value;
-    struct codec_setting trial = {.step = FIRST_STEP};
+    struct codec_setting trial = {.spacing = FIRST_SPACING};
     double fine = 0, coarse = INFINITY, lost;
-    for (int i = 0; i < KL_TRIES && coarse > fine * STEPS_ALIKE; i++) {
-        const double step = trial.step;
+    for (int i = 0; i < KL_TRIES && coarse > fine * SPACINGS_ALIKE; i++) {
+        const double spacing = trial.spacing;
         if (measure(fitting, parameters, &trial, &lost, error) < 0)
             return error->kind == ERROR_INTERRUPTED
                        ? -1
                        : error_prefix(error, "%s cannot be reached", fitting->pilot->choice->name);
         if (lost <= most) {
-            fine = step;
+            fine = spacing;
             *setting = trial;
             *kl = lost;
             if (lost >= KL_NEAR * most)
                 break;
         } else
-            coarse = step;
-        trial.step = step * sqrt(KL_AIM * most / (lost > most / 100 ? lost : most / 100));
-        if (trial.step <= fine || trial.step >= coarse)
-            trial.step = fine > 0 && coarse < INFINITY ? sqrt(fine * coarse) : step * (fine > 0 ? 2 : 0.5);
+            coarse = spacing;
+        trial.spacing = spacing * sqrt(KL_AIM * most / (lost > most / 100 ? lost : most / 100));
+        if (trial.spacing <= fine || trial.spacing >= coarse)
+            trial.spacing =
+                fine > 0 && coarse < INFINITY ? sqrt(fine * coarse) : spacing * (fine > 0 ? 2 : 0.5);
     }
     return fine > 0 ? 0 : error_set(error, "%s cannot be reached", fitting->pilot->choice->name);
 }
 
-/* The entropy stage takes less than an ideal coder for each column by itself: what it saves is spent on a finer step.
- * A step of half the size costs about a bit at most, so that the tries come up to the goal from below. What short records
+/* The entropy stage takes less than an ideal coder for each column by itself: what it saves is spent on a finer spacing.
+ * A spacing of half the size costs about a bit at most, so that the tries come up to the goal from below. What short records
  * have beyond it, in tables, stays. */
 static int search_bits(struct fitting *fitting, struct string *parameters, struct codec_setting *setting,
                        double *kl, struct error *error)
 {
     const struct codec_choice *choice = fitting->pilot->choice;
-    if (choice->codec->choose_step(parameters->data, parameters->length, fitting->states,
-                                   (int64_t)fitting->choosing * fitting->rows, choice->value, &setting->step,
-                                   error) < 0 ||
+    if (choice->codec->choose_spacing(parameters->data, parameters->length, fitting->states,
+                                      (int64_t)fitting->choosing * fitting->rows, choice->value,
+                                      &setting->spacing, error) < 0 ||
         measure(fitting, parameters, setting, kl, error) < 0)
         return -1;
     for (int i = 0; i < BITS_TRIES && setting->bits < choice->value - BITS_NEAR; i++) {
-        setting->step *= exp2(setting->bits - choice->value);
+        setting->spacing *= exp2(setting->bits - choice->value);
         if (measure(fitting, parameters, setting, kl, error) < 0)
             return -1;
     }

@@ -4,10 +4,10 @@
  *     pilot_fit(&pilot, &parameters, &setting, &kl, error);
  *
  * The sequences are spread evenly over the store's training split. Most are fitted to; an eighth of them (4096
- * tokens at most, one sequence at least) serves to choose the step, so that the choice does not flatter a fit to few
+ * tokens at most, one sequence at least) serves to choose the spacing, so that the choice does not flatter a fit to few
  * tokens. Memory is bounded by the tap's width: 40 bytes times its square, and those 4096 tokens four times.
  *
- * Where bits are asked for (klt:4), records have so many at least: the step is that of an ideal coder for each
+ * Where bits are asked for (klt:4), records have so many at least: the spacing is that of an ideal coder for each
  * column by itself, or a finer one, where the entropy stage needs less.
  *
  * The same store, sequences and backend give the same bytes.

@@ -93,7 +93,7 @@ struct matrix transforms_put(struct transforms *transforms, struct queue *queue,
     case CODEC_NO_TRANSFORM: return matrix_none();
     case CODEC_QUANTISE:
         op_quantise(queue, states, matrix_f32(own->basis, cols, cols), matrix_f32(own->offset, 1, cols),
-                    own->transform.step, integers, matrix_cols(rows, words - 2, 1),
+                    own->transform.spacing, integers, matrix_cols(rows, words - 2, 1),
                     matrix_cols(rows, words - 1, 1));
         break;
     case CODEC_SPLIT:

@@ -9,9 +9,9 @@
 #include "common/base/random.h"
 #include "common/codec/fit.h"
 
-#define ROUNDS 20
-#define ROWS   512
-#define STEP   0.2
+#define ROUNDS  20
+#define ROWS    512
+#define SPACING 0.2
 
 struct bench {
     struct codec_worker *worker;
@@ -30,8 +30,8 @@ static int make_coder(struct bench *bench, int64_t cols, struct error *error)
     if (codec_parse("klt:4", &choice, error) == 0 && moments_create(cols, &moments, error) == 0 &&
         moments_add(moments, bench->states, ROWS, error) == 0 &&
         choice.codec->fit(moments, &parameters, error) == 0 &&
-        choice.codec->set(parameters.data, parameters.length, &(struct codec_setting){.step = STEP}, error) ==
-            0)
+        choice.codec->set(parameters.data, parameters.length, &(struct codec_setting){.spacing = SPACING},
+                          error) == 0)
         result = coder_create(choice.codec, parameters.data, parameters.length, cols, &bench->coder, error);
     moments_destroy(moments);
     string_free(&parameters);

@@ -28,7 +28,7 @@ unfit_for_the_taps() {
 
 codec_per_tap() {
     run 0 extract "${small[@]}" --out "$work/mixed" --codec q8,1.mid=klt:3.0,final=lossless && says out "1.mid      klt:3 " &&
-        says out "1          q8 " && says out "final      lossless" && says err "tap 1.mid, klt:3: step" &&
+        says out "1          q8 " && says out "final      lossless" && says err "tap 1.mid, klt:3: spacing" &&
         run 0 cache verify "$work/mixed" && says out " 0 problems" && [ ! -e "$work/mixed/pilot" ] &&
         run 0 extract "${small[@]}" --out "$work/mixed" --codec 1.mid=klt:3,q8,2=lossless &&
         run 2 extract "${small[@]}" --out "$work/mixed" --codec q8,1.mid=klt:4,final=lossless &&
@@ -131,7 +131,7 @@ shards() {
 shards_of_a_pilot_alone() {
     local i
     run 0 extract "${small[@]}" --out "$work/alone" --codec klt:4 --dry-run --pilot-out "$work/fitted" && [ ! -e "$work/alone" ] &&
-        [ ! -e "$work/alone.pilot" ] && says err "pilot: tap final, klt:4: step" || return 1
+        [ ! -e "$work/alone.pilot" ] && says err "pilot: tap final, klt:4: spacing" || return 1
     for i in 0/1 0/3 1/3 2/3; do
         run 0 extract "${small[@]}" --out "$work/of.${i/\//.}" --codec klt:4 --shard $i --pilot "$work/fitted" || return 1
     done

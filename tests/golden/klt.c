@@ -22,9 +22,9 @@ struct golden {
     const float *rms; /* [rows] */
     const float *mean, *variances; /* [cols] */
     const float *covariance, *basis; /* [cols, cols] */
-    const float *step; /* [1] */
+    const float *spacing; /* [1] */
     struct moments *moments; /* of the states */
-    struct string parameters; /* made of them, with the step */
+    struct string parameters; /* made of them, with the spacing */
 };
 
 static int find(const struct golden *golden, const char *name, int64_t count, const float **values,
@@ -53,9 +53,9 @@ static int golden_open(struct golden *golden, struct error *error)
         find(golden, "variances", cols, &golden->variances, error) < 0 ||
         find(golden, "covariance", cols * cols, &golden->covariance, error) < 0 ||
         find(golden, "basis", cols * cols, &golden->basis, error) < 0 ||
-        find(golden, "step", 1, &golden->step, error) < 0)
+        find(golden, "step", 1, &golden->spacing, error) < 0)
         return -1;
-    const struct codec_setting setting = {.step = *golden->step};
+    const struct codec_setting setting = {.spacing = *golden->spacing};
     if (moments_create(cols, &golden->moments, error) < 0 ||
         moments_add(golden->moments, golden->states, rows, error) < 0 ||
         klt_fit(golden->moments, &golden->parameters, error) < 0)

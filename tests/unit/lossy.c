@@ -1,4 +1,4 @@
-/* The lossy codecs: what they lose is what they say and what their step allows; hostile states and parameters. */
+/* The lossy codecs: what they lose is what they say and what their spacing allows; hostile states and parameters. */
 #include <string.h>
 
 #include "common/codec/klt.h"
@@ -60,7 +60,7 @@ TEST(lossy_says_what_it_loses)
             REQUIRE_OK(codec_fixture_coder(codec_find_id((uint16_t)id), cols, &coder, &error));
             REQUIRE_OK(make_trip(coder, states, rows, &trip, &error));
             CHECK(trip.measured > 0 && fabs(trip.said - trip.measured) < 0.01 * trip.measured + 1e-9);
-            /* klt: no coefficient is off by more than half a step (0.05); q8: by half of 1/127 of the largest */
+            /* klt: no coefficient is off by more than half a spacing (0.05); q8: by half of 1/127 of the largest */
             CHECK(trip.worst < (id == KLT ? 0.025 * 0.025 * 1.02 : 0.001));
             coder_destroy(coder);
             free(states);
@@ -139,8 +139,8 @@ TEST(klt_finds_the_directions)
     string_free(&parameters);
 }
 
-/* Independent normal values of deviation 1 have log2(sqrt(2 pi e) / step) bits each, when the step is small. */
-TEST(klt_chooses_the_step_by_bits)
+/* Independent normal values of deviation 1 have log2(sqrt(2 pi e) / spacing) bits each, when the spacing is small. */
+TEST(klt_chooses_the_spacing_by_bits)
 {
     enum { ROWS = 4096, COLS = 32 };
     struct error error;
@@ -153,9 +153,10 @@ TEST(klt_chooses_the_step_by_bits)
     REQUIRE_OK(codec_fixture_fit(klt, states, ROWS, COLS, 1, &parameters, &error));
     for (int bits = 3; bits <= 6; bits++) {
         const double expected = sqrt(2 * 3.14159265 * 2.71828183) / exp2(bits);
-        double step;
-        REQUIRE_OK(klt->choose_step(parameters.data, parameters.length, states, ROWS, bits, &step, &error));
-        CHECK(fabs(step / expected - 1) < 0.03);
+        double spacing;
+        REQUIRE_OK(
+            klt->choose_spacing(parameters.data, parameters.length, states, ROWS, bits, &spacing, &error));
+        CHECK(fabs(spacing / expected - 1) < 0.03);
     }
     string_free(&parameters);
     free(states);
@@ -209,11 +210,11 @@ TEST(klt_refuses_bad_parameters)
         float value;
         const char *part;
     } floats[] = {
-        {offsetof(struct klt_header, step), 0, "the step is 0"},
-        {offsetof(struct klt_header, step), -1, "the step is -1"},
-        {offsetof(struct klt_header, step), NAN, "the step is"},
-        {offsetof(struct klt_header, step), 1e-5f, "takes"},
-        {offsetof(struct klt_header, step), INFINITY, "the step is"},
+        {offsetof(struct klt_header, spacing), 0, "the spacing is 0"},
+        {offsetof(struct klt_header, spacing), -1, "the spacing is -1"},
+        {offsetof(struct klt_header, spacing), NAN, "the spacing is"},
+        {offsetof(struct klt_header, spacing), 1e-5f, "takes"},
+        {offsetof(struct klt_header, spacing), INFINITY, "the spacing is"},
         {sizeof(struct klt_header), NAN, "the mean has length"},
         {sizeof(struct klt_header), 100, "the mean has length"},
         {sizeof(struct klt_header) + 4 * COLS, NAN, "direction 0 has length"},

@@ -1,4 +1,4 @@
-/* The step of a fitted codec, from a store whose tokens follow from one another: what the entropy stage makes of that
+/* The spacing of a fitted codec, from a store whose tokens follow from one another: what the entropy stage makes of that
  * is spent. */
 #include <math.h>
 #include <stdio.h>
@@ -86,21 +86,22 @@ TEST(pilot_spends_the_bits_asked_for)
     struct codec_setting setting;
     for (int bits = 2; bits <= 5; bits++) {
         REQUIRE_OK(fit(0.95, bits, &setting, &error));
-        printf("  klt:%d: %.4f bits, step %.4f\n", bits, setting.bits, setting.step);
+        printf("  klt:%d: %.4f bits, spacing %.4f\n", bits, setting.bits, setting.spacing);
         CHECK(setting.bits > bits - 0.005 && setting.bits < bits + 0.005);
     }
 }
 
-/* Where there is nothing to gain, the step is that of an ideal coder: sqrt(2 pi e) / 2^bits for normal values. */
-TEST(pilot_takes_no_finer_step_than_bits_allow)
+/* Where there is nothing to gain, the spacing is that of an ideal coder: sqrt(2 pi e) / 2^bits for normal values. */
+TEST(pilot_takes_no_finer_spacing_than_bits_allow)
 {
     struct error error;
     struct codec_setting setting;
     for (int bits = 3; bits <= 5; bits++) {
         const double expected = sqrt(2 * 3.14159265 * 2.71828183) / exp2(bits);
         REQUIRE_OK(fit(0, bits, &setting, &error));
-        printf("  klt:%d: %.4f bits, step %.4f, expected %.4f\n", bits, setting.bits, setting.step, expected);
-        CHECK(setting.bits > bits && fabs(setting.step / expected - 1) < 0.05);
+        printf("  klt:%d: %.4f bits, spacing %.4f, expected %.4f\n", bits, setting.bits, setting.spacing,
+               expected);
+        CHECK(setting.bits > bits && fabs(setting.spacing / expected - 1) < 0.05);
     }
 }
 

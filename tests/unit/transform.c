@@ -1,5 +1,5 @@
 /* What a device makes of states is encoded like what the host makes of them: exact codecs to the same bytes, others within
- * what their step allows. */
+ * what their spacing allows. */
 #include <string.h>
 
 #include "common/transform/transform.h"
@@ -82,7 +82,7 @@ static void check_same(struct bench *bench, const float *states)
     free(expected.bytes);
 }
 
-/* No coefficient is off by more than half a step of 0.05, and the loss is what was said. */
+/* No coefficient is off by more than half a spacing of 0.05, and the loss is what was said. */
 static void check_close(struct bench *bench, const float *states)
 {
     struct error error;
