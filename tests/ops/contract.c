@@ -130,7 +130,7 @@ TEST(wrong_shapes)
             "q i16 [9, 32]", "scale must be [9, 1]");
     REFUSED(op_quantise(queue, x, matrix_f32(desk.b, 32, 32), scale, 0, integers, matrix_f32(desk.c, 9, 1),
                         matrix_f32(desk.d, 9, 1)),
-            "op_quantise(", "the step must be above 0");
+            "op_quantise(", "the spacing must be above 0");
     REFUSED(op_split_planes(queue, x, integers, bytes), "op_split_planes(", "high must be u8");
     REFUSED(op_split_planes(queue, x, bytes, matrix_cols(bytes, 0, 31)), "low u8 [9, 31]",
             "low must be [9, 32]");
