@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # layers.sh: fails on an include that points upward, or sideways between programs: what docs/design.md's table of
-# folders does not allow. It fails, too, on an entry of the table that no include uses, and runs names.sh.
+# folders does not allow. It fails, too, on an entry of the table that no include uses, and on a folder that the table and
+# the picture above it do not both have. Then it runs names.sh.
 #
 # An entry is a header, or a folder with all that is in it. Every folder may include itself, and tests may include everything.
 set -euo pipefail
@@ -8,6 +9,14 @@ cd "$(dirname "$0")/.."
 
 table=$(sed -n '/<!-- layers:/,/<!-- end of layers/p' docs/design.md | sed -nE 's/^\| ([a-z]+[a-z/]*) \| ?(.*) ?\|$/\1 \2/p' | grep -v '^folder ' | tr -d ',')
 [ -n "$table" ] || { echo "docs/design.md: the table of folders is not there"; exit 1; }
+
+folders=$(awk '{print $1}' <<<"$table" | sort)
+picture=$(sed -n '/^## 3/,/<!-- layers:/p' docs/design.md | grep '^    ' | grep -oE '\b(common|kernels)/[a-z]+|\b(extract|train|generate|cache|kernels)/' | sed 's,/$,,' | sort -u)
+comm -3 <(printf '%s\n' "$folders") <(printf '%s\n' "$picture") |
+    sed -nE 's,^\t(.*),docs/design.md: the table lacks \1,p; s,^([^\t].*),docs/design.md: the picture lacks \1,p' | { ! grep .; } || bad=1
+for folder in $(git ls-files 'common/*' 'kernels/*' | sed -nE 's,^((common|kernels)/[a-z_]+)/.*,\1,p' | sort -u); do
+    grep -qx "$folder" <<<"$folders" || { echo "docs/design.md: the table lacks $folder"; bad=1; }
+done
 
 git ls-files '*.c' '*.h' '*.cu' '*.cuh' | grep -v '^tests/' | xargs awk -v table="$table" '
     # The row of a folder, or of the nearest one above it: kernels/cpu/loops follows kernels/cpu.
