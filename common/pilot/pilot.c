@@ -77,7 +77,7 @@ static int read_states(struct fitting *fitting, uint64_t number, float *states, 
     const struct store_info *info = store_info(pilot->store);
     const uint64_t index =
         pilot_index(number, pilot->sequences, store_progress(pilot->store, pilot->tap, SPLIT_TRAIN));
-    const struct sequence sequence = {SPLIT_TRAIN, index * (uint64_t)info->shards + (uint64_t)info->shard};
+    const struct sequence sequence = store_sequence(info, SPLIT_TRAIN, index);
     if (reader_states(fitting->reader, pilot->tap, sequence, states, error) < 0)
         return -1;
     reader_forget(fitting->reader, pilot->tap, sequence);
