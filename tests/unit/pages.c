@@ -95,6 +95,31 @@ TEST(pages_of_sound_stores)
     REQUIRE_OK(pages_check_meta(data, &error));
 }
 
+/* What a value is said to take, against what LMDB makes of it. */
+TEST(pages_room_of_values)
+{
+    enum { TOKENS = 32 + (FIXTURE_ROWS + 1) * 4, RAW = 64 + FIXTURE_ROWS * FIXTURE_HIDDEN * 2 };
+    const struct {
+        int tap;
+        size_t size;
+        double most; /* of the estimate: small values leave pages half full where keys do not ascend */
+    } cases[] = {{STORE_TOKENS, TOKENS, 2}, {0, RAW, 1.02}};
+    struct error error;
+    struct store *store;
+    struct store_usage usage;
+    REQUIRE_OK(create(&error));
+    REQUIRE_OK(store_open(path, STORE_READ, &store, &error));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        REQUIRE_OK(store_measure(store, cases[i].tap, &usage, &error));
+        const double expected = (double)usage.values * store_value_bytes(cases[i].size);
+        CHECK(usage.values == 270 && (double)usage.bytes >= expected &&
+              (double)usage.bytes < cases[i].most * expected);
+    }
+    store_close(store);
+    CHECK(store_value_slack(TOKENS) == 0);
+    CHECK(store_value_slack(RAW) == 3 * 4096 - PAGES_VALUE_HEADER - RAW);
+}
+
 TEST(pages_meta_bits_count)
 {
     struct error error;
