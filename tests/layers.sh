@@ -13,7 +13,7 @@ table=$(sed -n '/<!-- layers:/,/<!-- end of layers/p' docs/design.md | sed -nE '
 folders=$(awk '{print $1}' <<<"$table" | sort)
 picture=$(sed -n '/^## 3/,/<!-- layers:/p' docs/design.md | grep '^    ' | grep -oE '\b(common|kernels)/[a-z]+|\b(extract|train|generate|cache|kernels)/' | sed 's,/$,,' | sort -u)
 comm -3 <(printf '%s\n' "$folders") <(printf '%s\n' "$picture") |
-    sed -nE 's,^\t(.*),docs/design.md: the table lacks \1,p; s,^([^\t].*),docs/design.md: the picture lacks \1,p' | { ! grep .; } || bad=1
+    sed -E '/^\t/ s,^\t,docs/design.md: the table lacks ,; t; s,^,docs/design.md: the picture lacks ,' | { ! grep .; } || bad=1
 for folder in $(git ls-files 'common/*' 'kernels/*' | sed -nE 's,^((common|kernels)/[a-z_]+)/.*,\1,p' | sort -u); do
     grep -qx "$folder" <<<"$folders" || { echo "docs/design.md: the table lacks $folder"; bad=1; }
 done
