@@ -74,6 +74,11 @@ int policy_choose(const struct leaderboard *board, int layers, const struct poli
 
 /* ---- the table ---- */
 
+static uint64_t held_out_tokens(const struct evaluation_setting *setting)
+{
+    return setting->stores->sequences[SPLIT_HELD_OUT] * (uint64_t)setting->stores->rows;
+}
+
 static int make_costs(const struct model_config *config, struct trial *const *best, int count,
                       struct policy_costs *costs, struct error *error)
 {
@@ -128,9 +133,10 @@ static int save_exit(const struct trial *trial, const char *folder, const struct
 /* Fills the policy with those exits of `best` that pay, or with those that were asked for, and saves their heads. Where none
  * pays, the policy tells of those that came nearest. */
 static int fill_policy(const struct evaluation_setting *setting, struct trial *const *best, int count,
-                       const struct observed *observed, uint64_t tokens, const struct policy_wish *wish,
-                       struct policy *policy, const char *folder, struct error *error)
+                       const struct observed *observed, const struct policy_wish *wish, struct policy *policy,
+                       const char *folder, struct error *error)
 {
+    const uint64_t tokens = held_out_tokens(setting);
     struct policy_costs costs = {0};
     struct policy_choice choice;
     struct observed *own = NULL;
@@ -185,7 +191,7 @@ static int observe(const struct evaluation_setting *setting, struct trial *const
 int policy_table_write(const struct evaluation_setting *setting, struct trial *const *best, int count,
                        const struct policy_wish *wish, const char *folder, bool *complete, struct error *error)
 {
-    const uint64_t tokens = setting->stores->sequences[SPLIT_HELD_OUT] * (uint64_t)setting->stores->rows;
+    const uint64_t tokens = held_out_tokens(setting);
     struct policy policy = {.layers = setting->stores->config.layers};
     struct observed *observed = NULL;
     int result = -1;
@@ -202,7 +208,7 @@ int policy_table_write(const struct evaluation_setting *setting, struct trial *c
     }
     result = count > 0 ? observe(setting, best, count, observed, complete, error) : 0;
     if (result == 0 && count > 0 && *complete)
-        result = fill_policy(setting, best, count, observed, tokens, wish, &policy, folder, error);
+        result = fill_policy(setting, best, count, observed, wish, &policy, folder, error);
     if (result == 0 && *complete)
         result = policy_write(folder, &policy, error);
 done:
