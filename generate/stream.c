@@ -16,7 +16,8 @@ static size_t character_size(unsigned char first)
     return first >= 0xf0 && first < 0xf5 ? 4 : 0;
 }
 
-size_t utf8_incomplete(const char *bytes, size_t size)
+/* Bytes at the end of a text that begin a character without completing it: 0 .. 3. */
+static size_t utf8_incomplete(const char *bytes, size_t size)
 {
     for (size_t tail = 1; tail <= 3 && tail <= size; tail++) {
         const unsigned char byte = (unsigned char)bytes[size - tail];

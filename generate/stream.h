@@ -1,5 +1,9 @@
-/* stream.h: text to a file as it comes, in whole characters: the bytes of one that tokens split are held
- * back until it is complete. Bytes that are no UTF-8 pass as they are.
+/* stream.h: writes text to a file as it comes, in whole characters. Where tokens split a character, its first bytes are
+ * held back until it is complete. Bytes that are not UTF-8 are written as they are.
+ *
+ *     struct stream stream = {.file = stdout};
+ *     stream_write(&stream, bytes, size, error);       // of each token
+ *     stream_finish(&stream, error);
  */
 #ifndef OFFRAMP_GENERATE_STREAM_H
 #define OFFRAMP_GENERATE_STREAM_H
@@ -15,12 +19,9 @@ struct stream {
     size_t count;
 };
 
-/* Bytes at the end of a text that begin a character without completing it: 0 .. 3. */
-size_t utf8_incomplete(const char *bytes, size_t size);
-
-/* Writes and flushes; -1 when the file takes no more. */
+/* Writes the bytes and flushes the file. An error: the file takes no more. */
 int stream_write(struct stream *stream, const char *bytes, size_t size, struct error *error);
-/* Writes what is held: the text ends here. */
+/* Writes what is held back, because the text ends here. */
 int stream_finish(struct stream *stream, struct error *error);
 
 #endif

@@ -10,6 +10,15 @@
 #include "train/feed.h"
 #include "train/workspace.h"
 
+/* Bytes, by what they grow with. Pages of the mapped store are not counted, because the system drops them when it
+ * must. */
+struct foretold {
+    uint64_t trials; /* heads and their optimizers; with the number of trials */
+    uint64_t batch; /* states and working memory; with the sequences of a step */
+    uint64_t fixed; /* the output weight, and what products with it take */
+    uint64_t host; /* of the above what is on the host when there is a device: batches that are read ahead */
+};
+
 static uint64_t largest(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
@@ -28,7 +37,7 @@ static uint64_t count_taps(const struct sweep *sweep)
     return taps;
 }
 
-struct foretold foretell(const struct sweep *sweep, const struct stores *stores, enum math math)
+static struct foretold foretell(const struct sweep *sweep, const struct stores *stores, enum math math)
 {
     const struct model_config *config = &stores->config;
     const uint64_t rows = (uint64_t)sweep->sequences * (uint64_t)stores->rows,

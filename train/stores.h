@@ -29,6 +29,4 @@ void stores_close(struct stores *stores); /* a zeroed one is fine */
 /* The model's frozen tensors as f32, for head_initialise; `stores` must outlive it. */
 struct head_source stores_head_source(const struct stores *stores);
 
-/* What heads need to know of the model. */
-
 #endif

@@ -17,8 +17,6 @@ struct klt_header {
 _Static_assert(sizeof(struct klt_header) == 32, "the header is 32 bytes on every machine");
 
 size_t klt_parameters_size(int64_t cols);
-/* The header for so many columns, all else 0. */
-struct klt_header klt_header_make(int64_t cols);
 /* Checks all of the header but the setting, and that `size` is what it says. */
 int klt_header_read(const void *parameters, size_t size, struct klt_header *header, struct error *error);
 

@@ -19,7 +19,8 @@ size_t klt_parameters_size(int64_t cols)
     return sizeof(struct klt_header) + (size_t)(cols * (cols + 1)) * sizeof(float);
 }
 
-struct klt_header klt_header_make(int64_t cols)
+/* The header for so many columns. All else is 0. */
+static struct klt_header make_header(int64_t cols)
 {
     struct klt_header header = {.version = KLT_VERSION, .cols = (uint32_t)cols};
     memcpy(header.magic, klt_magic, sizeof header.magic);
@@ -90,7 +91,7 @@ static int decompose(double *covariance, int64_t cols, float *basis, struct erro
 int klt_fit(const struct moments *moments, struct string *parameters, struct error *error)
 {
     const int64_t cols = moments->cols;
-    struct klt_header header = klt_header_make(cols);
+    struct klt_header header = make_header(cols);
     double *covariance = NULL;
     float *values = NULL; /* mean, basis */
     int result = -1;

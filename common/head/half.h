@@ -24,8 +24,7 @@ enum half_scratch {
     HALF_Y,
     HALF_DY,
     HALF_DMIXED,
-    HALF_DPROJECTED,
-    HALF_SCRATCHES
+    HALF_DPROJECTED
 };
 
 /* Their rules, in that order. */
