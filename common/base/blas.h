@@ -2,8 +2,8 @@
 #ifndef OFFRAMP_BASE_BLAS_H
 #define OFFRAMP_BASE_BLAS_H
 
-/* Optimised BLAS libraries split sums by threads, which changes bytes; the plain one has none. Where
- * OpenBLAS is installed, has it use one thread from now on. */
+/* Makes OpenBLAS, where it is installed, use one thread from now on: with several it splits sums by threads, which changes
+ * bytes. (The plain BLAS has no threads.) */
 void blas_use_one_thread(void);
 
 #endif

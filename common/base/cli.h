@@ -24,30 +24,33 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2 };
 
 #define OFFRAMP_VERSION "0.1.0"
 
-/* Keeps descriptors 0, 1 and 2 from being a file of the program's own where they are closed (reads and writes fail),
- * sets argp's exit status, makes a closed pipe and a file beyond ulimit -f errors instead of a signal's silence, and
- * listens to the signals that ask the program to stop (interrupt.h). Before any file is opened or thread is started. */
+/* Call it first, before any file is opened and any thread is started.
+ * - A closed descriptor 0, 1 or 2 is taken, so that no file of the program gets its number: reading and writing it fail.
+ * - Writing to a closed pipe, or beyond ulimit -f, gives an error. Without this the program would end without a word.
+ * - argp ends a wrong command line with EXIT_WRONG_USAGE.
+ * - The program listens to the signals that ask it to stop (interrupt.h). */
 void cli_start(void);
 
-/* "program: text" and a line feed on stderr; the program is called what it was called as. */
+/* Prints "program: text" and a line feed on stderr, with the name that the program was started by. */
 void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* What a program ends with: EXIT_DONE where result >= 0, else by the error's kind EXIT_WRONG_USAGE or EXIT_FAILED. */
 int cli_exit_code(int result, const struct error *error);
 
-/* argp_parse (flags: 0 or ARGP_IN_ORDER) with -h, --help, --usage and --version, which end the program:
- * with EXIT_FAILED when standard output took less than all. A wrong command line ends it with EXIT_WRONG_USAGE.
+/* argp_parse (flags: 0 or ARGP_IN_ORDER) with -h, --help, --usage and --version added. These end the program; where standard
+ * output did not take all of their text, with EXIT_FAILED. A wrong command line ends it with EXIT_WRONG_USAGE.
  * `argp` has at most CLI_CHILDREN children. */
 enum { CLI_CHILDREN = 2 };
 void cli_parse(const struct argp *argp, int argc, char **argv, unsigned flags, void *input);
 
-/* Whole-text parsers: -1 with an error that quotes the text when anything is left over or out of range. */
+/* These take the whole text. Where it is something else, something is left over, or the value is out of range, the error
+ * quotes it. */
 int parse_integer(const char *text, int64_t least, int64_t most, int64_t *value, struct error *error);
 int parse_number(const char *text, double least, double most, double *value, struct error *error);
 /* "4096", "64K", "8G", "1.5M": bytes or counts, powers of 1024 when `binary`, else of 1000. */
 int parse_size(const char *text, bool binary, uint64_t *value, struct error *error);
 
-/* The index of a word in a list ended by NULL; the error lists them. */
+/* The index of a word in a list that NULL ends. The error lists the words. */
 int parse_word(const char *text, const char *const *words, int *index, struct error *error);
 
 /* "a,b,c" into freshly allocated items, freed with cli_list_free. An empty item is an error. */

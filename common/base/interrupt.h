@@ -1,24 +1,26 @@
 /* interrupt.h: what SIGINT, SIGTERM and SIGHUP do to a program.
  *
- * The first asks it to stop: cli_interrupted() is true from then on, and cli_await() returns. The program looks
- * at it between the parts of its work, keeps what it has, and ends with EXIT_FAILED and a word on how to go on.
- * A second one, half a second later or more, ends the program at once, by that signal: what is committed is on
- * disk. (timeout(1) and job managers send a signal to a process and to its group: the same one twice.)
+ * Do not install a signal handler. A thread that computes must not run one: oneDNN's generated code for AVX2 uses the stack
+ * pointer as an ordinary register, and the system would write the handler's frame into the heap. So all threads block the three
+ * signals, and one thread waits for them.
  *
- * No thread that computes runs a signal handler. oneDNN's generated code for AVX2 uses the stack pointer as an
- * ordinary register, so that the system would write a handler's frame into the heap. All threads block the
- * three signals, and one thread does nothing but wait for them.
+ * A child that fork makes inherits the block but not the thread. It hears none of the three signals, so its parent must end it
+ * (PR_SET_PDEATHSIG, SIGKILL).
  *
- * A SIGHUP or SIGINT that is ignored when the program starts stays ignored: nohup asks for the one, a shell's
- * script for the other in what it starts with &. SIGTERM is always heard. A child that fork makes inherits the
- * block and not the thread: it hears none of the three, and its parent ends it (PR_SET_PDEATHSIG, SIGKILL).
+ * The first signal asks the program to stop: from then on cli_interrupted() is true, and cli_await() returns. Long work asks
+ * between its parts. The program keeps what it has, ends with EXIT_FAILED, and says how to go on.
+ * The second signal ends the program at once. What was committed is on disk. It counts only half a second after the first:
+ * timeout(1) and job managers send the same signal to a process and to its group.
+ *
+ * A SIGHUP or SIGINT that is ignored when the program starts stays ignored: nohup sets the first so, and a shell the second for
+ * what a script starts with &. SIGTERM is always heard.
  */
 #ifndef OFFRAMP_BASE_INTERRUPT_H
 #define OFFRAMP_BASE_INTERRUPT_H
 
 #include <stdbool.h>
 
-/* Called by cli_start, before any thread is started: threads inherit what is blocked. */
+/* Called by cli_start, before any thread is started, because threads inherit what is blocked. */
 void interrupt_listen(void);
 
 /* Whether a signal has asked the program to stop. Any thread may ask, at any time. */
@@ -26,8 +28,8 @@ bool cli_interrupted(void);
 
 enum cli_await { AWAIT_READ, AWAIT_WRITE };
 
-/* Waits until a read of the descriptor, or a write of a few bytes, would not block. False: a signal has asked
- * the program to stop. Anything that may wait for somebody else (a terminal, a pipe) waits here first. */
+/* Waits until a read of the descriptor, or a write of a few bytes, does not block. False when a signal has asked the program to
+ * stop. Call it before reading from, or writing to, a terminal or a pipe: these may wait for somebody else. */
 bool cli_await(int descriptor, enum cli_await what);
 
 #endif

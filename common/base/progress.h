@@ -1,7 +1,6 @@
 /* progress.h: one line on stderr that says how far a long job is.
  *
- * On a terminal a bar that is redrawn four times a second; otherwise a line every 10 seconds.
- * Nothing is printed for jobs shorter than that.
+ * On a terminal it is a bar, redrawn four times a second. Elsewhere it is a line every 10 seconds, and nothing for shorter jobs.
  *
  *     struct progress progress;
  *     progress_start(&progress, "extract", "tokens", total);

@@ -1,4 +1,4 @@
-/* string.h: text that grows. Errors are kept inside: check string_failed once, at the end.
+/* string.h: text that grows. A string remembers that memory ran out: check string_failed once, at the end.
  *
  *     struct string text = {0};
  *     string_print(&text, "<td>%d</td>", n);

@@ -10,8 +10,8 @@
  *     svg_rule(&chart, SVG_ACROSS, 2.72, "full model");
  *     svg_end(&chart);
  *
- * Texts are escaped; out-of-memory stays in the string (string_failed). Points that are not finite, or
- * not positive on a logarithmic axis, are left out.
+ * Texts are escaped. When memory runs out, the string remembers it (string_failed). Points that are not finite, or not positive on
+ * a logarithmic axis, are left out.
  */
 #ifndef OFFRAMP_BASE_SVG_H
 #define OFFRAMP_BASE_SVG_H
@@ -59,7 +59,7 @@ void svg_note(struct svg_chart *chart, struct svg_point point, const char *text)
 void svg_rule(struct svg_chart *chart, enum svg_direction direction, double value, const char *label);
 void svg_end(struct svg_chart *chart);
 
-/* Text with the characters that mean something in HTML written out. */
+/* Appends text with HTML's special characters escaped. */
 void html_escape(struct string *out, const char *text);
 
 #endif

@@ -1,9 +1,8 @@
 /* bpe.h: merges the bytes of a pretoken into tokens (Sennrich et al. 2016, arXiv 1508.07909).
  *
- * Of all neighbouring pairs that some merge joins, the one of lowest rank is joined, the leftmost of equals,
- * until none is left. With a heap of candidates this takes O(n log n) for a pretoken of n bytes. Pretokens that
- * are themselves a token, and that merging would join whole, are looked up instead: which tokens these are
- * is found out once, by encoding every token.
+ * Of all neighbouring pairs that a merge joins, the one of lowest rank is joined, and of equals the leftmost, until there are no
+ * more. With a heap of candidates this takes O(n log n) for a pretoken of n bytes. Many pretokens are tokens themselves, and merging
+ * gives just that token: they are looked up instead. Which tokens these are is found out once, by encoding every token.
  *
  *     struct bpe_work work = {0};
  *     bpe_encode(bpe, " the", 4, &work, &ids, error);

@@ -1,7 +1,7 @@
 /* pretokenize.h: cuts a text into the pretokens that merges do not cross.
  *
- * A pretokenizer is a row of stages; each cuts what the one before left. The stages and their behaviours are
- * those of Hugging Face `tokenizers` (Split, Digits, ByteLevel), cut for cut.
+ * A pretokenizer is a list of stages. Each cuts what the one before has left, as the stages of Hugging Face `tokenizers` do (Split,
+ * Digits, ByteLevel).
  *
  *     pretokenizer_create(&pretokenizer, error);
  *     pretokenizer_add_digits(pretokenizer, true, error);
@@ -42,13 +42,13 @@ typedef int pretoken_function(void *context, const char *pretoken, size_t size, 
 int pretokenizer_create(struct pretokenizer **pretokenizer, struct error *error);
 void pretokenizer_destroy(struct pretokenizer *pretokenizer); /* NULL is fine */
 
-/* Cuts at a regular expression (pattern.h), or at a text that stands for itself when `literal`. `invert`
- * exchanges matches and what lies between them. */
+/* Cuts at matches of a regular expression (pattern.h), or of a text that is taken literally. `invert` exchanges the matches and
+ * what is between them. */
 int pretokenizer_add_split(struct pretokenizer *pretokenizer, const char *pattern, size_t size, bool literal,
                            enum split_behavior behavior, bool invert, struct error *error);
-/* Cuts digits off, in the sense of \p{N}: each on its own, or those in a row together. */
+/* Cuts digits (\p{N}) off: each one, or each run of them. */
 int pretokenizer_add_digits(struct pretokenizer *pretokenizer, bool individual, struct error *error);
-/* A space before what does not begin with one, when `prefix_space`; then GPT-2's pattern, when `use_regex`. */
+/* With `prefix_space`, puts a space before a text that does not begin with one; then, with `use_regex`, cuts by GPT-2's pattern. */
 int pretokenizer_add_byte_level(struct pretokenizer *pretokenizer, bool prefix_space, bool use_regex,
                                 struct error *error);
 
@@ -75,9 +75,9 @@ int pretokenizer_run(const struct pretokenizer *pretokenizer, const char *text, 
                      struct error *error);
 void pretokenizer_work_free(struct pretokenizer_work *work);
 
-/* Whether a text may be parted between the first and the second of two characters, `pair`, so that the pretokens of
- * the two parts are those of the whole text, whatever stands before and behind. False where that is not known: of
- * stages that no tokenizer known by name has, nothing is. Never true between two characters of white space. */
+/* Whether a text can be cut between the two characters of `pair`: the pretokens of both parts are those of the whole text, whatever
+ * comes before and behind. False also where that is not known, as with all stages that no tokenizer known by name has. Never true
+ * between two characters of white space. */
 bool pretokenizer_parts(const struct pretokenizer *pretokenizer, const char *pair, size_t size,
                         struct pretokenizer_work *work);
 

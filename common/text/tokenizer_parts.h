@@ -1,4 +1,4 @@
-/* tokenizer_parts.h: what a tokenizer is made of: the two readers fill it, tokenizer.c works with it.
+/* tokenizer_parts.h: what a tokenizer is made of. The readers of GGUF and of tokenizer.json fill it; tokenizer.c works with it.
  *
  * Internal to common/text.
  */
@@ -34,7 +34,7 @@ int parts_from_gguf(const struct gguf *gguf, struct tokenizer_parts *parts, stru
 int parts_from_folder(const char *folder, struct tokenizer_parts *parts, struct error *error);
 void parts_free(struct tokenizer_parts *parts);
 
-/* For both readers. Sets a token whose kind is not TOKEN_MODEL apart, to be found in texts. */
+/* For both readers. Makes a token whose kind is not TOKEN_MODEL one that is found in texts. */
 int parts_add_token(struct tokenizer_parts *parts, int32_t id, bool composed, int flags, struct error *error);
 /* "a b" with one space, of two tokens whose names together are a third's. `rank` is for the error. */
 int parts_add_merge(struct tokenizer_parts *parts, size_t rank, const char *left, size_t left_size,

@@ -21,7 +21,7 @@ enum token_kind {
     TOKEN_ABSENT, /* the id is not used */
     TOKEN_MODEL, /* reached by merges */
     TOKEN_ADDED, /* cut out of the text before it is split; bytes and name are the same */
-    TOKEN_SPECIAL /* as ADDED, and marks a place in a text instead of being part of it */
+    TOKEN_SPECIAL /* as ADDED, and a mark in a text instead of a part of it */
 };
 
 struct vocab_token {
