@@ -11,6 +11,11 @@ enum { VALUE_LSE, VALUE_LABEL, VALUE_TOP, VALUE_TOP_LOGIT, VALUE_CROSS, VALUES }
 
 struct evaluator {
     const struct evaluation_setting *setting;
+    struct trial *const *trials; /* [count] */
+    int count;
+    unsigned teach; /* what all of them are measured by */
+    struct evaluation *results, *full; /* sums, until all is read */
+    const struct observed *observed; /* [count]; or NULL */
     int64_t first; /* of the loaded rows, among those of the split */
     struct buffer *buffer[VALUES];
     float *lse, *label, *top_logit, *cross; /* [rows] */
@@ -58,12 +63,12 @@ static struct matrix value_rows(const struct evaluator *evaluator, int value, st
 /* ---- the full model ---- */
 
 /* Adds up the loss of the loaded batch, and brings its u to the host. */
-static int take_full(struct evaluator *evaluator, unsigned teach, struct evaluation *full, struct error *error)
+static int take_full(struct evaluator *evaluator, struct error *error)
 {
     const struct batch *batch = evaluator->setting->batch;
     for (int64_t r = 0; r < batch->rows; r++)
-        full->loss += batch->values[r].loss;
-    if (teach & TEACH_U)
+        evaluator->full->loss += batch->values[r].loss;
+    if (evaluator->teach & TEACH_U)
         op_read(batch->queue, batch->u, evaluator->u);
     return queue_wait(batch->queue, error);
 }
@@ -152,13 +157,14 @@ static void add_rows(const struct evaluator *evaluator, const struct trial *tria
     }
 }
 
-static int evaluate_trial(struct evaluator *evaluator, struct trial *trial, struct evaluation *result,
-                          const struct observed *observed, struct error *error)
+static int evaluate_trial(struct evaluator *evaluator, int index, struct error *error)
 {
+    struct trial *trial = evaluator->trials[index];
     if (trial->failed || trial->starved)
         return 0;
     if (take_trial(evaluator, trial, error) == 0) {
-        add_rows(evaluator, trial, result, observed);
+        add_rows(evaluator, trial, &evaluator->results[index],
+                 evaluator->observed ? &evaluator->observed[index] : NULL);
         return 0;
     }
     if (error->kind != ERROR_NO_MEMORY)
@@ -169,10 +175,7 @@ static int evaluate_trial(struct evaluator *evaluator, struct trial *trial, stru
 
 /* ---- the split ---- */
 
-static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, unsigned teach,
-                            struct trial *const *trials, int count, struct evaluation *results,
-                            struct evaluation *full, const struct observed *observed, bool *complete,
-                            struct error *error)
+static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, bool *complete, struct error *error)
 {
     const struct feed_batch *next;
     const int64_t rows = evaluator->setting->stores->rows;
@@ -184,11 +187,11 @@ static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, unsi
         if (cli_interrupted())
             return 0;
         evaluator->first = (int64_t)next->first * rows;
-        if (batch_load(evaluator->setting->batch, next, teach, error) < 0 ||
-            take_full(evaluator, teach, full, error) < 0)
+        if (batch_load(evaluator->setting->batch, next, evaluator->teach, error) < 0 ||
+            take_full(evaluator, error) < 0)
             return -1;
-        for (int i = 0; i < count; i++) {
-            if (evaluate_trial(evaluator, trials[i], &results[i], observed ? &observed[i] : NULL, error) < 0)
+        for (int i = 0; i < evaluator->count; i++) {
+            if (evaluate_trial(evaluator, i, error) < 0)
                 return -1;
         }
     }
@@ -221,25 +224,29 @@ int evaluate_trials(const struct evaluation_setting *setting, struct trial *cons
                     struct evaluation *results, struct evaluation *full, const struct observed *observed,
                     bool *complete, struct error *error)
 {
-    struct evaluator evaluator = {.setting = setting};
+    struct evaluator evaluator = {.setting = setting,
+                                  .trials = trials,
+                                  .count = count,
+                                  .teach = TEACH_OUTCOME,
+                                  .results = results,
+                                  .full = full,
+                                  .observed = observed};
     struct feed *feed = NULL;
     const uint64_t sequences = setting->stores->sequences[SPLIT_HELD_OUT];
     const double tokens = (double)sequences * setting->stores->rows;
-    unsigned teach = TEACH_OUTCOME;
     struct feed_plan plan = {.split = SPLIT_HELD_OUT, .sequences = setting->sequences, .end = sequences};
     *complete = false;
     *full = (struct evaluation){.agreement = tokens};
     for (int i = 0; i < count; i++) {
         results[i] = (struct evaluation){0};
-        teach |= trial_measuring(&trials[i]->config);
+        evaluator.teach |= trial_measuring(&trials[i]->config);
     }
-    batch_plan(setting->batch, teach, &plan);
+    batch_plan(setting->batch, evaluator.teach, &plan);
     int result = evaluator_allocate(&evaluator, error);
     if (result == 0)
         result = feed_open(setting->stores, &plan, setting->threads, &feed, error);
     if (result == 0)
-        result =
-            evaluate_batches(&evaluator, feed, teach, trials, count, results, full, observed, complete, error);
+        result = evaluate_batches(&evaluator, feed, complete, error);
     if (result < 0 && error->kind == ERROR_INTERRUPTED) /* *complete says so */
         result = 0;
     divide(full, tokens);
