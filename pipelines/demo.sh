@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${OUT:-.cache/demo}
 began=$SECONDS
-step() { # step NAME COMMAND...: its result on stdout, its time remembered
+stage() { # stage NAME COMMAND...: its result on stdout, its time remembered
     local name=$1 started=$SECONDS
     shift
     echo "== $name" >&2
@@ -20,13 +20,13 @@ step() { # step NAME COMMAND...: its result on stdout, its time remembered
 budget=$(mktemp)
 trap 'rm -f "$budget"' EXIT
 
-step packages pipelines/setup.sh build
-step build make -s -j"$(nproc)" programs
-[ -n "${MODEL:-}" ] || MODEL=$(step model pipelines/setup.sh model)
-[ -n "${TEXT:-}" ] || TEXT=$(step corpus pipelines/setup.sh corpus)
-step tune pipelines/tune.sh --taps 6,12,12.mid,18,24,28,final --seq-len 512 --tokens 32768 --held-out-tokens 4096 \
+stage packages pipelines/setup.sh build
+stage build make -s -j"$(nproc)" programs
+[ -n "${MODEL:-}" ] || MODEL=$(stage model pipelines/setup.sh model)
+[ -n "${TEXT:-}" ] || TEXT=$(stage corpus pipelines/setup.sh corpus)
+stage tune pipelines/tune.sh --taps 6,12,12.mid,18,24,28,final --seq-len 512 --tokens 32768 --held-out-tokens 4096 \
     --codec lossless --sweep pipelines/demo.yaml "$MODEL" "$TEXT" "$out"
-step generate build/generate --model "$MODEL" --policy "$out/run/policy" --tokens 60 --show \
+stage generate build/generate --model "$MODEL" --policy "$out/run/policy" --tokens 60 --show \
     --prompt "In Python, a list is"
 if grep -q '"exits": \[\]' "$out/run/policy/policy.json"; then
     echo
