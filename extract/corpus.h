@@ -1,13 +1,14 @@
-/* corpus.h: reads a corpus of any size from its beginning, or from a position kept earlier, document by
- * document, and says which split each document belongs to.
+/* corpus.h: reads the documents of a corpus of any size, and says which split each belongs to.
  *
- * A document comes in one part, or, past PART_BYTES, in several, so that no file has to fit in
- * memory. A text is cut where its tokens stay what they are (tokenizer_cut), and nowhere else: where there is no
- * such point, as with tokenizers whose pattern is not known, parts are larger, up to a whole document.
+ * Reading begins at the beginning of the corpus or at a position that was kept earlier.
  *
- * Documents are numbered through the whole corpus, empty ones counted. With a held-out share, a
- * document is held out when a hash of its number says so: the choice does not depend on what the
- * document holds, on how many there are, or on where reading began.
+ * A document comes in one part. A document of more than PART_BYTES comes in several, so that no file has to fit in memory.
+ * A text is cut only where its tokens stay the same (tokenizer_cut). Where there is no such point, the parts are larger, up
+ * to the whole document; so they are with tokenizers whose pattern is not known.
+ *
+ * Documents are numbered through the whole corpus, and empty ones count. With a held-out share, a document is held out when
+ * a hash of its number says so. So the choice does not depend on what the document holds, on how many documents there are,
+ * or on where reading began.
  *
  *     corpus_open(&list, &rules, NULL, &corpus, error);
  *     while (corpus_read(corpus, wanted, 4 << 20, &parts, error) == 0 && parts.count > 0) {
@@ -33,11 +34,11 @@
 #define LONGEST_PART ((size_t)1 << 30) /* more is an error */
 
 struct corpus_rules {
-    const char *field; /* of a JSON line: the member that is the text */
-    double held_out; /* share of the documents of files that are not held out whole */
+    const char *field; /* the member of a JSON object that is the text */
+    double held_out; /* share of the documents; of files that are held out whole, all are */
     int32_t end; /* ends a document in a token file; -1: none does */
     int vocab; /* ids are 0 .. vocab-1 */
-    const struct tokenizer *tokenizer; /* of texts, to cut them; NULL: they are not cut */
+    const struct tokenizer *tokenizer; /* says where texts may be cut; NULL: they are not cut */
 };
 
 struct document_part {
@@ -45,7 +46,7 @@ struct document_part {
     bool first, last; /* of its document */
     char *text; /* `size` bytes of UTF-8, or NULL: from a token file */
     size_t size;
-    struct token_list ids; /* from a token file, the end-of-text id left out; else filled by the caller */
+    struct token_list ids; /* from a token file, without the end-of-text id; else the caller fills it */
 };
 
 struct part_list {
@@ -59,13 +60,13 @@ void part_list_clear(struct part_list *list);
 /* ... and the list itself. */
 void part_list_free(struct part_list *list);
 
-/* Where reading goes on: in file number `file` at byte `offset`, all numbers from 0. */
+/* Where reading goes on: at byte `offset` of file number `file`. All numbers begin at 0. */
 struct corpus_position {
     uint64_t file, offset; /* offset: of the file as unpacked */
     uint64_t line; /* lines read of that file */
     uint64_t document; /* documents ended, of all files */
-    uint64_t empty; /* of those, without any text */
-    bool inside; /* of a document, which belongs to `split` */
+    uint64_t empty; /* documents among them that have no text */
+    bool inside; /* a document, which belongs to `split` */
     enum split split;
 };
 
@@ -76,15 +77,15 @@ int corpus_open(const struct corpus_list *list, const struct corpus_rules *rules
                 const struct corpus_position *position, struct corpus **corpus, struct error *error);
 void corpus_close(struct corpus *corpus); /* NULL is fine */
 
-/* Appends parts of the wanted splits until about `bytes` have been read for them, one at least: where
- * none is appended, none is left. Documents of other splits are passed over. */
+/* Appends parts of the wanted splits until about `bytes` have been read for them, but at least one part. When it appends
+ * none, the corpus is at its end. Documents of other splits are skipped. */
 int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t bytes, struct part_list *list,
                 struct error *error);
 
 /* The position behind the last part that corpus_read gave. */
 struct corpus_position corpus_tell(const struct corpus *corpus);
 
-/* Bytes of the corpus's files before that position; of a compressed file, about. */
+/* Bytes of the corpus's files before that position; an estimate within a compressed file. */
 uint64_t corpus_bytes_read(const struct corpus *corpus);
 
 /* The split of document `number` for a held-out share. */

@@ -8,9 +8,9 @@
 #include "common/base/json.h"
 #include "common/base/memory.h"
 
-#define HEAD_BYTES  256 /* say whether it may be an object at all */
-#define LINES_BYTES ((size_t)1 << 20) /* the first lines are looked for in so much */
-#define LINES       8
+#define BEGINNING_BYTES 256 /* say whether it may be an object at all */
+#define LINES_BYTES     ((size_t)1 << 20) /* the first lines are looked for in so much */
+#define LINES           8
 
 static bool is_document(const char *line, size_t size, const char *field)
 {
@@ -49,20 +49,21 @@ static bool begins_object(const char *text)
 int doubts_json_lines(const struct corpus_file *file, const char *field, bool *found, struct error *error)
 {
     struct stream *stream = NULL;
-    char head[HEAD_BYTES + 1] = "", *text = NULL;
+    char beginning[BEGINNING_BYTES + 1] = "", *text = NULL;
     size_t size = 0, rest = 0;
     int result = -1;
     *found = false;
     if (file->kind != CORPUS_TEXT)
         return 0;
     if (stream_open(file->path, file->compression, file->size, &stream, error) < 0 ||
-        stream_skip(stream, file->begin, error) < 0 || stream_read(stream, head, HEAD_BYTES, &size, error) < 0)
+        stream_skip(stream, file->begin, error) < 0 ||
+        stream_read(stream, beginning, BEGINNING_BYTES, &size, error) < 0)
         goto done;
-    if (begins_object(head)) {
+    if (begins_object(beginning)) {
         if (array_alloc(&text, LINES_BYTES + 1, error) < 0 ||
             stream_read(stream, text + size, LINES_BYTES - size, &rest, error) < 0)
             goto done;
-        memcpy(text, head, size);
+        memcpy(text, beginning, size);
         *found = are_documents(text, size + rest, size + rest < LINES_BYTES, field);
     }
     result = 0;

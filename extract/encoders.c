@@ -101,10 +101,11 @@ static void check_drift(struct encoders *encoders, const struct job *job, struct
         atomic_exchange(&encoders->warned[job->tap], true))
         return;
     tap_name(info->tap[job->tap], info->layers, name);
-    cli_say("warning: tap %s, %s sequence %llu: takes %.2f bits a value and loses %.2g of its size, "
-            "where the pilot took %.2f and lost %.2g: the text is unlike that which %s was fitted to",
-            name, split_name(sequence.split), (unsigned long long)sequence.index, bits, sqrt(loss),
-            setting.bits, sqrt(setting.loss), info->codec[job->tap].name);
+    cli_say(
+        "warning: tap %s, %s sequence %llu: takes %.2f bits a value and loses %.2g of its size; the pilot took "
+        "%.2f and lost %.2g: this text is unlike the text that %s was fitted to",
+        name, split_name(sequence.split), (unsigned long long)sequence.index, bits, sqrt(loss), setting.bits,
+        sqrt(setting.loss), info->codec[job->tap].name);
 }
 
 static int encode_states(struct encoder *encoder, struct job *job, struct sequence sequence,

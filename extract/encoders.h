@@ -1,14 +1,14 @@
 /* encoders.h: threads that make records of states, and the one that stores these in order (write.h).
  *
+ * Jobs of one tap are submitted in the order of their index. There is a fixed number of jobs, whose memory is used again and
+ * again: so memory is bounded, however far one thread runs ahead of another.
+ *
  *     encoders_open(store, &order, &plan, &encoders, error);
- *     while ((job = encoders_job(encoders, &stage))) {        // waits for a free one; NULL: it has failed
+ *     while ((job = encoders_job(encoders, &stage))) {        // waits for a free one; NULL: a thread has failed
  *         job->tap = ..., job->index = ...; fill job->states;
  *         encoders_submit(encoders, job);
  *     }
  *     encoders_close(encoders, &report, error);               // waits until all is committed
- *
- * Jobs of one tap are submitted in order of their index. A job's memory is used again and again, so
- * that it is bounded whatever runs ahead.
  */
 #ifndef OFFRAMP_EXTRACT_ENCODERS_H
 #define OFFRAMP_EXTRACT_ENCODERS_H
@@ -23,7 +23,7 @@
 #include "extract/plan.h"
 #include "extract/write.h"
 
-/* What the stages have done, filled by encoders_close. */
+/* What the threads have done. */
 struct encoders_report {
     struct stage encode, write; /* seconds, all encoders together */
     uint64_t records;
@@ -38,7 +38,7 @@ int encoders_open(struct store *store, const struct order *order, const struct p
 struct job *encoders_job(struct encoders *encoders, struct stage *stage);
 void encoders_submit(struct encoders *encoders, struct job *job);
 
-/* Stops everything; the first reason is what encoders_close returns. Safe from any thread. */
+/* Stops all threads. encoders_close returns the first reason. Safe from any thread. */
 void encoders_fail(struct encoders *encoders, const struct error *error);
 
 /* Records stored so far in this run; safe from any thread. */

@@ -88,18 +88,18 @@ int corpus_list_add(struct corpus_list *list, const char *path, bool held_out, i
 
 int corpus_check_output(const char *corpus, const char *out, struct error *error)
 {
-    char *folder = path_resolve(corpus, error), *place = folder ? path_resolve(out, error) : NULL;
-    int result = place ? 0 : -1;
+    char *folder = path_resolve(corpus, error), *resolved = folder ? path_resolve(out, error) : NULL;
+    int result = resolved ? 0 : -1;
     size_t length = folder ? strlen(folder) : 0;
     if (length == 1) /* the root */
         length = 0;
-    if (result == 0 && path_is_directory(folder) && strncmp(folder, place, length) == 0 &&
-        (place[length] == '/' || !place[length]) && !strstr(place + length, "/."))
+    if (result == 0 && path_is_directory(folder) && strncmp(folder, resolved, length) == 0 &&
+        (resolved[length] == '/' || !resolved[length]) && !strstr(resolved + length, "/."))
         result = error_set_kind(error, ERROR_USAGE,
-                                "%s: is in the corpus %s, which would be read with it; name another place", out,
+                                "%s: is in the corpus %s, which would be read with it; give another path", out,
                                 corpus);
     free(folder);
-    free(place);
+    free(resolved);
     return result;
 }
 

@@ -20,10 +20,11 @@ static int check_same(const struct store *store, const uint64_t same[SPLIT_COUNT
                              " %s sequences where %" PRIu64 " are stored; one that grew at its end would go on",
                              store_path(store), packed[split], split_name(split), stored);
         if (stored > same[split] + 1)
-            return error_set(error,
-                             "%s: --corpus: the corpus has changed before its old end: %s sequence %" PRIu64
-                             " has other tokens than those stored: give another --out",
-                             store_path(store), split_name(split), same[split]);
+            return error_set(
+                error,
+                "%s: --corpus: the corpus has changed before the end that it had: %s sequence %" PRIu64
+                " has other tokens than those stored: give another --out",
+                store_path(store), split_name(split), same[split]);
     }
     return 0;
 }

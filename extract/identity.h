@@ -39,14 +39,14 @@ struct identity {
     const char *numerics;
 };
 
-/* A new object; NULL on error. Reads the whole model for its fingerprint. */
+/* A new object; NULL on error. Reads the whole model to make its fingerprint. */
 json_t *identity_manifest(const struct identity *identity, struct error *error);
 
-/* 0 when a store with manifest `there` may be gone on with under `wanted`; else an error that names
- * the option and both values. */
+/* 0 when a command that wants the manifest `wanted` may go on with a store that has `there`. Otherwise an error that names the
+ * option and both values. */
 int identity_compare(const char *store, const json_t *there, const json_t *wanted, struct error *error);
 
-/* Whether they differ in the corpus's files and bytes alone, and it may have grown (grow.h finds out). */
+/* They differ only in the files and bytes of the corpus, so that it may have grown (grow.h finds out). */
 bool identity_may_have_grown(const json_t *there, const json_t *wanted);
 
 #endif

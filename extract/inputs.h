@@ -1,5 +1,4 @@
-/* inputs.h: the first thread of the second stage: reads the tokens of one call after another from the
- * store, a few calls ahead.
+/* inputs.h: the first thread of a run. It reads the tokens of one call after another from the store, a few calls ahead.
  *
  *     inputs_open(store, &order, batch, kept, &inputs, error);
  *     while ((ids = inputs_next(inputs, &stage))) {
@@ -19,10 +18,10 @@
 #include "extract/kept.h"
 #include "extract/order.h"
 
-/* The tokens of one call: of all sequences among the order's index .. index + span - 1 but those that are kept. */
+/* The tokens of one call. It covers the sequences index .. index + span - 1 of the run's order, and has tokens of those that
+ * are not kept. */
 struct input {
-    uint64_t index; /* of the first sequence in the run's order */
-    uint64_t span;
+    uint64_t index, span;
     int sequences; /* with tokens; 0: all that are left are kept */
     int32_t *ids; /* [sequences * rows] */
     int32_t *labels; /* [sequences * rows] the token after each of them */
@@ -30,7 +29,7 @@ struct input {
 
 struct inputs;
 
-/* All sequences of the order, `batch` with tokens to a call; `kept` (NULL: none) outlives the inputs. */
+/* Reads all sequences of the order, with tokens of `batch` of them in a call. `kept` (NULL: none) outlives the inputs. */
 int inputs_open(struct store *store, const struct order *order, int batch, const struct kept *kept,
                 struct inputs **inputs, struct error *error);
 
@@ -38,7 +37,7 @@ int inputs_open(struct store *store, const struct order *order, int batch, const
 struct input *inputs_next(struct inputs *inputs, struct stage *stage);
 void inputs_return(struct inputs *inputs, struct input *batch);
 
-/* Ends the thread, wherever it is, and frees the inputs; -1 when reading failed. NULL is fine. */
+/* Stops the thread, wherever it is, and frees the inputs. -1 when reading failed. NULL is fine. */
 int inputs_close(struct inputs *inputs, struct stage *report, struct error *error);
 
 #endif

@@ -6,7 +6,7 @@
 #include "common/text/unicode.h"
 #include "extract/stream.h"
 
-#define HEAD_BYTES 4096
+#define BEGINNING_BYTES 4096
 
 /* ---- by the name ---- */
 
@@ -123,11 +123,11 @@ static const struct signature {
     {0, 2, "\x80\5", PICKLE},
 };
 
-static bool has_signature(const struct signature *signature, const unsigned char *head, size_t size)
+static bool has_signature(const struct signature *signature, const unsigned char *beginning, size_t size)
 {
     return size >= signature->offset + signature->size &&
-           memcmp(head + signature->offset, signature->bytes, signature->size) == 0 &&
-           (signature->offset != 8 || head[7] == 0);
+           memcmp(beginning + signature->offset, signature->bytes, signature->size) == 0 &&
+           (signature->offset != 8 || beginning[7] == 0);
 }
 
 bool kind_has_controls(const char *text, size_t size)
@@ -140,12 +140,12 @@ bool kind_has_controls(const char *text, size_t size)
     return false;
 }
 
-static bool looks_like_text(const unsigned char *head, size_t size)
+static bool looks_like_text(const unsigned char *beginning, size_t size)
 {
     size_t at = 0, length = 0;
-    while (at < size && utf8_decode((const char *)head + at, size - at, &length) >= 0)
+    while (at < size && utf8_decode((const char *)beginning + at, size - at, &length) >= 0)
         at += length;
-    return (at == size || at + length == size) && !kind_has_controls((const char *)head, at);
+    return (at == size || at + length == size) && !kind_has_controls((const char *)beginning, at);
 }
 
 /* PDF, PostScript, RTF and Git LFS; all others have bytes that no text has. */
@@ -155,12 +155,12 @@ static bool may_be_plain(const struct signature *signature)
 }
 
 /* Of `least` bytes or more. A text may begin with the letters of some of them. */
-static const char *find_signature(const unsigned char *head, size_t size, size_t least)
+static const char *find_signature(const unsigned char *beginning, size_t size, size_t least)
 {
-    const bool text = looks_like_text(head, size);
+    const bool text = looks_like_text(beginning, size);
     for (size_t i = 0; i < sizeof signatures / sizeof *signatures; i++)
         if (signatures[i].size >= least && (!text || may_be_plain(&signatures[i])) &&
-            has_signature(&signatures[i], head, size))
+            has_signature(&signatures[i], beginning, size))
             return signatures[i].name;
     return NULL;
 }
@@ -171,16 +171,16 @@ static bool are_most(size_t part, size_t count)
     return part > 0 && part >= count - count / 4;
 }
 
-/* 16-bit characters of alphabets have a small number at one of two places, and zeros (white space at least) nowhere
+/* 16-bit characters of alphabets have a small number at one of two positions, and zeros (white space at least) nowhere
  * else; 32-bit characters have zeros at two of four. A text with a stray zero has neither. */
-static const char *find_wide(const unsigned char *head, size_t size)
+static const char *find_wide(const unsigned char *beginning, size_t size)
 {
     size_t zeros[4] = {0}, small[2] = {0};
     if (size < 4)
         return NULL;
     for (size_t i = 0; i < size; i++) {
-        zeros[i % 4] += head[i] == 0;
-        small[i % 2] += head[i] < ' ';
+        zeros[i % 4] += beginning[i] == 0;
+        small[i % 2] += beginning[i] < ' ';
     }
     const size_t even = zeros[0] + zeros[2], odd = zeros[1] + zeros[3];
     if (are_most(zeros[3], size / 4) && are_most(zeros[2], size / 4) && !zeros[0])
@@ -192,41 +192,44 @@ static const char *find_wide(const unsigned char *head, size_t size)
     return even && !odd && are_most(small[0], size / 2) ? "UTF-16BE" : NULL;
 }
 
-static const char *find_wide_mark(const unsigned char *head, size_t size)
+static const char *find_wide_mark(const unsigned char *beginning, size_t size)
 {
-    if (size >= 4 && memcmp(head, "\xff\xfe\0\0", 4) == 0)
+    if (size >= 4 && memcmp(beginning, "\xff\xfe\0\0", 4) == 0)
         return "UTF-32";
-    if (size >= 4 && memcmp(head, "\0\0\xfe\xff", 4) == 0)
+    if (size >= 4 && memcmp(beginning, "\0\0\xfe\xff", 4) == 0)
         return "UTF-32";
-    return size >= 2 && (memcmp(head, "\xff\xfe", 2) == 0 || memcmp(head, "\xfe\xff", 2) == 0) ? "UTF-16"
-                                                                                               : NULL;
+    return size >= 2 && (memcmp(beginning, "\xff\xfe", 2) == 0 || memcmp(beginning, "\xfe\xff", 2) == 0)
+               ? "UTF-16"
+               : NULL;
 }
 
-static int check_text(const struct corpus_file *file, const unsigned char *head, size_t size,
+static int check_text(const struct corpus_file *file, const unsigned char *beginning, size_t size,
                       struct error *error)
 {
-    const char *wide = find_wide_mark(head, size), *other = wide ? NULL : find_signature(head, size, 0);
+    const char *wide = find_wide_mark(beginning, size),
+               *other = wide ? NULL : find_signature(beginning, size, 0);
     if (other)
         return error_set(error, "%s: is not text but %s", file->path, other);
     if (!wide)
-        wide = find_wide(head, size);
+        wide = find_wide(beginning, size);
     if (wide)
         return error_set(error, "%s: is %s; write it as UTF-8: iconv -f %s -t UTF-8", file->path, wide, wide);
-    if (memchr(head, 0, size))
+    if (memchr(beginning, 0, size))
         return error_set(error, "%s: is not text: byte %zu is zero", file->path,
-                         (size_t)((const unsigned char *)memchr(head, 0, size) - head));
+                         (size_t)((const unsigned char *)memchr(beginning, 0, size) - beginning));
     return 0;
 }
 
 /* ---- JSON ---- */
 
-static int look_at_json(struct corpus_file *file, const unsigned char *head, size_t size, struct error *error)
+static int look_at_json(struct corpus_file *file, const unsigned char *beginning, size_t size,
+                        struct error *error)
 {
     size_t i = (size_t)file->begin;
-    while (i < size && strchr(" \t\r\n", head[i]))
+    while (i < size && strchr(" \t\r\n", beginning[i]))
         i++;
-    file->array = i < size && head[i] == '[';
-    if (i == size || strchr("[{\"", head[i]))
+    file->array = i < size && beginning[i] == '[';
+    if (i == size || strchr("[{\"", beginning[i]))
         return 0;
     return error_set(error, "%s: is called JSON but begins with neither an array, an object nor a text",
                      file->path);
@@ -242,29 +245,30 @@ static uint32_t read_word(const unsigned char *bytes)
 }
 
 /* A file of llm.c: 256 words, the first of them the kind, the version, and how many ids follow. */
-static int look_at_header(struct corpus_file *file, const unsigned char *head, size_t size, struct error *error)
+static int look_at_header(struct corpus_file *file, const unsigned char *beginning, size_t size,
+                          struct error *error)
 {
     static const struct {
         uint32_t magic, version;
         int token_bytes; /* 0: no token file */
     } kinds[] = {{20240520, 1, 2}, {20240801, 7, 4}, {20240326, 0, 0}, {20240327, 0, 0}, {20240522, 0, 0}};
     size_t i = 0;
-    while (size >= 12 && i < sizeof kinds / sizeof *kinds && kinds[i].magic != read_word(head))
+    while (size >= 12 && i < sizeof kinds / sizeof *kinds && kinds[i].magic != read_word(beginning))
         i++;
     if (size < 12 || i == sizeof kinds / sizeof *kinds)
         return 0;
     if (kinds[i].token_bytes == 0)
         return error_set(error, "%s: is a model, a state or a test of llm.c, not a token file", file->path);
-    if (read_word(head + 4) != kinds[i].version)
+    if (read_word(beginning + 4) != kinds[i].version)
         return error_set(error, "%s: is a token file of llm.c of version %u; version %u is known", file->path,
-                         read_word(head + 4), kinds[i].version);
+                         read_word(beginning + 4), kinds[i].version);
     if (file->token_bytes > 0 && file->token_bytes != kinds[i].token_bytes)
         return error_set(error,
                          "%s: its header (llm.c's) says that ids have %d bytes, its name or --token-type %d",
                          file->path, kinds[i].token_bytes, file->token_bytes);
     file->token_bytes = kinds[i].token_bytes;
     file->begin = LLMC_HEADER;
-    file->ids = read_word(head + 8);
+    file->ids = read_word(beginning + 8);
     if (file->compression == COMPRESSION_NONE &&
         file->size != LLMC_HEADER + file->ids * (uint64_t)file->token_bytes)
         return error_set(error,
@@ -274,15 +278,15 @@ static int look_at_header(struct corpus_file *file, const unsigned char *head, s
     return 0;
 }
 
-static int look_at_tokens(struct corpus_file *file, int token_bytes, const unsigned char *head, size_t size,
-                          struct error *error)
+static int look_at_tokens(struct corpus_file *file, int token_bytes, const unsigned char *beginning,
+                          size_t size, struct error *error)
 {
-    const char *other = find_signature(head, size, 4);
+    const char *other = find_signature(beginning, size, 4);
     if (file->token_bytes == 0)
         file->token_bytes = token_bytes;
     if (other)
         return error_set(error, "%s: is not a token file but %s", file->path, other);
-    if (look_at_header(file, head, size, error) < 0)
+    if (look_at_header(file, beginning, size, error) < 0)
         return -1;
     if (file->token_bytes == 0)
         return error_set(error, "%s: is a token file: say with --token-type whether its ids are u16 or u32",
@@ -297,23 +301,23 @@ static int look_at_tokens(struct corpus_file *file, int token_bytes, const unsig
 
 /* The first bytes as they are unpacked. Ids may begin like a compressed file: those are compressed when their name says
  * so. */
-static int read_head(struct corpus_file *file, unsigned char head[HEAD_BYTES], size_t *size,
-                     struct error *error)
+static int read_beginning(struct corpus_file *file, unsigned char beginning[BEGINNING_BYTES], size_t *size,
+                          struct error *error)
 {
     struct stream *stream;
     if (stream_open(file->path, COMPRESSION_NONE, file->size, &stream, error) < 0)
         return -1;
-    int result = stream_read(stream, head, HEAD_BYTES, size, error);
+    int result = stream_read(stream, beginning, BEGINNING_BYTES, size, error);
     stream_close(stream);
     const bool packed_name = plain_length(file->path) < strlen(file->path);
     if (result < 0 || (file->kind == CORPUS_TOKENS && !packed_name))
         return result;
-    file->compression = compression_of(head, *size);
+    file->compression = compression_of(beginning, *size);
     if (file->compression == COMPRESSION_NONE)
         return 0;
     if (stream_open(file->path, file->compression, file->size, &stream, error) < 0)
         return -1;
-    result = stream_read(stream, head, HEAD_BYTES, size, error);
+    result = stream_read(stream, beginning, BEGINNING_BYTES, size, error);
     stream_close(stream);
     return result;
 }
@@ -321,16 +325,16 @@ static int read_head(struct corpus_file *file, unsigned char head[HEAD_BYTES], s
 int kind_find(struct corpus_file *file, int token_bytes, struct error *error)
 {
     static const char mark[] = "\xef\xbb\xbf";
-    unsigned char head[HEAD_BYTES];
+    unsigned char beginning[BEGINNING_BYTES];
     size_t size;
     expect_kind(file);
-    if (read_head(file, head, &size, error) < 0)
+    if (read_beginning(file, beginning, &size, error) < 0)
         return -1;
     if (file->kind == CORPUS_TOKENS)
-        return look_at_tokens(file, token_bytes, head, size, error);
-    if (size >= 3 && memcmp(head, mark, 3) == 0)
+        return look_at_tokens(file, token_bytes, beginning, size, error);
+    if (size >= 3 && memcmp(beginning, mark, 3) == 0)
         file->begin = 3;
-    if (check_text(file, head, size, error) < 0)
+    if (check_text(file, beginning, size, error) < 0)
         return -1;
-    return file->kind == CORPUS_JSON ? look_at_json(file, head, size, error) : 0;
+    return file->kind == CORPUS_JSON ? look_at_json(file, beginning, size, error) : 0;
 }

@@ -327,7 +327,7 @@ static int begin_anew(struct extraction *extraction, struct error *error)
     const char *path = extraction->options->out;
     store_close(extraction->store);
     extraction->store = NULL;
-    cli_say("%s: held no records: it is begun anew", path);
+    cli_say("%s: this store had no records and is begun anew", path);
     return pilot_remove(path, error) < 0 || store_remove(path, error) < 0 ? -1
                                                                           : create_store(extraction, error);
 }

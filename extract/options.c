@@ -257,7 +257,7 @@ void extract_options_parse(int argc, char **argv, struct extract_options *option
         option_list,
         parse_option,
         NULL,
-        "Run a model over a corpus and store its hidden states at chosen places."
+        "Run a model over a corpus and store its hidden states at chosen taps."
         "\vWhat a file of the corpus is goes by its name, in capitals or not:\n"
         "  .jsonl .ndjson .jsonlines  JSON objects, a document a line\n"
         "  .json                      an array of objects or texts, or one after another\n"

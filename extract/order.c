@@ -24,8 +24,8 @@ struct sequence order_at(const struct order *order, uint64_t index)
 {
     const uint64_t train = order->count[SPLIT_TRAIN];
     const enum split split = index < train ? SPLIT_TRAIN : SPLIT_HELD_OUT;
-    const uint64_t place = order->first[split] + (index < train ? index : index - train);
-    return (struct sequence){split, place * (uint64_t)order->shards + (uint64_t)order->shard};
+    const uint64_t own = order->first[split] + (index < train ? index : index - train);
+    return (struct sequence){split, own * (uint64_t)order->shards + (uint64_t)order->shard};
 }
 
 uint64_t order_stored(const struct order *order, const struct store *store, int tap)

@@ -9,7 +9,7 @@
 
 struct stream {
     int32_t *ids; /* [rows + 1], the first `filled` are there */
-    int32_t *starts; /* [rows + 1], places in ids where documents start */
+    int32_t *starts; /* [rows + 1], indexes in ids where documents start */
     int filled, started;
     uint64_t sequences, documents; /* sequences: all, also those not stored */
 };

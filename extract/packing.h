@@ -1,14 +1,19 @@
 /* packing.h: packs documents into sequences of equal length.
  *
- * The documents of a split are one long stream of ids: document, end-of-text, document, end-of-text, ... Sequence
- * i of a stream holds its ids [i T, i T + T]: T rows and, behind them, the label of the last one, which is the next
- * sequence's first row. What is left at the end and fills no sequence is not stored. With `runs`, all documents are
- * of the training split's stream, and its sequences are of the splits that runs.h says, or dropped.
+ * The documents of a split are one long stream of ids. A sequence is T rows of it, and has the label of its last row behind
+ * them, which is the first row of the next sequence:
+ *
+ *     stream       document 0 | end | document 1 | end | document 2 ...
+ *     sequence 0   [ T rows          ] label
+ *     sequence 1                     [ T rows          ] label
+ *
+ * Ids at the end that do not fill a sequence are not stored. With `runs`, all documents are in the stream of the training
+ * split, and runs.h says which split each of its sequences belongs to, if any.
  *
  *     packing_create(&rules, &packing, error);
  *     packing_append(packing, SPLIT_TRAIN, ids, count, true, true, error);      // a whole document
  *
- * Its state is kept as JSON, so that packing goes on after a stop as if there had been none.
+ * Its state can be saved as JSON, so that packing goes on after a stop as if there had been none.
  */
 #ifndef OFFRAMP_EXTRACT_PACKING_H
 #define OFFRAMP_EXTRACT_PACKING_H
@@ -26,7 +31,7 @@ struct packing_rules {
     int32_t end; /* the end-of-text id; -1: nothing is put behind documents */
     uint64_t most[SPLIT_COUNT]; /* sequences of each split */
     double runs; /* share of the sequences held out in runs; 0: documents are held out, or none */
-    /* Takes a full sequence: ids [rows + 1], the rows at which documents start, ascending. */
+    /* Takes a full sequence: ids [rows + 1], and the rows at which documents start, ascending. */
     int (*put)(void *context, enum split split, const int32_t *ids, const int32_t *starts, int count,
                struct error *error);
     void *context;
@@ -37,15 +42,15 @@ struct packing;
 int packing_create(const struct packing_rules *rules, struct packing **packing, struct error *error);
 void packing_destroy(struct packing *packing); /* NULL is fine */
 
-/* The next `count` ids of a document of the split, which begins with them (first) or ends behind them
- * (last). Ids that are not wanted any more are dropped. */
+/* The next `count` ids of a document of the split. The document begins with them (first) or ends behind them (last). Ids of
+ * a split that has all its sequences are dropped. */
 int packing_append(struct packing *packing, enum split split, const int32_t *ids, size_t count, bool first,
                    bool last, struct error *error);
 
-/* No more documents come: drops what fills no sequence. */
+/* No more documents come: drops the ids that do not fill a sequence. */
 void packing_finish(struct packing *packing);
 
-/* Documents of the split are of use. */
+/* The split still lacks sequences. */
 bool packing_wants(const struct packing *packing, enum split split);
 uint64_t packing_sequences(const struct packing *packing, enum split split);
 uint64_t packing_documents(const struct packing *packing, enum split split); /* begun */

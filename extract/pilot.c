@@ -130,8 +130,8 @@ static int copy_tokens(struct store *store, struct store *own, uint64_t sequence
         store_begin(own, error) < 0)
         goto done;
     for (uint64_t i = 0; i < sequences; i++) {
-        const uint64_t place = pilot_index(i, sequences, store_sequences(store, SPLIT_TRAIN));
-        const struct sequence sequence = {SPLIT_TRAIN, place * (uint64_t)info->shards + (uint64_t)info->shard};
+        const uint64_t index = pilot_index(i, sequences, store_sequences(store, SPLIT_TRAIN));
+        const struct sequence sequence = {SPLIT_TRAIN, index * (uint64_t)info->shards + (uint64_t)info->shard};
         if (reader_tokens(reader, sequence, ids, error) < 0 ||
             store_put_tokens(own, SPLIT_TRAIN, ids, NULL, 0, error) < 0)
             goto done;
@@ -152,7 +152,8 @@ static int check_disk(const struct store *own, struct error *error)
         return -1;
     if (wanted <= available)
         return 0;
-    return error_set_kind(error, ERROR_NO_SPACE, "%s: wants up to %s for a while, but the disk has %s free",
+    return error_set_kind(error, ERROR_NO_SPACE,
+                          "%s: needs up to %s for a while, but only %s of the disk are free: make room",
                           store_path(own), format_bytes((double)wanted, most, sizeof most),
                           format_bytes((double)available, there, sizeof there));
 }

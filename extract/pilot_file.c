@@ -16,7 +16,7 @@ struct pilot_file {
     char *path, *text;
     size_t size; /* the hash not counted */
     size_t body; /* where the parameters begin */
-    json_t *head;
+    json_t *header;
 };
 
 static const char *fingerprint_of(const struct store *store)
@@ -56,13 +56,13 @@ int pilot_file_write(const char *path, struct store *store, struct error *error)
 {
     struct string body = {0}, file = {0};
     json_t *taps = json_array();
-    json_t *head =
+    json_t *header =
         json_pack("{s:i, s:s, s:o}", "version", VERSION, "model", fingerprint_of(store), "taps", taps);
     char *text = NULL;
     int result = -1;
-    if (!head || append_taps(store, taps, &body, error) < 0)
+    if (!header || append_taps(store, taps, &body, error) < 0)
         goto done;
-    text = json_dumps(head, JSON_COMPACT);
+    text = json_dumps(header, JSON_COMPACT);
     if (!text)
         goto done;
     const uint32_t length = (uint32_t)strlen(text);
@@ -75,10 +75,10 @@ int pilot_file_write(const char *path, struct store *store, struct error *error)
     if (!string_failed(&file, error))
         result = file_write(path, file.data, file.length, error);
 done:
-    if (!head || (result < 0 && !text))
+    if (!header || (result < 0 && !text))
         error_set_kind(error, ERROR_NO_MEMORY, "%s: the parameters could not be gathered: memory is out", path);
     free(text);
-    json_decref(head);
+    json_decref(header);
     string_free(&body);
     string_free(&file);
     return result;
@@ -101,9 +101,9 @@ static int parse(struct pilot_file *file, struct error *error)
     file->body = sizeof magic + sizeof length;
     if (length > file->size - file->body)
         return error_set_kind(error, ERROR_DAMAGED, "is cut short");
-    file->head = json_parse(file->path, file->text + file->body, length, error);
+    file->header = json_parse(file->path, file->text + file->body, length, error);
     file->body += length;
-    if (!file->head || json_get_integer("head", file->head, "version", 1, INT64_MAX, &version, error) < 0)
+    if (!file->header || json_get_integer("header", file->header, "version", 1, INT64_MAX, &version, error) < 0)
         return -1;
     return version == VERSION
                ? 0
@@ -122,7 +122,7 @@ int pilot_file_open(const char *path, const struct store *store, struct pilot_fi
     file->path = string_copy(path, error);
     if (!file->path || file_read(path, &file->text, &file->size, error) < 0)
         goto fail;
-    if (parse(file, error) < 0 || json_get_string("head", file->head, "model", &model, error) < 0) {
+    if (parse(file, error) < 0 || json_get_string("header", file->header, "model", &model, error) < 0) {
         error_prefix(error, "%s", path);
         goto fail;
     }
@@ -142,7 +142,7 @@ void pilot_file_close(struct pilot_file *file)
 {
     if (!file)
         return;
-    json_decref(file->head);
+    json_decref(file->header);
     free(file->path);
     free(file->text);
     free(file);
@@ -151,7 +151,7 @@ void pilot_file_close(struct pilot_file *file)
 int pilot_file_find(const struct pilot_file *file, const struct store *store, int tap, const void **bytes,
                     size_t *size, struct error *error)
 {
-    const json_t *taps = json_object_get(file->head, "taps");
+    const json_t *taps = json_object_get(file->header, "taps");
     const char *wanted = store_info(store)->codec[tap].name, *name, *codec;
     char own[TAP_NAME_SIZE];
     size_t at = file->body;

@@ -163,8 +163,8 @@ static int put_sequences(struct trial *trial, uint64_t count, uint64_t spread, s
     if (store_begin(trial->store, error) < 0)
         return -1;
     for (uint64_t i = store_sequences(trial->store, SPLIT_TRAIN); i < count; i++) {
-        const uint64_t place = trial->there / spread * i + trial->there % spread * i / spread;
-        if (store_put_tokens(trial->store, SPLIT_TRAIN, trial->sample.ids.data + place * rows, NULL, 0, error) <
+        const uint64_t index = trial->there / spread * i + trial->there % spread * i / spread;
+        if (store_put_tokens(trial->store, SPLIT_TRAIN, trial->sample.ids.data + index * rows, NULL, 0, error) <
             0)
             return -1;
     }

@@ -30,7 +30,7 @@ struct run {
         int sequences; /* that run through the model */
         int32_t *labels; /* [batch * rows] the token after each of its rows */
     } * calls; /* [group] */
-    int target; /* its place among the taps, or -1 */
+    int target; /* its index among the taps, or -1 */
     struct teacher *teacher; /* with a target */
     struct target_row *values; /* [batch * rows] the teacher's, of a call */
     int group, most_group; /* calls per super-batch, now and before */

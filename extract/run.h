@@ -1,18 +1,17 @@
 /* run.h: the second stage: runs the model over the stored sequences and stores its states at the taps.
  *
- * How the layers are run is in common/model/forward.h; here are the stages around it:
+ * common/model/forward.h runs the layers. Here are the threads around it:
  *
- *     reader -> compute -> encoders -> writer
+ *     inputs -> compute -> encoders -> writer
  *
- * Behind the last layer the same thread computes the targets, from the states as they are before any codec
- * (store/target.h says why); it is a stage of its own in the report.
+ * Behind the last layer the computing thread makes the targets, too, from the states as they are before any codec
+ * (store/target.h says why). The report counts that as a stage of its own.
  *
- * Sequences whose states the pilot has computed (kept.h) do not run through the model again: their states go to the
- * encoders between those of their neighbours.
+ * Sequences whose states the pilot has kept (kept.h) do not run through the model again. Their states go to the encoders in
+ * the order of the sequences, between those that are computed.
  *
- * The sequences go in store order, from the first that lacks a record. A record depends on its
- * sequence only, not on the ones computed with it, so wherever a run was stopped the next one makes
- * the same bytes.
+ * The sequences go in the order of order.h, from the first that lacks a record. A record depends on its sequence only, not on
+ * those that are computed with it. So wherever a run was stopped, the next one makes the same bytes.
  */
 #ifndef OFFRAMP_EXTRACT_RUN_H
 #define OFFRAMP_EXTRACT_RUN_H

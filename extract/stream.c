@@ -31,13 +31,13 @@ struct stream {
     ZSTD_DStream *zstd;
 };
 
-enum compression compression_of(const unsigned char *head, size_t size)
+enum compression compression_of(const unsigned char *bytes, size_t size)
 {
-    if (size >= 3 && memcmp(head, "\x1f\x8b\x08", 3) == 0)
+    if (size >= 3 && memcmp(bytes, "\x1f\x8b\x08", 3) == 0)
         return COMPRESSION_GZIP;
     if (size >= 4 &&
-        (memcmp(head, "\x28\xb5\x2f\xfd", 4) == 0 ||
-         ((head[0] & 0xf0) == 0x50 && memcmp(head + 1, "\x2a\x4d\x18", 3) == 0))) /* a frame to skip */
+        (memcmp(bytes, "\x28\xb5\x2f\xfd", 4) == 0 ||
+         ((bytes[0] & 0xf0) == 0x50 && memcmp(bytes + 1, "\x2a\x4d\x18", 3) == 0))) /* a frame to skip */
         return COMPRESSION_ZSTD;
     return COMPRESSION_NONE;
 }

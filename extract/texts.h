@@ -1,4 +1,4 @@
-/* texts.h: what tokens go around the texts of a corpus, for people and for the manifest. */
+/* texts.h: which tokens go around the texts of a corpus, for people and for the manifest. */
 #ifndef OFFRAMP_EXTRACT_TEXTS_H
 #define OFFRAMP_EXTRACT_TEXTS_H
 
@@ -6,8 +6,8 @@
 
 #include "extract/corpus.h"
 
-/* The ids that go before each text, or behind it, as a new list; null where the corpus is token files alone, which
- * are taken as they are. */
+/* The ids that go before each text, or behind it, as a new list. JSON's null when the corpus has token files only: those are
+ * taken as they are. */
 json_t *texts_before(const struct tokenizer *tokenizer, const struct corpus_list *list);
 json_t *texts_behind(const struct tokenizer *tokenizer, const struct corpus_list *list);
 

@@ -1,9 +1,10 @@
-/* tokenize.h: the first stage: the whole corpus, tokenized and packed into sequences, goes into the
- * store's `tokens`; of a shard, every n-th of the sequences. Each shard reads all of the corpus for that:
- * which sequence a text falls into is known only when all before it is tokenized.
+/* tokenize.h: the first stage: tokenizes the whole corpus, packs it into sequences, and puts these into the store.
  *
- * What is stored depends on the corpus and the rules only. With every commit goes a note, "corpus",
- * that says where reading and packing stand, so that after a kill the stage goes on from there.
+ * A shard stores every n-th sequence, but reads all of the corpus: which sequence a text is in is known only when all text
+ * before it is tokenized.
+ *
+ * What is stored depends on the corpus and the rules only. Each commit has a note, "corpus", that says where reading and packing
+ * are. After a kill the stage goes on from there.
  */
 #ifndef OFFRAMP_EXTRACT_TOKENIZE_H
 #define OFFRAMP_EXTRACT_TOKENIZE_H
@@ -31,16 +32,17 @@ struct tokenize_result {
     double seconds; /* of this run */
 };
 
-/* Returns at once when it was done before. Interrupted by a signal: an error that says so, with
- * everything so far committed. */
+/* Returns at once when all is done already. A signal ends it with an error that says so; everything so far is committed
+ * then. */
 int corpus_tokenize(const struct tokenize_job *job, struct tokenize_result *result, struct error *error);
 
-/* Packs the corpus from its beginning until all that the store has has come again. same: how many sequences
- * of each split, from its first, are as they are stored; packed: how many came, at most those stored. */
+/* Packs the corpus from its beginning, as far as the store has sequences. same: how many sequences of each split, from its
+ * first, are as they are stored; packed: how many were packed. */
 int corpus_compare(const struct tokenize_job *job, uint64_t same[SPLIT_COUNT], uint64_t packed[SPLIT_COUNT],
                    struct error *error);
 
-/* Has the next corpus_tokenize begin at the beginning and leave out what is stored. Inside a transaction. */
+/* The next corpus_tokenize begins at the beginning of the corpus and skips the sequences that are stored. Inside a
+ * transaction. */
 int corpus_restart(const struct tokenize_job *job, struct error *error);
 
 #endif

@@ -15,7 +15,7 @@ struct writer {
     struct store *store;
     int taps;
     struct order order;
-    uint64_t *next; /* [taps] the place in that order that is stored next */
+    uint64_t *next; /* [taps] the index in that order that is stored next */
     uint64_t *bytes; /* [taps] of records */
     struct job *early; /* those whose predecessors have not come */
     bool open; /* a transaction */

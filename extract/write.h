@@ -1,7 +1,7 @@
-/* write.h: puts coded records into the store in order, with their progress, commit by commit.
+/* write.h: puts records into the store, in the order of their sequences, and commits them with their progress.
  *
- * A commit is made every 64 MB or a quarter of a second; the marks of progress go with the records they count,
- * so whatever moment a kill finds, what is marked is there.
+ * A commit is made every 64 MB or every quarter of a second. The marks of progress are in the same commit as the records that
+ * they count. So at any moment at which the program is killed, every record that is marked is there.
  *
  *     writer_create(store, &order, &writer, error);
  *     free_jobs = NULL;
@@ -23,10 +23,11 @@
 
 /* One sequence at one tap, on its way from the model to the store. */
 struct job {
-    int tap; /* its place in store_info */
+    int tap; /* its index in store_info */
     uint64_t index; /* of the sequence in the run's order (order.h) */
-    float *states; /* [rows, hidden]; of the target u; room for that */
-    bool transformed; /* a device has: they are rows as coder_encode_transformed takes them, in the same room */
+    float *states; /* [rows, hidden]; of the target u */
+    bool
+        transformed; /* in their memory are rows that a device made of them, as coder_encode_transformed takes them */
     struct target_row *values; /* [rows], of the target */
     struct record record; /* what is made of them */
     struct job *next; /* in a list of jobs */
@@ -38,11 +39,11 @@ struct writer;
 int writer_create(struct store *store, const struct order *order, struct writer **writer, struct error *error);
 void writer_destroy(struct writer *writer); /* NULL is fine; what is not committed is dropped */
 
-/* Takes a coded job: it may come before its predecessors of the same tap and is kept until they have
- * come. Jobs that are stored, this one or earlier ones, are pushed onto *done. */
+/* Takes a job with its record. It may come before its predecessors of the same tap: the writer keeps it until they have come.
+ * Jobs whose records are put, this one or earlier ones, are pushed onto *done. */
 int writer_put(struct writer *writer, struct job *job, struct job **done, struct error *error);
-/* When, by clock_seconds, what was put must be committed; INFINITY: all is. writer_put sees to it itself where jobs come
- * in time. */
+/* The time, by clock_seconds, at which what was put must be committed; INFINITY: all is committed. Where jobs come in time,
+ * writer_put commits by itself. */
 double writer_due(const struct writer *writer);
 /* Commits what was put; more may follow. */
 int writer_finish(struct writer *writer, struct error *error);
@@ -51,12 +52,12 @@ int writer_finish(struct writer *writer, struct error *error);
 
 /* Sequences of all splits that have their record at a tap. */
 uint64_t records_stored(const struct store *store, int tap);
-/* Bytes of a tap's records, all runs together: bytes [taps]. */
+/* bytes [taps]: of each tap's records, over all runs. */
 int records_bytes(struct store *store, uint64_t *bytes, struct error *error);
-/* The same without those behind the first `sequences` of each split. */
+/* The same of the first `sequences` of each split only. */
 int records_bytes_of(struct store *store, const uint64_t sequences[SPLIT_COUNT], uint64_t *bytes,
                      struct error *error);
-/* Keeps that number. Inside a transaction. */
+/* Keeps these numbers. Inside a transaction. */
 int records_put_bytes(struct store *store, const uint64_t *bytes, struct error *error);
 
 #endif

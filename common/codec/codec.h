@@ -1,4 +1,4 @@
-/* codec.h: turns a matrix of states into bytes and back. A codec knows matrices and bytes only.
+/* codec.h: turns a matrix of states into bytes and back. A codec knows matrices and bytes, nothing else.
  *
  *     raw:f32   the values as they are                        32 bits a value, exact
  *     raw       rounded to bf16                               16
@@ -8,9 +8,9 @@
  *
  * "Exact" for raw and lossless means: decoding gives the bf16 rounding of what was encoded.
  *
- * A codec with parameters (klt) is fitted to a pilot first (fit.h); the parameters are bytes, made once and
- * kept beside the records, which carry their hash. A coder is a codec made ready with its parameters; it is
- * not changed by use, and any number of threads share it, each with a worker of its own.
+ * A codec with parameters (klt) is fitted to a pilot first (fit.h). The parameters are bytes that are made once and kept beside
+ * the records; every record carries their hash. A coder is a codec with its parameters, ready for use. Use does not change it:
+ * any number of threads may share it, each with a worker of its own.
  *
  *     struct codec_choice choice;
  *     codec_parse("klt:4", &choice, error);
@@ -37,7 +37,7 @@ struct moments;
 struct codec_worker;
 int codec_worker_create(struct codec_worker **worker, struct error *error);
 void codec_worker_destroy(struct codec_worker *worker); /* NULL is fine */
-/* Of the time spent in encoding and decoding so far, what went into entropy coding. */
+/* Seconds of entropy coding so far, in encoding and decoding. */
 double codec_worker_entropy_seconds(const struct codec_worker *worker);
 
 /* What is made of the states of a record. */
@@ -47,7 +47,7 @@ struct codec_payload {
     double loss; /* the mean over rows of |x - decoded|^2 / |x|^2; 0 for exact codecs */
 };
 
-/* Values of states, rows one behind the other: somebody else's memory, at any address. */
+/* Values of states, one row behind the other, in memory of somebody else, at any address. */
 struct states_view {
     enum dtype type; /* DTYPE_F32 or DTYPE_BF16 */
     const void *values;
@@ -55,8 +55,8 @@ struct states_view {
 
 /* ---- the first half of encoding, elsewhere ----
  *
- * States that are in a device's memory need not leave it as they are: an op there makes of each row what the entropy
- * coder takes (common/transform does that). */
+ * States in a device's memory need not leave it as they are. An op on the device can make what the entropy coder takes of each
+ * row (common/transform does that). */
 
 enum codec_transform_kind {
     CODEC_NO_TRANSFORM,
@@ -75,14 +75,14 @@ struct codec_transform {
 
 /* ---- the table ---- */
 
-/* How fine a codec with parameters codes, and what came of it on its pilot. */
+/* How finely a codec with parameters codes, and what that gave on its pilot. */
 struct codec_setting {
     double spacing; /* in units of a token's RMS */
     double bits; /* per value of records; 0: not known */
     double loss; /* as struct codec_payload's */
 };
 
-/* Record headers hold these numbers: a new codec gets the next one, and none is used again for another. */
+/* Record headers hold these numbers. A new codec gets the next one; no number is ever used for another codec. */
 enum codec_id { CODEC_RAW_F32 = 1, CODEC_RAW = 2, CODEC_LOSSLESS = 3, CODEC_Q8 = 4, CODEC_KLT = 5 };
 
 /* What a codec's functions work with. */
@@ -96,7 +96,7 @@ struct codec {
     const char *name; /* as --codec and the manifest write it, without arguments */
     uint16_t id; /* enum codec_id */
     enum dtype type; /* what its values are worth: DTYPE_F32 or DTYPE_BF16 */
-    bool packs; /* its bytes depend on the version of zstd, too (codecs_numerics) */
+    bool packs; /* its bytes also depend on the version of zstd (codecs_numerics) */
     bool exact; /* decoding gives the values rounded to `type` */
     const char *
         usage; /* how it is written where arguments follow the name: "klt:BITS or klt:kl=NATS"; NULL: by its name */
@@ -147,7 +147,7 @@ enum codec_goal {
 
 #define CODEC_NAME_SIZE 48
 
-/* A codec and how fine it shall be. */
+/* A codec, and how finely it codes. */
 struct codec_choice {
     const struct codec *codec;
     enum codec_goal goal;
@@ -178,26 +178,26 @@ struct codec_setting coder_setting(const struct coder *coder);
 size_t coder_bound(const struct coder *coder, int64_t rows);
 
 /* states [rows, cols] f32 -> the payload's size and loss; its bytes have room for coder_bound. The same states give the
- * same bytes, whatever was encoded before and however many threads there are. A lossy codec refuses states that are not
- * finite. */
+ * same bytes, whatever was encoded before and however many threads there are. States that are not finite are an error of
+ * lossy codecs. */
 int coder_encode(const struct coder *coder, struct codec_worker *worker, const float *states, int64_t rows,
                  struct codec_payload *payload, struct error *error);
 
-/* What another may do of encoding; of kind CODEC_NO_TRANSFORM: nothing. Lives as long as the coder. */
+/* What a device may do of encoding; CODEC_NO_TRANSFORM: nothing. Lives as long as the coder. */
 struct codec_transform coder_transform(const struct coder *coder);
-/* As coder_encode, of rows that coder_transform describes, one behind the other. An exact codec's payload is the host's;
- * another's differs from it where the product's roundings bring a value to the other side of a middle, and decodes as
- * well. States that are not finite are refused. */
+/* As coder_encode, of rows as coder_transform describes them, one behind the other. The payload of an exact codec is the same
+ * as the host's. That of another may differ where a rounding of the product moves a value to the neighbouring integer; it
+ * decodes as well. States that are not finite are an error. */
 int coder_encode_transformed(const struct coder *coder, struct codec_worker *worker, const void *transformed,
                              int64_t rows, struct codec_payload *payload, struct error *error);
 
-/* payload -> states [rows, cols] f32. The payload is not trusted: any bytes give an error or some finite
- * amount of work, never a read or write outside. */
+/* payload -> states [rows, cols] f32. The payload is not trusted: whatever its bytes are, nothing is read or written outside,
+ * and the work is bounded. */
 int coder_decode(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
                  int64_t rows, float *states, struct error *error);
 
-/* As coder_decode, without a copy where the payload is the values themselves (check_plain): *view is of the payload
- * then, and `states` not used; else of `states`, whose first half has numbers of bf16 where decoding gives such. */
+/* As coder_decode, but does not copy a payload that is the values themselves (check_plain): *view is of the payload then, and
+ * `states` is not used. Otherwise *view is of `states`; where decoding gives bf16, these fill its first half. */
 int coder_view(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
                int64_t rows, float *states, struct states_view *view, struct error *error);
 

@@ -23,12 +23,12 @@
 
 enum { SIDE_DIFFERENCES, SIDE_SLOPES, SIDE_ROWS, SIDES };
 
-struct head {
+struct header {
     uint32_t escapes;
     uint8_t level[SIDES], reserved;
     uint32_t state[RANS_LANES];
 };
-_Static_assert(sizeof(struct head) == 8 + 4 * RANS_LANES, "the head is the same on every machine");
+_Static_assert(sizeof(struct header) == 8 + 4 * RANS_LANES, "the header is the same on every machine");
 
 /* Parts of worker->model, int16 each. */
 struct model {
@@ -45,7 +45,7 @@ static size_t coded_values(int64_t rows, int64_t cols)
 
 size_t coefficients_bound(int64_t rows, int64_t cols)
 {
-    return codec_values(rows, cols) ? sizeof(struct head) + 4 * coded_values(rows, cols) : 0;
+    return codec_values(rows, cols) ? sizeof(struct header) + 4 * coded_values(rows, cols) : 0;
 }
 
 static int open_model(struct codec_worker *worker, int64_t rows, int64_t cols, struct model *model,
@@ -62,7 +62,7 @@ static int open_model(struct codec_worker *worker, int64_t rows, int64_t cols, s
     return 0;
 }
 
-/* The three matrices in the order of decoding. `level` are those of the head. */
+/* The three matrices in the order of decoding. `level` are those of the header. */
 static void describe(const struct model *model, const int16_t level[SIDES], int64_t rows, int64_t cols,
                      struct rans_matrix matrix[3])
 {
@@ -197,7 +197,7 @@ int coefficients_encode(struct codec_worker *worker, const int16_t *values, int6
 {
     unsigned char *bytes = payload->bytes;
     struct model model;
-    struct head head = {0};
+    struct header header = {0};
     struct rans_matrix matrix[3];
     struct rans_encoder encoder;
     int16_t level[SIDES];
@@ -219,36 +219,36 @@ int coefficients_encode(struct codec_worker *worker, const int16_t *values, int6
     rans_encode(worker->rans, &encoder, &matrix[0], model.side);
 
     const size_t words = (size_t)(words_end - encoder.words), escapes = (size_t)(escapes_end - encoder.escapes);
-    head.escapes = (uint32_t)(escapes / sizeof(int16_t));
-    memcpy(head.state, encoder.state, sizeof head.state);
+    header.escapes = (uint32_t)(escapes / sizeof(int16_t));
+    memcpy(header.state, encoder.state, sizeof header.state);
     for (int i = 0; i < SIDES; i++)
-        head.level[i] = (uint8_t)level[i];
-    memcpy(bytes, &head, sizeof head);
-    memmove(bytes + sizeof head, encoder.words, words);
-    memmove(bytes + sizeof head + words, encoder.escapes, escapes);
-    payload->size = sizeof head + words + escapes;
+        header.level[i] = (uint8_t)level[i];
+    memcpy(bytes, &header, sizeof header);
+    memmove(bytes + sizeof header, encoder.words, words);
+    memmove(bytes + sizeof header + words, encoder.escapes, escapes);
+    payload->size = sizeof header + words + escapes;
     worker->entropy_seconds += clock_seconds() - start;
     return 0;
 }
 
-static int read_head(const unsigned char *bytes, size_t size, int16_t level[SIDES],
-                     struct rans_decoder *decoder, struct error *error)
+static int read_header(const unsigned char *bytes, size_t size, int16_t level[SIDES],
+                       struct rans_decoder *decoder, struct error *error)
 {
-    struct head head;
-    memcpy(&head, bytes, sizeof head);
-    if (head.escapes > (size - sizeof head) / sizeof(int16_t))
-        return error_set(error, "%u escapes do not fit", head.escapes);
-    if (head.reserved != 0)
-        return error_set(error, "a reserved byte is %u", head.reserved);
+    struct header header;
+    memcpy(&header, bytes, sizeof header);
+    if (header.escapes > (size - sizeof header) / sizeof(int16_t))
+        return error_set(error, "%u escapes do not fit", header.escapes);
+    if (header.reserved != 0)
+        return error_set(error, "a reserved byte is %u", header.reserved);
     for (int i = 0; i < SIDES; i++) {
-        if (head.level[i] >= RANS_LEVELS)
-            return error_set(error, "there is no level %u", head.level[i]);
-        level[i] = head.level[i];
+        if (header.level[i] >= RANS_LEVELS)
+            return error_set(error, "there is no level %u", header.level[i]);
+        level[i] = header.level[i];
     }
-    decoder->words = bytes + sizeof head;
+    decoder->words = bytes + sizeof header;
     decoder->escapes_end = bytes + size;
-    decoder->words_end = decoder->escapes = decoder->escapes_end - head.escapes * sizeof(int16_t);
-    return rans_decode_start(decoder, head.state, error);
+    decoder->words_end = decoder->escapes = decoder->escapes_end - header.escapes * sizeof(int16_t);
+    return rans_decode_start(decoder, header.state, error);
 }
 
 int coefficients_decode(struct codec_worker *worker, const unsigned char *bytes, size_t size, int64_t rows,
@@ -259,10 +259,10 @@ int coefficients_decode(struct codec_worker *worker, const unsigned char *bytes,
     struct rans_decoder decoder;
     int16_t level[SIDES];
     const double start = clock_seconds();
-    if (codec_check("coefficients", rows, cols, size, sizeof(struct head), error) < 0 ||
+    if (codec_check("coefficients", rows, cols, size, sizeof(struct header), error) < 0 ||
         open_model(worker, rows, cols, &model, error) < 0)
         return -1;
-    if (read_head(bytes, size, level, &decoder, error) < 0)
+    if (read_header(bytes, size, level, &decoder, error) < 0)
         return error_prefix(error, "coefficients are damaged");
     describe(&model, level, rows, cols, matrix);
     rans_decode(worker->rans, worker->path, &decoder, &matrix[0], model.side);

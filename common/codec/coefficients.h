@@ -1,8 +1,8 @@
-/* coefficients.h: small integers to bytes and back: the entropy stage of the lossy codecs.
+/* coefficients.h: turns small integers into bytes and back: the entropy stage of the lossy codecs.
  *
- * Built for quantised values whose spread is a column's times a row's. Columns of like spread belong side by side:
- * how a column differs from the one before it is written into the bytes, and nothing else needs to be known.
- * README.md says what was tried. Only common/codec includes this.
+ * It is made for quantised values whose spread is that of their column times that of their row. Columns of similar spread should
+ * be side by side, because the bytes say how a column differs from the one before it. README.md says what was tried. Only
+ * common/codec includes this.
  */
 #ifndef OFFRAMP_CODEC_COEFFICIENTS_H
 #define OFFRAMP_CODEC_COEFFICIENTS_H

@@ -1,9 +1,9 @@
-/* pack.h: bytes to fewer bytes and back, each by how often it occurs: the entropy stage of lossless and q8.
+/* pack.h: turns bytes into fewer bytes and back, by how often each value occurs: the entropy stage of lossless and q8.
  *
- * It is libzstd's, told to look for no repeats, which these bytes do not have: all that is left is Huffman coding. The
- * packed bytes are one zstd frame without size and checksum, for a record knows both; any zstd reads them, but which
- * bytes they are depends on zstd's version, which is part of a store's numerics (codecs_numerics). README.md has what
- * was measured. Only common/codec includes this.
+ * libzstd does it. It is told not to look for repeats, which these bytes do not have, so that Huffman coding is all that is left.
+ * The packed bytes are one zstd frame, without size and checksum, since a record has both. Any zstd can read them. But which
+ * bytes they are depends on the version of zstd, which is therefore part of a store's numerics (codecs_numerics). README.md
+ * says what was measured. Only common/codec includes this.
  */
 #ifndef OFFRAMP_CODEC_PACK_H
 #define OFFRAMP_CODEC_PACK_H

@@ -1,7 +1,7 @@
-/* rms.h: the root mean square of a token's state as lossy codecs keep it. Only common/codec includes this.
+/* rms.h: the root mean square of a token's state, as lossy codecs keep it. Only common/codec includes this.
  *
- * A few tokens of most models have states of a hundred times the usual size: errors are spread by each
- * token's own size, so that no token drowns the others.
+ * In most models a few tokens have states of a hundred times the usual size. So the error of a token goes by its own size, and
+ * the large tokens do not spoil the others.
  */
 #ifndef OFFRAMP_CODEC_RMS_H
 #define OFFRAMP_CODEC_RMS_H
@@ -11,8 +11,8 @@
 #include "common/base/error.h"
 #include "kernels/dtype.h"
 
-/* Of a row of `cols` values, rounded to bf16; 0 for a row that is zero or too small for bf16's normal
- * numbers (decoded as zeros). -1 when a value is not finite. The sum runs in 8 chains, in order. */
+/* *rms: of a row of `cols` values, rounded to bf16; 0 for a row that is zero or too small for the normal numbers of bf16 (it is
+ * decoded as zeros). -1 when a value is not finite. The sum has 8 parts, in a fixed order. */
 static inline int row_rms(const float *row, int64_t cols, uint16_t *rms, struct error *error)
 {
     double chain[8] = {0}, sum = 0;

@@ -161,7 +161,7 @@ foreign_text() {
     if grep -q warning "$work/err"; then cat "$work/err"; return 1; fi
     run 0 extract "${few[@]}" --corpus "$ids" --out "$work/foreign" --pilot "$work/of_few" &&
         says err "warning: tap 1, train sequence" && says err "warning: tap final, train sequence" &&
-        says err "the text is unlike that which klt:4 was fitted to" && [ "$(grep -c warning "$work/err")" = 2 ]
+        says err "this text is unlike the text that klt:4 was fitted to" && [ "$(grep -c warning "$work/err")" = 2 ]
 }
 
 # Who fits klt to fewer tokens than its basis wants is told so, before it is done; others are not.

@@ -112,10 +112,10 @@ changed() {
     ids 51 2000 >"$work/kept.u16" && ids 52 300 >"$work/more.u16"
     run 0 extract "${common[@]}" --corpus "$work/kept.u16" --held-out 0.2 --out "$work/kept" || return 1
     (ids 53 2 && cat "$work/kept.u16" && ids 54 500) >"$work/edited.u16"
-    refused 1 "the corpus has changed before its old end: train sequence 0 has other tokens" --corpus "$work/edited.u16" --held-out 0.2 &&
+    refused 1 "the corpus has changed before the end that it had: train sequence 0 has other tokens" --corpus "$work/edited.u16" --held-out 0.2 &&
         refused 2 "--held-out: 0.2; this command has 0.1:" --corpus "$work/kept.u16" "$work/more.u16" --held-out 0.1 &&
         refused 2 "--seq-len" --corpus "$work/kept.u16" "$work/more.u16" --held-out 0.2 --seq-len 32 &&
-        refused 1 "the corpus has changed before its old end" --corpus "$work/more.u16" "$work/kept.u16" --held-out 0.2 &&
+        refused 1 "the corpus has changed before the end that it had" --corpus "$work/more.u16" "$work/kept.u16" --held-out 0.2 &&
         refused 1 "the corpus has changed" --corpus "$work/one.u16" "$work/two.u16" --held-out 0.2 || return 1
     head -c 3000 "$work/kept.u16" >"$work/less.u16"
     refused 1 "--corpus (bytes)" --corpus "$work/less.u16" --held-out 0.2

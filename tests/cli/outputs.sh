@@ -198,7 +198,7 @@ a_model_or_a_corpus() {
 begun=("${small[@]}" --taps 1 --codec klt:4 --pilot "$ids") # fails when tokens are stored
 nothing_yet() {
     run 1 "${begun[@]}" --out "$work/failed" && says err pilot && [ -e "$work/failed/data.mdb" ] &&
-        run 0 "${small[@]}" --taps 1,final --out "$work/failed" && says err "$work/failed: held no records: it is begun anew" &&
+        run 0 "${small[@]}" --taps 1,final --out "$work/failed" && says err "$work/failed: this store had no records and is begun anew" &&
         run 0 cache verify "$work/failed" &&
         run 2 "${small[@]}" --taps 1 --out "$work/failed" && says err "taps" && run 0 cache verify "$work/failed"
 }
