@@ -398,10 +398,10 @@ static int forecast_tap(struct job *job, int tap, double *bytes, struct error *e
         result = store_coder(job->to, tap, &used, error);
     job->coding_count = 0;
     for (uint64_t i = 0; i < count && result == 0; i++) {
-        const uint64_t place = pilot_index(i, count, job->total);
+        const uint64_t number = pilot_index(i, count, job->total);
         add_coding(job, used, tap,
-                   place < train ? (struct sequence){SPLIT_TRAIN, place}
-                                 : (struct sequence){SPLIT_HELD_OUT, place - train});
+                   number < train ? (struct sequence){SPLIT_TRAIN, number}
+                                  : (struct sequence){SPLIT_HELD_OUT, number - train});
         if (job->coding_count < job->coding_capacity && i + 1 < count)
             continue;
         result = code_added(job, error);

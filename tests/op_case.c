@@ -143,8 +143,8 @@ static void fill_weight_row(enum dtype type, int64_t cols, struct random *random
     const bool bytes = type == DTYPE_Q8_0;
     const size_t header = type == DTYPE_Q4_1 ? 4 : 2, size = header + (bytes ? 32 : 16);
     for (int64_t block = 0; block < cols / 32; block++, row += size) {
-        const double step = deviation * (0.5 + random_uniform(random)) / (bytes ? 64 : 4);
-        const uint16_t scale = f32_to_f16((float)step), minimum = f32_to_f16((float)(-8 * step));
+        const double spacing = deviation * (0.5 + random_uniform(random)) / (bytes ? 64 : 4);
+        const uint16_t scale = f32_to_f16((float)spacing), minimum = f32_to_f16((float)(-8 * spacing));
         memcpy(row, &scale, sizeof scale);
         memcpy(row + header - sizeof minimum, header == 4 ? &minimum : &scale, sizeof minimum);
         for (size_t i = header; i < size; i++)
@@ -225,14 +225,14 @@ static bool memory_spoiled(const struct op_operand *operand)
     const struct matrix view = operand->view;
     const size_t size = value_size(view.type);
     const char *before = operand->before, *after = operand->after;
-    size_t place = 0; /* of the next byte that must not have changed */
+    size_t kept = 0; /* of the next byte that must not have changed */
     for (int64_t row = 0; row < view.rows && operand->is_output; row++) {
         const size_t first = (size_t)(view.offset + row * view.stride) * size;
-        if (memcmp(before + place, after + place, first - place) != 0)
+        if (memcmp(before + kept, after + kept, first - kept) != 0)
             return true;
-        place = first + (size_t)view.cols * size;
+        kept = first + (size_t)view.cols * size;
     }
-    return memcmp(before + place, after + place, operand->bytes - place) != 0;
+    return memcmp(before + kept, after + kept, operand->bytes - kept) != 0;
 }
 
 /* Every operand as it is behind the ops so far. False with the test failed. */
@@ -319,13 +319,13 @@ static int64_t case_batch(const struct op_case *test, int i)
 
 static double value_at(const struct op_operand *operand, int64_t row, int64_t col)
 {
-    const int64_t place = operand->view.offset + row * operand->view.stride + col;
+    const int64_t index = operand->view.offset + row * operand->view.stride + col;
     switch (operand->view.type) {
-    case DTYPE_I32: return ((int32_t *)operand->after)[place];
-    case DTYPE_F64: return ((double *)operand->after)[place];
-    case DTYPE_I16: return ((int16_t *)operand->after)[place];
-    case DTYPE_U8: return ((uint8_t *)operand->after)[place];
-    default: return (double)((float *)operand->after)[place];
+    case DTYPE_I32: return ((int32_t *)operand->after)[index];
+    case DTYPE_F64: return ((double *)operand->after)[index];
+    case DTYPE_I16: return ((int16_t *)operand->after)[index];
+    case DTYPE_U8: return ((uint8_t *)operand->after)[index];
+    default: return (double)((float *)operand->after)[index];
     }
 }
 

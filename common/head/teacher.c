@@ -173,11 +173,11 @@ uint64_t teacher_weight_bytes(const struct model_config *config, enum math math)
 }
 
 /* States and u of all rows; and what the cpu's op takes for a chunk of them (kernels/cpu/vocab.c): softmax
- * values, and a part of u for every piece of the vocabulary. */
+ * values, and a sum for u of every part of the vocabulary. */
 uint64_t teacher_working_bytes(const struct model_config *config, int64_t rows)
 {
-    enum { CHUNK = 256, PIECE = 2048 };
+    enum { CHUNK = 256, PART = 2048 };
     const uint64_t hidden = (uint64_t)config->hidden, vocab = (uint64_t)config->vocab;
-    const uint64_t pieces = (vocab + PIECE - 1) / PIECE;
-    return sizeof(float) * (2 * (uint64_t)rows * hidden + CHUNK * (vocab + pieces * hidden));
+    const uint64_t parts = (vocab + PART - 1) / PART;
+    return sizeof(float) * (2 * (uint64_t)rows * hidden + CHUNK * (vocab + parts * hidden));
 }

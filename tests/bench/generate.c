@@ -56,11 +56,11 @@ static double median(const struct sample *sample)
 
 /* ---- what memory gives: every thread reads its part, several sums at a time ---- */
 
-static void read_piece(void *context, int piece, int worker)
+static void read_task(void *context, int task, int worker)
 {
     struct bench *bench = context;
     const size_t words = READ_BYTES / sizeof(uint64_t) / (size_t)pool_threads(bench->pool);
-    const uint64_t *at = bench->memory + words * (size_t)piece;
+    const uint64_t *at = bench->memory + words * (size_t)task;
     uint64_t sum[8] = {0};
     (void)worker;
     for (size_t i = 0; i + 8 <= words; i += 8) {
@@ -74,7 +74,7 @@ static void read_piece(void *context, int piece, int worker)
 static double read_rate(struct bench *bench)
 {
     const double started = clock_seconds();
-    pool_run(bench->pool, pool_threads(bench->pool), read_piece, bench);
+    pool_run(bench->pool, pool_threads(bench->pool), read_task, bench);
     return READ_BYTES / (clock_seconds() - started);
 }
 

@@ -123,11 +123,11 @@ struct shape_case {
     double op_flops;
 };
 
-static void tile_piece(void *context, int piece, int worker)
+static void tile_task(void *context, int task, int worker)
 {
     const struct tile_case *tile = context;
     const struct shape_case *shape = tile->shape;
-    (void)piece;
+    (void)task;
     for (int i = 0; i < tile->repeats; i++)
         product_run(tile->product, worker, shape->left + (size_t)worker * shape->left_bytes, &shape->right,
                     shape->result + (size_t)worker * shape->result_values);
@@ -135,14 +135,14 @@ static void tile_piece(void *context, int piece, int worker)
 
 static void run_one(void *context)
 {
-    tile_piece(context, 0, 0);
+    tile_task(context, 0, 0);
 }
 
 static void run_all(void *context)
 {
     const struct tile_case *tile = context;
     struct pool *pool = tile->shape->backend->pool;
-    pool_run(pool, pool_threads(pool), tile_piece, context);
+    pool_run(pool, pool_threads(pool), tile_task, context);
 }
 
 static void shape_prepare(struct bench *bench, struct cpu_backend *backend, struct shape_case *shape)
@@ -498,19 +498,19 @@ struct memory_case {
     uint64_t sums[64]; /* keep the reads */
 };
 
-static void copy_piece(void *context, int piece, int worker)
+static void copy_task(void *context, int task, int worker)
 {
     struct memory_case *memory = context;
-    size_t part = COPY_BYTES / (size_t)pool_threads(memory->pool), at = (size_t)piece * part;
+    size_t part = COPY_BYTES / (size_t)pool_threads(memory->pool), at = (size_t)task * part;
     (void)worker;
     memcpy(memory->to + at, memory->from + at, part);
 }
 
-static void read_piece(void *context, int piece, int worker)
+static void read_task(void *context, int task, int worker)
 {
     struct memory_case *memory = context;
     size_t part = COPY_BYTES / (size_t)pool_threads(memory->pool) / sizeof(uint64_t);
-    const uint64_t *at = (const uint64_t *)memory->from + (size_t)piece * part;
+    const uint64_t *at = (const uint64_t *)memory->from + (size_t)task * part;
     uint64_t sum[8] = {0};
     (void)worker;
     for (size_t i = 0; i + 8 <= part; i += 8)
@@ -518,19 +518,19 @@ static void read_piece(void *context, int piece, int worker)
             sum[s] += at[i + (size_t)s];
     for (int s = 1; s < 8; s++)
         sum[0] += sum[s];
-    memory->sums[piece % 64] = sum[0];
+    memory->sums[task % 64] = sum[0];
 }
 
 static void run_copy(void *context)
 {
     struct memory_case *memory = context;
-    pool_run(memory->pool, pool_threads(memory->pool), copy_piece, memory);
+    pool_run(memory->pool, pool_threads(memory->pool), copy_task, memory);
 }
 
 static void run_read(void *context)
 {
     struct memory_case *memory = context;
-    pool_run(memory->pool, pool_threads(memory->pool), read_piece, memory);
+    pool_run(memory->pool, pool_threads(memory->pool), read_task, memory);
 }
 
 struct token_case {

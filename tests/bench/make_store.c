@@ -9,7 +9,7 @@ static int set_member(struct train_fixture *fixture, const char *text, struct er
 {
     struct {
         const char *name;
-        int *place;
+        int *value;
     } const members[] = {{"layers", &fixture->layers},
                          {"hidden", &fixture->hidden},
                          {"intermediate", &fixture->intermediate},
@@ -28,7 +28,7 @@ static int set_member(struct train_fixture *fixture, const char *text, struct er
         if (strlen(members[i].name) == length && !strncmp(members[i].name, text, length)) {
             if (parse_integer(value, 0, 1 << 30, &number, error) < 0)
                 return -1;
-            *members[i].place = (int)number;
+            *members[i].value = (int)number;
             return 0;
         }
     }

@@ -9,7 +9,7 @@
 
 #include "tests/make_model.h"
 
-enum { PIECE = 1 << 17 }; /* words of 8 bytes */
+enum { BLOCK = 1 << 17 }; /* words of 8 bytes */
 
 struct weights {
     const char *folder;
@@ -18,7 +18,7 @@ struct weights {
     struct random random;
     json_t *map; /* tensor -> file */
     size_t total;
-    uint64_t words[PIECE];
+    uint64_t words[BLOCK];
 };
 
 /* Weights of both signs whose magnitudes lie between 2^e and 2^(e+2), e such that a product of unit

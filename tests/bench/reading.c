@@ -16,7 +16,7 @@ enum { ROUNDS_MAX = 50, BATCH = 4, PAGE = 4096, WARM_PASSES = 4 };
 
 enum way { FEED, WRITTEN, PLAIN, WAYS };
 
-struct place {
+struct extent {
     off_t offset;
     size_t size;
 };
@@ -25,7 +25,7 @@ struct bench {
     const char *folder;
     char data[4200];
     int count; /* sequences */
-    struct place *places; /* [count] of their records, in the order of reading */
+    struct extent *extents; /* [count] of their records, in the order of reading */
     size_t bytes, largest;
     int threads;
     struct pool *pool;
@@ -50,15 +50,15 @@ static struct feed_plan make_plan(const struct bench *bench, int passes)
 }
 
 /* A large value of LMDB's lies in pages of its own, the first of which begins with its number in the file. */
-static struct place place_of(const void *record, size_t size)
+static struct extent extent_of(const void *record, size_t size)
 {
     const char *page = (const char *)record - (uintptr_t)record % PAGE;
     uint64_t number;
     memcpy(&number, page, sizeof number);
-    return (struct place){(off_t)(number * PAGE + (uintptr_t)record % PAGE), size};
+    return (struct extent){(off_t)(number * PAGE + (uintptr_t)record % PAGE), size};
 }
 
-static int find_places(struct bench *bench, struct error *error)
+static int find_extents(struct bench *bench, struct error *error)
 {
     const struct feed_plan plan = make_plan(bench, 1);
     const struct read_order order = {plan.split, (uint64_t)bench->count, plan.shuffled, plan.seed};
@@ -74,7 +74,7 @@ static int find_places(struct bench *bench, struct error *error)
         result = reader_record(reader, 0, sequence, &record, &size, error);
         if (result < 0)
             break;
-        bench->places[i] = place_of(record, size);
+        bench->extents[i] = extent_of(record, size);
         bench->bytes += size;
         bench->largest = size > bench->largest ? size : bench->largest;
     }
@@ -112,11 +112,11 @@ static int read_feed(struct bench *bench, int passes, struct queue *queue, struc
     return result;
 }
 
-static void read_piece(void *context, int piece, int worker)
+static void read_task(void *context, int task, int worker)
 {
     const struct bench *bench = context;
-    const struct place *place = &bench->places[piece];
-    if (pread(bench->file, bench->buffer[worker], place->size, place->offset) != (ssize_t)place->size)
+    const struct extent *extent = &bench->extents[task];
+    if (pread(bench->file, bench->buffer[worker], extent->size, extent->offset) != (ssize_t)extent->size)
         perror("pread");
 }
 
@@ -124,7 +124,7 @@ static double read_plain(struct bench *bench, int passes)
 {
     const double started = clock_seconds();
     for (int pass = 0; pass < passes; pass++)
-        pool_run(bench->pool, bench->count, read_piece, bench);
+        pool_run(bench->pool, bench->count, read_task, bench);
     return clock_seconds() - started;
 }
 
@@ -185,7 +185,7 @@ static int open_bench(struct bench *bench, const char *codec, struct error *erro
                                           .seed = 1};
     snprintf(bench->data, sizeof bench->data, "%s/data.mdb", bench->folder);
     if (train_fixture_create(&fixture, bench->folder, error) < 0 ||
-        array_alloc(&bench->places, bench->count, error) < 0 || find_places(bench, error) < 0 ||
+        array_alloc(&bench->extents, bench->count, error) < 0 || find_extents(bench, error) < 0 ||
         pool_create(bench->threads, &bench->pool, error) < 0 ||
         array_alloc(&bench->buffer, bench->threads, error) < 0 ||
         backend_open("cpu", &(struct backend_options){.threads = 1}, &bench->backend, error) < 0 ||
@@ -208,7 +208,7 @@ static void close_bench(struct bench *bench)
     for (int i = 0; bench->buffer && i < bench->threads; i++)
         free(bench->buffer[i]);
     free(bench->buffer);
-    free(bench->places);
+    free(bench->extents);
     queue_destroy(bench->queue);
     buffer_destroy(bench->states);
     backend_close(bench->backend);

@@ -196,10 +196,10 @@ template <typename T> static inline T __ldg(const T *pointer)
 {
     return *pointer;
 }
-static inline int atomicMin(int *place, int value)
+static inline int atomicMin(int *address, int value)
 {
-    int old = *place;
-    *place = value < old ? value : old;
+    int old = *address;
+    *address = value < old ? value : old;
     return old;
 }
 template <typename T> static inline T min(T a, T b)

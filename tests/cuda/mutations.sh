@@ -70,7 +70,7 @@ if [ "$which" = all ]; then
         's/__shfl_xor_sync\(0xffffffffu, value, bits\)/__shfl_xor_sync(0xffffffffu, value, bits \& 30)/'
     mutate "an index one too far: a thread behind the last value" activation.cu activation.cu rows 9 \
         's/index >= rows \* cols/index > rows * cols/'
-    mutate "an index one too far: a row of another piece" elementwise.cu elementwise.cu rows 1500 \
+    mutate "an index one too far: a row of another part" elementwise.cu elementwise.cu rows 1500 \
         's/row < last/row <= last/'
     mutate "an index one too far: a key after the query" attention.cu attention.cu attention 3 \
         's/key <= position;/key <= position + 1;/'
@@ -80,8 +80,8 @@ if [ "$which" = all ]; then
         '/void expand_part/,/^}/{s/index >= rows \* cols/index > rows * cols/}'
     mutate "a wrong half: nibbles of the other sixteen" weight.cu dequantise.cuh products 9 \
         's/% BLOCK_VALUES < 16/% BLOCK_VALUES < 24/'
-    mutate "a wrong place: sines where cosines are" rope.cu rope.cu rows 9 's/angle\[half \+ i\]/angle[i]/'
-    mutate "a piece forgotten: a window that begins late" attention.cu attention.cu attention 3 \
+    mutate "a wrong index: sines where cosines are" rope.cu rope.cu rows 9 's/angle\[half \+ i\]/angle[i]/'
+    mutate "a part forgotten: a window that begins late" attention.cu attention.cu attention 3 \
         's/position \+ 1 - l.window/position + 2 - l.window/'
     mutate "a span taken for its neighbour" attention.cu attention.cu attention 3 \
         's/row >= spans.span\[i\].first \+ spans.span\[i\].queries/row > spans.span[i].first + spans.span[i].queries/'

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ops.sh: every op of the cuda backend against ref, its kernels run by the emulator (emulator.h): odd
 # sizes, both math modes, several orders of the threads, and limits (EMULATED_ELSE) so small that work is
-# cut into pieces even here.
+# cut into parts even here.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 export OFFRAMP_CUDA_LIBRARY=${BUILD:-build}/libofframp_cuda_emulated.so OFFRAMP_TEST_DEVICE=cuda

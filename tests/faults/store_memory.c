@@ -142,15 +142,15 @@ static int salvage_store(struct error *error)
     return result;
 }
 
-/* Runs `step` with the first, second, ... allocation failing, until it gets by with none that failed. */
-static void fail_in_turn(int (*step)(struct error *error))
+/* Runs `work` with the first, second, ... allocation failing, until it gets by with none that failed. */
+static void fail_in_turn(int (*work)(struct error *error))
 {
     int turn = 0, refused = 0;
     do {
         struct error error = {0};
         failed = false;
         until_failure = ++turn;
-        int result = step(&error);
+        int result = work(&error);
         until_failure = 0;
         refused += result < 0;
         if (result < 0 && !failed)

@@ -84,7 +84,7 @@ TEST(malformed_gguf_cut_short)
     string_free(&file);
 }
 
-/* Puts one byte in a file's place `at`. */
+/* Puts one byte at offset `at` of a file. */
 static void poke(FILE *file, size_t at, int byte)
 {
     if (fseek(file, (long)at, SEEK_SET) != 0 || fputc(byte, file) == EOF || fflush(file) != 0)

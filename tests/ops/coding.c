@@ -1,6 +1,6 @@
 /* coding.c: what codecs keep of states, on every backend.
  *
- * Two backends may round a value near a tie to two neighbouring integers: with integers of about 200 (STEP) that is
+ * Two backends may round a value near a tie to two neighbouring integers: with integers of about 200 (SPACING) that is
  * 5e-3 of their size. What is lost would tell if it were more than such values: exact numbers are below. */
 #include <math.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include "tests/mode.h"
 #include "tests/op_case.h"
 
-#define STEP 5e-3f
+#define SPACING 5e-3f
 
 /* shape: K, N */
 static void run_quantise(struct op_run *run, const int64_t *shape)
@@ -18,7 +18,7 @@ static void run_quantise(struct op_run *run, const int64_t *shape)
     struct matrix offset = shared_input(run, 1, shape[1], 30);
     struct matrix q = row_output(run, DTYPE_I16, run->batch, shape[1]);
     struct matrix scale = row_output(run, DTYPE_F32, run->batch, 1);
-    op_quantise(run->queue, x, basis, offset, STEP, q, scale, row_output(run, DTYPE_F32, run->batch, 1));
+    op_quantise(run->queue, x, basis, offset, SPACING, q, scale, row_output(run, DTYPE_F32, run->batch, 1));
 }
 
 /* shape: N */
@@ -83,7 +83,7 @@ static void check_planes(struct queue *queue, struct matrix x, const float value
     buffer_destroy(planes[1].buffer);
 }
 
-/* Rows in their own basis, in steps of 1/2. */
+/* Rows in their own basis, with a spacing of 1/2. */
 static void check_exact(struct backend *backend)
 {
     static const float identity[COLS][COLS] = {{1}, {0, 1}, {0, 0, 1}, {0, 0, 0, 1}},
@@ -126,7 +126,7 @@ static void check_exact(struct backend *backend)
             test_fail(__FILE__, __LINE__, "%s, row %d: %d %d %d %d of size %.9g", backend_identity(backend), r,
                       got[r][0], got[r][1], got[r][2], got[r][3], (double)got_scale[r]);
     }
-    CHECK(got_lost[0] == 0.25f + 0.0625f + 0); /* half a step, a quarter */
+    CHECK(got_lost[0] == 0.25f + 0.0625f + 0); /* half a spacing, a quarter */
     CHECK(got_lost[1] == 0.25f + 0.0625f && got_lost[2] == got_lost[1]);
 
     op_quantise(queue, operand[0], operand[1], operand[2], 1e-5f, operand[3], operand[4], operand[5]);

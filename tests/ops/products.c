@@ -120,7 +120,7 @@ static const struct op_case cases[] = {
     {"op_matmul", run_matmul, {67, 96, DTYPE_Q8_0, true, OP_ADD}, MATMUL},
     {"op_matmul", run_matmul, {50, 64, DTYPE_Q4_0, false, OP_STORE}, MATMUL},
     {"op_matmul", run_matmul, {40, 576, DTYPE_Q4_1, false, OP_STORE}, MATMUL},
-    {"op_matmul", run_matmul, {40, 1050, DTYPE_BF16, true, OP_ADD}, MATMUL}, /* long sums, in pieces */
+    {"op_matmul", run_matmul, {40, 1050, DTYPE_BF16, true, OP_ADD}, MATMUL}, /* long sums, in slices */
     {"op_matmul", run_matmul, {5197, 32, DTYPE_Q8_0, false, OP_STORE}, MATMUL},
     {"op_matmul_grad", run_matmul_grad, {96, 64, DTYPE_F32, OP_STORE}, PRODUCT},
     {"op_matmul_grad", run_matmul_grad, {51, 37, DTYPE_BF16, OP_ADD}, PRODUCT},

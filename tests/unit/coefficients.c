@@ -92,9 +92,9 @@ TEST(coefficients_tables_are_pinned)
     CHECK(hash_bytes(rans->slot, sizeof rans->slot, 0) == 0xc0d34cc3a36431d7);
     for (int table = 0; table < RANS_TABLES; table++) {
         int sum = 0;
-        for (int place = 0; place < 2 * RANS_REACH; place++) {
-            CHECK(rans->symbol[table][place].start == sum);
-            sum += rans->symbol[table][place].frequency;
+        for (int index = 0; index < 2 * RANS_REACH; index++) {
+            CHECK(rans->symbol[table][index].start == sum);
+            sum += rans->symbol[table][index].frequency;
         }
         CHECK(sum == RANS_SLOTS);
         CHECK(rans->symbol[table][0].frequency > 0); /* anything can be coded */
@@ -143,7 +143,7 @@ TEST(coefficients_come_near_the_entropy)
     codec_worker_destroy(worker);
 }
 
-/* A column that walks: its values have deviation 9, its steps less than 5. */
+/* A column that walks: its values have deviation 9, its differences less than 5. */
 TEST(coefficients_use_the_value_above)
 {
     struct error error;
@@ -228,7 +228,7 @@ TEST(coefficients_check_the_head)
     REQUIRE_OK(codec_worker_create(&worker, &error));
     struct codec_payload coded = encode(worker, values, 4, 40);
     static const struct {
-        size_t place;
+        size_t offset;
         unsigned char byte;
         const char *text;
     } cases[] = {
@@ -237,11 +237,11 @@ TEST(coefficients_check_the_head)
         {7, 1, "a reserved byte is 1"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const unsigned char kept = coded.bytes[cases[i].place];
-        coded.bytes[cases[i].place] = cases[i].byte;
+        const unsigned char kept = coded.bytes[cases[i].offset];
+        coded.bytes[cases[i].offset] = cases[i].byte;
         CHECK(decode_copy(worker, coded.bytes, coded.size, 4, 40, &error) < 0);
         CHECK_TEXT(error.text, cases[i].text);
-        coded.bytes[cases[i].place] = kept;
+        coded.bytes[cases[i].offset] = kept;
     }
     memset(coded.bytes + 8, 0, 4);
     CHECK(decode_copy(worker, coded.bytes, coded.size, 4, 40, &error) < 0);

@@ -88,7 +88,7 @@ static json_t *manifest_with(const char *columns, int shard, int shards)
     return manifest;
 }
 
-/* The columns of a sequence: known ones as the fixture has them, others by their place. */
+/* The columns of a sequence: known ones as the fixture has them, others by their index. */
 static void fill_columns(const struct columns *columns, struct sequence sequence, unsigned char *bytes)
 {
     struct target_row values[FIXTURE_ROWS];
@@ -100,10 +100,10 @@ static void fill_columns(const struct columns *columns, struct sequence sequence
     for (size_t i = 0; i < columns_bytes(columns, FIXTURE_ROWS); i++)
         bytes[i] = (unsigned char)(i * 7 + sequence.index * 31 + (uint64_t)sequence.split);
     for (int i = 0; i < columns->count; i++) {
-        const int place = columns_find(usual, columns->column[i].name);
-        if (place >= 0)
+        const int index = columns_find(usual, columns->column[i].name);
+        if (index >= 0)
             memcpy(bytes + column_offset(columns, i, FIXTURE_ROWS),
-                   known + column_offset(usual, place, FIXTURE_ROWS), column_bytes(columns, i, FIXTURE_ROWS));
+                   known + column_offset(usual, index, FIXTURE_ROWS), column_bytes(columns, i, FIXTURE_ROWS));
     }
 }
 

@@ -139,22 +139,22 @@ static const struct {
 };
 enum { EXITS = sizeof exit_table / sizeof exit_table[0] };
 
-static int write_head(const char *folder, const struct model *model, int place, const char *fingerprint,
+static int write_head(const char *folder, const struct model *model, int index, const char *fingerprint,
                       struct policy_exit *exit, struct error *error)
 {
     const struct head_source source = {get_tensor, (void *)(uintptr_t)model};
-    struct head_spec spec = {head_kind_find(exit_table[place].kind, error), exit_table[place].output, {0}};
+    struct head_spec spec = {head_kind_find(exit_table[index].kind, error), exit_table[index].output, {0}};
     struct backend *backend = NULL;
     struct queue *queue = NULL;
     struct head *head = NULL;
     char path[4096];
     int result = -1;
-    snprintf(exit->head.kind, sizeof exit->head.kind, "%s", exit_table[place].kind);
+    snprintf(exit->head.kind, sizeof exit->head.kind, "%s", exit_table[index].kind);
     snprintf(exit->head.output, sizeof exit->head.output, "%s", head_output_name(spec.output));
-    snprintf(exit->head.file, sizeof exit->head.file, "%s.safetensors", exit_table[place].tap);
+    snprintf(exit->head.file, sizeof exit->head.file, "%s.safetensors", exit_table[index].tap);
     snprintf(path, sizeof path, "%s/%s", folder, exit->head.file);
-    exit->rule.threshold = exit_table[place].threshold;
-    if (tap_parse(exit_table[place].tap, LAYERS, &exit->tap, error) < 0)
+    exit->rule.threshold = exit_table[index].threshold;
+    if (tap_parse(exit_table[index].tap, LAYERS, &exit->tap, error) < 0)
         return -1;
     spec.tap = exit->tap;
     if (backend_open("ref", &(struct backend_options){0}, &backend, error) == 0 &&

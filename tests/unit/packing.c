@@ -49,9 +49,9 @@ static int document_length(int number)
     return lengths[number % 10];
 }
 
-static int32_t document_id(int number, int place)
+static int32_t document_id(int number, int index)
 {
-    return 100 + number * 31 + place;
+    return 100 + number * 31 + index;
 }
 
 /* Appends document `number` in parts, and to the stream as it should come out. */
@@ -152,12 +152,12 @@ TEST(packing_by_runs)
     int found[SPLIT_COUNT + 1] = {0};
     for (int n = 0; n < (stream->count - 1) / ROWS; n++) {
         const enum split split = runs_split((uint64_t)n, 0.3);
-        const int place = found[split]++;
-        if (split == RUNS_GAP || place >= taken->sequences[split])
+        const int index = found[split]++;
+        if (split == RUNS_GAP || index >= taken->sequences[split])
             continue;
-        CHECK(memcmp(taken->ids[split][place], stream->ids + n * ROWS, sizeof taken->ids[split][place]) == 0);
-        for (int i = 0; i < taken->count[split][place]; i++)
-            CHECK(stream->starts[n * ROWS + taken->starts[split][place][i]]);
+        CHECK(memcmp(taken->ids[split][index], stream->ids + n * ROWS, sizeof taken->ids[split][index]) == 0);
+        for (int i = 0; i < taken->count[split][index]; i++)
+            CHECK(stream->starts[n * ROWS + taken->starts[split][index][i]]);
     }
     CHECK(taken->sequences[SPLIT_TRAIN] == found[SPLIT_TRAIN] && found[SPLIT_TRAIN] > 30);
     CHECK(taken->sequences[SPLIT_HELD_OUT] == 9 && found[SPLIT_HELD_OUT] > 9);

@@ -11,7 +11,7 @@
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 
-enum { KLT = 1 }; /* the tap that has parameters, by place */
+enum { KLT = 1 }; /* the tap that has parameters, by index */
 
 static int create(const char *path, int shard, int shards, struct store **store, struct error *error)
 {
@@ -29,11 +29,12 @@ static int create(const char *path, int shard, int shards, struct store **store,
 }
 
 /* Fitted to the states of the fixture. */
-static int fit(double step, struct string *parameters, struct error *error)
+static int fit(double spacing, struct string *parameters, struct error *error)
 {
     float states[FIXTURE_ROWS * FIXTURE_HIDDEN];
     fixture_states(KLT, (struct sequence){SPLIT_TRAIN, 0}, states);
-    return codec_fixture_fit(codec_find_id(5), states, FIXTURE_ROWS, FIXTURE_HIDDEN, step, parameters, error);
+    return codec_fixture_fit(codec_find_id(5), states, FIXTURE_ROWS, FIXTURE_HIDDEN, spacing, parameters,
+                             error);
 }
 
 static int put(struct store *store, const struct string *parameters, struct error *error)
@@ -45,13 +46,13 @@ static int put(struct store *store, const struct string *parameters, struct erro
     return store_commit(store, error);
 }
 
-static int create_filled(const char *path, int shard, int shards, double step, struct error *error)
+static int create_filled(const char *path, int shard, int shards, double spacing, struct error *error)
 {
     struct string parameters = {0};
     struct store *store;
     int result = create(path, shard, shards, &store, error);
     if (result == 0)
-        result = fit(step, &parameters, error);
+        result = fit(spacing, &parameters, error);
     if (result == 0)
         result = put(store, &parameters, error);
     if (result == 0)

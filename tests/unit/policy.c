@@ -123,10 +123,10 @@ TEST(policy_write_checks)
 }
 
 /* Puts a JSON value at "a/0/b" of an object. */
-static void replace(json_t *root, const char *place, const char *text)
+static void replace(json_t *root, const char *where, const char *text)
 {
     char copy[64], *rest = copy;
-    snprintf(copy, sizeof copy, "%s", place);
+    snprintf(copy, sizeof copy, "%s", where);
     for (char *name; (name = strsep(&rest, "/"));) {
         json_t *value = rest ? NULL : json_loads(text, JSON_DECODE_ANY, NULL);
         if (json_is_array(root)) {
@@ -145,7 +145,7 @@ static void replace(json_t *root, const char *place, const char *text)
 TEST(policy_malformed)
 {
     static const struct {
-        const char *place, *value, *reason;
+        const char *where, *value, *reason;
     } cases[] = {
         {"version", "0", "of version 0; this program reads versions 1 to 2"},
         {"version", "3", "of version 3; this program reads versions 1 to 2"},
@@ -206,11 +206,11 @@ TEST(policy_malformed)
         REQUIRE_OK(write_policy(folder, &error));
         json_t *root = json_read(path, &error);
         REQUIRE(root);
-        replace(root, cases[c].place, cases[c].value);
+        replace(root, cases[c].where, cases[c].value);
         REQUIRE_OK(json_write(path, root, &error));
         json_decref(root);
         if (policy_read(folder, &policy, &error) == 0) {
-            test_fail(__FILE__, __LINE__, "%s = %s is accepted", cases[c].place, cases[c].value);
+            test_fail(__FILE__, __LINE__, "%s = %s is accepted", cases[c].where, cases[c].value);
             policy_free(&policy);
             continue;
         }

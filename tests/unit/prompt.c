@@ -43,7 +43,7 @@ TEST(prompt_of_a_file)
 TEST(prompt_refuses_what_is_not_text)
 {
     static const struct {
-        const char *written, *place;
+        const char *written, *where;
     } cases[] = {
         {"a\xe9z", "byte 2 (0xe9)"},
         {"\xff\xfeh", "byte 1 (0xff)"}, /* UTF-16 */
@@ -60,14 +60,14 @@ TEST(prompt_refuses_what_is_not_text)
         struct string text = {0};
         REQUIRE_OK(file_write(path, cases[i].written, strlen(cases[i].written), &error));
         CHECK(prompt_read(&(struct generate_options){.prompt_file = path}, &text, &error) < 0);
-        CHECK_TEXT(error.text, cases[i].place);
+        CHECK_TEXT(error.text, cases[i].where);
         CHECK_TEXT(error.text, path);
         string_free(&text);
         const int file = open(path, O_RDONLY);
         dup2(file, STDIN_FILENO);
         close(file);
         CHECK(prompt_read(&(struct generate_options){0}, &text, &error) < 0);
-        CHECK_TEXT(error.text, cases[i].place);
+        CHECK_TEXT(error.text, cases[i].where);
         CHECK_TEXT(error.text, "standard input: ");
         string_free(&text);
     }

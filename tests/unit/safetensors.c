@@ -60,7 +60,7 @@ TEST(safetensors_round_trip)
     json_decref(metadata);
     CHECK(!file_exists(path)); /* until it is whole */
     for (int i = 0; i < 5; i++)
-        for (size_t at = 0; at < sizes[i]; at += 3) /* any piece size */
+        for (size_t at = 0; at < sizes[i]; at += 3) /* parts of any size */
             REQUIRE_OK(safetensors_write(writer, (const char *)data[i] + at,
                                          sizes[i] - at < 3 ? sizes[i] - at : 3, &error));
     CHECK(safetensors_write(writer, f32, 1, &error) < 0);
