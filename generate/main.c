@@ -46,7 +46,7 @@ static int open_exits(struct run *run, const struct generate_options *options, s
     return result;
 }
 
-/* What is wrong with the model's files and stops nothing is said. */
+/* Says what is wrong with the model's files but does not stop anything. */
 static void print_warnings(const struct tokenizer *tokenizer)
 {
     const char *warning = tokenizer_warning(tokenizer), *unnamed = tokenizer_frame_warning(tokenizer);
@@ -92,7 +92,7 @@ static int open_run(struct run *run, const struct generate_options *options, con
     return array_alloc(&run->record.generated, tokens, error) < 0 ? -1 : tokens;
 }
 
-/* Says of a failure for want of the device's memory what takes it, and what takes less. */
+/* Where the device's memory ran out, adds to the error what takes it, and what takes less. */
 static void explain_memory(const struct run *run, struct error *error)
 {
     char unused[32], weights[32], keys[32];
@@ -100,14 +100,13 @@ static void explain_memory(const struct run *run, struct error *error)
         return;
     const uint64_t weight_bytes = engine_bytes(run->model, backend_math(run->backend));
     const uint64_t key_bytes = sequence_bytes(model_config(run->model), run->positions);
-    error_prefix(
-        error,
-        "of the device's memory %s were free; the weights take %s, keys and values of %d positions %s, "
-        "beside working memory and exits: %s--device cpu takes none",
-        format_bytes((double)run->memory, unused, sizeof unused),
-        format_bytes((double)weight_bytes, weights, sizeof weights), run->positions,
-        format_bytes((double)key_bytes, keys, sizeof keys),
-        weight_bytes < run->memory ? "fewer --tokens or a shorter prompt take less, " : "");
+    error_prefix(error,
+                 "the device had %s of memory free; the weights take %s, keys and values of %d positions take "
+                 "%s, and working memory and exits take more: %s--device cpu takes none",
+                 format_bytes((double)run->memory, unused, sizeof unused),
+                 format_bytes((double)weight_bytes, weights, sizeof weights), run->positions,
+                 format_bytes((double)key_bytes, keys, sizeof keys),
+                 weight_bytes < run->memory ? "fewer --tokens or a shorter prompt take less, " : "");
 }
 
 static void close_run(struct run *run)

@@ -11,7 +11,7 @@
 #include "common/base/memory.h"
 #include "common/text/unicode.h"
 
-/* What is read from a terminal is a line, up to its end or to a Ctrl-D, which alone is an empty read. */
+/* A read from a terminal gives what was typed up to the end of a line or up to Ctrl-D. Ctrl-D alone gives nothing. */
 static int read_input(struct string *text, struct error *error)
 {
     char part[1 << 14]; /* more than a terminal gives in a line */
@@ -43,7 +43,7 @@ static void leave_out_line_end(struct string *text)
     text->data[text->length] = 0;
 }
 
-/* Of what is not text (a picture, an archive, UTF-16) the tokenizer would make tokens all the same. */
+/* The tokenizer makes tokens of anything, such as a picture, an archive or UTF-16. So what is not text is refused here. */
 static int check_text(const char *name, const struct string *text, struct error *error)
 {
     const size_t valid = utf8_valid_size(text->data, text->length);

@@ -138,7 +138,7 @@ void show_summary(const struct run_record *record, FILE *file)
 
 /* ---- for programs ---- */
 
-/* Bytes as JSON text; what is no UTF-8 becomes U+FFFD. */
+/* Bytes as JSON text; bytes that are not UTF-8 become U+FFFD. */
 static json_t *text_to_json(const char *bytes, size_t size, struct error *error)
 {
     char *copy;

@@ -24,7 +24,7 @@ static int open_device(enum device device, const struct backend_options *options
 {
     struct backend_options resolved = *options;
     if (options->threads < 0)
-        return error_set(error, "device %s: %d threads make no sense", names[device], options->threads);
+        return error_set(error, "device %s: there cannot be %d threads", names[device], options->threads);
     if (options->threads == 0)
         resolved.threads = processor_count();
     if (options->math == MATH_DEFAULT)

@@ -1,9 +1,8 @@
 /* backend.h: what a backend is made of. For kernels/ only: everybody else includes ops.h.
  *
- * ops.c checks every call against the contract of ops.h (shapes, types, extents, aliasing) and then
- * calls the table of the queue's backend; a backend's functions may trust their arguments. They
- * report a failure with queue_fail and return. The names of the table are those of ops.h without
- * "op_"; each family is a file of the same name in every backend.
+ * ops.c checks every call against the contract of ops.h (shapes, types, extents, aliasing). Then it calls the function in the table of
+ * the queue's backend, which may trust its arguments, and reports a failure with queue_fail. The functions have the names of ops.h
+ * without "op_". Each family of ops is a file of the same name in every backend.
  */
 #ifndef OFFRAMP_KERNELS_BACKEND_H
 #define OFFRAMP_KERNELS_BACKEND_H

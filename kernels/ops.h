@@ -1,8 +1,7 @@
 /* ops.h: the contract of every operation on every backend.
  *
- * A backend runs ops on buffers that only it may look into. Ops are put on a queue and run in the
- * order they were put; the host sees a result after queue_wait. (`ref` and `cpu` run an op before
- * the call returns; a program must not count on it.)
+ * A backend runs ops on buffers. Only ops read and write buffers. A queue runs its ops in the order in which they were put on it;
+ * the host sees a result after queue_wait. (`ref` and `cpu` run an op before the call returns. Do not count on it.)
  *
  *     struct backend *backend;
  *     backend_open("cpu", &(struct backend_options){.threads = 2}, &backend, error);
@@ -14,27 +13,26 @@
  *     op_read(queue, matrix_f32(z, rows, out), host_result);
  *     if (queue_wait(queue, error) < 0) ...
  *
- * Errors. An op returns nothing: a wrong shape, a failed allocation or a device error makes the
- * queue fail, the rest of its ops are skipped, and queue_wait returns -1 with the first reason,
- * which names the op and its shapes. A failed queue stays failed. When a signal asks the program to stop, a softmax
- * over the vocabulary of many rows on `cpu` fails, too, with ERROR_INTERRUPTED.
+ * Errors. An op returns nothing. A wrong shape, a failed allocation or a device error makes the queue fail: it skips the rest of its
+ * ops, and queue_wait returns -1 with the first reason, which names the op and its shapes. A failed queue stays failed. A softmax
+ * over the vocabulary of many rows on `cpu` fails, too, when a signal asks the program to stop: with ERROR_INTERRUPTED.
  *
- * Numbers. Activations are f32. Matrix products take f32 or, under MATH_BF16, operands rounded to
- * bf16 (the probabilities that op_vocab_loss and u multiply the weight with are operands, too); they
- * accumulate in f32. (On cpu, op_matmul and op_vocab_* of at most MATMUL_FEW_ROWS rows take f32 always: they
- * are bound by reading the weight.) `ref` accumulates in double and ignores the math mode.
+ * Numbers. Activations are f32. Matrix products accumulate in f32. Their operands are f32 or, under MATH_BF16, rounded to bf16; this
+ * includes the probabilities by which op_vocab_loss and u multiply the weight. On cpu, op_matmul and op_vocab_* of at most
+ * MATMUL_FEW_ROWS rows always take f32, because reading the weight is what bounds them. `ref` accumulates in double and ignores the
+ * math mode.
  *
- * Same bytes. A result of `cpu` depends on the op's shapes and inputs only, not on the number of threads
- * nor on where operands lie. An output row that belongs to a row of the inputs has the same bytes whichever
- * rows are in the same call, however many, and wherever it stands among them, with every instruction set;
- * the bytes of two sets are different ones. op_matmul and op_vocab_* have a kernel of their own for at most
- * MATMUL_FEW_ROWS rows: for them this holds among calls of more rows and among calls of no more, not from
- * one to the other. op_attention has one, too, but chooses it for each span: the bytes of an output row depend
- * on its query, on the keys and values that it sees, and on whether its span has more than MATMUL_FEW_ROWS
- * queries; not on other queries nor on other spans. What sums over rows depends on all of them: op_gemm with
- * transpose_a, op_gram, op_sum_rows, op_sum_squares, the gradients of shared weights (dscale, down).
+ * Same bytes. A result of `cpu` depends on the op's shapes and inputs only: not on the number of threads, nor on where operands are in
+ * memory. Where an output row belongs to an input row, it does not depend on the other rows of the call, their number, or its index
+ * among them. Two exceptions:
+ * - op_matmul and op_vocab_* have a kernel of their own for at most MATMUL_FEW_ROWS rows. A row has the same bytes in all calls of more
+ *   rows, and the same in all calls of so few, but these may differ. op_attention chooses its kernel for each span in the same way: an
+ *   output row depends on its query, on the keys and values that it sees, and on whether its span has more than MATMUL_FEW_ROWS queries.
+ * - What sums over rows depends on all of them: op_gemm with transpose_a, op_gram, op_sum_rows, op_sum_squares, and the gradients of
+ *   shared weights (dscale, down).
+ * All of this holds with every instruction set, but two sets give different bytes.
  *
- * Aliasing. Outputs may not overlap inputs unless the op says "in place".
+ * Aliasing. Outputs must not overlap inputs unless the op says "in place".
  *
  * Shapes are written [rows, cols]; M tokens, H hidden size, V vocabulary, I intermediate size.
  */
@@ -68,8 +66,8 @@ struct backend_options {
     bool timed; /* for backend_times */
 };
 
-/* device: "auto" (the fastest one there is), "cpu", "ref", "cuda". The error of a device that is
- * not there says what is missing and how to get it. */
+/* device: "auto" (the fastest one of this machine), "cpu", "ref", "cuda". Where a device is missing, the error says what is needed and
+ * how to get it. */
 int backend_open(const char *device, const struct backend_options *options, struct backend **backend,
                  struct error *error);
 void backend_close(struct backend *backend); /* NULL is fine; buffers, weights, queues first */
@@ -77,8 +75,8 @@ void backend_close(struct backend *backend); /* NULL is fine; buffers, weights, 
 const char *backend_name(const struct backend *backend);
 enum math backend_math(const struct backend *backend); /* never MATH_DEFAULT */
 
-/* What a command line may name, each list ended by NULL: devices as backend_open takes them, and math
- * modes in the enum's order from MATH_F32. */
+/* What a command line may name: devices as backend_open takes them, and math modes in the enum's order from MATH_F32. NULL ends each
+ * list. */
 const char *const *device_names(void);
 const char *const *math_names(void);
 
@@ -87,15 +85,15 @@ const char *const *math_names(void);
 const char *backend_identity(const struct backend *backend);
 /* For people, such as "cpu (AVX-512, 2 threads)". Lives as long as the backend. */
 const char *backend_description(const struct backend *backend);
-/* Of one opened as "auto": why the GPU that is in the machine is not it, and what mends that; NULL: it is, or there is
- * none. Lives as long as the backend. */
+/* Of a backend opened as "auto": why it does not use the GPU of this machine, and what mends that. NULL when it does, or when there is
+ * no GPU. Lives as long as the backend. */
 const char *backend_unused_gpu(const struct backend *backend);
-/* What its user should know before a long run, one line; NULL: nothing. Lives as long as the backend. */
+/* What the user should know before a long run, one line, or NULL. Lives as long as the backend. */
 const char *backend_warning(const struct backend *backend);
 
 /* Bytes of the device's own memory that are free; 0: buffers and weights are in the process's memory. */
 uint64_t backend_memory(const struct backend *backend);
-/* Bytes of activations per call with which ops run best: more leave a processor's caches, fewer do not fill a device. */
+/* Bytes of activations per call with which ops run fastest: more do not fit in a processor's caches, fewer do not fill a device. */
 uint64_t backend_activations(const struct backend *backend);
 /* Bytes of the device's own memory that ops take beside buffers and weights; 0: it is the process's memory. */
 uint64_t backend_working(const struct backend *backend);
@@ -107,9 +105,9 @@ enum ran_out {
 };
 enum ran_out backend_ran_out(struct backend *backend);
 
-/* Seconds that a device, measured by itself, has been at work for a backend that was opened timed, as far as queues
- * have been waited for: with ops, with what op_write and weights bring to it, and with what op_read takes from it.
- * These may overlap. All 0 where ops are the caller's own time (cpu, ref). For queues of one thread. */
+/* Seconds that a device has worked for a backend that was opened timed: on ops, on copies to it (op_write, weights), and on copies
+ * from it (op_read). The three may overlap. They count what queues have waited for, of queues of one thread. All are 0 for cpu and ref,
+ * where ops take the caller's own time. */
 struct device_times {
     double ops, in, out;
 };
@@ -155,15 +153,13 @@ struct matrix matrix_cols(struct matrix matrix, int64_t first, int64_t cols);
 struct matrix matrix_none(void);
 bool matrix_is_none(struct matrix matrix);
 
-/* Host memory to device and back, rows one behind the other on the host. `source` may be changed
- * after op_write returns; `destination` is filled after queue_wait, or after queue_reach with a mark that
- * was taken behind the op_read. */
+/* Copies from host memory and to it; rows are one behind the other on the host. `source` may be changed once op_write has returned.
+ * `destination` is filled after queue_wait, or after queue_reach with a mark that was taken after op_read. */
 void op_write(struct queue *queue, struct matrix matrix, const void *source);
 void op_read(struct queue *queue, struct matrix matrix, void *destination);
-/* op_write of values that the host has as bf16, at any address, to f32: a bus half the bytes. */
+/* op_write of bf16 values, at any address, to f32: half the bytes on the bus. */
 void op_write_bf16(struct queue *queue, struct matrix matrix, const void *source);
-/* op_read of f32 values, each rounded to bf16 as f32_to_bf16 does: `destination` gets f32 with those values, a
- * bus half the bytes. */
+/* op_read of f32 values, rounded to bf16 as f32_to_bf16 does: half the bytes on the bus. `destination` is f32. */
 void op_read_rounded(struct queue *queue, struct matrix matrix, float *destination);
 
 /* ---- prepared weights: frozen, used many times ---- */
@@ -182,11 +178,10 @@ enum {
 };
 #define MATMUL_FEW_ROWS 8
 
-/* A weight W [N, K] from `count` parts with the same cols K, stacked by rows (q, k and v; gate and
- * up), in a form the backend likes best for the uses named: packed once in the compute type, or the
- * file's own format where few rows are multiplied. bias: N values, added by op_matmul; or NULL.
- * The parts' data must outlive a weight with WEIGHT_ROWS; `bias` is copied. One thread may prepare weights
- * while another puts ops on queues: the upload goes on beside them. */
+/* A weight W [N, K] of `count` parts with the same cols K, stacked by rows (q, k and v; gate and up). The parts' data must outlive a
+ * weight with WEIGHT_ROWS. It is kept in the form that is fastest for its uses: packed once in the compute type, or in the file's own
+ * format for products of few rows. bias: N values that op_matmul adds, which are copied; or NULL. One thread may prepare weights while
+ * another puts ops on queues; the upload does not wait for them. */
 int weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,
                    unsigned uses, struct weight **weight, struct error *error);
 void weight_destroy(struct weight *weight); /* NULL is fine */
@@ -203,7 +198,7 @@ void op_matmul(struct queue *queue, struct matrix x, const struct weight *weight
 /* dx [M, K] (=, +=) dy [M, N] W. */
 void op_matmul_grad(struct queue *queue, struct matrix dy, const struct weight *weight, struct matrix dx,
                     enum op_mode mode);
-/* y [M, K] = rows ids [M, 1] (i32) of W. An id outside 0 .. N-1 fails the queue. */
+/* y [M, K] = rows ids [M, 1] (i32) of W. An id outside 0 .. N-1 makes the queue fail. */
 void op_embed(struct queue *queue, const struct weight *weight, struct matrix ids, struct matrix y);
 
 /* ---- products of buffers: trained weights, statistics ---- */
@@ -213,8 +208,8 @@ void op_embed(struct queue *queue, const struct weight *weight, struct matrix id
 void op_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
              struct matrix c, enum op_mode mode);
 
-/* op_gemm of each of `count`, in any order: none writes what another reads or writes. A device runs neighbours that are
- * alike, but for where their values lie, as one call. */
+/* op_gemm of each of `count`, in any order: none may write what another reads or writes. A device runs neighbours in the list as one
+ * call when they differ only in where their values are. */
 struct gemm {
     struct matrix a;
     bool transpose_a;
@@ -231,7 +226,7 @@ void op_gram(struct queue *queue, struct matrix x, struct matrix y, struct matri
 
 /* ---- element-wise, per row ---- */
 
-/* y = x; in place pointless. Any type, same shape and type. */
+/* y = x, of any type; both have the same shape and type. */
 void op_copy(struct queue *queue, struct matrix x, struct matrix y);
 /* y += alpha * x, same shape. */
 void op_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y);
@@ -239,8 +234,8 @@ void op_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y)
 void op_add_bias(struct queue *queue, struct matrix b, struct matrix y);
 /* s [1, N] += the sum of x [M, N] over rows, in parts fixed by M, in order. */
 void op_sum_rows(struct queue *queue, struct matrix x, struct matrix s);
-/* Each s [1, 1] (f64) += the sum of squares of its x, accumulated in f64 in parts fixed by x's shape. Several may have
- * the same s: they are added in the order of the list. A device runs all of a list in two launches. */
+/* Each s [1, 1] (f64) += the sum of squares of its x, accumulated in f64 in parts fixed by x's shape. Where several have the same s,
+ * they are added in the order of the list. A device runs a whole list in two launches. */
 struct square_sum {
     struct matrix x, s;
 };
@@ -250,9 +245,9 @@ void op_mean_square(struct queue *queue, struct matrix x, struct matrix m);
 
 /* Root-mean-square norm (Zhang and Sennrich 2019, arXiv 1910.07467): within every group of
  * scale.cols neighbouring columns, y = x / sqrt(mean(x^2) + epsilon) * scale. scale [1, G], G divides
- * N (G = N: the usual norm; G = head size: Qwen3's norm per head). In place allowed. */
+ * N (G = N: the usual norm; G = head size: Qwen3's norm per attention head). In place allowed. */
 void op_norm(struct queue *queue, struct matrix x, struct matrix scale, float epsilon, struct matrix y);
-/* Its gradient: dx (=, +=) from dy and the norm's input x; dscale [1, G] += (none: not wanted). */
+/* Its gradient: dx (=, +=) from dy and the norm's input x; dscale [1, G] +=, or matrix_none. */
 void op_norm_grad(struct queue *queue, struct matrix dy, struct matrix x, struct matrix scale, float epsilon,
                   struct matrix dx, enum op_mode mode, struct matrix dscale);
 
@@ -268,16 +263,16 @@ enum rope_pairs {
     ROPE_HALVES /* pairs (i, i + D/2): Hugging Face's order */
 };
 
-/* Rotary embedding (Su et al. 2021, arXiv 2104.09864), in place. x [M, heads * D]; table
- * [positions, D]: row p is cos of the D/2 angles, then sin; positions [M, 1] (i32); one outside the
- * table fails the queue. */
+/* Rotary embedding (Su et al. 2021, arXiv 2104.09864), in place. x [M, attention heads * D]. table [positions, D]: row p has the cosines
+ * of the D/2 angles, then the sines. positions [M, 1] (i32): one outside the table makes the queue fail. */
 void op_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
              enum rope_pairs pairs);
 
 struct attention {
-    int heads, kv_heads; /* kv_heads divides heads: head h reads key head h / (heads / kv_heads) */
+    int heads,
+        kv_heads; /* attention heads; kv_heads divides heads: head h reads key head h / (heads / kv_heads) */
     int head_size; /* D */
-    int window; /* a query sees this many keys at most, itself included; 0: all before it */
+    int window; /* a query sees at most so many keys, its own included; 0: its own and all before it */
     float scale; /* of q . k, usually 1 / sqrt(D) */
 };
 
@@ -348,12 +343,12 @@ void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *voc
 
 /* ---- what codecs keep of states ---- */
 
-/* Rows in another basis [K, N], as integers. With s the root mean square of a row of x [M, K], rounded to bf16 (0 below
- * bf16's normal numbers, and 1 / s then, too), and v = x basis / s / spacing - offset, offset [1, N]:
+/* Rows of x [M, K] in another basis [K, N], as integers. With s the root mean square of a row of x, rounded to bf16, and
+ * v = x basis / s / spacing - offset, offset [1, N] (below bf16's normal numbers s is 0, and 1 / s counts as 0):
  *     q [M, N] (i16) = v to the nearest integer, ties to even, within int16
  *     scale [M, 1] = s        lost [M, 1] = the sum of (v - q)^2 over the row
- * The product is one of f32 in every math mode. Where a value of the row, or of its product with the basis, is not
- * finite, scale is NaN, and q and lost are worth nothing. */
+ * The product is f32 in every math mode. Where a value of the row, or of its product with the basis, is not finite, scale is NaN, and q
+ * and lost have no meaning. */
 void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float spacing,
                  struct matrix q, struct matrix scale, struct matrix lost);
 

@@ -144,7 +144,7 @@ if [ -n "${OFFRAMP_TEST_MODEL:-}" ]; then
     generate() { "$build/generate" --model "$OFFRAMP_TEST_MODEL" --prompt "In Python" --device cuda 2>&1 | tee "$work/generate.log"; }
     export OFFRAMP_EMULATOR_TOTAL=100000000
     check "generate without room for the model" not generate
-    check "what takes it, and what takes less" says generate "of the device's memory 8.[0-9]* GB were free; the weights take [0-9]* MB, keys and values of [0-9]* positions [0-9.]* MB, .*fewer --tokens or a shorter prompt take less, --device cpu takes none: .*a weight \[.* out of memory"
+    check "what takes it, and what takes less" says generate "the device had 8.[0-9]* GB of memory free; the weights take [0-9]* MB, keys and values of [0-9]* positions take [0-9.]* MB, .*fewer --tokens or a shorter prompt take less, --device cpu takes none: .*a weight \[.* out of memory"
     unset OFFRAMP_EMULATOR_TOTAL
 fi
 
