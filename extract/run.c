@@ -88,33 +88,39 @@ static void read_states(const struct run *run, struct job *job, struct queue *qu
         op_read(queue, states, job->states);
 }
 
-/* Hands `count` sequences at a tap to the encoders, a job each, each when the next is on its way: states [count * rows,
- * hidden], and of the target its values. index: of the first, in the run's order. */
-static int submit_rows(struct run *run, uint64_t index, uint64_t count, int tap, struct queue *queue,
-                       struct matrix states, const struct target_row *values, struct stage *stage,
-                       struct error *error)
+/* Where states are looked at. */
+struct look {
+    int tap; /* index */
+    struct queue *queue; /* on which they are computed */
+    struct stage *stage; /* whose time it is */
+};
+
+/* Hands `count` sequences to the encoders, a job each, each when the next is on its way: states [count * rows, hidden], and
+ * of the target its values. index: of the first, in the run's order. */
+static int submit_rows(struct run *run, const struct look *look, uint64_t index, uint64_t count,
+                       struct matrix states, const struct target_row *values, struct error *error)
 {
-    const int rows = run->info->rows;
+    const int rows = run->info->rows, tap = look->tap;
     const struct matrix made = run->transforms && index + count > run->stored[tap]
-                                   ? transforms_put(run->transforms, queue, tap, states)
+                                   ? transforms_put(run->transforms, look->queue, tap, states)
                                    : matrix_none();
     for (uint64_t i = 0; i < count; i++) {
         if (index + i < run->stored[tap])
             continue;
-        struct job *job = encoders_job(run->encoders, stage);
+        struct job *job = encoders_job(run->encoders, look->stage);
         if (!job)
             return error_set(error, "a later stage failed"); /* encoders_close knows why */
         job->tap = tap;
         job->index = index + i;
         if (values)
             memcpy(job->values, values + i * (size_t)rows, (size_t)rows * sizeof *values);
-        read_states(run, job, queue, matrix_rows(states, (int64_t)i * rows, rows),
+        read_states(run, job, look->queue, matrix_rows(states, (int64_t)i * rows, rows),
                     matrix_rows(made, (int64_t)i * rows, rows));
-        const uint64_t mark = queue_mark(queue);
+        const uint64_t mark = queue_mark(look->queue);
         if (submit_reading(run, error) < 0)
             return -1;
         run->reading = job;
-        run->reading_queue = queue;
+        run->reading_queue = look->queue;
         run->reading_mark = mark;
     }
     return 0;
@@ -126,27 +132,26 @@ static int interrupted(struct error *error)
                           "interrupted; what was computed is kept: the same command goes on from there");
 }
 
-/* The same for one sequence that is kept. On a device its states go there and back, so that all that becomes of them does
- * so as when they are computed. */
-static int submit_kept(struct run *run, uint64_t index, int tap, struct queue *queue, struct stage *stage,
-                       struct error *error)
+/* The same for one sequence that is kept. On a device its states are written there and read back: so they take the same way
+ * as states that are computed, and the record is the same. */
+static int submit_kept(struct run *run, const struct look *look, uint64_t index, struct error *error)
 {
     const struct matrix states = matrix_f32(run->kept_buffer, run->info->rows, run->info->hidden);
-    if (index < run->stored[tap])
+    const struct sequence sequence = order_at(&run->order, index);
+    if (index < run->stored[look->tap])
         return 0;
     if (cli_interrupted())
         return interrupted(error);
-    if (kept_read(run->kept, tap, order_at(&run->order, index), run->kept_states, run->kept_values, error) < 0)
+    if (kept_read(run->kept, look->tap, sequence, run->kept_states, run->kept_values, error) < 0)
         return -1;
-    op_write(queue, states, run->kept_states);
-    return submit_rows(run, index, 1, tap, queue, states, tap == run->target ? run->kept_values : NULL, stage,
-                       error);
+    op_write(look->queue, states, run->kept_states);
+    return submit_rows(run, look, index, 1, states, look->tap == run->target ? run->kept_values : NULL, error);
 }
 
-/* Hands a tap's part of a call to the encoders, in the run's order: states [rows of the call, hidden] of the sequences
- * that were computed, those of the others are kept. */
-static int submit(struct run *run, const struct call *call, int tap, struct queue *queue, struct matrix states,
-                  const struct target_row *values, struct stage *stage, struct error *error)
+/* Hands a call's states at a tap to the encoders, in the run's order: states [rows of the call, hidden] of the sequences that
+ * were computed; those of the others are kept. */
+static int submit(struct run *run, const struct look *look, const struct call *call, struct matrix states,
+                  const struct target_row *values, struct error *error)
 {
     const int64_t rows = run->info->rows;
     const uint64_t end = call->index + call->span;
@@ -154,15 +159,15 @@ static int submit(struct run *run, const struct call *call, int tap, struct queu
     for (uint64_t index = call->index, next; index < end; index = next) {
         next = index + 1;
         if (kept_has(run->kept, order_at(&run->order, index))) {
-            if (submit_kept(run, index, tap, queue, stage, error) < 0)
+            if (submit_kept(run, look, index, error) < 0)
                 return -1;
             continue;
         }
         while (next < end && !kept_has(run->kept, order_at(&run->order, next)))
             next++;
         const uint64_t count = next - index;
-        if (submit_rows(run, index, count, tap, queue, matrix_rows(states, row, (int64_t)count * rows),
-                        values ? values + row : NULL, stage, error) < 0)
+        if (submit_rows(run, look, index, count, matrix_rows(states, row, (int64_t)count * rows),
+                        values ? values + row : NULL, error) < 0)
             return -1;
         row += (int64_t)count * rows;
     }
@@ -173,9 +178,11 @@ static int submit(struct run *run, const struct call *call, int tap, struct queu
 /* A call in which every sequence is kept. */
 static int submit_all_kept(struct run *run, const struct call *call, struct error *error)
 {
-    for (int tap = 0; tap < run->info->taps; tap++)
-        if (submit(run, call, tap, run->kept_queue, matrix_none(), NULL, &run->stage, error) < 0)
+    for (int tap = 0; tap < run->info->taps; tap++) {
+        const struct look look = {tap, run->kept_queue, &run->stage};
+        if (submit(run, &look, call, matrix_none(), NULL, error) < 0)
             return -1;
+    }
     return 0;
 }
 
@@ -184,11 +191,12 @@ static int read_target(struct run *run, const struct call *call, struct queue *q
                        struct error *error)
 {
     const double started = clock_seconds(), waited = run->asking.waiting;
+    const struct look look = {run->target, queue, &run->asking};
     struct matrix u;
     if (run->target < 0 || call->index + call->span <= run->stored[run->target])
         return 0;
     if (teacher_ask(run->teacher, queue, states, call->labels, run->values, &u, error) < 0 ||
-        submit(run, call, run->target, queue, u, run->values, &run->asking, error) < 0)
+        submit(run, &look, call, u, run->values, error) < 0)
         return -1;
     run->asking.busy += clock_seconds() - started - (run->asking.waiting - waited);
     return 0;
@@ -200,12 +208,12 @@ static int read_tap(void *context, int number, int layer, bool mid, struct queue
 {
     struct run *run = context;
     const struct call *call = &run->calls[number];
-    int tap = 0;
+    struct look look = {0, queue, &run->stage};
     if (cli_interrupted())
         return interrupted(error);
-    while (tap < run->info->taps && tap_compare(run->info->tap[tap], (struct tap){layer, mid}) != 0)
-        tap++;
-    if (tap < run->info->taps && submit(run, call, tap, queue, states, NULL, &run->stage, error) < 0)
+    while (look.tap < run->info->taps && tap_compare(run->info->tap[look.tap], (struct tap){layer, mid}) != 0)
+        look.tap++;
+    if (look.tap < run->info->taps && submit(run, &look, call, states, NULL, error) < 0)
         return -1;
     return layer == run->info->layers && !mid ? read_target(run, call, queue, states, error) : 0;
 }
