@@ -11,7 +11,7 @@
  *       - {tap: 12.mid, head: mlp, loss: cross-entropy}
  * A key that is not given has the default of its row in the table. A wrong key or value is an error that names the file
  * and the line. YAML's aliases (`&name`, `*name`) may be used; its merge keys (`<<`) and second documents are refused.
- * The tables of keys are also the flags of a run of one trial.
+ * The tables of keys (sweep_keys.h) are also the flags of a run of one trial.
  *
  *     struct sweep sweep = {0};
  *     if (sweep_read("demo.yaml", &sweep, error) < 0) ...
@@ -27,6 +27,7 @@
 
 #include "common/base/error.h"
 #include "common/head/head.h"
+#include "train/sweep_keys.h"
 
 enum trial_loss { LOSS_CROSS_ENTROPY, LOSS_DISTILLATION };
 
@@ -59,19 +60,6 @@ struct sweep {
     struct trial_config *trial; /* [trials] */
     int trials;
 };
-
-/* ---- keys ---- */
-
-struct sweep_key {
-    const char *name;
-    const char *value; /* what the value is, for help and errors: "TAP", "STEPS" */
-    const char *help; /* one line */
-    const char *standard; /* the default, NULL: the key must be given */
-};
-
-enum { TRIAL_KEYS = 12, SETTING_KEYS = 6 };
-extern const struct sweep_key trial_keys[TRIAL_KEYS];
-extern const struct sweep_key setting_keys[SETTING_KEYS];
 
 /* ---- reading ---- */
 

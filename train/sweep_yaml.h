@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 #include "common/base/error.h"
-#include "train/sweep.h"
+#include "train/sweep_keys.h"
 
 struct sweep_scalars {
     char *value[TRIAL_KEYS]; /* NULL: not given */

@@ -1,0 +1,27 @@
+#include "train/sweep_keys.h"
+
+#include <stddef.h>
+
+const struct sweep_key trial_keys[TRIAL_KEYS] = {
+    [KEY_TAP] = {"tap", "TAP", "where the head reads: 12, 12.mid", NULL},
+    [KEY_HEAD] = {"head", "KIND", "norm, affine or mlp", NULL},
+    [KEY_OUTPUT] = {"output", "OUTPUT", "tied (the model's output weight) or untied (a trained copy)", "tied"},
+    [KEY_INIT] = {"init", "INIT", "copy, random or ridge", "copy"},
+    [KEY_LOSS] = {"loss", "LOSS", "distillation or cross-entropy", "distillation"},
+    [KEY_RATE] = {"rate", "RATE", "learning rate", "1e-3"},
+    [KEY_WARMUP] = {"warmup", "STEPS", "steps in which the rate grows from 0", "5"},
+    [KEY_CLIP] = {"clip", "NORM", "largest norm of the gradient; 0: no limit", "1"},
+    [KEY_DECAY] = {"decay", "SHARE", "decoupled weight decay", "0"},
+    [KEY_BETA1] = {"beta1", "SHARE", "Adam: share of the gradient's running mean that a step keeps", "0.9"},
+    [KEY_BETA2] = {"beta2", "SHARE", "Adam: share of the running mean of its square that a step keeps", "0.95"},
+    [KEY_EPSILON] = {"epsilon", "NUMBER", "Adam: added to the divisor", "1e-5"},
+};
+
+const struct sweep_key setting_keys[SETTING_KEYS] = {
+    [KEY_SEED] = {"seed", "N", "seed of the reading order and of random first values", "1"},
+    [KEY_PASSES] = {"passes", "N", "times the training split is read", "1"},
+    [KEY_STEPS] = {"steps", "N", "number of steps, instead of passes; 0: only evaluate the first values", ""},
+    [KEY_SEQUENCES] = {"sequences", "N", "sequences read per step", "4"},
+    [KEY_EVALUATE] = {"evaluate", "STEPS", "steps between evaluations; 0: only the first and the last", "0"},
+    [KEY_CHECKPOINT] = {"checkpoint", "STEPS", "steps between checkpoints", "50"},
+};

@@ -1,0 +1,38 @@
+/* sweep_keys.h: the keys of a sweep file, which are also the flags of a run of one trial.
+ *
+ * A key's row says its name, its help and its default. sweep_yaml.c knows no more of a key; sweep.c reads its value.
+ */
+#ifndef OFFRAMP_TRAIN_SWEEP_KEYS_H
+#define OFFRAMP_TRAIN_SWEEP_KEYS_H
+
+struct sweep_key {
+    const char *name;
+    const char *value; /* what the value is, for help and errors: "TAP", "STEPS" */
+    const char *help; /* one line */
+    const char *standard; /* the default, NULL: the key must be given */
+};
+
+/* Of a trial. */
+enum trial_key {
+    KEY_TAP,
+    KEY_HEAD,
+    KEY_OUTPUT,
+    KEY_INIT,
+    KEY_LOSS,
+    KEY_RATE,
+    KEY_WARMUP,
+    KEY_CLIP,
+    KEY_DECAY,
+    KEY_BETA1,
+    KEY_BETA2,
+    KEY_EPSILON
+};
+enum { TRIAL_KEYS = KEY_EPSILON + 1 };
+extern const struct sweep_key trial_keys[TRIAL_KEYS];
+
+/* Of the run. */
+enum setting_key { KEY_SEED, KEY_PASSES, KEY_STEPS, KEY_SEQUENCES, KEY_EVALUATE, KEY_CHECKPOINT };
+enum { SETTING_KEYS = KEY_CHECKPOINT + 1 };
+extern const struct sweep_key setting_keys[SETTING_KEYS];
+
+#endif
