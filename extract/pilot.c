@@ -130,8 +130,8 @@ static int copy_tokens(struct store *store, struct store *own, uint64_t sequence
         store_begin(own, error) < 0)
         goto done;
     for (uint64_t i = 0; i < sequences; i++) {
-        const uint64_t index = pilot_index(i, sequences, store_sequences(store, SPLIT_TRAIN));
-        const struct sequence sequence = {SPLIT_TRAIN, index * (uint64_t)info->shards + (uint64_t)info->shard};
+        const uint64_t number = pilot_index(i, sequences, store_sequences(store, SPLIT_TRAIN));
+        const struct sequence sequence = store_sequence(info, SPLIT_TRAIN, number);
         if (reader_tokens(reader, sequence, ids, error) < 0 ||
             store_put_tokens(own, SPLIT_TRAIN, ids, NULL, 0, error) < 0)
             goto done;

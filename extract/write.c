@@ -69,10 +69,8 @@ int records_bytes_of(struct store *store, const uint64_t sequences[SPLIT_COUNT],
     int result = 0;
     for (int tap = 0; tap < info->taps; tap++)
         for (enum split split = 0; split < SPLIT_COUNT; split++)
-            for (uint64_t i = sequences[split]; result == 0 && i < store_progress(store, tap, split); i++) {
-                const uint64_t index = i * (uint64_t)info->shards + (uint64_t)info->shard;
-                result = forget_record(reader, tap, (struct sequence){split, index}, &bytes[tap], error);
-            }
+            for (uint64_t i = sequences[split]; result == 0 && i < store_progress(store, tap, split); i++)
+                result = forget_record(reader, tap, store_sequence(info, split, i), &bytes[tap], error);
     reader_close(reader);
     return result;
 }
