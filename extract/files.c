@@ -12,7 +12,6 @@
 #include "common/base/file.h"
 #include "common/base/hash.h"
 #include "common/base/memory.h"
-#include "extract/kind.h"
 
 #define SAMPLE       65536
 #define DEEPEST      32 /* folders below a folder; more is a loop of links */

@@ -4,7 +4,6 @@
 #include <strings.h>
 
 #include "common/text/unicode.h"
-#include "extract/stream.h"
 
 #define BEGINNING_BYTES 4096
 

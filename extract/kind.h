@@ -12,7 +12,28 @@
 #ifndef OFFRAMP_EXTRACT_KIND_H
 #define OFFRAMP_EXTRACT_KIND_H
 
-#include "extract/files.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/error.h"
+#include "extract/stream.h"
+
+enum corpus_kind { CORPUS_TEXT, CORPUS_JSON_LINES, CORPUS_TOKENS, CORPUS_JSON };
+
+struct corpus_file {
+    char *path;
+    enum corpus_kind kind;
+    enum compression compression;
+    uint64_t begin; /* of its content as unpacked: behind a byte order mark or a header */
+    int token_bytes; /* CORPUS_TOKENS: 2 or 4 */
+    bool counted; /* a header says how many ids there are: */
+    uint64_t ids;
+    bool array; /* CORPUS_JSON: the values are an array's */
+    bool held_out; /* every document belongs to the held-out split */
+    uint64_t size; /* bytes of the file */
+    uint64_t device, inode;
+};
 
 /* Fills in kind, compression, token_bytes, ids, begin and array of a file with path and size. token_bytes: of *.bin files, 0
  * when it was not given. */
