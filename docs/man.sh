@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# man.sh: makes the manual page of a program, or of a pipeline, of what its --help says, so that the two cannot differ.
+# man.sh: makes the manual page of a program or a pipeline from its --help, so that the two cannot differ.
 #
 #   docs/man.sh PATH NAME        prints the page of PATH under the name it is installed as, such as offramp-extract
 set -euo pipefail
@@ -40,7 +40,7 @@ body() {
         END { verbatim(0) }'
 }
 
-# Kept, because a program whose help is not read to its end fails.
+# Kept in a variable, because a program fails when its help is not read to the end.
 text=$(help)
 script=$(head -c 2 "$path" | grep -a '^#!' || true)
 if [ -n "$script" ]; then # a pipeline's help is laid out already
@@ -66,7 +66,7 @@ else
     heading "EXIT STATUS"
     printf '0: done. 1: failed, or interrupted; standard error says why. 2: the command line or the sweep file is wrong, by itself or\nfor what it names.\n'
     heading ENVIRONMENT
-    printf '.TP\nOFFRAMP_CUDA_LIBRARY\nThe cuda backend, where it is not beside the programs and not in ../lib/offramp.\n'
+    printf '.TP\nOFFRAMP_CUDA_LIBRARY\nPath of the cuda backend, when it is neither beside the programs nor in ../lib/offramp.\n'
 fi
 heading "SEE ALSO"
 for other in cache extract generate slurm train tune; do

@@ -7,8 +7,8 @@
 #     tests/         golden models, the device's tests and benchmarks: tests/gpu/all.sh
 #     pipelines/     tune.sh and slurm.sh, which take the programs from bin/
 #
-# It runs from wherever it is unpacked. cuBLAS comes with the node's CUDA toolkit, or, as --device cuda says
-# where it is missing, from PyPI. ZSTD_CLEVEL may be set.
+# It runs from any folder. cuBLAS is not in it: it comes with the node's CUDA toolkit, or from PyPI; --device cuda says how, where it is
+# missing. ZSTD_CLEVEL may be set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}

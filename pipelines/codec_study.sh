@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# codec_study.sh: what training on coded states costs: heads fitted to states that went through a codec, scored on
-# exact held-out states, against heads fitted to exact ones.
+# codec_study.sh: what training on coded states costs. Compares heads fitted to states that went through a codec with heads fitted to
+# exact states; both are scored on exact held-out states.
 #
 #   build/extract --model MODEL --corpus CORPUS --codec raw:f32 --taps 24,final --out STORE
 #   pipelines/codec_study.sh STORE OUT
 #
-# Prints a table: codec, bits per value (all taps of the store together), and for the heads at tap 24 (or TAP) the
-# held-out KL to the full model of a ridge regression and of a head trained from there, beside what exact states
-# give. TAP, CODECS, STEPS (of the trained head) and SEQUENCES (per step) may be set. The same command again goes on
-# where it stopped.
+# Prints a table: the codec, its bits per value over all taps of the store, and the held-out KL to the full model of two heads at tap
+# 24 (or TAP): a ridge regression, and a head trained from there. Behind each KL is its difference from exact states. TAP, CODECS, STEPS
+# (of the trained head) and SEQUENCES (per step) may be set. The same command again goes on where it stopped.
 set -euo pipefail
 [ $# = 2 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
 top=$(cd "$(dirname "$0")/.." && pwd)

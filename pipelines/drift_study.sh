@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# drift_study.sh: what a text costs that is unlike the one a codec was fitted to.
+# drift_study.sh: how many bits a text takes that is unlike the one that a codec was fitted to.
 #
 #   pipelines/drift_study.sh MODEL CORPUS OUT FOREIGN...
 #

@@ -1,10 +1,10 @@
-# programs.sh: where the programs are, for the pipelines, which source it:
+# programs.sh: finds the programs. The pipelines source it:
 #
 #     . "$(dirname "$(readlink -f "$0")")/programs.sh"
 #     extract=$(program extract)
 #
-# BUILD names their folder; else it is the one that goes with the script: build/ of a checkout, bin/ of a bundle or of an
-# installation. `make install` calls them offramp-extract and so on.
+# They are in the folder that BUILD names. Without BUILD they are in build/ of the checkout, or in bin/ of the bundle or installation, that
+# the script is in. `make install` calls them offramp-extract and so on.
 
 # program NAME: its path
 program() {

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# slurm.sh: extracts in shards on a cluster, a task of a job array each.
+# slurm.sh: extracts in shards on a cluster: each shard is a task of a job array.
 #
 #   SHARDS=16 sbatch --array=0-15 --cpus-per-task=8 pipelines/slurm.sh OUT --model M --corpus C...
 #
-# makes OUT/0 .. OUT/15. SHARDS is how many there are, whichever tasks are submitted: SHARDS=16 and --array=3,7 make those
-# two, or go on with them. Options are those of extract. A task computes with as many threads as Slurm gives it CPUs. One that
-# runs out of time, or that Slurm tells to stop (TERM), keeps what it has and is queued again.
+# makes OUT/0 .. OUT/15. SHARDS is the number of shards, even where only some tasks are submitted: SHARDS=16 and --array=3,7 make
+# shards 3 and 7 of 16, or go on with them. Options are those of extract. A task uses as many threads as Slurm gives it CPUs. When a
+# task runs out of time, or Slurm tells it to stop (TERM), it keeps what it has and is queued again.
 #
-# Shards with a codec that is fitted (klt) need its parameters, which this writes once, before:
+# Shards with a codec that is fitted (klt) need its parameters. Write them once, before:
 #
 #   build/extract --model M --corpus C... --codec klt:4 --out OUT/pilot --dry-run --pilot-out PILOT
 #
-# Then give all tasks --codec klt:4 --pilot PILOT. This trains when all tasks of the array's job, JOB, are done:
+# Then give all tasks --codec klt:4 --pilot PILOT. To train when all tasks of the array's job, JOB, are done:
 #
 #   sbatch --dependency=afterok:JOB --cpus-per-task=8 --wrap 'build/train $(printf -- "--store %s " OUT/[0-9]*) --sweep S.yaml --out RUN'
 #
-# The programs are those beside this script, or in the folder that BUILD names.
+# The programs are taken from beside this script, or from the folder that BUILD names.
 #SBATCH --job-name=extract
 #SBATCH --signal=B:TERM@60
 #SBATCH --requeue
@@ -30,7 +30,7 @@ wrong() {
     say "$1; without arguments it says how it is used"
     exit 2
 }
-# field NAME: of this task, as Slurm tells it; nothing where it does not
+# field NAME: what Slurm says of this task; nothing where it says nothing
 field() { scontrol show job -o "$name" 2>/dev/null | sed -nE "s/.* $1=([^ ]*) .*/\1/p" || true; }
 
 case ${1:-} in
@@ -55,7 +55,7 @@ if [ ! -f "$(dirname "$script")/programs.sh" ]; then wrong "programs.sh is not b
 . "$(dirname "$script")/programs.sh"
 extract=$(program extract)
 
-# Of how many shards is a store that is there already; nothing where there is none.
+# The number of shards of a store that exists already; nothing when there is no store.
 shards_there() {
     local store cache about
     for store in "$out"/[0-9]*; do
@@ -98,7 +98,7 @@ while kill -0 "$child" 2>/dev/null; do # a signal ended the wait, not the progra
     wait "$child" || status=$?
 done
 
-# Who cancels a job does not want it back: only one that is still running is queued again.
+# A job that was cancelled must not come back: it is queued again only when it still runs.
 if [ -n "$stopped" ] && [ "$status" != 0 ] && [ "$(field JobState)" = RUNNING ]; then
     say "task $task was told to stop; it is queued again and goes on from there"
     scontrol requeue "$name" && exit 0

@@ -7,17 +7,17 @@
 #   CORPUS  a text file, a folder of text files, *.jsonl, or a token file
 #   OUT     gets store/ (hidden states), run/ (trials, leaderboard.tsv, report.html, policy/)
 #
-#   --taps LIST           places to read, such as 6,12,12.mid,final (default: extract's)
+#   --taps LIST           where to read, such as 6,12,12.mid,final (default: extract's)
 #   --sweep FILE          the trials (default: a ridge-initialised, distilled affine head at every tap)
-#   --held-out SHARE      share of CORPUS that heads are measured by (default: extract's)
-#   --held-out-corpus PATH  another file or folder that they are measured by
+#   --held-out SHARE      share of CORPUS that heads are evaluated on (default: extract's)
+#   --held-out-corpus PATH  another file or folder that they are evaluated on
 #   --tokens N            training tokens at most
 #   --held-out-tokens N   held-out tokens at most
 #   --seq-len T           tokens per sequence
 #   --codec NAME          how states are stored
 #   --device D, --math M, --threads N
 #
-# It stops at the first failure; the same command again goes on where it stopped.
+# It stops at the first failure. The same command again goes on from there.
 set -euo pipefail
 usage() {
     sed -n '2,22s/^# \{0,1\}//p' "$0" | sed "s|pipelines/tune\.sh|$0|"

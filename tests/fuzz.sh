@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# fuzz.sh SECONDS: runs every libFuzzer target that long, from seeds in the repository and what earlier
-# runs found (.cache/fuzz). Prints a line per target; a finding's input is kept beside the corpus.
+# fuzz.sh SECONDS: runs every libFuzzer target for that time. It starts from the seeds in the repository and from what earlier runs
+# found (.cache/fuzz). Prints a line per target. The input of a finding is kept beside the corpus.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}

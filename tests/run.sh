@@ -3,8 +3,8 @@
 #
 #   tests/run.sh [PART]      only those whose path contains PART
 #
-# Each prints "N passed, N failed, N skipped" as its last line; one that does not has failed. BUILD
-# names the folder of the programs, OFFRAMP_TEST_MODEL the demo model.
+# Each must print "N passed, N failed, N skipped" as its last line; without that line it has failed. BUILD names the folder of the
+# programs, OFFRAMP_TEST_MODEL the demo model.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export BUILD=${BUILD:-build}

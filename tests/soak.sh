@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# soak.sh: `make soak`: the fault tests as long campaigns: 100 kills of the store's writer, of extract, of
-# train, and of each of cache verify, repair, merge and recode, 300 interrupts of each of extract, train and
-# generate, 1,000 flipped bits, mutations of the cuda kernels, fuzzing. Allow two hours on two cores, one of them for
-# fuzzing (SECONDS_EACH=600 for each target). Write the result into docs/soak.md.
+# soak.sh: `make soak`: the fault tests as long campaigns. Write the result into docs/soak.md.
+#
+# It kills the store's writer, extract, train, and each of cache verify, repair, merge and recode 100 times; interrupts extract, train
+# and generate 300 times each; flips 1,000 bits; mutates the cuda kernels; and fuzzes. It takes about two hours on two cores, one of
+# them for fuzzing (SECONDS_EACH=600 for each target).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export BUILD=${BUILD:-build} OFFRAMP_KILLS=${OFFRAMP_KILLS:-100} OFFRAMP_FLIPS=${OFFRAMP_FLIPS:-1000}

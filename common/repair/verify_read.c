@@ -270,8 +270,8 @@ static void read_source(struct verifier *verifier, const struct verify_unit *uni
         if (code == 0 && check_part_value(verifier, &key, &value, &part, &error) < 0)
             send_problem(verifier, unit, 0, &error);
         if (found > 0 && (code != 0 || strcmp(part.name, tensor.name) != 0)) {
-            error_set(&error, "source: %s has %" PRIu32 " of its %" PRIu32 " parts", tensor.name, found,
-                      tensor.parts);
+            error_set_kind(&error, ERROR_DAMAGED, "source: %s has %" PRIu32 " of its %" PRIu32 " parts",
+                           tensor.name, found, tensor.parts);
             if (found != tensor.parts)
                 send_problem(verifier, unit, 0, &error);
             found = 0;

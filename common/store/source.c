@@ -129,7 +129,8 @@ int source_verify(const void *key, size_t key_size, const void *value, size_t si
         return error_prefix(error, "%s", part->name);
     part->parts = header.parts;
     if (source_key(part->name, header.part, expected) != key_size || memcmp(expected, key, key_size) != 0)
-        return error_set(error, "%s: part %" PRIu32 " is filed under another name", part->name, header.part);
+        return error_set_kind(error, ERROR_DAMAGED, "%s: part %" PRIu32 " is filed under another name",
+                              part->name, header.part);
     return 0;
 }
 

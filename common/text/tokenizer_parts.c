@@ -99,6 +99,6 @@ void parts_warn_unnamed(struct tokenizer_parts *parts, const struct frame_side *
 {
     const bool before = side == &parts->frame.before;
     error_set(&parts->frame_warning,
-              "%s wants %s token, but the file names none (%s is missing): texts are taken without it", flag,
-              before ? "a begin-of-text" : "an end-of-text", key);
+              "%s asks for %s token, but the file does not name it (%s is missing): texts are used without it",
+              flag, before ? "a begin-of-text" : "an end-of-text", key);
 }

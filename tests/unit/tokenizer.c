@@ -283,9 +283,10 @@ TEST(tokenizer_frame_without_a_name)
         const char *processor, *config, *warning; /* NULL: none */
     } cases[] = {
         {TRIM, "{'add_bos_token': true}",
-         "add_bos_token of tokenizer_config.json wants a begin-of-text token, but the file names none"},
-        {TRIM, "{'add_bos_token': true, 'bos_token': null}", "wants a begin-of-text token"},
-        {TRIM, "{'add_eos_token': true}", "wants an end-of-text token"},
+         "add_bos_token of tokenizer_config.json asks for a begin-of-text token, but the file does not name "
+         "it"},
+        {TRIM, "{'add_bos_token': true, 'bos_token': null}", "asks for a begin-of-text token"},
+        {TRIM, "{'add_eos_token': true}", "asks for an end-of-text token"},
         {TRIM, "{'add_bos_token': false}", NULL},
         {TRIM, "{'add_bos_token': true, 'bos_token': '<s>'}", NULL},
         {TEMPLATE(SPECIAL("<s>") "," TEXT), "{'add_bos_token': true}", NULL},
@@ -451,8 +452,8 @@ TEST(tokenizer_frame_of_gguf)
         CHECK_TEXT(source ? source : "", cases[i].source ? cases[i].source : "");
         const char *warning = tokenizer_frame_warning(tokenizer);
         CHECK(!warning == !(cases[i].bos < 0 && cases[i].add == 1));
-        CHECK_TEXT(warning ? warning : "tokenizer.ggml.add_bos_token wants a begin-of-text token",
-                   "tokenizer.ggml.add_bos_token wants a begin-of-text token");
+        CHECK_TEXT(warning ? warning : "tokenizer.ggml.add_bos_token asks for a begin-of-text token",
+                   "tokenizer.ggml.add_bos_token asks for a begin-of-text token");
         tokenizer_close(tokenizer);
     }
     struct gguf_maker maker;
