@@ -26,8 +26,8 @@ int codecs_parse(const char *text, const struct tap *tap, int taps, int layers, 
 #define NUMERICS_SIZE 256
 
 /* The numerics identity of a store. `backend`: that of the backend which computes the states ("cpu avx512 f32
- * onednn-2.6.3"), or another store's. Where a codec packs, the library's version is added ("zstd-1.5.4"), in
- * place of one that is there. */
+ * onednn-2.6.3"), or another store's. Where a codec packs, the library's version is added ("zstd-1.5.4"),
+ * and replaces another. */
 void codecs_numerics(const char *backend, const struct codec_choice *codec, int taps, char text[NUMERICS_SIZE]);
 
 #endif
