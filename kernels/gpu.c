@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* True where a name in the folder root/path is wanted. */
+/* True when the folder root/path has a name that `wanted` accepts. */
 static bool any_name(const char *root, const char *path, bool (*wanted)(const char *folder, const char *name))
 {
     char folder[4096];

@@ -1,10 +1,9 @@
-/* Where a text may be cut so that its tokens stay as they are. Each stage of tokenizer_encode has its condition:
+/* Where a text may be cut so that its tokens stay as they are. Each stage of tokenizer_encode has a condition:
  *
- * - Added tokens: none lies across the boundary, so that the search finds the same ones on both sides. None ends
- *   there, since it may take the white space behind it, and none begins there behind white space, which it may
- *   take; further away, the character before the boundary ends what is taken, unless that is white space, and then
- *   the one behind it does.
- * - Normalization: the characters beside the boundary are neither changed nor moved by others.
+ * - Added tokens: the search finds the same ones on both sides, because none lies across the boundary. None ends there, because it may
+ *   take the white space behind it. None begins there after white space, because it may take that. A token further away takes white
+ *   space only up to the character before the boundary, or, where that is white space, up to the one behind it.
+ * - Normalization: other characters neither change nor move those beside the boundary.
  * - The pretokenizer: pretokenizer_parts. Merges stay within its pretokens.
  */
 #include "common/text/tokenizer_parts.h"

@@ -43,17 +43,17 @@ struct stretch {
 static const char gpt2_pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
-/* ---- where a text may be parted ----
+/* ---- where a text may be cut ----
  *
- * A stage's pretokens are known on both sides of a place when no match ever goes across it, and when no match that
- * ends there would end elsewhere if the text did. The patterns have no lookbehind, so that behind the end of a
- * match they go on as at a text's beginning. With O for what is neither white space, letter nor number:
+ * Both sides of a boundary have the pretokens of the whole text when no match ever goes across it, and when a match that ends there
+ * would also end there if the text did. The patterns have no lookbehind: behind the end of a match they go on as at the beginning of
+ * a text. With O for what is neither white space, letter nor number:
  * - A letter is followed, within a match, by letters alone (tekken: and marks); a number by numbers; an O by O
  *   and, but in GPT-2, line ends (tekken: and "/", which is an O); an O by a letter where it is a prefix.
  * - A line end is the last thing but line ends (tekken: and "/") in every match that has one, but in GPT-2:
  *   \s*[\r\n]+ comes before the other alternatives for white space.
- * - \s+(?!\S), the only lookahead, sees no further than the character behind its white space. So a place behind
- *   white space is none in GPT-2: a text that ends there has other pretokens.
+ * - \s+(?!\S), the only lookahead, sees one character behind its white space. So GPT-2's text must not be cut behind white space: a
+ *   text that ends there has other pretokens.
  */
 #define GPT2_PAIRS   "\\p{L}[^\\p{L}]|\\p{N}[^\\p{N}]|[^\\s\\p{L}\\p{N}][\\s\\p{N}]"
 #define LINES_PAIRS  "\\p{N}[^\\p{N}]|[^\\s\\p{L}\\p{N}](?:(?![\\r\\n])\\s|\\p{N})"

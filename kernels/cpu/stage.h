@@ -1,5 +1,5 @@
-/* stage.h: brings operands into the form products want: dense, padded to a multiple of rows, in the
- * compute type. Memory that is so already is used where it lies. */
+/* stage.h: brings operands into the form that products need: dense, with rows padded to ROW_MULTIPLE, in the compute type. Memory that
+ * has this form already is used as it is. */
 #ifndef OFFRAMP_KERNELS_CPU_STAGE_H
 #define OFFRAMP_KERNELS_CPU_STAGE_H
 
@@ -16,8 +16,8 @@ static inline size_t operand_size(bool bf16)
     return bf16 ? sizeof(uint16_t) : sizeof(float);
 }
 
-/* Rows [first, first + rows) of x as a left side of `padded` rows, zeros below; `space` [padded, x.cols] is used
- * where x's own memory will not do. */
+/* Rows [first, first + rows) of x as a left side of `padded` rows, with zeros below. `space` [padded, x.cols] is used when x's own memory
+ * cannot be. */
 const void *stage_left(const struct cpu_loops *loops, bool bf16, struct matrix x, int64_t first, int64_t rows,
                        int64_t padded, void *space);
 

@@ -4,11 +4,10 @@
 
 #include "kernels/cpu/cpu.h"
 
-/* A right side [inner, cols] cut into tiles of tile_inner x tile_cols. A weight W [N, K] has two: forward
- * W^T [K, N], cut along N, and backward W [N, K], cut along N too, so that tile t of both holds the same
- * rows of W. A forward tile is cut once more, along K, into slices that are packed for products: their
- * results are added up, so that no chain of f32 sums is longer than a slice. (In one chain over the 1536
- * values of a small model's MLP, states came out four times as far from exact ones.) */
+/* A right side [inner, cols], cut into tiles of tile_inner x tile_cols. A weight W [N, K] has two: forward W^T [K, N] and backward
+ * W [N, K]. Both are cut along N, so that tile t of both has the same rows of W.
+ * A forward tile is cut again, along K, into slices; their products are added up. So no chain of f32 sums is longer than a slice: with
+ * one chain over the 1536 values of a small model's MLP, the error of states was four times as large. */
 struct pack {
     int64_t inner, cols, tile_inner, tile_cols;
     int64_t tiles;
@@ -28,7 +27,7 @@ struct cpu_weight {
     struct pack *forward, *backward; /* NULL when not asked for */
 };
 
-/* Rows of a weight that make a tile: all of them, or WEIGHT_TILE of a tall one's (a vocabulary's). */
+/* Rows of a weight that make a tile: all of them, or WEIGHT_TILE where there are many (a vocabulary). */
 enum { WEIGHT_TILE = 512, WEIGHT_WHOLE = 4096 };
 static inline int64_t weight_tile(int64_t rows)
 {

@@ -2,7 +2,7 @@
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/table.cuh"
 
-/* Threads for a group of that many values: a warp for heads, more for whole rows. */
+/* Threads for a group of that many values: a warp for attention heads, more for whole rows. */
 static unsigned group_threads(int64_t group)
 {
     unsigned threads = 32;

@@ -1,5 +1,5 @@
-/* transfer.cu: between host and device. Both ways go through page-locked memory in parts that take turns, on
- * streams of their own, so that the device computes meanwhile. */
+/* transfer.cu: copies between host and device, both ways, through two halves of page-locked memory in turn. They have streams of their
+ * own, so that the device computes meanwhile. */
 #include "kernels/cuda/table.cuh"
 
 #include <string.h>

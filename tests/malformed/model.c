@@ -581,7 +581,7 @@ TEST(malformed_safetensors_hostile)
     }
 }
 
-/* Lengths of the header that are no header's, and JSON that nests without end. */
+/* Lengths that no header can have, and JSON that nests without end. */
 TEST(malformed_safetensors_header)
 {
     static const uint64_t lengths[] = {UINT64_MAX, INT64_MAX, 1ull << 32, 100000001, 100};

@@ -237,7 +237,7 @@ TEST(corpus_sizes_around_a_part)
     tokenizer_close(tokenizer);
 }
 
-/* A character that is cut off at the end of what was read is no error, but one that the file cuts off is. */
+/* A character that is cut off at the end of what was read is not an error, but one that the file cuts off is. */
 TEST(corpus_characters_across_the_end_of_what_is_read)
 {
     for (size_t shift = 0; shift < 4; shift++) {

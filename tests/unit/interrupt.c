@@ -126,7 +126,7 @@ TEST(interrupt_wakes_who_waits)
     CHECK(is_good(run_child(child_waits)));
 }
 
-/* The end of a pipe is no reason to wait. */
+/* At the end of a pipe nothing waits. */
 static int child_reads_end(void)
 {
     int ends[2];

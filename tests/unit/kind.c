@@ -166,7 +166,7 @@ TEST(kind_files_with_nothing_in_them_are_counted)
     check_empty("a.u16", "\1\1", 0);
 }
 
-/* What is no number that JSON can hold is not a text either. */
+/* What is not a number that JSON can hold is not a text either. */
 TEST(kind_json_numbers_are_not_text)
 {
     static const char *const numbers[] = {"NaN", "Infinity", "-Infinity", "1e400", "-1E+999", "1", "null"};

@@ -2,8 +2,8 @@
  *
  * The files of this folder are compiled once per set (build.mk) with LOOP_SET naming it; LOOP(name)
  * is that file's own version of a function, and table.c gathers them. device.c picks a table when a
- * backend is opened. Loops know plain arrays: `n` neighbouring values, rows with a stride in values.
- * No loop's result for one value or row depends on what stands beside it.
+ * backend is opened. Loops take plain arrays: `n` neighbouring values, or rows with a stride in values.
+ * A loop's result for one value or row must not depend on the values or rows beside it.
  */
 #ifndef OFFRAMP_KERNELS_CPU_LOOPS_H
 #define OFFRAMP_KERNELS_CPU_LOOPS_H
@@ -20,8 +20,8 @@ struct adam_step {
     float second_scale; /* 1 / the second moment's bias correction */
 };
 
-/* A softmax over part of a row: values are e^(z - exponent ln 2). A whole power of two as reference
- * makes it exact to bring several parts to a common one. */
+/* A softmax over part of a row: values are e^(z - exponent ln 2). The reference is a power of two, so that several parts are brought to
+ * a common reference exactly. */
 struct part_sums {
     float exponent;
     float sum; /* of the values */
@@ -29,7 +29,7 @@ struct part_sums {
     float cross; /* of value * other z */
 };
 
-/* Up to FEW_BLOCK rows share one pass over a weight row. */
+/* Up to FEW_BLOCK rows share one read of a weight row. */
 enum { FEW_BLOCK = 4 };
 
 /* y [rows, count] = x [rows, cols] times `count` weight rows, row_bytes apart, in a file's format. */
