@@ -94,7 +94,7 @@ pages_say_what_help_says() {
             done < <(grep -oE '^ +(-[a-zA-Z?], )?--[a-z0-9-]+[^ ]*' "$work/out" | sed -E 's/^ +(-., )?//')
         done
     done
-    grep -q '^.SH "offramp\\-cache verify"' "$man/offramp-cache.1" && grep -q 'a finished store; again for more shards of it' "$man/offramp-train.1"
+    grep -q '^.SH "offramp\\-cache verify"' "$man/offramp-cache.1" && grep -q 'a finished store; give it again for each further shard' "$man/offramp-train.1"
 }
 
 pages_are_clean() {
