@@ -14,8 +14,8 @@
 
 static bool is_document(const char *line, size_t size, const char *field)
 {
-    json_error_t place;
-    json_t *value = json_decode(line, size, JSON_ALLOW_NUL, &place);
+    json_error_t where;
+    json_t *value = json_decode(line, size, JSON_ALLOW_NUL, &where);
     const bool result = json_is_object(value) && json_is_string(json_object_get(value, field));
     json_decref(value);
     return result;

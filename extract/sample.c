@@ -130,7 +130,7 @@ static int find_position(const struct corpus_list *list, uint64_t byte, struct c
     return 0;
 }
 
-/* How many positions in a row, from number `first` on, are one: the beginning of a file. */
+/* How many positions, from number `first` on, are the same one: the beginning of a file. */
 static int count_positions(const struct corpus_list *list, int first, int positions)
 {
     uint64_t byte = list->bytes / (uint64_t)positions * (uint64_t)first;

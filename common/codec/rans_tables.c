@@ -52,7 +52,7 @@ static double deviation_of(int table)
     return quarter[table % RANS_OCTAVE] * (double)(1 << (table / RANS_OCTAVE)) / 8;
 }
 
-/* Frequencies of the symbols -RANS_REACH + 1 .. RANS_REACH - 1, in that order from place 1; place 0 is the escape.
+/* Frequencies of the symbols -RANS_REACH + 1 .. RANS_REACH - 1, in that order from index 1; index 0 is the escape.
  * A symbol gets 0 when it is rarer than half of a slot. */
 static void divide_slots(double deviation, uint16_t frequency[2 * RANS_REACH])
 {
@@ -79,12 +79,12 @@ static void fill_table(struct rans *rans, int table, const uint16_t frequency[2 
 {
     uint32_t *slot = rans->slot + ((size_t)table << RANS_BITS);
     int start = 0;
-    for (int place = 0; place < 2 * RANS_REACH; place++) {
-        const int symbol = place ? place - RANS_REACH : RANS_ESCAPE;
-        rans->symbol[table][place] = (struct rans_symbol){(uint16_t)start, frequency[place]};
-        for (int i = 0; i < frequency[place]; i++)
-            slot[start + i] = (uint32_t)symbol << 24 | (uint32_t)i << 12 | frequency[place];
-        start += frequency[place];
+    for (int index = 0; index < 2 * RANS_REACH; index++) {
+        const int symbol = index ? index - RANS_REACH : RANS_ESCAPE;
+        rans->symbol[table][index] = (struct rans_symbol){(uint16_t)start, frequency[index]};
+        for (int i = 0; i < frequency[index]; i++)
+            slot[start + i] = (uint32_t)symbol << 24 | (uint32_t)i << 12 | frequency[index];
+        start += frequency[index];
     }
 }
 
