@@ -9,7 +9,7 @@
 #include "train/member.h"
 #include "train/metrics.h"
 
-/* A file that has something in it. Takes the path; NULL is no file. */
+/* Whether there is a file with something in it. Frees the path, which may be NULL: there is none. */
 static bool has_content(char *path)
 {
     struct stat status;

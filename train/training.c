@@ -246,7 +246,7 @@ static int note_full_model(struct training *training, const struct evaluation *f
     return run_folder_save(&training->run, error);
 }
 
-/* Evaluates the members whose turn it is after `step`; an evaluation that is interrupted is none. */
+/* Evaluates the members whose turn it is after `step`. An evaluation that is interrupted does not count. */
 static int evaluate_due(struct training *training, int64_t step, struct error *error)
 {
     const struct members *members = &training->members;

@@ -114,7 +114,7 @@ def composable(cache):
 
 
 def broken():
-    """Bytes that are no UTF-8."""
+    """Bytes that are not UTF-8."""
     rng = random.Random(3)
     pieces = [b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98", b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80",
               b"\xe0\x80\x80", b"\x80", b"abc", "é".encode(), "日".encode(), "😀".encode(), b" ", b"\xf8\x88"]

@@ -257,7 +257,7 @@ TEST(kept_states_of_a_shard)
     store_close(store);
 }
 
-/* States of other tokens, and those of a pilot that was not finished, are no good: they are computed again. */
+/* States of other tokens, and those of a pilot that was not finished, cannot be used: they are computed again. */
 TEST(kept_states_of_something_else_are_removed)
 {
     char pilot_path[700], command[1500];

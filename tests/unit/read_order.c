@@ -22,7 +22,7 @@ TEST(read_order_every_pass_covers_everything_once)
         for (int i = 0; i < COUNT; i++)
             CHECK(seen[i] == 1);
     }
-    /* One of a hundred is in its place by chance, in each of three passes; ten times that is no shuffle. */
+    /* One of a hundred is in its place by chance, in each of three passes; ten times that is not a shuffle. */
     CHECK(fixed < 30 && same < 30 && like_other < 30);
 }
 

@@ -34,7 +34,7 @@ TEST(stream_whole_characters)
     check_parts((const char *const[]){"", "plain", ""}, (const size_t[]){0, 5, 5}, 3);
 }
 
-/* What is no UTF-8 is not held for ever. */
+/* Bytes that are not UTF-8 are not held for ever. */
 TEST(stream_other_bytes)
 {
     check_parts((const char *const[]){"\xe2", "xy"}, (const size_t[]){0, 3}, 2);

@@ -525,7 +525,7 @@ static void check_resume(const struct mode *mode)
 
 TEST_IN_MODES(groups_go_on_from_checkpoints, check_resume)
 
-/* A device that fails is no trial's fault: it marks none. Should it work again, the next group has clean gradients. */
+/* When a device fails, no trial is at fault, and none is marked. When it works again, the next group has clean gradients. */
 TEST(a_device_that_fails_marks_no_trial)
 {
     struct error error = {0};
@@ -774,7 +774,7 @@ TEST(groups_share_loss_and_output_weight)
     CHECK(!trial_joins(&own_weight, &own_weight));
 }
 
-/* A step that is interrupted is none, nor is an evaluation; reading ends, too. The last test: see interrupted.h. */
+/* A step or an evaluation that is interrupted does not count. Reading ends, too. The last test: see interrupted.h. */
 TEST(trial_interrupted)
 {
     enum { VALUES = 24 * 24 };
