@@ -78,11 +78,16 @@ full_disk() {
 
 # A dry run that was stopped, at any point, is not in the way of the next, nor of the real run.
 stopped() {
-    local signal moment base=$work/stopped
+    local signal moment process base=$work/stopped
     local command=(extract "${small[@]}" --codec klt:4 --out "$base")
     for signal in KILL INT; do
         for moment in 0.03 0.1 0.3; do
-            env --default-signal=INT timeout -s $signal $moment "$build/extract" "${command[@]:1}" --dry-run --pilot-out "$work/parameters" >/dev/null 2>&1
+            # Not by timeout: it would die of its own SIGKILL before the program has ended.
+            env --default-signal=INT "$build/extract" "${command[@]:1}" --dry-run --pilot-out "$work/parameters" >/dev/null 2>&1 &
+            process=$!
+            sleep $moment
+            kill -s $signal $process 2>/dev/null
+            wait $process 2>/dev/null
             [ $signal = KILL ] || [ ! -e "$base.pilot" ] || { echo "    an interrupted dry run left $(find "$base.pilot")" && return 1; }
             run 0 "${command[@]}" --dry-run --pilot-out "$work/parameters" && [ ! -e "$base.pilot" ] && [ ! -e "$base" ] || return 1
         done
