@@ -170,6 +170,7 @@ static int compute_states(const struct pilot_job *job, struct store *own, uint64
         check_disk(own, error) < 0)
         return -1;
     const int result = run_model(&run, &report, error);
+    memory_give_back(); /* all layers were there; the run loads them anew */
     *tokens = report.tokens;
     return result;
 }

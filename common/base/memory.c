@@ -1,5 +1,6 @@
 #include "common/base/memory.h"
 
+#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -95,6 +96,13 @@ uint64_t memory_limit(void)
     for (size_t i = 0; i < sizeof bounds / sizeof *bounds; i++)
         least = bounds[i] < least ? bounds[i] : least;
     return least == UINT64_MAX ? 0 : least;
+}
+
+void memory_give_back(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 size_t memory_peak(void)

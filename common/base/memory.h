@@ -42,6 +42,10 @@ char *string_copy(const char *text, struct error *error);
  * the system does not tell. */
 uint64_t memory_limit(void);
 
+/* Gives memory that was freed back to the system. free() alone keeps much of it, and what comes next may not fit in the gaps: call this
+ * when something large is closed before something else that is large is opened. */
+void memory_give_back(void);
+
 /* Peak resident memory of this process in bytes (VmHWM), 0 when the system does not tell. */
 size_t memory_peak(void);
 

@@ -146,6 +146,46 @@ TEST(memory_that_is_refused_has_its_own_kind)
     CHECK(memory_grow(&block, &capacity, (size_t)1 << 62, 1, &error) == -1 && error.kind == ERROR_NO_MEMORY);
 }
 
+#if defined __SANITIZE_ADDRESS__
+#define OWN_HEAP 1
+#elif defined __has_feature
+#define OWN_HEAP __has_feature(address_sanitizer)
+#else
+#define OWN_HEAP 0
+#endif
+
+/* Bytes that the process has in memory. */
+static size_t resident(void)
+{
+    size_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file && fscanf(file, "%*u %zu", &pages) == 1);
+    if (file)
+        fclose(file);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Every second block stays, so that what is free lies between: the end of the heap does not move. */
+TEST(memory_that_was_freed_is_given_back)
+{
+    enum { BLOCKS = 2000, BLOCK = 32768 };
+    static char *block[BLOCKS];
+    if (OWN_HEAP)
+        return; /* the sanitizer's, which keeps what is freed */
+    for (int i = 0; i < BLOCKS; i++) {
+        block[i] = malloc(BLOCK);
+        REQUIRE(block[i]);
+        memset(block[i], 1, BLOCK);
+    }
+    const size_t before = resident();
+    for (int i = 0; i < BLOCKS; i += 2)
+        free(block[i]);
+    memory_give_back();
+    CHECK(resident() + BLOCKS / 4 * (size_t)BLOCK < before);
+    for (int i = 1; i < BLOCKS; i += 2)
+        free(block[i]);
+}
+
 TEST(sizes_that_overflow_are_refused)
 {
     size_t result = 5;
