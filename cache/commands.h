@@ -16,8 +16,8 @@ int cache_export(int argc, char **argv);
 int cache_bench(int argc, char **argv);
 int cache_split(int argc, char **argv);
 
-/* Takes the argument STORE. A command's argp parser calls it for every key that is not one of its options, and returns what it
- * returns. No store, or two, ends the program as wrong usage. */
+/* Takes the argument STORE. A command's argp parser calls it for every key that is not one of its options, and
+ * returns what it returns. No store, or two, ends the program as wrong usage. */
 error_t cache_take_store(const char **path, int key, const char *text, struct argp_state *state);
 
 /* The same for the arguments STORE...: stores, or all shards of one. */
@@ -27,8 +27,8 @@ struct cache_stores {
 };
 error_t cache_take_stores(struct cache_stores *stores, int key, struct argp_state *state);
 
-/* Ends a command: flushes stdout, and says "NAME: reason" on stderr when that failed or `result` is -1. Of a damaged store it
- * says, too, how it is mended. Returns the exit code. */
+/* Ends a command: flushes stdout, and says "NAME: reason" on stderr when that failed or `result` is -1. Of a
+ * damaged store it says, too, how it is mended. Returns the exit code. */
 int cache_finish(const char *name, int result, struct error *error);
 /* The same without the advice, for `cache repair` itself. */
 int cache_finish_repair(const char *name, int result, struct error *error);

@@ -1,5 +1,5 @@
-/* export_file.h: the file that `cache export` writes: safetensors, or a folder of NumPy files. It appears under its
- * name with export_file_finish.
+/* export_file.h: the file that `cache export` writes: safetensors, or a folder of NumPy files. It appears under
+ * its name with export_file_finish.
  */
 #ifndef OFFRAMP_CACHE_EXPORT_FILE_H
 #define OFFRAMP_CACHE_EXPORT_FILE_H

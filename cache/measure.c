@@ -51,7 +51,8 @@ static enum split split_of(const struct store *store)
     return measure_takes_held_out(store) ? SPLIT_HELD_OUT : SPLIT_TRAIN;
 }
 
-/* Spread over the split from its first to its last sequence. A pilot takes others: from the middle of stretches. */
+/* Spread over the split from its first to its last sequence. A pilot takes others: from the middle of
+ * stretches. */
 static struct sequence sequence_at(const struct bench *bench, uint64_t number)
 {
     const struct store_info *info = store_info(bench->store);
@@ -74,7 +75,8 @@ static int decode(struct bench *bench, const struct coder *coder, int64_t rows, 
                : coder_decode(coder, bench->worker, payload->bytes, payload->size, rows, bench->decoded, error);
 }
 
-/* One record's times to *measure, what it is coded to to bench->payload, the decoded states to bench->decoded. */
+/* One record's times to *measure, what it is coded to to bench->payload, the decoded states to
+ * bench->decoded. */
 static int time_record(struct bench *bench, const struct coder *coder, struct measure *measure,
                        struct error *error)
 {

@@ -6,8 +6,8 @@
  *     ... measured.measure[tap * options.count + codec] ...
  *     free(measured.measure);
  *
- * Codecs with parameters are fitted to the store first, as extract does (pilot.h). Other records are measured: held-out
- * ones where there are some, else training ones, which the fit did not see as far as there are enough.
+ * Codecs with parameters are fitted to the store first, as extract does (pilot.h). Other records are measured:
+ * held-out ones where there are some, else training ones, which the fit did not see as far as there are enough.
  */
 #ifndef OFFRAMP_CACHE_MEASURE_H
 #define OFFRAMP_CACHE_MEASURE_H

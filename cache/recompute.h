@@ -1,5 +1,5 @@
-/* recompute.h: computes damaged records of a store again, from the model and the stored tokens, to the bytes that they
- * had.
+/* recompute.h: computes damaged records of a store again, from the model and the stored tokens, to the bytes
+ * that they had.
  */
 #ifndef OFFRAMP_CACHE_RECOMPUTE_H
 #define OFFRAMP_CACHE_RECOMPUTE_H
@@ -20,8 +20,8 @@ struct recompute {
     bool allow_numerics; /* other bytes are accepted */
 };
 
-/* Puts damaged [count] again, and sorts them. *done: how many were put. The others have damaged tokens, too, as stdout says.
- * After an error, what was put before is kept. */
+/* Puts damaged [count] again, and sorts them. *done: how many were put. The others have damaged tokens, too, as
+ * stdout says. After an error, what was put before is kept. */
 int recompute_records(const struct recompute *job, struct damaged_record *damaged, size_t count, uint64_t *done,
                       struct error *error);
 

@@ -240,7 +240,8 @@ static int recompute(struct repair *repair, uint64_t *done, struct error *error)
     return recompute_records(&job, repair->records, repair->record_count, done, error);
 }
 
-/* *left: problems that are still there, which are printed. Records that were put have been read again already. */
+/* *left: problems that are still there, which are printed. Records that were put have been read again
+ * already. */
 static int count_left(struct repair *repair, uint64_t *left, struct error *error)
 {
     *left = 0;

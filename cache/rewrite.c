@@ -380,8 +380,8 @@ static int put_all(struct job *job, struct error *error)
 
 /* ---- size ---- */
 
-/* Bytes on disk that a recoded tap comes to: those of records spread over both splits, coded, times how many there
- * will be. */
+/* Bytes on disk that a recoded tap comes to: those of records spread over both splits, coded, times how many
+ * there will be. */
 static int forecast_tap(struct job *job, int tap, double *bytes, struct error *error)
 {
     const struct codec *codec = job->rewrite->codec[tap].codec;

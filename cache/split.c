@@ -69,8 +69,8 @@ done:
 
 /* ---- what extract held out ---- */
 
-/* What extract held out counts towards the share. Returns the share of the training sequences that is still missing, 0 if none
- * is. It is the same whatever split is there. */
+/* What extract held out counts towards the share. Returns the share of the training sequences that is still
+ * missing, 0 if none is. It is the same whatever split is there. */
 static double missing_share(const struct split_command *command, const struct shards *shards)
 {
     const double own = (double)shards_sequences(shards, SPLIT_HELD_OUT),

@@ -164,8 +164,8 @@ void corpus_consume(struct corpus *corpus, size_t size)
 
 /* ---- text ---- */
 
-/* The size of the first part of a text of which `size` bytes are here: all, where those are at most `limit`, else up
- * to a cut; 0: there is none in the first `limit` bytes. limit: PART_BYTES at first, then doubled. */
+/* The size of the first part of a text of which `size` bytes are here: all, where those are at most `limit`,
+ * else up to a cut; 0: there is none in the first `limit` bytes. limit: PART_BYTES at first, then doubled. */
 static size_t find_part(const struct corpus *corpus, const char *text, size_t size, size_t limit)
 {
     if (size <= limit)

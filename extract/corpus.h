@@ -2,13 +2,13 @@
  *
  * Reading begins at the beginning of the corpus or at a position that was kept earlier.
  *
- * A document comes in one part. A document of more than PART_BYTES comes in several, so that no file has to fit in memory.
- * A text is cut only where its tokens stay the same (tokenizer_cut). Where there is no such point, the parts are larger, up
- * to the whole document; so they are with tokenizers whose pattern is not known.
+ * A document comes in one part. A document of more than PART_BYTES comes in several, so that no file has to fit
+ * in memory. A text is cut only where its tokens stay the same (tokenizer_cut). Where there is no such point,
+ * the parts are larger, up to the whole document; so they are with tokenizers whose pattern is not known.
  *
- * Documents are numbered through the whole corpus, and empty ones count. With a held-out share, a document is held out when
- * a hash of its number says so. So the choice does not depend on what the document holds, on how many documents there are,
- * or on where reading began.
+ * Documents are numbered through the whole corpus, and empty ones count. With a held-out share, a document is
+ * held out when a hash of its number says so. So the choice does not depend on what the document holds, on how
+ * many documents there are, or on where reading began.
  *
  *     corpus_open(&list, &rules, NULL, &corpus, error);
  *     while (corpus_read(corpus, wanted, 4 << 20, &parts, error) == 0 && parts.count > 0) {
@@ -77,8 +77,8 @@ int corpus_open(const struct corpus_list *list, const struct corpus_rules *rules
                 const struct corpus_position *position, struct corpus **corpus, struct error *error);
 void corpus_close(struct corpus *corpus); /* NULL is fine */
 
-/* Appends parts of the wanted splits until about `bytes` have been read for them, but at least one part. When it appends
- * none, the corpus is at its end. Documents of other splits are skipped. */
+/* Appends parts of the wanted splits until about `bytes` have been read for them, but at least one part. When
+ * it appends none, the corpus is at its end. Documents of other splits are skipped. */
 int corpus_read(struct corpus *corpus, const bool wanted[SPLIT_COUNT], size_t bytes, struct part_list *list,
                 struct error *error);
 

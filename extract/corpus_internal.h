@@ -37,8 +37,8 @@ const char *corpus_current_path(const struct corpus *corpus);
 int corpus_open_file(struct corpus *corpus, struct error *error);
 /* Nothing of the file's content is read yet. */
 bool corpus_at_begin(const struct corpus *corpus);
-/* Ends a file that is not one text, and goes to the next. A file without anything in it counts as an empty document, as an
- * empty text does. */
+/* Ends a file that is not one text, and goes to the next. A file without anything in it counts as an empty
+ * document, as an empty text does. */
 void corpus_end_file(struct corpus *corpus, bool empty);
 
 /* ---- bytes ---- */
@@ -60,8 +60,8 @@ const char *corpus_utf8_advice(const char *text, size_t size);
 
 /* ---- JSON ---- */
 
-/* The next document of a file of JSON lines, or of another JSON file; the end of it when there is none. Documents of other
- * splits are passed over. */
+/* The next document of a file of JSON lines, or of another JSON file; the end of it when there is none.
+ * Documents of other splits are passed over. */
 int corpus_read_json_line(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct part_list *list,
                           struct error *error);
 int corpus_read_json(struct corpus *corpus, const bool wanted[SPLIT_COUNT], struct part_list *list,

@@ -13,8 +13,8 @@
 #include "common/base/memory.h"
 #include "extract/order.h"
 
-/* Encoders take what the model's threads leave, or all there is while the model waits for a job: one of its threads
- * put aside for coding would keep the others waiting. */
+/* Encoders take what the model's threads leave, or all there is while the model waits for a job: one of its
+ * threads put aside for coding would keep the others waiting. */
 #define ENCODER_NICE 10
 
 /* What a record may take, and lose, of what the pilot did. */
@@ -70,8 +70,8 @@ uint64_t encoders_written(struct encoders *encoders)
 
 /* ---- encoders ---- */
 
-/* A state that is infinite or no number would be stored without complaint and spoil every head. (Transformed ones codecs
- * look at.) */
+/* A state that is infinite or no number would be stored without complaint and spoil every head. (Transformed
+ * ones codecs look at.) */
 static int check_finite(const struct job *job, const struct store_info *info, struct error *error)
 {
     const size_t count = (size_t)info->rows * (size_t)info->hidden;
@@ -88,7 +88,8 @@ static int check_finite(const struct job *job, const struct store_info *info, st
                             "coarse for it");
 }
 
-/* A text that is unlike the pilot's costs bits, or where the spacing is coarse precision: said once for a tap. */
+/* A text that is unlike the pilot's costs bits, or where the spacing is coarse precision: said once for a
+ * tap. */
 static void check_drift(struct encoders *encoders, const struct job *job, struct sequence sequence)
 {
     const struct store_info *info = encoders->info;

@@ -1,7 +1,7 @@
 /* encoders.h: threads that make records of states, and the one that stores these in order (write.h).
  *
- * Jobs of one tap are submitted in the order of their index. There is a fixed number of jobs, whose memory is used again and
- * again: so memory is bounded, however far one thread runs ahead of another.
+ * Jobs of one tap are submitted in the order of their index. There is a fixed number of jobs, whose memory is
+ * used again and again: so memory is bounded, however far one thread runs ahead of another.
  *
  *     encoders_open(store, &order, &plan, &encoders, error);
  *     while ((job = encoders_job(encoders, &stage))) {        // waits for a free one; NULL: a thread has failed

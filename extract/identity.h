@@ -42,8 +42,8 @@ struct identity {
 /* A new object; NULL on error. Reads the whole model to make its fingerprint. */
 json_t *identity_manifest(const struct identity *identity, struct error *error);
 
-/* 0 when a command that wants the manifest `wanted` may go on with a store that has `there`. Otherwise an error that names the
- * option and both values. */
+/* 0 when a command that wants the manifest `wanted` may go on with a store that has `there`. Otherwise an error
+ * that names the option and both values. */
 int identity_compare(const char *store, const json_t *there, const json_t *wanted, struct error *error);
 
 /* They differ only in the files and bytes of the corpus, so that it may have grown (grow.h finds out). */

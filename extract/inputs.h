@@ -1,4 +1,5 @@
-/* inputs.h: the first thread of a run. It reads the tokens of one call after another from the store, a few calls ahead.
+/* inputs.h: the first thread of a run. It reads the tokens of one call after another from the store, a few
+ * calls ahead.
  *
  *     inputs_open(store, &order, batch, kept, &inputs, error);
  *     while ((ids = inputs_next(inputs, &stage))) {
@@ -18,8 +19,8 @@
 #include "extract/kept.h"
 #include "extract/order.h"
 
-/* The tokens of one call. It covers the sequences index .. index + span - 1 of the run's order, and has tokens of those that
- * are not kept. */
+/* The tokens of one call. It covers the sequences index .. index + span - 1 of the run's order, and has tokens
+ * of those that are not kept. */
 struct input {
     uint64_t index, span;
     int sequences; /* with tokens; 0: all that are left are kept */
@@ -29,7 +30,8 @@ struct input {
 
 struct inputs;
 
-/* Reads all sequences of the order, with tokens of `batch` of them in a call. `kept` (NULL: none) outlives the inputs. */
+/* Reads all sequences of the order, with tokens of `batch` of them in a call. `kept` (NULL: none) outlives the
+ * inputs. */
 int inputs_open(struct store *store, const struct order *order, int batch, const struct kept *kept,
                 struct inputs **inputs, struct error *error);
 

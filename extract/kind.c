@@ -170,8 +170,8 @@ static bool are_most(size_t part, size_t count)
     return part > 0 && part >= count - count / 4;
 }
 
-/* 16-bit characters of alphabets have a small number at one of two positions, and zeros (white space at least) nowhere
- * else; 32-bit characters have zeros at two of four. A text with a stray zero has neither. */
+/* 16-bit characters of alphabets have a small number at one of two positions, and zeros (white space at least)
+ * nowhere else; 32-bit characters have zeros at two of four. A text with a stray zero has neither. */
 static const char *find_wide(const unsigned char *beginning, size_t size)
 {
     size_t zeros[4] = {0}, small[2] = {0};
@@ -298,8 +298,8 @@ static int look_at_tokens(struct corpus_file *file, int token_bytes, const unsig
 
 /* ---- all ---- */
 
-/* The first bytes as they are unpacked. Ids may begin like a compressed file: those are compressed when their name says
- * so. */
+/* The first bytes as they are unpacked. Ids may begin like a compressed file: those are compressed when their
+ * name says so. */
 static int read_beginning(struct corpus_file *file, unsigned char beginning[BEGINNING_BYTES], size_t *size,
                           struct error *error)
 {

@@ -6,8 +6,8 @@
  *     .u16 .u32 .bin              token ids, little-endian, of 2 or 4 bytes (.bin: as --token-type says), or a file of llm.c
  *                                 with its header
  *     anything else               text, one document
- * The first bytes say whether the file is that, whether it is compressed, and whether it has a byte order mark. A file of
- * another kind is an error that names the kind.
+ * The first bytes say whether the file is that, whether it is compressed, and whether it has a byte order mark.
+ * A file of another kind is an error that names the kind.
  */
 #ifndef OFFRAMP_EXTRACT_KIND_H
 #define OFFRAMP_EXTRACT_KIND_H
@@ -35,8 +35,8 @@ struct corpus_file {
     uint64_t device, inode;
 };
 
-/* Fills in kind, compression, token_bytes, ids, begin and array of a file with path and size. token_bytes: of *.bin files, 0
- * when it was not given. */
+/* Fills in kind, compression, token_bytes, ids, begin and array of a file with path and size. token_bytes: of
+ * *.bin files, 0 when it was not given. */
 int kind_find(struct corpus_file *file, int token_bytes, struct error *error);
 
 /* The text has bytes that no text has: control characters other than tabs, line ends and the like. */

@@ -1,8 +1,9 @@
-/* order.h: the sequences that a run stores, and in which order: those that some tap lacks, the training split before the
- * held-out one. All stages of a run number sequences by their index in this order.
+/* order.h: the sequences that a run stores, and in which order: those that some tap lacks, the training split
+ * before the held-out one. All stages of a run number sequences by their index in this order.
  *
- * A run stores the records of a tap in this order. So the sequences that have their record at a tap are the beginning of the
- * order. (A tap may have more when a corpus has grown twice in the middle of a run; those are computed and stored again.)
+ * A run stores the records of a tap in this order. So the sequences that have their record at a tap are the
+ * beginning of the order. (A tap may have more when a corpus has grown twice in the middle of a run; those are
+ * computed and stored again.)
  */
 #ifndef OFFRAMP_EXTRACT_ORDER_H
 #define OFFRAMP_EXTRACT_ORDER_H

@@ -1,14 +1,14 @@
 /* packing.h: packs documents into sequences of equal length.
  *
- * The documents of a split are one long stream of ids. A sequence is T rows of it, and has the label of its last row behind
- * them, which is the first row of the next sequence:
+ * The documents of a split are one long stream of ids. A sequence is T rows of it, and has the label of its
+ * last row behind them, which is the first row of the next sequence:
  *
  *     stream       document 0 | end | document 1 | end | document 2 ...
  *     sequence 0   [ T rows          ] label
  *     sequence 1                     [ T rows          ] label
  *
- * Ids at the end that do not fill a sequence are not stored. With `runs`, all documents are in the stream of the training
- * split, and runs.h says which split each of its sequences belongs to, if any.
+ * Ids at the end that do not fill a sequence are not stored. With `runs`, all documents are in the stream of
+ * the training split, and runs.h says which split each of its sequences belongs to, if any.
  *
  *     packing_create(&rules, &packing, error);
  *     packing_append(packing, SPLIT_TRAIN, ids, count, true, true, error);      // a whole document
@@ -42,8 +42,8 @@ struct packing;
 int packing_create(const struct packing_rules *rules, struct packing **packing, struct error *error);
 void packing_destroy(struct packing *packing); /* NULL is fine */
 
-/* The next `count` ids of a document of the split. The document begins with them (first) or ends behind them (last). Ids of
- * a split that has all its sequences are dropped. */
+/* The next `count` ids of a document of the split. The document begins with them (first) or ends behind them
+ * (last). Ids of a split that has all its sequences are dropped. */
 int packing_append(struct packing *packing, enum split split, const int32_t *ids, size_t count, bool first,
                    bool last, struct error *error);
 

@@ -1,12 +1,12 @@
 /* pilot.h: gives every tap of a store the parameters that its codec wants, before the model's real run.
  *
- * They are fitted to the states of a few sequences spread over the corpus (common/pilot). The model runs over those first,
- * into a store of its own: the folder "pilot" in the store's. Where that pays and the disk has room, the run takes these
- * states instead of computing them again (kept.h), and the caller removes the folder behind it; else it is removed when the
- * parameters are stored.
+ * They are fitted to the states of a few sequences spread over the corpus (common/pilot). The model runs over
+ * those first, into a store of its own: the folder "pilot" in the store's. Where that pays and the disk has
+ * room, the run takes these states instead of computing them again (kept.h), and the caller removes the folder
+ * behind it; else it is removed when the parameters are stored.
  *
- * Or the parameters come from a file that another run has written (--pilot-out), as they must for shards: a record is the
- * same whatever the number of shards only if its parameters are.
+ * Or the parameters come from a file that another run has written (--pilot-out), as they must for shards: a
+ * record is the same whatever the number of shards only if its parameters are.
  *
  * Parameters are made once: a run that goes on, or one with every record, finds them in the store.
  */

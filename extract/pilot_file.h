@@ -12,8 +12,8 @@
 /* Writes the parameters of those taps of a store that have some. */
 int pilot_file_write(const char *path, struct store *store, struct error *error);
 
-/* An error when the file was made with another model than the store. pilot_file_find gives a tap's parameters, bytes [*size],
- * which live as long as the file; an error when they were made for another codec. */
+/* An error when the file was made with another model than the store. pilot_file_find gives a tap's parameters,
+ * bytes [*size], which live as long as the file; an error when they were made for another codec. */
 struct pilot_file;
 int pilot_file_open(const char *path, const struct store *store, struct pilot_file **file, struct error *error);
 void pilot_file_close(struct pilot_file *file); /* NULL is fine */

@@ -17,7 +17,8 @@
 #define WIDENED_LEAST  4096 /* or so many */
 #define EMBEDDED_BYTES 65536 /* of the file that reading one row of the embedding brings into memory */
 
-/* Floats of working memory for a row: the residual, its norm, a half's sum; what each half projects and mixes. */
+/* Floats of working memory for a row: the residual, its norm, a half's sum; what each half projects and
+ * mixes. */
 static uint64_t row_floats(const struct model_config *config)
 {
     const struct block *block = block_of(config);
@@ -74,8 +75,8 @@ struct plan_machine plan_machine(const struct backend *backend, int threads, uin
                                  .memory = memory};
 }
 
-/* What a device holds to do its part of encoding (common/transform): a fitted codec's basis for each tap, and what it makes
- * of a call, whose states have that many bytes. */
+/* What a device holds to do its part of encoding (common/transform): a fitted codec's basis for each tap, and
+ * what it makes of a call, whose states have that many bytes. */
 static uint64_t transform_bytes(const struct store_info *info, uint64_t states)
 {
     const uint64_t hidden = (uint64_t)info->hidden;

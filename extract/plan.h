@@ -1,14 +1,15 @@
-/* plan.h: how much is computed at a time, from the model's sizes and the memory that there is; and how much disk the
- * result takes.
+/* plan.h: how much is computed at a time, from the model's sizes and the memory that there is; and how much
+ * disk the result takes.
  *
  *     rows of a call      one sequence at least; as many as make about 64 MB of activations on a processor. With more a
  *                         product gets no faster, with fewer it gets slower
  *     buffers of states   for two calls, within 128 MB
  *     weights             all layers stay in memory when they fit ("resident"); otherwise they take turns
  *
- * When layers take turns (--memory), two are in memory: one computes, the next is read and prepared. Each layer is
- * loaded once for a super-batch of calls, whose residuals wait in memory. A super-batch is as large as it must be for
- * loading to cost nothing, if memory allows it. A larger one would lose more work to a kill, and win nothing.
+ * When layers take turns (--memory), two are in memory: one computes, the next is read and prepared. Each layer
+ * is loaded once for a super-batch of calls, whose residuals wait in memory. A super-batch is as large as it
+ * must be for loading to cost nothing, if memory allows it. A larger one would lose more work to a kill, and
+ * win nothing.
  *
  *     plan_make(config, plan_file(model), info, &machine, &plan, error);
  *     if (!plan.resident)
@@ -48,8 +49,8 @@ struct plan_file {
 
 struct plan_file plan_file(const struct model *model);
 
-/* The bytes that may be used: `memory` (--memory; 0: no limit), and on a device with memory of its own no more than a little
- * less than what is free there. 0: no limit. */
+/* The bytes that may be used: `memory` (--memory; 0: no limit), and on a device with memory of its own no more
+ * than a little less than what is free there. 0: no limit. */
 uint64_t plan_memory(const struct backend *backend, uint64_t memory);
 
 /* What a plan is made for. */
@@ -63,7 +64,8 @@ struct plan_machine {
 
 struct plan_machine plan_machine(const struct backend *backend, int threads, uint64_t memory);
 
-/* An error when the machine's memory is too small for two layers at a time; it names the least that is enough. */
+/* An error when the machine's memory is too small for two layers at a time; it names the least that is
+ * enough. */
 int plan_make(const struct model_config *config, struct plan_file file, const struct store_info *info,
               const struct plan_machine *machine, struct plan *plan, struct error *error);
 

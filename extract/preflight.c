@@ -107,8 +107,9 @@ static bool is_finished(const char *store)
     return finished;
 }
 
-/* Whether there is a forecast's store at `path`. -1: there is another one, or one that is in use. A store that cannot be
- * opened is the forecast's if it is not finished: a forecast may have been killed at any point, and finishes none. */
+/* Whether there is a forecast's store at `path`. -1: there is another one, or one that is in use. A store that
+ * cannot be opened is the forecast's if it is not finished: a forecast may have been killed at any point, and
+ * finishes none. */
 static int find_leftovers(const char *path, struct error *error)
 {
     struct error reason;

@@ -1,8 +1,8 @@
 /* preflight.h: predicts what an extraction makes: how many sequences, how large each tap, how long it takes.
  *
- * A sample of the corpus (sample.h) says how many sequences there are. Some sequences of the sample, a pilot, then go through
- * the real model, codecs and store: first one call, then as many as take some seconds. Their store is a folder beside the
- * output, and is removed afterwards.
+ * A sample of the corpus (sample.h) says how many sequences there are. Some sequences of the sample, a pilot,
+ * then go through the real model, codecs and store: first one call, then as many as take some seconds. Their
+ * store is a folder beside the output, and is removed afterwards.
  *
  *     preflight_run(&job, &preflight, error);
  *     preflight_print(&job, &preflight, false, error);
@@ -43,17 +43,17 @@ struct preflight {
 };
 
 int preflight_run(const struct preflight_job *job, struct preflight *preflight, struct error *error);
-/* Fits the codecs that have parameters, to as many sequences as a real run does, spread over the sample. Writes the parameters
- * to `file`: the shards of an extraction need them before any of them begins. */
+/* Fits the codecs that have parameters, to as many sequences as a real run does, spread over the sample. Writes
+ * the parameters to `file`: the shards of an extraction need them before any of them begins. */
 int preflight_fit(const struct preflight_job *job, const char *file, struct error *error);
 void preflight_free(struct preflight *preflight); /* a zeroed one is fine */
 
 /* Removes the folder of an earlier preflight of this output that was killed; nothing else. */
 int preflight_remove(const char *out, struct error *error);
 
-/* An error when the records that a store still lacks do not fit on its disk. What they can take at most is compared first. If
- * that does not fit, what they will take is estimated, from the records there are or from a preflight. `force` makes the error
- * a warning on stderr. */
+/* An error when the records that a store still lacks do not fit on its disk. What they can take at most is
+ * compared first. If that does not fit, what they will take is estimated, from the records there are or from a
+ * preflight. `force` makes the error a warning on stderr. */
 int preflight_check_disk(const struct preflight_job *job, struct store *store, bool force, struct error *error);
 
 /* On stdout, for people or as JSON. */

@@ -73,8 +73,8 @@ static int submit_reading(struct run *run, struct error *error)
     return 0;
 }
 
-/* What an exact codec would round is rounded before it crosses the bus, to the same record. made: what a device has
- * made of the states, or none. */
+/* What an exact codec would round is rounded before it crosses the bus, to the same record. made: what a device
+ * has made of the states, or none. */
 static void read_states(const struct run *run, struct job *job, struct queue *queue, struct matrix states,
                         struct matrix made)
 {
@@ -95,8 +95,8 @@ struct look {
     struct stage *stage; /* whose time it is */
 };
 
-/* Hands `count` sequences to the encoders, a job each, each when the next is on its way: states [count * rows, hidden], and
- * of the target its values. index: of the first, in the run's order. */
+/* Hands `count` sequences to the encoders, a job each, each when the next is on its way: states [count * rows,
+ * hidden], and of the target its values. index: of the first, in the run's order. */
 static int submit_rows(struct run *run, const struct look *look, uint64_t index, uint64_t count,
                        struct matrix states, const struct target_row *values, struct error *error)
 {
@@ -132,8 +132,8 @@ static int interrupted(struct error *error)
                           "interrupted; what was computed is kept: the same command goes on from there");
 }
 
-/* The same for one sequence that is kept. On a device its states are written there and read back: so they take the same way
- * as states that are computed, and the record is the same. */
+/* The same for one sequence that is kept. On a device its states are written there and read back: so they take
+ * the same way as states that are computed, and the record is the same. */
 static int submit_kept(struct run *run, const struct look *look, uint64_t index, struct error *error)
 {
     const struct matrix states = matrix_f32(run->kept_buffer, run->info->rows, run->info->hidden);
@@ -148,8 +148,8 @@ static int submit_kept(struct run *run, const struct look *look, uint64_t index,
     return submit_rows(run, look, index, 1, states, look->tap == run->target ? run->kept_values : NULL, error);
 }
 
-/* Hands a call's states at a tap to the encoders, in the run's order: states [rows of the call, hidden] of the sequences that
- * were computed; those of the others are kept. */
+/* Hands a call's states at a tap to the encoders, in the run's order: states [rows of the call, hidden] of the
+ * sequences that were computed; those of the others are kept. */
 static int submit(struct run *run, const struct look *look, const struct call *call, struct matrix states,
                   const struct target_row *values, struct error *error)
 {
@@ -376,7 +376,8 @@ static void close_forward(struct run *run)
     run->values = NULL;
 }
 
-/* Makes the plan one that takes less of the device's memory, of which a part has run out. False: there is none. */
+/* Makes the plan one that takes less of the device's memory, of which a part has run out. False: there is
+ * none. */
 static bool plan_less(struct plan *plan, int planned, enum ran_out part, const struct backend *backend,
                       struct error *error)
 {

@@ -4,14 +4,15 @@
  *
  *     inputs -> compute -> encoders -> writer
  *
- * Behind the last layer the computing thread makes the targets, too, from the states as they are before any codec
- * (store/target.h says why). The report counts that as a stage of its own.
+ * Behind the last layer the computing thread makes the targets, too, from the states as they are before any
+ * codec (store/target.h says why). The report counts that as a stage of its own.
  *
- * Sequences whose states the pilot has kept (kept.h) do not run through the model again. Their states go to the encoders in
- * the order of the sequences, between those that are computed.
+ * Sequences whose states the pilot has kept (kept.h) do not run through the model again. Their states go to the
+ * encoders in the order of the sequences, between those that are computed.
  *
- * The sequences go in the order of order.h, from the first that lacks a record. A record depends on its sequence only, not on
- * those that are computed with it. So wherever a run was stopped, the next one makes the same bytes.
+ * The sequences go in the order of order.h, from the first that lacks a record. A record depends on its
+ * sequence only, not on those that are computed with it. So wherever a run was stopped, the next one makes the
+ * same bytes.
  */
 #ifndef OFFRAMP_EXTRACT_RUN_H
 #define OFFRAMP_EXTRACT_RUN_H
@@ -46,9 +47,10 @@ struct run_job {
     struct kept *kept; /* states that need not be computed (kept.h), or NULL */
 };
 
-/* Where a device's memory does not hold what the plan says, the plan is changed to what was carried out: fewer sequences
- * per call, or layers that take turns. Nothing is computed when every record is there. A signal ends the run early: an
- * error that says how to go on, with everything so far committed; the report is filled then too. */
+/* Where a device's memory does not hold what the plan says, the plan is changed to what was carried out: fewer
+ * sequences per call, or layers that take turns. Nothing is computed when every record is there. A signal ends
+ * the run early: an error that says how to go on, with everything so far committed; the report is filled then
+ * too. */
 int run_model(const struct run_job *job, struct run_report *report, struct error *error);
 
 #endif

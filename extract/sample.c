@@ -109,8 +109,8 @@ static size_t find_file(const struct corpus_list *list, uint64_t *byte)
     return file;
 }
 
-/* A position where a document may begin, at byte number `byte` of the list or a little behind, or at the beginning of its
- * file. Which split the document there belongs to is drawn by a number of its own. */
+/* A position where a document may begin, at byte number `byte` of the list or a little behind, or at the
+ * beginning of its file. Which split the document there belongs to is drawn by a number of its own. */
 static int find_position(const struct corpus_list *list, uint64_t byte, struct corpus_position *position,
                          struct error *error)
 {

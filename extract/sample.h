@@ -1,7 +1,8 @@
-/* sample.h: estimates how many tokens a corpus has, from a sample that is spread over it, and gives some of the tokens.
+/* sample.h: estimates how many tokens a corpus has, from a sample that is spread over it, and gives some of the
+ * tokens.
  *
- * A corpus of up to 16 MB of text is read whole, and the numbers are exact. Compressed files, and JSON that is not in lines,
- * are read from their beginning only.
+ * A corpus of up to 16 MB of text is read whole, and the numbers are exact. Compressed files, and JSON that is
+ * not in lines, are read from their beginning only.
  */
 #ifndef OFFRAMP_EXTRACT_SAMPLE_H
 #define OFFRAMP_EXTRACT_SAMPLE_H

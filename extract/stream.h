@@ -1,7 +1,7 @@
 /* stream.h: the bytes of one file, from its beginning or from a position in it, unpacked if it is compressed.
  *
- * A gzip file may have several members, a Zstandard file several frames. Zeros may follow gzip members. Errors name the file
- * and the byte at which it is damaged or cut short.
+ * A gzip file may have several members, a Zstandard file several frames. Zeros may follow gzip members. Errors
+ * name the file and the byte at which it is damaged or cut short.
  *
  *     stream_open(path, COMPRESSION_ZSTD, size, &stream, error);
  *     stream_skip(stream, offset, error);
@@ -28,7 +28,8 @@ int stream_open(const char *path, enum compression compression, uint64_t size, s
                 struct error *error);
 void stream_close(struct stream *stream); /* NULL is fine */
 
-/* Before the first read: goes to byte `offset` of the unpacked content. A compressed file is unpacked up to there. */
+/* Before the first read: goes to byte `offset` of the unpacked content. A compressed file is unpacked up to
+ * there. */
 int stream_skip(struct stream *stream, uint64_t offset, struct error *error);
 
 /* Fills the buffer; *got is less than `size` only at the end of the file. */

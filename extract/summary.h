@@ -23,8 +23,8 @@ struct summary {
     const char *numerics;
 };
 
-/* Prints bytes and bits per value of each tap, over all runs; the times of this run; the seconds that each stage worked and
- * waited; the peak of memory. */
+/* Prints bytes and bits per value of each tap, over all runs; the times of this run; the seconds that each
+ * stage worked and waited; the peak of memory. */
 int summary_print(const struct summary *summary, bool json, struct error *error);
 
 #endif

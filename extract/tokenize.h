@@ -1,10 +1,11 @@
-/* tokenize.h: the first stage: tokenizes the whole corpus, packs it into sequences, and puts these into the store.
+/* tokenize.h: the first stage: tokenizes the whole corpus, packs it into sequences, and puts these into the
+ * store.
  *
- * A shard stores every n-th sequence, but reads all of the corpus: which sequence a text is in is known only when all text
- * before it is tokenized.
+ * A shard stores every n-th sequence, but reads all of the corpus: which sequence a text is in is known only
+ * when all text before it is tokenized.
  *
- * What is stored depends on the corpus and the rules only. Each commit has a note, "corpus", that says where reading and packing
- * are. After a kill the stage goes on from there.
+ * What is stored depends on the corpus and the rules only. Each commit has a note, "corpus", that says where
+ * reading and packing are. After a kill the stage goes on from there.
  */
 #ifndef OFFRAMP_EXTRACT_TOKENIZE_H
 #define OFFRAMP_EXTRACT_TOKENIZE_H
@@ -32,17 +33,17 @@ struct tokenize_result {
     double seconds; /* of this run */
 };
 
-/* Returns at once when all is done already. A signal ends it with an error that says so; everything so far is committed
- * then. */
+/* Returns at once when all is done already. A signal ends it with an error that says so; everything so far is
+ * committed then. */
 int corpus_tokenize(const struct tokenize_job *job, struct tokenize_result *result, struct error *error);
 
-/* Packs the corpus from its beginning, as far as the store has sequences. same: how many sequences of each split, from its
- * first, are as they are stored; packed: how many were packed. */
+/* Packs the corpus from its beginning, as far as the store has sequences. same: how many sequences of each
+ * split, from its first, are as they are stored; packed: how many were packed. */
 int corpus_compare(const struct tokenize_job *job, uint64_t same[SPLIT_COUNT], uint64_t packed[SPLIT_COUNT],
                    struct error *error);
 
-/* The next corpus_tokenize begins at the beginning of the corpus and skips the sequences that are stored. Inside a
- * transaction. */
+/* The next corpus_tokenize begins at the beginning of the corpus and skips the sequences that are stored.
+ * Inside a transaction. */
 int corpus_restart(const struct tokenize_job *job, struct error *error);
 
 #endif

@@ -1,7 +1,8 @@
 /* write.h: puts records into the store, in the order of their sequences, and commits them with their progress.
  *
- * A commit is made every 64 MB or every quarter of a second. The marks of progress are in the same commit as the records that
- * they count. So at any moment at which the program is killed, every record that is marked is there.
+ * A commit is made every 64 MB or every quarter of a second. The marks of progress are in the same commit as
+ * the records that they count. So at any moment at which the program is killed, every record that is marked is
+ * there.
  *
  *     writer_create(store, &order, &writer, error);
  *     free_jobs = NULL;
@@ -39,11 +40,11 @@ struct writer;
 int writer_create(struct store *store, const struct order *order, struct writer **writer, struct error *error);
 void writer_destroy(struct writer *writer); /* NULL is fine; what is not committed is dropped */
 
-/* Takes a job with its record. It may come before its predecessors of the same tap: the writer keeps it until they have come.
- * Jobs whose records are put, this one or earlier ones, are pushed onto *done. */
+/* Takes a job with its record. It may come before its predecessors of the same tap: the writer keeps it until
+ * they have come. Jobs whose records are put, this one or earlier ones, are pushed onto *done. */
 int writer_put(struct writer *writer, struct job *job, struct job **done, struct error *error);
-/* The time, by clock_seconds, at which what was put must be committed; INFINITY: all is committed. Where jobs come in time,
- * writer_put commits by itself. */
+/* The time, by clock_seconds, at which what was put must be committed; INFINITY: all is committed. Where jobs
+ * come in time, writer_put commits by itself. */
 double writer_due(const struct writer *writer);
 /* Commits what was put; more may follow. */
 int writer_finish(struct writer *writer, struct error *error);

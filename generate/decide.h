@@ -1,6 +1,7 @@
 /* decide.h: the exits of a policy, and whether a token leaves at one.
  *
- * A token leaves at the first exit whose rule lets it (common/head/rule.h). It leaves with what the exit's head predicts.
+ * A token leaves at the first exit whose rule lets it (common/head/rule.h). It leaves with what the exit's head
+ * predicts.
  *
  *     exits_load(&policy, fingerprint, config, backend, &exits, error);
  *     for (e = 0; e < exits.count; e++) {
@@ -28,13 +29,14 @@ struct exits {
     struct exit_point *exit; /* [count], by tap */
 };
 
-/* Loads the policy's heads and checks them against it and against the model, whose fingerprint is given. A threshold that
- * is not NaN replaces those of all rules. */
+/* Loads the policy's heads and checks them against it and against the model, whose fingerprint is given. A
+ * threshold that is not NaN replaces those of all rules. */
 int exits_load(const struct policy *policy, const char *fingerprint, const struct model_config *config,
                struct backend *backend, double threshold, struct exits *exits, struct error *error);
 void exits_free(struct exits *exits); /* a zeroed one is fine */
 
-/* Looks at a row's state [1, H] at the exit's tap: what the head predicts, and whether the token leaves with that. */
+/* Looks at a row's state [1, H] at the exit's tap: what the head predicts, and whether the token leaves with
+ * that. */
 int exit_check(const struct exit_point *exit, const struct engine *engine, struct matrix state,
                struct predictor *predictor, struct prediction *prediction, bool *leaves, struct error *error);
 

@@ -193,9 +193,9 @@ static void add_rows(struct call *call, struct engine_sequence *sequence, int fi
 
 /* ---- which rows ---- */
 
-/* How many rows go through a half at once, from `first` on: a piece of a prompt, or of rows that came alone as many as
- * the call has room for. Kernels of few rows and of many round differently: a row of a prompt meets those of
- * many rows, and one that came alone those of few, whatever waits beside it. */
+/* How many rows go through a half at once, from `first` on: a piece of a prompt, or of rows that came alone as
+ * many as the call has room for. Kernels of few rows and of many round differently: a row of a prompt meets
+ * those of many rows, and one that came alone those of few, whatever waits beside it. */
 static int rows_at_once(const struct engine_sequence *sequence, int first, int end, int room)
 {
     const int prompt_end = sequence_prompt_end(sequence, first);

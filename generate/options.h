@@ -19,8 +19,8 @@ struct generate_options {
     bool exit_given, exit_off, show, json;
 };
 
-/* Where the command line is wrong, ends the program with EXIT_WRONG_USAGE and a reason; for --help it ends it, too. The texts stay
- * argv's own. */
+/* Where the command line is wrong, ends the program with EXIT_WRONG_USAGE and a reason; for --help it ends it,
+ * too. The texts stay argv's own. */
 void generate_options_parse(int argc, char **argv, struct generate_options *options);
 
 #endif

@@ -11,7 +11,8 @@
 #include "common/base/memory.h"
 #include "common/text/unicode.h"
 
-/* A read from a terminal gives what was typed up to the end of a line or up to Ctrl-D. Ctrl-D alone gives nothing. */
+/* A read from a terminal gives what was typed up to the end of a line or up to Ctrl-D. Ctrl-D alone gives
+ * nothing. */
 static int read_input(struct string *text, struct error *error)
 {
     char part[1 << 14]; /* more than a terminal gives in a line */
@@ -43,7 +44,8 @@ static void leave_out_line_end(struct string *text)
     text->data[text->length] = 0;
 }
 
-/* The tokenizer makes tokens of anything, such as a picture, an archive or UTF-16. So what is not text is refused here. */
+/* The tokenizer makes tokens of anything, such as a picture, an archive or UTF-16. So what is not text is
+ * refused here. */
 static int check_text(const char *name, const struct string *text, struct error *error)
 {
     const size_t valid = utf8_valid_size(text->data, text->length);

@@ -2,9 +2,9 @@
  *
  * An engine and its sequences belong to one thread. Destroy sequences before their engine.
  *
- * A row is one token at one position. Depth is counted in half-layers, called halves: half 0 is the embedding, half
- * 2 L - 1 the attention of layer L (tap L.mid), half 2 L its MLP (tap L), half 2 n the last. A row keeps its state
- * where it stopped, and waits there until the engine takes it further:
+ * A row is one token at one position. Depth is counted in half-layers, called halves: half 0 is the embedding,
+ * half 2 L - 1 the attention of layer L (tap L.mid), half 2 L its MLP (tap L), half 2 n the last. A row keeps
+ * its state where it stopped, and waits there until the engine takes it further:
  *
  *     half 2 n | #  #  #  .  .  .       The attention of a row reads the keys of all rows before it. So no row is
  *          ... | #  #  #  .  .  .       higher than the row before it. The rows that wait at a half are the last
@@ -32,19 +32,21 @@ int tap_half(struct tap tap);
 
 void sequence_destroy(struct engine_sequence *sequence); /* NULL is fine */
 
-/* Adds rows at the end, at half 0. Ids outside the vocabulary, and more rows than there are positions, are errors. More
- * than MATMUL_FEW_ROWS rows in one append are a prompt: they go up together, with the kernels of many rows. Other rows go
- * up as if each had come alone, with the kernels of few rows. The two kinds of kernels round differently. */
+/* Adds rows at the end, at half 0. Ids outside the vocabulary, and more rows than there are positions, are
+ * errors. More than MATMUL_FEW_ROWS rows in one append are a prompt: they go up together, with the kernels of
+ * many rows. Other rows go up as if each had come alone, with the kernels of few rows. The two kinds of kernels
+ * round differently. */
 int sequence_append(struct engine_sequence *sequence, const int32_t *ids, int count, struct error *error);
 
-/* Keeps the first `rows` rows and forgets the others. What follows is, to the last bit, as if those had never been
- * appended. One exception: a prompt that is cut down to MATMUL_FEW_ROWS rows or fewer. Those rows keep the bits of a
- * prompt as far as they have gone, and go on as rows that came alone. To keep more rows than there are is an error. */
+/* Keeps the first `rows` rows and forgets the others. What follows is, to the last bit, as if those had never
+ * been appended. One exception: a prompt that is cut down to MATMUL_FEW_ROWS rows or fewer. Those rows keep the
+ * bits of a prompt as far as they have gone, and go on as rows that came alone. To keep more rows than there
+ * are is an error. */
 int sequence_truncate(struct engine_sequence *sequence, int rows, struct error *error);
 
-/* Makes another sequence that begins with the rows of `from`, each as far up as it is there. States, keys and values are
- * copied on the device: for each row H values, and 2 kv_heads D values a layer. A row that waits is run in both
- * sequences later. `positions` as in engine_sequence_create. */
+/* Makes another sequence that begins with the rows of `from`, each as far up as it is there. States, keys and
+ * values are copied on the device: for each row H values, and 2 kv_heads D values a layer. A row that waits is
+ * run in both sequences later. `positions` as in engine_sequence_create. */
 int sequence_fork(const struct engine_sequence *from, int positions, struct engine_sequence **sequence,
                   struct error *error);
 

@@ -27,7 +27,8 @@ void show_table(const struct run_record *record, FILE *file);
 /* Speed, mean depth, and how many tokens left at each exit. */
 void show_summary(const struct run_record *record, FILE *file);
 
-/* One object: {"text", "before_prompt" (ids put before the text), "prompt_tokens", "seconds", ..., "tokens": [{"id", "text", "tap", ...}]}. */
+/* One object: {"text", "before_prompt" (ids put before the text), "prompt_tokens", "seconds", ..., "tokens":
+ * [{"id", "text", "tap", ...}]}. */
 int show_json(const struct run_record *record, FILE *file, struct error *error);
 
 #endif

@@ -1,5 +1,5 @@
-/* stream.h: writes text to a file as it comes, in whole characters. Where tokens split a character, its first bytes are
- * held back until it is complete. Bytes that are not UTF-8 are written as they are.
+/* stream.h: writes text to a file as it comes, in whole characters. Where tokens split a character, its first
+ * bytes are held back until it is complete. Bytes that are not UTF-8 are written as they are.
  *
  *     struct stream stream = {.file = stdout};
  *     stream_write(&stream, bytes, size, error);       // of each token

@@ -1,8 +1,9 @@
 /* backend.h: what a backend is made of. For kernels/ only: everybody else includes ops.h.
  *
- * ops.c checks every call against the contract of ops.h (shapes, types, extents, aliasing). Then it calls the function in the table of
- * the queue's backend, which may trust its arguments, and reports a failure with queue_fail. The functions have the names of ops.h
- * without "op_". Each family of ops is a file of the same name in every backend.
+ * ops.c checks every call against the contract of ops.h (shapes, types, extents, aliasing). Then it calls the
+ * function in the table of the queue's backend, which may trust its arguments, and reports a failure with
+ * queue_fail. The functions have the names of ops.h without "op_". Each family of ops is a file of the same
+ * name in every backend.
  */
 #ifndef OFFRAMP_KERNELS_BACKEND_H
 #define OFFRAMP_KERNELS_BACKEND_H
@@ -22,7 +23,8 @@ struct backend_table {
     /* Both NULL: an op is done when its function returns. */
     uint64_t (*queue_mark)(const struct queue *queue);
     void (*queue_reach)(struct queue *queue, uint64_t mark); /* failures by queue_fail */
-    /* Both NULL, or around every op of a timed backend: its seconds go to *total, a member of the backend's times. */
+    /* Both NULL, or around every op of a timed backend: its seconds go to *total, a member of the backend's
+     * times. */
     void (*time_begin)(struct queue *queue, double *total);
     void (*time_end)(struct queue *queue);
     int (*buffer_create)(struct backend *backend, size_t bytes, struct buffer **buffer, struct error *error);
@@ -42,7 +44,8 @@ struct backend_table {
     void (*embed)(struct queue *, const struct weight *, struct matrix ids, struct matrix y);
     void (*gemm)(struct queue *, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
                  struct matrix c, enum op_mode);
-    /* op_gemm of 2 to GEMMS_ALIKE that differ in buffers and offsets only; NULL: one after the other is as fast. */
+    /* op_gemm of 2 to GEMMS_ALIKE that differ in buffers and offsets only; NULL: one after the other is as
+     * fast. */
     void (*gemm_alike)(struct queue *, const struct gemm *gemms, int count);
     void (*gram)(struct queue *, struct matrix x, struct matrix y, struct matrix w, struct matrix g);
     void (*copy)(struct queue *, struct matrix x, struct matrix y);
@@ -73,7 +76,8 @@ struct backend_table {
 };
 
 /* Every backend's objects begin with these; the backend's own fields follow. A backend sets identity,
- * description, warning, data and a weight's bytes; the other fields are set for it when its function has returned. */
+ * description, warning, data and a weight's bytes; the other fields are set for it when its function has
+ * returned. */
 struct backend {
     const struct backend_table *table;
     const char *name;

@@ -8,8 +8,9 @@
 #include "common/base/cli.h"
 #include "kernels/backend.h"
 
-/* The only public object of libofframp_cuda.so, `offramp_cuda_library`. The table is used only when all members before it are equal to
- * the program's own: in a library of another build structures may have another layout. */
+/* The only public object of libofframp_cuda.so, `offramp_cuda_library`. The table is used only when all members
+ * before it are equal to the program's own: in a library of another build structures may have another
+ * layout. */
 struct cuda_library {
     uint32_t interface; /* OFFRAMP_INTERFACE: the checksum of this header and of those it includes (build.mk) */
     uint32_t size; /* of struct backend_table, bytes */

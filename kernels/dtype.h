@@ -37,7 +37,8 @@ int dtype_find(const char *name);
 /* Values that share a block: 1, or 32 for the Q types. */
 int dtype_block(enum dtype type);
 
-/* Bytes of a row of `cols` values. False when cols is not a whole number of blocks, or when the bytes overflow. */
+/* Bytes of a row of `cols` values. False when cols is not a whole number of blocks, or when the bytes
+ * overflow. */
 bool dtype_row_bytes(enum dtype type, int64_t cols, size_t *bytes);
 
 /* Converts `count` values (whole blocks) to f32; exact up to one rounding in Q4_1. Weight types only. */

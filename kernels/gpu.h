@@ -1,4 +1,5 @@
-/* gpu.h: whether an NVIDIA GPU is in the machine. It reads the operating system's files and needs no library. */
+/* gpu.h: whether an NVIDIA GPU is in the machine. It reads the operating system's files and needs no
+ * library. */
 #ifndef OFFRAMP_KERNELS_GPU_H
 #define OFFRAMP_KERNELS_GPU_H
 
@@ -16,8 +17,8 @@ enum gpu {
 /* root: "/", or a folder with dev, proc and sys in it. */
 enum gpu gpu_find(const char *root);
 
-/* `reason` says why the cuda device could not be opened. Rewrites it for somebody who has a GPU. False, with the reason as it was, when
- * there is no GPU. */
+/* `reason` says why the cuda device could not be opened. Rewrites it for somebody who has a GPU. False, with
+ * the reason as it was, when there is no GPU. */
 bool gpu_explain(enum gpu gpu, struct error *reason);
 
 #endif

@@ -385,8 +385,8 @@ static void explain_failure(struct queue *queue, const char *op, const struct op
     error_prefix(&queue->error, "%s(%s)", op, shapes);
 }
 
-/* Runs an op if the operands at the end are right and `wrong`, another reason against it, is NULL. `kind` is the
- * member of struct device_times that its time counts to. */
+/* Runs an op if the operands at the end are right and `wrong`, another reason against it, is NULL. `kind` is
+ * the member of struct device_times that its time counts to. */
 #define RUN_AS(kind, op, arguments, wrong, ...)                                                                \
     do {                                                                                                       \
         const struct operand operands[] = {__VA_ARGS__, {.name = NULL}};                                       \

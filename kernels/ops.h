@@ -1,7 +1,8 @@
 /* ops.h: the contract of every operation on every backend.
  *
- * A backend runs ops on buffers. Only ops read and write buffers. A queue runs its ops in the order in which they were put on it;
- * the host sees a result after queue_wait. (`ref` and `cpu` run an op before the call returns. Do not count on it.)
+ * A backend runs ops on buffers. Only ops read and write buffers. A queue runs its ops in the order in which
+ * they were put on it; the host sees a result after queue_wait. (`ref` and `cpu` run an op before the call
+ * returns. Do not count on it.)
  *
  *     struct backend *backend;
  *     backend_open("cpu", &(struct backend_options){.threads = 2}, &backend, error);
@@ -13,18 +14,19 @@
  *     op_read(queue, matrix_f32(z, rows, out), host_result);
  *     if (queue_wait(queue, error) < 0) ...
  *
- * Errors. An op returns nothing. A wrong shape, a failed allocation or a device error makes the queue fail: it skips the rest of its
- * ops, and queue_wait returns -1 with the first reason, which names the op and its shapes. A failed queue stays failed. A softmax
- * over the vocabulary of many rows on `cpu` fails, too, when a signal asks the program to stop: with ERROR_INTERRUPTED.
+ * Errors. An op returns nothing. A wrong shape, a failed allocation or a device error makes the queue fail: it
+ * skips the rest of its ops, and queue_wait returns -1 with the first reason, which names the op and its
+ * shapes. A failed queue stays failed. A softmax over the vocabulary of many rows on `cpu` fails, too, when a
+ * signal asks the program to stop: with ERROR_INTERRUPTED.
  *
- * Numbers. Activations are f32. Matrix products accumulate in f32. Their operands are f32 or, under MATH_BF16, rounded to bf16; this
- * includes the probabilities by which op_vocab_loss and u multiply the weight. On cpu, op_matmul and op_vocab_* of at most
- * MATMUL_FEW_ROWS rows always take f32, because reading the weight is what bounds them. `ref` accumulates in double and ignores the
- * math mode.
+ * Numbers. Activations are f32. Matrix products accumulate in f32. Their operands are f32 or, under MATH_BF16,
+ * rounded to bf16; this includes the probabilities by which op_vocab_loss and u multiply the weight. On cpu,
+ * op_matmul and op_vocab_* of at most MATMUL_FEW_ROWS rows always take f32, because reading the weight is what
+ * bounds them. `ref` accumulates in double and ignores the math mode.
  *
- * Same bytes. A result of `cpu` depends on the op's shapes and inputs only: not on the number of threads, nor on where operands are in
- * memory. Where an output row belongs to an input row, it does not depend on the other rows of the call, their number, or its index
- * among them. Two exceptions:
+ * Same bytes. A result of `cpu` depends on the op's shapes and inputs only: not on the number of threads, nor
+ * on where operands are in memory. Where an output row belongs to an input row, it does not depend on the other
+ * rows of the call, their number, or its index among them. Two exceptions:
  * - op_matmul and op_vocab_* have a kernel of their own for at most MATMUL_FEW_ROWS rows. A row has the same bytes in all calls of more
  *   rows, and the same in all calls of so few, but these may differ. op_attention chooses its kernel for each span in the same way: an
  *   output row depends on its query, on the keys and values that it sees, and on whether its span has more than MATMUL_FEW_ROWS queries.
@@ -66,8 +68,8 @@ struct backend_options {
     bool timed; /* for backend_times */
 };
 
-/* device: "auto" (the fastest one of this machine), "cpu", "ref", "cuda". Where a device is missing, the error says what is needed and
- * how to get it. */
+/* device: "auto" (the fastest one of this machine), "cpu", "ref", "cuda". Where a device is missing, the error
+ * says what is needed and how to get it. */
 int backend_open(const char *device, const struct backend_options *options, struct backend **backend,
                  struct error *error);
 void backend_close(struct backend *backend); /* NULL is fine; buffers, weights, queues first */
@@ -75,8 +77,8 @@ void backend_close(struct backend *backend); /* NULL is fine; buffers, weights, 
 const char *backend_name(const struct backend *backend);
 enum math backend_math(const struct backend *backend); /* never MATH_DEFAULT */
 
-/* What a command line may name: devices as backend_open takes them, and math modes in the enum's order from MATH_F32. NULL ends each
- * list. */
+/* What a command line may name: devices as backend_open takes them, and math modes in the enum's order from
+ * MATH_F32. NULL ends each list. */
 const char *const *device_names(void);
 const char *const *math_names(void);
 
@@ -85,15 +87,16 @@ const char *const *math_names(void);
 const char *backend_identity(const struct backend *backend);
 /* For people, such as "cpu (AVX-512, 2 threads)". Lives as long as the backend. */
 const char *backend_description(const struct backend *backend);
-/* Of a backend opened as "auto": why it does not use the GPU of this machine, and what mends that. NULL when it does, or when there is
- * no GPU. Lives as long as the backend. */
+/* Of a backend opened as "auto": why it does not use the GPU of this machine, and what mends that. NULL when it
+ * does, or when there is no GPU. Lives as long as the backend. */
 const char *backend_unused_gpu(const struct backend *backend);
 /* What the user should know before a long run, one line, or NULL. Lives as long as the backend. */
 const char *backend_warning(const struct backend *backend);
 
 /* Bytes of the device's own memory that are free; 0: buffers and weights are in the process's memory. */
 uint64_t backend_memory(const struct backend *backend);
-/* Bytes of activations per call with which ops run fastest: more do not fit in a processor's caches, fewer do not fill a device. */
+/* Bytes of activations per call with which ops run fastest: more do not fit in a processor's caches, fewer do
+ * not fill a device. */
 uint64_t backend_activations(const struct backend *backend);
 /* Bytes of the device's own memory that ops take beside buffers and weights; 0: it is the process's memory. */
 uint64_t backend_working(const struct backend *backend);
@@ -105,9 +108,9 @@ enum ran_out {
 };
 enum ran_out backend_ran_out(struct backend *backend);
 
-/* Seconds that a device has worked for a backend that was opened timed: on ops, on copies to it (op_write, weights), and on copies
- * from it (op_read). The three may overlap. They count what queues have waited for, of queues of one thread. All are 0 for cpu and ref,
- * where ops take the caller's own time. */
+/* Seconds that a device has worked for a backend that was opened timed: on ops, on copies to it (op_write,
+ * weights), and on copies from it (op_read). The three may overlap. They count what queues have waited for, of
+ * queues of one thread. All are 0 for cpu and ref, where ops take the caller's own time. */
 struct device_times {
     double ops, in, out;
 };
@@ -153,18 +156,21 @@ struct matrix matrix_cols(struct matrix matrix, int64_t first, int64_t cols);
 struct matrix matrix_none(void);
 bool matrix_is_none(struct matrix matrix);
 
-/* Copies from host memory and to it; rows are one behind the other on the host. `source` may be changed once op_write has returned.
- * `destination` is filled after queue_wait, or after queue_reach with a mark that was taken after op_read. */
+/* Copies from host memory and to it; rows are one behind the other on the host. `source` may be changed once
+ * op_write has returned. `destination` is filled after queue_wait, or after queue_reach with a mark that was
+ * taken after op_read. */
 void op_write(struct queue *queue, struct matrix matrix, const void *source);
 void op_read(struct queue *queue, struct matrix matrix, void *destination);
 /* op_write of bf16 values, at any address, to f32: half the bytes on the bus. */
 void op_write_bf16(struct queue *queue, struct matrix matrix, const void *source);
-/* op_read of f32 values, rounded to bf16 as f32_to_bf16 does: half the bytes on the bus. `destination` is f32. */
+/* op_read of f32 values, rounded to bf16 as f32_to_bf16 does: half the bytes on the bus. `destination` is
+ * f32. */
 void op_read_rounded(struct queue *queue, struct matrix matrix, float *destination);
 
 /* ---- prepared weights: frozen, used many times ---- */
 
-/* Rows [rows, cols] of a weight in the file's own format; `data` is in host memory (a mapped file), at any address. */
+/* Rows [rows, cols] of a weight in the file's own format; `data` is in host memory (a mapped file), at any
+ * address. */
 struct weight_part {
     enum dtype type;
     int64_t rows, cols;
@@ -178,10 +184,11 @@ enum {
 };
 #define MATMUL_FEW_ROWS 8
 
-/* A weight W [N, K] of `count` parts with the same cols K, stacked by rows (q, k and v; gate and up). The parts' data must outlive a
- * weight with WEIGHT_ROWS. It is kept in the form that is fastest for its uses: packed once in the compute type, or in the file's own
- * format for products of few rows. bias: N values that op_matmul adds, which are copied; or NULL. One thread may prepare weights while
- * another puts ops on queues; the upload does not wait for them. */
+/* A weight W [N, K] of `count` parts with the same cols K, stacked by rows (q, k and v; gate and up). The
+ * parts' data must outlive a weight with WEIGHT_ROWS. It is kept in the form that is fastest for its uses:
+ * packed once in the compute type, or in the file's own format for products of few rows. bias: N values that
+ * op_matmul adds, which are copied; or NULL. One thread may prepare weights while another puts ops on queues;
+ * the upload does not wait for them. */
 int weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,
                    unsigned uses, struct weight **weight, struct error *error);
 void weight_destroy(struct weight *weight); /* NULL is fine */
@@ -208,8 +215,8 @@ void op_embed(struct queue *queue, const struct weight *weight, struct matrix id
 void op_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
              struct matrix c, enum op_mode mode);
 
-/* op_gemm of each of `count`, in any order: none may write what another reads or writes. A device runs neighbours in the list as one
- * call when they differ only in where their values are. */
+/* op_gemm of each of `count`, in any order: none may write what another reads or writes. A device runs
+ * neighbours in the list as one call when they differ only in where their values are. */
 struct gemm {
     struct matrix a;
     bool transpose_a;
@@ -234,8 +241,9 @@ void op_axpy(struct queue *queue, float alpha, struct matrix x, struct matrix y)
 void op_add_bias(struct queue *queue, struct matrix b, struct matrix y);
 /* s [1, N] += the sum of x [M, N] over rows, in parts fixed by M, in order. */
 void op_sum_rows(struct queue *queue, struct matrix x, struct matrix s);
-/* Each s [1, 1] (f64) += the sum of squares of its x, accumulated in f64 in parts fixed by x's shape. Where several have the same s,
- * they are added in the order of the list. A device runs a whole list in two launches. */
+/* Each s [1, 1] (f64) += the sum of squares of its x, accumulated in f64 in parts fixed by x's shape. Where
+ * several have the same s, they are added in the order of the list. A device runs a whole list in two
+ * launches. */
 struct square_sum {
     struct matrix x, s;
 };
@@ -263,8 +271,9 @@ enum rope_pairs {
     ROPE_HALVES /* pairs (i, i + D/2): Hugging Face's order */
 };
 
-/* Rotary embedding (Su et al. 2021, arXiv 2104.09864), in place. x [M, attention heads * D]. table [positions, D]: row p has the cosines
- * of the D/2 angles, then the sines. positions [M, 1] (i32): one outside the table makes the queue fail. */
+/* Rotary embedding (Su et al. 2021, arXiv 2104.09864), in place. x [M, attention heads * D]. table [positions,
+ * D]: row p has the cosines of the D/2 angles, then the sines. positions [M, 1] (i32): one outside the table
+ * makes the queue fail. */
 void op_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
              enum rope_pairs pairs);
 
@@ -276,8 +285,8 @@ struct attention {
     float scale; /* of q . k, usually 1 / sqrt(D) */
 };
 
-/* The rows of a call that belong to one sequence. Its queries are R neighbouring rows of q and out; its keys and
- * values may lie in any buffer.
+/* The rows of a call that belong to one sequence. Its queries are R neighbouring rows of q and out; its keys
+ * and values may lie in any buffer.
  *
  *     q, out   span 0's rows | span 1's rows | ...        one behind the other, all of q
  *     k, v     span 0: keys 0 .. S - 1                    the last R of them belong to its R queries
@@ -287,9 +296,10 @@ struct attention_span {
     struct matrix k, v; /* [S, kv_heads D], S >= R */
 };
 
-/* Causal softmax attention of `count` spans. q and out [sum of R, heads D]. Query r of a span stands at key S - R + r
- * and sees keys 0 .. S - R + r (or its window). A span of at most MATMUL_FEW_ROWS queries runs one kernel, a span of
- * more another one. On a device, spans of equal R and S whose keys lie one behind the other run as one call. */
+/* Causal softmax attention of `count` spans. q and out [sum of R, heads D]. Query r of a span stands at key S -
+ * R + r and sees keys 0 .. S - R + r (or its window). A span of at most MATMUL_FEW_ROWS queries runs one
+ * kernel, a span of more another one. On a device, spans of equal R and S whose keys lie one behind the other
+ * run as one call. */
 void op_attention(struct queue *queue, const struct attention *attention, struct matrix q,
                   const struct attention_span *spans, int count, struct matrix out);
 
@@ -343,17 +353,18 @@ void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *voc
 
 /* ---- what codecs keep of states ---- */
 
-/* Rows of x [M, K] in another basis [K, N], as integers. With s the root mean square of a row of x, rounded to bf16, and
- * v = x basis / s / spacing - offset, offset [1, N] (below bf16's normal numbers s is 0, and 1 / s counts as 0):
+/* Rows of x [M, K] in another basis [K, N], as integers. With s the root mean square of a row of x, rounded to
+ * bf16, and v = x basis / s / spacing - offset, offset [1, N] (below bf16's normal numbers s is 0, and 1 / s
+ * counts as 0):
  *     q [M, N] (i16) = v to the nearest integer, ties to even, within int16
  *     scale [M, 1] = s        lost [M, 1] = the sum of (v - q)^2 over the row
- * The product is f32 in every math mode. Where a value of the row, or of its product with the basis, is not finite, scale is NaN, and q
- * and lost have no meaning. */
+ * The product is f32 in every math mode. Where a value of the row, or of its product with the basis, is not
+ * finite, scale is NaN, and q and lost have no meaning. */
 void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float spacing,
                  struct matrix q, struct matrix scale, struct matrix lost);
 
-/* The bits of x [M, N], rounded to bf16 as f32_to_bf16 does, in two planes of u8: high [M, N] gets the exponents, low
- * [M, N] the mantissas with the sign behind them. */
+/* The bits of x [M, N], rounded to bf16 as f32_to_bf16 does, in two planes of u8: high [M, N] gets the
+ * exponents, low [M, N] the mantissas with the sign behind them. */
 void op_split_planes(struct queue *queue, struct matrix x, struct matrix high, struct matrix low);
 
 /* ---- optimizer ---- */
@@ -370,8 +381,8 @@ struct adam_update {
     struct adam adam;
     struct matrix gradient, value, first, second;
 };
-/* The steps of `count` parameters, which do not overlap. A device runs all of a list in one launch, so a list should hold
- * all parameters of all trials that take their step together. */
+/* The steps of `count` parameters, which do not overlap. A device runs all of a list in one launch, so a list
+ * should hold all parameters of all trials that take their step together. */
 void op_adam(struct queue *queue, const struct adam_update *updates, int count);
 
 #endif

@@ -20,8 +20,8 @@ static inline const char *corpus_folder(void)
     return folder;
 }
 
-/* Writes a file into that folder; returns its path, which is good until the next call. Nothing is synced: there may be
- * thousands of files. */
+/* Writes a file into that folder; returns its path, which is good until the next call. Nothing is synced: there
+ * may be thousands of files. */
 static inline const char *write_bytes(const char *name, const void *data, size_t size)
 {
     static char path[512];

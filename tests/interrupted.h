@@ -1,4 +1,5 @@
-/* interrupted.h: a test program that a signal has asked to stop. Once: what is tested behind it must come last. */
+/* interrupted.h: a test program that a signal has asked to stop. Once: what is tested behind it must come
+ * last. */
 #ifndef OFFRAMP_TESTS_INTERRUPTED_H
 #define OFFRAMP_TESTS_INTERRUPTED_H
 

@@ -18,7 +18,8 @@ struct made_model {
 
 enum { MADE_LAYER_TENSORS = 9 };
 
-/* Tensor `number`: the embedding, the final norm, then nine a layer, and untied the output weight. rows 0: a vector. */
+/* Tensor `number`: the embedding, the final norm, then nine a layer, and untied the output weight. rows 0: a
+ * vector. */
 static inline void made_tensor(const struct made_model *made, int number, char name[64], int64_t *rows,
                                int64_t *cols)
 {

@@ -22,9 +22,9 @@
 
 extern char **environ;
 
-/* Starts the program of this build that arguments[0] names; its output and its messages go to files, which may be one.
- * Signals that ask it to stop reach it even where the test ignores one of them (under nohup). -1: it could not be started;
- * the test has failed then. */
+/* Starts the program of this build that arguments[0] names; its output and its messages go to files, which may
+ * be one. Signals that ask it to stop reach it even where the test ignores one of them (under nohup). -1: it
+ * could not be started; the test has failed then. */
 static inline pid_t process_start(const char *const *arguments, const char *output, const char *messages)
 {
     char program[512];
@@ -77,7 +77,8 @@ static inline void process_print(const char *messages)
     free(text);
 }
 
-/* Starts a program that nothing disturbs. False: it has not ended well; its messages are shown, and the test has failed. */
+/* Starts a program that nothing disturbs. False: it has not ended well; its messages are shown, and the test
+ * has failed. */
 static inline bool process_run(const char *const *arguments, const char *output, const char *messages)
 {
     const int status = process_await(process_start(arguments, output, messages));

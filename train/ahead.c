@@ -35,8 +35,8 @@ static size_t ask_for(struct ahead *ahead, uint64_t place)
     return bytes;
 }
 
-/* Waits, when `place` is `lead` ahead, until it is half of that: being woken takes a processor from a decoder. False:
- * it is over. */
+/* Waits, when `place` is `lead` ahead, until it is half of that: being woken takes a processor from a decoder.
+ * False: it is over. */
 static bool wait_for_turn(struct ahead *ahead, uint64_t place, uint64_t lead)
 {
     pthread_mutex_lock(&ahead->mutex);

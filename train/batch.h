@@ -1,7 +1,7 @@
-/* batch.h: a batch on the device, loaded once for all trials that learn from it or are measured on it: the states of
- * every tap, the labels, and the teacher's values (what the full model makes of each row). Where extract has kept those
- * (store/target.h) they are read; elsewhere they are computed from the final states, for which a batch keeps the
- * frozen ends of the model. The same batch is loaded again and again:
+/* batch.h: a batch on the device, loaded once for all trials that learn from it or are measured on it: the
+ * states of every tap, the labels, and the teacher's values (what the full model makes of each row). Where
+ * extract has kept those (store/target.h) they are read; elsewhere they are computed from the final states, for
+ * which a batch keeps the frozen ends of the model. The same batch is loaded again and again:
  *
  *     batch_create(&stores, backend, taps, count, TEACH_U | TEACH_OUTCOME, rows, &batch, error);
  *     batch_plan(batch, TEACH_U, &plan);  ... feed_open(&stores, &plan, ...), feed_next(feed, &next, ...)
@@ -18,9 +18,9 @@
 #include "train/feed.h"
 #include "train/stores.h"
 
-/* Which of the teacher's values a batch is loaded with. Where they are computed, each takes as many products with the
- * output weight as is noted. Stores with a target hold the first two, which then take no product, nor the final
- * states. */
+/* Which of the teacher's values a batch is loaded with. Where they are computed, each takes as many products
+ * with the output weight as is noted. Stores with a target hold the first two, which then take no product, nor
+ * the final states. */
 enum {
     TEACH_NOTHING = 0,
     TEACH_U = 1, /* u: two */
@@ -57,8 +57,8 @@ struct batch {
     float *entropy; /* [capacity] */
 };
 
-/* taps: those that the heads read, in any order; one may be named twice. teach: all that will be loaded; the final tap
- * is added where that takes its states. rows: the most that will be loaded. */
+/* taps: those that the heads read, in any order; one may be named twice. teach: all that will be loaded; the
+ * final tap is added where that takes its states. rows: the most that will be loaded. */
 int batch_create(const struct stores *stores, struct backend *backend, const struct tap *taps, int count,
                  unsigned teach, int64_t rows, struct batch **batch, struct error *error);
 void batch_destroy(struct batch *batch); /* NULL is fine */
@@ -66,8 +66,8 @@ void batch_destroy(struct batch *batch); /* NULL is fine */
 /* Fills in what a feed must read for batches that are loaded so. */
 void batch_plan(const struct batch *batch, unsigned teach, struct feed_plan *plan);
 
-/* Brings what a feed has read to the device. The values are there on return, for every queue; those on the host live
- * as long as `next`. */
+/* Brings what a feed has read to the device. The values are there on return, for every queue; those on the host
+ * live as long as `next`. */
 int batch_load(struct batch *batch, const struct feed_batch *next, unsigned teach, struct error *error);
 
 /* The loaded states [M, H] of a tap that batch_create was given. */

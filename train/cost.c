@@ -25,8 +25,8 @@ static int raise_to(struct run_folder *run, const char *name, double bytes, stru
     return run_folder_note(run, name, json_real(bytes > peak ? bytes : peak), error);
 }
 
-/* What is gone of the device's memory: before the end nothing is given back but where it ran out. Other processes
- * count, too. */
+/* What is gone of the device's memory: before the end nothing is given back but where it ran out. Other
+ * processes count, too. */
 static int note_device_memory(const struct cost *cost, struct run_folder *run, struct error *error)
 {
     if (cost->device_memory == 0)

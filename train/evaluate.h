@@ -1,11 +1,11 @@
-/* evaluate.h: how good heads are on the held-out split. It measures the loss on the next token, the Kullback-Leibler
- * divergence of a head from the full model, and how often their likeliest tokens agree.
+/* evaluate.h: how good heads are on the held-out split. It measures the loss on the next token, the
+ * Kullback-Leibler divergence of a head from the full model, and how often their likeliest tokens agree.
  *
  *     KL(full || exit) = sum_v q_v (log q_v - log p_v) = lse(z) - sum_v q_v z_v - entropy(q)
  *
- * q and p are the probabilities of the full model and of the head, z is the head's logits. Where the head's output weight is
- * tied, the sum is h . u (docs/design.md, section 1), and all trials share u. Where it is not, op_vocab_cross computes the
- * sum; q and its entropy are of the final states as the store keeps them.
+ * q and p are the probabilities of the full model and of the head, z is the head's logits. Where the head's
+ * output weight is tied, the sum is h . u (docs/design.md, section 1), and all trials share u. Where it is not,
+ * op_vocab_cross computes the sum; q and its entropy are of the final states as the store keeps them.
  *
  *     struct evaluation results[count], full;
  *     evaluate_trials(&setting, trials, count, results, &full, NULL, &complete, error);
@@ -42,9 +42,9 @@ struct evaluation_setting {
     int threads; /* that decode records */
 };
 
-/* results [count]. observed: NULL, or [count], each with room for all held-out tokens. A trial that fails here by its own
- * fault is marked so, and the others go on. -1: the machine failed, and no trial is marked. When the program was told to
- * stop meanwhile, *complete is false and there are no results. */
+/* results [count]. observed: NULL, or [count], each with room for all held-out tokens. A trial that fails here
+ * by its own fault is marked so, and the others go on. -1: the machine failed, and no trial is marked. When the
+ * program was told to stop meanwhile, *complete is false and there are no results. */
 int evaluate_trials(const struct evaluation_setting *setting, struct trial *const *trials, int count,
                     struct evaluation *results, struct evaluation *full, const struct observed *observed,
                     bool *complete, struct error *error);

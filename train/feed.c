@@ -10,7 +10,8 @@
 #include "train/ahead.h"
 #include "train/read_order.h"
 
-/* Room for a batch. It is filled in parts: of each sequence its labels, each tap, and the target where it is wanted. */
+/* Room for a batch. It is filled in parts: of each sequence its labels, each tap, and the target where it is
+ * wanted. */
 struct slot {
     struct feed_batch batch;
     float **states; /* [taps][M, H] what the batch's views are of; NULL where they are of the map */

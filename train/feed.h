@@ -1,15 +1,15 @@
-/* feed.h: one read of the stores for all trials: sequences in a given order (read_order.h), decoded ahead of the
- * reader.
+/* feed.h: one read of the stores for all trials: sequences in a given order (read_order.h), decoded ahead of
+ * the reader.
  *
- * A batch is `sequences` neighbouring places of the order. It lives until the next call of feed_next or feed_close.
- * What is in it does not depend on the number of threads:
+ * A batch is `sequences` neighbouring places of the order. It lives until the next call of feed_next or
+ * feed_close. What is in it does not depend on the number of threads:
  *
  *     disk  -->  pages in memory  -->  FEED_BATCHES batches  -->  reader
  *         ahead.h:          decoders:              feed_next
  *         one thread        `threads` threads
  *
- * States that are stored as they are (raw) are not copied: a batch has views of them in the map of the stores' files,
- * checked against their hashes when it was filled. Others are decoded into the feed's memory.
+ * States that are stored as they are (raw) are not copied: a batch has views of them in the map of the stores'
+ * files, checked against their hashes when it was filled. Others are decoded into the feed's memory.
  *
  *     feed_open(&stores, &plan, threads, &feed, error);
  *     while (feed_next(feed, &batch, error) == 0 && batch) ...   // states of all taps, labels

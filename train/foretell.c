@@ -10,8 +10,8 @@
 #include "train/feed.h"
 #include "train/workspace.h"
 
-/* Bytes, by what they grow with. Pages of the mapped store are not counted, because the system drops them when it
- * must. */
+/* Bytes, by what they grow with. Pages of the mapped store are not counted, because the system drops them when
+ * it must. */
 struct foretold {
     uint64_t trials; /* heads and their optimizers; with the number of trials */
     uint64_t batch; /* states and working memory; with the sequences of a step */
@@ -67,8 +67,8 @@ int foretell_check(const struct sweep *sweep, const struct stores *stores, enum 
     const struct foretold foretold = foretell(sweep, stores, math);
     const uint64_t all = foretold.trials + foretold.batch + foretold.fixed, host = device ? foretold.host : all;
     const uint64_t limit = memory_limit();
-    /* A device goes by fewer trials and pieces of batches where its memory is short; what it cannot do without is
-     * this. */
+    /* A device goes by fewer trials and pieces of batches where its memory is short; what it cannot do without
+     * is this. */
     const uint64_t least = foretold.trials + foretold.fixed;
     char needed[32], trials[32], batch[32], there[32];
     cli_say("%d trial%s, %" PRId64 " step%s of %d sequence%s (%" PRId64 " tokens each); about %s of memory",

@@ -1,5 +1,5 @@
-/* html_report.h: RUN/report.html, which shows a run in one file and needs no network: facts, the ranked table, loss
- * curves, KL and agreement by depth, and what confidence exits would do.
+/* html_report.h: RUN/report.html, which shows a run in one file and needs no network: facts, the ranked table,
+ * loss curves, KL and agreement by depth, and what confidence exits would do.
  */
 #ifndef OFFRAMP_TRAIN_HTML_REPORT_H
 #define OFFRAMP_TRAIN_HTML_REPORT_H

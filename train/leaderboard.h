@@ -1,6 +1,6 @@
-/* leaderboard.h: the trials of a run, ranked by their KL divergence from the full model. Each counts as its kept head
- * does, which is the one of its best evaluation. All is read from the run's folder, so a finished run can be shown
- * without a device.
+/* leaderboard.h: the trials of a run, ranked by their KL divergence from the full model. Each counts as its
+ * kept head does, which is the one of its best evaluation. All is read from the run's folder, so a finished run
+ * can be shown without a device.
  */
 #ifndef OFFRAMP_TRAIN_LEADERBOARD_H
 #define OFFRAMP_TRAIN_LEADERBOARD_H
@@ -35,7 +35,8 @@ int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, st
                      struct error *error);
 void leaderboard_free(struct leaderboard *board); /* a zeroed one is fine */
 
-/* Says why a head is worse than guessing. Empty for one that is not, or whose trial is not finished. Returns `text`. */
+/* Says why a head is worse than guessing. Empty for one that is not, or whose trial is not finished. Returns
+ * `text`. */
 char *leaderboard_remark(const struct leaderboard *board, const struct leaderboard_row *row, char *text,
                          size_t size);
 

@@ -9,8 +9,8 @@
  *                           |--> MEMBER_FAILED
  *                           '--> MEMBER_DONE
  *
- * Files are written in an order that bears a kill at any moment: lines of metrics, then the checkpoint that counts
- * them, then the head that this checkpoint is the best of.
+ * Files are written in an order that bears a kill at any moment: lines of metrics, then the checkpoint that
+ * counts them, then the head that this checkpoint is the best of.
  */
 #ifndef OFFRAMP_TRAIN_MEMBER_H
 #define OFFRAMP_TRAIN_MEMBER_H
@@ -52,7 +52,8 @@ void member_close(struct member *member); /* a zeroed one is fine */
 int member_keep_step(struct member *member, const struct trial_result *result, int64_t tokens,
                      double tokens_per_second, double stall_seconds, struct error *error);
 
-/* Its trial has been evaluated as it is now: a line of its metrics, and its head where that is the best so far. */
+/* Its trial has been evaluated as it is now: a line of its metrics, and its head where that is the best so
+ * far. */
 int member_keep_evaluation(struct member *member, const struct evaluation *held_out, int64_t tokens,
                            struct error *error);
 
@@ -70,7 +71,8 @@ int member_fail(struct member *member, const struct error *reason, struct error 
 
 /* ---- by its metrics ---- */
 
-/* True when they end with an evaluation after the last step: of the run, or of the run before it was given more. */
+/* True when they end with an evaluation after the last step: of the run, or of the run before it was given
+ * more. */
 bool member_has_ended(const struct run_folder *run, const struct metrics *metrics);
 
 #endif

@@ -23,8 +23,8 @@ int members_open(const struct resume_setting *setting, const struct sweep *sweep
                  struct members *members, struct error *error);
 void members_close(struct members *members); /* a zeroed one is fine */
 
-/* The steps that all trials have done that are trained; -1 when none is. Those that are ahead, because their last
- * checkpoint is a later one, wait until the others have caught up. */
+/* The steps that all trials have done that are trained; -1 when none is. Those that are ahead, because their
+ * last checkpoint is a later one, wait until the others have caught up. */
 int64_t members_step(const struct members *members);
 
 /* The trials that are trained, into `trials` (room for all members); returns how many. */

@@ -5,7 +5,8 @@
  *     {"step": 8, "tokens": 16384, "held_out_loss": 4.0, "kl": 1.3, "agreement": 0.55}   evaluations
  *     {"step": 8, "failed": "..."}                                   the trial's last line
  *
- * A line counts once it is complete. A run that goes on from a checkpoint cuts the lines behind the checkpoint's step.
+ * A line counts once it is complete. A run that goes on from a checkpoint cuts the lines behind the
+ * checkpoint's step.
  */
 #ifndef OFFRAMP_TRAIN_METRICS_H
 #define OFFRAMP_TRAIN_METRICS_H
@@ -33,8 +34,8 @@ struct metrics {
     char failed[512]; /* the reason; empty: it has not failed */
 };
 
-/* A file that is missing gives no points. A line that is not one of the above is an error, except for the last one
- * when it is incomplete. */
+/* A file that is missing gives no points. A line that is not one of the above is an error, except for the last
+ * one when it is incomplete. */
 int metrics_read(const char *path, struct metrics *metrics, struct error *error);
 void metrics_free(struct metrics *metrics); /* a zeroed one is fine */
 

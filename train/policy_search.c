@@ -65,8 +65,8 @@ static struct policy_choice make_choice(const struct policy_row *row, bool agree
     return (struct policy_choice){agrees, row->threshold, row->agreement, row->speedup};
 }
 
-/* A choice that agrees often enough is better than one that does not. Of two that agree, the faster one is better, and of
- * two that do not, the one that agrees more. NaN is the worst. */
+/* A choice that agrees often enough is better than one that does not. Of two that agree, the faster one is
+ * better, and of two that do not, the one that agrees more. NaN is the worst. */
 static bool is_better(const struct policy_choice *a, const struct policy_choice *b)
 {
     if (a->agrees != b->agrees)

@@ -1,9 +1,9 @@
 /* policy_search.h: which exits, with which threshold, are predicted to be the fastest.
  *
- * Speeds are predictions. Costs are in layers, and follow the number of weights, because decoding one token at a time is
- * bound by reading them: a head and an output product cost what they have of a layer's weights. Every check that lets a
- * token go on counts. Layers that a token has skipped and a later token makes up for count nothing: the later token
- * reads their weights anyway.
+ * Speeds are predictions. Costs are in layers, and follow the number of weights, because decoding one token at
+ * a time is bound by reading them: a head and an output product cost what they have of a layer's weights. Every
+ * check that lets a token go on counts. Layers that a token has skipped and a later token makes up for count
+ * nothing: the later token reads their weights anyway.
  *
  * What exits would do is counted on the held-out tokens (evaluate.h), with the rule that `generate` decides by:
  *
@@ -49,8 +49,8 @@ struct policy_costs {
 enum { POLICY_THRESHOLDS = 12 };
 int policy_thresholds(const struct policy_wish *wish, double list[POLICY_THRESHOLDS]);
 
-/* Counts `tokens` tokens through the exits, all with one threshold, into a row of the table. observed [exits], by tap.
- * row->exit_rate [exits] is the caller's. */
+/* Counts `tokens` tokens through the exits, all with one threshold, into a row of the table. observed [exits],
+ * by tap. row->exit_rate [exits] is the caller's. */
 void policy_count(const struct policy_costs *costs, const struct observed *observed, uint64_t tokens,
                   double threshold, struct policy_row *row);
 
@@ -60,14 +60,14 @@ struct policy_choice {
     double threshold, agreement, speedup;
 };
 
-/* Finds the threshold of these exits: the one that was asked for; else, of those that agree often enough, the fastest;
- * where none does, the one that agrees most. */
+/* Finds the threshold of these exits: the one that was asked for; else, of those that agree often enough, the
+ * fastest; where none does, the one that agrees most. */
 int policy_threshold(const struct policy_costs *costs, const struct observed *observed, uint64_t tokens,
                      const struct policy_wish *wish, struct policy_choice *choice, struct error *error);
 
-/* Finds the fastest exits. It begins with all, takes away the one without which the others are fastest, and so on down to
- * a single one; the best of these sets wins. costs->exit and observed [exits] hold the winners first then, costs->exits
- * says how many, and kept [exits] which numbers they had. */
+/* Finds the fastest exits. It begins with all, takes away the one without which the others are fastest, and so
+ * on down to a single one; the best of these sets wins. costs->exit and observed [exits] hold the winners first
+ * then, costs->exits says how many, and kept [exits] which numbers they had. */
 int policy_thin(struct policy_costs *costs, struct observed *observed, uint64_t tokens,
                 const struct policy_wish *wish, int *kept, struct policy_choice *choice, struct error *error);
 

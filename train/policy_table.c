@@ -130,8 +130,8 @@ static int save_exit(const struct trial *trial, const char *folder, const struct
     return result;
 }
 
-/* Fills the policy with those exits of `best` that pay, or with those that were asked for, and saves their heads. Where none
- * pays, the policy tells of those that came nearest. */
+/* Fills the policy with those exits of `best` that pay, or with those that were asked for, and saves their
+ * heads. Where none pays, the policy tells of those that came nearest. */
 static int fill_policy(const struct evaluation_setting *setting, struct trial *const *best, int count,
                        const struct observed *observed, const struct policy_wish *wish, struct policy *policy,
                        const char *folder, struct error *error)

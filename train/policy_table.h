@@ -1,7 +1,7 @@
 /* policy_table.h: makes a policy of a run's heads, and shows it.
  *
- * Of the best head of each tap, the policy gets those that pay (policy_search.h). It has no exits where none is predicted to
- * be faster than the full model, unless exits are asked for by name.
+ * Of the best head of each tap, the policy gets those that pay (policy_search.h). It has no exits where none is
+ * predicted to be faster than the full model, unless exits are asked for by name.
  *
  *     count = policy_choose(&board, layers, &wish, rows);            // which trials could be exits
  *     policy_table_write(&setting, trials, count, &wish, folder, &complete, error);
@@ -23,18 +23,19 @@
 /* How many layers lead to a tap. The attention half of a layer counts by the values of its matrices. */
 double tap_depth(const struct model_config *config, struct tap tap);
 
-/* Chooses the finished trial with the lowest KL of each tap, in the order of the taps, into best (room for all of the
- * board). Returns how many. Left out are the final tap, which is not an exit, and a tap whose KL is not lower than that
- * of an exit before it. A tap that `wish` names is never left out. */
+/* Chooses the finished trial with the lowest KL of each tap, in the order of the taps, into best (room for all
+ * of the board). Returns how many. Left out are the final tap, which is not an exit, and a tap whose KL is not
+ * lower than that of an exit before it. A tap that `wish` names is never left out. */
 int policy_choose(const struct leaderboard *board, int layers, const struct policy_wish *wish,
                   const struct leaderboard_row **best);
 
-/* Evaluates the trials `best`, by tap, and writes a policy with the heads of its exits into `folder`, which is made.
- * *complete is false when the program was told to stop meanwhile. */
+/* Evaluates the trials `best`, by tap, and writes a policy with the heads of its exits into `folder`, which is
+ * made. *complete is false when the program was told to stop meanwhile. */
 int policy_table_write(const struct evaluation_setting *setting, struct trial *const *best, int count,
                        const struct policy_wish *wish, const char *folder, bool *complete, struct error *error);
 
-/* One or two sentences: what the policy's threshold does and whether it is predicted to pay, or why it has no exits. */
+/* One or two sentences: what the policy's threshold does and whether it is predicted to pay, or why it has no
+ * exits. */
 void policy_verdict(const struct policy *policy, char *text, size_t size);
 
 /* The table for people, with the verdict. */

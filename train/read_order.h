@@ -1,7 +1,7 @@
 /* read_order.h: the order in which the sequences of a split are read.
  *
- * The order is an endless line of places. Place p is a sequence that depends on (seed, p) only, so a reader can begin
- * anywhere. Each `count` places are a pass over the split, which holds every sequence once:
+ * The order is an endless line of places. Place p is a sequence that depends on (seed, p) only, so a reader can
+ * begin anywhere. Each `count` places are a pass over the split, which holds every sequence once:
  *
  *     place      0  1  2  3 | 4  5  6  7 | 8 ...
  *     sequence   2  0  3  1 | 1  3  0  2 | ...        // shuffled: another order in every pass

@@ -1,4 +1,5 @@
-/* regressions.h: the affine maps from taps to the final states (common/head/ridge.h), from one read of the training split.
+/* regressions.h: the affine maps from taps to the final states (common/head/ridge.h), from one read of the
+ * training split.
  *
  *     regressions_read(&stores, backend, threads, taps, count, &regressions, error);
  *     regressions_solve(regressions, t, a, b, error);             // of taps[t]
@@ -12,7 +13,8 @@
 
 struct regressions;
 
-/* Reads the sums of all taps, with `threads` decoders, a sequence at a time: the same stores give the same bytes. */
+/* Reads the sums of all taps, with `threads` decoders, a sequence at a time: the same stores give the same
+ * bytes. */
 int regressions_read(const struct stores *stores, struct backend *backend, int threads, const struct tap *taps,
                      int count, struct regressions **regressions, struct error *error);
 void regressions_free(struct regressions *regressions); /* NULL is fine */

@@ -84,8 +84,8 @@ static int read_policy_folder(const struct run_folder *run, struct policy *polic
     return result;
 }
 
-/* run.json's "policy" before anything is made of it: whoever is killed from here on leaves a wish that is pending, and
- * the next command makes the policy again, whatever lies there. */
+/* run.json's "policy" before anything is made of it: whoever is killed from here on leaves a wish that is
+ * pending, and the next command makes the policy again, whatever lies there. */
 static int note_wish(const struct results_setting *setting, struct error *error)
 {
     json_t *wish = wish_to_json(setting->wish, setting->evaluation->stores->config.layers);

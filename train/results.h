@@ -1,5 +1,5 @@
-/* results.h: what a run leaves beside its trials: the policy, the leaderboard and the report; and what is printed of
- * it. */
+/* results.h: what a run leaves beside its trials: the policy, the leaderboard and the report; and what is
+ * printed of it. */
 #ifndef OFFRAMP_TRAIN_RESULTS_H
 #define OFFRAMP_TRAIN_RESULTS_H
 
@@ -20,12 +20,12 @@ struct results_setting {
     struct cost *cost; /* noted before the report, which shows it */
 };
 
-/* After the last step: writes everything into the run's folder, marks the run as done, and removes its checkpoints. A
- * trial that failed is in the leaderboard, with the reason. */
+/* After the last step: writes everything into the run's folder, marks the run as done, and removes its
+ * checkpoints. A trial that failed is in the leaderboard, with the reason. */
 int results_write(const struct results_setting *setting, struct error *error);
 
-/* The ranked table, the exits and where everything lies, from the run's folder; as JSON when asked. An error when every
- * trial has failed, after that was printed. */
+/* The ranked table, the exits and where everything lies, from the run's folder; as JSON when asked. An error
+ * when every trial has failed, after that was printed. */
 int results_print(const struct run_folder *run, const struct sweep *sweep, bool json, struct error *error);
 
 #endif

@@ -71,7 +71,8 @@ static int begin_anew(struct member *member, const struct resume_setting *settin
     return make_trial(member, setting, error);
 }
 
-/* The trial from its checkpoint. Its best head must be there, too, or be made of it; `gone`: what is missing. */
+/* The trial from its checkpoint. Its best head must be there, too, or be made of it; `gone`: what is
+ * missing. */
 static int resume_checkpoint(struct member *member, struct metrics *metrics, const char **gone,
                              struct error *error)
 {
@@ -95,8 +96,8 @@ static int resume_checkpoint(struct member *member, struct metrics *metrics, con
     return 0;
 }
 
-/* A trial that has ended, from its kept head: left as it is, or after the head's step when there are more to come.
- * `gone`: that the head is of no use. */
+/* A trial that has ended, from its kept head: left as it is, or after the head's step when there are more to
+ * come. `gone`: that the head is of no use. */
 static int resume_head(struct member *member, const struct resume_setting *setting,
                        const struct metrics *metrics, const char **gone, struct error *error)
 {
@@ -152,7 +153,8 @@ static int resume_trial(struct member *member, const struct resume_setting *sett
     return result == 0 && *gone ? begin_anew(member, setting, error) : result;
 }
 
-/* Its metrics up to where it goes on; without a checkpoint not even the evaluation before the first step is kept. */
+/* Its metrics up to where it goes on; without a checkpoint not even the evaluation before the first step is
+ * kept. */
 static int open_metrics(struct member *member, int64_t steps, struct error *error)
 {
     if (member->state == MEMBER_DONE) /* they stay as they are */

@@ -1,5 +1,5 @@
-/* resume.h: brings a trial of a run to where it was, by the files that it has left: from its checkpoint, from its kept
- * head, or to a trial before its first step.
+/* resume.h: brings a trial of a run to where it was, by the files that it has left: from its checkpoint, from
+ * its kept head, or to a trial before its first step.
  *
  *     checkpoint | metrics have ended | head   |
  *     yes        | -                  | yes    | training, at the checkpoint's step
@@ -22,9 +22,9 @@ struct resume_setting {
     int64_t steps; /* of the run */
 };
 
-/* Of a member that is opened. Afterwards it is in one of the other states. One that is trained and whose `saved` is -1
- * has a head of zeros yet (first_values.h). A trial of the same name that was begun with other settings is an
- * error. */
+/* Of a member that is opened. Afterwards it is in one of the other states. One that is trained and whose
+ * `saved` is -1 has a head of zeros yet (first_values.h). A trial of the same name that was begun with other
+ * settings is an error. */
 int member_resume(struct member *member, const struct resume_setting *setting, struct error *error);
 
 #endif

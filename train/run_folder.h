@@ -5,8 +5,8 @@
  *     trials/ID/                  config.json, metrics.jsonl, head.safetensors; last.ckpt until the run is done
  *     leaderboard.tsv, report.html, policy/
  *
- * One process at a time works in it. When a run goes on, its facts are compared (run_identity.h), so that a changed
- * option is refused by its name.
+ * One process at a time works in it. When a run goes on, its facts are compared (run_identity.h), so that a
+ * changed option is refused by its name.
  */
 #ifndef OFFRAMP_TRAIN_RUN_FOLDER_H
 #define OFFRAMP_TRAIN_RUN_FOLDER_H
@@ -29,7 +29,8 @@ void run_folder_close(struct run_folder *run); /* a zeroed one is fine */
 char *run_folder_path(const struct run_folder *run, struct error *error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* A path inside the folder of the trial `id`; of the folder itself when `name` is NULL. Likewise to be freed. */
+/* A path inside the folder of the trial `id`; of the folder itself when `name` is NULL. Likewise to be
+ * freed. */
 char *run_folder_trial_path(const struct run_folder *run, const char *id, const char *name,
                             struct error *error);
 

@@ -9,7 +9,8 @@
 #include "common/base/json.h"
 #include "common/device/device.h"
 
-/* The stores by what their manifest says of the states in them. That is the same in however many shards they are. */
+/* The stores by what their manifest says of the states in them. That is the same in however many shards they
+ * are. */
 static json_t *store_identity(const struct stores *stores)
 {
     char text[17] = "";

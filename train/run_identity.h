@@ -1,5 +1,6 @@
-/* run_identity.h: what a run is. A command that gives another model, store, seed, batch or arithmetic to a run that has
- * begun is refused, by the name of what differs. All of it is in run.json (run_folder.h); nothing here writes the file.
+/* run_identity.h: what a run is. A command that gives another model, store, seed, batch or arithmetic to a run
+ * that has begun is refused, by the name of what differs. All of it is in run.json (run_folder.h); nothing here
+ * writes the file.
  *
  *     run_identity_check(&run, &stores, &sweep, error);
  *     run_identity_check_steps(&run, steps, &more, error);
@@ -23,8 +24,8 @@
 int run_identity_check(struct run_folder *run, const struct stores *stores, const struct sweep *sweep,
                        struct error *error);
 
-/* The number of steps. *more: there are more than before. The run then goes on, with the learning rates of a longer
- * run, and the old number is kept. Says so on stderr. */
+/* The number of steps. *more: there are more than before. The run then goes on, with the learning rates of a
+ * longer run, and the old number is kept. Says so on stderr. */
 int run_identity_check_steps(struct run_folder *run, int64_t steps, bool *more, struct error *error);
 
 /* True for the last step of the run, and for the last step that it had before it was given more. */

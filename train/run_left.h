@@ -1,5 +1,6 @@
-/* run_left.h: what a run has to do still, by what its folder holds. Of a run that is finished nothing is trained again:
- * it is only shown, or given another policy. A file that was deleted or cut makes what it was part of again.
+/* run_left.h: what a run has to do still, by what its folder holds. Of a run that is finished nothing is
+ * trained again: it is only shown, or given another policy. A file that was deleted or cut makes what it was
+ * part of again.
  */
 #ifndef OFFRAMP_TRAIN_RUN_LEFT_H
 #define OFFRAMP_TRAIN_RUN_LEFT_H
@@ -14,7 +15,8 @@ enum run_left { LEFT_NOTHING, LEFT_POLICY, LEFT_TRAINING };
 /* True when the run has ended with just the trials of the sweep, and what it trained is still there. */
 bool run_is_finished(const struct run_folder *run, const struct sweep *sweep);
 
-/* True when what is made of the trials is still there: a policy that can be used, the leaderboard, the report. */
+/* True when what is made of the trials is still there: a policy that can be used, the leaderboard, the
+ * report. */
 bool run_has_results(const struct run_folder *run);
 
 #endif

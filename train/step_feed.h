@@ -1,8 +1,8 @@
 /* step_feed.h: the batch of each step of a run, from the stores.
  *
- * Step s reads the places from s times `sequences` on (read_order.h), so its batch depends on the seed and s only.
- * Steps that follow each other come from one feed, which reads ahead. A step that does not follow opens another feed
- * there: so a run goes on where it was, and leaves out the steps that no trial takes any more.
+ * Step s reads the places from s times `sequences` on (read_order.h), so its batch depends on the seed and s
+ * only. Steps that follow each other come from one feed, which reads ahead. A step that does not follow opens
+ * another feed there: so a run goes on where it was, and leaves out the steps that no trial takes any more.
  *
  *     struct step_feed feed = {.stores = &stores, .batch = batch, .sequences = 8, .steps = 100, .threads = 2};
  *     step_feed_next(&feed, step, teach, &next, error);       // then batch_load(batch, next, ...)
@@ -31,8 +31,8 @@ struct step_feed {
     double waited; /* seconds, for feeds that are closed */
 };
 
-/* The batch of step `step` (from 0), until the next call. teach: what this step and those after it are taught by; it
- * is read when a feed is opened. */
+/* The batch of step `step` (from 0), until the next call. teach: what this step and those after it are taught
+ * by; it is read when a feed is opened. */
 int step_feed_next(struct step_feed *feed, int64_t step, unsigned teach, const struct feed_batch **next,
                    struct error *error);
 /* Seconds that step_feed_next has waited for the stores, in all. */

@@ -9,9 +9,9 @@
  *       rate: [1e-3, 3e-4]
  *     trials:                     # and single trials (trial_keys)
  *       - {tap: 12.mid, head: mlp, loss: cross-entropy}
- * A key that is not given has the default of its row in the table. A wrong key or value is an error that names the file
- * and the line. YAML's aliases (`&name`, `*name`) may be used; its merge keys (`<<`) and second documents are refused.
- * The tables of keys (sweep_keys.h) are also the flags of a run of one trial.
+ * A key that is not given has the default of its row in the table. A wrong key or value is an error that names
+ * the file and the line. YAML's aliases (`&name`, `*name`) may be used; its merge keys (`<<`) and second
+ * documents are refused. The tables of keys (sweep_keys.h) are also the flags of a run of one trial.
  *
  *     struct sweep sweep = {0};
  *     if (sweep_read("demo.yaml", &sweep, error) < 0) ...
@@ -69,19 +69,19 @@ int sweep_read(const char *path, struct sweep *sweep, struct error *error);
 int sweep_parse(const char *name, const char *text, size_t size, struct sweep *sweep, struct error *error);
 void sweep_free(struct sweep *sweep); /* a zeroed one is fine */
 
-/* Finds every trial's tap in the model, checks each trial against the model, and names the trials. Two of the same name
- * are an error. */
+/* Finds every trial's tap in the model, checks each trial against the model, and names the trials. Two of the
+ * same name are an error. */
 int sweep_resolve(struct sweep *sweep, const struct model_config *model, struct error *error);
 
-/* Fits the sweep to a training split of `sequences` sequences: a step reads at most so many. If more were asked for,
- * that is an error. */
+/* Fits the sweep to a training split of `sequences` sequences: a step reads at most so many. If more were asked
+ * for, that is an error. */
 int sweep_fit(struct sweep *sweep, uint64_t sequences, struct error *error);
 
 /* Steps of the run, for a training split of `sequences` sequences. At least 1, except with `steps: 0`. */
 int64_t sweep_steps(const struct sweep *sweep, uint64_t sequences);
 
-/* The learning rate of a step (1 .. steps): a linear warm-up, then half a cosine from the full rate to a tenth of it
- * (Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts). */
+/* The learning rate of a step (1 .. steps): a linear warm-up, then half a cosine from the full rate to a tenth
+ * of it (Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts). */
 double trial_rate(const struct trial_config *config, int64_t step, int64_t steps);
 
 /* The trial's settings by the names of their keys. NULL on error. */

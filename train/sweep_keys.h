@@ -1,6 +1,7 @@
 /* sweep_keys.h: the keys of a sweep file, which are also the flags of a run of one trial.
  *
- * A key's row says its name, its help and its default. sweep_yaml.c knows no more of a key; sweep.c reads its value.
+ * A key's row says its name, its help and its default. sweep_yaml.c knows no more of a key; sweep.c reads its
+ * value.
  */
 #ifndef OFFRAMP_TRAIN_SWEEP_KEYS_H
 #define OFFRAMP_TRAIN_SWEEP_KEYS_H

@@ -64,8 +64,8 @@ static void fill_schema(struct schema *schema)
 
 /* ---- what libcyaml says ---- */
 
-/* Its complaint, and where it was: libcyaml logs the reason first, and then the values that enclose it, the innermost
- * first. */
+/* Its complaint, and where it was: libcyaml logs the reason first, and then the values that enclose it, the
+ * innermost first. */
 struct complaint {
     char reason[256];
     size_t line, column; /* of the last value before it */
@@ -143,7 +143,8 @@ static int line_with_tab(const char *text, const struct complaint *complaint)
     return 0;
 }
 
-/* The line where a second document begins; 0: there is none. What comes behind the first one would be ignored. */
+/* The line where a second document begins; 0: there is none. What comes behind the first one would be
+ * ignored. */
 static int line_of_second(const char *text)
 {
     bool content = false;

@@ -1,7 +1,7 @@
 /* sweep_yaml.h: takes a sweep file apart into scalars, as they were written.
  *
- * libcyaml checks the structure. sweep.c checks what the scalars mean; sweep_line tells it in which line a wrong one
- * is.
+ * libcyaml checks the structure. sweep.c checks what the scalars mean; sweep_line tells it in which line a
+ * wrong one is.
  */
 #ifndef OFFRAMP_TRAIN_SWEEP_YAML_H
 #define OFFRAMP_TRAIN_SWEEP_YAML_H
@@ -34,8 +34,8 @@ int sweep_document_load(const char *name, const char *text, size_t size, struct 
                         struct error *error);
 void sweep_document_free(struct sweep_document *document); /* NULL is fine */
 
-/* The line (from 1) of the first `value` given to `key`, at line `from` or after it. When the value is NULL or not
- * found: the line of the key. 0 when there is no such key. */
+/* The line (from 1) of the first `value` given to `key`, at line `from` or after it. When the value is NULL or
+ * not found: the line of the key. 0 when there is no such key. */
 int sweep_line(const char *text, const char *key, const char *value, int from);
 
 #endif

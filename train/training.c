@@ -376,8 +376,8 @@ static int stop(struct training *training, int64_t step, struct error *error)
 
 /* ---- the run ---- */
 
-/* Tokens that the run has gone through when it has done `step` steps, and `last` evaluations behind the last of them (0
- * or 1): in steps and in evaluations. */
+/* Tokens that the run has gone through when it has done `step` steps, and `last` evaluations behind the last of
+ * them (0 or 1): in steps and in evaluations. */
 static uint64_t work_after(const struct training *training, int64_t step, int64_t last)
 {
     const int64_t every = training->sweep->evaluate;

@@ -8,8 +8,8 @@
  *     results_print(training_run(training), &sweep, false, error);
  *     training_close(training);
  *
- * A trial that fails is marked so, and the others do not notice. What is here puts the parts of a run together; each
- * part is by itself:
+ * A trial that fails is marked so, and the others do not notice. What is here puts the parts of a run together;
+ * each part is by itself:
  *
  *     stores.h, batch.h, step_feed.h        what is read
  *     run_folder.h, run_identity.h, run_left.h      the run's folder, and whether it may go on
@@ -37,8 +37,8 @@ struct training_options {
 
 struct training;
 
-/* Opens everything, resolves the sweep, and refuses to go on with a run that was begun otherwise. The options and the
- * sweep must outlive the run. */
+/* Opens everything, resolves the sweep, and refuses to go on with a run that was begun otherwise. The options
+ * and the sweep must outlive the run. */
 int training_open(const struct training_options *options, struct sweep *sweep, struct training **training,
                   struct error *error);
 void training_close(struct training *training); /* NULL is fine */

@@ -34,8 +34,8 @@ struct trial {
 /* A trial before its first step; the head's parameters are zeros. */
 int trial_create(const struct trial_config *config, const struct model_config *model, struct backend *backend,
                  struct trial **trial, struct error *error);
-/* A trial whose head is a file's, which must be of these settings and this model. It can be evaluated, but it cannot take a
- * step. */
+/* A trial whose head is a file's, which must be of these settings and this model. It can be evaluated, but it
+ * cannot take a step. */
 int trial_open_head(const struct trial_config *config, const char *path, const struct model_config *model,
                     const char *fingerprint, struct backend *backend, struct trial **trial,
                     struct error *error);
@@ -45,7 +45,8 @@ int trial_restart(const struct trial_config *config, const char *path, const str
                   struct error *error);
 void trial_destroy(struct trial *trial); /* NULL is fine */
 
-/* The part of a buffer of trial->values values that belongs to a parameter, in its shape; none for a frozen one. */
+/* The part of a buffer of trial->values values that belongs to a parameter, in its shape; none for a frozen
+ * one. */
 struct matrix trial_parameter_part(const struct trial *trial, struct buffer *buffer, int parameter);
 /* That of the moments. */
 struct matrix trial_first_moment(const struct trial *trial, int parameter);

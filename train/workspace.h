@@ -1,9 +1,9 @@
-/* workspace.h: the working memory of steps and evaluations, which one group of trials uses at a time; and how a batch is cut
- * where memory does not hold all of its rows.
+/* workspace.h: the working memory of steps and evaluations, which one group of trials uses at a time; and how a
+ * batch is cut where memory does not hold all of its rows.
  *
- * It holds a gradient for each trial of a group, and states of TRIALS_ROWS rows, or of a batch if that has more. It does
- * not grow with the number of trials of a run. Where a device's memory does not hold it, workspace_recover makes it
- * smaller: half as many trials a group, then half as many rows of a batch.
+ * It holds a gradient for each trial of a group, and states of TRIALS_ROWS rows, or of a batch if that has
+ * more. It does not grow with the number of trials of a run. Where a device's memory does not hold it,
+ * workspace_recover makes it smaller: half as many trials a group, then half as many rows of a batch.
  *
  *     batch      sequence 0 | sequence 1 | sequence 2 | sequence 3
  *     pieces     piece 0                 | piece 1                         of two sequences at most
@@ -67,28 +67,30 @@ struct workspace {
 /* Trials of a group whose batches have `rows` rows, of `trials` in all, where memory holds them. */
 int trials_together(int64_t rows, int trials);
 
-/* sequences: of a batch that go through a head together, at most. length: rows of each. trials: the most that there
- * will be. */
+/* sequences: of a batch that go through a head together, at most. length: rows of each. trials: the most that
+ * there will be. */
 int workspace_create(struct backend *backend, int sequences, int length, int64_t hidden, int trials,
                      struct workspace **workspace, struct error *error);
 void workspace_destroy(struct workspace *workspace); /* NULL is fine */
 
 /* ---- pieces ---- */
 
-/* A batch of `rows` rows, which are whole sequences, has so many pieces. A piece is whole sequences, or a part of one
- * where the heads are by row. It has more than MATMUL_FEW_ROWS rows unless the batch has no more. */
+/* A batch of `rows` rows, which are whole sequences, has so many pieces. A piece is whole sequences, or a part
+ * of one where the heads are by row. It has more than MATMUL_FEW_ROWS rows unless the batch has no more. */
 int64_t workspace_pieces(const struct workspace *workspace, bool by_row, int64_t rows);
 struct piece workspace_piece(const struct workspace *workspace, bool by_row, int64_t rows, int64_t index);
-/* The sequences that a piece's rows belong to; returns how many. They are the workspace's until the next call. */
+/* The sequences that a piece's rows belong to; returns how many. They are the workspace's until the next
+ * call. */
 int workspace_spans(struct workspace *workspace, struct piece piece, const struct span **spans);
 
 /* ---- after a failure ---- */
 
-/* Nothing of a failure reaches the next trial: a queue that has failed gives way to a new one, gradients are zeros. */
+/* Nothing of a failure reaches the next trial: a queue that has failed gives way to a new one, gradients are
+ * zeros. */
 void workspace_clean(struct workspace *workspace);
-/* workspace_clean, and then: true: memory had run out, and the same may be tried again, with fewer trials or rows.
- * False: it may not. Where memory had run out (ERROR_NO_MEMORY) *reason says then that it was for a single trial in the
- * smallest pieces. */
+/* workspace_clean, and then: true: memory had run out, and the same may be tried again, with fewer trials or
+ * rows. False: it may not. Where memory had run out (ERROR_NO_MEMORY) *reason says then that it was for a
+ * single trial in the smallest pieces. */
 bool workspace_recover(struct workspace *workspace, bool by_row, struct error *reason);
 
 /* ---- room: made where it is not there, and kept for the next call ---- */

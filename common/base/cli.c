@@ -15,8 +15,8 @@
 #include "common/base/memory.h"
 #include "common/base/string.h"
 
-/* A file that got the number of a closed stderr would take the messages. What is opened here in its place neither
- * reads nor writes. */
+/* A file that got the number of a closed stderr would take the messages. What is opened here in its place
+ * neither reads nor writes. */
 static void hold_standard_descriptors(void)
 {
     for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++) {

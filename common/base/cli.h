@@ -1,7 +1,8 @@
 /* cli.h: what the programs' command lines share.
  *
- * Exit codes: EXIT_DONE; EXIT_FAILED where the job failed, or was interrupted; EXIT_WRONG_USAGE where the command line is wrong.
- * For what argp finds wrong, it prints how to get help; all else is "program: reason" on stderr.
+ * Exit codes: EXIT_DONE; EXIT_FAILED where the job failed, or was interrupted; EXIT_WRONG_USAGE where the
+ * command line is wrong. For what argp finds wrong, it prints how to get help; all else is "program: reason" on
+ * stderr.
  *
  *     cli_start();
  *     cli_parse(&argp, argc, argv, 0, &options);
@@ -34,17 +35,18 @@ void cli_start(void);
 /* Prints "program: text" and a line feed on stderr, with the name that the program was started by. */
 void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* What a program ends with: EXIT_DONE where result >= 0, else by the error's kind EXIT_WRONG_USAGE or EXIT_FAILED. */
+/* What a program ends with: EXIT_DONE where result >= 0, else by the error's kind EXIT_WRONG_USAGE or
+ * EXIT_FAILED. */
 int cli_exit_code(int result, const struct error *error);
 
-/* argp_parse (flags: 0 or ARGP_IN_ORDER) with -h, --help, --usage and --version added. These end the program; where standard
- * output did not take all of their text, with EXIT_FAILED. A wrong command line ends it with EXIT_WRONG_USAGE.
- * `argp` has at most CLI_CHILDREN children. */
+/* argp_parse (flags: 0 or ARGP_IN_ORDER) with -h, --help, --usage and --version added. These end the program;
+ * where standard output did not take all of their text, with EXIT_FAILED. A wrong command line ends it with
+ * EXIT_WRONG_USAGE. `argp` has at most CLI_CHILDREN children. */
 enum { CLI_CHILDREN = 2 };
 void cli_parse(const struct argp *argp, int argc, char **argv, unsigned flags, void *input);
 
-/* These take the whole text. Where it is something else, something is left over, or the value is out of range, the error
- * quotes it. */
+/* These take the whole text. Where it is something else, something is left over, or the value is out of range,
+ * the error quotes it. */
 int parse_integer(const char *text, int64_t least, int64_t most, int64_t *value, struct error *error);
 int parse_number(const char *text, double least, double most, double *value, struct error *error);
 /* "4096", "64K", "8G", "1.5M": bytes or counts, powers of 1024 when `binary`, else of 1000. */

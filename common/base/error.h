@@ -8,7 +8,8 @@
  *     if (rows < 1)
  *         return error_set(error, "%s: has no rows", path);
  *
- * The kind is for callers that decide by it; they never look at the text. error_set says ERROR_INPUT, error_set_kind another.
+ * The kind is for callers that decide by it; they never look at the text. error_set says ERROR_INPUT,
+ * error_set_kind another.
  *
  *     if (error->kind == ERROR_NO_MEMORY) ...             // fewer rows may do
  *     if (error_is_machines(error)) ...                   // what was read is not at fault
@@ -53,8 +54,8 @@ int error_prefix(struct error *error, const char *format, ...) __attribute__((fo
 /* ERROR_INPUT becomes `kind`; every other kind stays. Always returns -1. */
 int error_narrow(struct error *error, enum error_kind kind);
 
-/* Whether the machine failed, or somebody stopped it, and not what it was given: true for all kinds but ERROR_INPUT, ERROR_USAGE
- * and ERROR_DAMAGED. */
+/* Whether the machine failed, or somebody stopped it, and not what it was given: true for all kinds but
+ * ERROR_INPUT, ERROR_USAGE and ERROR_DAMAGED. */
 bool error_is_machines(const struct error *error);
 
 /* error_set with ": " and strerror(errno) behind it, and errno's kind; reads errno first. Always returns -1. */

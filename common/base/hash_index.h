@@ -1,7 +1,7 @@
 /* hash_index.h: finds entries of an array by a key.
  *
- * The array is the caller's. The index has a number of 64 bits for each entry, by which it is found: the entry's key itself, or a
- * hash of it. Where it is a hash, the caller compares the keys of what is found.
+ * The array is the caller's. The index has a number of 64 bits for each entry, by which it is found: the
+ * entry's key itself, or a hash of it. Where it is a hash, the caller compares the keys of what is found.
  *
  *     struct hash_index index = {0};
  *     hash_index_put(&index, hash_of(entries[7].name), 7, error);
@@ -37,7 +37,8 @@ struct hash_index {
     size_t count; /* of entries */
 };
 
-/* Adds entry 0 .. HASH_INDEX_END - 1, even where there is one of that key. -1 when memory is out: nothing has changed then. */
+/* Adds entry 0 .. HASH_INDEX_END - 1, even where there is one of that key. -1 when memory is out: nothing has
+ * changed then. */
 int hash_index_put(struct hash_index *index, uint64_t key, uint32_t entry, struct error *error);
 void hash_index_free(struct hash_index *index);
 

@@ -123,8 +123,8 @@ static bool is_number(const char *at, const char *end)
     return right && at == end;
 }
 
-/* Nobody takes a list of an empty list for a number, a string, an object, or for something left out, as null and
- * an empty list are. */
+/* Nobody takes a list of an empty list for a number, a string, an object, or for something left out, as null
+ * and an empty list are. */
 static const char no_value[] = "[[]]";
 
 /* Whether jansson finds a number past its range there. */

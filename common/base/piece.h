@@ -3,8 +3,9 @@
  *     for (int64_t p = 0; p < cut_count(rows, most); p++)
  *         work_on(cut_piece(rows, most, p));
  *
- * Cut rows into calls only with these. A short last piece may have so few rows that they run other kernels, which round
- * differently (ops.h, MATMUL_FEW_ROWS). Here, where there are two pieces or more, each has at least half of `most`, rounded down.
+ * Cut rows into calls only with these. A short last piece may have so few rows that they run other kernels,
+ * which round differently (ops.h, MATMUL_FEW_ROWS). Here, where there are two pieces or more, each has at least
+ * half of `most`, rounded down.
  */
 #ifndef OFFRAMP_BASE_PIECE_H
 #define OFFRAMP_BASE_PIECE_H

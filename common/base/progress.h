@@ -1,6 +1,7 @@
 /* progress.h: one line on stderr that says how far a long job is.
  *
- * On a terminal it is a bar, redrawn four times a second. Elsewhere it is a line every 10 seconds, and nothing for shorter jobs.
+ * On a terminal it is a bar, redrawn four times a second. Elsewhere it is a line every 10 seconds, and nothing
+ * for shorter jobs.
  *
  *     struct progress progress;
  *     progress_start(&progress, "extract", "tokens", total);

@@ -15,8 +15,8 @@ double random_uniform(struct random *random);
 /* Normal with mean 0 and deviation 1 (Box-Muller, one of the pair). */
 double random_normal(struct random *random);
 
-/* The position of `index` in a seeded permutation of 0 .. count-1. The permutation is computed, not stored (Feistel network with
- * cycle walking), so that a shuffled order takes no memory. */
+/* The position of `index` in a seeded permutation of 0 .. count-1. The permutation is computed, not stored
+ * (Feistel network with cycle walking), so that a shuffled order takes no memory. */
 uint64_t random_permute(uint64_t index, uint64_t count, uint64_t seed);
 
 #endif

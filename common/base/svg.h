@@ -10,8 +10,8 @@
  *     svg_rule(&chart, SVG_ACROSS, 2.72, "full model");
  *     svg_end(&chart);
  *
- * Texts are escaped. When memory runs out, the string remembers it (string_failed). Points that are not finite, or not positive on
- * a logarithmic axis, are left out.
+ * Texts are escaped. When memory runs out, the string remembers it (string_failed). Points that are not finite,
+ * or not positive on a logarithmic axis, are left out.
  */
 #ifndef OFFRAMP_BASE_SVG_H
 #define OFFRAMP_BASE_SVG_H

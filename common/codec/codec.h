@@ -8,9 +8,9 @@
  *
  * "Exact" for raw and lossless means: decoding gives the bf16 rounding of what was encoded.
  *
- * A codec with parameters (klt) is fitted to a pilot first (fit.h). The parameters are bytes that are made once and kept beside
- * the records; every record carries their hash. A coder is a codec with its parameters, ready for use. Use does not change it:
- * any number of threads may share it, each with a worker of its own.
+ * A codec with parameters (klt) is fitted to a pilot first (fit.h). The parameters are bytes that are made once
+ * and kept beside the records; every record carries their hash. A coder is a codec with its parameters, ready
+ * for use. Use does not change it: any number of threads may share it, each with a worker of its own.
  *
  *     struct codec_choice choice;
  *     codec_parse("klt:4", &choice, error);
@@ -55,8 +55,8 @@ struct states_view {
 
 /* ---- the first half of encoding, elsewhere ----
  *
- * States in a device's memory need not leave it as they are. An op on the device can make what the entropy coder takes of each
- * row (common/transform does that). */
+ * States in a device's memory need not leave it as they are. An op on the device can make what the entropy
+ * coder takes of each row (common/transform does that). */
 
 enum codec_transform_kind {
     CODEC_NO_TRANSFORM,
@@ -82,7 +82,8 @@ struct codec_setting {
     double loss; /* as struct codec_payload's */
 };
 
-/* Record headers hold these numbers. A new codec gets the next one; no number is ever used for another codec. */
+/* Record headers hold these numbers. A new codec gets the next one; no number is ever used for another
+ * codec. */
 enum codec_id { CODEC_RAW_F32 = 1, CODEC_RAW = 2, CODEC_LOSSLESS = 3, CODEC_Q8 = 4, CODEC_KLT = 5 };
 
 /* What a codec's functions work with. */
@@ -177,27 +178,28 @@ struct codec_setting coder_setting(const struct coder *coder);
 /* The most bytes encode can write; 0 when the shape is out of range. */
 size_t coder_bound(const struct coder *coder, int64_t rows);
 
-/* states [rows, cols] f32 -> the payload's size and loss; its bytes have room for coder_bound. The same states give the
- * same bytes, whatever was encoded before and however many threads there are. States that are not finite are an error of
- * lossy codecs. */
+/* states [rows, cols] f32 -> the payload's size and loss; its bytes have room for coder_bound. The same states
+ * give the same bytes, whatever was encoded before and however many threads there are. States that are not
+ * finite are an error of lossy codecs. */
 int coder_encode(const struct coder *coder, struct codec_worker *worker, const float *states, int64_t rows,
                  struct codec_payload *payload, struct error *error);
 
 /* What a device may do of encoding; CODEC_NO_TRANSFORM: nothing. Lives as long as the coder. */
 struct codec_transform coder_transform(const struct coder *coder);
-/* As coder_encode, of rows as coder_transform describes them, one behind the other. The payload of an exact codec is the same
- * as the host's. That of another may differ where a rounding of the product moves a value to the neighbouring integer; it
- * decodes as well. States that are not finite are an error. */
+/* As coder_encode, of rows as coder_transform describes them, one behind the other. The payload of an exact
+ * codec is the same as the host's. That of another may differ where a rounding of the product moves a value to
+ * the neighbouring integer; it decodes as well. States that are not finite are an error. */
 int coder_encode_transformed(const struct coder *coder, struct codec_worker *worker, const void *transformed,
                              int64_t rows, struct codec_payload *payload, struct error *error);
 
-/* payload -> states [rows, cols] f32. The payload is not trusted: whatever its bytes are, nothing is read or written outside,
- * and the work is bounded. */
+/* payload -> states [rows, cols] f32. The payload is not trusted: whatever its bytes are, nothing is read or
+ * written outside, and the work is bounded. */
 int coder_decode(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
                  int64_t rows, float *states, struct error *error);
 
-/* As coder_decode, but does not copy a payload that is the values themselves (check_plain): *view is of the payload then, and
- * `states` is not used. Otherwise *view is of `states`; where decoding gives bf16, these fill its first half. */
+/* As coder_decode, but does not copy a payload that is the values themselves (check_plain): *view is of the
+ * payload then, and `states` is not used. Otherwise *view is of `states`; where decoding gives bf16, these fill
+ * its first half. */
 int coder_view(const struct coder *coder, struct codec_worker *worker, const void *payload, size_t size,
                int64_t rows, float *states, struct states_view *view, struct error *error);
 

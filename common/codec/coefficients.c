@@ -1,5 +1,5 @@
-/* Coefficients by their scale: every value is coded with a table for its spread, which is that of its column times
- * that of its row (rans.h), after what the value above lets expect is taken away.
+/* Coefficients by their scale: every value is coded with a table for its spread, which is that of its column
+ * times that of its row (rans.h), after what the value above lets expect is taken away.
  *
  *     u32 escapes                  values in the list at the end
  *     u8 level[3], u8 0            of column differences, slopes and row levels

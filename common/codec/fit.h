@@ -7,10 +7,10 @@
  *     codec->set(parameters.data, parameters.length, &setting, error);       // any number of times
  *     coder_create(codec, parameters.data, parameters.length, cols, &coder, error);
  *
- * choose_spacing finds the spacing with which the coefficients of the states have so many bits a value. That is the mean of the
- * entropies of the columns, each by itself: what an ideal coder would need for them. Real records are smaller by what the
- * entropy stage finds between values, and larger by what it needs for tables. The states should not be those that were fitted
- * to.
+ * choose_spacing finds the spacing with which the coefficients of the states have so many bits a value. That is
+ * the mean of the entropies of the columns, each by itself: what an ideal coder would need for them. Real
+ * records are smaller by what the entropy stage finds between values, and larger by what it needs for tables.
+ * The states should not be those that were fitted to.
  *
  * The same states in the same calls give the same bytes.
  */

@@ -133,8 +133,8 @@ static size_t klt_bound(int64_t rows, int64_t cols)
 /* Sums side by side, so that they can be a vector; their order is one for all machines. */
 #define SUMS 16
 
-/* Coefficients in units of the spacing, of a token divided by its RMS, to the nearest integers less the mean's; returns
- * the squared error in such units. */
+/* Coefficients in units of the spacing, of a token divided by its RMS, to the nearest integers less the mean's;
+ * returns the squared error in such units. */
 static double quantise_row(const float *restrict coefficients, const float *restrict offset, int64_t cols,
                            int16_t *restrict integers)
 {

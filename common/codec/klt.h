@@ -6,7 +6,8 @@
 
 #define KLT_MOST_COLS (1 << 16)
 
-/* Little-endian; then f32 mean[cols], f32 basis[cols][cols], a direction a row, in the order of their variances. */
+/* Little-endian; then f32 mean[cols], f32 basis[cols][cols], a direction a row, in the order of their
+ * variances. */
 struct klt_header {
     char magic[4]; /* "OFRK" */
     uint16_t version, reserved; /* 1, 0 */

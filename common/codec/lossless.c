@@ -98,8 +98,8 @@ static signed char level_token(const unsigned char *exponents, int64_t cols, uns
     return (signed char)clamp_level(divide_round(8 * (sum - base * cols) - channel_total, cols));
 }
 
-/* Of a row, what is added to its channels' levels; an eighth of the sum, rounded down, is then the level in whole
- * exponents, rounded to the nearest. */
+/* Of a row, what is added to its channels' levels; an eighth of the sum, rounded down, is then the level in
+ * whole exponents, rounded to the nearest. */
 static int16_t row_offset(unsigned char base, signed char token)
 {
     return (int16_t)(8 * base + token + 4);
@@ -215,7 +215,8 @@ WIDE static void widen_row(const uint16_t *restrict bits, int64_t cols, float *r
         states[c] = bf16_to_f32(bits[c]);
 }
 
-/* Either to `states` [rows, cols] or, where that is NULL, to `bits` [rows, cols], which else is one row to work in. */
+/* Either to `states` [rows, cols] or, where that is NULL, to `bits` [rows, cols], which else is one row to work
+ * in. */
 static int decode(const struct codec_call *call, const unsigned char *bytes, size_t size, float *states,
                   uint16_t *bits, struct error *error)
 {

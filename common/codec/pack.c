@@ -6,8 +6,8 @@
 
 #include "common/base/clock.h"
 
-/* The fast strategy steps over `targetLength` positions after each failure, so that the longest one leaves a block at
- * once; zstd would then store literals as they are, and must be told to code them. */
+/* The fast strategy steps over `targetLength` positions after each failure, so that the longest one leaves a
+ * block at once; zstd would then store literals as they are, and must be told to code them. */
 static int set_huffman_only(ZSTD_CCtx *context, struct error *error)
 {
     static const struct {

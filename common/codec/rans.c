@@ -43,8 +43,8 @@ static void put_escape(struct rans_encoder *encoder, int16_t value)
     memcpy(encoder->escapes, &value, sizeof value);
 }
 
-/* x becomes (x / frequency) * total + start + x % frequency, the total being 2^(RANS_BITS + shift) and the symbol's
- * part of it `frequency` slots of 2^shift; before, it is made small enough to stay below 2^32. */
+/* x becomes (x / frequency) * total + start + x % frequency, the total being 2^(RANS_BITS + shift) and the
+ * symbol's part of it `frequency` slots of 2^shift; before, it is made small enough to stay below 2^32. */
 static inline void encode_value(const struct rans *rans, struct rans_encoder *encoder, int lane, int level,
                                 int16_t value)
 {

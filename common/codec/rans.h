@@ -5,8 +5,8 @@
  * table travels with the bytes. Values too far out for their table are escapes: they go to a list, exactly.
  *
  * The coder is rANS (Duda, arXiv 1311.2540; interleaved as in Giesen, arXiv 1402.3392): RANS_LANES states in
- * turn, lane i of a block of RANS_LANES columns coding column i, block after block, each row after row. Words of
- * 16 bits are read in that order, so that one instruction set's vectors give the same bytes as another's.
+ * turn, lane i of a block of RANS_LANES columns coding column i, block after block, each row after row. Words
+ * of 16 bits are read in that order, so that one instruction set's vectors give the same bytes as another's.
  *
  * Several matrices may follow each other: decoded in an order, encoded in the reverse order.
  */
@@ -60,7 +60,8 @@ struct rans_matrix {
     const int16_t *slope; /* [cols] what a value has of the one above it, in sixteenths */
 };
 
-/* What a value with this slope is expected to be, below `above`. The difference is what is coded, modulo 2^16. */
+/* What a value with this slope is expected to be, below `above`. The difference is what is coded, modulo
+ * 2^16. */
 static inline int32_t rans_expected(int32_t slope, int32_t above)
 {
     return (slope * above + 8) >> 4;

@@ -52,8 +52,8 @@ static double deviation_of(int table)
     return quarter[table % RANS_OCTAVE] * (double)(1 << (table / RANS_OCTAVE)) / 8;
 }
 
-/* Frequencies of the symbols -RANS_REACH + 1 .. RANS_REACH - 1, in that order from index 1; index 0 is the escape.
- * A symbol gets 0 when it is rarer than half of a slot. */
+/* Frequencies of the symbols -RANS_REACH + 1 .. RANS_REACH - 1, in that order from index 1; index 0 is the
+ * escape. A symbol gets 0 when it is rarer than half of a slot. */
 static void divide_slots(double deviation, uint16_t frequency[2 * RANS_REACH])
 {
     double total = mass(0, deviation), share[RANS_REACH];

@@ -30,7 +30,8 @@ static void take_escapes(struct rans_decoder *decoder, uint32_t mask, int32_t *r
 
 /* ---- AVX2 ---- */
 
-/* Eight entries, loaded one by one: where Gather Data Sampling is mitigated, a gather takes three times as long. */
+/* Eight entries, loaded one by one: where Gather Data Sampling is mitigated, a gather takes three times as
+ * long. */
 AVX2 static inline __m256i look_up8(const uint32_t *table, __m256i index)
 {
     const __m128i low = _mm256_castsi256_si128(index), high = _mm256_extracti128_si256(index, 1);

@@ -1,7 +1,7 @@
 /* rms.h: the root mean square of a token's state, as lossy codecs keep it. Only common/codec includes this.
  *
- * In most models a few tokens have states of a hundred times the usual size. So the error of a token goes by its own size, and
- * the large tokens do not spoil the others.
+ * In most models a few tokens have states of a hundred times the usual size. So the error of a token goes by
+ * its own size, and the large tokens do not spoil the others.
  */
 #ifndef OFFRAMP_CODEC_RMS_H
 #define OFFRAMP_CODEC_RMS_H
@@ -11,8 +11,9 @@
 #include "common/base/error.h"
 #include "kernels/dtype.h"
 
-/* *rms: of a row of `cols` values, rounded to bf16; 0 for a row that is zero or too small for the normal numbers of bf16 (it is
- * decoded as zeros). -1 when a value is not finite. The sum has 8 parts, in a fixed order. */
+/* *rms: of a row of `cols` values, rounded to bf16; 0 for a row that is zero or too small for the normal
+ * numbers of bf16 (it is decoded as zeros). -1 when a value is not finite. The sum has 8 parts, in a fixed
+ * order. */
 static inline int row_rms(const float *row, int64_t cols, uint16_t *rms, struct error *error)
 {
     double chain[8] = {0}, sum = 0;

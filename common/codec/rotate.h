@@ -11,8 +11,9 @@
 
 #include "common/base/error.h"
 
-/* y [rows, cols] = alpha * x [rows, cols] m [cols, cols]; y may not overlap x. A caller that needs the transpose of a matrix keeps
- * a transposed copy: with wide states oneDNN takes twice the time for a transposed right side. */
+/* y [rows, cols] = alpha * x [rows, cols] m [cols, cols]; y may not overlap x. A caller that needs the
+ * transpose of a matrix keeps a transposed copy: with wide states oneDNN takes twice the time for a transposed
+ * right side. */
 int rotate(const float *x, const float *m, float alpha, int64_t rows, int64_t cols, float *y,
            struct error *error);
 

@@ -10,8 +10,8 @@ struct device_options {
     struct backend_options backend;
 };
 
-/* backend_open; then prints "device: cpu (AVX-512, 2 threads)" on stderr, and as warnings what its user should know: that a GPU
- * is not used, or that a math mode is slow here. */
+/* backend_open; then prints "device: cpu (AVX-512, 2 threads)" on stderr, and as warnings what its user should
+ * know: that a GPU is not used, or that a math mode is slow here. */
 int device_open(const struct device_options *options, struct backend **backend, struct error *error);
 
 #endif

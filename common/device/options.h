@@ -5,8 +5,8 @@
  *     ...
  *     case ARGP_KEY_INIT: state->child_inputs[0] = &options->device; return 0;
  *
- * The program sets what stands where an option is not given. --help prints the three in the group DEVICE_OPTIONS_GROUP; the
- * program numbers the groups of its own options so that they come before or behind.
+ * The program sets what stands where an option is not given. --help prints the three in the group
+ * DEVICE_OPTIONS_GROUP; the program numbers the groups of its own options so that they come before or behind.
  */
 #ifndef OFFRAMP_DEVICE_OPTIONS_H
 #define OFFRAMP_DEVICE_OPTIONS_H

@@ -1,10 +1,11 @@
-/* half.h: a half of a layer (common/model/block.h) whose weights are a head's parameters. For common/head/ only.
+/* half.h: a half of a layer (common/model/block.h) whose weights are a head's parameters. For common/head/
+ * only.
  *
  *     y = x + out(mix(in(norm(x))))
  *
- * A kind that has a half lists the half's tensors in its rules. They are found by the roles that block.h names. A bias is
- * added where the head has one. The norm is frozen; x is a tap's state, so it has no gradient. No kind has an attention
- * half yet.
+ * A kind that has a half lists the half's tensors in its rules. They are found by the roles that block.h names.
+ * A bias is added where the head has one. The norm is frozen; x is a tap's state, so it has no gradient. No
+ * kind has an attention half yet.
  *
  *     static const struct scratch_rule scratches[] = {HALF_SCRATCH(HALF_MLP), ...};
  *     half_forward(queue, runs, count, HALF_MLP, 0);       // y is in scratch HALF_Y
@@ -35,7 +36,8 @@ enum half_scratch {
         COLUMNS_PROJECTED, half, true                                                                          \
     }
 
-/* y from x of each run. half: HALF_MLP of block.h; first: the index of the half's first scratch in the kind's list. */
+/* y from x of each run. half: HALF_MLP of block.h; first: the index of the half's first scratch in the kind's
+ * list. */
 void half_forward(struct queue *queue, const struct head_run *runs, int count, int half, int first);
 /* Adds to the gradients of the parameters. */
 void half_backward(struct queue *queue, const struct head_run *runs, int count, int half, int first);

@@ -8,9 +8,10 @@
  *     mlp     norm(x + MLP(frozen norm of layer L(x))), tap L.mid     gate, up, down, scale; biases
  *                                                                     where the model's MLPs have them
  *
- * The output weight is the model's (`tied`: frozen, shared by all heads) or the head's own copy (`untied`: trained).
- * What is here ends at h; the ops of the vocabulary (kernels/ops.h) take h and the output weight together. A kind is one
- * row of a table (head.c). Its forward and backward are made of ops and run on every backend.
+ * The output weight is the model's (`tied`: frozen, shared by all heads) or the head's own copy (`untied`:
+ * trained). What is here ends at h; the ops of the vocabulary (kernels/ops.h) take h and the output weight
+ * together. A kind is one row of a table (head.c). Its forward and backward are made of ops and run on every
+ * backend.
  *
  *     head_load(path, config, fingerprint, backend, &head, error);
  *     head_scratch_create(head, rows, false, &scratch, error);
@@ -51,8 +52,8 @@ struct head_kind; /* a row of the table */
 /* NULL with an error that lists the kinds. */
 const struct head_kind *head_kind_find(const char *name, struct error *error);
 const char *head_kind_name(const struct head_kind *kind);
-/* Whether what a head of the kind makes of a row depends on that row alone. A head of another kind (one with attention)
- * needs whole sequences. */
+/* Whether what a head of the kind makes of a row depends on that row alone. A head of another kind (one with
+ * attention) needs whole sequences. */
 bool head_kind_is_by_row(const struct head_kind *kind);
 /* Whether head_initialise can do that for the kind; the error says what it can do. */
 int head_init_check(const struct head_kind *kind, enum head_init init, struct error *error);
@@ -102,14 +103,15 @@ struct head_source {
 int head_initialise(struct head *head, enum head_init init, uint64_t seed, const struct head_source *source,
                     struct error *error);
 
-/* Values of the parameters of such a head, of all or of the trained ones; and of its working memory for a row. */
+/* Values of the parameters of such a head, of all or of the trained ones; and of its working memory for a
+ * row. */
 int64_t head_spec_values(const struct head_spec *spec, const struct model_config *config, bool trained);
 int64_t head_spec_scratch(const struct head_spec *spec, const struct model_config *config);
 
 /* ---- running ---- */
 
-/* Working memory for calls of up to `rows` rows, of any head of the same kind and model. backward: heads_backward is called,
- * too. */
+/* Working memory for calls of up to `rows` rows, of any head of the same kind and model. backward:
+ * heads_backward is called, too. */
 struct head_scratch;
 int head_scratch_create(const struct head *head, int64_t rows, bool backward, struct head_scratch **scratch,
                         struct error *error);
@@ -130,7 +132,8 @@ struct head_run {
     const struct matrix *gradients; /* [parameter] backward: these are added to; none for a frozen one */
 };
 
-/* h from x, of up to HEADS_TOGETHER heads of one kind and model, each with the same M: their products go together. */
+/* h from x, of up to HEADS_TOGETHER heads of one kind and model, each with the same M: their products go
+ * together. */
 void heads_forward(struct queue *queue, const struct head_run *runs, int count);
 /* After heads_forward of the same runs. The gradient of "output" is not touched (op_vocab_loss does that). */
 void heads_backward(struct queue *queue, const struct head_run *runs, int count);
@@ -144,13 +147,13 @@ struct vocab head_vocab(const struct head *head, const struct weight *tied);
 
 /* ---- files ---- */
 
-/* Writes head.safetensors: one F32 tensor for each parameter; metadata, all strings: "offramp" (version), "kind",
- * "output", "tap", "layers", "hidden", "intermediate", "vocab", "norm_epsilon", "mlp_bias" ("yes" or "no"),
- * and "model", the model's fingerprint. */
+/* Writes head.safetensors: one F32 tensor for each parameter; metadata, all strings: "offramp" (version),
+ * "kind", "output", "tap", "layers", "hidden", "intermediate", "vocab", "norm_epsilon", "mlp_bias" ("yes" or
+ * "no"), and "model", the model's fingerprint. */
 int head_save(const struct head *head, struct queue *queue, const char *path, const char *fingerprint,
               struct error *error);
-/* Reads a head of the model with that config and fingerprint; a head of another model is an error. Every byte is checked.
- * The head's norm_epsilon is the one in the file, with which the head was trained. */
+/* Reads a head of the model with that config and fingerprint; a head of another model is an error. Every byte
+ * is checked. The head's norm_epsilon is the one in the file, with which the head was trained. */
 int head_load(const char *path, const struct model_config *config, const char *fingerprint,
               struct backend *backend, struct head **head, struct error *error);
 

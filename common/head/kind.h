@@ -1,7 +1,7 @@
 /* kind.h: what a kind of head is made of. For common/head/ only: everybody else includes head.h.
  *
- * A kind is data (the rules of its parameters and of its working memory) and two functions made of ops. The rest, such as
- * allocation, first values and files, is written once for all kinds.
+ * A kind is data (the rules of its parameters and of its working memory) and two functions made of ops. The
+ * rest, such as allocation, first values and files, is written once for all kinds.
  */
 #ifndef OFFRAMP_HEAD_KIND_H
 #define OFFRAMP_HEAD_KIND_H
@@ -34,8 +34,8 @@ struct parameter_rule {
     enum fill copy, random; /* by INIT_COPY, by INIT_RANDOM */
 };
 
-/* [rows, cols] of a parameter. False where the model has no tensor of its role (a bias): the head has no such parameter
- * then. */
+/* [rows, cols] of a parameter. False where the model has no tensor of its role (a bias): the head has no such
+ * parameter then. */
 bool rule_shape(const struct parameter_rule *rule, const struct model_config *config, int64_t *rows,
                 int64_t *cols);
 
@@ -66,8 +66,8 @@ struct head_kind {
 
 extern const struct head_kind head_kind_norm, head_kind_affine, head_kind_mlp;
 
-/* The rule of a head's parameter `index`; NULL behind the last. The parameters are those of the kind that the model has,
- * then the output weight of an untied head. */
+/* The rule of a head's parameter `index`; NULL behind the last. The parameters are those of the kind that the
+ * model has, then the output weight of an untied head. */
 const struct parameter_rule *head_rule(const struct head_spec *spec, const struct model_config *config,
                                        int index);
 

@@ -1,5 +1,5 @@
-/* mlp.c: the head norm(x + MLP(frozen norm of layer L(x))) at tap L.mid (EE-LLM's "MLP" exit): the MLP half of the tap's
- * layer, then the final norm. Copied from the model it computes what `norm` computes at tap L. */
+/* mlp.c: the head norm(x + MLP(frozen norm of layer L(x))) at tap L.mid (EE-LLM's "MLP" exit): the MLP half of
+ * the tap's layer, then the final norm. Copied from the model it computes what `norm` computes at tap L. */
 #include "common/head/half.h"
 
 static const struct parameter_rule rules[] = {

@@ -49,7 +49,8 @@ struct tap policy_column(const struct policy *policy, int column)
 
 /* ---- why there are no exits ---- */
 
-/* Finds the fastest row that agrees often enough. Where none does, it is the one that agrees most. NULL: no token left. */
+/* Finds the fastest row that agrees often enough. Where none does, it is the one that agrees most. NULL: no
+ * token left. */
 static const struct policy_row *best_row(const struct policy *policy, bool *agrees)
 {
     const struct policy_row *best = NULL;
@@ -279,8 +280,8 @@ static int read_head(const char *name, const json_t *object, struct policy_head 
     return read_text(name, object, "hash", head->hash, sizeof head->hash, error);
 }
 
-/* Gets the member `key` of an exit, which must be an object with no other member than `known`. Another member could change
- * when a token leaves, so an exit that has one is refused. */
+/* Gets the member `key` of an exit, which must be an object with no other member than `known`. Another member
+ * could change when a token leaves, so an exit that has one is refused. */
 static const json_t *read_part(const json_t *exit, const char *key, const char *known, struct error *error)
 {
     json_t *part = json_object_get(exit, key);
@@ -475,8 +476,8 @@ static char *parent_of(const char *path, struct error *error)
     return folder;
 }
 
-/* Finds the policy.json that a path means. Where the replacement of a folder was stopped between two renames, that is the old
- * folder's. */
+/* Finds the policy.json that a path means. Where the replacement of a folder was stopped between two renames,
+ * that is the old folder's. */
 static char *find_file(const char *path, struct error *error)
 {
     struct string old = {0};

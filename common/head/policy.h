@@ -1,7 +1,8 @@
-/* policy.h: which exits a model has, and when a token may leave at them. `train` writes a policy, `generate` loads it.
+/* policy.h: which exits a model has, and when a token may leave at them. `train` writes a policy, `generate`
+ * loads it.
  *
- * An exit has three parts: a head at a tap, the evidence that is looked at there, and a rule over the evidence (rule.h).
- * RUN/policy/policy.json keeps them apart. The head files lie beside it:
+ * An exit has three parts: a head at a tap, the evidence that is looked at there, and a rule over the evidence
+ * (rule.h). RUN/policy/policy.json keeps them apart. The head files lie beside it:
  *     {"version": 2, "model": FINGERPRINT, "layers": 30,
  *      "exits": [{"tap": "12",
  *                 "head": {"kind": "affine", "output": "tied", "file": "12.safetensors", "hash": "..."},
@@ -11,8 +12,8 @@
  *      "costs": {"layer": 1.0, "head": ..., "output": ...},        // in layers
  *      "table": [{"threshold": 0.9, "exit_rates": [...], "agreement": ..., "depth": ..., "speedup": ...}, ...]}
  *
- * Where no exit is predicted to pay, "exits" is empty. That is a policy like any other: the full model. "tried" names the
- * taps that came nearest then, and the table is theirs:
+ * Where no exit is predicted to pay, "exits" is empty. That is a policy like any other: the full model. "tried"
+ * names the taps that came nearest then, and the table is theirs:
  *     {..., "exits": [], "tried": ["24"], ...}
  *
  * Version 1 had no objects for "head", "evidence" and "rule". It can still be read.
@@ -69,8 +70,8 @@ struct policy {
     struct policy_row *row; /* [rows], by threshold, ascending */
 };
 
-/* `path` is the folder or the file. Checks versions, ranges, order and the hashes of the head files. While another policy is
- * being put in the folder's place (directory_replace), the old one is read. */
+/* `path` is the folder or the file. Checks versions, ranges, order and the hashes of the head files. While
+ * another policy is being put in the folder's place (directory_replace), the old one is read. */
 int policy_read(const char *path, struct policy *policy, struct error *error);
 void policy_free(struct policy *policy); /* a zeroed one is fine */
 

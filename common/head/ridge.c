@@ -12,8 +12,8 @@ static const double relative_ridge = 1e-4;
 
 /* ---- rows ---- */
 
-/* `joined` [M, outputs + 1 + inputs] has the columns y, 1, x, so that one product of [1, x] with all of it gives both
- * sums, and only x changes from map to map. */
+/* `joined` [M, outputs + 1 + inputs] has the columns y, 1, x, so that one product of [1, x] with all of it
+ * gives both sums, and only x changes from map to map. */
 struct ridge_rows {
     int64_t inputs, outputs, capacity;
     int64_t count; /* that are set: M */

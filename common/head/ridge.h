@@ -1,17 +1,19 @@
 /* ridge.h: the affine map from one state to another in closed form, without a gradient step.
  *
- * Weighted ridge regression. A row has inputs x, outputs y and the weight w = 1 / mean(y^2): a few tokens have 150 times
- * the usual norm, and without the weight nothing else would be fitted. The map is y = x A + b. With a 1 before x,
+ * Weighted ridge regression. A row has inputs x, outputs y and the weight w = 1 / mean(y^2): a few tokens have
+ * 150 times the usual norm, and without the weight nothing else would be fitted. The map is y = x A + b. With a
+ * 1 before x,
  *     [b; A] = (sum w x x^T + r I)^-1 sum w x y^T,        r = 1e-4 of the mean of the diagonal.
  *
- * The two sums are all that is kept of the rows, so one read of the data serves every map. To sum and to solve are apart:
+ * The two sums are all that is kept of the rows, so one read of the data serves every map. To sum and to solve
+ * are apart:
  *
  *     y --> ridge_rows ---+
  *                         +--> ridge_sums, one a map --> values on the host --> ridge_solve --> A, b
  *     x ------------------+                              (add those of other rows here)
  *
- * Caveat: products of at most 512 rows are in f32. So the sums depend on how the rows are cut into calls, and the same
- * bytes need the same cuts in the same order.
+ * Caveat: products of at most 512 rows are in f32. So the sums depend on how the rows are cut into calls, and
+ * the same bytes need the same cuts in the same order.
  *
  *     ridge_rows_create(backend, inputs, outputs, capacity, &rows, error);
  *     ridge_sums_create(backend, inputs, outputs, &sums, error);
@@ -52,11 +54,12 @@ void ridge_sums_free(struct ridge_sums *sums); /* a zeroed one is fine */
 /* Adds the rows that were set last, with the inputs x [M, inputs], f32, of this map. */
 void ridge_sums_add(struct ridge_sums *sums, struct queue *queue, struct ridge_rows *rows, struct matrix x);
 
-/* The sums on the host, freshly allocated, in the buffer's order. Sums of other rows may be added value by value. */
+/* The sums on the host, freshly allocated, in the buffer's order. Sums of other rows may be added value by
+ * value. */
 int ridge_sums_read(const struct ridge_sums *sums, struct queue *queue, double **values, struct error *error);
 
-/* a [inputs, outputs] and b [outputs]. On one thread. An error when the sums hold no information or something that is
- * not a number. */
+/* a [inputs, outputs] and b [outputs]. On one thread. An error when the sums hold no information or something
+ * that is not a number. */
 int ridge_solve(const double *values, int64_t inputs, int64_t outputs, float *a, float *b, struct error *error);
 
 #endif

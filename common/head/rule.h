@@ -4,8 +4,8 @@
  *
  *     state at the tap --> head --> evidence --> rule --> the token leaves, or goes on
  *
- * `train` counts with this rule what exits would do, and `generate` lets tokens leave by it. So a policy's table is about
- * what really happens.
+ * `train` counts with this rule what exits would do, and `generate` lets tokens leave by it. So a policy's
+ * table is about what really happens.
  *
  *     const struct evidence evidence = {.confidence = prediction.probability};
  *     if (rule_lets_leave(&rule, &evidence)) ...

@@ -1,5 +1,5 @@
-/* source.h: the frozen tensors of the model that heads copy. They are kept in the store, in their own number format, so
- * that training needs no model. Of several shards, the first one keeps them.
+/* source.h: the frozen tensors of the model that heads copy. They are kept in the store, in their own number
+ * format, so that training needs no model. Of several shards, the first one keeps them.
  *
  *     final_norm, output                       once; "output" is the embedding where the model is tied
  *     L/mlp_norm, L/mlp_gate, L/mlp_up, ...    for each tap of layer L >= 1: all tensors of the layer's MLP half
@@ -13,14 +13,15 @@
 
 #define SOURCE_NAME_SIZE 64
 
-/* How the store names a role's tensor, for instance "12/mlp_gate". layer: L; of no account for what a model has once. */
+/* How the store names a role's tensor, for instance "12/mlp_gate". layer: L; of no account for what a model has
+ * once. */
 void source_name(enum tensor_role role, int layer, char name[SOURCE_NAME_SIZE]);
 
 /* Puts them into the store, unless they are there already or the store is not the first shard. */
 int sources_store(const struct model *model, struct store *store, struct error *error);
 
-/* Puts all of them there once more, because some are damaged. To be called inside a transaction, which is committed and
- * begun again in between. */
+/* Puts all of them there once more, because some are damaged. To be called inside a transaction, which is
+ * committed and begun again in between. */
 int sources_put(const struct model *model, struct store *store, struct error *error);
 
 /* Whether all of them can be read, in the first shard. */

@@ -1,9 +1,9 @@
 /* teacher.h: what the full model says after each token. This is what exit heads are taught.
  *
- * It is computed from the states after the last layer: final norm, product with the output weight, softmax; and for u
- * (store/target.h) one more product with the output weight. In many models that weight is the largest tensor, and it is
- * needed in two forms. So where weights do not all stay in memory, it is loaded when the teacher is asked, and dropped
- * when the teacher may rest.
+ * It is computed from the states after the last layer: final norm, product with the output weight, softmax; and
+ * for u (store/target.h) one more product with the output weight. In many models that weight is the largest
+ * tensor, and it is needed in two forms. So where weights do not all stay in memory, it is loaded when the
+ * teacher is asked, and dropped when the teacher may rest.
  *
  *     teacher_open(model, backend, rows, resident, &teacher, error);
  *     while (...) {
@@ -33,7 +33,8 @@ void answer_destroy(struct answer *answer); /* NULL is fine */
 
 /* The outputs of op_vocab_stats from which values of `rows` rows are made. The caller may add u. */
 struct vocab_stats answer_stats(const struct answer *answer, int64_t rows);
-/* values [rows], after op_vocab_stats has filled those outputs (it needs labels for it). Waits for the queue. */
+/* values [rows], after op_vocab_stats has filled those outputs (it needs labels for it). Waits for the
+ * queue. */
 int answer_read(struct answer *answer, struct queue *queue, int64_t rows, struct target_row *values,
                 struct error *error);
 
@@ -46,9 +47,9 @@ int teacher_open(const struct model *model, struct backend *backend, int64_t row
                  struct teacher **teacher, struct error *error);
 void teacher_close(struct teacher *teacher); /* NULL is fine */
 
-/* states [M, H]: as the last layer left them. labels [M]: the tokens that come next. Gives values [M] on the host, and u
- * [M, H] on the device, which is the teacher's until it is asked again. Waits for the queue. What a row gets does not
- * depend on the rows beside it as long as there are more than MATMUL_FEW_ROWS. */
+/* states [M, H]: as the last layer left them. labels [M]: the tokens that come next. Gives values [M] on the
+ * host, and u [M, H] on the device, which is the teacher's until it is asked again. Waits for the queue. What a
+ * row gets does not depend on the rows beside it as long as there are more than MATMUL_FEW_ROWS. */
 int teacher_ask(struct teacher *teacher, struct queue *queue, struct matrix states, const int32_t *labels,
                 struct target_row *values, struct matrix *u, struct error *error);
 

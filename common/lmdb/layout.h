@@ -1,5 +1,6 @@
-/* layout.h: LMDB's page format, and the walk over its trees. Only this folder includes it: pages.c (is the file whole?)
- * and wreck.c (what can be had of one that is not?). README.md draws it, and says of which LMDB it is true.
+/* layout.h: LMDB's page format, and the walk over its trees. Only this folder includes it: pages.c (is the file
+ * whole?) and wreck.c (what can be had of one that is not?). README.md draws it, and says of which LMDB it is
+ * true.
  */
 #ifndef OFFRAMP_LMDB_LAYOUT_H
 #define OFFRAMP_LMDB_LAYOUT_H
@@ -69,8 +70,8 @@ enum tree_kind {
     TREE_OF_FREED /* lists of freed pages by transaction */
 };
 
-/* Called with an entry of a named database, or of the freed pages. A large value's pages lie in the file and belong to nothing
- * else; more is not known of them. */
+/* Called with an entry of a named database, or of the freed pages. A large value's pages lie in the file and
+ * belong to nothing else; more is not known of them. */
 typedef void walk_visit(void *visitor, struct bytes key, struct bytes value);
 
 struct walk {
@@ -98,8 +99,8 @@ static inline void page_use(unsigned char *used, uint64_t page)
     used[page / 8] |= (unsigned char)(1 << page % 8);
 }
 
-/* Walks a tree with all that hangs from it. Reports what is wrong, and visits what can be reached. The file holds the pages
- * 0 .. last. */
+/* Walks a tree with all that hangs from it. Reports what is wrong, and visits what can be reached. The file
+ * holds the pages 0 .. last. */
 void walk_tree(struct walk *walk, const char *name, enum tree_kind kind, const struct tree *tree);
 
 /* The offset in its page of an entry's node, as the page says. */

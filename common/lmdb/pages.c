@@ -221,8 +221,8 @@ static int compare_keys(enum tree_kind kind, struct bytes a, struct bytes b)
     return order ? order : (a.size > b.size) - (a.size < b.size);
 }
 
-/* Takes the pages of a large value. NULL: they are out of range or taken. The header is checked only of LMDB's own lists. Of
- * other values, those who read them check it (pages_value_is_right). */
+/* Takes the pages of a large value. NULL: they are out of range or taken. The header is checked only of LMDB's
+ * own lists. Of other values, those who read them check it (pages_value_is_right). */
 static const unsigned char *take_value(struct walk *walk, uint64_t number, size_t size)
 {
     uint64_t count = pages_of_value(walk->page_size, size);
@@ -322,8 +322,8 @@ static bool key_in_order(struct walk *walk, uint64_t page, unsigned entry, struc
     return false;
 }
 
-/* Walks the entries of a page, and in a branch page their children, each with the keys that bound it. Entries fill the page
- * from `upper` to its end without a gap. */
+/* Walks the entries of a page, and in a branch page their children, each with the keys that bound it. Entries
+ * fill the page from `upper` to its end without a gap. */
 static void walk_entries(struct walk *walk, const unsigned char *page, struct page_header header,
                          unsigned depth, struct bytes low, struct bytes high)
 {
@@ -385,8 +385,9 @@ static bool has_counts(const struct tree *found, const struct tree *tree)
            found->overflow_pages == tree->overflow_pages && found->entries == tree->entries;
 }
 
-/* Flags that are wrong: there and should not be, or missing. The tree of freed pages has the environment's flags, too. One of
- * them is left out: it says that the file was made outside a folder, which no longer matters. */
+/* Flags that are wrong: there and should not be, or missing. The tree of freed pages has the environment's
+ * flags, too. One of them is left out: it says that the file was made outside a folder, which no longer
+ * matters. */
 static unsigned tree_flags(enum tree_kind kind, const struct tree *tree)
 {
     return kind == TREE_OF_FREED ? (tree->flags & ~TREE_SINGLE_FILE) ^ TREE_INTEGER_KEYS : tree->flags;

@@ -73,8 +73,8 @@ static void keep_highest(void *visitor, struct bytes key, struct bytes value)
     *highest = number > *highest ? number : *highest;
 }
 
-/* A commit lists the pages that it frees under its own number; the first frees none. The number is taken from there, since
- * the one in the meta page may be damaged. */
+/* A commit lists the pages that it frees under its own number; the first frees none. The number is taken from
+ * there, since the one in the meta page may be damaged. */
 static void read_commit(struct wreck *wreck, int page, struct commit *commit)
 {
     struct meta_page meta;
@@ -187,7 +187,8 @@ static void visit_entry(void *visitor, struct bytes key, struct bytes value)
     offer(visitor, key, value);
 }
 
-/* A large value whose entry was found. Its pages count as visited only if the value is right, since the entry may be wrong. */
+/* A large value whose entry was found. Its pages count as visited only if the value is right, since the entry
+ * may be wrong. */
 static void offer_large(struct visit *visit, struct bytes key, uint64_t number, size_t size)
 {
     const struct wreck *wreck = visit->wreck;
@@ -248,8 +249,9 @@ static bool entries_agree(const unsigned char *page, size_t page_size, const str
     return filled == page_size - header->upper;
 }
 
-/* Where a page does not agree with itself, a node, or the rest of one, may begin at any offset. The visitor knows a value by
- * its hash. What the entries lead to comes last and so counts, since other nodes may be left from before. */
+/* Where a page does not agree with itself, a node, or the rest of one, may begin at any offset. The visitor
+ * knows a value by its hash. What the entries lead to comes last and so counts, since other nodes may be left
+ * from before. */
 static void visit_leaf(struct visit *visit, const unsigned char *page, const struct page_header *header)
 {
     const size_t page_size = visit->wreck->page_size;

@@ -9,8 +9,9 @@
  *     x = x + out(mix(in(norm(x))))
  *
  * The description names roles and their order. Their shapes are role_shape's, and a role without a tensor in a
- * model (a bias, a norm) is left out of its layers. Who holds the weights is not said here: a frozen layer has them
- * prepared, those of `in` stacked to one product (layer.h); a head that is trained has a matrix of floats for each role.
+ * model (a bias, a norm) is left out of its layers. Who holds the weights is not said here: a frozen layer has
+ * them prepared, those of `in` stacked to one product (layer.h); a head that is trained has a matrix of floats
+ * for each role.
  *
  *     const struct block_half *mlp = &block_of(config)->half[HALF_MLP];
  *     for (int i = 0; i < half_products(mlp); i++)
@@ -60,8 +61,8 @@ const struct block *block_of(const struct model_config *config);
 
 /* Products of `in`. */
 int half_products(const struct block_half *half);
-/* Where the result of in[product] begins among the columns of all of them; how many columns these are; and how many mix
- * makes of them, which `out` takes. */
+/* Where the result of in[product] begins among the columns of all of them; how many columns these are; and how
+ * many mix makes of them, which `out` takes. */
 int64_t half_column(const struct model_config *config, const struct block_half *half, int product);
 int64_t half_projected(const struct model_config *config, const struct block_half *half);
 int64_t half_mixed(const struct model_config *config, const struct block_half *half);

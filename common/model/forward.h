@@ -1,8 +1,8 @@
-/* forward.h: the forward pass: whole sequences go through the first layers of a model, and a function of the caller
- * looks at their states on the way.
+/* forward.h: the forward pass: whole sequences go through the first layers of a model, and a function of the
+ * caller looks at their states on the way.
  *
- * A call is some sequences that go through a layer together. A super-batch is some calls. A layer takes all calls of a
- * super-batch before it is the next layer's turn:
+ * A call is some sequences that go through a layer together. A super-batch is some calls. A layer takes all
+ * calls of a super-batch before it is the next layer's turn:
  *
  *                   call 0   call 1   call 2       So weights that do not stay in memory are loaded once for
  *     embedding       1        2        3          a whole super-batch, and while a layer computes, the next
@@ -56,7 +56,8 @@ int forward_open(const struct model *model, struct backend *backend, const struc
                  struct forward **forward, struct error *error);
 void forward_close(struct forward *forward); /* NULL is fine */
 
-/* Changes the number of calls per super-batch. No call may wait. After an error only forward_close may follow. */
+/* Changes the number of calls per super-batch. No call may wait. After an error only forward_close may
+ * follow. */
 int forward_resize(struct forward *forward, int group, struct error *error);
 
 /* Loads the first layer and runs a call through it, for forward_times. No call may wait. */
@@ -64,17 +65,18 @@ int forward_measure(struct forward *forward, struct error *error);
 /* The times of forward_measure and of all loads since. */
 struct forward_times forward_times(const struct forward *forward);
 
-/* Adds a call for the next forward_run: ids [sequences * rows], sequences <= batch. At most `group` calls may wait. */
+/* Adds a call for the next forward_run: ids [sequences * rows], sequences <= batch. At most `group` calls may
+ * wait. */
 void forward_add(struct forward *forward, const int32_t *ids, int sequences);
 
-/* Looks at the states of a call, which are at tap `layer` (0: the embedding's output) or, with `mid`, `layer`.mid.
- * call: its number in the order in which calls were added. states: [sequences * rows, hidden]; it may put ops that read
- * them on `queue`. It returns -1 with an error to end the run. */
+/* Looks at the states of a call, which are at tap `layer` (0: the embedding's output) or, with `mid`,
+ * `layer`.mid. call: its number in the order in which calls were added. states: [sequences * rows, hidden]; it
+ * may put ops that read them on `queue`. It returns -1 with an error to end the run. */
 typedef int forward_visit(void *context, int call, int layer, bool mid, struct queue *queue,
                           struct matrix states, struct error *error);
 
-/* Takes the added calls through all layers. `more`: another run follows, so the first layer is loaded again meanwhile.
- * No call waits afterwards. */
+/* Takes the added calls through all layers. `more`: another run follows, so the first layer is loaded again
+ * meanwhile. No call waits afterwards. */
 int forward_run(struct forward *forward, bool more, forward_visit *visit, void *context, struct error *error);
 
 #endif

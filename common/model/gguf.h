@@ -1,8 +1,8 @@
 /* gguf.h: reads GGUF files, version 2 and 3 (ggml's docs/gguf.md): metadata and tensors.
  *
- * Nothing in the file is believed before it is checked: counts, strings and array lengths against the bytes that are
- * left, types, alignment, each tensor's extent against the file's size. Overlapping tensors and duplicate names are
- * refused. Errors name the file, the key or tensor, and the byte offset.
+ * Nothing in the file is believed before it is checked: counts, strings and array lengths against the bytes
+ * that are left, types, alignment, each tensor's extent against the file's size. Overlapping tensors and
+ * duplicate names are refused. Errors name the file, the key or tensor, and the byte offset.
  *
  * Strings and tensors are borrowed from the mapped file, until gguf_close.
  *
@@ -33,8 +33,8 @@ void gguf_close(struct gguf *gguf); /* NULL is fine */
 const char *gguf_path(const struct gguf *gguf);
 
 bool gguf_has(const struct gguf *gguf, const char *key);
-/* The value at a key of any integer type, or of bool (0 and 1). An error that names the key when it is missing, or its
- * value is not in least .. most. */
+/* The value at a key of any integer type, or of bool (0 and 1). An error that names the key when it is missing,
+ * or its value is not in least .. most. */
 int gguf_get_integer(const struct gguf *gguf, const char *key, int64_t least, int64_t most, int64_t *value,
                      struct error *error);
 /* The same of any integer or float type. */

@@ -229,7 +229,8 @@ static void rotate(const struct layer *layer, struct queue *queue, struct layer_
             matrix_f32(scratch->table, positions, config->head_size), config->rope_pairs);
 }
 
-/* The keys and values that the rows of a span see; k and v [rows, kv_heads D] are those of the rows themselves. */
+/* The keys and values that the rows of a span see; k and v [rows, kv_heads D] are those of the rows
+ * themselves. */
 static struct attention_span span_keys(struct queue *queue, const struct span *span, struct matrix k,
                                        struct matrix v)
 {

@@ -32,8 +32,8 @@ size_t layer_bytes(const struct layer *layer);
 
 struct layer_scratch;
 
-/* rows: the most tokens per call. spans: the most sequences they belong to. positions: the longest sequence (rows
- * of the rope table). */
+/* rows: the most tokens per call. spans: the most sequences they belong to. positions: the longest sequence
+ * (rows of the rope table). */
 int scratch_create(const struct model_config *config, struct backend *backend, int rows, int spans,
                    int positions, struct layer_scratch **scratch, struct error *error);
 void scratch_destroy(struct layer_scratch *scratch); /* NULL is fine */
@@ -52,8 +52,8 @@ void kv_destroy(struct kv *kv); /* a zeroed one is fine */
  *     x        span 0: rows of sequence A | span 1: rows of sequence B | ...
  *
  * Without kv a span is a whole sequence, from position 0. With kv its rows stand at the positions first ..
- * first + rows - 1: their keys and values are written there, and rows 0 .. first - 1 of kv are read. Spans of one
- * sequence may follow each other in a call when the later one stands behind the earlier one. */
+ * first + rows - 1: their keys and values are written there, and rows 0 .. first - 1 of kv are read. Spans of
+ * one sequence may follow each other in a call when the later one stands behind the earlier one. */
 struct span {
     int rows;
     const struct kv *kv; /* of this layer; or NULL */
@@ -61,8 +61,8 @@ struct span {
 };
 
 /* x [M, H] in place: x + attention(norm(x)). More rows, spans, positions or keys than there is room for make
- * the queue fail. A scratch belongs to one queue at a time. What a row comes to does not depend on the other spans
- * of the call; how far that holds to the last bit, kernels/ops.h says ("Same bytes"). */
+ * the queue fail. A scratch belongs to one queue at a time. What a row comes to does not depend on the other
+ * spans of the call; how far that holds to the last bit, kernels/ops.h says ("Same bytes"). */
 void layer_attention(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
                      const struct span *spans, int count, struct matrix x);
 /* x [M, H] in place: x + mlp(norm(x)). */

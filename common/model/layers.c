@@ -57,8 +57,8 @@ uint64_t layers_file_bytes(const struct model *model, int count)
     return most;
 }
 
-/* Reads first, so that the threads that prepare do not wait for the disk page by page. Afterwards the pages of the file
- * are not needed, and would count as memory. */
+/* Reads first, so that the threads that prepare do not wait for the disk page by page. Afterwards the pages of
+ * the file are not needed, and would count as memory. */
 static int load_layer(struct layers *layers, int index, struct load *load, struct error *error)
 {
     const double started = clock_seconds();

@@ -1,7 +1,7 @@
 /* layers.h: the weights of the layers to run.
  *
- * Either all layers stay in memory ("resident"), or two at a time do: the one that computes, and the next one, which a
- * thread reads from disk and prepares meanwhile.
+ * Either all layers stay in memory ("resident"), or two at a time do: the one that computes, and the next one,
+ * which a thread reads from disk and prepares meanwhile.
  *
  *     caller      computes layer 0    computes layer 1    computes layer 2
  *     thread      loads layer 1       loads layer 2       loads layer 3
@@ -38,8 +38,9 @@ int layers_open(const struct model *model, struct backend *backend, int count, b
                 struct layers **layers, struct error *error);
 void layers_close(struct layers *layers); /* NULL is fine */
 
-/* Lends the weights of layer `index` until the next call. The index is the `next` of the call before; in the first call
- * it is any. The thread begins to load `next` (-1: nothing). Seconds spent waiting are added to stage->waiting. */
+/* Lends the weights of layer `index` until the next call. The index is the `next` of the call before; in the
+ * first call it is any. The thread begins to load `next` (-1: nothing). Seconds spent waiting are added to
+ * stage->waiting. */
 int layers_use(struct layers *layers, int index, int next, struct stage *stage, const struct layer **layer,
                struct error *error);
 

@@ -128,8 +128,8 @@ static bool same_values(const struct tensor *a, const struct tensor *b)
     return same;
 }
 
-/* What the file holds counts more than what its config says, as in transformers: an output weight that differs from
- * the embedding is the model's, and one that does not differ is the embedding. */
+/* What the file holds counts more than what its config says, as in transformers: an output weight that differs
+ * from the embedding is the model's, and one that does not differ is the embedding. */
 static void settle_output(struct model *model)
 {
     const struct tensor *embedding = find_role(model, 0, ROLE_EMBEDDING),
@@ -157,8 +157,8 @@ static bool is_tied_copy(const struct model *model, const struct tensor *tensor)
            same_values(tensor, model_tensor(model, 0, ROLE_EMBEDDING));
 }
 
-/* Every tensor of the file must have been claimed, or be one that a model may do without. A model that has more than
- * that would be run wrongly. */
+/* Every tensor of the file must have been claimed, or be one that a model may do without. A model that has more
+ * than that would be run wrongly. */
 static int refuse_extras(const struct model *model, struct error *error)
 {
     size_t slots = (size_t)model->config.layers * ROLE_COUNT, count = file_tensor_count(model);

@@ -20,7 +20,8 @@
 
 struct model;
 
-/* path: a GGUF file, or a folder with config.json and safetensors files. The weights stay in the mapped files. */
+/* path: a GGUF file, or a folder with config.json and safetensors files. The weights stay in the mapped
+ * files. */
 int model_open(const char *path, struct model **model, struct error *error);
 void model_close(struct model *model); /* NULL is fine */
 
@@ -29,11 +30,13 @@ const struct model_config *model_config(const struct model *model);
 /* The open GGUF file (its metadata holds the tokenizer), or NULL for a folder. */
 const struct gguf *model_gguf(const struct model *model);
 
-/* layer: 0 .. layers - 1; not looked at for roles that are once a model. NULL where the model has no such tensor. */
+/* layer: 0 .. layers - 1; not looked at for roles that are once a model. NULL where the model has no such
+ * tensor. */
 const struct tensor *model_tensor(const struct model *model, int layer, enum tensor_role role);
 
-/* The model's identity, as 16 hexadecimal digits: XXH3-64 of the config's JSON and of the bytes of every tensor with a
- * role. It does not depend on the file's name, nor on the metadata that the config leaves out. Reads the whole file. */
+/* The model's identity, as 16 hexadecimal digits: XXH3-64 of the config's JSON and of the bytes of every tensor
+ * with a role. It does not depend on the file's name, nor on the metadata that the config leaves out. Reads the
+ * whole file. */
 int model_fingerprint(const struct model *model, char fingerprint[17], struct error *error);
 
 #endif

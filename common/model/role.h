@@ -62,16 +62,18 @@ enum model_format { FORMAT_GGUF, FORMAT_HF };
 
 /* How a file of that format names a role's tensor; layer from 0. */
 void role_tensor_name(enum tensor_role role, enum model_format format, int layer, char name[TENSOR_NAME_SIZE]);
-/* The names under which files of that format may hold it. Spelling 0 is role_tensor_name; false when there is no such
- * spelling. As in transformers, a name may lack its "model." (files saved without the output weight) or have
- * one more. */
+/* The names under which files of that format may hold it. Spelling 0 is role_tensor_name; false when there is
+ * no such spelling. As in transformers, a name may lack its "model." (files saved without the output weight) or
+ * have one more. */
 bool role_file_name(enum tensor_role role, enum model_format format, int layer, int spelling,
                     char name[TENSOR_NAME_SIZE]);
 
-/* Whether it is a name of the output weight. In Hugging Face's format it may have any prefix ("language_model."). */
+/* Whether it is a name of the output weight. In Hugging Face's format it may have any prefix
+ * ("language_model."). */
 bool role_names_output(enum model_format format, const char *name);
 
-/* Whether a tensor of that name may be in a file beside those with roles: what it holds is in the config too. */
+/* Whether a tensor of that name may be in a file beside those with roles: what it holds is in the config
+ * too. */
 bool role_ignores(const struct model_config *config, enum model_format format, const char *name);
 
 #endif

@@ -9,8 +9,8 @@
  *     tensor = safetensors_find(file, "scale");              // borrowed from the open file
  *     safetensors_close(file);
  *
- * Writing streams: the header is made from shapes alone, then each tensor's bytes come in order. So an export does not
- * hold in memory what it writes. The file has its final name only after safetensors_finish.
+ * Writing streams: the header is made from shapes alone, then each tensor's bytes come in order. So an export
+ * does not hold in memory what it writes. The file has its final name only after safetensors_finish.
  */
 #ifndef OFFRAMP_MODEL_SAFETENSORS_H
 #define OFFRAMP_MODEL_SAFETENSORS_H
@@ -41,9 +41,11 @@ struct safetensors_writer;
  * metadata: an object of strings, or NULL. */
 int safetensors_create(const char *path, const struct tensor *tensors, size_t count, const json_t *metadata,
                        struct safetensors_writer **writer, struct error *error);
-/* The next bytes of the tensors, in the order given to safetensors_create. A call may take any number of them. */
+/* The next bytes of the tensors, in the order given to safetensors_create. A call may take any number of
+ * them. */
 int safetensors_write(struct safetensors_writer *writer, const void *data, size_t size, struct error *error);
-/* An error unless all bytes have come. Syncs the file and gives it its final name. Frees the writer either way. */
+/* An error unless all bytes have come. Syncs the file and gives it its final name. Frees the writer either
+ * way. */
 int safetensors_finish(struct safetensors_writer *writer, struct error *error);
 /* Removes the temporary file and frees the writer; NULL is fine. */
 void safetensors_abandon(struct safetensors_writer *writer);

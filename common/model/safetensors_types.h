@@ -1,4 +1,5 @@
-/* safetensors_types.h: how safetensors headers name types of numbers. For safetensors.c and safetensors_write.c. */
+/* safetensors_types.h: how safetensors headers name types of numbers. For safetensors.c and
+ * safetensors_write.c. */
 #ifndef OFFRAMP_MODEL_SAFETENSORS_TYPES_H
 #define OFFRAMP_MODEL_SAFETENSORS_TYPES_H
 

@@ -7,8 +7,8 @@
 
 enum { BUFFER_SCALE, BUFFER_EXACT, BUFFER_CODED, BUFFER_NORMED, BUFFER_STATS, BUFFERS };
 
-/* The weight is prepared for products of more rows than MATMUL_FEW_ROWS: fewer are asked together with some that
- * nobody looks at. */
+/* The weight is prepared for products of more rows than MATMUL_FEW_ROWS: fewer are asked together with some
+ * that nobody looks at. */
 #define LEAST_ROWS (MATMUL_FEW_ROWS + 1)
 
 struct meter {

@@ -1,13 +1,13 @@
-/* meter.h: what a codec costs the model: the divergence, in nats per token, between what the model's own head (final norm and
- * output weight) says on exact states and what it says on decoded ones.
+/* meter.h: what a codec costs the model: the divergence, in nats per token, between what the model's own head
+ * (final norm and output weight) says on exact states and what it says on decoded ones.
  *
  *     meter_open(store, backend, rows, &meter, error);
  *     meter_add(meter, exact, coded, rows, error);        // any number of times
  *     kl = meter_mean(meter);
  *     meter_close(meter);
  *
- * At `final` this is the divergence from the full model that coding causes. At earlier taps the same head is used (the "logit
- * lens"): most exit heads begin as that.
+ * At `final` this is the divergence from the full model that coding causes. At earlier taps the same head is
+ * used (the "logit lens"): most exit heads begin as that.
  */
 #ifndef OFFRAMP_PILOT_METER_H
 #define OFFRAMP_PILOT_METER_H

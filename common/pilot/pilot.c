@@ -180,9 +180,9 @@ static int search_kl(struct fitting *fitting, struct string *parameters, struct 
     return fine > 0 ? 0 : error_set(error, "%s cannot be reached", fitting->pilot->choice->name);
 }
 
-/* The entropy stage takes less than an ideal coder for each column by itself: what it saves is spent on a finer spacing.
- * A spacing of half the size costs about a bit at most, so that the tries come up to the goal from below. What short records
- * have beyond it, in tables, stays. */
+/* The entropy stage takes less than an ideal coder for each column by itself: what it saves is spent on a finer
+ * spacing. A spacing of half the size costs about a bit at most, so that the tries come up to the goal from
+ * below. What short records have beyond it, in tables, stays. */
 static int search_bits(struct fitting *fitting, struct string *parameters, struct codec_setting *setting,
                        double *kl, struct error *error)
 {

@@ -27,7 +27,8 @@ static int mend_page(const struct store *store, const struct pages_map *map, con
     return result;
 }
 
-/* When a value is replaced, LMDB frees its pages, and believes the header before them. So the header is mended first. */
+/* When a value is replaced, LMDB frees its pages, and believes the header before them. So the header is mended
+ * first. */
 static int mend_replaced(struct store *store, MDB_dbi database, const MDB_val *key, struct error *error)
 {
     MDB_txn *snapshot;

@@ -17,8 +17,8 @@
 
 #include "common/store/store.h"
 
-/* Begins a transaction in which values may be put again. LMDB's page headers of damaged values are mended before each put,
- * since LMDB believes them when it frees the value's pages. */
+/* Begins a transaction in which values may be put again. LMDB's page headers of damaged values are mended
+ * before each put, since LMDB believes them when it frees the value's pages. */
 int repair_begin(struct store *store, struct error *error);
 
 /* Outside a transaction. */
@@ -27,7 +27,8 @@ int repair_finish(struct store *store, struct error *error);
 /* Puts tokens in which one bit was flipped as they were. *mended: false when that is not what is wrong. */
 int repair_tokens(struct store *store, struct sequence sequence, bool *mended, struct error *error);
 
-/* Puts the parameters of a tap's codec again from their copy, or the copy from them. *mended: false when both are damaged. */
+/* Puts the parameters of a tap's codec again from their copy, or the copy from them. *mended: false when both
+ * are damaged. */
 int repair_parameters(struct store *store, int tap, bool *mended, struct error *error);
 
 #endif

@@ -1,5 +1,5 @@
-/* salvage.h: builds a store whose structure is damaged anew, from the values in it that are right. This folder is frozen
- * (common/lmdb/README.md).
+/* salvage.h: builds a store whose structure is damaged anew, from the values in it that are right. This folder
+ * is frozen (common/lmdb/README.md).
  *
  * Caveats:
  *   - Nobody may have the store open for writing. Readers go on reading the damaged file.
@@ -19,12 +19,12 @@ struct salvage_report {
     bool older; /* the last commit was lost: the store is of the one before */
 };
 
-/* Shows its progress on stderr. On error nothing is changed: too little of the structure is whole, the disk is full, or a
- * signal asks to stop (ERROR_INTERRUPTED). */
+/* Shows its progress on stderr. On error nothing is changed: too little of the structure is whole, the disk is
+ * full, or a signal asks to stop (ERROR_INTERRUPTED). */
 int store_salvage(const char *path, struct salvage_report *report, struct error *error);
 
-/* In a sound store, clears what a killed salvage or repair left behind: removes the salvage's folder, and marks a finished
- * store as finished. */
+/* In a sound store, clears what a killed salvage or repair left behind: removes the salvage's folder, and marks
+ * a finished store as finished. */
 int salvage_settle(const char *path, struct error *error);
 
 #endif

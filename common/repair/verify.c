@@ -1,4 +1,5 @@
-/* The parent of verify. It starts the children that read, collects what they find, and goes on when one dies. */
+/* The parent of verify. It starts the children that read, collects what they find, and goes on when one
+ * dies. */
 #include "common/repair/verify.h"
 
 #include <errno.h>
@@ -35,8 +36,8 @@ struct parent {
 
 /* ---- children ---- */
 
-/* A child may die of what it reads. So it has no handlers of the parent's or a sanitizer's, leaves no core, and shows nothing
- * of what LMDB prints. It ends with its parent. */
+/* A child may die of what it reads. So it has no handlers of the parent's or a sanitizer's, leaves no core, and
+ * shows nothing of what LMDB prints. It ends with its parent. */
 static void become_child(pid_t parent)
 {
     const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL};

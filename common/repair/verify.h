@@ -1,16 +1,18 @@
-/* verify.h: reads everything in a store and says what is wrong with it. This folder is frozen (common/lmdb/README.md).
+/* verify.h: reads everything in a store and says what is wrong with it. This folder is frozen
+ * (common/lmdb/README.md).
  *
  *     struct verify_options options = {.report = print_problem};
  *     struct verify_result result;
  *     if (store_verify(path, &options, &result, error) < 0) ...      // could not be done
  *     if (result.problems > 0) ...                                   // the store is damaged
  *
- * Caveats: the caller must have one thread, since child processes do the reading. A damaged page may lead LMDB anywhere, and
- * a child that dies of it is one problem. The next child goes on behind the value that was read then.
+ * Caveats: the caller must have one thread, since child processes do the reading. A damaged page may lead LMDB
+ * anywhere, and a child that dies of it is one problem. The next child goes on behind the value that was read
+ * then.
  *
- * The pages of LMDB's trees come first (pages.h), then every value: tokens, records, tensors, parameters of codecs. All are
- * hashed; a value that matches its hash is what was written. Decoding records, too, takes longer, and finds only faults
- * of the program that wrote them.
+ * The pages of LMDB's trees come first (pages.h), then every value: tokens, records, tensors, parameters of
+ * codecs. All are hashed; a value that matches its hash is what was written. Decoding records, too, takes
+ * longer, and finds only faults of the program that wrote them.
  */
 #ifndef OFFRAMP_REPAIR_VERIFY_H
 #define OFFRAMP_REPAIR_VERIFY_H
@@ -45,8 +47,9 @@ struct verify_result {
     uint64_t problems;
 };
 
-/* Shows its progress on stderr. An error: the store cannot be opened (it is not there, is of a newer version, or is so damaged
- * that nothing in it can be read), memory or processes are out, or a signal asks to stop (ERROR_INTERRUPTED). */
+/* Shows its progress on stderr. An error: the store cannot be opened (it is not there, is of a newer version,
+ * or is so damaged that nothing in it can be read), memory or processes are out, or a signal asks to stop
+ * (ERROR_INTERRUPTED). */
 int store_verify(const char *path, const struct verify_options *options, struct verify_result *result,
                  struct error *error);
 

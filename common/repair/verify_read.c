@@ -157,8 +157,8 @@ static int check_value(struct verifier *verifier, int database, struct sequence 
     return 0;
 }
 
-/* Asks the disk for values `first` to `last` of a unit. Not in a damaged structure: looking for a value may end this process,
- * and the value that it is at would be blamed. */
+/* Asks the disk for values `first` to `last` of a unit. Not in a damaged structure: looking for a value may end
+ * this process, and the value that it is at would be blamed. */
 static void ask_ahead(const struct verifier *verifier, const struct verify_unit *unit, uint64_t first,
                       uint64_t last)
 {
@@ -382,7 +382,8 @@ static void report_page(void *context, const char *problem)
     send_structure(*(const int *)context, "structure: %s", problem);
 }
 
-/* The trees of a transaction that a reader keeps open, so that its pages stay. For that, LMDB reads only its meta pages. */
+/* The trees of a transaction that a reader keeps open, so that its pages stay. For that, LMDB reads only its
+ * meta pages. */
 static int survey_pages(const char *path, struct verify_shared *shared, int pipe, struct error *error)
 {
     MDB_env *env;

@@ -4,8 +4,8 @@
  *     lossless,12=klt:3,final=klt:4      tap 12, final, and all others
  *     klt:kl=0.01,0=raw                  an equals sign behind a colon belongs to the codec
  *
- * Taps that are not named get the codec without a name, or DEFAULT_CODEC. "target" is a tap, too: where it is not named, it
- * is coded as final is, but losslessly where final is klt:kl=NATS.
+ * Taps that are not named get the codec without a name, or DEFAULT_CODEC. "target" is a tap, too: where it is
+ * not named, it is coded as final is, but losslessly where final is klt:kl=NATS.
  */
 #ifndef OFFRAMP_STORE_CODECS_H
 #define OFFRAMP_STORE_CODECS_H
@@ -16,7 +16,8 @@
 
 #define DEFAULT_CODEC "lossless"
 
-/* For the command line, before there is a store: every codec must exist, and every tap could be some model's. */
+/* For the command line, before there is a store: every codec must exist, and every tap could be some
+ * model's. */
 int codecs_check(const char *text, struct error *error);
 
 /* choices [taps]: the codec of each tap. A tap that is named and is not one of them is an error. */

@@ -4,8 +4,9 @@
  *
  *     "columns": [{"name": "top", "type": "i32", "width": 1}, {"name": "probability", "type": "f32", "width": 1}, ...]
  *
- * A record holds them in that order, one behind the other, each [rows, width], little-endian. A reader finds by name those
- * that it wants. Others are kept, copied and exported as they are, so a new column does not make a new format.
+ * A record holds them in that order, one behind the other, each [rows, width], little-endian. A reader finds by
+ * name those that it wants. Others are kept, copied and exported as they are, so a new column does not make a
+ * new format.
  */
 #ifndef OFFRAMP_STORE_COLUMNS_H
 #define OFFRAMP_STORE_COLUMNS_H

@@ -1,5 +1,5 @@
-/* copy.h: puts values of one store into another as they are, byte for byte. Each is checked first: a damaged one is an
- * error. All functions but copy_sources are called in a transaction of `to`.
+/* copy.h: puts values of one store into another as they are, byte for byte. Each is checked first: a damaged
+ * one is an error. All functions but copy_sources are called in a transaction of `to`.
  */
 #ifndef OFFRAMP_STORE_COPY_H
 #define OFFRAMP_STORE_COPY_H
@@ -9,7 +9,8 @@
 /* Tokens and document starts. The sequence must be the next of its split in `to`. */
 int copy_tokens(struct store *to, struct reader *from, struct sequence sequence, struct error *error);
 
-/* A record. The tap must have the same index, codec and parameters in both stores. *size: the record's bytes. */
+/* A record. The tap must have the same index, codec and parameters in both stores. *size: the record's
+ * bytes. */
 int copy_record(struct store *to, struct reader *from, int tap, struct sequence sequence, size_t *size,
                 struct error *error);
 

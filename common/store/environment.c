@@ -130,9 +130,9 @@ static bool writer_at_work(const char *folder)
     return held;
 }
 
-/* Each process has a byte of the lock file, far behind its text. Its offset depends on the container, too, since processes of
- * two containers may have the same number. An open file description lock, unlike others, also holds against the process
- * that has it. */
+/* Each process has a byte of the lock file, far behind its text. Its offset depends on the container, too,
+ * since processes of two containers may have the same number. An open file description lock, unlike others,
+ * also holds against the process that has it. */
 int process_lock(const char *folder, int *lock, struct error *error)
 {
     struct error ignored;

@@ -7,12 +7,13 @@
 
 #include "common/store/store.h"
 
-/* Puts `manifest` in a transaction of its own. Its model, rows, taps and shard must be the old one's. A sealed store stays
- * sealed. After an error the store must be closed. */
+/* Puts `manifest` in a transaction of its own. Its model, rows, taps and shard must be the old one's. A sealed
+ * store stays sealed. After an error the store must be closed. */
 int extend_manifest(struct store *store, const json_t *manifest, struct error *error);
 
-/* The same, and begins the transaction only, after which the store is not sealed. It keeps the first `sequences` of each
- * split; tokens and records behind them are put again. The store stays as it was until store_commit. */
+/* The same, and begins the transaction only, after which the store is not sealed. It keeps the first
+ * `sequences` of each split; tokens and records behind them are put again. The store stays as it was until
+ * store_commit. */
 int extend_begin(struct store *store, const json_t *manifest, const uint64_t sequences[SPLIT_COUNT],
                  struct error *error);
 

@@ -1,6 +1,7 @@
 /* format.h: what the values of a store look like inside. Only common/store and common/repair include this.
  *
- * Every value carries an XXH3-64 that covers its key, too: a value under another key is as wrong as a damaged one.
+ * Every value carries an XXH3-64 that covers its key, too: a value under another key is as wrong as a damaged
+ * one.
  *
  *     records    struct record_header (record.h)
  *     tokens     struct tokens_header, then ids and document starts
@@ -71,8 +72,8 @@ void meta_frame(const char *key, const void *value, size_t size, struct string *
 int meta_unframe(const char *key, const void *framed, size_t framed_size, const void **value, size_t *size,
                  struct error *error);
 
-/* Of a value of KEY_VERSION. Another format than this program's is an error that says what to do. A value that does not
- * match its hash is an error, too, with *damaged set. */
+/* Of a value of KEY_VERSION. Another format than this program's is an error that says what to do. A value that
+ * does not match its hash is an error, too, with *damaged set. */
 int version_check(const void *framed, size_t framed_size, bool *damaged, struct error *error);
 
 #endif

@@ -52,8 +52,8 @@ struct store {
     struct store_info info;
     struct state state; /* the open transaction's changes included */
 
-    /* Writing. Puts are kept in memory until store_commit, which gives all of them to one LMDB transaction. When the map
-     * is full, the map is made larger, and the transaction is made again. */
+    /* Writing. Puts are kept in memory until store_commit, which gives all of them to one LMDB transaction.
+     * When the map is full, the map is made larger, and the transaction is made again. */
     bool writing;
     struct change change; /* of a store that may be finished */
     bool failed; /* a commit failed: what this process believes may not be on disk */
@@ -64,8 +64,8 @@ struct store {
     struct coder **coder; /* [taps], made when first asked for */
 };
 
-/* The number of a sequence among those of its split in this store, the reverse of store_sequence; an error when it is
- * another shard's. */
+/* The number of a sequence among those of its split in this store, the reverse of store_sequence; an error when
+ * it is another shard's. */
 int store_number(const struct store *store, struct sequence sequence, uint64_t *number, struct error *error);
 
 /* Puts "tap 12.mid, train sequence 7: " before the error. Always returns -1. */
@@ -92,8 +92,8 @@ void store_drop_puts(struct store *store);
 
 /* ---- changing a store that may be finished ---- */
 
-/* Begins a transaction, the first or a further one of a change. Until store_end_change, the store lacks SEALED_FILE, and
- * LMDB does not write over pages of the store as it was before, unless the map must grow. */
+/* Begins a transaction, the first or a further one of a change. Until store_end_change, the store lacks
+ * SEALED_FILE, and LMDB does not write over pages of the store as it was before, unless the map must grow. */
 int store_begin_change(struct store *store, put_hook *before_put, struct error *error);
 /* Outside a transaction. A sealed store gets SEALED_FILE back. */
 int store_end_change(struct store *store, struct error *error);

@@ -17,12 +17,14 @@
 
 #define MANIFEST_TAPS_MAX 1000
 
-/* Into a zeroed info, with the taps in ascending order. Errors begin with `name` and say which member is wrong. */
+/* Into a zeroed info, with the taps in ascending order. Errors begin with `name` and say which member is
+ * wrong. */
 int manifest_parse(const char *name, const json_t *manifest, struct store_info *info, struct error *error);
 void manifest_free(struct store_info *info); /* a zeroed one is fine */
 
-/* 0: a command that wants `wanted` may go on with a store that has `stored`. An error names the first member that differs
- * ("model.hidden"), with both values. Members that `ignored` names in this way may differ; NULL ends it. */
+/* 0: a command that wants `wanted` may go on with a store that has `stored`. An error names the first member
+ * that differs ("model.hidden"), with both values. Members that `ignored` names in this way may differ; NULL
+ * ends it. */
 int manifest_compare(const json_t *stored, const json_t *wanted, const char *const *ignored,
                      struct error *error);
 

@@ -80,8 +80,8 @@ static const struct coder *made_coder(struct store *store, int tap)
     return coder;
 }
 
-/* The parameters are read without the mutex. Reading may wait for a writer, and the writer for a thread that waits for the
- * mutex (snapshot.h). */
+/* The parameters are read without the mutex. Reading may wait for a writer, and the writer for a thread that
+ * waits for the mutex (snapshot.h). */
 int store_coder(struct store *store, int tap, const struct coder **coder, struct error *error)
 {
     void *parameters;

@@ -2,8 +2,8 @@
  *
  *     struct record_header | columns, of a target only (columns.h) | what the codec made of the states
  *
- * Nothing of a record is used before everything in it is as expected: its header names the tap, the sequence, the codec and
- * its parameters, and its hash covers all of it.
+ * Nothing of a record is used before everything in it is as expected: its header names the tap, the sequence,
+ * the codec and its parameters, and its hash covers all of it.
  *
  *     const struct record_key key = record_key(info, coder, tap, sequence);
  *     struct record record = {0};
@@ -79,8 +79,9 @@ struct record_parts {
     const void **columns; /* where the columns are in the record */
 };
 
-/* Checks everything in a record against its key and its hash; of a target the values, too, as target_unpack does. Then it
- * gives the parts. Errors say what is wrong with the record, not which it is: the caller knows. */
+/* Checks everything in a record against its key and its hash; of a target the values, too, as target_unpack
+ * does. Then it gives the parts. Errors say what is wrong with the record, not which it is: the caller
+ * knows. */
 int record_decode(struct codec_worker *worker, const struct record_key *key, const void *record, size_t size,
                   const struct record_parts *parts, struct error *error);
 
@@ -88,7 +89,8 @@ int record_decode(struct codec_worker *worker, const struct record_key *key, con
 int record_check_header(const struct record_key *key, const void *record, size_t size,
                         struct record_header *header, struct error *error);
 
-/* Whether a record of whatever tap and sequence is at `record`, where `room` bytes can be read, and its hash fits. */
+/* Whether a record of whatever tap and sequence is at `record`, where `room` bytes can be read, and its hash
+ * fits. */
 bool record_is_whole(const void *record, size_t room, struct record_header *header);
 
 #endif

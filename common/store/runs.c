@@ -21,8 +21,8 @@ static uint64_t length_of(struct period period)
     return period.run + period.train + 2;
 }
 
-/* The period that a sequence lies in; *number becomes its number there, `before` the sequences of each split in the
- * periods before. */
+/* The period that a sequence lies in; *number becomes its number there, `before` the sequences of each split in
+ * the periods before. */
 static struct period find_period(uint64_t *number, double share, uint64_t before[SPLIT_COUNT])
 {
     unsigned doublings = 0;

@@ -196,7 +196,8 @@ int shards_check_finished(const struct shards *shards, struct error *error)
     return 0;
 }
 
-/* Shard i has the first `stored` of its sequences i, i + n, ... The first one that it lacks bounds the whole. */
+/* Shard i has the first `stored` of its sequences i, i + n, ... The first one that it lacks bounds the
+ * whole. */
 static uint64_t bound_by_shard(const struct shards *shards, int shard, uint64_t stored, uint64_t bound)
 {
     uint64_t lacking = stored * (uint64_t)shards->count + (uint64_t)shard;

@@ -1,12 +1,12 @@
-/* shards.h: all shards of an extraction, read as the one store that they are together. A store that is not a shard is a set
- * of one.
+/* shards.h: all shards of an extraction, read as the one store that they are together. A store that is not a
+ * shard is a set of one.
  *
  *     shards_open(paths, count, &shards, error);
  *     shards_reader_open(shards, &reader, error);                    // one for each thread
  *     shards_reader_states(reader, tap, sequence, states, error);
  *
- * Caveats: those of store.h, for each shard. Sequences have the numbers of the split that `cache split` gave the store, where
- * it gave one (split.h): in the stores themselves they may have others.
+ * Caveats: those of store.h, for each shard. Sequences have the numbers of the split that `cache split` gave
+ * the store, where it gave one (split.h): in the stores themselves they may have others.
  */
 #ifndef OFFRAMP_STORE_SHARDS_H
 #define OFFRAMP_STORE_SHARDS_H
@@ -17,8 +17,8 @@
 
 struct shards;
 
-/* Paths may come in any order. Every shard must be there once. One command must have made all of them, except for the
- * shard's number and where model and corpus lay. An error names what is missing or differs. */
+/* Paths may come in any order. Every shard must be there once. One command must have made all of them, except
+ * for the shard's number and where model and corpus lay. An error names what is missing or differs. */
 int shards_open(const char *const *paths, int count, struct shards **shards, struct error *error);
 /* The same, whatever splits they were given, by the numbers that sequences are stored under. */
 int shards_open_stored(const char *const *paths, int count, struct shards **shards, struct error *error);
@@ -39,7 +39,8 @@ int shards_check_apart(const struct shards *shards, const char *out, struct erro
 int shards_count(const struct shards *shards);
 struct store *shards_store(const struct shards *shards, int shard); /* borrowed */
 
-/* How many sequences there are from 0 on without a gap: with tokens; with a record at a tap (an index in shards_info). */
+/* How many sequences there are from 0 on without a gap: with tokens; with a record at a tap (an index in
+ * shards_info). */
 uint64_t shards_sequences(const struct shards *shards, enum split split);
 uint64_t shards_progress(const struct shards *shards, int tap, enum split split);
 
@@ -51,7 +52,8 @@ int shards_get_source(struct shards *shards, const char *name, struct source_sha
 struct shards_reader;
 int shards_reader_open(struct shards *shards, struct shards_reader **reader, struct error *error);
 void shards_reader_close(struct shards_reader *reader); /* NULL is fine */
-/* The reader of the shard that has the sequence, borrowed. *sequence becomes the sequence as it is stored there. */
+/* The reader of the shard that has the sequence, borrowed. *sequence becomes the sequence as it is stored
+ * there. */
 struct reader *shards_reader_of(const struct shards_reader *reader, struct sequence *sequence);
 int shards_reader_tokens(struct shards_reader *reader, struct sequence sequence, int32_t *ids,
                          struct error *error);

@@ -1,7 +1,7 @@
 /* snapshot.h: LMDB's read transactions, and the map that they lie in. Only common/store includes this.
  *
- * LMDB moves the map when it makes it larger, and no transaction may be open in the process then. So snapshots begin and
- * end here, and the map grows here.
+ * LMDB moves the map when it makes it larger, and no transaction may be open in the process then. So snapshots
+ * begin and end here, and the map grows here.
  *
  * Caveats: who waits for whom.
  *   - The writer that makes the map larger waits until the snapshots of other threads have ended.
@@ -30,13 +30,14 @@ struct snapshots;
 struct snapshots *snapshots_create(struct error *error);
 void snapshots_free(struct snapshots *snapshots); /* All have ended. NULL is fine. */
 
-/* A snapshot of what was committed last, from any thread. Another process may have made the file larger than the map. Then
- * the map grows; it is an error if other snapshots are open. */
+/* A snapshot of what was committed last, from any thread. Another process may have made the file larger than
+ * the map. Then the map grows; it is an error if other snapshots are open. */
 int snapshot_begin(struct snapshots *snapshots, MDB_env *env, MDB_txn **snapshot, struct error *error);
 /* From any thread. Until then the snapshot counts as one of the thread that began it. */
 void snapshot_end(struct snapshots *snapshots, MDB_txn *snapshot);
 
-/* Makes the map `more` bytes larger. On error the map may be gone, and then every later snapshot is an error. */
+/* Makes the map `more` bytes larger. On error the map may be gone, and then every later snapshot is an
+ * error. */
 int snapshots_grow_map(struct snapshots *snapshots, MDB_env *env, size_t more, struct error *error);
 
 #endif

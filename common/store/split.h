@@ -1,19 +1,19 @@
 /* split.h: a held-out split that `cache split` gave to a store after it was made.
  *
- * Records stay where they are, under their numbers. The manifest says what is held out, in numbers of the stored
- * training sequences of all shards together. So every shard says the same:
+ * Records stay where they are, under their numbers. The manifest says what is held out, in numbers of the
+ * stored training sequences of all shards together. So every shard says the same:
  *
  *     "split": {"held_out": 0.05, "by": "documents", "runs": [[from, first, end, to], ...]}
  *
  *     ... train   from ......... first ............. end ......... to   train ...
  *                 in no split     held out           in no split
  *
- * The sequences from .. first-1 and end .. to-1 are left out of both splits, since they share a document with the run or
- * touch it.
+ * The sequences from .. first-1 and end .. to-1 are left out of both splits, since they share a document with
+ * the run or touch it.
  *
- * shards.h numbers the sequences by this split: the training sequences without those of the runs; the held-out ones as
- * stored, mostly none, and behind them those of the runs. Programs that keep a store as it is (verify, repair,
- * merge, recode) use the stored numbers.
+ * shards.h numbers the sequences by this split: the training sequences without those of the runs; the held-out
+ * ones as stored, mostly none, and behind them those of the runs. Programs that keep a store as it is (verify,
+ * repair, merge, recode) use the stored numbers.
  */
 #ifndef OFFRAMP_STORE_SPLIT_H
 #define OFFRAMP_STORE_SPLIT_H

@@ -110,8 +110,8 @@ static uint64_t begin_row(const struct split_chooser *chooser, uint64_t number)
     return (begin + (length - run_length(spread, number)) / 2) * chooser->rows;
 }
 
-/* The run is full when the documents from `begin` to `end` contain enough whole sequences, with the label behind the last
- * row. Sequences of which they contain a part are left out. */
+/* The run is full when the documents from `begin` to `end` contain enough whole sequences, with the label
+ * behind the last row. Sequences of which they contain a part are left out. */
 static int end_run(struct split_chooser *chooser, uint64_t end, struct error *error)
 {
     const uint64_t rows = chooser->rows, runs = chooser->list.runs;

@@ -1,7 +1,8 @@
 /* split_choose.h: which sequences of a store are held out when it is given a split (split.h).
  *
- * Held-out sequences come in runs that are spread evenly over the store. A run consists of whole documents where they
- * are short enough; then no training sequence has anything of them. Else the runs are those of runs.h.
+ * Held-out sequences come in runs that are spread evenly over the store. A run consists of whole documents
+ * where they are short enough; then no training sequence has anything of them. Else the runs are those of
+ * runs.h.
  *
  *     split_chooser_create(sequences, rows, share, &chooser, error);
  *     split_chooser_document(chooser, row, error);                  // each start of a document, in order
@@ -17,8 +18,8 @@
 
 struct split_chooser;
 
-/* For so many sequences of `rows` tokens. share: of them to hold out, at most SPLIT_SHARE_MAX; at least one is. Too few
- * sequences are an error. */
+/* For so many sequences of `rows` tokens. share: of them to hold out, at most SPLIT_SHARE_MAX; at least one is.
+ * Too few sequences are an error. */
 int split_chooser_create(uint64_t sequences, int rows, double share, struct split_chooser **chooser,
                          struct error *error);
 void split_chooser_free(struct split_chooser *chooser); /* NULL is fine */

@@ -5,8 +5,8 @@
  *     "sealed"        there once the store is finished
  *     "note/NAME"     the writer's own
  *
- * It is one value in meta, which every commit writes as a whole. So marks and notes cannot disagree, and a mark that was
- * lost does not look like one that was never set. Entries that this program does not know are kept.
+ * It is one value in meta, which every commit writes as a whole. So marks and notes cannot disagree, and a mark
+ * that was lost does not look like one that was never set. Entries that this program does not know are kept.
  */
 #ifndef OFFRAMP_STORE_STATE_H
 #define OFFRAMP_STORE_STATE_H

@@ -378,8 +378,8 @@ static int open_files(struct store *store, struct error *error)
         environment_open(store->path, store->mode, &store->env, error) < 0 || load(store, error) < 0)
         return -1;
 
-    /* SEALED_FILE is written after the commit that seals. A store with the file that is not sealed has lost that commit.
-     * One that is sealed without the file was killed between the two. */
+    /* SEALED_FILE is written after the commit that seals. A store with the file that is not sealed has lost
+     * that commit. One that is sealed without the file was killed between the two. */
     if (marked && !store_is_sealed(store))
         return error_set_kind(error, ERROR_DAMAGED,
                               "%s: the store is marked as finished but has lost its last commit", store->path);
@@ -515,8 +515,8 @@ static int fill_new(struct store *store, struct error *error)
     return code ? environment_error(error, code, "cannot be written") : 0;
 }
 
-/* The data file is made under another name, and renamed when it is whole: after a kill there is no store. A removal that was
- * killed may have left SEALED_FILE. */
+/* The data file is made under another name, and renamed when it is whole: after a kill there is no store. A
+ * removal that was killed may have left SEALED_FILE. */
 static int create_data(const char *path, json_t *manifest, struct error *error)
 {
     int result = -1;

@@ -30,12 +30,12 @@
  *   - A reader keeps the pages that it may see from being used again. Beside a writer, close it soon.
  *   - Neither stores nor readers outlive a fork.
  *
- * A store is one of n shards, mostly of 1. Each split is numbered 0 .. N-1 over all shards. Shard i holds the sequences i,
- * i + n, i + 2n, ...: so a sequence has the same index, and the same record, in any number of shards. shards.h reads
- * all shards as one.
+ * A store is one of n shards, mostly of 1. Each split is numbered 0 .. N-1 over all shards. Shard i holds the
+ * sequences i, i + n, i + 2n, ...: so a sequence has the same index, and the same record, in any number of
+ * shards. shards.h reads all shards as one.
  *
- * Every value carries an XXH3-64 of its key and itself, and is not used before that matches. docs/formats.md says what is
- * in the databases. Errors name the store's path.
+ * Every value carries an XXH3-64 of its key and itself, and is not used before that matches. docs/formats.md
+ * says what is in the databases. Errors name the store's path.
  */
 #ifndef OFFRAMP_STORE_STORE_H
 #define OFFRAMP_STORE_STORE_H
@@ -58,15 +58,15 @@
 struct store;
 enum store_mode { STORE_READ, STORE_WRITE };
 
-/* STORE_READ never writes, and checks the file's size and meta pages first. STORE_WRITE refuses a second writer, and checks
- * all of LMDB's trees first. A damaged structure is ERROR_DAMAGED. */
+/* STORE_READ never writes, and checks the file's size and meta pages first. STORE_WRITE refuses a second
+ * writer, and checks all of LMDB's trees first. A damaged structure is ERROR_DAMAGED. */
 int store_open(const char *path, enum store_mode mode, struct store **store, struct error *error);
 /* All readers are closed. Drops an open transaction. NULL is fine. */
 void store_close(struct store *store);
 bool store_exists(const char *path);
 
-/* A new store in the folder `path`, which is made if it is missing, opened for writing. A store that is there already is an
- * error, and so are other files. manifest.h says what the manifest must hold. */
+/* A new store in the folder `path`, which is made if it is missing, opened for writing. A store that is there
+ * already is an error, and so are other files. manifest.h says what the manifest must hold. */
 int store_create(const char *path, const json_t *manifest, struct store **store, struct error *error);
 
 /* ---- asking ---- */
@@ -96,8 +96,8 @@ enum split { SPLIT_TRAIN = 0, SPLIT_HELD_OUT = 1, SPLIT_COUNT };
 /* "train", "held-out"; "unknown" for what is not a split. */
 const char *split_name(enum split split);
 
-/* How many sequences of a split have tokens here: when the store was opened, or in the writer's now, with its open
- * transaction. */
+/* How many sequences of a split have tokens here: when the store was opened, or in the writer's now, with its
+ * open transaction. */
 uint64_t store_sequences(const struct store *store, enum split split);
 /* So many of these, from the first on, have their record at a tap. */
 uint64_t store_progress(const struct store *store, int tap, enum split split);
@@ -130,20 +130,22 @@ int reader_states(struct reader *reader, int tap, struct sequence sequence, floa
 /* Begins a transaction. A sealed store is an error. */
 int store_begin(struct store *store, struct error *error);
 
-/* Appends the next sequence of a split. ids [rows + 1], each below vocab. starts [count]: the rows at which documents start,
- * ascending, `rows` included. */
+/* Appends the next sequence of a split. ids [rows + 1], each below vocab. starts [count]: the rows at which
+ * documents start, ascending, `rows` included. */
 int store_put_tokens(struct store *store, enum split split, const int32_t *ids, const int32_t *starts,
                      int count, struct error *error);
-/* Copies a record, whose header must name this tap and sequence. The sequence's tokens were put before. Records may come in
- * any order; ascending ones pack best. A second record of a sequence replaces the first. */
+/* Copies a record, whose header must name this tap and sequence. The sequence's tokens were put before. Records
+ * may come in any order; ascending ones pack best. A second record of a sequence replaces the first. */
 int store_put_record(struct store *store, int tap, struct sequence sequence, const void *record, size_t size,
                      struct error *error);
 /* The first `count` sequences of a split have their record at a tap. The caller has seen to that. */
 int store_set_progress(struct store *store, int tap, enum split split, uint64_t count, struct error *error);
 
-/* Whether so much was put since store_begin (64 MB) that it is time to commit: a transaction lives in memory. */
+/* Whether so much was put since store_begin (64 MB) that it is time to commit: a transaction lives in
+ * memory. */
 bool store_commit_due(const struct store *store);
-/* Ends the transaction: all of it is on the disk, or nothing. After an error the store must be closed and opened again. */
+/* Ends the transaction: all of it is on the disk, or nothing. After an error the store must be closed and
+ * opened again. */
 int store_commit(struct store *store, struct error *error);
 
 /* Outside a transaction. Every sequence must have its record at every tap. Nothing can be put afterwards. */
@@ -153,11 +155,12 @@ int store_seal(struct store *store, struct error *error);
 
 /* ---- codecs with parameters ---- */
 
-/* The tap's codec, ready with its parameters. It is the store's, and serves any thread. Parameters that were not put yet are
- * an error. */
+/* The tap's codec, ready with its parameters. It is the store's, and serves any thread. Parameters that were
+ * not put yet are an error. */
 int store_coder(struct store *store, int tap, const struct coder **coder, struct error *error);
 
-/* The parameters of a tap's codec: put once, in a transaction, before the tap's first record. They are stored twice. */
+/* The parameters of a tap's codec: put once, in a transaction, before the tap's first record. They are stored
+ * twice. */
 #define STORE_PARAMETERS_COPIES 2
 int store_put_parameters(struct store *store, int tap, const void *bytes, size_t size, struct error *error);
 /* free(*bytes). *bytes NULL: the codec has none, or they were not put yet. */
@@ -169,9 +172,9 @@ int store_get_parameters(struct store *store, int tap, void **bytes, size_t *siz
 int reader_starts(struct reader *reader, struct sequence sequence, int32_t *starts, int *count,
                   struct error *error);
 
-/* As reader_states, without a copy where the record holds the values themselves: *view is of them in the map then, valid
- * until the reader is closed. Else *view is of `states`. The bytes in memory were checked; the system may drop them, and
- * read them from disk again unchecked. */
+/* As reader_states, without a copy where the record holds the values themselves: *view is of them in the map
+ * then, valid until the reader is closed. Else *view is of `states`. The bytes in memory were checked; the
+ * system may drop them, and read them from disk again unchecked. */
 int reader_view(struct reader *reader, int tap, struct sequence sequence, float *states,
                 struct states_view *view, struct error *error);
 
@@ -189,7 +192,8 @@ void reader_forget(struct reader *reader, int tap, struct sequence sequence);
 
 /* ---- notes ---- */
 
-/* A small value of the writer's own, such as a position in the corpus; at most 1 MB, since every commit writes it again. */
+/* A small value of the writer's own, such as a position in the corpus; at most 1 MB, since every commit writes
+ * it again. */
 int store_put_note(struct store *store, const char *name, const void *value, size_t size, struct error *error);
 /* free(*value). *value NULL: there is none. */
 int store_get_note(struct store *store, const char *name, void **value, size_t *size, struct error *error);
@@ -202,8 +206,8 @@ struct source_shape {
     int64_t rows, cols;
 };
 
-/* `name`: "final_norm", "output", "12/mlp_gate" (role_name; the layer, from 1, before it). Stored in parts of at most
- * 16 MB, each hashed. Commits and begins again whenever store_commit_due. */
+/* `name`: "final_norm", "output", "12/mlp_gate" (role_name; the layer, from 1, before it). Stored in parts of
+ * at most 16 MB, each hashed. Commits and begins again whenever store_commit_due. */
 int store_put_source(struct store *store, const char *name, struct source_shape shape, const void *data,
                      struct error *error);
 /* The whole tensor, checked; free(*data). A missing one is an error that names those there are. */
@@ -221,7 +225,8 @@ int store_visit_source(struct store *store, const char *name, source_visitor *vi
 struct store_usage {
     uint64_t values, bytes; /* bytes: of whole pages on disk */
 };
-/* What a tap takes, or all tokens, tensors or parameters. tap: also STORE_TOKENS, STORE_SOURCE, STORE_PARAMETERS. */
+/* What a tap takes, or all tokens, tensors or parameters. tap: also STORE_TOKENS, STORE_SOURCE,
+ * STORE_PARAMETERS. */
 int store_measure(const struct store *store, int tap, struct store_usage *usage, struct error *error);
 /* About what a value of so many bytes adds to that. */
 double store_value_bytes(size_t size);

@@ -5,8 +5,8 @@
  *     "12.mid"   after its attention, before its MLP
  *     "final"    the last layer's output, before the final norm
  *
- * "target" is not a point of the stream: it is what the full model makes of each row (target.h). A store keeps, counts and
- * checks it like a tap, behind all others, where the tap of one more layer would be.
+ * "target" is not a point of the stream: it is what the full model makes of each row (target.h). A store keeps,
+ * counts and checks it like a tap, behind all others, where the tap of one more layer would be.
  */
 #ifndef OFFRAMP_STORE_TAP_H
 #define OFFRAMP_STORE_TAP_H
@@ -22,7 +22,8 @@ struct tap {
 
 #define TAP_NAME_SIZE 16
 
-/* The tap with a name, in a model of so many layers. "final" and "30" of 30 layers are one tap, named "final". */
+/* The tap with a name, in a model of so many layers. "final" and "30" of 30 layers are one tap, named
+ * "final". */
 int tap_parse(const char *text, int layers, struct tap *tap, struct error *error);
 /* The target of a model of so many layers. */
 struct tap tap_target(int layers);

@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Members of struct target_row, in its order: the columns that this program makes and reads, four bytes each. */
+/* Members of struct target_row, in its order: the columns that this program makes and reads, four bytes
+ * each. */
 enum { MEMBERS = 4 };
 static const struct columns made = {
     MEMBERS,

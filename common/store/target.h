@@ -1,21 +1,22 @@
-/* target.h: what the full model makes of every row of a sequence. extract computes it once, so that heads which share the
- * model's output weight learn from it without the model and without its output product.
+/* target.h: what the full model makes of every row of a sequence. extract computes it once, so that heads which
+ * share the model's output weight learn from it without the model and without its output product.
  *
- * Let q be the softmax of the model's logits after a row, and W its output weight [V, H]. A target holds the values of struct
- * target_row and u = sum_v q_v W_v, [rows, H]. A tied head with the logits h W^T then has the loss lse(h W^T) - h.u, and
- * its divergence from the full model is that less the entropy of q.
+ * Let q be the softmax of the model's logits after a row, and W its output weight [V, H]. A target holds the
+ * values of struct target_row and u = sum_v q_v W_v, [rows, H]. A tied head with the logits h W^T then has the
+ * loss lse(h W^T) - h.u, and its divergence from the full model is that less the entropy of q.
  *
- * All of it comes from the states as they were computed, whatever codec keeps `final`. u and the entropy must be of the
- * same q, since the divergence is made of both. Only u is coded, like a tap. Its error enters loss and gradient
- * linearly, so klt:4 is enough: an affine head at tap 24 of the demo model that is taught and measured by it has KL 0.7349,
- * with klt:3 0.7374, with lossless 0.7364 (8k training tokens; held-out losses differ by 0.0002).
+ * All of it comes from the states as they were computed, whatever codec keeps `final`. u and the entropy must
+ * be of the same q, since the divergence is made of both. Only u is coded, like a tap. Its error enters loss
+ * and gradient linearly, so klt:4 is enough: an affine head at tap 24 of the demo model that is taught and
+ * measured by it has KL 0.7349, with klt:3 0.7374, with lossless 0.7364 (8k training tokens; held-out losses
+ * differ by 0.0002).
  *
- * A head with an output weight of its own needs q itself. It is taught by the states at `final`, and measured against those,
- * entropy included.
+ * A head with an output weight of its own needs q itself. It is taught by the states at `final`, and measured
+ * against those, entropy included.
  *
- * In a store the target is the record of a tap named "target" (tap.h): header, the columns that the manifest lists
- * (columns.h), then u as the codec writes it. struct target_row is what this program needs of the columns; a store may have
- * more.
+ * In a store the target is the record of a tap named "target" (tap.h): header, the columns that the manifest
+ * lists (columns.h), then u as the codec writes it. struct target_row is what this program needs of the
+ * columns; a store may have more.
  */
 #ifndef OFFRAMP_STORE_TARGET_H
 #define OFFRAMP_STORE_TARGET_H
@@ -42,8 +43,9 @@ int target_check_columns(const struct columns *columns, struct error *error);
 /* values [rows] to columns_bytes bytes. A column that is not a member of struct target_row is an error. */
 int target_pack(const struct columns *columns, const struct target_row *values, int64_t rows, void *bytes,
                 struct error *error);
-/* Bytes to values [rows], or NULL: only checks. Values that cannot be are an error, such as a token outside 0 .. vocab-1 or a
- * loss that is not a number. Columns that are not members of struct target_row are not checked. */
+/* Bytes to values [rows], or NULL: only checks. Values that cannot be are an error, such as a token outside 0
+ * .. vocab-1 or a loss that is not a number. Columns that are not members of struct target_row are not
+ * checked. */
 int target_unpack(const struct columns *columns, const void *bytes, int64_t rows, int64_t vocab,
                   struct target_row *values, struct error *error);
 
@@ -52,7 +54,8 @@ int target_unpack(const struct columns *columns, const void *bytes, int64_t rows
 /* values [rows] of a sequence, and u [rows, hidden] or NULL. A store without a target is an error. */
 int reader_target(struct reader *reader, struct sequence sequence, struct target_row *values, float *u,
                   struct error *error);
-/* The same with all columns as they lie in the record: *columns, columns_bytes bytes, valid until the reader is closed. */
+/* The same with all columns as they lie in the record: *columns, columns_bytes bytes, valid until the reader is
+ * closed. */
 int reader_target_columns(struct reader *reader, struct sequence sequence, const void **columns, float *u,
                           struct error *error);
 /* The same with u as reader_view gives states, or NULL. */

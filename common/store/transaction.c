@@ -177,7 +177,8 @@ int store_set_progress(struct store *store, int tap, enum split split, uint64_t 
 
 /* ---- committing ---- */
 
-/* Keys that ascend fill LMDB's pages completely. Others (train after held-out) go between those that are there. */
+/* Keys that ascend fill LMDB's pages completely. Others (train after held-out) go between those that are
+ * there. */
 static int put_pending(MDB_txn *transaction, const struct put *put)
 {
     MDB_val key = {put->key_size, put->bytes}, value = {put->value_size, put->bytes + put->key_size};

@@ -1,7 +1,7 @@
 /* added.h: finds added tokens ("<|im_start|>") in a text, before anything else is done with it.
  *
- * Of tokens that begin at the same byte the longest counts, and of two that overlap the one that begins first. This is Hugging
- * Face's rule (leftmost longest).
+ * Of tokens that begin at the same byte the longest counts, and of two that overlap the one that begins first.
+ * This is Hugging Face's rule (leftmost longest).
  *
  *     added_put(&added, "<|im_end|>", 10, 2, ADDED_SPECIAL, error);
  *     added_sort(&added, error);
@@ -53,8 +53,9 @@ int added_sort(struct added *added, struct error *error);
 /* Whether the text begins with a token; *token gets the longest such one, whose content stays the list's. */
 bool added_at(const struct added *added, const char *text, size_t size, struct added_token *token);
 
-/* The next match from *search on. *search is 0 at first, and is moved behind the token. False when there are no more. A match can
- * begin before the end of the last one, where both tokens take the white space between them. */
+/* The next match from *search on. *search is 0 at first, and is moved behind the token. False when there are no
+ * more. A match can begin before the end of the last one, where both tokens take the white space between
+ * them. */
 bool added_find(const struct added *added, const char *text, size_t size, bool skip_special, size_t *search,
                 struct added_match *match);
 

@@ -1,8 +1,9 @@
 /* bpe.h: merges the bytes of a pretoken into tokens (Sennrich et al. 2016, arXiv 1508.07909).
  *
- * Of all neighbouring pairs that a merge joins, the one of lowest rank is joined, and of equals the leftmost, until there are no
- * more. With a heap of candidates this takes O(n log n) for a pretoken of n bytes. Many pretokens are tokens themselves, and merging
- * gives just that token: they are looked up instead. Which tokens these are is found out once, by encoding every token.
+ * Of all neighbouring pairs that a merge joins, the one of lowest rank is joined, and of equals the leftmost,
+ * until there are no more. With a heap of candidates this takes O(n log n) for a pretoken of n bytes. Many
+ * pretokens are tokens themselves, and merging gives just that token: they are looked up instead. Which tokens
+ * these are is found out once, by encoding every token.
  *
  *     struct bpe_work work = {0};
  *     bpe_encode(bpe, " the", 4, &work, &ids, error);

@@ -1,4 +1,5 @@
-/* frame.h: the ids that a model was trained to find around a text: most often a begin-of-text token before it. */
+/* frame.h: the ids that a model was trained to find around a text: most often a begin-of-text token before
+ * it. */
 #ifndef OFFRAMP_TEXT_FRAME_H
 #define OFFRAMP_TEXT_FRAME_H
 

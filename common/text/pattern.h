@@ -21,8 +21,8 @@
 
 #include "common/base/error.h"
 
-/* Texts must be valid UTF-8. The pattern becomes machine code where PCRE2 can do that. Free it with pcre2_code_free. The error
- * quotes the pattern. */
+/* Texts must be valid UTF-8. The pattern becomes machine code where PCRE2 can do that. Free it with
+ * pcre2_code_free. The error quotes the pattern. */
 int pattern_compile(const char *pattern, size_t size, pcre2_code **code, struct error *error);
 
 /* The same for a text that is taken literally. */

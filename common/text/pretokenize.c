@@ -45,9 +45,10 @@ static const char gpt2_pattern[] =
 
 /* ---- where a text may be cut ----
  *
- * Both sides of a boundary have the pretokens of the whole text when no match ever goes across it, and when a match that ends there
- * would also end there if the text did. The patterns have no lookbehind: behind the end of a match they go on as at the beginning of
- * a text. With O for what is neither white space, letter nor number:
+ * Both sides of a boundary have the pretokens of the whole text when no match ever goes across it, and when a
+ * match that ends there would also end there if the text did. The patterns have no lookbehind: behind the end
+ * of a match they go on as at the beginning of a text. With O for what is neither white space, letter nor
+ * number:
  * - A letter is followed, within a match, by letters alone (tekken: and marks); a number by numbers; an O by O
  *   and, but in GPT-2, line ends (tekken: and "/", which is an O); an O by a letter where it is a prefix.
  * - A line end is the last thing but line ends (tekken: and "/") in every match that has one, but in GPT-2:

@@ -1,7 +1,7 @@
 /* pretokenize.h: cuts a text into the pretokens that merges do not cross.
  *
- * A pretokenizer is a list of stages. Each cuts what the one before has left, as the stages of Hugging Face `tokenizers` do (Split,
- * Digits, ByteLevel).
+ * A pretokenizer is a list of stages. Each cuts what the one before has left, as the stages of Hugging Face
+ * `tokenizers` do (Split, Digits, ByteLevel).
  *
  *     pretokenizer_create(&pretokenizer, error);
  *     pretokenizer_add_digits(pretokenizer, true, error);
@@ -42,13 +42,14 @@ typedef int pretoken_function(void *context, const char *pretoken, size_t size, 
 int pretokenizer_create(struct pretokenizer **pretokenizer, struct error *error);
 void pretokenizer_destroy(struct pretokenizer *pretokenizer); /* NULL is fine */
 
-/* Cuts at matches of a regular expression (pattern.h), or of a text that is taken literally. `invert` exchanges the matches and
- * what is between them. */
+/* Cuts at matches of a regular expression (pattern.h), or of a text that is taken literally. `invert` exchanges
+ * the matches and what is between them. */
 int pretokenizer_add_split(struct pretokenizer *pretokenizer, const char *pattern, size_t size, bool literal,
                            enum split_behavior behavior, bool invert, struct error *error);
 /* Cuts digits (\p{N}) off: each one, or each run of them. */
 int pretokenizer_add_digits(struct pretokenizer *pretokenizer, bool individual, struct error *error);
-/* With `prefix_space`, puts a space before a text that does not begin with one; then, with `use_regex`, cuts by GPT-2's pattern. */
+/* With `prefix_space`, puts a space before a text that does not begin with one; then, with `use_regex`, cuts by
+ * GPT-2's pattern. */
 int pretokenizer_add_byte_level(struct pretokenizer *pretokenizer, bool prefix_space, bool use_regex,
                                 struct error *error);
 
@@ -64,8 +65,8 @@ struct pretokenizer_traits {
     bool begins; /* a text begins with the begin-of-text token, unless the file says otherwise */
 };
 
-/* By the names that GGUF files use (tokenizer.ggml.pre): "gpt-2", "smollm", "llama-bpe", "qwen2", "tekken" and what
- * splits as one of them. An unknown name is an error. */
+/* By the names that GGUF files use (tokenizer.ggml.pre): "gpt-2", "smollm", "llama-bpe", "qwen2", "tekken" and
+ * what splits as one of them. An unknown name is an error. */
 int pretokenizer_by_name(const char *name, size_t size, struct pretokenizer **pretokenizer,
                          struct pretokenizer_traits *traits, struct error *error);
 
@@ -75,9 +76,9 @@ int pretokenizer_run(const struct pretokenizer *pretokenizer, const char *text, 
                      struct error *error);
 void pretokenizer_work_free(struct pretokenizer_work *work);
 
-/* Whether a text can be cut between the two characters of `pair`: the pretokens of both parts are those of the whole text, whatever
- * comes before and behind. False also where that is not known, as with all stages that no tokenizer known by name has. Never true
- * between two characters of white space. */
+/* Whether a text can be cut between the two characters of `pair`: the pretokens of both parts are those of the
+ * whole text, whatever comes before and behind. False also where that is not known, as with all stages that no
+ * tokenizer known by name has. Never true between two characters of white space. */
 bool pretokenizer_parts(const struct pretokenizer *pretokenizer, const char *pair, size_t size,
                         struct pretokenizer_work *work);
 

@@ -1,5 +1,5 @@
-/* The names that GGUF files give their pre-tokenizers (tokenizer.ggml.pre), as llama.cpp reads them: many stand for
- * one way of splitting. Those of ways that are not here are left out. */
+/* The names that GGUF files give their pre-tokenizers (tokenizer.ggml.pre), as llama.cpp reads them: many stand
+ * for one way of splitting. Those of ways that are not here are left out. */
 #include <string.h>
 
 #include "common/text/pretokenize.h"
@@ -14,8 +14,8 @@ static const struct {
     [QWEN2] = {false, PATTERN_QWEN2}, [TEKKEN] = {false, PATTERN_TEKKEN},
 };
 
-/* Normalization is in no GGUF file; it is that of the tokenizer.json of the models a name stands for, where that is
- * known. */
+/* Normalization is in no GGUF file; it is that of the tokenizer.json of the models a name stands for, where
+ * that is known. */
 #define LLAMA3_TRAITS                                                                                          \
     {                                                                                                          \
         .ignore_merges = true, .begins = true                                                                  \

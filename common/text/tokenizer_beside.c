@@ -1,6 +1,7 @@
-/* What the files beside tokenizer.json say of it: which ids end a text, and what goes around one. transformers has
- * the latter in tokenizer.json; before version 5 "add_bos_token" and "add_eos_token" of tokenizer_config.json went
- * before it in Llama's class of tokenizers, and some (DeepSeek-R1's distilled ones) say it only there. */
+/* What the files beside tokenizer.json say of it: which ids end a text, and what goes around one. transformers
+ * has the latter in tokenizer.json; before version 5 "add_bos_token" and "add_eos_token" of
+ * tokenizer_config.json went before it in Llama's class of tokenizers, and some (DeepSeek-R1's distilled ones)
+ * say it only there. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +66,8 @@ static int read_ends(const char *name, const json_t *config, struct tokenizer_pa
     return parts_add_end(parts, find_token(parts, token_text(config, "eos_token")), error);
 }
 
-/* Whether "add_bos_token": false takes a token away that tokenizer.json adds: not in classes that never looked. */
+/* Whether "add_bos_token": false takes a token away that tokenizer.json adds: not in classes that never
+ * looked. */
 static bool flag_removes(const json_t *config)
 {
     const char *class = json_string_value(json_object_get(config, "tokenizer_class"));

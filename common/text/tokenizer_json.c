@@ -93,7 +93,8 @@ static int read_split(const json_t *split, struct pretokenizer *pretokenizer, st
                                   behavior, invert, error);
 }
 
-/* Stages are added as they come; `byte_level` says whether the last one, which turns text into bytes, has been. */
+/* Stages are added as they come; `byte_level` says whether the last one, which turns text into bytes, has
+ * been. */
 static int read_pretokenizer(const json_t *stage, int depth, struct pretokenizer *pretokenizer,
                              bool *byte_level, struct error *error)
 {

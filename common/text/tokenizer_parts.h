@@ -1,4 +1,5 @@
-/* tokenizer_parts.h: what a tokenizer is made of. The readers of GGUF and of tokenizer.json fill it; tokenizer.c works with it.
+/* tokenizer_parts.h: what a tokenizer is made of. The readers of GGUF and of tokenizer.json fill it;
+ * tokenizer.c works with it.
  *
  * Internal to common/text.
  */

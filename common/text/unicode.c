@@ -166,7 +166,8 @@ static unsigned combining_class(utf8proc_int32_t point)
     return (unsigned)utf8proc_get_property(point)->combining_class & 0xFF;
 }
 
-/* Counting sort of a run of marks by class; those of one class keep their order. A run may be as long as the text. */
+/* Counting sort of a run of marks by class; those of one class keep their order. A run may be as long as the
+ * text. */
 static int sort_run(struct points *points, size_t begin, size_t end, struct error *error)
 {
     size_t position[257] = {0};

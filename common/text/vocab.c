@@ -8,8 +8,8 @@
 #include "common/base/memory.h"
 #include "common/text/unicode.h"
 
-/* What the name of a token decodes to, for merges. One look-up reads this and a slot of an index, and nothing else that
- * might not be in a cache. */
+/* What the name of a token decodes to, for merges. One look-up reads this and a slot of an index, and nothing
+ * else that might not be in a cache. */
 struct spelling {
     int32_t id;
     uint32_t size;

@@ -1,5 +1,5 @@
-/* coding.c: what codecs keep of states. Programs have codecs' own loops do it on a processor (common/codec), so these
- * are plain. */
+/* coding.c: what codecs keep of states. Programs have codecs' own loops do it on a processor (common/codec), so
+ * these are plain. */
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>

@@ -116,12 +116,11 @@ static dnnl_data_type_t operand_type(bool bf16)
     return bf16 ? dnnl_bf16 : dnnl_f32;
 }
 
-/* Rows of one call of the primitive, in which a row comes out the same wherever it is.
- * With AMX oneDNN computes narrow products without its tiles, and rounds otherwise, when they have few rows: those of
- * any number of rows are made of such.
- * Its f32 kernel for AVX2 takes six rows at a time, and one to three that are left in another order of sums than six.
- * It cuts the rows of a call into 48, or into halves where that leaves more than 72, so of all multiples of ROW_MULTIPLE
- * only 32 leaves so few (two): such products are made of two calls. */
+/* Rows of one call of the primitive, in which a row comes out the same wherever it is. With AMX oneDNN computes
+ * narrow products without its tiles, and rounds otherwise, when they have few rows: those of any number of rows
+ * are made of such. Its f32 kernel for AVX2 takes six rows at a time, and one to three that are left in another
+ * order of sums than six. It cuts the rows of a call into 48, or into halves where that leaves more than 72, so
+ * of all multiples of ROW_MULTIPLE only 32 leaves so few (two): such products are made of two calls. */
 static int64_t primitive_rows(const struct product_shape *shape)
 {
     if (shape->bf16)

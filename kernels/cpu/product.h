@@ -60,7 +60,8 @@ int right_bytes(struct product_cache *cache, int64_t inner, int64_t cols, bool b
 int right_create(struct product_cache *cache, int64_t inner, int64_t cols, bool bf16, void *data,
                  struct product_right *right, struct error *error);
 void right_destroy(struct product_right *right);
-/* Fills it: value (i, c) of [inner, cols] is source[i * inner_stride + c * col_stride]. -1 when oneDNN fails. */
+/* Fills it: value (i, c) of [inner, cols] is source[i * inner_stride + c * col_stride]. -1 when oneDNN
+ * fails. */
 int right_pack(struct product_cache *cache, const struct product_right *right, int worker, const float *source,
                int64_t inner_stride, int64_t col_stride);
 

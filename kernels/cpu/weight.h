@@ -4,10 +4,11 @@
 
 #include "kernels/cpu/cpu.h"
 
-/* A right side [inner, cols], cut into tiles of tile_inner x tile_cols. A weight W [N, K] has two: forward W^T [K, N] and backward
- * W [N, K]. Both are cut along N, so that tile t of both has the same rows of W.
- * A forward tile is cut again, along K, into slices; their products are added up. So no chain of f32 sums is longer than a slice: with
- * one chain over the 1536 values of a small model's MLP, the error of states was four times as large. */
+/* A right side [inner, cols], cut into tiles of tile_inner x tile_cols. A weight W [N, K] has two: forward W^T
+ * [K, N] and backward W [N, K]. Both are cut along N, so that tile t of both has the same rows of W. A forward
+ * tile is cut again, along K, into slices; their products are added up. So no chain of f32 sums is longer than
+ * a slice: with one chain over the 1536 values of a small model's MLP, the error of states was four times as
+ * large. */
 struct pack {
     int64_t inner, cols, tile_inner, tile_cols;
     int64_t tiles;
@@ -55,13 +56,13 @@ struct tile_product {
     const struct product *product[2][2];
 };
 
-/* The products for a left side of `rows` rows and tile t; `add`: also for adding to a result. False: the queue has
- * failed. */
+/* The products for a left side of `rows` rows and tile t; `add`: also for adding to a result. False: the queue
+ * has failed. */
 bool tile_product_find(struct queue *queue, const struct pack *pack, int64_t t, int64_t rows, bool add,
                        struct tile_product *products);
 
-/* Rows [first, first + rows) of x [.., tile_inner] as the left side of a tile: `padded` rows, one slice behind the
- * other. `space` [padded, tile_inner] is used where x's own memory will not do. */
+/* Rows [first, first + rows) of x [.., tile_inner] as the left side of a tile: `padded` rows, one slice behind
+ * the other. `space` [padded, tile_inner] is used where x's own memory will not do. */
 const void *tile_left(const struct cpu_loops *loops, const struct pack *pack, struct matrix x, int64_t first,
                       int64_t rows, int64_t padded, void *space);
 

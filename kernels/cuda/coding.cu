@@ -28,10 +28,10 @@ __device__ inline unsigned short_pair(int low, int high)
     return ((unsigned)low & 0xffff) | (unsigned)high << 16;
 }
 
-/* One block a row. x [inner] is read for its root mean square, products and offset [cols] for the integers, four
- * neighbouring values a thread where they lie so: 4 + 4 + 2 bytes and about 12 operations a value, two of them f64,
- * bound by memory (the offset stays in the cache). The product before it takes 2 K operations a value and is what
- * bounds the op. */
+/* One block a row. x [inner] is read for its root mean square, products and offset [cols] for the integers,
+ * four neighbouring values a thread where they lie so: 4 + 4 + 2 bytes and about 12 operations a value, two of
+ * them f64, bound by memory (the offset stays in the cache). The product before it takes 2 K operations a value
+ * and is what bounds the op. */
 __global__ void quantise_rows(const float *x, int64_t x_stride, int64_t inner, const float *products,
                               const float *offset, int64_t cols, float spacing, int16_t *q, int64_t q_stride,
                               float *scale, int64_t scale_stride, float *lost, int64_t lost_stride)
@@ -108,8 +108,8 @@ __device__ inline uint2 split_four(float4 values)
                       (a & 0xff) | (b & 0xff) << 8 | (c & 0xff) << 16 | d << 24);
 }
 
-/* Eight neighbouring values of a row a thread, 16 bytes in and 8 out at a time where they lie so. 6 bytes and about 12
- * integer operations a value: bound by memory. */
+/* Eight neighbouring values of a row a thread, 16 bytes in and 8 out at a time where they lie so. 6 bytes and
+ * about 12 integer operations a value: bound by memory. */
 __global__ void split_planes(const float *x, int64_t x_stride, int64_t rows, int64_t cols, uint8_t *high,
                              int64_t high_stride, uint8_t *low, int64_t low_stride)
 {

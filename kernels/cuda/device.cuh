@@ -1,5 +1,5 @@
-/* device.cuh: what every file of the cuda backend uses: the toolkit (or, for tests, its emulation), launches, errors and working
- * memory.
+/* device.cuh: what every file of the cuda backend uses: the toolkit (or, for tests, its emulation), launches,
+ * errors and working memory.
  *
  * A launch goes through LAUNCH and dynamic shared memory through DYNAMIC_SHARED, so that the same
  * source is compiled by nvcc and, with tests/cuda/emulator.h in front, by a C++ compiler.

@@ -184,8 +184,8 @@ struct pointer_list {
     const void *pointer[3 * GEMMS_ALIKE];
 };
 
-/* Kernel parameters reach the device without a copy, which from pageable memory may wait for the stream. One thread a
- * pointer, 8 bytes. */
+/* Kernel parameters reach the device without a copy, which from pageable memory may wait for the stream. One
+ * thread a pointer, 8 bytes. */
 __global__ void write_pointers(struct pointer_list list, int count, const void **table)
 {
     if ((int)threadIdx.x < count)

@@ -89,7 +89,8 @@ void scratch_free(struct queue *queue, void *scratch)
 /* Some thousand rows of a large model, whose products fill any device. */
 #define ACTIVATIONS ((uint64_t)1 << 30)
 
-/* Scores of attention, logits and rounded operands, as large as their limits let them be; what cuBLAS and reads take. */
+/* Scores of attention, logits and rounded operands, as large as their limits let them be; what cuBLAS and reads
+ * take. */
 #define WORKING EMULATED_ELSE((uint64_t)1 << 25, (uint64_t)3 << 29)
 
 /* The major number of the oldest devices that build.mk has code made for. */

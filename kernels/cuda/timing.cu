@@ -1,5 +1,6 @@
-/* timing.cu: how long ops take on the device, measured by events around each. An event costs the host about a microsecond and the device
- * nothing. Events are read long after they have happened, so that nobody waits for them. */
+/* timing.cu: how long ops take on the device, measured by events around each. An event costs the host about a
+ * microsecond and the device nothing. Events are read long after they have happened, so that nobody waits for
+ * them. */
 #include "kernels/cuda/table.cuh"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* transfer.cu: copies between host and device, both ways, through two halves of page-locked memory in turn. They have streams of their
- * own, so that the device computes meanwhile. */
+/* transfer.cu: copies between host and device, both ways, through two halves of page-locked memory in turn.
+ * They have streams of their own, so that the device computes meanwhile. */
 #include "kernels/cuda/table.cuh"
 
 #include <string.h>
@@ -69,8 +69,8 @@ void cuda_write(struct queue *queue, struct matrix matrix, const void *source)
                               (size_t)matrix.rows, cudaMemcpyHostToDevice, queue_stream(queue)));
 }
 
-/* x [rows, cols], rows one behind the other, bf16: 8 values a thread, 16 bytes at a time where they lie so. 6 bytes and
- * about 1 integer operation a value: bound by memory. */
+/* x [rows, cols], rows one behind the other, bf16: 8 values a thread, 16 bytes at a time where they lie so. 6
+ * bytes and about 1 integer operation a value: bound by memory. */
 __global__ void widen_rows(const uint16_t *x, int64_t rows, int64_t cols, float *to, int64_t stride)
 {
     const int64_t eights = (cols + 7) / 8, index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
@@ -121,8 +121,8 @@ __device__ inline unsigned bf16_pair(float low, float high)
     return bf16_bits(low) | bf16_bits(high) << 16;
 }
 
-/* to [rows, cols], rows one behind the other: 8 values a thread, 16 bytes at a time where they lie so. 6 bytes and about
- * 7 integer operations a value: bound by memory. */
+/* to [rows, cols], rows one behind the other: 8 values a thread, 16 bytes at a time where they lie so. 6 bytes
+ * and about 7 integer operations a value: bound by memory. */
 __global__ void pack_rounded(const float *x, int64_t stride, int64_t rows, int64_t cols, uint16_t *to)
 {
     const int64_t eights = (cols + 7) / 8, index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;

@@ -1,5 +1,6 @@
-/* codec: what klt's transform takes beside the one product in it, by oneDNN, on one thread. The transform divides by
- * RMS, rotates, and rounds (or scales and adds the mean); its rate counts the rotation's operations alone. */
+/* codec: what klt's transform takes beside the one product in it, by oneDNN, on one thread. The transform
+ * divides by RMS, rotates, and rounds (or scales and adds the mean); its rate counts the rotation's operations
+ * alone. */
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 #include <stdlib.h>

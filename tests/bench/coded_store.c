@@ -1,6 +1,6 @@
-/* coded_store STORE CODEC OUT: a copy of a raw:f32 store whose training states have been through a codec, fitted to
- * that store; held-out ones stay exact. What training on coded states costs is then seen by `train`, which
- * scores on the held-out split. Prints the bits per value of each tap. */
+/* coded_store STORE CODEC OUT: a copy of a raw:f32 store whose training states have been through a codec,
+ * fitted to that store; held-out ones stay exact. What training on coded states costs is then seen by `train`,
+ * which scores on the held-out split. Prints the bits per value of each tap. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

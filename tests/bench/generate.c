@@ -1,6 +1,7 @@
-/* generate MODEL [POLICY] (OFFRAMP_TEST_DEVICE, else the cpu): tokens per second of one-row decoding beside what memory gives, and of leaving
- * early beside the full model; and what a call of several rows costs beside one row, of several sequences or of one
- * whose draft is rejected. Each figure is the median of rounds in which all of them take turns. */
+/* generate MODEL [POLICY] (OFFRAMP_TEST_DEVICE, else the cpu): tokens per second of one-row decoding beside
+ * what memory gives, and of leaving early beside the full model; and what a call of several rows costs beside
+ * one row, of several sequences or of one whose draft is rejected. Each figure is the median of rounds in which
+ * all of them take turns. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* reading: train's feed over a store, in shuffled order, against pread of the same bytes of the same file by as
  * many threads into a buffer of their own: `reading [SEQUENCES [ROUNDS]]`. Warm: passes of one feed over a file
- * that is in the system's cache; cold: one pass, before which it was dropped. "written": the feed's rows are put
- * into f32 buffers of the cpu backend, too, by one more thread. All take turns; medians. */
+ * that is in the system's cache; cold: one pass, before which it was dropped. "written": the feed's rows are
+ * put into f32 buffers of the cpu backend, too, by one more thread. All take turns; medians. */
 #include <fcntl.h>
 #include <unistd.h>
 

@@ -2,10 +2,11 @@
  * shape of SmolLM2-135M: `train [REPEATS [SEQUENCES]]`.
  *
  * A tied head needs two products of all its tokens with the output weight: logits, and their gradient. What
- * they take is the less of two times: bare, by op_matmul and op_matmul_grad in the chunks that are fastest,
- * and with the softmax between them, by op_vocab_loss, which keeps logits in cache and so often beats
- * them (tests/bench/kernels puts it beside oneDNN's own rate). They take turns with whole steps of training (reading and decoding, the teacher's values, forward, loss, backward, optimizer), so
- * that a machine that becomes slower does so for all. Medians. */
+ * they take is the less of two times: bare, by op_matmul and op_matmul_grad in the chunks that are fastest, and
+ * with the softmax between them, by op_vocab_loss, which keeps logits in cache and so often beats them
+ * (tests/bench/kernels puts it beside oneDNN's own rate). They take turns with whole steps of training (reading
+ * and decoding, the teacher's values, forward, loss, backward, optimizer), so that a machine that becomes
+ * slower does so for all. Medians. */
 #include "tests/train_fixture.h"
 
 #include <unistd.h>

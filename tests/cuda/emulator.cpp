@@ -391,8 +391,8 @@ cudaError_t cudaRuntimeGetVersion(int *version)
     *version = 13000;
     return cudaSuccess;
 }
-/* Bytes of the device's memory, now and at most; the latter is written to the file OFFRAMP_EMULATOR_PEAK names, if it
- * is set. */
+/* Bytes of the device's memory, now and at most; the latter is written to the file OFFRAMP_EMULATOR_PEAK names,
+ * if it is set. */
 static std::atomic<size_t> allocated, peak;
 static struct peak_writer {
     ~peak_writer()
@@ -422,8 +422,9 @@ constexpr int GUARD_BYTE = 0xa5;
 
 cudaError_t emulator_malloc(void **pointer, size_t bytes)
 {
-    /* So that running out can be tested: OFFRAMP_EMULATOR_MEMORY bounds a single allocation, OFFRAMP_EMULATOR_TOTAL
-     * all together; cudaMemGetInfo knows of neither, as of memory that another process takes later. */
+    /* So that running out can be tested: OFFRAMP_EMULATOR_MEMORY bounds a single allocation,
+     * OFFRAMP_EMULATOR_TOTAL all together; cudaMemGetInfo knows of neither, as of memory that another process
+     * takes later. */
     const char *limit = getenv("OFFRAMP_EMULATOR_MEMORY"), *total = getenv("OFFRAMP_EMULATOR_TOTAL");
     const bool none = (limit && bytes > strtoull(limit, nullptr, 10)) ||
                       (total && allocated + bytes > strtoull(total, nullptr, 10));

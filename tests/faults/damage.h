@@ -1,4 +1,5 @@
-/* damage.h: stores to be damaged, what damages them, and whether they read as they were: for the fault tests of stores.
+/* damage.h: stores to be damaged, what damages them, and whether they read as they were: for the fault tests of
+ * stores.
  */
 #ifndef OFFRAMP_TESTS_FAULTS_DAMAGE_H
 #define OFFRAMP_TESTS_FAULTS_DAMAGE_H

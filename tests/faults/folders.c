@@ -1,5 +1,5 @@
-/* What a power cut may undo: a name made, changed or removed in a folder that was not synced afterwards. Whatever a
- * function of files or stores does with names, no folder waits to be synced when it returns. */
+/* What a power cut may undo: a name made, changed or removed in a folder that was not synced afterwards.
+ * Whatever a function of files or stores does with names, no folder waits to be synced when it returns. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* A map that is full grows while others read: other threads, and another process whose map is too small by then. */
+/* A map that is full grows while others read: other threads, and another process whose map is too small by
+ * then. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -83,7 +84,8 @@ static void *read_on(void *context)
     return NULL;
 }
 
-/* Two threads that always have a reader open, one or the other, and a writer that grows the map again and again. */
+/* Two threads that always have a reader open, one or the other, and a writer that grows the map again and
+ * again. */
 TEST(growth_beside_threads_that_read)
 {
     struct error error;
@@ -175,8 +177,8 @@ static int create_with_parameters(struct store **store, struct error *error)
     return result < 0 ? -1 : store_open(path, STORE_WRITE, store, error);
 }
 
-/* While the writer waits for this thread's reader, the thread asks for more of the store: another reader, and a coder,
- * which another thread asks for, too. Nobody may wait for ever: the alarm ends the test. */
+/* While the writer waits for this thread's reader, the thread asks for more of the store: another reader, and a
+ * coder, which another thread asks for, too. Nobody may wait for ever: the alarm ends the test. */
 TEST(growth_waits_for_no_one_who_waits_for_it)
 {
     struct error error;
@@ -275,7 +277,8 @@ static int fill_in_a_process(uint64_t count)
     return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
 }
 
-/* The map of one who reads is too small for what another process has written: the next reader makes it larger. */
+/* The map of one who reads is too small for what another process has written: the next reader makes it
+ * larger. */
 TEST(growth_by_another_process)
 {
     struct error error;

@@ -1,5 +1,5 @@
-/* Damaged stores are made whole again: their structure is built anew from what is right, and what is then missing is put
- * again. OFFRAMP_FLIPS makes the campaigns longer (make soak).
+/* Damaged stores are made whole again: their structure is built anew from what is right, and what is then
+ * missing is put again. OFFRAMP_FLIPS makes the campaigns longer (make soak).
  */
 #include <sys/stat.h>
 
@@ -83,8 +83,8 @@ static int put_all_again(const struct problems *problems, struct error *error)
     return result;
 }
 
-/* Whatever bit of the structure is flipped: the store is built anew, no tokens are lost, few records are, and once
- * these are put again all is as it was. */
+/* Whatever bit of the structure is flipped: the store is built anew, no tokens are lost, few records are, and
+ * once these are put again all is as it was. */
 TEST(store_flipped_structure_is_salvaged)
 {
     static struct problems problems;
@@ -132,7 +132,8 @@ static bool is_structure_page(const char *file, off_t page)
     return flags == 1 || flags == 2 || flags == 8;
 }
 
-/* One page after the other is lost as a whole. Small values that lay in it are: tokens, which cannot be had again. */
+/* One page after the other is lost as a whole. Small values that lay in it are: tokens, which cannot be had
+ * again. */
 TEST(store_lost_pages_are_salvaged)
 {
     static struct problems problems;
@@ -187,7 +188,8 @@ static bool has_last_commit(void)
     return there;
 }
 
-/* Whichever write or sync of building anew fails, the store has the file it had, and is built anew the next time. */
+/* Whichever write or sync of building anew fails, the store has the file it had, and is built anew the next
+ * time. */
 static void check_failing_salvage(void)
 {
     struct error error;
@@ -237,8 +239,8 @@ static off_t meta_bit(const char *file, size_t size, int number)
     return page > 1 && bit < (page + 1) * 32768 ? bit : -1;
 }
 
-/* Of a store that is being written, the last commit is there whatever bit of what describes it is flipped, and though a
- * bit of some tokens is, too. */
+/* Of a store that is being written, the last commit is there whatever bit of what describes it is flipped, and
+ * though a bit of some tokens is, too. */
 TEST(store_salvage_keeps_the_last_commit)
 {
     static struct problems problems;

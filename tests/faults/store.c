@@ -232,7 +232,8 @@ TEST(store_sync_fails)
     check_failures();
 }
 
-/* A seal whose commit failed is not there, however often it is asked for; the store goes on when it is opened again. */
+/* A seal whose commit failed is not there, however often it is asked for; the store goes on when it is opened
+ * again. */
 TEST(store_seal_fails)
 {
     struct error error;
@@ -261,8 +262,8 @@ TEST(store_seal_fails)
     store_close(store);
 }
 
-/* Every write fails once while a finished store gets another manifest: it has the old one or the new one, and is
- * finished. */
+/* Every write fails once while a finished store gets another manifest: it has the old one or the new one, and
+ * is finished. */
 TEST(store_manifest_changes_or_stays)
 {
     struct error error;

@@ -1,5 +1,5 @@
-/* Memory runs out at every allocation of the codecs, the vocabulary and the store in turn: each call fails with a reason or
- * does its work, nothing crashes, and (under the address sanitizer) nothing leaks. */
+/* Memory runs out at every allocation of the codecs, the vocabulary and the store in turn: each call fails with
+ * a reason or does its work, nothing crashes, and (under the address sanitizer) nothing leaks. */
 #include <stdio.h>
 #include <string.h>
 

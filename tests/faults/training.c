@@ -1,5 +1,5 @@
-/* A machine that fails at any point of a run, memory, device or disk, ends it with a reason: no trial is marked,
- * and the same command goes on to the bytes of a run that nobody disturbed. */
+/* A machine that fails at any point of a run, memory, device or disk, ends it with a reason: no trial is
+ * marked, and the same command goes on to the bytes of a run that nobody disturbed. */
 #include <errno.h>
 #include <glob.h>
 #include <stdio.h>
@@ -450,8 +450,8 @@ static int which_policy(char *const texts[2])
 
 static const double agreements[] = {0.95, 0.5};
 
-/* Killed at the call `first` while the other policy is put in the place of policy `before`. The next command gets what
- * it asks for: the old one, or the new one. */
+/* Killed at the call `first` while the other policy is put in the place of policy `before`. The next command
+ * gets what it asks for: the old one, or the new one. */
 static void check_kill(long first, int before, char *const texts[2])
 {
     struct error error = {0};

@@ -1,5 +1,5 @@
-/* A file of a corpus, its kind chosen by the first byte, read at once and again from every place where reading may have
- * stopped: the documents must be the same. */
+/* A file of a corpus, its kind chosen by the first byte, read at once and again from every place where reading
+ * may have stopped: the documents must be the same. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

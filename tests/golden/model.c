@@ -269,7 +269,8 @@ TEST(golden_gguf_qwen3)
     check_model("gguf-qwen3", FOLDER "gguf-qwen3.gguf", FOLDER "gguf-qwen3.states.safetensors");
 }
 
-/* Writes a copy of the folder whose header has `blanks` more behind it, without the "model." of its names or with. */
+/* Writes a copy of the folder whose header has `blanks` more behind it, without the "model." of its names or
+ * with. */
 static int copy_model(const char *from, const char *to, size_t blanks, bool prefix, struct error *error)
 {
     static const char files[2][20] = {"config.json", "model.safetensors"};
@@ -336,8 +337,8 @@ TEST(golden_room)
     for (int i = 0; i < 5; i++) {
         REQUIRE_OK(run_open(&run, FOLDER "llama", FOLDER "llama/states.safetensors",
                             &(struct kind){"ref", MATH_F32, F32_TOLERANCE, CACHE_TOLERANCE}, &error));
-        /* longer than the rope table, longer than the cache, behind the cache's end, rows without a span, too many
-         * spans */
+        /* longer than the rope table, longer than the cache, behind the cache's end, rows without a span, too
+         * many spans */
         int rows = i == 0 ? run.length + 3 : i == 1 ? run.length + 1 : i == 2 ? 1 : run.sequences + 1;
         struct span spans[SEQUENCES_MAX + 1] = {
             {i == 3 ? rows - 1 : rows, i ? &run.kv[0] : NULL, i == 2 ? run.length : 0}};

@@ -1,5 +1,5 @@
-/* compare STORE OTHER TOLERANCE: the states of two stores of the same tokens, tap by tap: the root mean square of
- * their differences as a share of the states', which may be TOLERANCE. For tests/gpu/all.sh: the device's
+/* compare STORE OTHER TOLERANCE: the states of two stores of the same tokens, tap by tap: the root mean square
+ * of their differences as a share of the states', which may be TOLERANCE. For tests/gpu/all.sh: the device's
  * states against the cpu's. */
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* Tokenizer files that are cut short, damaged, or made to do harm: an error that says what is wrong, or a tokenizer
- * that works; never a crash or a leak. */
+/* Tokenizer files that are cut short, damaged, or made to do harm: an error that says what is wrong, or a
+ * tokenizer that works; never a crash or a leak. */
 #include <stdlib.h>
 
 #include "common/base/file.h"
@@ -186,8 +186,9 @@ TEST(malformed_tokenizer_json)
     free(path);
 }
 
-/* What is strange in the files beside tokenizer.json: an error where no text could be encoded rightly without it
- * (tokenizer_config.json says what goes around one), else what is not an id is none, and a damaged file is a warning. */
+/* What is strange in the files beside tokenizer.json: an error where no text could be encoded rightly without
+ * it (tokenizer_config.json says what goes around one), else what is not an id is none, and a damaged file is a
+ * warning. */
 TEST(malformed_tokenizer_files_beside)
 {
     static const struct {

@@ -56,8 +56,8 @@ static void run_attention_joined(struct op_run *run, const int64_t *shape)
                  row_output(run, DTYPE_F32, rows, width));
 }
 
-/* Calls of spans that differ: as rows of several sequences come from a prompt, from decoding and from a draft that
- * is verified. A span's queries and keys; ended by 0. */
+/* Calls of spans that differ: as rows of several sequences come from a prompt, from decoding and from a draft
+ * that is verified. A span's queries and keys; ended by 0. */
 static const int64_t ragged[][SPANS_MAX + 1][2] = {
     {{1, 70}, {8, 8}, {3, 200}, {1, 1}, {5, 129}, {1, 128}, {2, 9}, {1, 300}}, /* few rows */
     {{9, 30}, {1, 5}, {70, 70}, {70, 70}, {9, 9}, {8, 140}, {12, 200}, {12, 200}, {65, 270}}, /* few and many */
@@ -68,8 +68,9 @@ static const int64_t ragged[][SPANS_MAX + 1][2] = {
 };
 enum { RAGGED = sizeof ragged / sizeof *ragged };
 
-/* Spans of call number `number`; returns how many. Keys and values of neighbouring spans lie in one pair of matrices
- * or in different ones, with or without a row between them; queries and keys say how many rows there are. */
+/* Spans of call number `number`; returns how many. Keys and values of neighbouring spans lie in one pair of
+ * matrices or in different ones, with or without a row between them; queries and keys say how many rows there
+ * are. */
 static int ragged_spans(int64_t number, struct matrix joined[2], struct matrix apart[2],
                         struct attention_span spans[SPANS_MAX], int64_t *queries, int64_t keys[2])
 {
@@ -223,8 +224,8 @@ TEST(attention_of_many_queries_is_that_of_their_parts_in_bf16)
 
 /* ---- spans of several sequences: each gives the bytes it gives alone ---- */
 
-/* A call of spans [from, from + count), in that order or from the last to the first. Row r of a span lies in q where
- * it lies in the call of all; `out` gets the rows of each where it has them there. */
+/* A call of spans [from, from + count), in that order or from the last to the first. Row r of a span lies in q
+ * where it lies in the call of all; `out` gets the rows of each where it has them there. */
 static void attend_spans(struct sequence *s, int window, const struct attention_span *all, const int64_t *rows,
                          int from, int count, bool backwards, float *out)
 {

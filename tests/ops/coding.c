@@ -1,7 +1,8 @@
 /* coding.c: what codecs keep of states, on every backend.
  *
- * Two backends may round a value near a tie to two neighbouring integers: with integers of about 200 (SPACING) that is
- * 5e-3 of their size. What is lost would tell if it were more than such values: exact numbers are below. */
+ * Two backends may round a value near a tie to two neighbouring integers: with integers of about 200 (SPACING)
+ * that is 5e-3 of their size. What is lost would tell if it were more than such values: exact numbers are
+ * below. */
 #include <math.h>
 #include <stdlib.h>
 

@@ -574,8 +574,8 @@ TEST(rounded_reads_match_ref)
     check_shapes(check_rounded, 32, 15);
 }
 
-/* Writes of this shape, from an address that may be odd, give each value's bits behind which 16 zeros stand, and leave
- * what is between rows as it is. */
+/* Writes of this shape, from an address that may be odd, give each value's bits behind which 16 zeros stand,
+ * and leave what is between rows as it is. */
 static void check_widened(struct backend *backend, int64_t rows, int64_t cols, int64_t offset, int64_t gap)
 {
     enum { GUARD = 0x12345678 };

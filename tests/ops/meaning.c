@@ -217,7 +217,8 @@ MEANING(rope_turns_pairs)
 
 MEANING(attention_sees_the_past_in_its_window)
 {
-    /* Two query heads share a key head. With q = 0 weights are equal: the output is the mean of the values seen. */
+    /* Two query heads share a key head. With q = 0 weights are equal: the output is the mean of the values
+     * seen. */
     struct matrix q = put(desk, DTYPE_F32, 2, 2, FLOATS(0, 0, 0, 0)), out = put(desk, DTYPE_F32, 2, 2, NULL);
     struct matrix k = put(desk, DTYPE_F32, 4, 1, FLOATS(1, 2, 3, 4)),
                   v = put(desk, DTYPE_F32, 4, 1, FLOATS(8, 2, 5, 1));

@@ -58,7 +58,8 @@ static void run_gemm_transposed(struct op_run *run, const int64_t *shape)
     op_gemm(run->queue, a, true, b, shape[2], c, (enum op_mode)shape[3]);
 }
 
-/* Three alike, of which two share a, and one with b transposed behind them. shape: N, K, mode. The batch is a's rows. */
+/* Three alike, of which two share a, and one with b transposed behind them. shape: N, K, mode. The batch is a's
+ * rows. */
 static void run_gemm_group(struct op_run *run, const int64_t *shape)
 {
     struct matrix a = row_input(run, run->batch, shape[1]), other = row_input(run, run->batch, shape[1]);

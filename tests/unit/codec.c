@@ -105,7 +105,8 @@ TEST(codec_round_trips)
     codec_worker_destroy(worker);
 }
 
-/* What a view is of has the values that decoding gives; a payload that is the values themselves is not copied. */
+/* What a view is of has the values that decoding gives; a payload that is the values themselves is not
+ * copied. */
 static void check_view(const struct codec *codec, struct codec_worker *worker, int64_t rows, int64_t cols)
 {
     struct error error = {0};

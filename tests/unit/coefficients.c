@@ -1,5 +1,5 @@
-/* The entropy stage of lossy codecs: every int16 comes back, on every path; bytes are pinned; sizes are near what
- * the values' distribution allows; no bytes harm. */
+/* The entropy stage of lossy codecs: every int16 comes back, on every path; bytes are pinned; sizes are near
+ * what the values' distribution allows; no bytes harm. */
 #include <math.h>
 #include <stdlib.h>
 

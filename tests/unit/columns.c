@@ -155,7 +155,8 @@ static int create(const char *columns, int shard, int shards, struct error *erro
     return result;
 }
 
-/* Every record of a store has the columns it was given, those that are known by name as well, and verify finds no fault. */
+/* Every record of a store has the columns it was given, those that are known by name as well, and verify finds
+ * no fault. */
 static void check_store(const char *store_name, uint64_t count)
 {
     const struct verify_options options = {.processes = 1};

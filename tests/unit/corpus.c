@@ -203,8 +203,8 @@ TEST(corpus_long_text_is_cut_where_tokens_end)
     string_free(&text);
 }
 
-/* Sizes next to a part's: nothing may be lost, given twice, or left without its end. The only cut is early, or where
- * a second part begins; without one there is one part. */
+/* Sizes next to a part's: nothing may be lost, given twice, or left without its end. The only cut is early, or
+ * where a second part begins; without one there is one part. */
 TEST(corpus_sizes_around_a_part)
 {
     struct corpus_rules how;
@@ -237,7 +237,8 @@ TEST(corpus_sizes_around_a_part)
     tokenizer_close(tokenizer);
 }
 
-/* A character that is cut off at the end of what was read is not an error, but one that the file cuts off is. */
+/* A character that is cut off at the end of what was read is not an error, but one that the file cuts off
+ * is. */
 TEST(corpus_characters_across_the_end_of_what_is_read)
 {
     for (size_t shift = 0; shift < 4; shift++) {

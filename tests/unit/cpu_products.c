@@ -1,4 +1,5 @@
-/* The cpu backend's products: a row's result is the same in a product of any number of rows, at any place in it. */
+/* The cpu backend's products: a row's result is the same in a product of any number of rows, at any place in
+ * it. */
 #include "kernels/cpu/product.h"
 
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* cut.c: a text cut where tokenizer_cut says has the tokens of the whole text, whatever stands around the place. */
+/* cut.c: a text cut where tokenizer_cut says has the tokens of the whole text, whatever stands around the
+ * place. */
 #include <stdlib.h>
 
 #include "common/base/file.h"
@@ -278,7 +279,8 @@ TEST(cut_leaves_tokens_as_they_are)
         }
 }
 
-/* Plain text has a cut nearby: of prose, code, tables, in lines of every kind, and of scripts without spaces. */
+/* Plain text has a cut nearby: of prose, code, tables, in lines of every kind, and of scripts without
+ * spaces. */
 TEST(cut_is_near)
 {
     static const char *const texts[] = {

@@ -1,7 +1,7 @@
-/* engine.c: rows of several sequences in one engine. What every row is at every half is recorded once, from a sequence
- * that is alone and goes to the top at once. However rows wait, share calls, fork and are truncated, they must be the
- * same: to the last bit, but for cuda, where ops.h does not promise it. That record is compared with whole sequences
- * through the layers, without a cache. */
+/* engine.c: rows of several sequences in one engine. What every row is at every half is recorded once, from a
+ * sequence that is alone and goes to the top at once. However rows wait, share calls, fork and are truncated,
+ * they must be the same: to the last bit, but for cuda, where ops.h does not promise it. That record is
+ * compared with whole sequences through the layers, without a cache. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -452,7 +452,8 @@ TEST(sequence_cuts_a_prompt)
 
 /* ---- prompts of more than a call ---- */
 
-/* The last of `count` tokens, at the top; they come in two appends of which the first has `first`, or in one: 0. */
+/* The last of `count` tokens, at the top; they come in two appends of which the first has `first`, or in one:
+ * 0. */
 static void last_state(struct bench *bench, const int32_t *ids, int count, int first, bool waits,
                        float state[H])
 {
@@ -469,8 +470,8 @@ static void last_state(struct bench *bench, const int32_t *ids, int count, int f
     sequence_destroy(sequence);
 }
 
-/* A prompt of any length goes through the kernels of many rows to its last row: what that comes to is, to the last
- * bit, what it is behind a prompt of other pieces. */
+/* A prompt of any length goes through the kernels of many rows to its last row: what that comes to is, to the
+ * last bit, what it is behind a prompt of other pieces. */
 TEST(engine_prompts_of_any_length)
 {
     static const int lengths[] = {511, 512, 513, 516, 520, 521, 530, CONTEXT};
@@ -490,8 +491,8 @@ TEST(engine_prompts_of_any_length)
     bench_close(&bench);
 }
 
-/* A prompt goes up as a whole, though a row of its first piece is wanted: else what is left of it, when it is cut, may be
- * few rows. */
+/* A prompt goes up as a whole, though a row of its first piece is wanted: else what is left of it, when it is
+ * cut, may be few rows. */
 TEST(engine_prompts_go_up_as_a_whole)
 {
     enum { LONG = 530, LEFT = 270 };

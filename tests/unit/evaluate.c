@@ -1,5 +1,5 @@
-/* Evaluation: what it says of trials against a plain computation from the stores, with a target and without, and what
- * a device that fails leaves. */
+/* Evaluation: what it says of trials against a plain computation from the stores, with a target and without,
+ * and what a device that fails leaves. */
 #include <math.h>
 
 #include "tests/trial_bench.h"
@@ -123,7 +123,8 @@ TEST(trial_evaluation)
     check_evaluation(&small_fixture, 1e-3); /* u and the final states are kept as bf16 */
 }
 
-/* The queue fails while the first trial is evaluated: neither is marked, and an evaluation after it has a new one. */
+/* The queue fails while the first trial is evaluated: neither is marked, and an evaluation after it has a new
+ * one. */
 TEST(trial_evaluation_fails_with_the_device)
 {
     const struct trial_config config = make_config(1, OUTPUT_TIED, LOSS_DISTILLATION);

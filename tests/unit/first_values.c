@@ -1,4 +1,5 @@
-/* What new heads begin with: a copy, random values or a regression; heads that have gone on keep what they have. */
+/* What new heads begin with: a copy, random values or a regression; heads that have gone on keep what they
+ * have. */
 #include "tests/trial_bench.h"
 
 #include <math.h>
@@ -106,7 +107,8 @@ TEST(first_values_are_for_new_members)
     fixture_close(&fixture);
 }
 
-/* A state that is not a number makes the regression of its tap impossible: its members fail, the others do not. */
+/* A state that is not a number makes the regression of its tap impossible: its members fail, the others do
+ * not. */
 TEST(first_values_without_a_solution)
 {
     struct error error = {0};

@@ -1,6 +1,6 @@
-/* generator.c: generation with early exits against its definition: for every token the whole sequence so far goes
- * through all layers, without a cache, on the ref backend, and the exits' rules look at what the last row is at each
- * tap. Small random models made on the spot. */
+/* generator.c: generation with early exits against its definition: for every token the whole sequence so far
+ * goes through all layers, without a cache, on the ref backend, and the exits' rules look at what the last row
+ * is at each tap. Small random models made on the spot. */
 #include <math.h>
 #include <stdlib.h>
 

@@ -1,4 +1,5 @@
-/* interrupted.c: where long work looks at signals: it fails with ERROR_INTERRUPTED, and nothing else changes. */
+/* interrupted.c: where long work looks at signals: it fails with ERROR_INTERRUPTED, and nothing else
+ * changes. */
 #include <stdlib.h>
 
 #include "common/base/memory.h"

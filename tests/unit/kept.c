@@ -1,5 +1,5 @@
-/* kept.c: the pilot's states serve the run: every sequence runs through the model once, and the records are those of a
- * run that computes all of them. */
+/* kept.c: the pilot's states serve the run: every sequence runs through the model once, and the records are
+ * those of a run that computes all of them. */
 #include <stdlib.h>
 
 #include "common/head/source.h"
@@ -257,7 +257,8 @@ TEST(kept_states_of_a_shard)
     store_close(store);
 }
 
-/* States of other tokens, and those of a pilot that was not finished, cannot be used: they are computed again. */
+/* States of other tokens, and those of a pilot that was not finished, cannot be used: they are computed
+ * again. */
 TEST(kept_states_of_something_else_are_removed)
 {
     char pilot_path[700], command[1500];

@@ -1,4 +1,5 @@
-/* kind.c: what files are by name and content: read as what they are, or refused by the name of what they are. */
+/* kind.c: what files are by name and content: read as what they are, or refused by the name of what they
+ * are. */
 #include <stdlib.h>
 #include <unistd.h>
 

@@ -1,4 +1,5 @@
-/* The lossy codecs: what they lose is what they say and what their spacing allows; hostile states and parameters. */
+/* The lossy codecs: what they lose is what they say and what their spacing allows; hostile states and
+ * parameters. */
 #include <string.h>
 
 #include "common/codec/klt.h"
@@ -60,7 +61,8 @@ TEST(lossy_says_what_it_loses)
             REQUIRE_OK(codec_fixture_coder(codec_find_id((uint16_t)id), cols, &coder, &error));
             REQUIRE_OK(make_trip(coder, states, rows, &trip, &error));
             CHECK(trip.measured > 0 && fabs(trip.said - trip.measured) < 0.01 * trip.measured + 1e-9);
-            /* klt: no coefficient is off by more than half a spacing (0.05); q8: by half of 1/127 of the largest */
+            /* klt: no coefficient is off by more than half a spacing (0.05); q8: by half of 1/127 of the
+             * largest */
             CHECK(trip.worst < (id == KLT ? 0.025 * 0.025 * 1.02 : 0.001));
             coder_destroy(coder);
             free(states);
@@ -139,7 +141,8 @@ TEST(klt_finds_the_directions)
     string_free(&parameters);
 }
 
-/* Independent normal values of deviation 1 have log2(sqrt(2 pi e) / spacing) bits each, when the spacing is small. */
+/* Independent normal values of deviation 1 have log2(sqrt(2 pi e) / spacing) bits each, when the spacing is
+ * small. */
 TEST(klt_chooses_the_spacing_by_bits)
 {
     enum { ROWS = 4096, COLS = 32 };

@@ -1,4 +1,5 @@
-/* A trial and its files: in which order they are written, which state they say it is in, what is made of them again. */
+/* A trial and its files: in which order they are written, which state they say it is in, what is made of them
+ * again. */
 #include "tests/trial_bench.h"
 
 #include <math.h>

@@ -508,7 +508,8 @@ TEST(model_folder_extras)
     safetensors_close(from);
 }
 
-/* One "model." less (saved from the model without its head) or more: the same model, as transformers reads it. */
+/* One "model." less (saved from the model without its head) or more: the same model, as transformers reads
+ * it. */
 TEST(model_folder_prefix)
 {
     char fingerprint[17], wanted[17];
@@ -604,7 +605,8 @@ TEST(model_folder_output)
     safetensors_close(from);
 }
 
-/* Under a larger model's prefix it may be left unread where it is the embedding; else the logits would be wrong. */
+/* Under a larger model's prefix it may be left unread where it is the embedding; else the logits would be
+ * wrong. */
 TEST(model_folder_output_with_prefix)
 {
     static char name[] = "language_model.lm_head.weight", near[] = "my_lm_head.weight";

@@ -126,7 +126,8 @@ TEST(packing_stops_at_the_most)
     free(taken);
 }
 
-/* One stream, whose sequences go to the split that their number says; saved and restored after every document. */
+/* One stream, whose sequences go to the split that their number says; saved and restored after every
+ * document. */
 TEST(packing_by_runs)
 {
     struct taken *taken;

@@ -1,5 +1,5 @@
-/* The spacing of a fitted codec, from a store whose tokens follow from one another: what the entropy stage makes of that
- * is spent. */
+/* The spacing of a fitted codec, from a store whose tokens follow from one another: what the entropy stage
+ * makes of that is spent. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,7 +91,8 @@ TEST(pilot_spends_the_bits_asked_for)
     }
 }
 
-/* Where there is nothing to gain, the spacing is that of an ideal coder: sqrt(2 pi e) / 2^bits for normal values. */
+/* Where there is nothing to gain, the spacing is that of an ideal coder: sqrt(2 pi e) / 2^bits for normal
+ * values. */
 TEST(pilot_takes_no_finer_spacing_than_bits_allow)
 {
     struct error error;

@@ -219,7 +219,8 @@ TEST(policy_malformed)
     }
 }
 
-/* A policy of version 1: the head's members and the threshold are the exit's own, "rule" is the kind of evidence. */
+/* A policy of version 1: the head's members and the threshold are the exit's own, "rule" is the kind of
+ * evidence. */
 static int write_version_1(const char *folder, struct error *error)
 {
     struct policy_exit exits[EXITS];

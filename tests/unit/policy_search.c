@@ -44,8 +44,8 @@ TEST(policy_search_counts_tokens)
 
 static const struct policy_wish standard = {.agreement = 0.95, .threshold = NAN};
 
-/* The exits above and one behind them, at 8: nobody leaves at the second with less than 0.95 but wrongly, so that
- * checking it is a burden; whoever is left leaves at the third. */
+/* The exits above and one behind them, at 8: nobody leaves at the second with less than 0.95 but wrongly, so
+ * that checking it is a burden; whoever is left leaves at the third. */
 TEST(policy_search_leaves_out_burdens)
 {
     struct exit_cost exits[] = {{2, 0.5}, {5, 1}, {8, 0.25}};
@@ -74,8 +74,8 @@ TEST(policy_search_leaves_out_burdens)
     CHECK(costs.exits == 1 && !choice.agrees && choice.speedup < 1);
 }
 
-/* Two exits that are a burden each as long as the other is there: a search that stops where the next step is no better
- * would keep both. */
+/* Two exits that are a burden each as long as the other is there: a search that stops where the next step is no
+ * better would keep both. */
 TEST(policy_search_goes_through_what_is_no_better)
 {
     struct exit_cost exits[] = {{4, 0}, {5, 0}, {6, 0}};
@@ -91,7 +91,8 @@ TEST(policy_search_goes_through_what_is_no_better)
     CHECK(near(choice.speedup, 11. / 7));
 }
 
-/* Of the thresholds that agree often enough the fastest, not the lowest; without any, the one that agrees most. */
+/* Of the thresholds that agree often enough the fastest, not the lowest; without any, the one that agrees
+ * most. */
 TEST(policy_search_threshold)
 {
     struct exit_cost exits[] = {{2, 0}};

@@ -1,5 +1,5 @@
-/* Repair calls the store, which knows nothing of it: a change of a finished store, what may look at its puts, and the
- * pages that LMDB frees when a value is replaced. */
+/* Repair calls the store, which knows nothing of it: a change of a finished store, what may look at its puts,
+ * and the pages that LMDB frees when a value is replaced. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>

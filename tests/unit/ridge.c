@@ -245,8 +245,8 @@ TEST(ridge_sums_add_up)
     free(sums[1]);
 }
 
-/* A map to fewer values than it reads is, but for its weights, a part of the whole one: without noise both are the
- * known map. */
+/* A map to fewer values than it reads is, but for its weights, a part of the whole one: without noise both are
+ * the known map. */
 TEST(ridge_to_another_width)
 {
     enum { OUTPUTS = 5 };

@@ -1,5 +1,5 @@
-/* A run that was begun otherwise is refused by name; only its steps may grow. What is left of it is read from its
- * folder. */
+/* A run that was begun otherwise is refused by name; only its steps may grow. What is left of it is read from
+ * its folder. */
 #include "tests/trial_bench.h"
 
 #include <stdlib.h>
@@ -100,7 +100,8 @@ static int write_trial(const struct run_folder *run, const char *id, const char 
     return result;
 }
 
-/* Of failed trials nothing is left but the lines that say so: the head is what the others are asked for, too. */
+/* Of failed trials nothing is left but the lines that say so: the head is what the others are asked for,
+ * too. */
 TEST(run_is_finished_with_just_its_trials)
 {
     static const char failed[] = "{\"step\": 3, \"failed\": \"a test\"}\n";

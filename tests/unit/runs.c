@@ -1,4 +1,5 @@
-/* runs.c: sequences held out in runs: both splits early, never neighbours, the share as wanted, counts that agree. */
+/* runs.c: sequences held out in runs: both splits early, never neighbours, the share as wanted, counts that
+ * agree. */
 #include <math.h>
 
 #include "common/store/runs.h"

@@ -32,7 +32,8 @@ static uint64_t count(const char *kind, char wanted)
     return found;
 }
 
-/* A stretch of documents of up to `longest` rows; document [rows + 1] says which each row and the last label belong to. */
+/* A stretch of documents of up to `longest` rows; document [rows + 1] says which each row and the last label
+ * belong to. */
 static int make_documents(struct random *random, uint64_t sequences, uint64_t longest, int *document,
                           struct split_chooser *chooser, struct error *error)
 {

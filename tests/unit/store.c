@@ -800,8 +800,8 @@ TEST(store_commit_releases_pages)
     store_close(store);
 }
 
-/* A finished store is read without locks: what a reader has of it is not written over, however often it is repaired, or
- * though it grows. */
+/* A finished store is read without locks: what a reader has of it is not written over, however often it is
+ * repaired, or though it grows. */
 static void check_kept(bool grows)
 {
     struct error error;

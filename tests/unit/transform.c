@@ -1,5 +1,5 @@
-/* What a device makes of states is encoded like what the host makes of them: exact codecs to the same bytes, others within
- * what their spacing allows. */
+/* What a device makes of states is encoded like what the host makes of them: exact codecs to the same bytes,
+ * others within what their spacing allows. */
 #include <string.h>
 
 #include "common/transform/transform.h"

@@ -276,7 +276,8 @@ TEST(trial_goes_on_from_a_checkpoint)
     bench_close(&bench);
 }
 
-/* As if it began there: the first update of an optimizer that begins moves each value by the rate, at any step. */
+/* As if it began there: the first update of an optimizer that begins moves each value by the rate, at any
+ * step. */
 TEST(trial_restarts_from_a_head)
 {
     struct error error = {0};
@@ -525,7 +526,8 @@ static void check_resume(const struct mode *mode)
 
 TEST_IN_MODES(groups_go_on_from_checkpoints, check_resume)
 
-/* When a device fails, no trial is at fault, and none is marked. When it works again, the next group has clean gradients. */
+/* When a device fails, no trial is at fault, and none is marked. When it works again, the next group has clean
+ * gradients. */
 TEST(a_device_that_fails_marks_no_trial)
 {
     struct error error = {0};
@@ -573,8 +575,8 @@ TEST(groups_are_bounded)
 
 /* ---- pieces of a batch ---- */
 
-/* The gradient of a trained parameter after a first step, as Adam's moment has it, at least as many values as the
- * parameter has. */
+/* The gradient of a trained parameter after a first step, as Adam's moment has it, at least as many values as
+ * the parameter has. */
 static float *first_gradient(struct trial *trial, int parameter, struct error *error)
 {
     const struct matrix moment = trial_first_moment(trial, parameter);
@@ -658,7 +660,8 @@ static void check_pieces(const struct mode *mode)
 
 TEST_IN_MODES(pieces_add_up_to_the_batch, check_pieces)
 
-/* The pieces of a batch cover it, cut between sequences or into parts of one, and their spans say which rows they are. */
+/* The pieces of a batch cover it, cut between sequences or into parts of one, and their spans say which rows
+ * they are. */
 static void check_cut(struct workspace *workspace, bool by_row, int length, int sequences)
 {
     const int64_t rows = (int64_t)sequences * length;
@@ -774,7 +777,8 @@ TEST(groups_share_loss_and_output_weight)
     CHECK(!trial_joins(&own_weight, &own_weight));
 }
 
-/* A step or an evaluation that is interrupted does not count. Reading ends, too. The last test: see interrupted.h. */
+/* A step or an evaluation that is interrupted does not count. Reading ends, too. The last test: see
+ * interrupted.h. */
 TEST(trial_interrupted)
 {
     enum { VALUES = 24 * 24 };

@@ -1,4 +1,5 @@
-/* unpack.c: compressed corpora: every size of reading, several parts, going on from any position, and what is damaged. */
+/* unpack.c: compressed corpora: every size of reading, several parts, going on from any position, and what is
+ * damaged. */
 #include <stdlib.h>
 #include <zlib.h>
 #include <zstd.h>
@@ -104,7 +105,8 @@ TEST(unpack_parts_and_places)
     string_free(&text);
 }
 
-/* Wherever a file is cut it is refused, but where a part ends; a flipped bit is found, or changes nothing that is read. */
+/* Wherever a file is cut it is refused, but where a part ends; a flipped bit is found, or changes nothing that
+ * is read. */
 TEST(unpack_damage)
 {
     struct string text = {0};

@@ -20,8 +20,8 @@ struct adam_step {
     float second_scale; /* 1 / the second moment's bias correction */
 };
 
-/* A softmax over part of a row: values are e^(z - exponent ln 2). The reference is a power of two, so that several parts are brought to
- * a common reference exactly. */
+/* A softmax over part of a row: values are e^(z - exponent ln 2). The reference is a power of two, so that
+ * several parts are brought to a common reference exactly. */
 struct part_sums {
     float exponent;
     float sum; /* of the values */
