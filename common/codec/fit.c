@@ -20,7 +20,7 @@ int moments_create(int64_t cols, struct moments **result, struct error *error)
         error_set(error, "%lld columns are too many", (long long)cols);
     else if (array_alloc(&moments->sum, cols, error) == 0 &&
              array_alloc(&moments->products, square, error) == 0 &&
-             array_alloc(&moments->piece, square, error) == 0 &&
+             array_alloc(&moments->part, square, error) == 0 &&
              array_alloc(&moments->rows, PIECE_ROWS * cols, error) == 0) {
         *result = moments;
         return 0;
@@ -35,7 +35,7 @@ void moments_destroy(struct moments *moments)
         return;
     free(moments->sum);
     free(moments->products);
-    free(moments->piece);
+    free(moments->part);
     free(moments->rows);
     free(moments);
 }
@@ -53,10 +53,10 @@ static int add_piece(struct moments *moments, const float *states, int64_t rows,
         for (int64_t c = 0; c < cols; c++)
             moments->sum[c] += normal[c];
     }
-    if (gram(moments->rows, rows, cols, moments->piece, error) < 0)
+    if (gram(moments->rows, rows, cols, moments->part, error) < 0)
         return -1;
     for (int64_t i = 0; i < cols * cols; i++)
-        moments->products[i] += moments->piece[i];
+        moments->products[i] += moments->part[i];
     return 0;
 }
 

@@ -25,7 +25,7 @@ struct moments {
     int64_t cols, count; /* count: tokens that are not zero */
     double *sum; /* [cols] */
     double *products; /* [cols, cols] */
-    float *piece; /* [cols, cols], products of up to 512 rows in f32 */
+    float *part; /* [cols, cols], products of up to 512 rows in f32 */
     float *rows; /* [512, cols] */
 };
 

@@ -10,7 +10,7 @@
 #include "common/base/memory.h"
 #include "common/codec/rans.h"
 
-#define PIECES     16 /* of an integer's unit, at whose middles the curve is read */
+#define PARTS      16 /* of an integer's unit, at whose middles the curve is read */
 #define WIDE_SHARE 0.1
 #define WIDE       1.5
 
@@ -40,8 +40,8 @@ static double bell(double x)
 static double mass(int n, double deviation)
 {
     double sum = 0;
-    for (int i = 0; i < PIECES; i++)
-        sum += bell((n - 0.5 + (i + 0.5) / PIECES) / deviation);
+    for (int i = 0; i < PARTS; i++)
+        sum += bell((n - 0.5 + (i + 0.5) / PARTS) / deviation);
     return sum;
 }
 

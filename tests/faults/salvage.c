@@ -101,7 +101,7 @@ TEST(store_flipped_structure_is_salvaged)
     for (int i = campaign("OFFRAMP_FLIPS", 100); i > 0; i--) {
         off_t bit = structure_bit(&random, status.st_size / 4096);
         if (i % 2)
-            bit = bit / 32768 * 32768 + bit % 192; /* the header, and the first entries' places */
+            bit = bit / 32768 * 32768 + bit % 192; /* the header, and the first offsets of entries */
         flip(bit);
         find_problems(&problems);
         if (problems.structure > 0 && store_salvage(path, &report, &error) < 0)

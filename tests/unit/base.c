@@ -495,9 +495,9 @@ TEST(permutation_is_a_bijection_and_fixed)
     for (uint64_t count = 1; count < 300; count++) {
         bool seen[300] = {false};
         for (uint64_t i = 0; i < count; i++) {
-            uint64_t place = random_permute(i, count, 42);
-            REQUIRE(place < count && !seen[place]);
-            seen[place] = true;
+            uint64_t index = random_permute(i, count, 42);
+            REQUIRE(index < count && !seen[index]);
+            seen[index] = true;
         }
     }
     /* A resumed run relies on the order: these values may never change. */
@@ -626,8 +626,8 @@ TEST(foreign_json_is_read)
 TEST(foreign_json_keeps_nul_where_wanted)
 {
     static const char text[] = "{\"a\\u0000\": \"b\\u0000c\", \"d\": \"\\u0000\"}";
-    json_error_t place;
-    json_t *value = json_decode(text, strlen(text), JSON_ALLOW_NUL, &place);
+    json_error_t position;
+    json_t *value = json_decode(text, strlen(text), JSON_ALLOW_NUL, &position);
     REQUIRE(value);
     json_t *member = json_object_get(value, "a\xef\xbf\xbd");
     CHECK(json_string_length(member) == 3 && memcmp(json_string_value(member), "b\0c", 3) == 0);

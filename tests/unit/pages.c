@@ -148,7 +148,7 @@ TEST(pages_freed_bits_count)
     REQUIRE(lower > 16 && upper < 4096 && upper > lower);
     check_bits("header", page, 8);
     check_bits("flags and bounds", page + 10, 6);
-    check_bits("places of entries", page + 16, lower - 16);
+    check_bits("offsets of entries", page + 16, lower - 16);
     /* Each entry is 8 bytes of sizes, 8 of transaction, then a list; transactions may change within their
      * order unnoticed: their numbers are not the walk's business, and too high ones only delay reuse. */
     uint16_t entry = (uint16_t)read_number(page + 16);
