@@ -267,8 +267,10 @@ static void read_source(struct verifier *verifier, const struct verify_unit *uni
     }
     int code = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
     for (;; code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
-        if (code == 0 && check_part_value(verifier, &key, &value, &part, &error) < 0)
+        if (code == 0 && check_part_value(verifier, &key, &value, &part, &error) < 0) {
             send_problem(verifier, unit, 0, &error);
+            continue; /* whose part it is is not known */
+        }
         if (found > 0 && (code != 0 || strcmp(part.name, tensor.name) != 0)) {
             error_set_kind(&error, ERROR_DAMAGED, "source: %s has %" PRIu32 " of its %" PRIu32 " parts",
                            tensor.name, found, tensor.parts);
