@@ -4,7 +4,7 @@
 # In pages (*.md): links, and names of files and folders. In the walks of docs/design.md, the sections called
 # "### PROGRAM: ...", a bare name such as `run.c` must be a file of that program's folder, or of a folder that the same
 # line names. Elsewhere a name must be the end of some file's path. In comments: names of files, and numbered sections of the
-# design page.
+# design page. It fails, too, where a walk does not name a .c file of its program.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -70,6 +70,8 @@ git ls-files '*.md' '*.c' '*.h' '*.cu' '*.cuh' '*.sh' '*.py' '*.mk' | grep -v '^
             if ((name in foreign) || before ~ /[$*}]/ || name ~ /^\/|NAME/ || name ~ /^build\//)
                 continue
             found = (name in tail) || (name in file)
+            if (walk != "")
+                walked[name ~ /\// ? name : walk "/" name] = 1
             if (walk != "" && name !~ /\//) {
                 found = (walk "/" name) in file
                 count = split(line, part, /[^A-Za-z0-9_.\/-]+/)
@@ -118,8 +120,11 @@ git ls-files '*.md' '*.c' '*.h' '*.cu' '*.cuh' '*.sh' '*.py' '*.mk' | grep -v '^
         comment = 0
     }
     FILENAME ~ /\.md$/ {
-        if (/^#+ /)
+        if (/^#+ /) {
             walk = FILENAME == "docs/design.md" && /^### [a-z]+:/ ? substr($2, 1, length($2) - 1) : ""
+            if (walk != "")
+                walks[walk] = FNR
+        }
         check_files($0, $0)
         check_folders($0)
         check_sections($0)
@@ -164,4 +169,13 @@ git ls-files '*.md' '*.c' '*.h' '*.cu' '*.cuh' '*.sh' '*.py' '*.mk' | grep -v '^
             check_sections(said)
         }
     }
-    END { exit bad }'
+    END {
+        for (name in file) {
+            if (name ~ /\.c$/ && folder_of(name) in walks && !(name in walked)) {
+                FILENAME = "docs/design.md"
+                FNR = walks[folder_of(name)]
+                complain("the walk of " folder_of(name) " does not name " name)
+            }
+        }
+        exit bad
+    }'
