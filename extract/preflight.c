@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "common/base/cli.h"
 #include "common/base/clock.h"
@@ -13,7 +12,6 @@
 #include "common/base/string.h"
 #include "common/head/source.h"
 #include "common/pilot/pilot.h"
-#include "common/store/environment.h"
 #include "common/store/manifest.h"
 #include "common/store/runs.h"
 #include "extract/pilot.h"
@@ -98,15 +96,6 @@ static char *pilot_path(const char *out, struct error *error)
     return NULL;
 }
 
-static bool is_finished(const char *store)
-{
-    struct error ignored;
-    char *marker = path_join(store, SEALED_FILE, &ignored);
-    const bool finished = !marker || file_exists(marker);
-    free(marker);
-    return finished;
-}
-
 /* Whether there is a forecast's store at `path`. -1: there is another one, or one that is in use. A store that
  * cannot be opened is the forecast's if it is not finished: a forecast may have been killed at any point, and
  * finishes none. */
@@ -114,17 +103,16 @@ static int find_leftovers(const char *path, struct error *error)
 {
     struct error reason;
     struct store *store;
-    int lock;
     bool own;
     if (!store_exists(path))
         return 0;
-    if (writer_lock(path, &lock, error) < 0)
+    const int finished = store_was_finished(path, error);
+    if (finished < 0)
         return -1;
-    close(lock);
     if (store_open(path, STORE_WRITE, &store, &reason) == 0)
         own = json_is_true(json_object_get(store_manifest(store), MARK));
     else
-        own = !is_finished(path);
+        own = !finished;
     store_close(store);
     return own ? 1
                : error_set(error,

@@ -1,5 +1,4 @@
-/* environment.h: LMDB environments as stores open them. Only common/store and common/repair include this, and
- * extract/preflight.c, which must know a store that was killed.
+/* environment.h: LMDB environments as stores open them. Only common/store and common/repair include this.
  *
  *     writer_lock(folder, &lock, error);                         // a writer only
  *     process_lock(folder, &own_lock, error);                    // unless the store is read without locks

@@ -365,15 +365,31 @@ static struct store *store_new(const char *path, enum store_mode mode, struct er
     return store;
 }
 
+/* 1: SEALED_FILE is in the folder. 0: it is not. */
+static int is_marked(const char *folder, struct error *error)
+{
+    char *marker = path_join(folder, SEALED_FILE, error);
+    const int marked = !marker ? -1 : file_exists(marker);
+    free(marker);
+    return marked;
+}
+
+int store_was_finished(const char *path, struct error *error)
+{
+    int lock;
+    if (writer_lock(path, &lock, error) < 0)
+        return -1;
+    close(lock);
+    return is_marked(path, error);
+}
+
 static int open_files(struct store *store, struct error *error)
 {
     if (store->mode == STORE_WRITE && writer_lock(store->path, &store->lock, error) < 0)
         return -1;
-    char *marker = path_join(store->path, SEALED_FILE, error);
-    if (!marker)
+    const int marked = is_marked(store->path, error);
+    if (marked < 0)
         return -1;
-    bool marked = file_exists(marker);
-    free(marker);
     if (((store->mode == STORE_WRITE || !marked) && process_lock(store->path, &store->own_lock, error) < 0) ||
         environment_open(store->path, store->mode, &store->env, error) < 0 || load(store, error) < 0)
         return -1;

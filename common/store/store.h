@@ -237,6 +237,10 @@ int store_file_bytes(const struct store *store, uint64_t *bytes, struct error *e
 
 /* ---- the end of a store, and of an error ---- */
 
+/* Whether a store that may be too damaged to open was finished: 1 or 0. -1 when a writer is at work on it; the error names
+ * the writer's process. */
+int store_was_finished(const char *path, struct error *error);
+
 /* Removes the files of a store that nobody has open, and its folder when that is empty then. */
 int store_remove(const char *path, struct error *error);
 

@@ -344,6 +344,26 @@ TEST(store_second_writer)
     store_close(store);
 }
 
+/* Whoever may remove a store asks this, also of one that is damaged. */
+TEST(store_was_finished_or_not)
+{
+    char data[4200];
+    struct error error;
+    struct store *store;
+    REQUIRE_OK(create_filled(4, 2, &store, &error));
+    CHECK(store_was_finished(path, &error) == -1);
+    CHECK_TEXT(error.text, "is writing to this store");
+    store_close(store);
+    CHECK(store_was_finished(path, &error) == 0);
+    REQUIRE_OK(store_open(path, STORE_WRITE, &store, &error));
+    REQUIRE_OK(store_seal(store, &error));
+    store_close(store);
+    CHECK(store_was_finished(path, &error) == 1);
+    snprintf(data, sizeof data, "%s/data.mdb", path);
+    REQUIRE(truncate(data, 100) == 0);
+    CHECK(store_was_finished(path, &error) == 1);
+}
+
 /* LMDB would take the first one's locks along when the second is closed. */
 TEST(store_opened_twice)
 {
