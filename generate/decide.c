@@ -35,6 +35,7 @@ static int load_exit(const struct policy *policy, int index, const struct model_
         result = head_scratch_create(exit->head, 1, false, &exit->scratch, error);
     free(path);
     exit->tap = expected->tap;
+    exit->evidence = expected->evidence.kind;
     exit->rule = expected->rule;
     return result;
 }
@@ -81,6 +82,6 @@ int exit_check(const struct exit_point *exit, const struct engine *engine, struc
     if (predictor_run(predictor, &weight, prediction, error) < 0)
         return -1;
     const struct evidence evidence = {.confidence = prediction->probability};
-    *leaves = rule_lets_leave(&exit->rule, &evidence);
+    *leaves = rule_lets_leave(&exit->rule, exit->evidence, &evidence);
     return 0;
 }

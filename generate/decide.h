@@ -19,6 +19,7 @@
 
 struct exit_point {
     struct tap tap;
+    enum evidence_kind evidence; /* what the rule decides by */
     struct exit_rule rule;
     struct head *head;
     struct head_scratch *scratch; /* one row */

@@ -29,14 +29,14 @@ int policy_thresholds(const struct policy_wish *wish, double list[POLICY_THRESHO
 void policy_count(const struct policy_costs *costs, const struct observed *observed, uint64_t tokens,
                   double threshold, struct policy_row *row)
 {
-    const struct exit_rule rule = {EVIDENCE_CONFIDENCE, threshold};
+    const struct exit_rule rule = {threshold};
     double agreeing = 0, leaving = 0, depth = 0, cost = 0;
     row->threshold = threshold;
     for (int e = 0; e < costs->exits; e++)
         row->exit_rate[e] = 0;
     for (uint64_t t = 0; t < tokens; t++) {
         int e = 0;
-        while (e < costs->exits && !rule_lets_leave(&rule, &observed[e].evidence[t])) {
+        while (e < costs->exits && !rule_lets_leave(&rule, EVIDENCE_CONFIDENCE, &observed[e].evidence[t])) {
             cost += costs->exit[e].head + costs->output;
             e++;
         }

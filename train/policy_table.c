@@ -161,8 +161,10 @@ static int fill_policy(const struct evaluation_setting *setting, struct trial *c
             policy->tried_tap[policy->tried++] = trial->config.spec.tap;
             continue;
         }
-        policy->exit[policy->exits].rule = (struct exit_rule){EVIDENCE_CONFIDENCE, choice.threshold};
-        result = save_exit(trial, folder, setting->stores, &policy->exit[policy->exits++], error);
+        struct policy_exit *exit = &policy->exit[policy->exits++];
+        exit->evidence.kind = EVIDENCE_CONFIDENCE;
+        exit->rule.threshold = choice.threshold;
+        result = save_exit(trial, folder, setting->stores, exit, error);
     }
 done:
     free(costs.exit);

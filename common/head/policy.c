@@ -200,7 +200,7 @@ static json_t *exits_to_json(const struct policy *policy)
         json_array_append_new(array,
                               json_pack("{ss s{ss ss ss ss} s{ss} s{sf}}", "tap", tap, "head", "kind",
                                         head->kind, "output", head->output, "file", head->file, "hash",
-                                        head->hash, "evidence", "kind", evidence_kind_name(exit->rule.evidence),
+                                        head->hash, "evidence", "kind", evidence_kind_name(exit->evidence.kind),
                                         "rule", "threshold", exit->rule.threshold));
     }
     return array;
@@ -301,37 +301,46 @@ static const json_t *read_part(const json_t *exit, const char *key, const char *
     return part;
 }
 
-static int read_rule(const json_t *exit, struct exit_rule *rule, struct error *error)
+static int read_evidence(const json_t *exit, struct policy_evidence *evidence, struct error *error)
 {
-    const json_t *evidence, *decision;
+    const json_t *object = read_part(exit, "evidence", "kind", error);
     const char *kind;
-    if (!(evidence = read_part(exit, "evidence", "kind", error)) ||
-        json_get_string("evidence", evidence, "kind", &kind, error) < 0 ||
-        evidence_kind_find(kind, &rule->evidence, error) < 0 ||
-        !(decision = read_part(exit, "rule", "threshold", error)))
+    if (!object || json_get_string("evidence", object, "kind", &kind, error) < 0)
         return -1;
-    return json_get_number("rule", decision, "threshold", &rule->threshold, error);
+    return evidence_kind_find(kind, &evidence->kind, error);
 }
 
-/* In version 1, the members of the head and the threshold are in the exit itself. */
-static int read_rule_1(const json_t *exit, struct exit_rule *rule, struct error *error)
+static int read_rule(const json_t *exit, struct exit_rule *rule, struct error *error)
+{
+    const json_t *object = read_part(exit, "rule", "threshold", error);
+    return object ? json_get_number("rule", object, "threshold", &rule->threshold, error) : -1;
+}
+
+/* In version 1, the members of the head and the threshold are in the exit itself, and "rule" is the kind of
+ * evidence. */
+static int read_exit_1(const json_t *object, struct policy_exit *exit, struct error *error)
 {
     const char *kind;
-    if (json_get_string("exit", exit, "rule", &kind, error) < 0 ||
-        evidence_kind_find(kind, &rule->evidence, error) < 0)
+    if (read_head("head", object, &exit->head, error) < 0 ||
+        json_get_string("exit", object, "rule", &kind, error) < 0 ||
+        evidence_kind_find(kind, &exit->evidence.kind, error) < 0)
         return -1;
-    return json_get_number("exit", exit, "threshold", &rule->threshold, error);
+    return json_get_number("exit", object, "threshold", &exit->rule.threshold, error);
 }
 
 static int read_exit(const json_t *object, int64_t version, int layers, struct policy_exit *exit,
                      struct error *error)
 {
-    const json_t *head = version == 1 ? object : json_object_get(object, "head");
     const char *tap;
     if (json_get_string("exit", object, "tap", &tap, error) < 0 ||
-        tap_parse(tap, layers, &exit->tap, error) < 0 || read_head("head", head, &exit->head, error) < 0)
+        tap_parse(tap, layers, &exit->tap, error) < 0)
         return -1;
-    return version == 1 ? read_rule_1(object, &exit->rule, error) : read_rule(object, &exit->rule, error);
+    if (version == 1)
+        return read_exit_1(object, exit, error);
+    if (read_head("head", json_object_get(object, "head"), &exit->head, error) < 0 ||
+        read_evidence(object, &exit->evidence, error) < 0)
+        return -1;
+    return read_rule(object, &exit->rule, error);
 }
 
 static int read_exits(const char *path, const json_t *root, int64_t version, struct policy *policy,

@@ -39,10 +39,15 @@ struct policy_head {
     char hash[17]; /* XXH3-64 of the file */
 };
 
+struct policy_evidence {
+    enum evidence_kind kind;
+};
+
 struct policy_exit {
     struct tap tap;
     struct policy_head head;
-    struct exit_rule rule; /* with the kind of evidence that it is over */
+    struct policy_evidence evidence; /* what is looked at */
+    struct exit_rule rule; /* over that */
 };
 
 /* What all exits do with one threshold. */

@@ -7,9 +7,9 @@
 static const char *const kind_names[] = {[EVIDENCE_CONFIDENCE] = "confidence"};
 enum { KINDS = sizeof kind_names / sizeof *kind_names };
 
-bool rule_lets_leave(const struct exit_rule *rule, const struct evidence *evidence)
+bool rule_lets_leave(const struct exit_rule *rule, enum evidence_kind kind, const struct evidence *evidence)
 {
-    switch (rule->evidence) {
+    switch (kind) {
     case EVIDENCE_CONFIDENCE: return evidence->confidence >= rule->threshold;
     }
     return false;

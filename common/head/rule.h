@@ -4,11 +4,13 @@
  *
  *     state at the tap --> head --> evidence --> rule --> the token leaves, or goes on
  *
- * `train` counts with this rule what exits would do, and `generate` lets tokens leave by it. So a policy's
- * table is about what really happens.
+ * The two are apart: what is looked at has a kind, and the rule says how much of it is enough. `train` counts
+ * with this rule what exits would do, and `generate` lets tokens leave by it. So a policy's table is about what
+ * really happens.
  *
+ *     const struct exit_rule rule = {.threshold = 0.9};
  *     const struct evidence evidence = {.confidence = prediction.probability};
- *     if (rule_lets_leave(&rule, &evidence)) ...
+ *     if (rule_lets_leave(&rule, EVIDENCE_CONFIDENCE, &evidence)) ...
  */
 #ifndef OFFRAMP_HEAD_RULE_H
 #define OFFRAMP_HEAD_RULE_H
@@ -28,12 +30,11 @@ struct evidence {
 };
 
 struct exit_rule {
-    enum evidence_kind evidence; /* what it looks at */
     double threshold; /* the least evidence that lets a token leave, 0 .. 1 */
 };
 
-/* Evidence that is not a number lets nothing leave. */
-bool rule_lets_leave(const struct exit_rule *rule, const struct evidence *evidence);
+/* Decides by the member of the evidence that `kind` says. Evidence that is not a number lets nothing leave. */
+bool rule_lets_leave(const struct exit_rule *rule, enum evidence_kind kind, const struct evidence *evidence);
 
 /* "confidence". An unknown name is an error that lists the known ones. */
 const char *evidence_kind_name(enum evidence_kind kind);

@@ -14,8 +14,8 @@ static int make_policy(const char *folder, struct policy_exit exits[EXITS], stru
                        double rates[ROWS][EXITS], struct policy *policy, struct error *error)
 {
     const struct policy_exit made[EXITS] = {
-        {{2, false}, {"affine", "tied", "2.safetensors", ""}, {EVIDENCE_CONFIDENCE, 0.75}},
-        {{3, true}, {"mlp", "untied", "3.mid.safetensors", ""}, {EVIDENCE_CONFIDENCE, 1}},
+        {{2, false}, {"affine", "tied", "2.safetensors", ""}, {EVIDENCE_CONFIDENCE}, {0.75}},
+        {{3, true}, {"mlp", "untied", "3.mid.safetensors", ""}, {EVIDENCE_CONFIDENCE}, {1}},
     };
     const double made_rates[ROWS][EXITS] = {{0.5, 0.25}, {0, 0}};
     memcpy(exits, made, sizeof made);
@@ -65,7 +65,7 @@ static void check_made(const struct policy *policy, const char *folder)
     const struct policy_exit *exit = policy->exit;
     CHECK(exit[0].tap.layer == 2 && !exit[0].tap.mid && exit[0].rule.threshold == 0.75);
     CHECK(!strcmp(exit[0].head.kind, "affine") && !strcmp(exit[0].head.output, "tied"));
-    CHECK(exit[0].rule.evidence == EVIDENCE_CONFIDENCE);
+    CHECK(exit[0].evidence.kind == EVIDENCE_CONFIDENCE);
     CHECK(exit[1].tap.layer == 3 && exit[1].tap.mid && exit[1].rule.threshold == 1);
     CHECK(!strcmp(exit[1].head.kind, "mlp") && !strcmp(exit[1].head.output, "untied"));
     CHECK(!strcmp(exit[1].head.file, "3.mid.safetensors") && strlen(exit[1].head.hash) == 16);
@@ -270,11 +270,11 @@ TEST(policy_of_version_1)
 /* The threshold itself is enough; what is not a number is never. */
 TEST(policy_rule)
 {
-    const struct exit_rule rule = {EVIDENCE_CONFIDENCE, 0.75};
-    CHECK(rule_lets_leave(&rule, &(struct evidence){.confidence = 0.75}));
-    CHECK(rule_lets_leave(&rule, &(struct evidence){.confidence = 1}));
-    CHECK(!rule_lets_leave(&rule, &(struct evidence){.confidence = nextafter(0.75, 0)}));
-    CHECK(!rule_lets_leave(&rule, &(struct evidence){.confidence = NAN}));
+    const struct exit_rule rule = {0.75};
+    CHECK(rule_lets_leave(&rule, EVIDENCE_CONFIDENCE, &(struct evidence){.confidence = 0.75}));
+    CHECK(rule_lets_leave(&rule, EVIDENCE_CONFIDENCE, &(struct evidence){.confidence = 1}));
+    CHECK(!rule_lets_leave(&rule, EVIDENCE_CONFIDENCE, &(struct evidence){.confidence = nextafter(0.75, 0)}));
+    CHECK(!rule_lets_leave(&rule, EVIDENCE_CONFIDENCE, &(struct evidence){.confidence = NAN}));
 }
 
 /* A policy without exits is one like any other, and says why. */
