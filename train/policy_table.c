@@ -83,9 +83,8 @@ static int make_costs(const struct model_config *config, struct trial *const *be
                       struct policy_costs *costs, struct error *error)
 {
     const double layer = (double)block_values(config);
-    *costs = (struct policy_costs){.layers = config->layers,
-                                   .output = (double)role_values(config, ROLE_EMBEDDING) / layer,
-                                   .exits = count};
+    const int64_t output = role_values(config, role_holder(config, ROLE_OUTPUT));
+    *costs = (struct policy_costs){.layers = config->layers, .output = (double)output / layer, .exits = count};
     if (array_alloc(&costs->exit, count, error) < 0)
         return -1;
     for (int e = 0; e < count; e++) {

@@ -91,8 +91,8 @@ bool rule_shape(const struct parameter_rule *rule, const struct model_config *co
 {
     int64_t shape[2] = {config->hidden, config->hidden};
     int dims = rule->form == FORM_VECTOR ? 1 : 2;
-    if (rule->form == FORM_ROLE) /* a head may have an output weight where the model's is its embedding */
-        dims = role_shape(config, rule->role == ROLE_OUTPUT ? ROLE_EMBEDDING : rule->role, shape);
+    if (rule->form == FORM_ROLE) /* a head's own output weight is shaped as the model's, tied or not */
+        dims = role_shape(config, role_holder(config, rule->role), shape);
     *rows = dims == 1 ? 1 : shape[0];
     *cols = dims == 1 ? shape[0] : shape[1];
     return dims > 0;

@@ -169,7 +169,8 @@ void teacher_rest(struct teacher *teacher)
 
 uint64_t teacher_weight_bytes(const struct model_config *config, enum math math)
 {
-    return 2 * (uint64_t)role_values(config, ROLE_EMBEDDING) * (math == MATH_BF16 ? 2 : 4);
+    const int64_t values = role_values(config, role_holder(config, ROLE_OUTPUT));
+    return 2 * (uint64_t)values * (math == MATH_BF16 ? 2 : 4);
 }
 
 /* States and u of all rows; and what the cpu's op takes for a chunk of them (kernels/cpu/vocab.c): softmax

@@ -259,8 +259,7 @@ const struct gguf *model_gguf(const struct model *model)
 
 const struct tensor *model_tensor(const struct model *model, int layer, enum tensor_role role)
 {
-    if (role == ROLE_OUTPUT && model->config.tied)
-        role = ROLE_EMBEDDING;
+    role = role_holder(&model->config, role);
     return model->tensors[(size_t)(role_is_per_layer(role) ? layer : 0) * ROLE_COUNT + role];
 }
 

@@ -113,6 +113,11 @@ int64_t role_values(const struct model_config *config, enum tensor_role role)
     return dims == 0 ? 0 : dims == 1 ? shape[0] : shape[0] * shape[1];
 }
 
+enum tensor_role role_holder(const struct model_config *config, enum tensor_role role)
+{
+    return role == ROLE_OUTPUT && config->tied ? ROLE_EMBEDDING : role;
+}
+
 /* ---- names in files ---- */
 
 bool role_file_name(enum tensor_role role, enum model_format format, int layer, int spelling,

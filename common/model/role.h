@@ -53,6 +53,9 @@ int role_shape(const struct model_config *config, enum tensor_role role, int64_t
  * there is no such tensor. */
 int64_t role_rows(const struct model_config *config, enum tensor_role role);
 int64_t role_values(const struct model_config *config, enum tensor_role role);
+/* The role whose tensor holds a role's values: the embedding's for an output weight that is tied, else the role
+ * itself. So the shape of the output weight is that of role_holder(config, ROLE_OUTPUT), tied or not. */
+enum tensor_role role_holder(const struct model_config *config, enum tensor_role role);
 
 /* ---- names in files ---- */
 

@@ -42,6 +42,23 @@ TEST(block_roles_without_a_tensor)
     CHECK(role_rows(&config, ROLE_K_BIAS) == 192 && role_values(&config, ROLE_K_BIAS) == 192);
 }
 
+TEST(block_output_weight_has_a_holder)
+{
+    int64_t shape[2];
+    struct model_config config = small;
+    config.tied = true;
+    CHECK(role_shape(&config, ROLE_OUTPUT, shape) == 0);
+    CHECK(role_holder(&config, ROLE_OUTPUT) == ROLE_EMBEDDING);
+    CHECK(role_values(&config, role_holder(&config, ROLE_OUTPUT)) == 49152 * 576);
+    config.tied = false;
+    CHECK(role_holder(&config, ROLE_OUTPUT) == ROLE_OUTPUT);
+    CHECK(role_values(&config, ROLE_OUTPUT) == 49152 * 576);
+    for (int role = ROLE_NONE; role < ROLE_COUNT; role++) {
+        config.tied = role != ROLE_OUTPUT;
+        CHECK(role_holder(&config, (enum tensor_role)role) == (enum tensor_role)role);
+    }
+}
+
 /* A config of that family with every optional role, and sizes that differ from each other. */
 static struct model_config config_of(const char *family)
 {
