@@ -118,16 +118,6 @@ void weight_destroy(struct weight *weight)
         weight->backend->table->weight_destroy(weight);
 }
 
-int64_t weight_rows(const struct weight *weight)
-{
-    return weight->rows;
-}
-
-int64_t weight_cols(const struct weight *weight)
-{
-    return weight->cols;
-}
-
 size_t weight_bytes(const struct weight *weight)
 {
     return weight->bytes;

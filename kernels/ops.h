@@ -192,8 +192,6 @@ enum {
 int weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,
                    unsigned uses, struct weight **weight, struct error *error);
 void weight_destroy(struct weight *weight); /* NULL is fine */
-int64_t weight_rows(const struct weight *weight);
-int64_t weight_cols(const struct weight *weight);
 /* Bytes the backend holds for it, the mapped file not counted. */
 size_t weight_bytes(const struct weight *weight);
 

@@ -691,25 +691,3 @@ int gguf_get_integers(const struct gguf *gguf, const char *key, int64_t **values
     }
     return 0;
 }
-
-int gguf_get_numbers(const struct gguf *gguf, const char *key, double **values, size_t *count,
-                     struct error *error)
-{
-    struct cursor cursor;
-    enum value_type type;
-    *values = NULL;
-    if (require_array(gguf, key, "an array of numbers", &type, count, &cursor, error) < 0)
-        return -1;
-    if (type == VALUE_STRING || type == VALUE_ARRAY)
-        return wrong_elements(gguf, key, type, "numbers", error);
-    if (array_alloc(values, *count, error) < 0)
-        return -1;
-    for (size_t i = 0; i < *count; i++) {
-        if (!real_at(gguf, type, cursor.at + i * value_types[type].bytes, &(*values)[i])) {
-            free(*values);
-            *values = NULL;
-            return error_set(error, "%s: key \"%s\": value %zu is out of range", gguf->path, key, i);
-        }
-    }
-    return 0;
-}

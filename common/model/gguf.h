@@ -45,8 +45,6 @@ int gguf_get_strings(const struct gguf *gguf, const char *key, struct gguf_strin
                      struct error *error);
 int gguf_get_integers(const struct gguf *gguf, const char *key, int64_t **values, size_t *count,
                       struct error *error);
-int gguf_get_numbers(const struct gguf *gguf, const char *key, double **values, size_t *count,
-                     struct error *error);
 
 size_t gguf_tensor_count(const struct gguf *gguf);
 const struct tensor *gguf_tensor(const struct gguf *gguf, size_t index); /* in the file's order */

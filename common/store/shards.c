@@ -297,13 +297,6 @@ int shards_reader_view(struct shards_reader *reader, int tap, struct sequence se
     return reader_view(of, tap, sequence, states, view, error);
 }
 
-int shards_reader_target(struct shards_reader *reader, struct sequence sequence, struct target_row *values,
-                         float *u, struct error *error)
-{
-    struct reader *of = shards_reader_of(reader, &sequence);
-    return reader_target(of, sequence, values, u, error);
-}
-
 int shards_reader_target_columns(struct shards_reader *reader, struct sequence sequence, const void **columns,
                                  float *u, struct error *error)
 {

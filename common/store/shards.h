@@ -62,9 +62,7 @@ int shards_reader_states(struct shards_reader *reader, int tap, struct sequence 
 /* As reader_view. */
 int shards_reader_view(struct shards_reader *reader, int tap, struct sequence sequence, float *states,
                        struct states_view *view, struct error *error);
-/* As reader_target, reader_target_columns and reader_target_view. */
-int shards_reader_target(struct shards_reader *reader, struct sequence sequence, struct target_row *values,
-                         float *u, struct error *error);
+/* As reader_target_columns and reader_target_view. */
 int shards_reader_target_columns(struct shards_reader *reader, struct sequence sequence, const void **columns,
                                  float *u, struct error *error);
 int shards_reader_target_view(struct shards_reader *reader, struct sequence sequence, struct target_row *values,

@@ -267,11 +267,6 @@ const char *tokenizer_warning(const struct tokenizer *tokenizer)
     return tokenizer->parts.warning.text[0] ? tokenizer->parts.warning.text : NULL;
 }
 
-bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id)
-{
-    return tokenizer->parts.vocab.tokens[id].kind == TOKEN_SPECIAL;
-}
-
 void tokenizer_fingerprint(const struct tokenizer *tokenizer, char fingerprint[17])
 {
     hash_print(tokenizer->hash, fingerprint);

@@ -92,7 +92,6 @@ const char *tokenizer_warning(const struct tokenizer *tokenizer);
  * the model's files give by id (eos_token_id and others), and for special tokens that are called like one
  * (<|im_end|>, <|eot_id|>, ...). */
 bool tokenizer_is_end(const struct tokenizer *tokenizer, int32_t id);
-bool tokenizer_is_special(const struct tokenizer *tokenizer, int32_t id);
 
 /* 16 hexadecimal digits: XXH3-64 of vocabulary, merges, pattern and added tokens. A GGUF file and a
  * tokenizer.json of the same tokenizer may have different ones. */

@@ -96,7 +96,9 @@ static void check_contents(const char *codec)
                 widen(&batch->states[t][s], values, found);
                 CHECK(!memcmp(found, states, values * sizeof *states));
             }
-            REQUIRE_OK(shards_reader_target(reader, sequence, target, states, &error));
+            struct sequence stored = sequence;
+            struct reader *of = shards_reader_of(reader, &stored);
+            REQUIRE_OK(reader_target(of, stored, target, states, &error));
             CHECK(!memcmp(batch->values + s * rows, target, rows * sizeof *target));
             widen(&batch->u[s], values, found);
             CHECK(!memcmp(found, states, values * sizeof *states));

@@ -131,7 +131,6 @@ TEST(tokenizer_added_tokens)
     CHECK_IDS(tokenizer, "<r", "");
     check_ids(tokenizer, "c<a>bc", 6, TOKENIZER_PLAIN, "2 9 2");
     check_ids(tokenizer, "c<a>c", 5, TOKENIZER_PLAIN, "2 0 2");
-    CHECK(tokenizer_is_special(tokenizer, 8) && !tokenizer_is_special(tokenizer, 9));
     tokenizer_close(tokenizer);
 }
 
@@ -412,7 +411,6 @@ TEST(tokenizer_from_gguf)
     check_ids(tokenizer, "c<|endoftext|><a>", 17, TOKENIZER_PLAIN, "2 9");
     CHECK(tokenizer_end(tokenizer) == 8);
     CHECK(tokenizer_is_end(tokenizer, 2) && tokenizer_is_end(tokenizer, 8) && !tokenizer_is_end(tokenizer, 9));
-    CHECK(tokenizer_is_special(tokenizer, 8) && !tokenizer_is_special(tokenizer, 9));
     tokenizer_close(tokenizer);
 }
 
