@@ -11,6 +11,7 @@
 #include "common/base/memory.h"
 #include "common/base/pool.h"
 #include "generate/generator.h"
+#include "tests/bench/median.h"
 
 enum { ROUNDS = 7, TOKENS = 16, PROMPT = 64, READ_BYTES = 512 << 20, CASES_MAX = 34 };
 enum { POSITIONS = PROMPT + CASES_MAX * (TOKENS + 2) };
@@ -40,19 +41,12 @@ struct bench {
     struct sample rows[ROWS_CASES]; /* seconds a call through all layers */
 };
 
-static int compare_numbers(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double median(const struct sample *sample)
 {
     double sorted[ROUNDS];
     for (int i = 0; i < ROUNDS; i++)
         sorted[i] = sample->value[i];
-    qsort(sorted, ROUNDS, sizeof *sorted, compare_numbers);
-    return sorted[ROUNDS / 2];
+    return sort_to_median(sorted, ROUNDS);
 }
 
 /* ---- what memory gives: every thread reads its part, several sums at a time ---- */

@@ -15,6 +15,7 @@
 #include "common/base/random.h"
 #include "common/model/model.h"
 #include "kernels/cpu/cpu.h"
+#include "tests/bench/median.h"
 
 enum { ROUNDS = 7, FIGURES_MAX = 96, LENGTH = 512, ROWS = 4 * LENGTH, VOCAB_ROWS = 512 };
 
@@ -29,18 +30,11 @@ struct bench {
     struct figure figure[FIGURES_MAX];
 };
 
-static int compare_numbers(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static double median(const struct figure *figure)
 {
     double sorted[ROUNDS];
     memcpy(sorted, figure->seconds, sizeof sorted);
-    qsort(sorted, ROUNDS, sizeof *sorted, compare_numbers);
-    return sorted[ROUNDS / 2];
+    return sort_to_median(sorted, ROUNDS);
 }
 
 static const struct figure *figure_add(struct bench *bench, void (*run)(void *), void *context)

@@ -8,6 +8,7 @@
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/pool.h"
+#include "tests/bench/median.h"
 #include "tests/train_fixture.h"
 #include "train/feed.h"
 #include "train/read_order.h"
@@ -145,12 +146,6 @@ static int read_way(struct bench *bench, enum way way, bool cold, double *second
     return result;
 }
 
-static int compare_numbers(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static int measure(struct bench *bench, const char *codec, int rounds, struct error *error)
 {
     double seconds[2][WAYS][ROUNDS_MAX]; /* [cold] */
@@ -162,8 +157,7 @@ static int measure(struct bench *bench, const char *codec, int rounds, struct er
     for (int cold = 0; cold < 2; cold++) {
         double rate[WAYS];
         for (enum way way = 0; way < WAYS; way++) {
-            qsort(seconds[cold][way], (size_t)rounds, sizeof(double), compare_numbers);
-            rate[way] = (double)bench->bytes / seconds[cold][way][rounds / 2] / 1e9;
+            rate[way] = (double)bench->bytes / sort_to_median(seconds[cold][way], rounds) / 1e9;
         }
         printf("  %-10s %-5s %10.2f %10.2f %10.2f %8.2f %8.2f\n", codec, cold ? "cold" : "warm", rate[FEED],
                rate[WRITTEN], rate[PLAIN], rate[FEED] / rate[PLAIN], rate[WRITTEN] / rate[PLAIN]);

@@ -14,6 +14,7 @@
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/pool.h"
+#include "tests/bench/median.h"
 #include "train/step.h"
 
 enum { REPEATS_MAX = 100, TRIALS = 16 };
@@ -153,18 +154,6 @@ static int make_trial(struct bench *bench, const char *kind, bool mid, enum tria
     return head_initialise((*trial)->head, INIT_COPY, 1, &source, error);
 }
 
-static int compare_seconds(const void *left, const void *right)
-{
-    const double a = *(const double *)left, b = *(const double *)right;
-    return (a > b) - (a < b);
-}
-
-static double median(double *seconds, int count)
-{
-    qsort(seconds, (size_t)count, sizeof *seconds, compare_seconds);
-    return seconds[count / 2];
-}
-
 enum { CASE_PRODUCTS, CASE_VOCAB, CASE_CROSS_ENTROPY, CASE_MLP, CASE_SWEEP, CASES };
 
 /* One round of every case; the first one of all is not kept. */
@@ -218,7 +207,7 @@ static int measure(struct bench *bench, int repeats, struct error *error)
             seconds[c][i] = round[c];
     }
     for (int c = 0; c < CASES; c++)
-        typical[c] = median(seconds[c], repeats);
+        typical[c] = sort_to_median(seconds[c], repeats);
     const double bare = typical[CASE_PRODUCTS], fused = typical[CASE_VOCAB];
     const double pair = bare < fused ? bare : fused, tokens = (double)bench->rows;
     printf("train: %lld tokens a step, hidden 576, vocabulary 49152, %s, medians of %d\n",
