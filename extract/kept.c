@@ -178,12 +178,18 @@ int kept_read(struct kept *kept, int tap, struct sequence sequence, float *state
               struct error *error)
 {
     const struct sequence own = {SPLIT_TRAIN, (uint64_t)find(kept, sequence)};
-    struct error reason;
-    const int result = tap == kept->target ? reader_target(kept->reader, own, values, states, &reason)
-                                           : reader_states(kept->reader, tap, own, states, &reason);
+    const int result = tap == kept->target ? reader_target(kept->reader, own, values, states, error)
+                                           : reader_states(kept->reader, tap, own, states, error);
     if (result < 0)
-        return error_set_kind(error, reason.kind, "%s. Remove the folder %s; the same command then goes on",
-                              reason.text, store_path(kept->own));
+        return kept_advise(kept->own, error);
     reader_forget(kept->reader, tap, own);
     return 0;
+}
+
+int kept_advise(const struct store *own, struct error *error)
+{
+    return error->kind == ERROR_DAMAGED
+               ? error_set_kind(error, ERROR_DAMAGED, "%s. Remove the folder %s; the same command then goes on",
+                                error->text, store_path(own))
+               : -1;
 }

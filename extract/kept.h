@@ -47,4 +47,8 @@ bool kept_has(const struct kept *kept, struct sequence sequence);
 int kept_read(struct kept *kept, int tap, struct sequence sequence, float *states, struct target_row *values,
               struct error *error);
 
+/* Adds to an ERROR_DAMAGED of the pilot's store `own` what helps: without that store its states are computed again.
+ * Always returns -1. */
+int kept_advise(const struct store *own, struct error *error);
+
 #endif

@@ -169,7 +169,7 @@ static int compute_states(const struct pilot_job *job, struct store *own, uint64
             0 ||
         check_disk(own, error) < 0)
         return -1;
-    const int result = run_model(&run, &report, error);
+    const int result = run_model(&run, &report, error) < 0 ? kept_advise(own, error) : 0;
     memory_give_back(); /* all layers were there; the run loads them anew */
     *tokens = report.tokens;
     return result;
@@ -198,6 +198,8 @@ static int fit_tap(const struct pilot_job *job, int tap, struct store *own, int 
     int result = pilot_fit(&pilot, &parameters, &setting, &kl, error);
     if (result == 0)
         result = store_put_parameters(job->store, tap, parameters.data, parameters.length, error);
+    else if (error->kind == ERROR_DAMAGED)
+        kept_advise(own, error); /* it names the tap */
     else
         error_prefix(error, "tap %s", name);
     if (result == 0 && !job->alone) {

@@ -1,6 +1,7 @@
 /* kept.c: the pilot's states serve the run: every sequence runs through the model once, and the records are
  * those of a run that computes all of them. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/head/source.h"
 #include "extract/pilot.h"
@@ -282,6 +283,65 @@ TEST(kept_states_of_something_else_are_removed)
     CHECK(tokens == all_tokens(TRAIN));
     store_close(store);
     store_close(other);
+}
+
+/* Flips a bit in the middle of the record of a tap and sequence in the pilot's store of `store`. */
+static void damage_record(const struct store *store, int tap, uint64_t number)
+{
+    char folder[700], data[800], *bytes;
+    const void *record;
+    struct reader *reader;
+    struct store *own;
+    size_t size, all;
+    snprintf(folder, sizeof folder, "%s/pilot", store_path(store));
+    snprintf(data, sizeof data, "%s/data.mdb", folder);
+    REQUIRE_OK(store_open(folder, STORE_READ, &own, &error));
+    REQUIRE_OK(reader_open(own, &reader, &error));
+    REQUIRE_OK(file_read(data, &bytes, &all, &error));
+    REQUIRE_OK(reader_record(reader, tap, (struct sequence){SPLIT_TRAIN, number}, &record, &size, &error));
+    char *found = memmem(bytes, all, record, size);
+    reader_close(reader);
+    store_close(own);
+    REQUIRE(found);
+    found[size / 2] ^= 1;
+    REQUIRE_OK(file_write(data, bytes, all, &error));
+    free(bytes);
+}
+
+static void check_advice(const struct store *store)
+{
+    char advice[900];
+    snprintf(advice, sizeof advice, "Remove the folder %s/pilot; the same command then goes on",
+             store_path(store));
+    CHECK(error.kind == ERROR_DAMAGED);
+    CHECK_TEXT(error.text, "train sequence 7: ");
+    CHECK_TEXT(error.text, advice);
+}
+
+/* Whoever meets a damaged record of the pilot's says what helps: the run, and the fitting of a process that goes on with
+ * the pilot of one that was killed. */
+TEST(kept_states_that_are_damaged)
+{
+    char command[1500];
+    struct store *store, *killed;
+    struct pilot_result pilot;
+    uint64_t tokens;
+    REQUIRE_OK(prepare());
+    REQUIRE_OK(make_store("damaged", TRAIN, HELD_OUT, 0, 1, &store));
+    REQUIRE_OK(run_pilot(store, true, &pilot));
+    kept_close(pilot.kept);
+    damage_record(store, 3, 7);
+    REQUIRE_OK(make_store("damaged-killed", TRAIN, HELD_OUT, 0, 1, &killed));
+    snprintf(command, sizeof command, "cp -r '%s/pilot' '%s'", store_path(store), store_path(killed));
+    REQUIRE(system(command) == 0);
+    CHECK(run_pilot(killed, true, &pilot) < 0);
+    check_advice(killed);
+    REQUIRE_OK(run_pilot(store, true, &pilot));
+    CHECK(run_rest(store, pilot.kept, 0, &tokens) < 0);
+    check_advice(store);
+    kept_close(pilot.kept);
+    store_close(killed);
+    store_close(store);
 }
 
 TEST(kept_states_pay_from_a_share_on)
