@@ -82,6 +82,20 @@ static int take_all_from_file(const struct pilot_job *job, struct error *error)
 
 /* ---- the pilot's store ---- */
 
+/* Its path; free() it. A link is refused: the files behind it would be removed with the pilot. */
+static char *own_path(const char *store, struct error *error)
+{
+    char *path = path_join(store, FOLDER, error);
+    if (!path || !path_is_link(path))
+        return path;
+    error_set(
+        error,
+        "%s: is a symbolic link, but a pilot needs this name. Remove the link; the same command then goes on",
+        path);
+    free(path);
+    return NULL;
+}
+
 /* Whether the run will take the states from here: it pays, and the disk has room for them beside the store. */
 static int choose_keeping(const struct pilot_job *job, uint64_t sequences, bool *keep, struct error *error)
 {
@@ -228,8 +242,8 @@ static int fit_all(const struct pilot_job *job, const bool *lack, struct store *
     return store_commit(job->store, error);
 }
 
-static int make_parameters(const struct pilot_job *job, const bool *lack, struct pilot_result *made,
-                           struct error *error)
+static int make_parameters(const struct pilot_job *job, const char *path, const bool *lack,
+                           struct pilot_result *made, struct error *error)
 {
     const struct store_info *info = store_info(job->store);
     const uint64_t there = store_sequences(job->store, SPLIT_TRAIN);
@@ -237,8 +251,7 @@ static int make_parameters(const struct pilot_job *job, const bool *lack, struct
     struct store *own = NULL;
     bool keep;
     int result = -1;
-    char *path = path_join(store_path(job->store), FOLDER, error);
-    json_t *manifest = path && choose_keeping(job, sequences, &keep, error) == 0
+    json_t *manifest = choose_keeping(job, sequences, &keep, error) == 0
                            ? kept_manifest(job->store, sequences, keep, lack, error)
                            : NULL;
     if (!manifest)
@@ -260,34 +273,29 @@ static int make_parameters(const struct pilot_job *job, const bool *lack, struct
         result = store_remove(path, error);
 done:
     json_decref(manifest);
-    free(path);
     return result;
 }
 
 /* The states of a pilot that an earlier run made and did not come to use. What is of no use is removed: its sequences run
  * through the model again. */
-static int find_kept(const struct pilot_job *job, struct kept **kept, struct error *error)
+static int find_kept(const struct pilot_job *job, const char *path, struct kept **kept, struct error *error)
 {
     struct error reason;
     struct store *own;
     uint64_t available;
-    char *path = path_join(store_path(job->store), FOLDER, error);
-    int result = path ? 0 : -1;
-    if (result < 0 || !file_exists(path))
-        goto done;
+    if (!file_exists(path))
+        return 0;
     if (disk_free(path, &available, error) < 0)
-        result = -1;
-    else if (store_is_sealed(job->store) || plan_missing_bytes(job->store) > available ||
-             store_open(path, STORE_WRITE, &own, &reason) < 0 || kept_open(own, job->store, kept, &reason) < 0)
-        result = store_remove(path, error);
-done:
-    free(path);
-    return result;
+        return -1;
+    if (store_is_sealed(job->store) || plan_missing_bytes(job->store) > available ||
+        store_open(path, STORE_WRITE, &own, &reason) < 0 || kept_open(own, job->store, kept, &reason) < 0)
+        return store_remove(path, error);
+    return 0;
 }
 
 int pilot_remove(const char *store, struct error *error)
 {
-    char *path = path_join(store, FOLDER, error);
+    char *path = own_path(store, error);
     int result = !path ? -1 : file_exists(path) ? store_remove(path, error) : 0;
     free(path);
     return result;
@@ -310,16 +318,20 @@ static int check_wanted(const struct pilot_job *job, struct error *error)
 int pilot_run(const struct pilot_job *job, struct pilot_result *made, struct error *error)
 {
     const double started = clock_seconds();
-    bool *lack;
+    bool *lack = NULL;
     *made = (struct pilot_result){0};
-    if (check_wanted(job, error) < 0)
+    char *path = check_wanted(job, error) == 0 ? own_path(store_path(job->store), error) : NULL;
+    int result = -1;
+    if (!path)
         return -1;
-    if (job->from)
-        return take_all_from_file(job, error);
+    if (job->from) {
+        result = take_all_from_file(job, error);
+        goto done;
+    }
     if (array_alloc(&lack, store_info(job->store)->taps, error) < 0)
-        return -1;
+        goto done;
     const int lacking = find_lacking(job->store, lack, error);
-    int result = lacking < 0 ? -1 : 0;
+    result = lacking < 0 ? -1 : 0;
     if (lacking > 0 && store_info(job->store)->shards > 1 && !job->to && !job->alone)
         result = error_set_kind(
             error, ERROR_USAGE,
@@ -327,10 +339,14 @@ int pilot_run(const struct pilot_job *job, struct pilot_result *made, struct err
             "this command without --shard and with --dry-run --pilot-out FILE, then give every shard "
             "--pilot FILE");
     else if (lacking > 0) {
-        result = make_parameters(job, lack, made, error);
+        result = make_parameters(job, path, lack, made, error);
         made->seconds = clock_seconds() - started;
     } else if (lacking == 0 && job->keep)
-        result = find_kept(job, &made->kept, error);
+        result = find_kept(job, path, &made->kept, error);
+    if (result == 0 && job->to)
+        result = pilot_file_write(job->to, job->store, error);
+done:
     free(lack);
-    return result == 0 && job->to ? pilot_file_write(job->to, job->store, error) : result;
+    free(path);
+    return result;
 }

@@ -57,6 +57,8 @@ int directory_remove(const char *path, struct error *error);
 /* True when something is at `path`. */
 bool file_exists(const char *path);
 bool path_is_directory(const char *path);
+/* Also of a symbolic link that leads nowhere. */
+bool path_is_link(const char *path);
 
 /* For programs that make a folder after long work: -1 when `path` is empty, or something other than a folder is
  * there. */

@@ -34,6 +34,11 @@ static const char *const files[] = {SEALED_FILE, DATA_FILE, DATA_NEW, "lock.mdb"
 int store_remove(const char *path, struct error *error)
 {
     int result = 0;
+    if (path_is_link(path))
+        return error_set(
+            error,
+            "%s: is a symbolic link, and nothing was removed. Name the folder itself, or remove the link",
+            path);
     for (int i = 0; files[i] && result == 0; i++) {
         char *file = path_join(path, files[i], error);
         if (!file)

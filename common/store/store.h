@@ -241,7 +241,8 @@ int store_file_bytes(const struct store *store, uint64_t *bytes, struct error *e
  * the writer's process. */
 int store_was_finished(const char *path, struct error *error);
 
-/* Removes the files of a store that nobody has open, and its folder when that is empty then. */
+/* Removes the files of a store that nobody has open, and its folder when that is empty then. A path that is a
+ * symbolic link is an error: what it leads to may serve others. */
 int store_remove(const char *path, struct error *error);
 
 /* Adds to an ERROR_DAMAGED of a store how damage is found and mended. Always returns -1. */

@@ -2,6 +2,7 @@
  * those of a run that computes all of them. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/head/source.h"
 #include "extract/pilot.h"
@@ -341,6 +342,34 @@ TEST(kept_states_that_are_damaged)
     check_advice(store);
     kept_close(pilot.kept);
     store_close(killed);
+    store_close(store);
+}
+
+/* What lies behind a link is somebody's: a pilot neither uses nor removes it. */
+TEST(kept_states_behind_a_link)
+{
+    char link[700], elsewhere[700], data[800];
+    struct store *store;
+    struct pilot_result pilot;
+    REQUIRE_OK(prepare());
+    REQUIRE_OK(make_store("linked", TRAIN, HELD_OUT, 0, 1, &store));
+    REQUIRE_OK(run_pilot(store, true, &pilot));
+    kept_close(pilot.kept);
+    snprintf(link, sizeof link, "%s/pilot", store_path(store));
+    snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", setup.folder);
+    snprintf(data, sizeof data, "%s/data.mdb", elsewhere);
+    REQUIRE(rename(link, elsewhere) == 0 && symlink(elsewhere, link) == 0);
+    CHECK(run_pilot(store, true, &pilot) < 0);
+    CHECK_TEXT(error.text, link);
+    CHECK_TEXT(error.text, "is a symbolic link");
+    CHECK(pilot_remove(store_path(store), &error) < 0);
+    CHECK_TEXT(error.text, "is a symbolic link");
+    CHECK(store_remove(link, &error) < 0);
+    CHECK_TEXT(error.text, "is a symbolic link");
+    CHECK(file_exists(data));
+    REQUIRE(unlink(link) == 0);
+    REQUIRE_OK(run_pilot(store, true, &pilot));
+    CHECK(!pilot.kept);
     store_close(store);
 }
 
