@@ -15,8 +15,8 @@ static const struct parameter_rule rules[PARAMETERS] = {
 };
 
 static const struct scratch_rule scratches[SCRATCHES] = {
-    [Y] = {COLUMNS_HIDDEN},
-    [DY] = {COLUMNS_HIDDEN, .backward = true},
+    [Y] = {.columns = COLUMNS_HIDDEN},
+    [DY] = {.columns = COLUMNS_HIDDEN, .backward = true},
 };
 
 static void forward(struct queue *queue, const struct head_run *runs, int count)
