@@ -461,16 +461,8 @@ static int check_space(struct job *job, struct error *error)
            format_bytes(all, text, sizeof text), free_text);
     if (fflush(stdout) != 0)
         return error_system(error, "standard output");
-    if (all <= (double)there + (double)available)
-        return 0;
-    format_bytes(all - (double)there, text, sizeof text);
-    if (!rewrite->force)
-        return error_set_kind(error, ERROR_NO_SPACE,
-                              "%s: about %s are still to be written, but the disk has %s free: make room%s",
-                              rewrite->out, text, free_text,
-                              rewrite->codec ? ", choose other codecs, or say --force" : "");
-    cli_say("warning: about %s are still to be written, the disk has %s free", text, free_text);
-    return 0;
+    return cli_check_room(rewrite->out, all - (double)there, (double)available,
+                          rewrite->codec ? "choose other codecs" : NULL, rewrite->force, error);
 }
 
 /* ---- life ---- */

@@ -429,25 +429,13 @@ int preflight_check_disk(const struct preflight_job *job, struct store *store, b
 {
     uint64_t available;
     double expected;
-    char wanted[32], there[32];
     if (disk_free(job->out, &available, error) < 0)
         return -1;
     if (plan_missing_bytes(store) <= available)
         return 0;
     if (expect_bytes(job, store, &expected, error) < 0)
         return -1;
-    if (expected <= (double)available)
-        return 0;
-    format_bytes(expected, wanted, sizeof wanted);
-    format_bytes((double)available, there, sizeof there);
-    if (!force)
-        return error_set_kind(
-            error, ERROR_NO_SPACE,
-            "%s: about %s are still to be written, but the disk has %s free: make room, choose "
-            "fewer taps or tokens, or say --force",
-            job->out, wanted, there);
-    cli_say("warning: about %s are still to be written, the disk has %s free", wanted, there);
-    return 0;
+    return cli_check_room(job->out, expected, (double)available, "choose fewer taps or tokens", force, error);
 }
 
 /* ---- printing ---- */

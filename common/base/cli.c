@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/base/string.h"
 
@@ -209,4 +210,22 @@ int cli_finish_output(struct error *error)
     if (fcntl(STDOUT_FILENO, F_GETFL) & O_PATH)
         return error_set(error, "standard output is closed: nothing could be written");
     return error_system(error, "standard output: not everything could be written");
+}
+
+int cli_check_room(const char *path, double bytes, double available, const char *choices, bool force,
+                   struct error *error)
+{
+    char wanted[32], there[32];
+    if (bytes <= available)
+        return 0;
+    format_bytes(bytes, wanted, sizeof wanted);
+    format_bytes(available, there, sizeof there);
+    if (force) {
+        cli_say("warning: about %s are still to be written, but the disk has %s free", wanted, there);
+        return 0;
+    }
+    return error_set_kind(error, ERROR_NO_SPACE,
+                          "%s: about %s are still to be written, but the disk has %s free. Make room%s%s%s",
+                          path, wanted, there, choices ? ", " : "", choices ? choices : "",
+                          choices ? ", or give --force" : "");
 }

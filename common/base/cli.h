@@ -59,6 +59,12 @@ int parse_word(const char *text, const char *const *words, int *index, struct er
 int parse_list(const char *text, char ***items, int *count, struct error *error);
 void cli_list_free(char **items, int count);
 
+/* For a command that has --force. Passes when `bytes`, which are still to be written to `path`, fit in the `available` ones.
+ * Otherwise ERROR_NO_SPACE; with `force` a warning. choices: what else makes the result smaller, as "choose other codecs";
+ * NULL: nothing does, and there is no --force. */
+int cli_check_room(const char *path, double bytes, double available, const char *choices, bool force,
+                   struct error *error);
+
 /* Flushes stdout; -1 with an error when anything printed was lost (disk full, closed pipe). */
 int cli_finish_output(struct error *error);
 

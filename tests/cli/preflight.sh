@@ -66,7 +66,7 @@ full_disk() {
         head -c 10m /dev/zero >"$disk/ballast" &&
         run 0 extract "${small[@]}" --taps 0 --no-target --codec raw:f32 --out "$disk/store" --dry-run &&
         says out "it does not fit" &&
-        run 1 extract "${small[@]}" --taps 0 --no-target --codec raw:f32 --out "$disk/store" && says err "or say --force" &&
+        run 1 extract "${small[@]}" --taps 0 --no-target --codec raw:f32 --out "$disk/store" && says err "or give --force" &&
         run 1 extract "${small[@]}" --taps 0 --no-target --codec raw:f32 --out "$disk/store" --force &&
         says err "warning: about" && says err "the disk full" && rm "$disk/ballast" &&
         run 0 extract "${small[@]}" --taps 0 --no-target --codec raw:f32 --out "$disk/store" && run 0 cache verify "$disk/store"

@@ -105,7 +105,7 @@ full_disk() {
     local disk=$work/disk
     mkdir -p "$disk" && mount -t tmpfs -o size=24m none "$disk" && head -c 23m /dev/zero >"$disk/ballast" || return 1
     run 1 cache merge --out "$disk/merged" "$work/raw" && says err "are still to be written" && [ ! -e "$disk/merged" ] &&
-        run 1 cache recode --codec raw:f32 --out "$disk/store" "$work/raw" && says err "or say --force" &&
+        run 1 cache recode --codec raw:f32 --out "$disk/store" "$work/raw" && says err "or give --force" &&
         [ ! -e "$disk/store" ] && run 1 cache recode --codec raw:f32 --force --out "$disk/store" "$work/raw" &&
         says err "warning: about" && says err "disk full" && rm "$disk/ballast" &&
         run 0 cache recode --codec raw:f32 --out "$disk/store" "$work/raw" &&
