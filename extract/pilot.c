@@ -335,9 +335,9 @@ int pilot_run(const struct pilot_job *job, struct pilot_result *made, struct err
     if (lacking > 0 && store_info(job->store)->shards > 1 && !job->to && !job->alone)
         result = error_set_kind(
             error, ERROR_USAGE,
-            "the shards of a store must have their codecs' parameters in common: fit them once, by "
-            "this command without --shard and with --dry-run --pilot-out FILE, then give every shard "
-            "--pilot FILE");
+            "all shards of a store must have the same parameters of their codecs. Fit these once: give this "
+            "command "
+            "without --shard, but with --dry-run --pilot-out FILE. Then give every shard --pilot FILE");
     else if (lacking > 0) {
         result = make_parameters(job, path, lack, made, error);
         made->seconds = clock_seconds() - started;

@@ -236,11 +236,12 @@ static void print_group(const struct run *run)
     const int rows = plan->batch * run->info->rows;
     const double compute = times.call * run->group, load = times.read + times.prepare;
     char weights[32];
-    cli_say("the weights of %d layers, %s, do not fit: each is loaded once for %d tokens, while the one "
-            "before computes: reading takes %.2f s, preparing %.2f s, computing %.2f s%s",
+    cli_say("the weights of %d layers take %s and do not fit in memory. Each layer is loaded once for %d "
+            "tokens, while the "
+            "layer before it computes. Reading a layer takes %.2f s, preparing it %.2f s, computing %.2f s%s",
             plan->layers, format_bytes((double)plan->weights, weights, sizeof weights), run->group * rows,
             times.read, times.prepare, compute,
-            load > compute && run->group == plan->group ? "; more --memory would be faster" : "");
+            load > compute && run->group == plan->group ? ". More --memory would be faster" : "");
 }
 
 /* Takes up to `group` calls from the reader; returns how many. */
@@ -413,7 +414,7 @@ static int open_fitting(struct run *run, const struct model *model, struct backe
             return -1;
     }
     if (run->plan->batch < planned)
-        cli_say("device memory does not hold calls of %d sequences; they have %d", planned, run->plan->batch);
+        cli_say("device memory does not hold calls of %d sequences. They have %d", planned, run->plan->batch);
     return 0;
 }
 

@@ -95,18 +95,19 @@ static int open_run(struct run *run, const struct generate_options *options, con
 /* Where the device's memory ran out, adds to the error what takes it, and what takes less. */
 static void explain_memory(const struct run *run, struct error *error)
 {
-    char unused[32], weights[32], keys[32];
+    char there[32], weights[32], keys[32];
     if (!run->backend || backend_ran_out(run->backend) == RAN_OUT_NOTHING)
         return;
     const uint64_t weight_bytes = engine_bytes(run->model, backend_math(run->backend));
     const uint64_t key_bytes = sequence_bytes(model_config(run->model), run->positions);
-    error_prefix(error,
-                 "the device had %s of memory free; the weights take %s, keys and values of %d positions take "
-                 "%s, and working memory and exits take more: %s--device cpu takes none",
-                 format_bytes((double)run->memory, unused, sizeof unused),
-                 format_bytes((double)weight_bytes, weights, sizeof weights), run->positions,
-                 format_bytes((double)key_bytes, keys, sizeof keys),
-                 weight_bytes < run->memory ? "fewer --tokens or a shorter prompt take less, " : "");
+    error_set_kind(
+        error, error->kind,
+        "%s. The device had %s of memory free. The weights take %s. Keys and values of %d positions take "
+        "%s. Working memory and exits take more. %s --device cpu",
+        error->text, format_bytes((double)run->memory, there, sizeof there),
+        format_bytes((double)weight_bytes, weights, sizeof weights), run->positions,
+        format_bytes((double)key_bytes, keys, sizeof keys),
+        weight_bytes < run->memory ? "Give fewer --tokens or a shorter prompt, or" : "Give");
 }
 
 static void close_run(struct run *run)

@@ -86,11 +86,10 @@ static int missing_tensor(const struct model *model, const char *name, const cha
                           enum tensor_role role, struct error *error)
 {
     const bool untied = role == ROLE_OUTPUT && model->format == FORMAT_HF;
-    return error_set(
-        error, "%s: tensor \"%s\" (%s, %s) is missing%s", model->path, name, where, shape,
-        untied ? ", and config.json does not say \"tie_word_embeddings\": true, by which the embedding "
-                 "would be the output weight"
-               : "");
+    return error_set(error, "%s: tensor \"%s\" (%s, %s) is missing%s", model->path, name, where, shape,
+                     untied ? ". A model whose embedding is the output weight as well says "
+                              "\"tie_word_embeddings\": true in config.json"
+                            : "");
 }
 
 /* Finds a role's tensor and checks it. It stays NULL where the config has none. */
