@@ -113,16 +113,11 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 
 /* ---- the file ---- */
 
-static uint64_t sequences_in_all(const struct export *export)
-{
-    return export->sequences[SPLIT_TRAIN] + export->sequences[SPLIT_HELD_OUT];
-}
-
 static int check_space(const struct export *export, struct error *error)
 {
     const struct store_info *info = shards_info(export->shards);
     return export_check_out(&export->command->out,
-                            (double)sequences_in_all(export) * info->rows *
+                            (double)split_sum(export->sequences) * info->rows *
                                 (info->hidden * (export->type == DTYPE_F32 ? 4.0 : 2.0) + 4),
                             error);
 }
@@ -147,7 +142,7 @@ static int create_file(struct export *export, struct error *error)
 {
     const struct store_info *info = shards_info(export->shards);
     const bool target = export->tap == store_find_target(info);
-    const int64_t count = (int64_t)sequences_in_all(export);
+    const int64_t count = (int64_t)split_sum(export->sequences);
     struct tensor tensors[TENSORS + COLUMNS_MAX] = {
         {.name = (char[]){"tokens"}, .type = DTYPE_I32, .dims = 2, .shape = {count, info->rows + 1}},
         {.name = (char[]){"split"}, .type = DTYPE_I32, .dims = 1, .shape = {count}},
@@ -300,7 +295,7 @@ static int run(const struct export_command *command, struct error *error)
     int result = -1;
     if (open_store(&export, error) < 0 || check_space(&export, error) < 0 || create_file(&export, error) < 0)
         goto done;
-    progress_start(&export.progress, "export", "sequences", sequences_in_all(&export));
+    progress_start(&export.progress, "export", "sequences", split_sum(export.sequences));
     if (write_all(&export, write_tokens, error) == 0 && write_all(&export, write_split, error) == 0 &&
         write_all(&export, write_states, error) == 0)
         result = write_columns(&export, error);

@@ -142,7 +142,7 @@ static void print_model(const struct store *store)
 static void print_split(const struct store *store, uint64_t train, uint64_t held_out)
 {
     const json_t *split = json_object_get(store_manifest(store), "split");
-    const uint64_t stored = store_sequences(store, SPLIT_TRAIN) + store_sequences(store, SPLIT_HELD_OUT);
+    const uint64_t stored = store_all_sequences(store);
     const char *by = text_of(split, "by");
     const char *way = text_of(json_object_get(store_manifest(store), "corpus"), "split");
     if (way && strcmp(way, "documents") == 0)

@@ -173,9 +173,7 @@ static int measure_codec(struct bench *bench, const char *name, int tap, struct 
                          struct error *error)
 {
     const struct store_info *info = store_info(bench->store);
-    const double stored = (double)(store_progress(bench->store, tap, SPLIT_TRAIN) +
-                                   store_progress(bench->store, tap, SPLIT_HELD_OUT)) *
-                          info->rows * info->hidden;
+    const double stored = (double)store_all_progress(bench->store, tap) * info->rows * info->hidden;
     struct codec_choice choice;
     struct coder *coder = NULL;
     size_t parameters = 0;

@@ -186,7 +186,7 @@ static int find_parameters(struct job *job, int tap, struct error *error)
 static int put_first(struct job *job, struct error *error)
 {
     struct store *first = shards_store(job->from, 0);
-    if (store_sequences(job->to, SPLIT_TRAIN) + store_sequences(job->to, SPLIT_HELD_OUT) > 0)
+    if (store_all_sequences(job->to) > 0)
         return 0;
     if (copy_sources(job->to, first, error) < 0 || store_begin(job->to, error) < 0 ||
         copy_notes(job->to, first, error) < 0)
@@ -367,7 +367,7 @@ static int put_split(struct job *job, enum split split, struct error *error)
 
 static int put_all(struct job *job, struct error *error)
 {
-    job->done = store_sequences(job->to, SPLIT_TRAIN) + store_sequences(job->to, SPLIT_HELD_OUT);
+    job->done = store_all_sequences(job->to);
     progress_start(&job->progress, job->rewrite->name, "sequences", job->total);
     job->progress.first = job->done;
     if (store_begin(job->to, error) < 0)
@@ -520,7 +520,7 @@ int rewrite_store(const struct rewrite *rewrite, struct shards *from, struct err
 {
     struct job job = {.rewrite = rewrite, .from = from, .info = shards_info(from)};
     shards_forget_split(from); /* it stays in the manifest, and so do the stored numbers */
-    job.total = shards_sequences(from, SPLIT_TRAIN) + shards_sequences(from, SPLIT_HELD_OUT);
+    job.total = shards_all_sequences(from);
     int result = shards_check_apart(from, rewrite->out, error);
     if (result == 0)
         result = open_job(&job, error);

@@ -180,7 +180,7 @@ static int print_split(const struct split_command *command, const json_t *split,
     const uint64_t train = shards_sequences(shards, SPLIT_TRAIN),
                    held_out = shards_sequences(shards, SPLIT_HELD_OUT);
     shards_forget_split(shards);
-    const uint64_t all = shards_sequences(shards, SPLIT_TRAIN) + shards_sequences(shards, SPLIT_HELD_OUT);
+    const uint64_t all = shards_all_sequences(shards);
     printf("%" PRIu64 " train and %" PRIu64 " held-out sequences", train, held_out);
     if (split)
         printf(", in %zu runs of %s; %" PRIu64 " beside them are left out",

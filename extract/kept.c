@@ -83,7 +83,7 @@ static int check_manifest(struct kept *kept, const struct store *store, struct e
 
 static struct sequence sequence_in_store(const struct kept *kept, uint64_t number)
 {
-    return (struct sequence){SPLIT_TRAIN, kept->index[number] * (uint64_t)kept->shards + (uint64_t)kept->shard};
+    return shard_sequence(kept->shard, kept->shards, SPLIT_TRAIN, kept->index[number]);
 }
 
 /* The corpus may have grown since, so that its last sequence is another. */

@@ -316,7 +316,7 @@ static int take_holding(struct extraction *extraction, const json_t *there, stru
 static bool holds_records(const struct store *store)
 {
     for (int tap = 0; tap < store_info(store)->taps; tap++)
-        if (records_stored(store, tap) > 0)
+        if (store_all_progress(store, tap) > 0)
             return true;
     return false;
 }

@@ -17,7 +17,7 @@ struct order order_of(const struct store *store)
 
 uint64_t order_length(const struct order *order)
 {
-    return order->count[SPLIT_TRAIN] + order->count[SPLIT_HELD_OUT];
+    return split_sum(order->count);
 }
 
 struct sequence order_at(const struct order *order, uint64_t index)
@@ -25,7 +25,7 @@ struct sequence order_at(const struct order *order, uint64_t index)
     const uint64_t train = order->count[SPLIT_TRAIN];
     const enum split split = index < train ? SPLIT_TRAIN : SPLIT_HELD_OUT;
     const uint64_t own = order->first[split] + (index < train ? index : index - train);
-    return (struct sequence){split, own * (uint64_t)order->shards + (uint64_t)order->shard};
+    return shard_sequence(order->shard, order->shards, split, own);
 }
 
 uint64_t order_stored(const struct order *order, const struct store *store, int tap)

@@ -49,12 +49,6 @@ static void all_sequences_of(const struct trial *trial, uint64_t sequences[SPLIT
         runs_count(sequences[SPLIT_TRAIN], job->runs, sequences);
 }
 
-/* This shard's share. */
-static uint64_t own_sequences(const struct store_info *info, uint64_t all)
-{
-    return (all + (uint64_t)(info->shards - 1 - info->shard)) / (uint64_t)info->shards;
-}
-
 static int count_sequences(struct trial *trial, struct error *error)
 {
     const struct tokenize_job *job = trial->job->tokenize;
@@ -66,7 +60,7 @@ static int count_sequences(struct trial *trial, struct error *error)
     all_sequences_of(trial, all);
     for (int split = 0; split < SPLIT_COUNT; split++) {
         const uint64_t wanted = job->most[split] < all[split] ? job->most[split] : all[split];
-        preflight->sequences[split] = own_sequences(&preflight->info, wanted);
+        preflight->sequences[split] = store_share(&preflight->info, wanted);
         if (all[split] > 0 && (double)wanted / (double)all[split] > used)
             used = (double)wanted / (double)all[split];
     }
@@ -207,18 +201,13 @@ static int run_pilot(struct trial *trial, struct run_report *report, struct erro
     return run_model(&run, report, error);
 }
 
-static uint64_t all_sequences(const struct preflight *preflight)
-{
-    return preflight->sequences[SPLIT_TRAIN] + preflight->sequences[SPLIT_HELD_OUT];
-}
-
 /* Seconds of computing, from a run of one call and one of `calls` calls. Weights that are loaded again for
  * every super-batch take the same time for one call as for all of them. */
 static double estimate(const struct trial *trial, const struct run_report *one, const struct run_report *some,
                        uint64_t calls)
 {
     const struct plan *plan = &trial->plan;
-    const double batch = plan->batch, total = (double)all_sequences(trial->preflight) / batch;
+    const double batch = plan->batch, total = (double)split_sum(trial->preflight->sequences) / batch;
     const double first = one->seconds - one->loading, second = some->seconds - some->loading;
     if (plan->resident || calls < 2)
         return second / (double)calls * total;
@@ -237,7 +226,7 @@ static int find_most(const struct trial *trial, uint64_t *most, struct error *er
         each += plan_tap_bytes(&preflight->info, tap, 1);
     if (disk_free(trial->job->out, &available, error) < 0)
         return -1;
-    *most = trial->there < all_sequences(preflight) ? trial->there : all_sequences(preflight);
+    *most = trial->there < split_sum(preflight->sequences) ? trial->there : split_sum(preflight->sequences);
     if (*most > available / 2 / each)
         *most = available / 2 / each;
     return *most > 0 ? 0
@@ -259,7 +248,7 @@ static double fitting_seconds(const struct preflight *preflight)
 static int time_pilot(struct trial *trial, struct error *error)
 {
     struct preflight *preflight = trial->preflight;
-    const uint64_t batch = (uint64_t)trial->plan.batch, total = all_sequences(preflight);
+    const uint64_t batch = (uint64_t)trial->plan.batch, total = split_sum(preflight->sequences);
     struct run_report one, some;
     uint64_t most;
     if (find_most(trial, &most, error) < 0)
@@ -290,7 +279,7 @@ static int time_pilot(struct trial *trial, struct error *error)
 static int measure(struct trial *trial, struct error *error)
 {
     struct preflight *preflight = trial->preflight;
-    const double scale = (double)all_sequences(preflight) / (double)preflight->pilot;
+    const double scale = (double)split_sum(preflight->sequences) / (double)preflight->pilot;
     struct store_usage usage;
     if (store_measure(trial->store, STORE_TOKENS, &usage, error) < 0)
         return -1;
@@ -401,7 +390,7 @@ static int record_bytes(const struct preflight_job *job, struct store *store, in
     if (usage.values < FEW_RECORDS && preflight->pilot == 0 && preflight_run(job, preflight, error) < 0)
         return -1;
     *bytes = usage.values >= FEW_RECORDS ? (double)usage.bytes / (double)usage.values
-                                         : preflight->tap_bytes[tap] / (double)all_sequences(preflight);
+                                         : preflight->tap_bytes[tap] / (double)split_sum(preflight->sequences);
     return 0;
 }
 
@@ -443,7 +432,7 @@ int preflight_check_disk(const struct preflight_job *job, struct store *store, b
 static double bits_per_value(const struct preflight *preflight, int tap)
 {
     return preflight->tap_bytes[tap] * 8 /
-           ((double)all_sequences(preflight) * preflight->info.rows * preflight->info.hidden);
+           ((double)split_sum(preflight->sequences) * preflight->info.rows * preflight->info.hidden);
 }
 
 static double all_seconds(const struct preflight *preflight)

@@ -298,7 +298,7 @@ static int find_start(struct run *run, struct store *store, struct error *error)
         return -1;
     for (int tap = 0; tap < run->info->taps && result == 0; tap++) {
         run->stored[tap] = order_stored(&run->order, store, tap);
-        run->records_before += records_stored(store, tap);
+        run->records_before += store_all_progress(store, tap);
         if (run->bus)
             result = store_coder(store, tap, &run->coder[tap], error);
     }
@@ -468,7 +468,7 @@ int run_model(const struct run_job *job, struct run_report *report, struct error
     report->loading = loaded - started;
     if (result < 0)
         goto done;
-    const uint64_t sequences = store_sequences(store, SPLIT_TRAIN) + store_sequences(store, SPLIT_HELD_OUT);
+    const uint64_t sequences = store_all_sequences(store);
     progress_start(&run.progress, job->title, "tokens", sequences * (uint64_t)run.info->rows);
     run.progress.first = run.records_before / (uint64_t)run.info->taps * (uint64_t)run.info->rows;
     if (encoders_open(store, &run.order, job->plan, &run.encoders, error) < 0 ||

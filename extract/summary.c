@@ -22,7 +22,7 @@ struct tap_size {
 static struct tap_size measure_tap(const struct store *store, int tap, uint64_t bytes)
 {
     const struct store_info *info = store_info(store);
-    const uint64_t records = records_stored(store, tap);
+    const uint64_t records = store_all_progress(store, tap);
     const double values = (double)records * info->rows * info->hidden;
     const double kept = info->codec[tap].codec->type == DTYPE_F32 ? 32 : 16;
     struct tap_size size = {.codec = info->codec[tap].name, .bytes = bytes};

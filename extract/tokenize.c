@@ -75,12 +75,6 @@ static int read_position(const json_t *note, struct corpus_position *position, s
     return 0;
 }
 
-/* Of the first `count` sequences of a split, those that this store keeps. */
-static uint64_t own_sequences(const struct store_info *info, uint64_t count)
-{
-    return (count + (uint64_t)(info->shards - 1 - info->shard)) / (uint64_t)info->shards;
-}
-
 /* Opens the corpus where the note says, or at its beginning when there is none. */
 static int restore(struct tokenize *state, struct error *error)
 {
@@ -106,7 +100,7 @@ static int restore(struct tokenize *state, struct error *error)
     json_decref(note);
     for (int split = 0; split < SPLIT_COUNT && result == 0; split++) {
         const uint64_t packed =
-            own_sequences(store_info(job->store), packing_sequences(state->packing, (enum split)split));
+            store_share(store_info(job->store), packing_sequences(state->packing, (enum split)split));
         const uint64_t stored = store_sequences(job->store, (enum split)split);
         if (state->again ? packed > stored : packed != stored)
             result = error_set(error, "%s: the position in the corpus does not belong to the tokens stored",

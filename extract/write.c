@@ -24,11 +24,6 @@ struct writer {
 
 /* ---- what is stored ---- */
 
-uint64_t records_stored(const struct store *store, int tap)
-{
-    return store_progress(store, tap, SPLIT_TRAIN) + store_progress(store, tap, SPLIT_HELD_OUT);
-}
-
 int records_bytes(struct store *store, uint64_t *bytes, struct error *error)
 {
     const size_t expected = (size_t)store_info(store)->taps * sizeof *bytes;

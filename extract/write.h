@@ -51,8 +51,6 @@ int writer_finish(struct writer *writer, struct error *error);
 
 /* ---- what is stored ---- */
 
-/* Sequences of all splits that have their record at a tap. */
-uint64_t records_stored(const struct store *store, int tap);
 /* bytes [taps]: of each tap's records, over all runs. */
 int records_bytes(struct store *store, uint64_t *bytes, struct error *error);
 /* The same of the first `sequences` of each split only. */

@@ -70,7 +70,7 @@ static int tap_of(int database)
 
 static struct sequence sequence_at(const struct verify_shared *shared, enum split split, uint64_t number)
 {
-    return (struct sequence){split, number * (uint64_t)shared->shards + (uint64_t)shared->shard};
+    return shard_sequence(shared->shard, shared->shards, split, number);
 }
 
 static void name_database(const struct verify_shared *shared, int database, char name[TAP_NAME_SIZE + 8])

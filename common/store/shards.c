@@ -227,6 +227,11 @@ uint64_t shards_sequences(const struct shards *shards, enum split split)
     return split_count(&shards->split, split, stored);
 }
 
+uint64_t shards_all_sequences(const struct shards *shards)
+{
+    return shards_sequences(shards, SPLIT_TRAIN) + shards_sequences(shards, SPLIT_HELD_OUT);
+}
+
 uint64_t shards_progress(const struct shards *shards, int tap, enum split split)
 {
     const uint64_t stored[SPLIT_COUNT] = {stored_progress(shards, tap, SPLIT_TRAIN),

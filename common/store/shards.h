@@ -42,6 +42,7 @@ struct store *shards_store(const struct shards *shards, int shard); /* borrowed 
 /* How many sequences there are from 0 on without a gap: with tokens; with a record at a tap (an index in
  * shards_info). */
 uint64_t shards_sequences(const struct shards *shards, enum split split);
+uint64_t shards_all_sequences(const struct shards *shards); /* of all splits together */
 uint64_t shards_progress(const struct shards *shards, int tap, enum split split);
 
 /* As store_get_source. Shard 0 has them. */

@@ -127,6 +127,21 @@ uint64_t store_progress(const struct store *store, int tap, enum split split)
     return state_count(&store->state, name, split);
 }
 
+uint64_t split_sum(const uint64_t count[SPLIT_COUNT])
+{
+    return count[SPLIT_TRAIN] + count[SPLIT_HELD_OUT];
+}
+
+uint64_t store_all_sequences(const struct store *store)
+{
+    return store_sequences(store, SPLIT_TRAIN) + store_sequences(store, SPLIT_HELD_OUT);
+}
+
+uint64_t store_all_progress(const struct store *store, int tap)
+{
+    return store_progress(store, tap, SPLIT_TRAIN) + store_progress(store, tap, SPLIT_HELD_OUT);
+}
+
 bool store_is_sealed(const struct store *store)
 {
     size_t size;
@@ -207,7 +222,17 @@ int store_number(const struct store *store, struct sequence sequence, uint64_t *
 
 struct sequence store_sequence(const struct store_info *info, enum split split, uint64_t number)
 {
-    return (struct sequence){split, number * (uint64_t)info->shards + (uint64_t)info->shard};
+    return shard_sequence(info->shard, info->shards, split, number);
+}
+
+struct sequence shard_sequence(int shard, int shards, enum split split, uint64_t number)
+{
+    return (struct sequence){split, number * (uint64_t)shards + (uint64_t)shard};
+}
+
+uint64_t store_share(const struct store_info *info, uint64_t count)
+{
+    return (count + (uint64_t)(info->shards - 1 - info->shard)) / (uint64_t)info->shards;
 }
 
 int store_name_record(const struct store *store, int tap, struct sequence sequence, struct error *error)

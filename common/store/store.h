@@ -96,11 +96,17 @@ enum split { SPLIT_TRAIN = 0, SPLIT_HELD_OUT = 1, SPLIT_COUNT };
 /* "train", "held-out"; "unknown" for what is not a split. */
 const char *split_name(enum split split);
 
+/* Of all splits together. */
+uint64_t split_sum(const uint64_t count[SPLIT_COUNT]);
+
 /* How many sequences of a split have tokens here: when the store was opened, or in the writer's now, with its
  * open transaction. */
 uint64_t store_sequences(const struct store *store, enum split split);
 /* So many of these, from the first on, have their record at a tap. */
 uint64_t store_progress(const struct store *store, int tap, enum split split);
+/* The same of all splits together. */
+uint64_t store_all_sequences(const struct store *store);
+uint64_t store_all_progress(const struct store *store, int tap);
 /* store_seal was called: every sequence has its record at every tap. */
 bool store_is_sealed(const struct store *store);
 
@@ -111,6 +117,10 @@ struct sequence {
 
 /* The sequence that has a number, from 0, among those of its split in this store. */
 struct sequence store_sequence(const struct store_info *info, enum split split, uint64_t number);
+/* The same for those who have no store_info. */
+struct sequence shard_sequence(int shard, int shards, enum split split, uint64_t number);
+/* How many of the first `count` sequences of a split, over all shards, belong to this store. */
+uint64_t store_share(const struct store_info *info, uint64_t count);
 
 /* ---- reading ---- */
 

@@ -55,7 +55,7 @@ static void check_records(struct store *store, int tap, uint64_t count)
 {
     struct reader *reader;
     float states[FIXTURE_ROWS * FIXTURE_HIDDEN], expected[FIXTURE_ROWS * FIXTURE_HIDDEN];
-    CHECK(records_stored(store, tap) == count);
+    CHECK(store_all_progress(store, tap) == count);
     REQUIRE_OK(reader_open(store, &reader, &error));
     for (uint64_t i = 0; i < count; i++) {
         fixture_states(tap, sequence_at(i), expected);
@@ -175,7 +175,7 @@ static uint64_t count_elsewhere(const struct store *store)
     if (process == 0) {
         struct store *seen;
         const bool open = store_open(store_path(store), STORE_READ, &seen, &error) == 0;
-        _exit(open ? (int)records_stored(seen, 0) : 255);
+        _exit(open ? (int)store_all_progress(seen, 0) : 255);
     }
     return process > 0 && waitpid(process, &status, 0) == process && WIFEXITED(status)
                ? (uint64_t)WEXITSTATUS(status)

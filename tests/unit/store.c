@@ -391,6 +391,28 @@ TEST(store_opened_twice)
     store_close(store);
 }
 
+/* The sequences of all shards are those of the split, each once. */
+TEST(store_shares_of_sequences)
+{
+    for (int shards = 1; shards <= 4; shards++)
+        for (uint64_t count = 0; count < 12; count++) {
+            bool seen[12] = {false};
+            uint64_t all = 0;
+            for (int shard = 0; shard < shards; shard++) {
+                const struct store_info info = {.shard = shard, .shards = shards};
+                const uint64_t own = store_share(&info, count);
+                for (uint64_t i = 0; i < own; i++) {
+                    const struct sequence sequence = store_sequence(&info, SPLIT_HELD_OUT, i);
+                    REQUIRE(sequence.split == SPLIT_HELD_OUT && sequence.index < count &&
+                            !seen[sequence.index]);
+                    seen[sequence.index] = true;
+                }
+                all += own;
+            }
+            CHECK(all == count);
+        }
+}
+
 TEST(store_seal)
 {
     struct error error;
