@@ -70,7 +70,7 @@ uint64_t encoders_written(struct encoders *encoders)
 
 /* ---- encoders ---- */
 
-/* A state that is infinite or no number would be stored without complaint and spoil every head. (Transformed
+/* A state that is infinite or not a number would be stored without complaint and spoil every head. (Transformed
  * ones codecs look at.) */
 static int check_finite(const struct job *job, const struct store_info *info, struct error *error)
 {

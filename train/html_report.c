@@ -166,8 +166,8 @@ static void write_table(struct string *out, const struct leaderboard *board)
         "<td></td><td></td><td>%.4f</td><td>0</td><td class=\"text\">100 "
         "%%</td><td></td></tr>\n</table></div>\n"
         "<p class=\"quiet\">Loss: on the next token, nats per token. KL: of the head from the full "
-        "model, nats per token. Agreement: how often their likeliest tokens are the same. All on "
-        "held-out text, of the step with the lowest KL, whose head is kept.</p>\n",
+        "model, nats per token. Agreement: how often their likeliest tokens are the same. All are "
+        "measured on held-out text at the step with the lowest KL. The head of that step is kept.</p>\n",
         board->full_loss);
     for (int i = 0; i < board->count; i++) {
         char remark[400];
@@ -461,12 +461,12 @@ static void write_exit_table(struct string *out, const struct policy *policy)
 static void write_exits(struct string *out, const struct policy *policy)
 {
     char verdict[512];
-    string_print(out,
-                 "<h2>Confidence exits</h2>\n<p>A token leaves at the first exit whose likeliest token has at "
-                 "least the threshold's probability. Of the taps' best heads the policy has those that are "
-                 "predicted fastest together; where they are no faster than the full model, it has none, and "
-                 "what follows is of those that came nearest.</p>\n"
-                 "<div class=\"verdict\">");
+    string_print(
+        out, "<h2>Confidence exits</h2>\n<p>A token leaves at the first exit whose likeliest token has at "
+             "least the threshold's probability. Of the taps' best heads the policy has those that are "
+             "predicted fastest together. If none are faster than the full model, the policy has no exits. The "
+             "numbers below are then those of the exits that came nearest.</p>\n"
+             "<div class=\"verdict\">");
     policy_verdict(policy, verdict, sizeof verdict);
     html_escape(out, verdict);
     string_print(out, "</div>\n");
@@ -477,12 +477,13 @@ static void write_exits(struct string *out, const struct policy *policy)
     write_speedup(out, policy);
     string_print(out, "</div>\n");
     write_exit_table(out, policy);
-    string_print(
-        out,
-        "<p class=\"quiet\">Speeds are predicted, not measured: from parameter counts, which is what "
-        "decoding one token at a time is bound by. A head costs %.2f layers and its vocabulary product "
-        "%.2f; checks that did not let a token leave are counted.</p>\n",
-        policy->cost_head, policy->cost_output);
+    string_print(out,
+                 "<p class=\"quiet\">Speeds are predicted from parameter counts, and are not measured: the "
+                 "time of decoding one "
+                 "token at a time is mostly that of reading the parameters. A head costs as much as %.2f "
+                 "layers, its vocabulary "
+                 "product as much as %.2f. Checks that did not let a token leave are counted.</p>\n",
+                 policy->cost_head, policy->cost_output);
 }
 
 int html_report_write(const struct run_folder *run, const struct stores *stores,
