@@ -12,11 +12,11 @@
 #include "common/device/device.h"
 #include "common/head/source.h"
 #include "common/store/codecs.h"
+#include "extract/codec_pilot.h"
 #include "extract/doubts.h"
 #include "extract/grow.h"
 #include "extract/identity.h"
 #include "extract/options.h"
-#include "extract/pilot.h"
 #include "extract/plan.h"
 #include "extract/preflight.h"
 #include "extract/run.h"
@@ -328,8 +328,9 @@ static int begin_anew(struct extraction *extraction, struct error *error)
     store_close(extraction->store);
     extraction->store = NULL;
     cli_say("%s: this store had no records and is begun anew", path);
-    return pilot_remove(path, error) < 0 || store_remove(path, error) < 0 ? -1
-                                                                          : create_store(extraction, error);
+    return codec_pilot_remove(path, error) < 0 || store_remove(path, error) < 0
+               ? -1
+               : create_store(extraction, error);
 }
 
 /* A new store, or the one that an earlier run of the same command began. */
@@ -416,27 +417,27 @@ static int seal(struct extraction *extraction, struct error *error)
     const char *path = extraction->options->out;
     if (store_is_sealed(extraction->store))
         return 0;
-    return pilot_remove(path, error) < 0 ? -1 : store_seal(extraction->store, error);
+    return codec_pilot_remove(path, error) < 0 ? -1 : store_seal(extraction->store, error);
 }
 
 /* The pilot, and behind it the run, which takes the pilot's states. */
-static int compute(struct extraction *extraction, struct plan *plan, struct pilot_result *pilot,
+static int compute(struct extraction *extraction, struct plan *plan, struct codec_pilot_result *pilot,
                    struct run_report *report, struct error *error)
 {
-    const struct pilot_job job = {.model = extraction->model,
-                                  .backend = extraction->backend,
-                                  .store = extraction->store,
-                                  .threads = extraction->threads,
-                                  .memory = extraction->memory,
-                                  .from = extraction->options->pilot,
-                                  .to = extraction->options->pilot_out,
-                                  .keep = true};
+    const struct codec_pilot_job job = {.model = extraction->model,
+                                        .backend = extraction->backend,
+                                        .store = extraction->store,
+                                        .threads = extraction->threads,
+                                        .memory = extraction->memory,
+                                        .from = extraction->options->pilot,
+                                        .to = extraction->options->pilot_out,
+                                        .keep = true};
     struct run_job run = {.title = "extract",
                           .model = extraction->model,
                           .backend = extraction->backend,
                           .store = extraction->store,
                           .plan = plan};
-    int result = pilot_run(&job, pilot, error);
+    int result = codec_pilot_run(&job, pilot, error);
     run.kept = pilot->kept;
     if (result == 0)
         result = check_disk(extraction, error);
@@ -452,7 +453,7 @@ static int run(struct extraction *extraction, struct error *error)
     const struct extract_options *options = extraction->options;
     struct tokenize_result tokens = {0};
     struct run_report report;
-    struct pilot_result pilot;
+    struct codec_pilot_result pilot;
     struct plan plan;
     const struct tokenize_job job = tokenize_job(extraction);
     const struct summary summary = {.store = extraction->store,

@@ -14,7 +14,7 @@
 #include "common/pilot/pilot.h"
 #include "common/store/manifest.h"
 #include "common/store/runs.h"
-#include "extract/pilot.h"
+#include "extract/codec_pilot.h"
 #include "extract/run.h"
 #include "extract/sample.h"
 #include "extract/texts.h"
@@ -118,7 +118,7 @@ static int find_leftovers(const char *path, struct error *error)
 
 static int remove_pilot(const char *path, struct error *error)
 {
-    return pilot_remove(path, error) < 0 ? -1 : store_remove(path, error);
+    return codec_pilot_remove(path, error) < 0 ? -1 : store_remove(path, error);
 }
 
 static int make_store(struct trial *trial, struct error *error)
@@ -154,15 +154,15 @@ static int put_sequences(struct trial *trial, uint64_t count, uint64_t spread, s
     return store_commit(trial->store, error);
 }
 
-static struct pilot_job pilot_job(const struct trial *trial)
+static struct codec_pilot_job codec_pilot_job(const struct trial *trial)
 {
     const struct preflight_job *job = trial->job;
-    return (struct pilot_job){.model = job->model,
-                              .backend = job->backend,
-                              .store = trial->store,
-                              .threads = job->tokenize->threads,
-                              .memory = job->memory,
-                              .from = job->parameters};
+    return (struct codec_pilot_job){.model = job->model,
+                                    .backend = job->backend,
+                                    .store = trial->store,
+                                    .threads = job->tokenize->threads,
+                                    .memory = job->memory,
+                                    .from = job->parameters};
 }
 
 /* The model's head, where a codec wants to know what it loses. */
@@ -181,10 +181,10 @@ static int put_head(const struct trial *trial, struct error *error)
  * then, as they will when they are fitted to more. */
 static int fit_codecs(struct trial *trial, struct error *error)
 {
-    struct pilot_job fitting = pilot_job(trial);
-    struct pilot_result made;
+    struct codec_pilot_job fitting = codec_pilot_job(trial);
+    struct codec_pilot_result made;
     fitting.alone = true;
-    if (put_head(trial, error) < 0 || pilot_run(&fitting, &made, error) < 0)
+    if (put_head(trial, error) < 0 || codec_pilot_run(&fitting, &made, error) < 0)
         return -1;
     trial->fitted = made.seconds > 0;
     return 0;
@@ -355,16 +355,16 @@ int preflight_fit(const struct preflight_job *job, const char *file, struct erro
 {
     struct preflight preflight = {0};
     struct trial trial = {.job = job, .preflight = &preflight};
-    struct pilot_result made;
+    struct codec_pilot_result made;
     int result = -1;
     if (prepare(&trial, error) < 0 || count_sequences(&trial, error) < 0 || make_store(&trial, error) < 0)
         goto done;
     const uint64_t wanted = pilot_sequences(&preflight.info, preflight.sequences[SPLIT_TRAIN], trial.there);
-    struct pilot_job fitting = pilot_job(&trial);
+    struct codec_pilot_job fitting = codec_pilot_job(&trial);
     fitting.sequences = wanted;
     fitting.to = file;
     if (put_sequences(&trial, wanted, wanted, error) == 0 && put_head(&trial, error) == 0)
-        result = pilot_run(&fitting, &made, error);
+        result = codec_pilot_run(&fitting, &made, error);
 done:
     result = close_trial(&trial, result, error);
     preflight_free(&preflight);

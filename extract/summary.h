@@ -6,7 +6,7 @@
 
 #include "common/base/error.h"
 #include "common/store/store.h"
-#include "extract/pilot.h"
+#include "extract/codec_pilot.h"
 #include "extract/plan.h"
 #include "extract/run.h"
 #include "extract/split.h"
@@ -18,7 +18,7 @@ struct summary {
     const struct tokenize_result *tokens;
     enum holding holding;
     const struct tokenize_job *job;
-    const struct pilot_result *pilot; /* that came before the run */
+    const struct codec_pilot_result *pilot; /* that came before the run */
     const struct run_report *run;
     const char *numerics;
 };

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "common/head/source.h"
-#include "extract/pilot.h"
+#include "extract/codec_pilot.h"
 #include "extract/run.h"
 #include "tests/make_model.h"
 #include "tests/test.h"
@@ -87,15 +87,15 @@ static int make_store(const char *name, uint64_t train, uint64_t held_out, int s
 
 /* ---- running ---- */
 
-static int run_pilot(struct store *store, bool keep, struct pilot_result *pilot)
+static int run_pilot(struct store *store, bool keep, struct codec_pilot_result *pilot)
 {
-    const struct pilot_job job = {.model = setup.model,
-                                  .backend = setup.backend,
-                                  .store = store,
-                                  .threads = 2,
-                                  .alone = true,
-                                  .keep = keep};
-    return pilot_run(&job, pilot, &error);
+    const struct codec_pilot_job job = {.model = setup.model,
+                                        .backend = setup.backend,
+                                        .store = store,
+                                        .threads = 2,
+                                        .alone = true,
+                                        .keep = keep};
+    return codec_pilot_run(&job, pilot, &error);
 }
 
 /* memory 0: all layers stay; else they take turns. *tokens: that ran through the model. */
@@ -163,7 +163,7 @@ static uint64_t all_tokens(uint64_t train)
 static int make_plain(const char *name, uint64_t train, uint64_t held_out, int shard, int shards,
                       struct store **store)
 {
-    struct pilot_result pilot;
+    struct codec_pilot_result pilot;
     uint64_t tokens;
     if (make_store(name, train, held_out, shard, shards, store) < 0 || run_pilot(*store, false, &pilot) < 0 ||
         run_rest(*store, NULL, 0, &tokens) < 0)
@@ -177,7 +177,7 @@ static int make_plain(const char *name, uint64_t train, uint64_t held_out, int s
 TEST(kept_states_serve_the_run)
 {
     struct store *plain, *store;
-    struct pilot_result pilot;
+    struct codec_pilot_result pilot;
     uint64_t tokens;
     REQUIRE_OK(prepare());
     REQUIRE_OK(make_plain("plain", TRAIN, HELD_OUT, 0, 1, &plain));
@@ -202,7 +202,7 @@ TEST(kept_states_are_all_there_are)
 {
     for (uint64_t held_out = 0; held_out < 2; held_out++) {
         struct store *plain, *store;
-        struct pilot_result pilot;
+        struct codec_pilot_result pilot;
         uint64_t tokens;
         REQUIRE_OK(prepare());
         REQUIRE_OK(make_plain(held_out ? "plain-few" : "plain-all", PILOT, held_out, 0, 1, &plain));
@@ -221,7 +221,7 @@ TEST(kept_states_are_all_there_are)
 TEST(kept_states_outlive_a_kill)
 {
     struct store *plain, *store;
-    struct pilot_result pilot, again;
+    struct codec_pilot_result pilot, again;
     uint64_t tokens;
     REQUIRE_OK(prepare());
     REQUIRE_OK(make_plain("plain-killed", TRAIN, HELD_OUT, 0, 1, &plain));
@@ -242,7 +242,7 @@ TEST(kept_states_outlive_a_kill)
 TEST(kept_states_of_a_shard)
 {
     struct store *plain, *store;
-    struct pilot_result pilot;
+    struct codec_pilot_result pilot;
     uint64_t tokens;
     REQUIRE_OK(prepare());
     REQUIRE_OK(make_plain("plain-shard", TRAIN, HELD_OUT, 1, 3, &plain));
@@ -265,7 +265,7 @@ TEST(kept_states_of_something_else_are_removed)
 {
     char pilot_path[700], command[1500];
     struct store *store, *other;
-    struct pilot_result pilot;
+    struct codec_pilot_result pilot;
     uint64_t tokens;
     REQUIRE_OK(prepare());
     REQUIRE_OK(make_store("other", TRAIN, HELD_OUT, 0, 3, &other)); /* each third sequence */
@@ -325,7 +325,7 @@ TEST(kept_states_that_are_damaged)
 {
     char command[1500];
     struct store *store, *killed;
-    struct pilot_result pilot;
+    struct codec_pilot_result pilot;
     uint64_t tokens;
     REQUIRE_OK(prepare());
     REQUIRE_OK(make_store("damaged", TRAIN, HELD_OUT, 0, 1, &store));
@@ -350,7 +350,7 @@ TEST(kept_states_behind_a_link)
 {
     char link[700], elsewhere[700], data[800];
     struct store *store;
-    struct pilot_result pilot;
+    struct codec_pilot_result pilot;
     REQUIRE_OK(prepare());
     REQUIRE_OK(make_store("linked", TRAIN, HELD_OUT, 0, 1, &store));
     REQUIRE_OK(run_pilot(store, true, &pilot));
@@ -362,7 +362,7 @@ TEST(kept_states_behind_a_link)
     CHECK(run_pilot(store, true, &pilot) < 0);
     CHECK_TEXT(error.text, link);
     CHECK_TEXT(error.text, "is a symbolic link");
-    CHECK(pilot_remove(store_path(store), &error) < 0);
+    CHECK(codec_pilot_remove(store_path(store), &error) < 0);
     CHECK_TEXT(error.text, "is a symbolic link");
     CHECK(store_remove(link, &error) < 0);
     CHECK_TEXT(error.text, "is a symbolic link");

@@ -1,4 +1,4 @@
-#include "extract/pilot.h"
+#include "extract/codec_pilot.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -68,7 +68,7 @@ static int take_from_file(const struct pilot_file *file, struct store *store, in
     return result;
 }
 
-static int take_all_from_file(const struct pilot_job *job, struct error *error)
+static int take_all_from_file(const struct codec_pilot_job *job, struct error *error)
 {
     struct pilot_file *file;
     if (pilot_file_open(job->from, job->store, &file, error) < 0)
@@ -97,7 +97,8 @@ static char *own_path(const char *store, struct error *error)
 }
 
 /* Whether the run will take the states from here: it pays, and the disk has room for them beside the store. */
-static int choose_keeping(const struct pilot_job *job, uint64_t sequences, bool *keep, struct error *error)
+static int choose_keeping(const struct codec_pilot_job *job, uint64_t sequences, bool *keep,
+                          struct error *error)
 {
     const uint64_t all = store_sequences(job->store, SPLIT_TRAIN);
     struct store_info info = {0};
@@ -172,7 +173,8 @@ static int check_disk(const struct store *own, struct error *error)
                           format_bytes((double)available, there, sizeof there));
 }
 
-static int compute_states(const struct pilot_job *job, struct store *own, uint64_t *tokens, struct error *error)
+static int compute_states(const struct codec_pilot_job *job, struct store *own, uint64_t *tokens,
+                          struct error *error)
 {
     struct plan plan;
     struct run_report report;
@@ -193,7 +195,8 @@ static int compute_states(const struct pilot_job *job, struct store *own, uint64
 
 /* Fits tap `tap` of the store, which is `own_tap` in the pilot's, and puts its parameters. They are fitted to bf16, which
  * is what the pilot's store has where states are not kept. */
-static int fit_tap(const struct pilot_job *job, int tap, struct store *own, int own_tap, struct error *error)
+static int fit_tap(const struct codec_pilot_job *job, int tap, struct store *own, int own_tap,
+                   struct error *error)
 {
     const struct store_info *info = store_info(job->store);
     struct string parameters = {0};
@@ -228,7 +231,7 @@ static int fit_tap(const struct pilot_job *job, int tap, struct store *own, int 
     return result;
 }
 
-static int fit_all(const struct pilot_job *job, const bool *lack, struct store *own, struct error *error)
+static int fit_all(const struct codec_pilot_job *job, const bool *lack, struct store *own, struct error *error)
 {
     if (store_begin(job->store, error) < 0)
         return -1;
@@ -242,8 +245,8 @@ static int fit_all(const struct pilot_job *job, const bool *lack, struct store *
     return store_commit(job->store, error);
 }
 
-static int make_parameters(const struct pilot_job *job, const char *path, const bool *lack,
-                           struct pilot_result *made, struct error *error)
+static int make_parameters(const struct codec_pilot_job *job, const char *path, const bool *lack,
+                           struct codec_pilot_result *made, struct error *error)
 {
     const struct store_info *info = store_info(job->store);
     const uint64_t there = store_sequences(job->store, SPLIT_TRAIN);
@@ -278,7 +281,8 @@ done:
 
 /* The states of a pilot that an earlier run made and did not come to use. What is of no use is removed: its sequences run
  * through the model again. */
-static int find_kept(const struct pilot_job *job, const char *path, struct kept **kept, struct error *error)
+static int find_kept(const struct codec_pilot_job *job, const char *path, struct kept **kept,
+                     struct error *error)
 {
     struct error reason;
     struct store *own;
@@ -293,7 +297,7 @@ static int find_kept(const struct pilot_job *job, const char *path, struct kept 
     return 0;
 }
 
-int pilot_remove(const char *store, struct error *error)
+int codec_pilot_remove(const char *store, struct error *error)
 {
     char *path = own_path(store, error);
     int result = !path ? -1 : file_exists(path) ? store_remove(path, error) : 0;
@@ -302,7 +306,7 @@ int pilot_remove(const char *store, struct error *error)
 }
 
 /* --pilot and --pilot-out make no sense for codecs without parameters. */
-static int check_wanted(const struct pilot_job *job, struct error *error)
+static int check_wanted(const struct codec_pilot_job *job, struct error *error)
 {
     const struct store_info *info = store_info(job->store);
     for (int tap = 0; tap < info->taps; tap++)
@@ -315,11 +319,11 @@ static int check_wanted(const struct pilot_job *job, struct error *error)
                : 0;
 }
 
-int pilot_run(const struct pilot_job *job, struct pilot_result *made, struct error *error)
+int codec_pilot_run(const struct codec_pilot_job *job, struct codec_pilot_result *made, struct error *error)
 {
     const double started = clock_seconds();
     bool *lack = NULL;
-    *made = (struct pilot_result){0};
+    *made = (struct codec_pilot_result){0};
     char *path = check_wanted(job, error) == 0 ? own_path(store_path(job->store), error) : NULL;
     int result = -1;
     if (!path)

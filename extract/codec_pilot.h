@@ -1,4 +1,4 @@
-/* pilot.h: gives every tap of a store the parameters that its codec wants, before the model's real run.
+/* codec_pilot.h: gives every tap of a store the parameters that its codec wants, before the model's real run.
  *
  * They are fitted to the states of a few sequences spread over the corpus (common/pilot). The model runs over
  * those first, into a store of its own: the folder "pilot" in the store's. Where that pays and the disk has
@@ -10,8 +10,8 @@
  *
  * Parameters are made once: a run that goes on, or one with every record, finds them in the store.
  */
-#ifndef OFFRAMP_EXTRACT_PILOT_H
-#define OFFRAMP_EXTRACT_PILOT_H
+#ifndef OFFRAMP_EXTRACT_CODEC_PILOT_H
+#define OFFRAMP_EXTRACT_CODEC_PILOT_H
 
 #include <stdbool.h>
 
@@ -19,7 +19,7 @@
 #include "extract/kept.h"
 #include "extract/plan.h"
 
-struct pilot_job {
+struct codec_pilot_job {
     const struct model *model;
     struct backend *backend;
     struct store *store; /* its tokens and the model's tensors are stored */
@@ -32,15 +32,15 @@ struct pilot_job {
         keep; /* the run follows, and takes the states that were computed, those of an earlier pilot included */
 };
 
-struct pilot_result {
+struct codec_pilot_result {
     double seconds; /* 0: there was no pilot */
     uint64_t tokens; /* that ran through the model */
     struct kept *kept; /* for the run; NULL: none. kept_close() it */
 };
 
-int pilot_run(const struct pilot_job *job, struct pilot_result *result, struct error *error);
+int codec_pilot_run(const struct codec_pilot_job *job, struct codec_pilot_result *result, struct error *error);
 
 /* Removes what a pilot of the store in folder `store`, which nobody has open, has left. */
-int pilot_remove(const char *store, struct error *error);
+int codec_pilot_remove(const char *store, struct error *error);
 
 #endif
