@@ -48,7 +48,7 @@ for model in golden_llama golden_qwen3 golden_gguf_qwen2; do
 done
 check "extract" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/golden/extract"
 check "what it makes of states for codecs" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/transform" transformed
-check "the pilot's states" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/kept"
+check "the pilot's states" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/kept" kept_states_are_all_there_are
 check "groups of trials" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/trial" groups
 check "what an engine takes" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/engine" bytes
 check "rows of several sequences" env OFFRAMP_TEST_DEVICE=cuda "$build/tests/unit/engine" several
