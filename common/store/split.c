@@ -105,7 +105,7 @@ static uint64_t count_runs(const struct split_list *list, enum split split, uint
 uint64_t split_count_shard(const struct split_list *list, enum split split, const uint64_t stored[SPLIT_COUNT],
                            int shard, int shards)
 {
-    const uint64_t bound = stored[SPLIT_TRAIN] * (uint64_t)shards + (uint64_t)shard;
+    const uint64_t bound = shard_sequence(shard, shards, SPLIT_TRAIN, stored[SPLIT_TRAIN]).index;
     const uint64_t runs = count_runs(list, split, bound, shard, shards);
     return split == SPLIT_TRAIN ? stored[split] - runs : stored[split] + runs;
 }
