@@ -34,7 +34,7 @@ struct block_product {
 
 /* How the results of `in` become what `out` multiplies. */
 enum block_mix {
-    MIX_ATTENTION, /* q | k | v: rope on q and k, then attention, causal, within the layer's window */
+    MIX_ATTENTION, /* q | k | v: attention, causal, within the layer's window (config_window) */
     MIX_SWIGLU, /* gate | up: silu(gate) * up */
 };
 
@@ -44,6 +44,7 @@ struct block_half {
         in[BLOCK_STACKED]; /* half_products of them; their results are neighbours, as columns */
     enum tensor_role
         in_norm[BLOCK_STACKED]; /* RMS norm of a result, in groups as long as its scale (op_norm) */
+    int rotated; /* how many results, from the first on, get their positions by rope: 2 of q | k | v */
     enum block_mix mix;
     struct block_product out; /* what is added to x */
 };

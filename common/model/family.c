@@ -9,6 +9,7 @@ static const struct block llama = {{
     [HALF_ATTENTION] = {.norm = ROLE_ATTENTION_NORM,
                         .in = {{ROLE_Q, ROLE_Q_BIAS}, {ROLE_K, ROLE_K_BIAS}, {ROLE_V, ROLE_V_BIAS}},
                         .in_norm = {ROLE_Q_NORM, ROLE_K_NORM},
+                        .rotated = 2,
                         .mix = MIX_ATTENTION,
                         .out = {ROLE_O, ROLE_O_BIAS}},
     [HALF_MLP] = {.norm = ROLE_MLP_NORM,

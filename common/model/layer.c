@@ -216,16 +216,16 @@ static struct matrix span_positions(struct queue *queue, struct layer_scratch *s
     return position;
 }
 
-/* Rope of q and k, which are neighbours. */
+/* Rope of the results that are rotated; they are neighbours. */
 static void rotate(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
-                   const struct span *spans, int count, struct matrix q_and_k)
+                   const struct span *spans, int count, struct matrix x)
 {
     const struct model_config *config = layer->config;
     int64_t positions = 1;
     /* Only as much of the table as is needed: a longer sequence than it was made for fails by its size. */
     for (int s = 0; s < count; s++)
         positions = larger(positions, (int64_t)spans[s].first + spans[s].rows);
-    op_rope(queue, q_and_k, span_positions(queue, scratch, spans, count, q_and_k.rows),
+    op_rope(queue, x, span_positions(queue, scratch, spans, count, x.rows),
             matrix_f32(scratch->table, positions, config->head_size), config->rope_pairs);
 }
 
@@ -266,7 +266,6 @@ static void attend(const struct layer *layer, const struct half *half, struct qu
     const struct matrix q = result_of(layer, half, projected, 0);
     const struct matrix k = result_of(layer, half, projected, 1), v = result_of(layer, half, projected, 2);
     int64_t row = 0;
-    rotate(layer, queue, scratch, spans, count, matrix_cols(projected, 0, q.cols + k.cols));
     count =
         count < scratch->spans ? count : scratch->spans; /* more of them: op_attention misses rows, and fails */
     for (int s = 0; s < count; row += spans[s++].rows)
@@ -296,6 +295,9 @@ static void run_half(const struct layer *layer, const struct half *half, struct 
         const struct matrix scale = matrix_f32(half->in_norm[i], 1, role_rows(config, block->in_norm[i]));
         op_norm(queue, result, scale, config->norm_epsilon, result);
     }
+    if (block->rotated > 0)
+        rotate(layer, queue, scratch, spans, count,
+               matrix_cols(projected, 0, half_column(config, block, block->rotated)));
     switch (block->mix) {
     case MIX_ATTENTION: attend(layer, half, queue, scratch, spans, count, projected, mixed); break;
     case MIX_SWIGLU: op_swiglu(queue, projected, mixed); break;

@@ -102,6 +102,10 @@ static void check_half(const struct model_config *config, const struct block_hal
     }
     CHECK(is_matrix(config, half->out.weight, config->hidden, mixed));
     CHECK(is_vector(config, half->out.bias, config->hidden));
+    /* What is rotated comes in attention heads. */
+    CHECK(half->rotated <= half_products(half));
+    for (int i = 0; i < half->rotated; i++)
+        CHECK(rows[i] % config->head_size == 0);
     if (half->mix == MIX_ATTENTION)
         CHECK(half_products(half) == 3 && rows[0] == mixed && rows[1] == rows[2]);
     else
