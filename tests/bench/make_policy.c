@@ -10,32 +10,13 @@
 #include "common/head/head.h"
 #include "common/head/policy.h"
 #include "common/model/model.h"
-
-/* The model's tensor of a name as stores have it: "final_norm", "12/mlp_gate". */
-static int get_tensor(void *context, const char *name, float **values, int64_t *rows, int64_t *cols,
-                      struct error *error)
-{
-    const char *slash = strchr(name, '/');
-    const int layer = slash ? atoi(name) - 1 : 0;
-    for (int role = 0; role < ROLE_COUNT; role++) {
-        const struct tensor *tensor = model_tensor(context, layer, (enum tensor_role)role);
-        if (!tensor || strcmp(role_name((enum tensor_role)role), slash ? slash + 1 : name) != 0)
-            continue;
-        *rows = tensor->dims == 2 ? tensor->shape[0] : 1;
-        *cols = tensor->shape[tensor->dims - 1];
-        if (array_alloc(values, *rows * *cols, error) < 0)
-            return -1;
-        dtype_to_f32(tensor->type, tensor->data, *rows * *cols, *values);
-        return 0;
-    }
-    return error_set(error, "the model has no %s", name);
-}
+#include "tests/model_source.h"
 
 static int save_exit(struct model *model, struct backend *backend, struct queue *queue, const char *folder,
                      const char *fingerprint, struct policy_exit *exit, struct error *error)
 {
     const struct model_config *config = model_config(model);
-    const struct head_source source = {get_tensor, model};
+    const struct head_source source = {model_source, model};
     struct head_spec spec = {head_kind_find(exit->tap.mid ? "mlp" : "norm", error), OUTPUT_TIED, exit->tap};
     struct head *head = NULL;
     char tap[TAP_NAME_SIZE], *path = NULL;

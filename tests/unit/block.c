@@ -4,17 +4,8 @@
 #include <string.h>
 
 #include "common/model/family.h"
+#include "tests/small_config.h"
 #include "tests/test.h"
-
-/* SmolLM2-135M. */
-static const struct model_config small = {.family = "llama",
-                                          .layers = 30,
-                                          .hidden = 576,
-                                          .attention_heads = 9,
-                                          .kv_heads = 3,
-                                          .head_size = 64,
-                                          .intermediate = 1536,
-                                          .vocab = 49152};
 
 /* q and o 576 x 576, k and v 192 x 576, three of 1536 x 576. */
 TEST(block_sizes)

@@ -11,6 +11,7 @@
 #include "common/head/policy.h"
 #include "common/model/safetensors.h"
 #include "generate/generator.h"
+#include "tests/model_source.h"
 #include "tests/test.h"
 
 enum {
@@ -107,26 +108,6 @@ static int make_model(const char *folder, int window, struct model **model, stru
 
 /* ---- exits ---- */
 
-/* The model's tensor of a name as stores have it: "final_norm", "2/mlp_gate". */
-static int get_tensor(void *context, const char *name, float **values, int64_t *rows, int64_t *cols,
-                      struct error *error)
-{
-    const char *slash = strchr(name, '/');
-    const int layer = slash ? atoi(name) - 1 : 0;
-    for (int role = 0; role < ROLE_COUNT; role++) {
-        const struct tensor *tensor = model_tensor(context, layer, (enum tensor_role)role);
-        if (!tensor || strcmp(role_name((enum tensor_role)role), slash ? slash + 1 : name) != 0)
-            continue;
-        *rows = tensor->dims == 2 ? tensor->shape[0] : 1;
-        *cols = tensor->shape[tensor->dims - 1];
-        if (array_alloc(values, *rows * *cols, error) < 0)
-            return -1;
-        dtype_to_f32(tensor->type, tensor->data, *rows * *cols, *values);
-        return 0;
-    }
-    return error_set(error, "no tensor %s", name);
-}
-
 /* Of every kind, output and sort of tap. The thresholds make each leave some tokens and pass others. */
 static const struct {
     const char *tap, *kind;
@@ -142,7 +123,7 @@ enum { EXITS = sizeof exit_table / sizeof exit_table[0] };
 static int write_head(const char *folder, const struct model *model, int index, const char *fingerprint,
                       struct policy_exit *exit, struct error *error)
 {
-    const struct head_source source = {get_tensor, (void *)(uintptr_t)model};
+    const struct head_source source = {model_source, (void *)(uintptr_t)model};
     struct head_spec spec = {head_kind_find(exit_table[index].kind, error), exit_table[index].output, {0}};
     struct backend *backend = NULL;
     struct queue *queue = NULL;

@@ -3,20 +3,13 @@
 
 #include "common/base/memory.h"
 #include "extract/plan.h"
+#include "tests/small_config.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 
 static struct error error;
 
-/* SmolLM2-135M, and Llama-3-70B. */
-static const struct model_config small = {.family = "llama",
-                                          .layers = 30,
-                                          .hidden = 576,
-                                          .attention_heads = 9,
-                                          .kv_heads = 3,
-                                          .head_size = 64,
-                                          .intermediate = 1536,
-                                          .vocab = 49152};
+/* Llama-3-70B. */
 static const struct model_config large = {.family = "llama",
                                           .layers = 80,
                                           .hidden = 8192,

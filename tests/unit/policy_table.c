@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "tests/small_config.h"
 #include "tests/test.h"
 
 static bool near(double a, double b)
@@ -12,17 +13,9 @@ static bool near(double a, double b)
 
 TEST(policy_table_costs_follow_parameters)
 {
-    const struct model_config config = {.family = "llama",
-                                        .layers = 30,
-                                        .hidden = 576,
-                                        .attention_heads = 9,
-                                        .kv_heads = 3,
-                                        .head_size = 64,
-                                        .intermediate = 1536,
-                                        .vocab = 49152};
-    CHECK(tap_depth(&config, (struct tap){12, false}) == 12);
-    CHECK(near(tap_depth(&config, (struct tap){12, true}), 11 + 1536. / (1536 + 4608)));
-    CHECK(tap_depth(&config, (struct tap){0, false}) == 0);
+    CHECK(tap_depth(&small, (struct tap){12, false}) == 12);
+    CHECK(near(tap_depth(&small, (struct tap){12, true}), 11 + 1536. / (1536 + 4608)));
+    CHECK(tap_depth(&small, (struct tap){0, false}) == 0);
 }
 
 static const struct policy_wish standard = {.agreement = 0.95, .threshold = NAN};
