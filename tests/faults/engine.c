@@ -3,43 +3,9 @@
 #include <stdio.h>
 
 #include "generate/engine.h"
+#include "tests/failing_memory.h"
 #include "tests/make_model.h"
 #include "tests/test.h"
-
-/* ---- allocations that fail (build.mk gives the linker these names) ---- */
-
-static int until_failure; /* 0: none fails */
-static bool failed;
-
-static bool fails_now(void)
-{
-    if (until_failure == 0 || --until_failure > 0)
-        return false;
-    failed = true;
-    return true;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-int __real_posix_memalign(void **block, size_t alignment, size_t size);
-int __wrap_posix_memalign(void **block, size_t alignment, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    return fails_now() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return fails_now() ? NULL : __real_calloc(count, size);
-}
-
-int __wrap_posix_memalign(void **block, size_t alignment, size_t size)
-{
-    return fails_now() ? 12 /* ENOMEM */ : __real_posix_memalign(block, alignment, size);
-}
 
 /* ---- what runs out of memory ---- */
 

@@ -8,45 +8,11 @@
 #include "common/store/shards.h"
 #include "common/text/bpe.h"
 #include "tests/codec_fixture.h"
+#include "tests/failing_memory.h"
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 
 static char path[4200];
-
-/* ---- allocations that fail (build.mk gives the linker these names) ---- */
-
-static int until_failure; /* 0: none fails */
-static bool failed;
-
-static bool fails_now(void)
-{
-    if (until_failure == 0 || --until_failure > 0)
-        return false;
-    failed = true;
-    return true;
-}
-
-void *__real_malloc(size_t size);
-void *__wrap_malloc(size_t size);
-void *__real_realloc(void *block, size_t size);
-void *__wrap_realloc(void *block, size_t size);
-int __real_posix_memalign(void **block, size_t alignment, size_t size);
-int __wrap_posix_memalign(void **block, size_t alignment, size_t size);
-
-void *__wrap_malloc(size_t size)
-{
-    return fails_now() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_realloc(void *block, size_t size)
-{
-    return fails_now() ? NULL : __real_realloc(block, size);
-}
-
-int __wrap_posix_memalign(void **block, size_t alignment, size_t size)
-{
-    return fails_now() ? 12 /* ENOMEM */ : __real_posix_memalign(block, alignment, size);
-}
 
 /* ---- what runs out of memory ---- */
 
