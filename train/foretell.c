@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "common/base/cli.h"
 #include "common/base/clock.h"
@@ -9,15 +10,6 @@
 #include "common/head/teacher.h"
 #include "train/feed.h"
 #include "train/workspace.h"
-
-/* Bytes, by what they grow with. Pages of the mapped store are not counted, because the system drops them when
- * it must. */
-struct foretold {
-    uint64_t trials; /* heads and their optimizers; with the number of trials */
-    uint64_t batch; /* states and working memory; with the sequences of a step */
-    uint64_t fixed; /* the output weight, and what products with it take */
-    uint64_t host; /* of the above what is on the host when there is a device: batches that are read ahead */
-};
 
 static uint64_t largest(uint64_t a, uint64_t b)
 {
@@ -37,52 +29,90 @@ static uint64_t count_taps(const struct sweep *sweep)
     return taps;
 }
 
-static struct foretold foretell(const struct sweep *sweep, const struct stores *stores, enum math math)
+uint64_t foretell_trial(const struct trial_config *config, const struct model_config *model)
+{
+    return sizeof(float) * ((uint64_t)head_spec_values(&config->spec, model, false) +
+                            2 * (uint64_t)head_spec_values(&config->spec, model, true));
+}
+
+static int compare_bytes(const void *a, const void *b)
+{
+    const uint64_t *one = a, *other = b;
+    return (*one < *other) - (*one > *other);
+}
+
+/* Of the `live` trials that take the most. */
+static int most_of_trials(const struct sweep *sweep, const struct model_config *model, int live, uint64_t *most,
+                          struct error *error)
+{
+    uint64_t *bytes;
+    if (array_alloc(&bytes, sweep->trials, error) < 0)
+        return -1;
+    for (int i = 0; i < sweep->trials; i++)
+        bytes[i] = foretell_trial(&sweep->trial[i], model);
+    qsort(bytes, (size_t)sweep->trials, sizeof *bytes, compare_bytes);
+    *most = 0;
+    for (int i = 0; i < live; i++)
+        *most += bytes[i];
+    free(bytes);
+    return 0;
+}
+
+int foretell(const struct sweep *sweep, const struct stores *stores, enum math math, int live,
+             struct foretold *foretold, struct error *error)
 {
     const struct model_config *config = &stores->config;
     const uint64_t rows = (uint64_t)sweep->sequences * (uint64_t)stores->rows,
                    hidden = (uint64_t)config->hidden;
-    const uint64_t taps = count_taps(sweep), group = (uint64_t)trials_together((int64_t)rows, sweep->trials);
+    const uint64_t taps = count_taps(sweep), group = (uint64_t)trials_together((int64_t)rows, live);
     const uint64_t row = sizeof(float) * hidden;
     uint64_t gradients = 0, scratch = 0;
-    struct foretold foretold = {0};
+    *foretold = (struct foretold){0};
+    if (most_of_trials(sweep, config, live, &foretold->trials, error) < 0)
+        return -1;
     for (int i = 0; i < sweep->trials; i++) {
         const struct head_spec *spec = &sweep->trial[i].spec;
-        const uint64_t trained = (uint64_t)head_spec_values(spec, config, true);
-        foretold.trials += sizeof(float) * ((uint64_t)head_spec_values(spec, config, false) + 2 * trained);
-        gradients = largest(gradients, trained);
+        gradients = largest(gradients, (uint64_t)head_spec_values(spec, config, true));
         scratch = largest(scratch, (uint64_t)head_spec_scratch(spec, config));
     }
-    foretold.trials += sizeof(float) * group * gradients;
-    foretold.host = FEED_BATCHES * (taps + 1) * rows * row + 2 * rows * row; /* and what evaluations read */
-    foretold.batch = (taps + 2) * rows * row /* states, u and the teacher's */
-                     + group * rows * (3 * row + sizeof(float) * scratch) + foretold.host;
-    foretold.fixed = teacher_weight_bytes(&stores->config, math) + teacher_working_bytes(&stores->config, 0);
-    return foretold;
+    foretold->gradients = sizeof(float) * group * gradients;
+    foretold->host = FEED_BATCHES * (taps + 1) * rows * row + 2 * rows * row; /* and what evaluations read */
+    foretold->batch = (taps + 2) * rows * row /* states, u and the teacher's */
+                      + group * rows * (3 * row + sizeof(float) * scratch) + foretold->host;
+    foretold->fixed = teacher_weight_bytes(config, math) + teacher_working_bytes(config, 0);
+    return 0;
 }
 
-int foretell_check(const struct sweep *sweep, const struct stores *stores, enum math math, int64_t steps,
-                   uint64_t device, struct error *error)
+uint64_t foretold_bytes(const struct foretold *foretold)
 {
-    const struct foretold foretold = foretell(sweep, stores, math);
-    const uint64_t all = foretold.trials + foretold.batch + foretold.fixed, host = device ? foretold.host : all;
+    return foretold->trials + foretold->gradients + foretold->batch + foretold->fixed;
+}
+
+int foretell_check(const struct sweep *sweep, const struct stores *stores, enum math math, int live,
+                   int64_t steps, uint64_t device, struct error *error)
+{
+    struct foretold foretold;
+    if (foretell(sweep, stores, math, live, &foretold, error) < 0)
+        return -1;
+    const uint64_t all = foretold_bytes(&foretold), host = device ? foretold.host : all;
+    const uint64_t heads = foretold.trials + foretold.gradients;
     const uint64_t limit = memory_limit();
     /* A device goes by fewer trials and pieces of batches where its memory is short; what it cannot do without
      * is this. */
-    const uint64_t least = foretold.trials + foretold.fixed;
+    const uint64_t least = heads + foretold.fixed;
     char needed[32], trials[32], batch[32], there[32];
     cli_say("%d trial%s, %" PRId64 " step%s of %d sequence%s (%" PRId64 " tokens each); about %s of memory",
             sweep->trials, sweep->trials == 1 ? "" : "s", steps, steps == 1 ? "" : "s", sweep->sequences,
             sweep->sequences == 1 ? "" : "s", (int64_t)sweep->sequences * stores->rows,
             format_bytes((double)all, needed, sizeof needed));
-    format_bytes((double)foretold.trials, trials, sizeof trials);
+    format_bytes((double)heads, trials, sizeof trials);
     format_bytes((double)foretold.batch, batch, sizeof batch);
     if (device > 0 && least > device)
         return error_set_kind(
             error, ERROR_NO_MEMORY,
             "the device has %s of memory free, but the heads and optimizers of %d trials take %s, and the "
             "model's output weight takes %s. Run fewer trials at a time, or give --device cpu",
-            format_bytes((double)device, there, sizeof there), sweep->trials, trials,
+            format_bytes((double)device, there, sizeof there), live, trials,
             format_bytes((double)foretold.fixed, needed, sizeof needed));
     if (limit > 0 && host > limit)
         return error_set_kind(
@@ -90,6 +120,6 @@ int foretell_check(const struct sweep *sweep, const struct stores *stores, enum 
             "the run takes about %s of memory, but there are %s. Batches of %d sequences take %s, and "
             "heads and optimizers of %d trials take %s. Give fewer `sequences` or fewer trials",
             format_bytes((double)host, needed, sizeof needed), format_bytes((double)limit, there, sizeof there),
-            sweep->sequences, batch, sweep->trials, trials);
+            sweep->sequences, batch, live, trials);
     return 0;
 }

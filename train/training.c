@@ -72,8 +72,8 @@ static int open_device(struct training *training, struct error *error)
         run_identity_check_device(&training->run, training->backend, error) < 0)
         return -1;
     cost_watch(&training->cost, training->backend);
-    if (foretell_check(training->sweep, &training->stores, backend_math(training->backend), training->steps,
-                       training->cost.device_memory, error) < 0)
+    if (foretell_check(training->sweep, &training->stores, backend_math(training->backend),
+                       training->sweep->trials, training->steps, training->cost.device_memory, error) < 0)
         return -1;
     return create_batch(training, error);
 }
