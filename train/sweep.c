@@ -268,6 +268,16 @@ int sweep_resolve(struct sweep *sweep, const struct model_config *model, struct 
     return 0;
 }
 
+void sweep_take_part(struct sweep *sweep, struct sweep_part part)
+{
+    int kept = 0;
+    for (int i = 0; i < sweep->trials; i++) {
+        if (part.count <= 1 || i % part.count == part.index)
+            sweep->trial[kept++] = sweep->trial[i];
+    }
+    sweep->trials = kept;
+}
+
 int sweep_fit(struct sweep *sweep, uint64_t sequences, struct error *error)
 {
     if ((uint64_t)sweep->sequences <= sequences)

@@ -73,6 +73,14 @@ void sweep_free(struct sweep *sweep); /* a zeroed one is fine */
  * same name are an error. */
 int sweep_resolve(struct sweep *sweep, const struct model_config *model, struct error *error);
 
+/* Some of a sweep's trials: trial i (of all, counted from 0) is in part i mod `count`. */
+struct sweep_part {
+    int index, count; /* 0 of 0: all of them */
+};
+
+/* Drops the trials of other parts from a sweep that is resolved. None may be left. */
+void sweep_take_part(struct sweep *sweep, struct sweep_part part);
+
 /* Fits the sweep to a training split of `sequences` sequences: a step reads at most so many. If more were asked
  * for, that is an error. */
 int sweep_fit(struct sweep *sweep, uint64_t sequences, struct error *error);

@@ -105,6 +105,7 @@ static int open_run(struct training *training, struct error *error)
     const uint64_t sequences = training->stores.sequences[SPLIT_TRAIN];
     if (sweep_resolve(sweep, &training->stores.config, error) < 0 || sweep_fit(sweep, sequences, error) < 0)
         return error_narrow(error, ERROR_USAGE);
+    sweep_take_part(sweep, options->part);
     if (run_folder_open(options->out, &training->run, error) < 0)
         return -1;
     training->steps = sweep_steps(sweep, sequences);

@@ -33,11 +33,12 @@ struct training_options {
     const char *out; /* RUN */
     struct device_options device;
     struct wish_options wish; /* of the policy */
+    struct sweep_part part; /* the trials of the sweep that this process trains */
 };
 
 struct training;
 
-/* Opens everything, resolves the sweep, and refuses to go on with a run that was begun otherwise. The options
+/* Opens everything, resolves the sweep, leaves its part in it, and refuses to go on with a run that was begun otherwise. The options
  * and the sweep must outlive the run. */
 int training_open(const struct training_options *options, struct sweep *sweep, struct training **training,
                   struct error *error);

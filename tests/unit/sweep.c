@@ -211,6 +211,25 @@ TEST(sweep_fits_the_training_split)
     sweep_free(&sweep);
 }
 
+/* Every trial is in one part, in the order of the sweep. */
+TEST(sweep_parts_share_out_the_trials)
+{
+    static const char text[] = "grid: {tap: [6], head: [norm], rate: [1, 2, 3, 4, 5, 6, 7]}\n";
+    static const int sizes[3] = {3, 2, 2};
+    struct error error = {0};
+    struct sweep sweep;
+    for (int i = 0; i < 3; i++) {
+        REQUIRE_OK(sweep_parse("x.yaml", text, sizeof text - 1, &sweep, &error));
+        sweep_take_part(&sweep, (struct sweep_part){i, 3});
+        CHECK(sweep.trials == sizes[i]);
+        for (int t = 0; t < sweep.trials; t++)
+            CHECK(sweep.trial[t].rate == 1 + i + 3 * t);
+        sweep_take_part(&sweep, (struct sweep_part){0, 0});
+        CHECK(sweep.trials == sizes[i]);
+        sweep_free(&sweep);
+    }
+}
+
 TEST(sweep_grid_is_bounded)
 {
     char text[8192] = "grid:\n  head: [norm]\n  tap: [6";
