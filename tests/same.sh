@@ -84,7 +84,7 @@ go_on() {
 essence() {
     case $1 in
     */data.mdb) mdb_dump -a "$(dirname "$1")" | grep -v '^mapsize' ;;
-    *.jsonl) sed -E 's/, "(tokens_per_second|stall_seconds)": [^,}]*//g' "$1" ;;
+    *.jsonl) sed -E 's/, "(tokens_per_second|seconds|shared_seconds|stall_seconds)": [^,}]*//g' "$1" ;;
     */exits.json) perl -0pe 's/"[a-z_]*(seconds|per_second)":\s*[^,}]*//g' "$1" ;;
     *) cat "$1" ;;
     esac

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "common/base/cli.h"
+#include "common/base/clock.h"
 #include "common/base/file.h"
 #include "train/checkpoint.h"
 #include "train/run_identity.h"
@@ -42,22 +43,29 @@ void member_close(struct member *member)
     *member = (struct member){0};
 }
 
-int member_keep_step(struct member *member, const struct trial_result *result, int64_t tokens,
-                     double tokens_per_second, double stall_seconds, struct error *error)
+int member_keep_step(struct member *member, const struct trial_result *result, int64_t tokens, int64_t read,
+                     struct error *error)
 {
-    return metrics_write_step(member->metrics, member->trial->step, tokens, result, tokens_per_second,
-                              stall_seconds, error);
+    if (metrics_write_step(member->metrics, member->trial->step, tokens, result, &member->cost, read, error) <
+        0)
+        return -1;
+    member->cost = (struct trial_cost){0};
+    return 0;
 }
 
 int member_keep_evaluation(struct member *member, const struct evaluation *held_out, int64_t tokens,
-                           struct error *error)
+                           int64_t read, struct error *error)
 {
     struct trial *trial = member->trial;
     if (held_out->kl < trial->best && member_keep_head(member, error) < 0)
         return -1;
     trial->best = fmin(trial->best, held_out->kl);
     trial->evaluated = trial->step;
-    return metrics_write_evaluation(member->metrics, trial->step, tokens, held_out, error);
+    if (metrics_write_evaluation(member->metrics, trial->step, tokens, held_out, &member->cost, read, error) <
+        0)
+        return -1;
+    member->cost = (struct trial_cost){0};
+    return 0;
 }
 
 int member_keep_head(struct member *member, struct error *error)
@@ -65,7 +73,11 @@ int member_keep_head(struct member *member, struct error *error)
     /* No run goes on from before the head that it has kept: what is better then might not come again. */
     if (member_save(member, error) < 0)
         return -1;
-    return head_save(member->trial->head, member->trial->queue, member->head, member->fingerprint, error);
+    const double started = clock_seconds();
+    const int result =
+        head_save(member->trial->head, member->trial->queue, member->head, member->fingerprint, error);
+    member->cost.own += clock_seconds() - started;
+    return result;
 }
 
 int member_sync(const struct member *member, struct error *error)
@@ -78,6 +90,7 @@ int member_sync(const struct member *member, struct error *error)
 int member_save(struct member *member, struct error *error)
 {
     const struct trial *trial = member->trial;
+    const double started = clock_seconds();
     if (member->state != MEMBER_TRAINING || trial->failed || member->saved == trial->step)
         return 0;
     /* Lines first: a checkpoint must not count a step whose line could be lost. */
@@ -85,6 +98,7 @@ int member_save(struct member *member, struct error *error)
         checkpoint_write(trial, member->checkpoint, member->fingerprint, error) < 0)
         return -1;
     member->saved = trial->step;
+    member->cost.own += clock_seconds() - started;
     return 0;
 }
 

@@ -39,6 +39,7 @@ struct member {
     char *folder, *checkpoint, *metrics_path, *head; /* paths */
     FILE *metrics; /* while it is trained: open for more lines */
     int64_t saved; /* the step of its checkpoint, -1: it has none */
+    struct trial_cost cost; /* since its last line of metrics, which will be in the next one */
 };
 
 /* Makes its folder. member_close is right after a failure, too. */
@@ -48,14 +49,15 @@ void member_close(struct member *member); /* a zeroed one is fine */
 
 /* ---- of a member that is trained ---- */
 
-/* Its trial has taken a step: a line of its metrics. tokens: that it has been trained on so far. */
-int member_keep_step(struct member *member, const struct trial_result *result, int64_t tokens,
-                     double tokens_per_second, double stall_seconds, struct error *error);
+/* Its trial has taken a step: a line of its metrics. tokens: that it has been trained on so far; read: in this
+ * step. */
+int member_keep_step(struct member *member, const struct trial_result *result, int64_t tokens, int64_t read,
+                     struct error *error);
 
-/* Its trial has been evaluated as it is now: a line of its metrics, and its head where that is the best so
- * far. */
+/* Its trial has been evaluated as it is now, on `read` held-out tokens: a line of its metrics, and its head
+ * where that is the best so far. */
 int member_keep_evaluation(struct member *member, const struct evaluation *held_out, int64_t tokens,
-                           struct error *error);
+                           int64_t read, struct error *error);
 
 /* Keeps the head as it is now. Nothing else writes RUN/trials/ID/head.safetensors. */
 int member_keep_head(struct member *member, struct error *error);

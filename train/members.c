@@ -62,6 +62,25 @@ unsigned members_teaching(const struct members *members)
     return teach;
 }
 
+static bool is_at(const struct member *member, int64_t step)
+{
+    return member->state == MEMBER_TRAINING && (step < 0 || member->trial->step == step);
+}
+
+void members_charge(struct members *members, int64_t step, double seconds, double stalled)
+{
+    int count = 0;
+    for (int i = 0; i < members->count; i++)
+        count += is_at(&members->member[i], step);
+    for (int i = 0; i < members->count; i++) {
+        struct member *member = &members->member[i];
+        if (!is_at(member, step))
+            continue;
+        member->cost.shared += seconds / count;
+        member->cost.stalled += stalled / count;
+    }
+}
+
 int members_save(struct members *members, struct error *error)
 {
     for (int i = 0; i < members->count; i++) {

@@ -33,6 +33,10 @@ int members_trials(const struct members *members, struct trial **trials);
 /* What they are taught by, whichever step they are at (trial_teaching). */
 unsigned members_teaching(const struct members *members);
 
+/* Work for those that are trained and have done `step` steps (-1: as many as they may) has taken so many
+ * seconds; of these the stores were waited for `stalled`. */
+void members_charge(struct members *members, int64_t step, double seconds, double stalled);
+
 /* Checkpoints of those that have changed since their last one. */
 int members_save(struct members *members, struct error *error);
 

@@ -1,5 +1,6 @@
 #include "train/metrics.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,22 @@ static struct metrics_point *point_at(struct metrics *metrics, int64_t step, str
     return &metrics->point[metrics->count++];
 }
 
+/* Lines of before there was a cost have none. */
+static int add_cost(const char *name, const json_t *line, struct trial_cost *cost, struct error *error)
+{
+    double seconds, shared, stalled;
+    if (!json_object_get(line, "seconds"))
+        return 0;
+    if (json_get_number(name, line, "seconds", &seconds, error) < 0 ||
+        json_get_number(name, line, "shared_seconds", &shared, error) < 0 ||
+        json_get_number(name, line, "stall_seconds", &stalled, error) < 0)
+        return -1;
+    cost->own += seconds - shared;
+    cost->shared += shared;
+    cost->stalled += stalled;
+    return 0;
+}
+
 static int read_line(const char *name, const json_t *line, struct metrics *metrics, struct error *error)
 {
     int64_t step;
@@ -34,7 +51,8 @@ static int read_line(const char *name, const json_t *line, struct metrics *metri
         return 0;
     }
     struct metrics_point *point = point_at(metrics, step, error);
-    if (!point || json_get_integer(name, line, "tokens", 0, INT64_MAX, &point->tokens, error) < 0)
+    if (!point || add_cost(name, line, &metrics->cost, error) < 0 ||
+        json_get_integer(name, line, "tokens", 0, INT64_MAX, &point->tokens, error) < 0)
         return -1;
     if (json_object_get(line, "kl")) {
         point->evaluated = true;
@@ -146,8 +164,15 @@ int metrics_continue(const char *path, int64_t step, FILE **file, struct error *
     return *file ? 0 : error_system(error, "%s", path);
 }
 
-static int write_line(FILE *file, json_t *line, struct error *error)
+/* Takes the reference to `line`, which may be NULL. cost: NULL: the line has none. */
+static int write_line(FILE *file, json_t *line, const struct trial_cost *cost, int64_t read,
+                      struct error *error)
 {
+    const double seconds = cost ? cost->own + cost->shared : 0;
+    if (line && cost)
+        json_object_update_new(line, json_pack("{sf sf sf sf}", "tokens_per_second",
+                                               (double)read / fmax(seconds, 1e-9), "seconds", seconds,
+                                               "shared_seconds", cost->shared, "stall_seconds", cost->stalled));
     char *text = json_text("a line of metrics.jsonl", line, JSON_REAL_PRECISION(9), error);
     int result = text ? 0 : -1;
     if (text && (fprintf(file, "%s\n", text) < 0 || fflush(file) != 0))
@@ -158,27 +183,25 @@ static int write_line(FILE *file, json_t *line, struct error *error)
 }
 
 int metrics_write_step(FILE *file, int64_t step, int64_t tokens, const struct trial_result *result,
-                       double tokens_per_second, double stall_seconds, struct error *error)
+                       const struct trial_cost *cost, int64_t read, struct error *error)
 {
     return write_line(file,
-                      json_pack("{sI sI sf sf sf sf sf}", "step", (json_int_t)step, "tokens",
-                                (json_int_t)tokens, "loss", result->loss, "rate", result->rate, "norm",
-                                result->norm, "tokens_per_second", tokens_per_second, "stall_seconds",
-                                stall_seconds),
-                      error);
+                      json_pack("{sI sI sf sf sf}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
+                                "loss", result->loss, "rate", result->rate, "norm", result->norm),
+                      cost, read, error);
 }
 
 int metrics_write_evaluation(FILE *file, int64_t step, int64_t tokens, const struct evaluation *held_out,
-                             struct error *error)
+                             const struct trial_cost *cost, int64_t read, struct error *error)
 {
     return write_line(file,
                       json_pack("{sI sI sf sf sf}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
                                 "held_out_loss", held_out->loss, "kl", held_out->kl, "agreement",
                                 held_out->agreement),
-                      error);
+                      cost, read, error);
 }
 
 int metrics_write_failure(FILE *file, int64_t step, const char *reason, struct error *error)
 {
-    return write_line(file, json_pack("{sI ss}", "step", (json_int_t)step, "failed", reason), error);
+    return write_line(file, json_pack("{sI ss}", "step", (json_int_t)step, "failed", reason), NULL, 0, error);
 }

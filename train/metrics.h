@@ -1,9 +1,12 @@
 /* metrics.h: metrics.jsonl, which says what a trial did. Each line is a JSON object:
  *
- *     {"step": 8, "tokens": 16384, "loss": 4.1, "rate": 0.001, "norm": 0.7,
- *      "tokens_per_second": 2100, "stall_seconds": 0.2}              after every step
- *     {"step": 8, "tokens": 16384, "held_out_loss": 4.0, "kl": 1.3, "agreement": 0.55}   evaluations
+ *     {"step": 8, "tokens": 16384, "loss": 4.1, "rate": 0.001, "norm": 0.7, COST}    after every step
+ *     {"step": 8, "tokens": 16384, "held_out_loss": 4.0, "kl": 1.3, "agreement": 0.55, COST}   evaluations
  *     {"step": 8, "failed": "..."}                                   the trial's last line
+ *
+ * COST is "tokens_per_second": 2100, "seconds": 0.9, "shared_seconds": 0.3, "stall_seconds": 0.2: what the
+ * trial has taken since the line before (struct trial_cost; "seconds" is all of it), and its rate: tokens of the
+ * step, or of the evaluation, over these seconds. Lines are the same whenever the run is, but for COST.
  *
  * A line counts once it is complete. A run that goes on from a checkpoint cuts the lines behind the
  * checkpoint's step.
@@ -31,6 +34,7 @@ struct metrics_point {
 struct metrics {
     struct metrics_point *point; /* [count], ascending steps, each once */
     size_t count, capacity;
+    struct trial_cost cost; /* the sum of all lines */
     char failed[512]; /* the reason; empty: it has not failed */
 };
 
@@ -39,7 +43,7 @@ struct metrics {
 int metrics_read(const char *path, struct metrics *metrics, struct error *error);
 void metrics_free(struct metrics *metrics); /* a zeroed one is fine */
 
-/* Drops the points after `step`. */
+/* Drops the points after `step`; the cost still counts them. */
 void metrics_cut(struct metrics *metrics, int64_t step);
 
 /* The last evaluation, or NULL. */
@@ -51,10 +55,12 @@ const struct metrics_point *metrics_best_evaluation(const struct metrics *metric
 /* Drops the lines after `step` and opens the file for more. Close it with fclose. */
 int metrics_continue(const char *path, int64_t step, FILE **file, struct error *error);
 
+/* tokens: that the trial has been trained on so far. cost: since the line before. read: tokens of the step, or
+ * of the evaluation. */
 int metrics_write_step(FILE *file, int64_t step, int64_t tokens, const struct trial_result *result,
-                       double tokens_per_second, double stall_seconds, struct error *error);
+                       const struct trial_cost *cost, int64_t read, struct error *error);
 int metrics_write_evaluation(FILE *file, int64_t step, int64_t tokens, const struct evaluation *held_out,
-                             struct error *error);
+                             const struct trial_cost *cost, int64_t read, struct error *error);
 int metrics_write_failure(FILE *file, int64_t step, const char *reason, struct error *error);
 
 #endif

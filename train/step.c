@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/base/cli.h"
+#include "common/base/clock.h"
 #include "common/base/memory.h"
 
 /* ---- a head at work ---- */
@@ -127,6 +128,7 @@ static struct vocab_loss group_target(const struct group *group, struct piece pi
 /* Heads of a group that are of one kind, at work: their products go together. */
 struct runs {
     struct head_run run[TRIALS_TOGETHER];
+    int slot[TRIALS_TOGETHER];
     int count;
 };
 
@@ -146,7 +148,8 @@ static void gather_runs(const struct group *group, int slot, struct piece piece,
     for (int t = slot; t < group->count; t++) {
         if (kind_at(group, t) != kind)
             continue;
-        struct head_run *run = &runs->run[runs->count++];
+        struct head_run *run = &runs->run[runs->count];
+        runs->slot[runs->count++] = t;
         *run = run_in_slot(group->trials[t], group->workspace, t, group->batch, piece);
         run->gradients = group->gradients[t];
     }
@@ -174,8 +177,41 @@ static struct matrix output_gradient(const struct group *group)
     return head_get_spec(head)->output == OUTPUT_UNTIED ? group->gradients[0][last] : matrix_none();
 }
 
+/* ---- whose time it is ---- */
+
+/* Seconds since *last, which is now then. On a device ops take their time later: while a queue is waited for. */
+static double lap(double *last)
+{
+    const double before = *last;
+    *last = clock_seconds();
+    return *last - before;
+}
+
+static void charge_runs(const struct runs *runs, double seconds, struct trial_result *results)
+{
+    for (int i = 0; i < runs->count; i++)
+        results[runs->slot[i]].own += seconds / runs->count;
+}
+
+/* Work for each trial of a group by itself. */
+static void charge_each(const struct group *group, double seconds, struct trial_result *results)
+{
+    for (int t = 0; t < group->count; t++)
+        results[t].own += seconds / group->count;
+}
+
+/* Work for a whole group. One trial shares with nobody. */
+static void charge_group(const struct group *group, double seconds, struct trial_result *results)
+{
+    for (int t = 0; t < group->count; t++)
+        *(group->count == 1 ? &results[t].own : &results[t].shared) += seconds / group->count;
+}
+
+/* ---- gradients ---- */
+
 /* Adds to the gradients what a piece of the batch has of them; losses [count, piece.rows]. */
-static void piece_gradients(const struct group *group, struct piece piece, float *losses)
+static void piece_gradients(const struct group *group, struct piece piece, float *losses,
+                            struct trial_result *results)
 {
     struct workspace *workspace = group->workspace;
     const int64_t all = group->count * piece.rows;
@@ -183,17 +219,21 @@ static void piece_gradients(const struct group *group, struct piece piece, float
     const struct vocab vocab = head_vocab(group->trials[0]->head, group->batch->output);
     const struct vocab_loss target = group_target(group, piece);
     struct runs runs;
+    double last = clock_seconds();
     for (int t = 0; t < group->count; t++) {
         gather_runs(group, t, piece, &runs);
         if (runs.count > 0)
             heads_forward(group->queue, runs.run, runs.count);
+        charge_runs(&runs, lap(&last), results);
     }
     op_vocab_loss(group->queue, matrix_f32(workspace->h, all, workspace->hidden), &vocab, &target, loss,
                   matrix_f32(workspace->dh, all, workspace->hidden), output_gradient(group));
+    charge_group(group, lap(&last), results);
     for (int t = 0; t < group->count; t++) {
         gather_runs(group, t, piece, &runs);
         if (runs.count > 0)
             heads_backward(group->queue, runs.run, runs.count);
+        charge_runs(&runs, lap(&last), results);
     }
     op_read(group->queue, loss, losses);
 }
@@ -204,20 +244,25 @@ static int group_gradients(const struct group *group, struct trial_result *resul
     const struct workspace *workspace = group->workspace;
     const int64_t rows = group->batch->rows, pieces = workspace_pieces(workspace, group->by_row, rows);
     struct matrix norm = matrix_f64(workspace->norm, group->count, 1);
-    double squares[TRIALS_TOGETHER] = {0};
+    double squares[TRIALS_TOGETHER] = {0}, last;
     float *losses; /* a piece's behind the other's */
     if (array_alloc(&losses, group->count * rows, error) < 0)
         return -1;
+    for (int t = 0; t < group->count; t++)
+        results[t].own = results[t].shared = 0;
     for (int64_t p = 0; p < pieces; p++) {
         const struct piece piece = workspace_piece(workspace, group->by_row, rows, p);
         if (cli_interrupted())
             break;
-        piece_gradients(group, piece, losses + group->count * piece.first);
+        piece_gradients(group, piece, losses + group->count * piece.first, results);
     }
+    last = clock_seconds();
     op_write(group->queue, norm, squares);
     sum_squares(group, norm);
+    charge_each(group, lap(&last), results);
     op_read(group->queue, norm, squares);
     int result = queue_wait(group->queue, error);
+    charge_group(group, lap(&last), results);
     if (result == 0 && cli_interrupted()) /* before what cannot be left half done */
         result = error_set_kind(error, ERROR_INTERRUPTED, "interrupted");
     for (int t = 0; t < group->count; t++) {
@@ -280,8 +325,10 @@ static int group_update(const struct group *group, int64_t steps, struct trial_r
             count += list_updates(group, t, &results[t], updates + count);
         failed = failed || trial->failed;
     }
+    double last = clock_seconds();
     op_adam(group->queue, updates, count);
     const int result = queue_wait(group->queue, error);
+    charge_each(group, lap(&last), results);
     for (int t = 0; t < group->count && result == 0; t++)
         group->trials[t]->step += !group->trials[t]->failed;
     if (failed || result < 0)
@@ -328,7 +375,7 @@ int trials_step(struct trial *const *trials, int count, struct workspace *worksp
 /* Whether there is memory for a trial's gradients now. */
 static bool gets_through(struct trial *trial, struct workspace *workspace, const struct batch *batch)
 {
-    struct trial_result ignored;
+    struct trial_result ignored = {0};
     struct error error;
     int result;
     do {

@@ -183,9 +183,11 @@ static int open_members(struct training *training, struct error *error)
                                                .backend = training->backend,
                                                .seed = training->sweep->seed,
                                                .threads = training->threads};
+    const double started = clock_seconds();
     if (members_open(&resume, training->sweep, training->stores.fingerprint, &training->members, error) < 0 ||
         members_set_first_values(&training->members, &first, error) < 0)
         return -1;
+    members_charge(&training->members, -1, clock_seconds() - started, 0);
     return members_save(&training->members, error);
 }
 
@@ -255,6 +257,8 @@ static int evaluate_due(struct training *training, int64_t step, struct error *e
     struct member **due = NULL;
     struct trial **trials = NULL;
     struct evaluation *results = NULL, full;
+    const double started = clock_seconds();
+    const int64_t read = (int64_t)training->stores.sequences[SPLIT_HELD_OUT] * training->stores.rows;
     int count = 0, result = -1;
     bool complete = false;
     if (array_alloc(&due, members->count, error) < 0 || array_alloc(&trials, members->count, error) < 0 ||
@@ -270,12 +274,14 @@ static int evaluate_due(struct training *training, int64_t step, struct error *e
     tell_memory(training);
     if (result < 0 || !complete)
         goto done;
+    for (int i = 0; i < count; i++)
+        due[i]->cost.shared += (clock_seconds() - started) / count;
     /* Before the lines: a trial that has them is not evaluated again. */
     result = note_full_model(training, &full, error);
     for (int i = 0; i < count && result == 0; i++)
         result = trials[i]->failed
                      ? fail_member(due[i], error)
-                     : member_keep_evaluation(due[i], &results[i], tokens_after(training, step), error);
+                     : member_keep_evaluation(due[i], &results[i], tokens_after(training, step), read, error);
 done:
     free(due);
     free(trials);
@@ -292,13 +298,24 @@ static bool is_at(const struct member *member, int64_t step)
 
 /* What a trial's step came to, at the end of which its step has moved on or the trial has failed. */
 static int keep_step(const struct training *training, struct member *member, const struct trial_result *result,
-                     double seconds, struct error *error)
+                     struct error *error)
 {
     if (member->trial->failed)
         return fail_member(member, error);
     return member_keep_step(member, result, tokens_after(training, member->trial->step),
-                            (double)tokens_after(training, 1) / (seconds > 0 ? seconds : 1e-9),
-                            step_feed_waited(&training->feed), error);
+                            tokens_after(training, 1), error);
+}
+
+/* What a group's step has taken: what the results say of each, and the rest together. */
+static void charge_step(struct member *const *group, int count, const struct trial_result *results,
+                        double seconds)
+{
+    for (int t = 0; t < count; t++)
+        seconds -= results[t].own + results[t].shared;
+    for (int t = 0; t < count; t++) {
+        group[t]->cost.own += results[t].own;
+        group[t]->cost.shared += results[t].shared + seconds / count;
+    }
 }
 
 /* Step `step` + 1 of member `first`, and of those behind it that take it together with it. */
@@ -308,7 +325,7 @@ static int step_group(struct training *training, int first, int64_t step, struct
     const int most = training->workspace->trials;
     struct member *group[TRIALS_TOGETHER];
     struct trial *trials[TRIALS_TOGETHER];
-    struct trial_result results[TRIALS_TOGETHER];
+    struct trial_result results[TRIALS_TOGETHER] = {0};
     int count = 0;
     for (int i = first; i < training->members.count && count < most; i++) {
         struct member *member = &training->members.member[i];
@@ -319,9 +336,9 @@ static int step_group(struct training *training, int first, int64_t step, struct
     }
     if (trials_step(trials, count, training->workspace, training->batch, training->steps, results, error) < 0)
         return -1;
-    const double seconds = clock_seconds() - started;
+    charge_step(group, count, results, clock_seconds() - started);
     for (int t = 0; t < count; t++) {
-        if (!trials[t]->starved && keep_step(training, group[t], &results[t], seconds, error) < 0)
+        if (!trials[t]->starved && keep_step(training, group[t], &results[t], error) < 0)
             return -1;
     }
     return 0;
@@ -348,7 +365,8 @@ static int judge_starved(struct training *training, struct error *error)
 /* Step `step` + 1 of the trials that have done `step`. */
 static int take_step(struct training *training, int64_t step, struct error *error)
 {
-    const struct members *members = &training->members;
+    struct members *members = &training->members;
+    const double started = clock_seconds(), waited = step_feed_waited(&training->feed);
     const struct feed_batch *next;
     unsigned teach = TEACH_NOTHING;
     for (int i = 0; i < members->count; i++) {
@@ -358,6 +376,7 @@ static int take_step(struct training *training, int64_t step, struct error *erro
     if (step_feed_next(&training->feed, step, members_teaching(members), &next, error) < 0 ||
         batch_load(training->batch, next, teach, error) < 0)
         return -1;
+    members_charge(members, step, clock_seconds() - started, step_feed_waited(&training->feed) - waited);
     for (int i = 0; i < members->count; i++) {
         if (is_at(&members->member[i], step) && step_group(training, i, step, error) < 0)
             return -1;

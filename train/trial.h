@@ -15,6 +15,13 @@
 #include "train/batch.h"
 #include "train/sweep.h"
 
+/* Seconds of work for a trial. Over all trials of a run they add up to what its training takes. */
+struct trial_cost {
+    double own; /* for it alone */
+    double shared; /* its part of what is done for several at once: each of them has the same */
+    double stalled; /* of shared: the stores were waited for */
+};
+
 struct trial {
     struct trial_config config;
     struct head *head;
@@ -61,6 +68,7 @@ struct trial_result {
     double loss; /* mean over the batch's tokens, nats */
     double norm; /* of the gradient, before it was clipped */
     double rate;
+    double own, shared; /* seconds: of work for it alone, and its part of work for its whole group */
 };
 
 /* Whether both may take a step in one group: they have the same loss, through the model's own output weight. */

@@ -170,7 +170,7 @@ shape 70B 4 8192 28672 64 8 128256
 shape 8B 8 4096 14336 32 8 128256
 
 # sweep NAME SEQUENCES: 16 tied affine trials on the 8B shape's store of 512 rows a sequence: TFLOP/s of a token and
-# trial's two products with the vocabulary, and two of the head. The last trial of a step ends with the step.
+# trial's two products with the vocabulary, and two of the head. The trials' seconds add up to the step's.
 sweep() {
     local rate
     {
@@ -178,9 +178,9 @@ sweep() {
         printf '  loss: [cross-entropy]\n  rate: [1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4, 8e-4]\n'
     } >"$work/sixteen.yaml"
     if timed 60 "$build/train" --store "$work/store" --sweep "$work/sixteen.yaml" --out "$work/sweep$2" --device cuda; then
-        rate=$(sed -nE 's/^\{"step": 8,.*"tokens_per_second": ([0-9.e+-]+).*/\1/p' "$work/sweep$2"/trials/*/metrics.jsonl |
-            sort -g | head -1)
-        aim "$1" "$(calc "${rate:-0} * 16 * (4 * 128256 * 4096 + 4 * 4096 * 4096) * 1e-12" 1)" "$bf16" 0.65 TFLOP/s
+        rate=$(sed -nE 's/^\{"step": 8,.*"loss".*"seconds": ([0-9.e+-]+), "shared.*/\1/p' "$work/sweep$2"/trials/*/metrics.jsonl |
+            awk -v tokens="$((512 * $2))" '{ sum += $1 } END { print (sum > 0 ? NR * tokens / sum : 0) }')
+        aim "$1" "$(calc "${rate:-0} * (4 * 128256 * 4096 + 4 * 4096 * 4096) * 1e-12" 1)" "$bf16" 0.65 TFLOP/s
     else
         line "$1" FAILED "$(last_line)"
     fi

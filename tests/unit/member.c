@@ -62,13 +62,13 @@ static int step(struct fixture *fixture, struct error *error)
     if (bench_load(&fixture->bench, error) < 0 ||
         take_step(&fixture->bench, fixture->member.trial, STEPS, &result, error) < 0)
         return -1;
-    return member_keep_step(&fixture->member, &result, 64 * fixture->member.trial->step, 1000, 0, error);
+    return member_keep_step(&fixture->member, &result, 64 * fixture->member.trial->step, 64, error);
 }
 
 static int evaluate(struct fixture *fixture, double kl, struct error *error)
 {
     const struct evaluation held_out = {.loss = kl + 1, .kl = kl, .agreement = 0.5};
-    return member_keep_evaluation(&fixture->member, &held_out, 64 * fixture->member.trial->step, error);
+    return member_keep_evaluation(&fixture->member, &held_out, 64 * fixture->member.trial->step, 96, error);
 }
 
 static int64_t best_step(const struct fixture *fixture)
@@ -133,6 +133,61 @@ TEST(member_goes_on_from_its_checkpoint)
     REQUIRE_OK(reopen(&fixture, &error));
     CHECK(member->state == MEMBER_TRAINING && member->saved == -1 && member->trial->step == 0);
     CHECK(!file_exists(member->head) && best_step(&fixture) == -1);
+    fixture_close(&fixture);
+}
+
+/* What was done for a trial is in the next line of its metrics, and is not counted again. */
+TEST(member_counts_what_it_takes)
+{
+    struct error error = {0};
+    struct fixture fixture;
+    struct metrics metrics;
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    REQUIRE_OK(reopen(&fixture, &error));
+    struct member *member = &fixture.member;
+    member->cost = (struct trial_cost){.own = 5, .shared = 3, .stalled = 1};
+    REQUIRE_OK(evaluate(&fixture, 2, &error)); /* which writes a checkpoint and a head */
+    CHECK(member->cost.own == 0 && member->cost.shared == 0 && member->cost.stalled == 0);
+    REQUIRE_OK(step(&fixture, &error));
+    REQUIRE_OK(member_save(member, &error));
+    CHECK(member->cost.own > 0);
+    member->cost.shared = 2;
+    REQUIRE_OK(step(&fixture, &error));
+    REQUIRE_OK(metrics_read(member->metrics_path, &metrics, &error));
+    CHECK(metrics.cost.own > 5 && metrics.cost.own < 20);
+    CHECK(metrics.cost.shared == 5 && metrics.cost.stalled == 1);
+    metrics_free(&metrics);
+    /* Another process counts on; the line that no checkpoint has is trained again. */
+    REQUIRE_OK(reopen(&fixture, &error));
+    member->cost.shared = 4;
+    REQUIRE_OK(step(&fixture, &error));
+    REQUIRE_OK(metrics_read(member->metrics_path, &metrics, &error));
+    CHECK(metrics.cost.shared == 7 && metrics.cost.stalled == 1);
+    metrics_free(&metrics);
+    fixture_close(&fixture);
+}
+
+TEST(members_share_what_is_done_for_several)
+{
+    struct error error = {0};
+    struct fixture fixture;
+    struct members members;
+    struct trial_config config[3];
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    for (int i = 0; i < 3; i++) {
+        config[i] = fixture.config;
+        snprintf(config[i].id, sizeof config[i].id, "trial%d", i);
+    }
+    const struct sweep sweep = {.trial = config, .trials = 3};
+    REQUIRE_OK(members_open(&fixture.setting, &sweep, fixture.bench.stores.fingerprint, &members, &error));
+    members.member[2].trial->step = 1;
+    members_charge(&members, 0, 6, 2);
+    members_charge(&members, -1, 3, 0);
+    members_charge(&members, 5, 100, 100); /* nobody is there */
+    CHECK(members.member[0].cost.shared == 4 && members.member[1].cost.shared == 4);
+    CHECK(members.member[2].cost.shared == 1 && members.member[2].cost.stalled == 0);
+    CHECK(members.member[0].cost.stalled == 1 && members.member[0].cost.own == 0);
+    members_close(&members);
     fixture_close(&fixture);
 }
 

@@ -3,6 +3,7 @@
 #include "train/leaderboard.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/base/file.h"
@@ -10,21 +11,39 @@
 
 static char path[4200];
 
+/* Of each line that is written here. */
+static const struct trial_cost cost = {.own = 1.5, .shared = 0.5, .stalled = 0.25};
+
 static int write_some(struct error *error)
 {
     FILE *file;
     snprintf(path, sizeof path, "%s/metrics.jsonl", test_folder());
     if (metrics_continue(path, -1, &file, error) < 0)
         return -1;
-    int result = metrics_write_evaluation(file, 0, 0, &(struct evaluation){5, 2, 0.25}, error);
+    int result = metrics_write_evaluation(file, 0, 0, &(struct evaluation){5, 2, 0.25}, &cost, 50, error);
     for (int64_t step = 1; step <= 4 && result == 0; step++) {
-        const struct trial_result training = {4 - 0.1 * (double)step, 0.5, 1e-3};
-        result = metrics_write_step(file, step, 100 * step, &training, 1234, 0.5, error);
+        const struct trial_result training = {.loss = 4 - 0.1 * (double)step, .norm = 0.5, .rate = 1e-3};
+        result = metrics_write_step(file, step, 100 * step, &training, &cost, 100, error);
         if (step == 2 && result == 0)
-            result = metrics_write_evaluation(file, step, 200, &(struct evaluation){4, 1, 0.5}, error);
+            result =
+                metrics_write_evaluation(file, step, 200, &(struct evaluation){4, 1, 0.5}, &cost, 50, error);
     }
     fclose(file);
     return result;
+}
+
+static int count_lines_with(const char *text)
+{
+    struct error error;
+    char *all = NULL;
+    size_t size;
+    int count = 0;
+    if (file_read(path, &all, &size, &error) < 0)
+        return -1;
+    for (const char *at = all; (at = strstr(at, text)); at++)
+        count++;
+    free(all);
+    return count;
 }
 
 static void append(const char *text)
@@ -49,8 +68,26 @@ TEST(metrics_come_back)
     CHECK(metrics.point[2].training.loss == 3.8 && metrics.point[2].tokens == 200);
     CHECK(metrics.point[2].training.norm == 0.5 && metrics.point[2].training.rate == 1e-3);
     CHECK(metrics.point[4].trained && !metrics.point[4].evaluated);
+    CHECK(metrics.cost.own == 9 && metrics.cost.shared == 3 && metrics.cost.stalled == 1.5);
     const struct metrics_point *last = metrics_last_evaluation(&metrics);
     CHECK(last && last->step == 2 && last->held_out.kl == 1 && last->held_out.agreement == 0.5);
+    metrics_free(&metrics);
+}
+
+TEST(metrics_say_what_a_line_took)
+{
+    struct error error = {0};
+    struct metrics metrics;
+    REQUIRE_OK(write_some(&error));
+    /* 100 tokens of a step, or 50 of an evaluation, in 2 seconds. */
+    CHECK(count_lines_with("\"tokens_per_second\": 50.0, \"seconds\": 2.0, \"shared_seconds\": 0.5, "
+                           "\"stall_seconds\": 0.25}\n") == 4);
+    CHECK(count_lines_with("\"tokens_per_second\": 25.0, \"seconds\": 2.0, ") == 2);
+    /* Lines of before there was a cost. */
+    append("{\"step\": 5, \"tokens\": 500, \"loss\": 3, \"rate\": 1e-3, \"norm\": 1, \"tokens_per_second\": 9, "
+           "\"stall_seconds\": 7}\n");
+    REQUIRE_OK(metrics_read(path, &metrics, &error));
+    CHECK(metrics.count == 6 && metrics.cost.own == 9 && metrics.cost.stalled == 1.5);
     metrics_free(&metrics);
 }
 
