@@ -668,25 +668,26 @@ void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *voc
                    const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down)
 {
     const struct matrix state = target->teacher_state;
+    const int64_t size = vocab_size(vocab);
     struct operand wanted[2] = {{0}}; /* the target's; without a name: none */
     const char *wrong = unless(!vocab->tied || matrix_is_none(down), "a tied weight has no gradient");
     switch (target->target) {
     case VOCAB_LABELS: wanted[0] = input("labels", target->labels, DTYPE_I32, h.rows, 1); break;
     case VOCAB_U:
         wanted[0] = input("u", target->u, DTYPE_F32, h.rows, h.cols);
-        if (!vocab->tied)
-            wrong = "VOCAB_U distills into a tied weight only";
+        if (!matrix_is_none(down))
+            wrong = "VOCAB_U has no gradient of the weight";
         break;
     case VOCAB_TEACHER:
         wanted[0] = input("teacher_state", state, DTYPE_F32, h.rows, h.cols);
-        wanted[1] = vocabulary("teacher", &target->teacher, vocab_size(vocab), state, false);
+        wanted[1] = vocabulary("teacher", &target->teacher, size, state, false);
         break;
     }
     RUN(vocab_loss, (queue, h, vocab, target, loss, dh, down), wrong, input("h", h, DTYPE_F32, h.rows, h.cols),
-        vocabulary("vocab", vocab, vocab_size(vocab), h, true), output("loss", loss, DTYPE_F32, h.rows, 1),
-        output("dh", dh, DTYPE_F32, h.rows, h.cols),
-        with(OPERAND_OPTIONAL, output("down", down, DTYPE_F32, vocab_size(vocab), h.cols)), wanted[0],
-        wanted[1]);
+        vocabulary("vocab", vocab, size, h, true),
+        with(OPERAND_OPTIONAL, input("shift", target->shift, DTYPE_F32, 1, size)),
+        output("loss", loss, DTYPE_F32, h.rows, 1), output("dh", dh, DTYPE_F32, h.rows, h.cols),
+        with(OPERAND_OPTIONAL, output("down", down, DTYPE_F32, size, h.cols)), wanted[0], wanted[1]);
 }
 
 void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float spacing,

@@ -331,7 +331,7 @@ void op_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vo
 
 enum vocab_target {
     VOCAB_LABELS, /* cross-entropy on labels; a label outside 0 .. V-1 counts nothing */
-    VOCAB_U, /* distillation into a tied weight through u (docs/design.md): lse - h . u */
+    VOCAB_U, /* distillation into a frozen weight, tied or own, through u (docs/design.md): lse - h . u */
     VOCAB_TEACHER /* distillation from a teacher's states: lse - sum_v q_v z_v */
 };
 
@@ -341,6 +341,9 @@ struct vocab_loss {
     struct matrix u; /* VOCAB_U: [M, H] */
     struct matrix teacher_state; /* VOCAB_TEACHER: [M, H], normed */
     struct vocab teacher; /* VOCAB_TEACHER: its output weight */
+    /* [1, V] or none: added to every row's logits before all else, the teacher's included. Where the weight holds
+     * a sample of a vocabulary's rows, the logarithm of how many rows each stands for. */
+    struct matrix shift;
     float scale; /* of the gradients, usually 1 / rows that count */
 };
 

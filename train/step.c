@@ -108,6 +108,7 @@ static struct vocab_loss group_target(const struct group *group, struct piece pi
     const struct trial *trial = group->trials[0];
     const struct batch *batch = group->batch;
     struct vocab_loss target = {.labels = matrix_none(),
+                                .shift = matrix_none(),
                                 .u = matrix_none(),
                                 .teacher_state = matrix_none(),
                                 .scale = (float)(1.0 / (double)batch->rows)};

@@ -53,7 +53,7 @@ struct vocab_job {
     bool with_teacher, keep; /* keep: values are needed for product 2 */
     const struct vocab_stats *stats; /* op_vocab_stats */
     const struct vocab_loss *target; /* op_vocab_loss */
-    struct matrix cross, loss, dh, down;
+    struct matrix cross, loss, dh, down, shift;
     int64_t size, width; /* of the vocabulary, of h */
     int64_t tile, tiles, slices;
     /* one chunk */
@@ -158,12 +158,15 @@ static void weight_close(struct vocab_weight *weight)
 static void tile_logits(const struct vocab_job *job, const struct vocab_weight *weight, struct matrix states,
                         const void *left, int64_t t, int worker, float *z)
 {
+    const float *shift = matrix_floats(job->shift);
     if (job->few)
         few_rows_range(job->loops, &weight->few, t * job->tile, tile_size(job, t), states, z,
                        tile_size(job, t));
     else
         tile_multiply(job->queue, &job->logits[t == job->tiles - 1], weight->forward, t, worker, left,
                       job->padded, false, z);
+    for (int64_t r = 0; shift && r < job->rows; r++)
+        job->loops->axpy(1.0f, shift + t * job->tile, tile_size(job, t), z + r * tile_size(job, t));
 }
 
 static void pick_from_row(struct vocab_job *job, const float *z, int64_t t, int64_t r, struct part *part)
@@ -539,7 +542,7 @@ void cpu_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *v
                      const struct vocab_stats *stats)
 {
     struct vocab_job job = {.queue = queue, .h = h, .labels = labels, .stats = stats};
-    job.cross = job.loss = job.dh = job.down = matrix_none();
+    job.cross = job.loss = job.dh = job.down = job.shift = matrix_none();
     job.keep = !matrix_is_none(stats->u);
     vocab_run(&job, vocab, NULL);
 }
@@ -548,7 +551,7 @@ void cpu_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *v
                      const struct vocab *teacher, struct matrix cross)
 {
     struct vocab_job job = {.queue = queue, .h = h, .t = t, .cross = cross};
-    job.labels = job.loss = job.dh = job.down = matrix_none();
+    job.labels = job.loss = job.dh = job.down = job.shift = matrix_none();
     vocab_run(&job, vocab, teacher);
 }
 
@@ -559,6 +562,7 @@ void cpu_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vo
     struct vocab_job job = {.queue = queue, .h = h, .target = target, .loss = loss, .dh = dh, .down = down};
     job.cross = matrix_none();
     job.labels = target->target == VOCAB_LABELS ? target->labels : matrix_none();
+    job.shift = target->shift;
     job.t = by_teacher ? target->teacher_state : matrix_none();
     job.keep = true;
     vocab_run(&job, vocab, by_teacher ? &target->teacher : NULL);

@@ -86,12 +86,22 @@ __device__ inline struct log_sum log_sum_add(struct log_sum s, float value)
     return s;
 }
 
+/* A row of logits, and what is added to it, or NULL. */
+struct logits_row {
+    const float *logits, *shift;
+
+    __device__ float operator[](int64_t i) const
+    {
+        return shift ? logits[i] + shift[i] : logits[i];
+    }
+};
+
 /* The block's maximum into *most; returns log sum exp. The row is read once. */
-__device__ inline float row_lse(const float *logits, int64_t size, float *partial, float *most)
+__device__ inline float row_lse(struct logits_row row, int64_t size, float *partial, float *most)
 {
     struct log_sum s = {-INFINITY, 0};
     for (int64_t i = threadIdx.x; i < size; i += blockDim.x)
-        s = log_sum_add(s, logits[i]);
+        s = log_sum_add(s, row[i]);
     *most = block_max(s.most, partial);
     return *most + logf(block_sum(s.sum > 0 ? s.sum * __expf(s.most - *most) : 0.0f, partial));
 }
@@ -111,7 +121,7 @@ __global__ void describe_rows(const float *logits, int64_t size, const int32_t *
 {
     __shared__ float partial[32];
     __shared__ int least;
-    const float *row = logits + blockIdx.x * size;
+    const struct logits_row row = {logits + blockIdx.x * size, NULL};
     float most, lse = row_lse(row, size, partial, &most), mean = 0;
     if (out.top) {
         if (threadIdx.x == 0)
@@ -234,7 +244,8 @@ void cuda_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *
 __global__ void cross_rows(const float *own, const float *teacher, int64_t size, float *cross, int64_t stride)
 {
     __shared__ float partial[32];
-    const float *z = own + blockIdx.x * size, *t = teacher + blockIdx.x * size;
+    const float *z = own + blockIdx.x * size;
+    const struct logits_row t = {teacher + blockIdx.x * size, NULL};
     float most, lse = row_lse(t, size, partial, &most), sum = 0;
     for (int64_t i = threadIdx.x; i < size; i += blockDim.x)
         sum += __expf(t[i] - lse) * z[i];
@@ -280,6 +291,7 @@ struct loss_rows {
     const float *h, *u; /* VOCAB_U: [M, H] */
     int64_t h_stride, u_stride, hidden;
     const float *teacher; /* VOCAB_TEACHER: logits [M, V] */
+    const float *shift; /* [V] or NULL */
     float scale;
     float *loss;
     int64_t loss_stride;
@@ -291,7 +303,8 @@ template <typename T>
 __global__ void loss_gradients(const float *logits, int64_t size, struct loss_rows r, T *gradient)
 {
     __shared__ float partial[32];
-    const float *row = logits + blockIdx.x * size, *t = r.teacher ? r.teacher + blockIdx.x * size : NULL;
+    const struct logits_row row = {logits + blockIdx.x * size, r.shift},
+                            t = {r.teacher ? r.teacher + blockIdx.x * size : NULL, r.shift};
     T *to = gradient + blockIdx.x * size;
     float most, lse = row_lse(row, size, partial, &most), teacher_lse = 0, sum = 0;
     int label = r.target == VOCAB_LABELS ? r.labels[blockIdx.x * r.labels_stride] : 0;
@@ -365,6 +378,7 @@ static void loss_chunk(struct queue *queue, struct loss_work *work, struct matri
     rows.u = target->target == VOCAB_U ? rows_from(target->u, first) : NULL;
     rows.u_stride = target->u.stride;
     rows.hidden = h.cols;
+    rows.shift = target->shift.buffer ? matrix_floats(target->shift) : NULL;
     rows.scale = target->scale;
     rows.loss = rows_from(loss, first);
     rows.loss_stride = loss.stride;

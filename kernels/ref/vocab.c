@@ -32,6 +32,14 @@ static void fill_logits(const float *h, struct rows weight, double *logits)
         logits[v] = dot(h, weight.values + v * weight.stride, weight.cols);
 }
 
+/* fill_logits, and what is added to each, or none. */
+static void fill_shifted(const float *h, struct rows weight, struct matrix shift, double *logits)
+{
+    fill_logits(h, weight, logits);
+    for (int64_t v = 0; v < shift.cols; v++)
+        logits[v] += (double)matrix_floats(shift)[v];
+}
+
 static int64_t largest_of(const double *logits, int64_t count)
 {
     int64_t top = 0;
@@ -132,7 +140,7 @@ struct row_work {
 static bool row_loss(const struct vocab_loss *target, const float *h, struct rows weight, int64_t m,
                      struct row_work *work, double *loss)
 {
-    fill_logits(h, weight, work->logits);
+    fill_shifted(h, weight, target->shift, work->logits);
     *loss = fill_softmax(work->logits, weight.rows, work->dz);
     if (target->target == VOCAB_LABELS) {
         const int32_t label = matrix_ints(target->labels)[m * target->labels.stride];
@@ -144,7 +152,7 @@ static bool row_loss(const struct vocab_loss *target, const float *h, struct row
         *loss -= dot(h, matrix_floats(target->u) + m * target->u.stride, weight.cols);
     } else {
         const float *state = matrix_floats(target->teacher_state) + m * target->teacher_state.stride;
-        fill_logits(state, vocab_rows(&target->teacher), work->teacher);
+        fill_shifted(state, vocab_rows(&target->teacher), target->shift, work->teacher);
         fill_softmax(work->teacher, weight.rows, work->teacher);
         for (int64_t v = 0; v < weight.rows; v++) {
             *loss -= work->teacher[v] * work->logits[v];

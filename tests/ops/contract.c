@@ -201,12 +201,17 @@ TEST(wrong_vocabularies)
             "teacher f32 [47, 32]", "teacher must be [48, 32]");
     REFUSED(op_vocab_loss(queue, h, &tied, &loss, column, matrix_f32(desk.c, 9, 32), none), "op_vocab_loss(",
             "vocab was not prepared for WEIGHT_BACKWARD");
+    loss.shift = matrix_f32(desk.b, 1, 47);
+    REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_f32(desk.d, 9, 32), none), "shift f32 [1, 47]",
+            "shift must be [1, 48]");
+    loss.shift = none;
     loss.target = VOCAB_U;
     REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_f32(desk.d, 9, 32), none), "u none",
             "u is missing");
     loss.u = matrix_f32(desk.d, 9, 32);
-    REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_rows(matrix_f32(desk.d, 18, 32), 9, 9), none),
-            "op_vocab_loss(", "VOCAB_U distills into a tied weight only");
+    REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_rows(matrix_f32(desk.d, 27, 32), 9, 9),
+                          matrix_f32(desk.d, 48, 32)),
+            "op_vocab_loss(", "VOCAB_U has no gradient of the weight");
     loss.target = VOCAB_TEACHER;
     loss.teacher = own;
     loss.teacher_state = matrix_f32(desk.d, 9, 16);

@@ -282,6 +282,22 @@ TEST(vocab_loss_gradient_through_u)
     check_vocab_gradients(&lab);
 }
 
+TEST(vocab_loss_gradients_of_shifted_logits)
+{
+    for (enum vocab_target target = VOCAB_LABELS; target <= VOCAB_TEACHER; target++) {
+        static const int32_t labels[ROWS] = {3, 12, -1, 0, 5};
+        struct lab lab;
+        vocab_lab(&lab, target == VOCAB_TEACHER, target);
+        lab.target.labels = lab_matrix(&lab, ROWS, 1, 0);
+        lab.target.labels.type = DTYPE_I32;
+        op_write(lab.queue, lab.target.labels, labels);
+        lab.target.u = lab.target.teacher_state = lab_matrix(&lab, ROWS, WIDTH, 0.5);
+        lab.target.teacher.tied = lab.weight;
+        lab.target.shift = lab_matrix(&lab, 1, WORDS, 2);
+        check_vocab_gradients(&lab);
+    }
+}
+
 TEST(vocab_loss_gradients_with_a_teacher)
 {
     for (int own = 0; own < 2; own++) {

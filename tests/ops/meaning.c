@@ -10,7 +10,7 @@
 
 static const char *const devices[] = {"ref", "cpu"};
 
-enum { BUFFERS = 8 };
+enum { BUFFERS = 12 };
 
 struct desk {
     struct backend *backend;
@@ -266,6 +266,34 @@ MEANING(vocab_of_two_words)
     check_values(desk, "loss", matrix_cols(out, 0, 1), FLOATS((float)ln4), ROUNDED);
     check_values(desk, "dh", dh, FLOATS(1.5f, -1.5f), ROUNDED);
     check_values(desk, "down", down, FLOATS((float)(1.5 * ln3), 7, (float)(-1.5 * ln3), 7), ROUNDED);
+}
+
+MEANING(vocab_with_shifted_logits)
+{
+    /* Logits ln 3 and 0, shifted to 2 ln 3 and ln 3 + ln 2 of which the sum of exponentials is 9 + 6. */
+    const double ln3 = log(3), ln6 = log(6), ln15 = log(15);
+    struct matrix h = put(desk, DTYPE_F32, 1, 2, FLOATS((float)ln3, 0)), out = put(desk, DTYPE_F32, 1, 1, NULL);
+    struct matrix dh = put(desk, DTYPE_F32, 1, 2, NULL), down = put(desk, DTYPE_F32, 2, 2, FLOATS(0, 7, 0, 7));
+    struct vocab vocab = {NULL, put(desk, DTYPE_F32, 2, 2, FLOATS(1, 0, 0, 1))};
+    struct vocab_loss target = {.target = VOCAB_LABELS,
+                                .labels = put(desk, DTYPE_I32, 1, 1, INTS(1)),
+                                .shift = put(desk, DTYPE_F32, 1, 2, FLOATS((float)ln3, (float)ln6)),
+                                .scale = 5};
+    op_vocab_loss(desk->queue, h, &vocab, &target, out, dh, down);
+    check_values(desk, "loss", out, FLOATS((float)(ln15 - ln6)), ROUNDED);
+    check_values(desk, "dh", dh, FLOATS(3, -3), ROUNDED);
+    check_values(desk, "down", down, FLOATS((float)(3 * ln3), 7, (float)(-3 * ln3), 7), ROUNDED);
+    target.target = VOCAB_U;
+    target.u = put(desk, DTYPE_F32, 1, 2, FLOATS(0.25f, 0.5f));
+    op_vocab_loss(desk->queue, h, &vocab, &target, out, dh, matrix_none());
+    check_values(desk, "loss through u", out, FLOATS((float)(ln15 - 0.25 * ln3)), ROUNDED);
+    check_values(desk, "dh through u", dh, FLOATS(1.75f, -0.5f), ROUNDED);
+    target.target = VOCAB_TEACHER; /* the teacher's logits 0 and ln 3, shifted alike: q = 3/21 and 18/21 */
+    target.teacher_state = put(desk, DTYPE_F32, 1, 2, FLOATS(0, (float)ln3));
+    target.teacher = vocab;
+    op_vocab_loss(desk->queue, h, &vocab, &target, out, dh, down);
+    check_values(desk, "loss with a teacher", out, FLOATS((float)(ln15 - 2 * ln3 / 7 - 6 * ln6 / 7)), ROUNDED);
+    check_values(desk, "dh with a teacher", dh, FLOATS((float)(16.0 / 7), (float)(-16.0 / 7)), ROUNDED);
 }
 
 MEANING(adam_step)

@@ -59,7 +59,9 @@ static void run_cross(struct op_run *run, const int64_t *shape)
     op_vocab_cross(run->queue, h, &vocab, t, &teacher, row_output(run, DTYPE_F32, run->batch, 1));
 }
 
-/* shape: V, H, type, the teacher's type, target. u is that of a teacher with the same weight. */
+enum { SHIFTED = 1 };
+
+/* shape: V, H, type, the teacher's type, target, SHIFTED or 0. u is that of a teacher with the same weight. */
 static void run_loss(struct op_run *run, const int64_t *shape)
 {
     const int64_t rows = run->batch, cols = shape[1];
@@ -77,7 +79,9 @@ static void run_loss(struct op_run *run, const int64_t *shape)
         target.teacher = make_vocab(run, shape[0], shape[1], shape[3]);
     }
     struct matrix loss = row_output(run, DTYPE_F32, rows, 1), dh = row_output(run, DTYPE_F32, rows, cols);
-    struct matrix down = vocab.tied ? matrix_none() : shared_output(run, DTYPE_F32, shape[0], cols);
+    const bool trained = !vocab.tied && target.target != VOCAB_U;
+    struct matrix down = trained ? shared_output(run, DTYPE_F32, shape[0], cols) : matrix_none();
+    target.shift = shape[5] == SHIFTED ? shared_input(run, 1, shape[0], 1) : matrix_none();
     op_vocab_loss(run->queue, h, &vocab, &target, loss, dh, down);
 }
 
@@ -116,6 +120,12 @@ static const struct op_case cases[] = {
      .many = 60,
      .batches = {1, 9, 33}},
     {"op_vocab_loss q", run_loss, {500, 64, DTYPE_Q8_0, OWN, VOCAB_TEACHER}, TEACHER},
+    {"op_vocab_loss u", run_loss, {530, 33, OWN, 0, VOCAB_U}, .batches = {1, 9, 70, 300}, VOCAB},
+    {"op_vocab_loss shifted labels", run_loss, {77, 37, OWN, 0, VOCAB_LABELS, SHIFTED}, VOCAB},
+    {"op_vocab_loss shifted labels", run_loss, {5197, 64, DTYPE_Q8_0, 0, VOCAB_LABELS, SHIFTED}, TALL},
+    {"op_vocab_loss shifted u", run_loss, {5197, 64, DTYPE_Q8_0, 0, VOCAB_U, SHIFTED}, TALL},
+    {"op_vocab_loss shifted u", run_loss, {1030, 32, OWN, 0, VOCAB_U, SHIFTED}, TALL},
+    {"op_vocab_loss shifted q", run_loss, {530, 33, OWN, DTYPE_F32, VOCAB_TEACHER, SHIFTED}, TEACHER},
 };
 OP_TESTS(vocab, cases)
 
