@@ -53,11 +53,12 @@ int cost_note(struct cost *cost, struct run_folder *run, struct error *error)
     const double now = clock_seconds();
     if (add(run, "seconds", now - cost->started, error) < 0 ||
         add(run, "stall_seconds", cost->stalled, error) < 0 ||
+        add(run, "training_seconds", cost->trained, error) < 0 ||
         raise_to(run, "peak_memory", (double)memory_peak(), error) < 0 ||
         note_device_memory(cost, run, error) < 0 || note_device_times(cost, run, error) < 0)
         return -1;
     cost->started = now;
-    cost->stalled = 0;
+    cost->stalled = cost->trained = 0;
     return run_folder_save(run, error);
 }
 

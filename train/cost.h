@@ -3,6 +3,7 @@
  *     struct cost cost = cost_start();
  *     cost_watch(&cost, backend);
  *     ... cost.stalled += seconds that something has waited for the stores ...
+ *     ... cost.trained += seconds that went into the trials ...
  *     cost_note(&cost, &run, error);       // at the end
  *     cost_print(&run, stdout);
  */
@@ -20,6 +21,7 @@
 struct cost {
     double started; /* clock_seconds */
     double stalled; /* seconds of waiting for the stores */
+    double trained; /* seconds of training, which the trials share out among them (trial.h) */
     struct backend *backend; /* NULL: none is watched */
     uint64_t device_memory; /* its free bytes at first; 0: it has no memory of its own */
     struct device_times device_times;
@@ -30,7 +32,7 @@ struct cost cost_start(void);
 /* From here on counts what the backend's device does. Call it before anything is put there. */
 void cost_watch(struct cost *cost, struct backend *backend);
 
-/* Adds to run.json, and writes it: seconds, stall_seconds, peak_memory, and where there is a device its memory
+/* Adds to run.json, and writes it: seconds, stall_seconds, training_seconds, peak_memory, and where there is a device its memory
  * and times. What has been added is not added again. */
 int cost_note(struct cost *cost, struct run_folder *run, struct error *error);
 

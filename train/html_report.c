@@ -10,6 +10,7 @@
 #include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/svg.h"
+#include "train/cost_table.h"
 #include "train/policy_table.h"
 
 /* Points of a loss curve: more are averaged in groups. */
@@ -497,6 +498,7 @@ int html_report_write(const struct run_folder *run, const struct stores *stores,
     write_table(&text, board);
     write_curves(&text, board);
     write_depth(&text, stores, board);
+    cost_table_html(run, board, &text);
     write_exits(&text, policy);
     string_print(&text, "<footer>Made by offramp train %s", OFFRAMP_VERSION);
     for (size_t i = 0; i < json_array_size(numerics); i++) {

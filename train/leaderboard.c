@@ -5,10 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/base/string.h"
+#include "train/cost_table.h"
 
 /* ---- reading ---- */
 
@@ -148,13 +150,15 @@ void leaderboard_print(const struct leaderboard *board, FILE *stream)
         const int length = (int)strlen(board->row[i].config->id);
         width = length > width ? length : width;
     }
-    fprintf(stream, "rank  %-*s  held-out loss  KL to full  agreement  of step\n", width, "trial");
+    fprintf(stream, "rank  %-*s  held-out loss  KL to full  agreement  of step        took\n", width, "trial");
     for (int i = 0; i < board->count; i++) {
         const struct leaderboard_row *row = &board->row[i];
+        char took[32];
         fprintf(stream, "%4d  %-*s", i + 1, width, row->config->id);
         if (row->finished)
-            fprintf(stream, "  %13.4f  %10.4f  %7.1f %%  %7" PRId64 "\n", row->best->held_out.loss,
-                    row->best->held_out.kl, 100 * row->best->held_out.agreement, row->best->step);
+            fprintf(stream, "  %13.4f  %10.4f  %7.1f %%  %7" PRId64 "  %10s\n", row->best->held_out.loss,
+                    row->best->held_out.kl, 100 * row->best->held_out.agreement, row->best->step,
+                    format_duration(cost_row(board, row).seconds, took, sizeof took));
         else if (row->metrics.failed[0])
             fprintf(stream, "  failed after step %" PRId64 ": %s\n", row->step, row->metrics.failed);
         else
@@ -180,6 +184,8 @@ static json_t *row_to_json(const struct leaderboard *board, const struct leaderb
     json_object_set_new(object, "status", json_string(row->status));
     json_object_set_new(object, "step", json_integer(row->step));
     json_object_set_new(object, "trained", json_integer(row->trained));
+    const struct cost_row cost = cost_row(board, row);
+    json_object_set_new(object, "cost", cost_row_to_json(&cost));
     if (row->metrics.failed[0])
         json_object_set_new(object, "failed", json_string(row->metrics.failed));
     if (row->best) {

@@ -46,10 +46,11 @@ void member_close(struct member *member)
 int member_keep_step(struct member *member, const struct trial_result *result, int64_t tokens, int64_t read,
                      struct error *error)
 {
+    const double started = clock_seconds();
     if (metrics_write_step(member->metrics, member->trial->step, tokens, result, &member->cost, read, error) <
         0)
         return -1;
-    member->cost = (struct trial_cost){0};
+    member->cost = (struct trial_cost){.own = clock_seconds() - started};
     return 0;
 }
 
@@ -61,10 +62,11 @@ int member_keep_evaluation(struct member *member, const struct evaluation *held_
         return -1;
     trial->best = fmin(trial->best, held_out->kl);
     trial->evaluated = trial->step;
+    const double started = clock_seconds();
     if (metrics_write_evaluation(member->metrics, trial->step, tokens, held_out, &member->cost, read, error) <
         0)
         return -1;
-    member->cost = (struct trial_cost){0};
+    member->cost = (struct trial_cost){.own = clock_seconds() - started};
     return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/head/policy.h"
+#include "train/cost_table.h"
 #include "train/html_report.h"
 #include "train/leaderboard.h"
 #include "train/members.h"
@@ -118,6 +119,7 @@ int results_write(const struct results_setting *setting, struct error *error)
         write_policy_folder(setting, &board, error) < 0 || cost_note(setting->cost, setting->run, error) < 0 ||
         read_policy_folder(setting->run, &policy, error) < 0 ||
         leaderboard_write(setting->run, &board, error) < 0 ||
+        cost_table_write(setting->run, &board, error) < 0 ||
         html_report_write(setting->run, setting->evaluation->stores, &board, &policy, error) < 0)
         goto done;
     /* From here on the run is done: the kept heads and the metrics are all that it is. */

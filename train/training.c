@@ -35,6 +35,7 @@ struct training {
     struct members members;
     struct step_feed feed;
     struct cost cost;
+    double noted, noted_waited; /* clock, and seconds of waiting, when it was noted last */
     int trials_told; /* of a group, that the device's memory holds, as it was said last */
     int64_t rows_told; /* of a piece of a batch, likewise */
 };
@@ -274,10 +275,10 @@ static int evaluate_due(struct training *training, int64_t step, struct error *e
     tell_memory(training);
     if (result < 0 || !complete)
         goto done;
-    for (int i = 0; i < count; i++)
-        due[i]->cost.shared += (clock_seconds() - started) / count;
     /* Before the lines: a trial that has them is not evaluated again. */
     result = note_full_model(training, &full, error);
+    for (int i = 0; i < count; i++)
+        due[i]->cost.shared += (clock_seconds() - started) / count;
     for (int i = 0; i < count && result == 0; i++)
         result = trials[i]->failed
                      ? fail_member(due[i], error)
@@ -385,9 +386,31 @@ static int take_step(struct training *training, int64_t step, struct error *erro
     return judge_starved(training, error);
 }
 
-static int stop(struct training *training, int64_t step, struct error *error)
+/* What training took so far. */
+static int note_cost(struct training *training, struct error *error)
+{
+    const double waited = step_feed_waited(&training->feed), now = clock_seconds();
+    training->cost.stalled += waited - training->noted_waited;
+    training->cost.trained += now - training->noted;
+    training->noted_waited = waited;
+    training->noted = now;
+    return cost_note(&training->cost, &training->run, error);
+}
+
+/* Checkpoints; and the cost of the steps that they count, as whoever is killed comes back to them. */
+static int save(struct training *training, struct error *error)
 {
     if (members_save(&training->members, error) < 0)
+        return -1;
+    const double started = clock_seconds();
+    const int result = note_cost(training, error);
+    members_charge(&training->members, -1, clock_seconds() - started, 0);
+    return result;
+}
+
+static int stop(struct training *training, int64_t step, struct error *error)
+{
+    if (save(training, error) < 0)
         return -1;
     return error_set_kind(error, ERROR_INTERRUPTED,
                           "stopped after step %" PRId64 " of %" PRId64 "; the same command goes on from there",
@@ -420,10 +443,9 @@ static int train_steps(struct training *training, struct progress *progress, str
             return 0;
         if (take_step(training, step, error) < 0)
             return error->kind == ERROR_INTERRUPTED ? stop(training, step, error) : -1;
-        if ((step + 1) % training->sweep->checkpoint == 0 || step + 1 == training->steps) {
-            if (members_save(&training->members, error) < 0)
-                return -1;
-        }
+        if (((step + 1) % training->sweep->checkpoint == 0 || step + 1 == training->steps) &&
+            save(training, error) < 0)
+            return -1;
         progress_update(progress, work_after(training, step + 1, 0));
     }
 }
@@ -432,6 +454,7 @@ int training_train(struct training *training, struct error *error)
 {
     struct progress progress;
     struct error ignored;
+    training->noted = clock_seconds();
     if (open_members(training, error) < 0)
         return -1;
     training->feed = (struct step_feed){.stores = &training->stores,
@@ -448,9 +471,8 @@ int training_train(struct training *training, struct error *error)
         result = members_sync(&training->members, error);
     progress_finish(&progress);
     step_feed_close(&training->feed);
-    training->cost.stalled += step_feed_waited(&training->feed);
-    if (result < 0)
-        cost_note(&training->cost, &training->run, &ignored); /* the first failure is what is told */
+    if (note_cost(training, result < 0 ? &ignored : error) < 0) /* the first failure is what is told */
+        return -1;
     return result;
 }
 

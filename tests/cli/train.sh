@@ -219,7 +219,7 @@ finished_run_again() {
 
 json() {
     run 0 train --store "$store" --out "$work/eight" --sweep "$work/eight.yaml" --json && says out '"rank": 8' &&
-        says out '"full_loss"' && [ "$(grep -c '"kl"' "$work/out")" = 8 ]
+        says out '"full_loss"' && [ "$(grep -c '"shared_seconds"' "$work/out")" = 8 ] && [ "$(grep -c '"kl"' "$work/out")" = 8 ]
 }
 
 changed_options_are_refused() {
@@ -441,6 +441,32 @@ best_head_is_kept() {
 
 threshold_of() { sed -nE 's/.*"threshold": (.*)/\1/p' "$1/policy/policy.json" | head -n 1; }
 
+# fact RUN NAME: a number of run.json
+fact() { sed -nE "s/^ *\"$2\": ([0-9.e+-]+),?\$/\1/p" "$1/run.json"; }
+
+# cost RUN TRIAL COLUMN
+cost() { awk -F'\t' -v trial="$2" -v column="$3" '$1 == trial { print $column }' "$1/cost.tsv"; }
+
+# calc EXPRESSION: awk's, true or false
+calc() { awk "BEGIN { exit !($1) }"; }
+
+# The trials share out the time of training, over all processes of a run.
+cost_adds_up() {
+    local run all sum parts
+    for run in whole stopped; do
+        all=$(cost "$work/$run" "(all trials)" 2)
+        calc "$all > 0.85 * $(fact "$work/$run" training_seconds) && $all < 1.02 * $(fact "$work/$run" training_seconds)" ||
+            { echo "    $run: $all of $(fact "$work/$run" training_seconds) s"; return 1; }
+        calc "$(cost "$work/$run" "(all trials)" 6) < 1.02 * $(fact "$work/$run" stall_seconds) + 0.001" || return 1
+        [ "$(cost "$work/$run" $long_id 2)" = "$all" ] && [ "$(cost "$work/$run" $long_id 5)" = 1.0000 ] || return 1
+    done
+    read -r sum parts < <(awk -F'\t' 'NR > 1 && NR < 10 { sum += $2; parts += $5 } END { print sum, parts }' "$work/eight/cost.tsv")
+    all=$(cost "$work/eight" "(all trials)" 2)
+    calc "$sum > 0.99 * $all && $sum < 1.01 * $all && $parts > 0.999 && $parts < 1.001" &&
+        calc "$all <= 1.02 * $(fact "$work/eight" training_seconds)" &&
+        grep -q "What each trial took" "$work/eight/report.html"
+}
+
 # Another policy for a finished run, without training; one that agrees as often as nothing does; what is asked by name.
 another_policy() {
     cp -r "$work/eight" "$work/asked"
@@ -499,6 +525,7 @@ check json
 check changed_options_are_refused
 check trials_can_be_added
 check stopped_and_resumed
+check cost_adds_up
 check trial_ahead_waits
 check failed_trial
 check damage
