@@ -26,6 +26,15 @@ static json_t *store_identity(const struct stores *stores)
     return *text ? json_string(text) : NULL;
 }
 
+/* A run that was begun before there was such a setting has it as 0. */
+static int fix_setting(struct run_folder *run, const char *name, int value, struct error *error)
+{
+    if (json_object_get(run->facts, "steps") && !json_object_get(run->facts, name) &&
+        run_folder_note(run, name, json_integer(0), error) < 0)
+        return -1;
+    return run_folder_fix(run, name, json_integer(value), error);
+}
+
 int run_identity_check(struct run_folder *run, const struct stores *stores, const struct sweep *sweep,
                        struct error *error)
 {
@@ -53,7 +62,9 @@ int run_identity_check(struct run_folder *run, const struct stores *stores, cons
         if (result < 0 && strcmp(facts[i].name, "store") == 0)
             error_prefix(error, "this is another store: its taps, codecs, text or numerics differ");
     }
-    return result;
+    if (result < 0 || fix_setting(run, "halving", sweep->halving, error) < 0)
+        return -1;
+    return fix_setting(run, "patience", sweep->patience, error);
 }
 
 /* ---- steps ---- */

@@ -20,7 +20,7 @@
 #include "train/stores.h"
 #include "train/sweep.h"
 
-/* Model, store, seed and size of a batch. */
+/* Model, store, seed and size of a batch; which trials end early. */
 int run_identity_check(struct run_folder *run, const struct stores *stores, const struct sweep *sweep,
                        struct error *error);
 

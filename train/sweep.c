@@ -12,7 +12,8 @@
 #include "common/base/memory.h"
 #include "train/sweep_yaml.h"
 
-#define TRIALS_MAX 10000
+#define TRIALS_MAX  10000
+#define HALVING_MAX 1000
 
 static const char *const loss_names[] = {
     [LOSS_CROSS_ENTROPY] = "cross-entropy", [LOSS_DISTILLATION] = "distillation"};
@@ -88,6 +89,16 @@ static int set_setting(struct sweep *sweep, enum setting_key key, const char *te
         return 0;
     case KEY_EVALUATE: return parse_integer(text, 0, 1000000000, &sweep->evaluate, error);
     case KEY_CHECKPOINT: return parse_integer(text, 1, 1000000000, &sweep->checkpoint, error);
+    case KEY_HALVING:
+        if (parse_integer(text, 0, HALVING_MAX, &value, error) < 0)
+            return -1;
+        sweep->halving = (int)value;
+        return value == 1 ? error_set(error, "1 would stop no trial; give at least 2, or 0 for that") : 0;
+    case KEY_PATIENCE:
+        if (parse_integer(text, 0, 1000000, &value, error) < 0)
+            return -1;
+        sweep->patience = (int)value;
+        return 0;
     }
     return -1;
 }

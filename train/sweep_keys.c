@@ -24,4 +24,9 @@ const struct sweep_key setting_keys[SETTING_KEYS] = {
     [KEY_SEQUENCES] = {"sequences", "N", "sequences read per step", "4"},
     [KEY_EVALUATE] = {"evaluate", "STEPS", "steps between evaluations; 0: only the first and the last", "0"},
     [KEY_CHECKPOINT] = {"checkpoint", "STEPS", "steps between checkpoints", "50"},
+    [KEY_HALVING] =
+        {"halving", "N",
+         "after 1/N of the steps (and 1/N of these) only the best 1/N of a tap's trials go on; 0: all", "0"},
+    [KEY_PATIENCE] = {"patience", "N", "evaluations without a lower KL after which a trial ends; 0: none does",
+                      "0"},
 };

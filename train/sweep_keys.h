@@ -32,8 +32,17 @@ enum { TRIAL_KEYS = KEY_EPSILON + 1 };
 extern const struct sweep_key trial_keys[TRIAL_KEYS];
 
 /* Of the run. */
-enum setting_key { KEY_SEED, KEY_PASSES, KEY_STEPS, KEY_SEQUENCES, KEY_EVALUATE, KEY_CHECKPOINT };
-enum { SETTING_KEYS = KEY_CHECKPOINT + 1 };
+enum setting_key {
+    KEY_SEED,
+    KEY_PASSES,
+    KEY_STEPS,
+    KEY_SEQUENCES,
+    KEY_EVALUATE,
+    KEY_CHECKPOINT,
+    KEY_HALVING,
+    KEY_PATIENCE
+};
+enum { SETTING_KEYS = KEY_PATIENCE + 1 };
 extern const struct sweep_key setting_keys[SETTING_KEYS];
 
 #endif

@@ -33,11 +33,42 @@ TEST(run_identity_refuses_another_run_by_name)
     CHECK(run_identity_check(&run, &bench.stores, &sweep, &error) < 0);
     CHECK_TEXT(error.text, "sequences 2");
     sweep.sequences = 2;
+    sweep.halving = 3;
+    CHECK(run_identity_check(&run, &bench.stores, &sweep, &error) < 0);
+    CHECK_TEXT(error.text, "halving 0");
+    sweep.halving = 0;
+    sweep.patience = 4;
+    CHECK(run_identity_check(&run, &bench.stores, &sweep, &error) < 0);
+    CHECK_TEXT(error.text, "patience 0");
+    sweep.patience = 0;
     struct stores other = bench.stores;
     other.fingerprint[3] ^= 1;
     CHECK(run_identity_check(&run, &other, &sweep, &error) < 0);
     CHECK_TEXT(error.text, "model");
     /* Nothing of what was refused is kept. */
+    REQUIRE_OK(run_identity_check(&run, &bench.stores, &sweep, &error));
+    run_folder_close(&run);
+    bench_close(&bench);
+}
+
+/* A run of before halving and patience is one without them. */
+TEST(run_identity_of_an_older_run)
+{
+    struct error error = {0};
+    struct bench bench;
+    struct run_folder run;
+    struct sweep sweep = {.seed = 4, .sequences = 2};
+    bool more;
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(run_open(&bench, &run, &error));
+    REQUIRE_OK(run_identity_check(&run, &bench.stores, &sweep, &error));
+    REQUIRE_OK(run_identity_check_steps(&run, 20, &more, &error));
+    json_object_del(run.facts, "halving");
+    json_object_del(run.facts, "patience");
+    sweep.patience = 2;
+    CHECK(run_identity_check(&run, &bench.stores, &sweep, &error) < 0);
+    CHECK_TEXT(error.text, "patience 0");
+    sweep.patience = 0;
     REQUIRE_OK(run_identity_check(&run, &bench.stores, &sweep, &error));
     run_folder_close(&run);
     bench_close(&bench);

@@ -148,6 +148,9 @@ TEST(sweep_wrong_values_have_their_line)
     check_refused("sequences: 0\ntrials: [{tap: 6, head: norm}]\n", "line 1: sequences", "not in 1");
     check_refused("evaluate: x\ntrials: [{tap: 6, head: norm}]\n", "line 1: evaluate", "not a whole number");
     check_refused("checkpoint: 0\ntrials: [{tap: 6, head: norm}]\n", "line 1: checkpoint", "not in 1");
+    check_refused("halving: 1\ntrials: [{tap: 6, head: norm}]\n", "line 1: halving", "would stop no trial");
+    check_refused("halving: -2\ntrials: [{tap: 6, head: norm}]\n", "line 1: halving", "not in 0");
+    check_refused("patience: -1\ntrials: [{tap: 6, head: norm}]\n", "line 1: patience", "not in 0");
     check_refused("steps: 3\npasses: 2\ntrials: [{tap: 6, head: norm}]\n", "line 1", "give one");
     check_refused("trials:\n  - {tap: 6x, head: norm}\n", "line 2: tap", "\"6x\" is not a tap");
     check_refused("trials:\n  - {tap: 6, head: norm}\n  - {tap: 31, head: norm}\n", "line 3: tap", "31");
