@@ -21,9 +21,13 @@ enum {
     OPTION_AGREEMENT,
     OPTION_THRESHOLD,
     OPTION_EXITS,
+    OPTION_PART,
+    OPTION_COLLECT,
     OPTION_TRIAL = 512,
     OPTION_SETTING = 768
 };
+
+enum { MOST_PARTS = 1000000 };
 
 struct arguments {
     struct training_options options;
@@ -53,6 +57,11 @@ static const struct argp_option common_options[] = {
      "threshold of the policy, instead of the one that --agreement chooses", 1},
     {"exits", OPTION_EXITS, "TAP,...", 0, "exits of the policy, whatever they cost (default: those that pay)",
      1},
+    {"part", OPTION_PART, "I/N", 0,
+     "train only part I (0 .. N-1) of N of the sweep's trials, while other processes train the others in the "
+     "same RUN",
+     1},
+    {"collect", OPTION_COLLECT, NULL, 0, "when all parts have ended: make leaderboard, report and policy", 1},
     {"json", OPTION_JSON, NULL, 0, "print the result as JSON", DEVICE_OPTIONS_GROUP},
 };
 enum { COMMON_OPTIONS = sizeof common_options / sizeof common_options[0] };
@@ -67,6 +76,29 @@ static int add_store(struct arguments *arguments, const char *path)
     return 0;
 }
 
+static void parse_part(const char *text, struct run_share *share, struct argp_state *state)
+{
+    const char *slash = strchr(text, '/');
+    char first[16];
+    if (!slash || (size_t)(slash - text) >= sizeof first)
+        argp_error(state, "--part: \"%s\" is not I/N, such as 0/4 for the first of four", text);
+    snprintf(first, sizeof first, "%.*s", (int)(slash - text), text);
+    share->part.count = (int)option_integer(state, "part", slash + 1, 1, MOST_PARTS);
+    share->part.index = (int)option_integer(state, "part", first, 0, share->part.count - 1);
+}
+
+static void check_share(const struct arguments *arguments, struct argp_state *state)
+{
+    const struct run_share *share = &arguments->options.share;
+    const struct wish_options *wish = &arguments->options.wish;
+    if (share->part.count > 0 && share->collect)
+        argp_error(state, "--part and --collect: give one of them; --collect comes when all parts have ended");
+    if (share->part.count > 0 && (wish->exits || !isnan(wish->agreement) || !isnan(wish->threshold)))
+        argp_error(state, "--agreement, --threshold and --exits belong to --collect: a part makes no policy");
+    if (share->part.count > 0 && arguments->json)
+        argp_error(state, "--json belongs to --collect: a part has no result of its own");
+}
+
 static void check_arguments(const struct arguments *arguments, struct argp_state *state)
 {
     if (arguments->options.stores == 0)
@@ -75,6 +107,7 @@ static void check_arguments(const struct arguments *arguments, struct argp_state
         argp_error(state, "--out is missing: a folder for the run");
     if (!isnan(arguments->options.wish.agreement) && !isnan(arguments->options.wish.threshold))
         argp_error(state, "--agreement and --threshold: give one of them; --agreement chooses a threshold");
+    check_share(arguments, state);
     for (int k = 0; arguments->sweep && k < TRIAL_KEYS; k++) {
         if (arguments->trial[k])
             argp_error(state, "--%s belongs in %s when --sweep is given", trial_keys[k].name, arguments->sweep);
@@ -106,6 +139,8 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case OPTION_STORE: return add_store(arguments, value);
     case OPTION_OUT: arguments->options.out = value; return 0;
     case OPTION_SWEEP: arguments->sweep = value; return 0;
+    case OPTION_PART: parse_part(value, &arguments->options.share, state); return 0;
+    case OPTION_COLLECT: arguments->options.share.collect = true; return 0;
     case OPTION_JSON: arguments->json = true; return 0;
     case OPTION_AGREEMENT:
         arguments->options.wish.agreement = option_number(state, "agreement", value, 0, 1);
@@ -197,6 +232,20 @@ static int read_sweep(const struct arguments *arguments, struct sweep *sweep, st
     return result < 0 ? error_narrow(error, ERROR_USAGE) : 0;
 }
 
+static void tell_left(const struct arguments *arguments, const struct training *training)
+{
+    const enum run_left left = training_left(training);
+    const struct run_folder *run = training_run(training);
+    if (left == LEFT_NOTHING && run_is_part(run))
+        cli_say("part %d of %d of the run in %s has ended; nothing is left to do", run->share.part.index,
+                run->share.part.count, arguments->options.out);
+    else if (left == LEFT_NOTHING)
+        cli_say("the run in %s is finished; nothing is left to do", arguments->options.out);
+    if (left == LEFT_POLICY && run_is_whole(run))
+        cli_say("the run in %s is finished; its policy is made again, and the report with it",
+                arguments->options.out);
+}
+
 static int run(const struct arguments *arguments, struct sweep *sweep, struct error *error)
 {
     struct training *training;
@@ -204,16 +253,12 @@ static int run(const struct arguments *arguments, struct sweep *sweep, struct er
         return -1;
     int result = 0;
     const enum run_left left = training_left(training);
-    if (left == LEFT_NOTHING)
-        cli_say("the run in %s is finished; nothing is left to do", arguments->options.out);
-    if (left == LEFT_POLICY)
-        cli_say("the run in %s is finished; its policy is made again, and the report with it",
-                arguments->options.out);
+    tell_left(arguments, training);
     if (left == LEFT_TRAINING)
         result = training_train(training, error);
     if (result == 0 && left != LEFT_NOTHING)
         result = training_finish(training, error);
-    if (result == 0)
+    if (result == 0 && !run_is_part(training_run(training)))
         result = results_print(training_run(training), sweep, arguments->json, error);
     training_close(training);
     return result;

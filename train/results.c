@@ -11,6 +11,7 @@
 #include "train/html_report.h"
 #include "train/leaderboard.h"
 #include "train/members.h"
+#include "train/parts.h"
 #include "train/policy_table.h"
 #include "train/wish.h"
 
@@ -107,6 +108,7 @@ static int note_result(const struct results_setting *setting, struct error *erro
         run_folder_note(setting->run, "policy",
                         wish_to_json(setting->wish, setting->evaluation->stores->config.layers), error) < 0)
         return -1;
+    parts_dissolve(setting->run);
     return run_folder_save(setting->run, error);
 }
 
@@ -123,8 +125,9 @@ int results_write(const struct results_setting *setting, struct error *error)
         html_report_write(setting->run, setting->evaluation->stores, &board, &policy, error) < 0)
         goto done;
     /* From here on the run is done: the kept heads and the metrics are all that it is. */
-    result =
-        note_result(setting, error) < 0 ? -1 : members_remove_checkpoints(setting->run, setting->sweep, error);
+    result = note_result(setting, error) < 0 || parts_remove(setting->run, error) < 0
+                 ? -1
+                 : members_remove_checkpoints(setting->run, setting->sweep, error);
 done:
     leaderboard_free(&board);
     policy_free(&policy);

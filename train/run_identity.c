@@ -73,7 +73,7 @@ int run_identity_check_steps(struct run_folder *run, int64_t steps, bool *more, 
 {
     const json_int_t before = json_integer_value(json_object_get(run->facts, "steps"));
     json_t *list = json_object_get(run->facts, "steps_before");
-    *more = json_object_get(run->facts, "steps") && steps > before;
+    *more = run_is_whole(run) && json_object_get(run->facts, "steps") && steps > before;
     if (!*more)
         return run_folder_fix(run, "steps", json_integer(steps), error);
     cli_say("the run was begun with %" JSON_INTEGER_FORMAT " steps and goes on to %" PRId64
@@ -113,7 +113,7 @@ static int check_math(struct run_folder *run, const struct backend *backend, str
 static int note_numerics(struct run_folder *run, const struct backend *backend, struct error *error)
 {
     const char *identity = backend_identity(backend);
-    json_t *list = json_object_get(run->facts, "numerics");
+    json_t *list = run_folder_noted(run, "numerics");
     if (!json_is_array(list)) {
         list = json_array();
         if (run_folder_note(run, "numerics", list, error) < 0)

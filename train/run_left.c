@@ -29,8 +29,7 @@ static bool has_head(char *path)
     return there;
 }
 
-/* What a trial that has ended leaves: metrics up to the last evaluation and its head, unless it has failed. */
-static bool trial_is_there(const struct run_folder *run, const char *id)
+bool run_trial_is_there(const struct run_folder *run, const char *id)
 {
     struct error ignored;
     struct metrics metrics;
@@ -55,7 +54,7 @@ bool run_is_finished(const struct run_folder *run, const struct sweep *sweep)
         return false;
     for (int i = 0; i < sweep->trials; i++) {
         const char *id = json_string_value(json_array_get(trials, (size_t)i));
-        if (!id || strcmp(id, sweep->trial[i].id) != 0 || !trial_is_there(run, id))
+        if (!id || strcmp(id, sweep->trial[i].id) != 0 || !run_trial_is_there(run, id))
             return false;
     }
     return true;

@@ -12,6 +12,9 @@
 
 enum run_left { LEFT_NOTHING, LEFT_POLICY, LEFT_TRAINING };
 
+/* True when a trial has ended, and what it leaves is there: its metrics, and its head unless it has failed. */
+bool run_trial_is_there(const struct run_folder *run, const char *id);
+
 /* True when the run has ended with just the trials of the sweep, and what it trained is still there. */
 bool run_is_finished(const struct run_folder *run, const struct sweep *sweep);
 

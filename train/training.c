@@ -16,6 +16,7 @@
 #include "train/first_values.h"
 #include "train/foretell.h"
 #include "train/members.h"
+#include "train/parts.h"
 #include "train/results.h"
 #include "train/run_identity.h"
 #include "train/step_feed.h"
@@ -89,12 +90,19 @@ static enum run_left find_left(const struct training *training, bool other, bool
     return more ? LEFT_TRAINING : other || !run_has_results(&training->run) ? LEFT_POLICY : LEFT_NOTHING;
 }
 
-static int write_sweep(const struct training *training, struct error *error)
+/* The same of a part, or of parts that are collected. Without trials a part needs no device. */
+static int find_left_of_parts(struct training *training, struct error *error)
 {
-    char *path = run_folder_path(&training->run, error, "sweep.yaml");
-    int result = path ? file_write(path, training->sweep->text, training->sweep->size, error) : -1;
-    free(path);
-    return result;
+    struct run_folder *run = &training->run;
+    const struct sweep *sweep = training->sweep;
+    training->left = LEFT_POLICY;
+    if (run->share.collect)
+        return run_folder_keep_sweep(run, sweep->text, sweep->size, error) < 0 ||
+                       parts_check(run, sweep, error) < 0 || parts_gather(run, sweep, error) < 0
+                   ? -1
+                   : 0;
+    training->left = parts_is_done(run, sweep) ? LEFT_NOTHING : LEFT_TRAINING;
+    return 0;
 }
 
 static int open_run(struct training *training, struct error *error)
@@ -106,24 +114,32 @@ static int open_run(struct training *training, struct error *error)
     const uint64_t sequences = training->stores.sequences[SPLIT_TRAIN];
     if (sweep_resolve(sweep, &training->stores.config, error) < 0 || sweep_fit(sweep, sequences, error) < 0)
         return error_narrow(error, ERROR_USAGE);
-    sweep_take_part(sweep, options->part);
-    if (run_folder_open(options->out, &training->run, error) < 0)
+    struct run_folder *run = &training->run;
+    if (run_folder_open_share(options->out, &options->share, run, error) < 0)
         return -1;
+    if (run_is_part(run))
+        sweep_take_part(sweep, run->share.part);
     training->steps = sweep_steps(sweep, sequences);
     bool more = false, other = false;
     if (run_identity_check(&training->run, &training->stores, sweep, error) < 0 ||
         run_identity_check_steps(&training->run, training->steps, &more, error) < 0 ||
         wish_read(&options->wish, sweep, &training->run, &training->stores, &training->wish, &other, error) < 0)
         return -1;
-    training->left = find_left(training, other, more);
-    if (training->left == LEFT_NOTHING)
+    if (run_is_whole(run))
+        training->left = find_left(training, other, more);
+    else if (find_left_of_parts(training, error) < 0)
+        return -1;
+    if (training->left == LEFT_NOTHING || sweep->trials == 0)
         return 0;
+    if (options->share.part.count > 0 && run_is_whole(run))
+        return error_set_kind(error, ERROR_USAGE, "%s: this run has ended, and is given more without --part",
+                              options->out);
     if (open_device(training, error) < 0)
         return -1;
     if (training->left == LEFT_POLICY)
         return 0;
-    json_object_del(training->run.facts, "result");
-    return run_folder_save(&training->run, error) < 0 ? -1 : write_sweep(training, error);
+    json_object_del(run->facts, "result");
+    return run_folder_begin(run, error) < 0 ? -1 : run_folder_keep_sweep(run, sweep->text, sweep->size, error);
 }
 
 int training_open(const struct training_options *options, struct sweep *sweep, struct training **training,
@@ -454,6 +470,8 @@ int training_train(struct training *training, struct error *error)
 {
     struct progress progress;
     struct error ignored;
+    if (training->sweep->trials == 0) /* of a part */
+        return 0;
     training->noted = clock_seconds();
     if (open_members(training, error) < 0)
         return -1;
@@ -476,8 +494,19 @@ int training_train(struct training *training, struct error *error)
     return result;
 }
 
+/* Of a part: its heads and metrics are all that it is. */
+static int finish_part(struct training *training, struct error *error)
+{
+    struct run_folder *run = &training->run;
+    return cost_note(&training->cost, run, error) < 0 || parts_end(run, training->sweep, error) < 0
+               ? -1
+               : members_remove_checkpoints(run, training->sweep, error);
+}
+
 int training_finish(struct training *training, struct error *error)
 {
+    if (run_is_part(&training->run))
+        return finish_part(training, error);
     const struct evaluation_setting evaluation = evaluation_setting(training);
     const struct results_setting setting = {.run = &training->run,
                                             .sweep = training->sweep,

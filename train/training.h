@@ -13,6 +13,7 @@
  *
  *     stores.h, batch.h, step_feed.h        what is read
  *     run_folder.h, run_identity.h, run_left.h      the run's folder, and whether it may go on
+ *     parts.h                               a sweep that several processes share
  *     members.h, first_values.h             the trials and their files
  *     step.h, evaluate.h                    a step, an evaluation
  *     cost.h, results.h                     what the run took, what it leaves
@@ -31,15 +32,16 @@ struct training_options {
     const char *const *store; /* [stores] */
     int stores;
     const char *out; /* RUN */
+    struct run_share share; /* of the sweep; zeroed: all of it */
     struct device_options device;
     struct wish_options wish; /* of the policy */
-    struct sweep_part part; /* the trials of the sweep that this process trains */
 };
 
 struct training;
 
-/* Opens everything, resolves the sweep, leaves its part in it, and refuses to go on with a run that was begun otherwise. The options
- * and the sweep must outlive the run. */
+/* Opens everything, resolves the sweep, and refuses to go on with a run that was begun otherwise. Of a part of a
+ * sweep, only the part's trials stay in it. To collect, all parts must have ended. The options and the sweep must
+ * outlive the run. */
 int training_open(const struct training_options *options, struct sweep *sweep, struct training **training,
                   struct error *error);
 void training_close(struct training *training); /* NULL is fine */
@@ -52,7 +54,7 @@ const struct run_folder *training_run(const struct training *training);
  * then, and the error says how to go on. */
 int training_train(struct training *training, struct error *error);
 
-/* Writes the policy, the leaderboard and the report (results.h). Of a run that has nothing left it must not be
+/* Writes the policy, the leaderboard and the report (results.h); of a part, that it has ended. Of a run that has nothing left it must not be
  * called. */
 int training_finish(struct training *training, struct error *error);
 

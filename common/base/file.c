@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/memory.h"
@@ -290,6 +291,72 @@ int file_write(const char *path, const void *data, size_t size, struct error *er
         return -1;
     }
     return file_writer_finish(writer, error);
+}
+
+/* A new file beside `path`, under a name that no other process has: not on another machine either. */
+static FILE *open_beside(const char *path, char **name, struct error *error)
+{
+    int file = -1;
+    *name = NULL;
+    do {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        free(*name);
+        if (asprintf(name, "%s.tmp%ld%09ld", path, (long)getpid(), now.tv_nsec) < 0) {
+            *name = NULL;
+            error_set_kind(error, ERROR_NO_MEMORY, "out of memory: a temporary name for %s", path);
+            return NULL;
+        }
+        file = open(*name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    } while (file < 0 && errno == EEXIST);
+    FILE *stream = file < 0 ? NULL : fdopen(file, "wb");
+    if (!stream) {
+        error_system(error, "%s: a file cannot be made there", path);
+        if (file >= 0)
+            close(file);
+    }
+    return stream;
+}
+
+/* Whether link(2) has made `path`. Over NFS it may say that it has not: the answer was lost, and the call was made
+ * again. */
+static int link_first(const char *temporary, const char *path, bool *first, struct error *error)
+{
+    struct stat status;
+    if (link(temporary, path) == 0)
+        *first = true;
+    else if (errno == EPERM || errno == EOPNOTSUPP || errno == ENOSYS)
+        return error_set(error,
+                         "%s: the file system has no hard links, without which processes cannot share a folder",
+                         path);
+    else if (errno != EEXIST)
+        return error_system(error, "%s", path);
+    else
+        *first = stat(temporary, &status) == 0 && status.st_nlink == 2;
+    return 0;
+}
+
+int file_write_first(const char *path, const void *data, size_t size, bool *first, struct error *error)
+{
+    char *temporary;
+    int result = 0;
+    *first = false;
+    FILE *stream = open_beside(path, &temporary, error);
+    if (!stream) {
+        free(temporary);
+        return -1;
+    }
+    if ((size > 0 && fwrite(data, 1, size, stream) != size) || fflush(stream) != 0 || fsync(fileno(stream)) < 0)
+        result = error_system(error, "%s: cannot be written", temporary);
+    if (fclose(stream) != 0 && result == 0)
+        result = error_system(error, "%s: cannot be closed", temporary);
+    if (result == 0)
+        result = link_first(temporary, path, first, error);
+    unlink(temporary);
+    if (result == 0)
+        result = sync_parent(path, error);
+    free(temporary);
+    return result;
 }
 
 bool file_exists(const char *path)

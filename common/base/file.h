@@ -33,7 +33,12 @@ int file_check_apart(const char *out, const char *input, struct error *error);
  * the folder is fsynced. Where `path` is a link, this replaces what the link names, and the link stays. */
 int file_write(const char *path, const void *data, size_t size, struct error *error);
 
-/* The same part by part, for what is too large for memory. Nothing is at `path` before file_writer_finish.
+/* file_write by whoever comes first: of processes that call it at once, on one machine or on several, one makes
+ * the file, and *first is true for it alone. What is at `path` already is left as it is. The file system must have
+ * hard links: link(2) is what network file systems do whole or not at all. */
+int file_write_first(const char *path, const void *data, size_t size, bool *first, struct error *error);
+
+/* file_write part by part, for what is too large for memory. Nothing is at `path` before file_writer_finish.
  *
  *     struct file_writer *writer;
  *     if (file_writer_open(path, &writer, error) < 0) ...
