@@ -15,6 +15,7 @@
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/base/string.h"
+#include "common/base/terminal.h"
 
 /* A file that got the number of a closed stderr would take the messages. What is opened here in its place
  * neither reads nor writes. */
@@ -42,7 +43,7 @@ void cli_say(const char *format, ...)
     va_list list;
     va_start(list, format);
     flockfile(stderr);
-    fprintf(stderr, "%s: ", program_invocation_short_name);
+    fprintf(stderr, "%s%s: ", terminal_look().moves ? TERMINAL_ERASE : "", program_invocation_short_name);
     vfprintf(stderr, format, list);
     fputc('\n', stderr);
     funlockfile(stderr);

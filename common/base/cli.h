@@ -32,7 +32,8 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_WRONG_USAGE = 2 };
  * - The program listens to the signals that ask it to stop (interrupt.h). */
 void cli_start(void);
 
-/* Prints "program: text" and a line feed on stderr, with the name that the program was started by. */
+/* Prints "program: text" and a line feed on stderr, with the name that the program was started by; in the place
+ * of what is drawn there (terminal.h). */
 void cli_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* What a program ends with: EXIT_DONE where result >= 0, else by the error's kind EXIT_WRONG_USAGE or

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/terminal.h"
 
 #define SAME_SECONDS   0.5 /* signals this close are one */
 #define NOTICE_SECONDS 2 /* of stopping without a word */
@@ -41,12 +42,18 @@ static void say_stopping(void)
     struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
     if (poll(&out, 1, 0) == 1 && !(out.revents & (POLLERR | POLLNVAL)))
         dprintf(STDERR_FILENO, "%s%s: stops as soon as it can; another signal ends it at once\n",
-                isatty(STDERR_FILENO) ? "\n" : "", program_invocation_short_name);
+                terminal_look().moves        ? TERMINAL_ERASE "\n"
+                : isatty(STDERR_FILENO) == 1 ? "\n"
+                                             : "",
+                program_invocation_short_name);
 }
 
 static _Noreturn void end_by(int number)
 {
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
     sigset_t one;
+    if (terminal_look().moves && poll(&out, 1, 0) == 1) /* the prompt comes into their place */
+        dprintf(STDERR_FILENO, TERMINAL_ERASE);
     sigemptyset(&one);
     sigaddset(&one, number);
     signal(number, SIG_DFL);

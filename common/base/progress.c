@@ -3,8 +3,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "common/base/clock.h"
 
@@ -16,26 +14,15 @@
 void progress_start(struct progress *progress, const char *title, const char *unit, uint64_t total)
 {
     double now = clock_seconds();
-    *progress = (struct progress){.title = title,
-                                  .unit = unit,
-                                  .total = total,
-                                  .started = now,
-                                  .printed = now,
-                                  .terminal = isatty(2) == 1};
-}
-
-static int terminal_columns(void)
-{
-    struct winsize size;
-    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+    *progress = (struct progress){.title = title, .unit = unit, .total = total, .started = now, .printed = now};
 }
 
 /* In one row, whose last column stays free: a line that wraps is not drawn over. */
-static void draw_bar(const struct progress *progress, double share, const char *figures)
+static void write_bar(const struct progress *progress, const struct terminal *terminal, double share,
+                      const char *figures, char text[PROGRESS_LINE_SIZE])
 {
-    const int columns = terminal_columns() - 1;
-    char bar[BAR_MOST + 4] = "", line[512];
-    int width = columns - (int)(strlen(progress->title) + strlen(" []") + strlen(figures));
+    char bar[BAR_MOST + 4] = "";
+    int width = terminal->columns - 1 - (int)(strlen(progress->title) + strlen(" []") + strlen(figures));
     width = width > BAR_MOST ? BAR_MOST : width < BAR_LEAST ? 0 : width;
     if (width > 0) {
         const int filled = (int)((share < 1 ? share : 1) * width);
@@ -44,43 +31,61 @@ static void draw_bar(const struct progress *progress, double share, const char *
         memset(bar + 2, '#', (size_t)filled);
         bar[width + 2] = ']';
     }
-    snprintf(line, sizeof line, "%s%s%s", progress->title, bar, figures);
-    fprintf(stderr, "\r%.*s\033[K", columns, line);
+    snprintf(text, PROGRESS_LINE_SIZE, "%s%s%s", progress->title, bar, figures);
 }
 
-static void print_line(const struct progress *progress, double now)
+char *progress_line(const struct progress *progress, const struct terminal *terminal,
+                    char text[PROGRESS_LINE_SIZE])
 {
     char eta[32] = "?", figures[160];
-    double seconds = now - progress->started;
+    double seconds = clock_seconds() - progress->started;
     double rate = seconds > 0 ? (double)(progress->done - progress->first) / seconds : 0;
     double share = progress->total ? (double)progress->done / (double)progress->total : 0;
     if (rate > 0 && progress->total >= progress->done)
         format_duration((double)(progress->total - progress->done) / rate, eta, sizeof eta);
-    if (progress->terminal) {
+    if (terminal->moves) {
         snprintf(figures, sizeof figures, " %3.0f %%  %.0f %s/s  %s left", 100 * share, rate, progress->unit,
                  eta);
-        draw_bar(progress, share, figures);
+        write_bar(progress, terminal, share, figures, text);
     } else
-        fprintf(stderr, "%s: %" PRIu64 " of %" PRIu64 " %s, %.0f %s/s, %s left\n", progress->title,
-                progress->done, progress->total, progress->unit, rate, progress->unit, eta);
+        snprintf(text, PROGRESS_LINE_SIZE, "%s: %" PRIu64 " of %" PRIu64 " %s, %.0f %s/s, %s left",
+                 progress->title, progress->done, progress->total, progress->unit, rate, progress->unit, eta);
+    return text;
+}
+
+bool progress_is_due(struct progress *progress, uint64_t done, struct terminal *terminal)
+{
+    const double now = clock_seconds(), waited = now - progress->printed;
+    progress->done = done;
+    if (waited < TERMINAL_INTERVAL)
+        return false;
+    *terminal = terminal_look();
+    if (!terminal->moves && waited < PLAIN_INTERVAL)
+        return false;
+    progress->printed = now;
+    progress->drawn = true;
+    return true;
 }
 
 void progress_update(struct progress *progress, uint64_t done)
 {
-    double now = clock_seconds();
-    progress->done = done;
-    if (now - progress->printed < (progress->terminal ? TERMINAL_INTERVAL : PLAIN_INTERVAL))
+    struct terminal terminal;
+    char line[PROGRESS_LINE_SIZE + 1];
+    if (!progress_is_due(progress, done, &terminal))
         return;
-    progress->printed = now;
-    progress->drawn = true;
-    print_line(progress, now);
+    progress_line(progress, &terminal, line);
+    strcat(line, "\n");
+    if (terminal.moves)
+        terminal_draw(&terminal, line);
+    else
+        fputs(line, stderr);
 }
 
 void progress_finish(struct progress *progress)
 {
-    if (progress->terminal && progress->drawn) {
-        print_line(progress, clock_seconds());
-        fputc('\n', stderr);
-    }
+    const struct terminal terminal = terminal_look();
+    char line[PROGRESS_LINE_SIZE];
+    if (terminal.moves && progress->drawn)
+        terminal_leave(&terminal, progress_line(progress, &terminal, line));
     progress->drawn = false;
 }

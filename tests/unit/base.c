@@ -1,3 +1,4 @@
+#include "tests/screen.h"
 #include "tests/test.h"
 
 #include <errno.h>
@@ -6,7 +7,6 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -654,45 +654,98 @@ TEST(members_that_json_cannot_hold_are_refused_where_read)
     json_decref(object);
 }
 
-/* Columns of the rows that a progress bar draws on a terminal of so many. */
-static int drawn_columns(unsigned short columns)
+/* Columns of the row that a progress bar draws on a terminal of so many. */
+static int drawn_columns(int columns)
 {
-    const struct winsize size = {.ws_row = 24, .ws_col = columns};
+    struct screen screen;
     struct progress progress;
-    char text[4096];
-    int most = 0, kept = dup(STDERR_FILENO), terminal = posix_openpt(O_RDWR | O_NOCTTY);
-    if (kept < 0 || terminal < 0 || grantpt(terminal) < 0 || unlockpt(terminal) < 0)
-        return -1;
-    int end = open(ptsname(terminal), O_RDWR | O_NOCTTY);
-    if (end < 0 || ioctl(terminal, TIOCSWINSZ, &size) < 0 || dup2(end, STDERR_FILENO) < 0)
+    if (screen_open(&screen, 24, columns) < 0)
         return -1;
     progress_start(&progress, "extract", "tokens", 1000000);
     progress.started -= 1000;
     progress.printed -= 1000;
     progress_update(&progress, 654321);
-    dup2(kept, STDERR_FILENO);
-    const ssize_t length = read(terminal, text, sizeof text - 1);
-    text[length > 0 ? length : 0] = 0;
-    for (char *row = strtok(text, "\r\n"); row; row = strtok(NULL, "\r\n")) {
-        char *clear = strstr(row, "\033[K");
-        const int width = clear ? (int)(clear - row) : (int)strlen(row);
-        most = width > most ? width : most;
-    }
-    close(kept);
-    close(end);
-    close(terminal);
-    return most;
+    screen_look(&screen);
+    const int width = (int)strlen(screen_row(&screen, 0)), used = screen_used(&screen);
+    progress_finish(&progress);
+    screen_look(&screen);
+    screen_close(&screen);
+    return used == 1 && screen.row == 1 && screen.column == 0 && !screen.wrapped && !screen.unknown ? width
+                                                                                                    : -1;
 }
 
 TEST(progress_fits_the_terminal)
 {
     CHECK(drawn_columns(200) > 60);
-    for (unsigned short columns = 2; columns <= 120; columns++) {
+    for (int columns = 2; columns <= 120; columns++) {
         const int drawn = drawn_columns(columns);
         if (drawn < 1 || drawn >= columns)
             test_fail(__FILE__, __LINE__, "%d columns are drawn where there are %d", drawn, columns);
     }
     CHECK(drawn_columns(0) > 60 && drawn_columns(0) < 80); /* nobody knows */
+}
+
+/* A message comes where the bar was, and the bar below it. */
+TEST(messages_and_progress_do_not_mix)
+{
+    struct screen screen;
+    struct progress progress;
+    REQUIRE(screen_open(&screen, 6, 60) == 0);
+    progress_start(&progress, "train", "tokens", 100);
+    for (int i = 1; i <= 9; i++) {
+        progress.started -= 10;
+        progress.printed -= 10;
+        progress_update(&progress, (uint64_t)i * 10);
+        if (i == 4 || i == 5 || i == 8)
+            cli_say("message %d", i);
+    }
+    progress_finish(&progress);
+    screen_look(&screen);
+    screen_close(&screen);
+    CHECK_TEXT(screen_row(&screen, 0), "message 4");
+    CHECK_TEXT(screen_row(&screen, 1), "message 5");
+    CHECK_TEXT(screen_row(&screen, 2), "message 8");
+    CHECK_TEXT(screen_row(&screen, 3), "train [");
+    CHECK_TEXT(screen_row(&screen, 3), " 90 %");
+    CHECK(screen_used(&screen) == 4 && screen.row == 4 && screen.column == 0);
+}
+
+/* Lines of 4 rows and 10 columns, on a terminal that has other lines above. */
+TEST(terminal_draws_over_its_own_lines)
+{
+    struct screen screen;
+    struct terminal terminal;
+    REQUIRE(screen_open(&screen, 4, 10) == 0);
+    for (int i = 0; i < 3; i++)
+        fprintf(stderr, "line %d\n", i);
+    terminal = terminal_look();
+    CHECK(terminal.moves && terminal.bold && terminal.rows == 4 && terminal.columns == 10);
+    terminal_draw(&terminal, "a\n" TERMINAL_BOLD "b23456789 123" TERMINAL_PLAIN "\nc\nd\n");
+    terminal_draw(&terminal, "A\nB\xc3\xa4\xc3\xa4"
+                             "456789 123\nC\nD\n");
+    screen_look(&screen);
+    CHECK(screen.wrapped == 0 && screen.unknown == 0 && screen.bold == 1);
+    CHECK(!strcmp(screen_row(&screen, 0), "line 2") && !strcmp(screen_row(&screen, 1), "A"));
+    CHECK(strlen(screen_row(&screen, 2)) == 9 && !strcmp(screen_row(&screen, 3), "C"));
+    CHECK(screen.row == 1 && screen.column == 0);
+    terminal_draw(&terminal, "x\n"); /* fewer lines: nothing is left of the others */
+    screen_look(&screen);
+    CHECK(screen_used(&screen) == 2 && !strcmp(screen_row(&screen, 1), "x"));
+    screen_resize(&screen, 9, 6);
+    terminal = terminal_look();
+    terminal_draw(&terminal, "123456789\n2\n3\n4\n5\n");
+    terminal_leave(&terminal, "the end is long");
+    screen_look(&screen);
+    CHECK(screen_used(&screen) == 2 && !strcmp(screen_row(&screen, 1), "the e") && screen.row == 2);
+    setenv("NO_COLOR", "1", 1);
+    CHECK(terminal_look().moves && !terminal_look().bold);
+    setenv("NO_COLOR", "", 1);
+    CHECK(terminal_look().bold);
+    unsetenv("NO_COLOR");
+    setenv("TERM", "dumb", 1);
+    CHECK(!terminal_look().moves && !terminal_look().bold);
+    screen_close(&screen);
+    setenv("TERM", "xterm", 1);
 }
 
 TEST(json_errors_name_the_place)
