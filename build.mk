@@ -18,7 +18,7 @@ ifneq ($(SANITIZE),)
 override CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 override LDFLAGS += -fsanitize=address,undefined
 endif
-LIBS := -ldnnl -llmdb -lzstd -lz -lxxhash -lpcre2-8 -lutf8proc -ljansson -lcyaml -llapacke -lgomp -lm -ldl
+LIBS := -ldnnl -llmdb -lzstd -lz -lxxhash -lpcre2-8 -lutf8proc -ljansson -lyaml -llapacke -lgomp -lm -ldl
 
 # Where a bundle (pipelines/bundle.sh) has the libraries, from bin/ and from bin/tests/*/. Old-style: they
 # hold for what the libraries themselves need, too.

@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 cache=${OFFRAMP_CACHE:-$PWD/.cache}
 
 BUILD_PACKAGES="gcc g++ libc6-dev make binutils libdnnl-dev liblmdb-dev libzstd-dev zlib1g-dev libxxhash-dev libpcre2-dev
-    libutf8proc-dev libjansson-dev libcyaml-dev liblapacke-dev"
+    libutf8proc-dev libjansson-dev libyaml-dev liblapacke-dev"
 CHECK_PACKAGES="clang clang-format libclang-rt-14-dev git"
 PIP_PACKAGES="python3 python3-pip ca-certificates"
 MODEL_NAME=SmolLM2-135M-Instruct.Q4_1.gguf

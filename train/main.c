@@ -42,9 +42,15 @@ static const char description[] =
     "Fits exit heads to the hidden states of a store that extract made. All trials of a sweep are trained from "
     "one read of the store. Writes heads, metrics, a leaderboard, a report and an exit policy into RUN. The "
     "same command goes on where it was stopped. A finished run is only shown, or given another policy."
-    "\vA sweep file is YAML. It holds settings of the run, `grid` (lists, of which every combination is a "
-    "trial) and `trials` (single ones). Its keys are the names of the flags above. pipelines/demo.yaml is an "
-    "example. Without --sweep the flags describe one trial:\n\n"
+    "\vA sweep file is YAML. Its keys are the names of the flags above: settings of the run at its top, and "
+    "keys "
+    "of trials in `grid` (lists, of which every combination is a trial), `random` (`count` trials, each key "
+    "from a "
+    "list, or between two bounds: {uniform: [A, B]}, {log_uniform: [A, B]}, {integer: [A, B]}), `trials` "
+    "(single "
+    "ones), and `defaults` (what the others do not give). pipelines/demo.yaml is an example. Without --sweep "
+    "the "
+    "flags describe one trial:\n\n"
     "  train --store STORE --out RUN --tap 12 --head affine --init ridge\n";
 
 static const struct argp_option common_options[] = {

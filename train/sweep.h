@@ -3,15 +3,31 @@
  * A sweep file is YAML; pipelines/demo.yaml is an example. It may hold:
  *     seed: 1                     # settings of the run (setting_keys)
  *     passes: 1
- *     grid:                       # lists, of which every combination is a trial (trial_keys)
+ *     defaults:                   # what trials have that do not say otherwise (trial_keys, as in all below)
+ *       head: affine
+ *     grid:                       # lists, of which every combination is a trial
  *       tap: [6, 12]
- *       head: [affine]
- *       rate: [1e-3, 3e-4]
- *     trials:                     # and single trials (trial_keys)
+ *       rate: [1e-3, 3e-4]        # a single value stands for a list of one
+ *     trials:                     # single trials
  *       - {tap: 12.mid, head: mlp, loss: cross-entropy}
- * A key that is not given has the default of its row in the table. A wrong key or value is an error that names
- * the file and the line. YAML's aliases (`&name`, `*name`) may be used; its merge keys (`<<`) and second
- * documents are refused. The tables of keys (sweep_keys.h) are also the flags of a run of one trial.
+ *     random:                     # `count` trials, each key drawn by itself
+ *       count: 20
+ *       tap: [6, 12, 18]          # from a list, where all are as likely
+ *       init: ridge               # or always the same
+ *       rate: {log_uniform: [1e-4, 1e-2]}   # or between two bounds: as likely in each decade,
+ *       decay: {uniform: [0, 0.1]}          # or in each interval,
+ *       warmup: {integer: [0, 20]}          # or a whole number, where both bounds belong to it
+ * `grid` and `random` may be lists of several such sections. A key that is given neither in its section nor in
+ * `defaults` has the default of its row in the table. All trials of a run take the same steps, on the same
+ * batches, so `steps` is not a key of a trial.
+ *
+ * Random trials are drawn with the run's seed, or with a `seed` of their section. The first ones stay the same
+ * when `count` grows, and when another key or section changes (sweep_draw.h). One that is there already, drawn
+ * or written, is drawn again.
+ *
+ * A wrong key or value is an error that names the file and the line. YAML's aliases (`&name`, `*name`) may be
+ * used; its merge keys (`<<`) and second documents are refused. The tables of keys (sweep_keys.h) are also the
+ * flags of a run of one trial.
  *
  *     struct sweep sweep = {0};
  *     if (sweep_read("demo.yaml", &sweep, error) < 0) ...
@@ -21,31 +37,11 @@
 #ifndef OFFRAMP_TRAIN_SWEEP_H
 #define OFFRAMP_TRAIN_SWEEP_H
 
-#include <jansson.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "common/base/error.h"
-#include "common/head/head.h"
-#include "train/sweep_keys.h"
-
-enum trial_loss { LOSS_CROSS_ENTROPY, LOSS_DISTILLATION };
-
-#define TRIAL_ID_SIZE 160
-
-struct trial_config {
-    /* Made from the trial's settings alone, so that it has the same name in every sweep: for instance
-     * "12-affine-ridge-distillation-0.001". Set by sweep_resolve. */
-    char id[TRIAL_ID_SIZE];
-    char tap[TAP_NAME_SIZE]; /* as written; after sweep_resolve the tap's own name */
-    struct head_spec spec; /* its tap is set by sweep_resolve */
-    enum head_init init;
-    enum trial_loss loss;
-    double rate; /* of the first step after the warm-up */
-    int64_t warmup; /* steps in which the rate grows from 0 */
-    double clip; /* largest norm of the gradient; 0: no limit */
-    double decay, beta1, beta2, epsilon; /* of Adam */
-};
+#include "train/trial_config.h"
 
 struct sweep {
     const char *name; /* of the file, for errors; borrowed; NULL: made from flags, which errors name then */
@@ -59,6 +55,7 @@ struct sweep {
     int64_t checkpoint; /* steps between checkpoints */
     int halving; /* of the trials of a tap the best 1 / halving go on at each rung (schedule.h); 0: all */
     int patience; /* evaluations without a lower KL after which a trial ends; 0: none does */
+    int line[SETTING_KEYS]; /* of the file, where a setting is given; 0: it is not */
     struct trial_config *trial; /* [trials] */
     int trials;
 };
@@ -89,14 +86,5 @@ int sweep_fit(struct sweep *sweep, uint64_t sequences, struct error *error);
 
 /* Steps of the run, for a training split of `sequences` sequences. At least 1, except with `steps: 0`. */
 int64_t sweep_steps(const struct sweep *sweep, uint64_t sequences);
-
-/* The learning rate of a step (1 .. steps): a linear warm-up, then half a cosine from the full rate to a tenth
- * of it (Loshchilov and Hutter 2016, arXiv 1608.03983, without restarts). */
-double trial_rate(const struct trial_config *config, int64_t step, int64_t steps);
-
-/* The trial's settings by the names of their keys. NULL on error. */
-json_t *trial_config_to_json(const struct trial_config *config, struct error *error);
-
-const char *trial_loss_name(enum trial_loss loss);
 
 #endif

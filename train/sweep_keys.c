@@ -2,31 +2,51 @@
 
 #include <stddef.h>
 
+#include "common/base/cli.h"
+
 const struct sweep_key trial_keys[TRIAL_KEYS] = {
-    [KEY_TAP] = {"tap", "TAP", "where the head reads: 12, 12.mid", NULL},
-    [KEY_HEAD] = {"head", "KIND", "norm, affine or mlp", NULL},
-    [KEY_OUTPUT] = {"output", "OUTPUT", "tied (the model's output weight) or untied (a trained copy)", "tied"},
-    [KEY_INIT] = {"init", "INIT", "copy, random or ridge", "copy"},
-    [KEY_LOSS] = {"loss", "LOSS", "distillation or cross-entropy", "distillation"},
-    [KEY_RATE] = {"rate", "RATE", "learning rate", "1e-3"},
-    [KEY_WARMUP] = {"warmup", "STEPS", "steps in which the rate grows from 0", "5"},
-    [KEY_CLIP] = {"clip", "NORM", "largest norm of the gradient; 0: no limit", "1"},
-    [KEY_DECAY] = {"decay", "SHARE", "decoupled weight decay", "0"},
-    [KEY_BETA1] = {"beta1", "SHARE", "Adam: share of the gradient's running mean that a step keeps", "0.9"},
-    [KEY_BETA2] = {"beta2", "SHARE", "Adam: share of the running mean of its square that a step keeps", "0.95"},
-    [KEY_EPSILON] = {"epsilon", "NUMBER", "Adam: added to the divisor", "1e-5"},
+    [KEY_TAP] = {"tap", "TAP", "where the head reads: 12, 12.mid", NULL, KEY_WORD, 0, 0},
+    [KEY_HEAD] = {"head", "KIND", "norm, affine or mlp", NULL, KEY_WORD, 0, 0},
+    [KEY_OUTPUT] = {"output", "OUTPUT", "tied (the model's output weight) or untied (a trained copy)", "tied",
+                    KEY_WORD, 0, 0},
+    [KEY_INIT] = {"init", "INIT", "copy, random or ridge", "copy", KEY_WORD, 0, 0},
+    [KEY_LOSS] = {"loss", "LOSS", "distillation or cross-entropy", "distillation", KEY_WORD, 0, 0},
+    [KEY_RATE] = {"rate", "RATE", "learning rate", "1e-3", KEY_NUMBER, 0, 10},
+    [KEY_WARMUP] = {"warmup", "STEPS", "steps in which the rate grows from 0", "5", KEY_WHOLE, 0, 1e9},
+    [KEY_CLIP] = {"clip", "NORM", "largest norm of the gradient; 0: no limit", "1", KEY_NUMBER, 0, 1e9},
+    [KEY_DECAY] = {"decay", "SHARE", "decoupled weight decay", "0", KEY_NUMBER, 0, 1},
+    [KEY_BETA1] = {"beta1", "SHARE", "Adam: share of the gradient's running mean that a step keeps", "0.9",
+                   KEY_NUMBER, 0, 0.99999},
+    [KEY_BETA2] = {"beta2", "SHARE", "Adam: share of the running mean of its square that a step keeps", "0.95",
+                   KEY_NUMBER, 0, 0.99999},
+    [KEY_EPSILON] = {"epsilon", "NUMBER", "Adam: added to the divisor", "1e-5", KEY_NUMBER, 1e-20, 1},
 };
 
 const struct sweep_key setting_keys[SETTING_KEYS] = {
-    [KEY_SEED] = {"seed", "N", "seed of the reading order and of random first values", "1"},
-    [KEY_PASSES] = {"passes", "N", "times the training split is read", "1"},
-    [KEY_STEPS] = {"steps", "N", "number of steps, instead of passes; 0: only evaluate the first values", ""},
-    [KEY_SEQUENCES] = {"sequences", "N", "sequences read per step", "4"},
-    [KEY_EVALUATE] = {"evaluate", "STEPS", "steps between evaluations; 0: only the first and the last", "0"},
-    [KEY_CHECKPOINT] = {"checkpoint", "STEPS", "steps between checkpoints", "50"},
+    [KEY_SEED] = {"seed", "N", "seed of the reading order, of random first values and of random trials", "1",
+                  KEY_WHOLE, 0, 0x1p63},
+    [KEY_PASSES] = {"passes", "N", "times the training split is read", "1", KEY_WHOLE, 1, 10000},
+    [KEY_STEPS] = {"steps", "N", "number of steps, instead of passes; 0: only evaluate the first values", "",
+                   KEY_WHOLE, 0, 1e9},
+    [KEY_SEQUENCES] = {"sequences", "N", "sequences read per step", "4", KEY_WHOLE, 1, 65536},
+    [KEY_EVALUATE] = {"evaluate", "STEPS", "steps between evaluations; 0: only the first and the last", "0",
+                      KEY_WHOLE, 0, 1e9},
+    [KEY_CHECKPOINT] = {"checkpoint", "STEPS", "steps between checkpoints", "50", KEY_WHOLE, 1, 1e9},
     [KEY_HALVING] =
         {"halving", "N",
-         "after 1/N of the steps (and 1/N of these) only the best 1/N of a tap's trials go on; 0: all", "0"},
+         "after 1/N of the steps (and 1/N of these) only the best 1/N of a tap's trials go on; 0: all", "0",
+         KEY_WHOLE, 0, 1000},
     [KEY_PATIENCE] = {"patience", "N", "evaluations without a lower KL after which a trial ends; 0: none does",
-                      "0"},
+                      "0", KEY_WHOLE, 0, 1e6},
 };
+
+int sweep_key_whole(const struct sweep_key *key, const char *text, int64_t *value, struct error *error)
+{
+    const int64_t most = key->most < 0x1p63 ? (int64_t)key->most : INT64_MAX;
+    return parse_integer(text, (int64_t)key->least, most, value, error);
+}
+
+int sweep_key_number(const struct sweep_key *key, const char *text, double *value, struct error *error)
+{
+    return parse_number(text, key->least, key->most, value, error);
+}

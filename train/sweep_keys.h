@@ -1,16 +1,25 @@
 /* sweep_keys.h: the keys of a sweep file, which are also the flags of a run of one trial.
  *
- * A key's row says its name, its help and its default. sweep_yaml.c knows no more of a key; sweep.c reads its
- * value.
+ * A key's row says its name, its help, its default, and what its value can be. A new key is a row here and, in
+ * sweep.c, a case that puts its value where it belongs; a trial's key also goes into the trial's name and into
+ * trial_config_to_json. sweep_yaml.c knows no more of a key than its row.
  */
 #ifndef OFFRAMP_TRAIN_SWEEP_KEYS_H
 #define OFFRAMP_TRAIN_SWEEP_KEYS_H
+
+#include <stdint.h>
+
+#include "common/base/error.h"
+
+enum key_type { KEY_WORD, KEY_WHOLE, KEY_NUMBER };
 
 struct sweep_key {
     const char *name;
     const char *value; /* what the value is, for help and errors: "TAP", "STEPS" */
     const char *help; /* one line */
     const char *standard; /* the default, NULL: the key must be given */
+    enum key_type type;
+    double least, most; /* of a number */
 };
 
 /* Of a trial. */
@@ -44,5 +53,9 @@ enum setting_key {
 };
 enum { SETTING_KEYS = KEY_PATIENCE + 1 };
 extern const struct sweep_key setting_keys[SETTING_KEYS];
+
+/* The value of a key of KEY_WHOLE or KEY_NUMBER, in its range. */
+int sweep_key_whole(const struct sweep_key *key, const char *text, int64_t *value, struct error *error);
+int sweep_key_number(const struct sweep_key *key, const char *text, double *value, struct error *error);
 
 #endif

@@ -1,321 +1,513 @@
 #include "train/sweep_yaml.h"
 
-#include <cyaml/cyaml.h>
-#include <stdio.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
+#include <yaml.h>
 
 #include "common/base/memory.h"
+#include "common/base/spelling.h"
 #include "common/base/string.h"
 
-/* ---- the schema, made from the tables of keys ---- */
+#define SIZE_MOST     ((size_t)4 << 20)
+#define ANCHORS_MOST  1000 /* the parser looks through all of them at each */
+#define DEPTH_MOST    100 /* likewise */
+#define SCALAR_MOST   200
+#define ITEMS_MOST    1000
+#define SECTIONS_MOST 10000
+#define LISTS_MOST    1000 /* sections that may hold lists */
 
-static const cyaml_schema_value_t list_item = {CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 0, 4096)};
+const char *const sweep_choice_names[CHOICES] = {
+    [CHOICE_UNIFORM] = "uniform", [CHOICE_LOG_UNIFORM] = "log_uniform", [CHOICE_INTEGER] = "integer"};
 
-struct schema {
-    cyaml_schema_field_t scalars[TRIAL_KEYS + 1], lists[TRIAL_KEYS + 1], document[SETTING_KEYS + 3];
-    cyaml_schema_value_t trial, top;
+static const struct {
+    const char *name;
+    bool one; /* one section, as keys and values */
+    bool several; /* a list of sections */
+    bool lists, distributions; /* what a key's value may be beside a single one */
+} kinds[SECTION_KINDS] = {
+    [SECTION_DEFAULTS] = {"defaults", .one = true},
+    [SECTION_GRID] = {"grid", .one = true, .several = true, .lists = true},
+    [SECTION_RANDOM] = {"random", .one = true, .several = true, .lists = true, .distributions = true},
+    [SECTION_TRIALS] = {"trials", .several = true},
 };
 
-static cyaml_schema_field_t scalar_field(const char *key, size_t offset, bool optional)
+/* ---- nodes ---- */
+
+static const yaml_node_t *get_node(const struct sweep_document *document, int node)
 {
-    const int flags = CYAML_FLAG_POINTER | (optional ? CYAML_FLAG_OPTIONAL : 0);
-    return (cyaml_schema_field_t){
-        .key = key,
-        .data_offset = (uint32_t)offset,
-        .value = {CYAML_VALUE_STRING(flags, char *, 0, 4096)},
-    };
+    return yaml_document_get_node(document->yaml, node);
 }
 
-static void fill_schema(struct schema *schema)
+static int line_of(const yaml_node_t *node)
 {
-    *schema = (struct schema){0}; /* a field without a key ends its list */
-    for (int k = 0; k < TRIAL_KEYS; k++) {
-        const bool optional = trial_keys[k].standard != NULL;
-        const size_t size = sizeof((struct sweep_lists *)NULL)->key[0];
-        schema->scalars[k] = scalar_field(
-            trial_keys[k].name, offsetof(struct sweep_scalars, value) + (size_t)k * sizeof(char *), optional);
-        schema->lists[k] = (cyaml_schema_field_t){
-            .key = trial_keys[k].name,
-            .data_offset = (uint32_t)(offsetof(struct sweep_lists, key[0].item) + (size_t)k * size),
-            .count_offset = (uint32_t)(offsetof(struct sweep_lists, key[0].count) + (size_t)k * size),
-            .count_size = sizeof(unsigned),
-            .value = {CYAML_VALUE_SEQUENCE(CYAML_FLAG_POINTER | (optional ? CYAML_FLAG_OPTIONAL : 0), char *,
-                                           &list_item, 1, 1000)},
-        };
-    }
-    for (int k = 0; k < SETTING_KEYS; k++)
-        schema->document[k] = scalar_field(
-            setting_keys[k].name, offsetof(struct sweep_document, setting) + (size_t)k * sizeof(char *), true);
-    schema->trial =
-        (cyaml_schema_value_t){CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct sweep_scalars, schema->scalars)};
-    schema->document[SETTING_KEYS] = (cyaml_schema_field_t)CYAML_FIELD_MAPPING_PTR(
-        "grid", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct sweep_document, grid, schema->lists);
-    schema->document[SETTING_KEYS + 1] = (cyaml_schema_field_t){
-        .key = "trials",
-        .data_offset = offsetof(struct sweep_document, trial),
-        .count_offset = offsetof(struct sweep_document, trials),
-        .count_size = sizeof(unsigned),
-        .value = {CYAML_VALUE_SEQUENCE(CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct sweep_scalars,
-                                       &schema->trial, 1, 10000)},
-    };
-    schema->top = (cyaml_schema_value_t){
-        CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct sweep_document, schema->document)};
+    return (int)node->start_mark.line + 1;
 }
 
-/* ---- what libcyaml says ---- */
-
-/* Its complaint, and where it was: libcyaml logs the reason first, and then the values that enclose it, the
- * innermost first. */
-struct complaint {
-    char reason[256];
-    size_t line, column; /* of the last value before it */
-    char section[16]; /* "grid", "trials", or empty: the top */
-};
-
-static void take_complaint(cyaml_log_t level, void *context, const char *format, va_list list)
+static int item_count(const yaml_node_t *list)
 {
-    struct complaint *complaint = context;
-    char text[512];
-    size_t line, column;
-    if (level < CYAML_LOG_ERROR)
-        return;
-    vsnprintf(text, sizeof text, format, list);
-    const char *position = strstr(text, "(line: ");
-    if (!complaint->reason[0]) {
-        const char *from = strncmp(text, "Load: ", 6) ? text : text + 6;
-        snprintf(complaint->reason, sizeof complaint->reason, "%.*s", (int)strcspn(from, "\n"), from);
-    } else if (position && sscanf(position, "(line: %zu, column: %zu", &line, &column) == 2) {
-        if (!complaint->line) {
-            complaint->line = line;
-            complaint->column = column;
-        }
-        if (strstr(text, "'grid'"))
-            strcpy(complaint->section, "grid");
-        if (strstr(text, "'trials'"))
-            strcpy(complaint->section, "trials");
-    }
+    const ptrdiff_t count = list->data.sequence.items.top - list->data.sequence.items.start;
+    return count > SECTIONS_MOST ? SECTIONS_MOST + 1 : (int)count;
 }
 
-static cyaml_config_t cyaml_settings(struct complaint *complaint)
+static const yaml_node_t *get_item(const struct sweep_document *document, const yaml_node_t *list, int index)
 {
-    return (cyaml_config_t){
-        .log_fn = take_complaint,
-        .log_ctx = complaint,
-        .mem_fn = cyaml_mem,
-        .log_level = CYAML_LOG_ERROR,
-    };
+    return get_node(document, list->data.sequence.items.start[index]);
 }
 
-static const char *event_words(const char *event)
+static const char *words_for(const yaml_node_t *node)
 {
-    if (!strncmp(event, "SEQUENCE", 8))
+    if (node->type == YAML_SEQUENCE_NODE)
         return "a list";
-    if (!strncmp(event, "MAPPING", 7))
+    if (node->type == YAML_MAPPING_NODE)
         return "keys and values";
-    if (!strncmp(event, "SCALAR", 6) || !strncmp(event, "STRING", 6))
-        return "a single value";
-    return "nothing";
+    return node->data.scalar.length > 0 ? "a single value" : "nothing";
 }
 
-/* The line of the first key of that name behind the last value that was read. */
-static int line_behind(const char *text, const char *key, const struct complaint *complaint)
+/* Puts the file and the line before an error. */
+static int blame(const struct sweep_document *document, int line, struct error *error)
 {
-    const char *from = text;
-    for (size_t line = 1; line < complaint->line && strchr(from, '\n'); line++)
-        from = strchr(from, '\n') + 1;
-    for (size_t column = 1; column < complaint->column && *from && *from != '\n'; column++)
-        from++;
-    const int found = sweep_line(from, key, NULL, 1);
-    return found ? (int)complaint->line + found - 1 : (int)complaint->line;
+    return error_prefix(error, "%s: line %d", document->name, line);
 }
 
-/* A line behind the last value whose indentation has a tab; 0: there is none. */
-static int line_with_tab(const char *text, const struct complaint *complaint)
+static int read_scalar(const struct sweep_document *document, const yaml_node_t *node,
+                       struct sweep_scalar *scalar, struct error *error)
 {
-    int line = 1;
-    for (const char *from = text; *from; line++) {
-        const size_t indent = strspn(from, " \t");
-        if (line >= (int)complaint->line && memchr(from, '\t', indent) && !strchr("#\r\n", from[indent]))
-            return line;
-        from += strcspn(from, "\n");
-        from += *from == '\n';
+    *scalar = (struct sweep_scalar){.line = line_of(node)};
+    if (node->type != YAML_SCALAR_NODE)
+        return error_set(error, "a single value expected, not %s", words_for(node)),
+               blame(document, scalar->line, error);
+    const char *text = (const char *)node->data.scalar.value;
+    const size_t length = node->data.scalar.length;
+    if (length > SCALAR_MOST)
+        return error_set(error, "\"%.20s...\" is too long", text), blame(document, scalar->line, error);
+    for (size_t i = 0; i < length; i++) {
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+            return error_set(error, "a value holds a control character"), blame(document, scalar->line, error);
     }
+    scalar->text = text;
     return 0;
 }
 
-/* The line where a second document begins; 0: there is none. What comes behind the first one would be
- * ignored. */
-static int line_of_second(const char *text)
+/* The key of a pair, which must be a single word. */
+static int read_key(const struct sweep_document *document, const yaml_node_pair_t *pair,
+                    struct sweep_scalar *key, struct error *error)
 {
-    bool content = false;
-    int line = 1;
-    for (const char *from = text; *from; line++) {
-        const bool mark = (!strncmp(from, "---", 3) || !strncmp(from, "...", 3)) && strchr(" \t\r\n", from[3]);
-        const bool nothing = strchr("%#\r\n", from[strspn(from, " \t")]) != NULL;
-        if (mark && content && from[3 + strspn(from + 3, " \t\r\n.-")])
-            return line;
-        content = content || (!mark && !nothing);
-        from += strcspn(from, "\n");
-        from += *from == '\n';
-    }
-    return 0;
+    const yaml_node_t *node = get_node(document, pair->key);
+    if (node->type != YAML_SCALAR_NODE)
+        return error_set(error, "a key is not a single word"), blame(document, line_of(node), error);
+    return read_scalar(document, node, key, error);
 }
 
-static int refuse_key(const char *name, const char *text, const struct complaint *complaint,
-                      struct error *error)
+struct sweep_scalar sweep_document_item(const struct sweep_document *document,
+                                        const struct sweep_values *values, int index)
 {
-    const char *key = strchr(complaint->reason, ':');
-    key = key ? key + 2 : complaint->reason;
-    if (!strcmp(key, "<<"))
+    const yaml_node_t *node = get_node(document, values->node);
+    if (node->type == YAML_SEQUENCE_NODE)
+        node = get_item(document, node, index);
+    const bool empty = node->data.scalar.length == 0;
+    return (struct sweep_scalar){(const char *)node->data.scalar.value, empty ? values->line : line_of(node)};
+}
+
+/* ---- keys that are not known ---- */
+
+enum { WORDS = TRIAL_KEYS + SETTING_KEYS + SECTION_KINDS + CHOICES };
+
+struct vocabulary {
+    const char *word[WORDS];
+    int count;
+};
+
+static void learn(struct vocabulary *known, const char *word)
+{
+    if (word)
+        known->word[known->count++] = word;
+}
+
+static void learn_keys(struct vocabulary *known, const struct sweep_key *keys, int count)
+{
+    for (int k = 0; k < count; k++)
+        learn(known, keys[k].name);
+}
+
+static bool is_key(const struct sweep_key *keys, int count, const char *name)
+{
+    for (int k = 0; k < count; k++) {
+        if (!strcmp(keys[k].name, name))
+            return true;
+    }
+    return false;
+}
+
+/* what: "key"; where: " in grid", or nothing. */
+static int refuse_word(const struct sweep_document *document, const char *what, const struct sweep_scalar *word,
+                       const char *where, const struct vocabulary *known, struct error *error)
+{
+    struct string list = {0};
+    const int nearest = spelling_nearest(word->text, known->word, known->count);
+    for (int i = 0; i < known->count; i++)
+        string_print(&list, "%s%s", i ? ", " : "", known->word[i]);
+    if (!string_failed(&list, error))
+        error_set(error, "unknown %s \"%.40s\"%s%s%s%s (known here: %s)", what, word->text, where,
+                  nearest < 0 ? "" : "; did you mean \"", nearest < 0 ? "" : known->word[nearest],
+                  nearest < 0 ? "" : "\"?", list.data);
+    string_free(&list);
+    return blame(document, word->line, error);
+}
+
+static int refuse_merge_key(const struct sweep_document *document, const struct sweep_scalar *key,
+                            struct error *error)
+{
+    return error_set(error, "merge keys (\"<<\") are not supported; put into `defaults` what trials share"),
+           blame(document, key->line, error);
+}
+
+static int refuse_top_key(const struct sweep_document *document, const struct sweep_scalar *key,
+                          struct error *error)
+{
+    struct vocabulary known = {0};
+    if (!strcmp(key->text, "<<"))
+        return refuse_merge_key(document, key, error);
+    if (is_key(trial_keys, TRIAL_KEYS, key->text))
+        return error_set(error,
+                         "\"%s\" is a key of trials; put it into `defaults`, `grid`, `random` or `trials`",
+                         key->text),
+               blame(document, key->line, error);
+    learn_keys(&known, setting_keys, SETTING_KEYS);
+    for (int p = 0; p < SECTION_KINDS; p++)
+        learn(&known, kinds[p].name);
+    return refuse_word(document, "key", key, "", &known, error);
+}
+
+static int refuse_section_key(const struct sweep_document *document, enum section_kind kind,
+                              const struct sweep_scalar *key, struct error *error)
+{
+    struct vocabulary known = {0};
+    char where[32] = " in ";
+    if (!strcmp(key->text, "<<"))
+        return refuse_merge_key(document, key, error);
+    if (is_key(setting_keys, SETTING_KEYS, key->text))
         return error_set(
-            error, "%s: line %d: merge keys (\"<<\") are not supported; write the keys out, or use `grid`",
-            name, line_behind(text, key, complaint));
-    const bool top = !complaint->section[0];
-    const struct sweep_key *keys = top ? setting_keys : trial_keys;
-    struct string known = {0};
-    for (int k = 0; k < (top ? SETTING_KEYS : TRIAL_KEYS); k++)
-        string_print(&known, "%s%s", k ? ", " : "", keys[k].name);
-    if (top)
-        string_print(&known, ", grid, trials");
-    int line = sweep_line(text, key, NULL, (int)complaint->line);
-    if (!string_failed(&known, error))
-        error_set(error, "%s: line %d: unknown key \"%s\"%s%s (known here: %s)", name,
-                  line ? line : (int)complaint->line, key, top ? "" : " in ", complaint->section, known.data);
-    string_free(&known);
-    return -1;
+                   error,
+                   "\"%s\" is a setting of the run, not of a trial, because all trials take the same steps "
+                   "together; put it at the top",
+                   key->text),
+               blame(document, key->line, error);
+    learn_keys(&known, trial_keys, TRIAL_KEYS);
+    if (kind == SECTION_RANDOM) {
+        learn(&known, "count");
+        learn(&known, "seed");
+    }
+    strcat(where, kinds[kind].name);
+    return refuse_word(document, "key", key, where, &known, error);
 }
 
-static int refuse_document(const char *name, const char *text, cyaml_err_t code,
-                           const struct complaint *complaint, struct error *error)
+static int refuse_twice(const struct sweep_document *document, const struct sweep_scalar *key,
+                        struct error *error)
 {
-    char expected[32], found[32], key[64];
-    int line = complaint->line ? (int)complaint->line : 1;
-    if (code == CYAML_ERR_INVALID_KEY)
-        return refuse_key(name, text, complaint, error);
-    if (code == CYAML_ERR_SEQUENCE_ENTRIES_MIN)
-        return error_set(error, "%s: line %d: the list is empty", name, line);
-    if (code == CYAML_ERR_OOM)
+    return error_set(error, "\"%s\" is given twice", key->text), blame(document, key->line, error);
+}
+
+/* ---- sections ---- */
+
+/* A distribution: one name with a list of two values. */
+static int read_distribution(const struct sweep_document *document, const yaml_node_t *node,
+                             struct sweep_values *values, struct error *error)
+{
+    struct sweep_scalar name, bound;
+    struct vocabulary known = {0};
+    const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+    for (int c = CHOICE_UNIFORM; c < CHOICES; c++)
+        learn(&known, sweep_choice_names[c]);
+    if (node->data.mapping.pairs.top - pair != 1)
+        return error_set(error, "one distribution expected, such as {uniform: [0, 1]}"),
+               blame(document, line_of(node), error);
+    if (read_key(document, pair, &name, error) < 0)
+        return -1;
+    values->choice = CHOICE_LIST;
+    for (int c = CHOICE_UNIFORM; c < CHOICES; c++) {
+        if (!strcmp(name.text, sweep_choice_names[c]))
+            values->choice = (enum sweep_choice)c;
+    }
+    if (values->choice == CHOICE_LIST)
+        return refuse_word(document, "distribution", &name, "", &known, error);
+    const yaml_node_t *bounds = get_node(document, pair->value);
+    if (bounds->type != YAML_SEQUENCE_NODE || item_count(bounds) != 2)
+        return error_set(error, "%s: two values expected: [lower, upper]", name.text),
+               blame(document, line_of(bounds), error);
+    values->node = pair->value;
+    values->count = 2;
+    return read_scalar(document, get_item(document, bounds, 0), &bound, error) < 0
+               ? -1
+               : read_scalar(document, get_item(document, bounds, 1), &bound, error);
+}
+
+static int read_list(const struct sweep_document *document, const yaml_node_t *node,
+                     struct sweep_values *values, struct error *error)
+{
+    struct sweep_scalar item;
+    values->count = item_count(node);
+    if (values->count == 0)
+        return error_set(error, "the list is empty"), blame(document, line_of(node), error);
+    if (values->count > ITEMS_MOST)
+        return error_set(error, "the list has more than %d items", ITEMS_MOST),
+               blame(document, line_of(node), error);
+    for (int i = 0; i < values->count; i++) {
+        if (read_scalar(document, get_item(document, node, i), &item, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int read_values(const struct sweep_document *document, enum section_kind kind, int node, int line,
+                       struct sweep_values *values, struct error *error)
+{
+    struct sweep_scalar single;
+    const yaml_node_t *value = get_node(document, node);
+    *values = (struct sweep_values){.choice = CHOICE_LIST, .count = 1, .line = line, .node = node};
+    if (value->type == YAML_MAPPING_NODE && kinds[kind].distributions)
+        return read_distribution(document, value, values, error);
+    if (value->type == YAML_SEQUENCE_NODE && kinds[kind].lists)
+        return read_list(document, value, values, error);
+    if (value->type == YAML_MAPPING_NODE && kinds[kind].lists)
+        return error_set(error, "a list expected, not keys and values; distributions belong in `random`"),
+               blame(document, line_of(value), error);
+    if (value->type == YAML_SEQUENCE_NODE)
+        return error_set(error, "a single value expected, not a list; lists belong in `grid` and `random`"),
+               blame(document, line_of(value), error);
+    return read_scalar(document, value, &single, error);
+}
+
+/* One pair of a section. */
+static int read_pair(const struct sweep_document *document, enum section_kind kind,
+                     const yaml_node_pair_t *pair, struct sweep_section *section, struct error *error)
+{
+    struct sweep_scalar key;
+    if (read_key(document, pair, &key, error) < 0)
+        return -1;
+    const bool is_count = !strcmp(key.text, "count"), is_seed = !strcmp(key.text, "seed");
+    if (kind == SECTION_RANDOM && (is_count || is_seed)) {
+        struct sweep_scalar *scalar = is_count ? &section->count : &section->seed;
+        return scalar->text ? refuse_twice(document, &key, error)
+                            : read_scalar(document, get_node(document, pair->value), scalar, error);
+    }
+    for (int k = 0; k < TRIAL_KEYS; k++) {
+        if (strcmp(key.text, trial_keys[k].name))
+            continue;
+        return section->key[k].count
+                   ? refuse_twice(document, &key, error)
+                   : read_values(document, kind, pair->value, key.line, &section->key[k], error);
+    }
+    return refuse_section_key(document, kind, &key, error);
+}
+
+static int read_section(const struct sweep_document *document, enum section_kind kind, const yaml_node_t *node,
+                        struct sweep_section *section, struct error *error)
+{
+    section->line = line_of(node);
+    if (node->type != YAML_MAPPING_NODE)
+        return error_set(error, "%s: keys and values expected, not %s", kinds[kind].name, words_for(node)),
+               blame(document, section->line, error);
+    const yaml_node_pair_t *pair = node->data.mapping.pairs.start, *end = node->data.mapping.pairs.top;
+    for (; pair < end; pair++) {
+        if (read_pair(document, kind, pair, section, error) < 0)
+            return -1;
+    }
+    if (kind == SECTION_RANDOM && !section->count.text)
+        return error_set(error, "random: \"count\" is missing: the number of trials"),
+               blame(document, section->line, error);
+    return 0;
+}
+
+static int read_sections(struct sweep_document *document, enum section_kind kind, const yaml_node_t *node,
+                         struct error *error)
+{
+    const bool list = node->type == YAML_SEQUENCE_NODE;
+    const int count = list ? item_count(node) : 1;
+    if (list ? !kinds[kind].several : !kinds[kind].one)
+        return error_set(error, "%s: %s expected, not %s", kinds[kind].name,
+                         list ? "keys and values" : "a list", words_for(node)),
+               blame(document, line_of(node), error);
+    if (count == 0)
+        return error_set(error, "%s: the list is empty", kinds[kind].name),
+               blame(document, line_of(node), error);
+    const int most = kinds[kind].lists ? LISTS_MOST : SECTIONS_MOST;
+    if (count > most)
+        return error_set(error, "%s: the list has more than %d items", kinds[kind].name, most),
+               blame(document, line_of(node), error);
+    if (array_alloc(&document->kind[kind].section, count, error) < 0)
+        return -1;
+    document->kind[kind].sections = count;
+    for (int i = 0; i < count; i++) {
+        const yaml_node_t *section = list ? get_item(document, node, i) : node;
+        if (read_section(document, kind, section, &document->kind[kind].section[i], error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- the document ---- */
+
+static int read_top_pair(struct sweep_document *document, const yaml_node_pair_t *pair, struct error *error)
+{
+    struct sweep_scalar key;
+    const yaml_node_t *value = get_node(document, pair->value);
+    if (read_key(document, pair, &key, error) < 0)
+        return -1;
+    for (int k = 0; k < SETTING_KEYS; k++) {
+        if (strcmp(key.text, setting_keys[k].name))
+            continue;
+        if (document->setting[k].text)
+            return refuse_twice(document, &key, error);
+        return read_scalar(document, value, &document->setting[k], error);
+    }
+    for (int p = 0; p < SECTION_KINDS; p++) {
+        if (strcmp(key.text, kinds[p].name))
+            continue;
+        if (document->kind[p].sections)
+            return refuse_twice(document, &key, error);
+        return read_sections(document, (enum section_kind)p, value, error);
+    }
+    return refuse_top_key(document, &key, error);
+}
+
+static int read_top(struct sweep_document *document, struct error *error)
+{
+    const yaml_node_t *root = yaml_document_get_root_node(document->yaml);
+    if (!root)
+        return error_set(error, "%s: is empty", document->name);
+    if (root->type != YAML_MAPPING_NODE)
+        return error_set(error, "keys and values expected, not %s", words_for(root)),
+               blame(document, line_of(root), error);
+    const yaml_node_pair_t *pair = root->data.mapping.pairs.start, *end = root->data.mapping.pairs.top;
+    for (; pair < end; pair++) {
+        if (read_top_pair(document, pair, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Whether a line (from 1) is indented with a tab, at least in part. */
+static bool has_tab(const char *text, size_t size, int line)
+{
+    const char *end = text + size;
+    for (int i = 1; i < line && text; i++) {
+        text = memchr(text, '\n', (size_t)(end - text));
+        text += text != NULL;
+    }
+    while (text && text < end && *text == ' ')
+        text++;
+    return text && text < end && *text == '\t';
+}
+
+static int refuse_second(const char *name, int line, struct error *error)
+{
+    return error_set(error, "%s: line %d: a second document begins here, but a sweep file holds one only", name,
+                     line);
+}
+
+static int refuse_yaml(const char *name, const char *text, size_t size, const yaml_parser_t *parser,
+                       struct error *error)
+{
+    const int line = (int)parser->problem_mark.line + 1;
+    if (parser->error == YAML_MEMORY_ERROR)
         return error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory", name);
-    if (sscanf(complaint->reason, "Expecting %31[^,], got event: %31s", expected, found) == 2)
-        return error_set(error, "%s: line %d: %s expected, not %s", name, line, event_words(expected),
-                         event_words(found));
-    if (sscanf(complaint->reason, "Missing required mapping field: %63s", key) == 1)
-        return error_set(error, "%s: line %d: \"%s\" is missing in %s", name, line, key, complaint->section);
-    if (sscanf(complaint->reason, "Mapping field already seen: %63s", key) == 1)
-        return error_set(error, "%s: line %d: \"%s\" is given twice", name, line_behind(text, key, complaint),
-                         key);
-    if (code == CYAML_ERR_LIBYAML_PARSER && line_with_tab(text, complaint))
-        return error_set(error, "%s: line %d: is indented with a tab; YAML takes only spaces", name,
-                         line_with_tab(text, complaint));
-    if (code == CYAML_ERR_INTERNAL_ERROR)
-        return error_set(error, "%s: after line %d: a key is not a single word", name, line);
-    if (code == CYAML_ERR_LIBYAML_PARSER)
-        return error_set(error, "%s: after line %d: not YAML: %s", name, line, complaint->reason);
-    return error_set(error, "%s: line %d: %s", name, line,
-                     complaint->reason[0] ? complaint->reason : cyaml_strerror(code));
+    if (parser->error == YAML_READER_ERROR)
+        return error_set(error, "%s: byte %zu: not YAML: %s", name, parser->problem_offset, parser->problem);
+    if (!strcmp(parser->problem, "did not find expected <document start>"))
+        return refuse_second(name, line, error);
+    if (has_tab(text, size, line))
+        return error_set(error, "%s: line %d: is indented with a tab; YAML takes only spaces", name, line);
+    return error_set(error, "%s: line %d: not YAML: %s%s%s", name, line, parser->context ? parser->context : "",
+                     parser->context ? ": " : "", parser->problem);
+}
+
+/* What the parser would take very long for. Brackets and anchors in remarks and quotes count, too. */
+static int check_text(const char *name, const char *text, size_t size, struct error *error)
+{
+    size_t anchors = 0;
+    int line = 1, depth = 0;
+    if (size > SIZE_MOST)
+        return error_set(error, "%s: is longer than the %zu MiB that a sweep file may be", name,
+                         SIZE_MOST >> 20);
+    for (size_t i = 0; i < size; i++) {
+        line += text[i] == '\n';
+        anchors += text[i] == '&';
+        if (text[i] == '[' || text[i] == '{')
+            depth++;
+        else if (depth > 0 && (text[i] == ']' || text[i] == '}'))
+            depth--;
+        if (depth > DEPTH_MOST || anchors > ANCHORS_MOST)
+            return depth > DEPTH_MOST
+                       ? error_set(error, "%s: line %d: more than %d brackets are open", name, line, DEPTH_MOST)
+                       : error_set(error, "%s: line %d: more than %d anchors (\"&\")", name, line,
+                                   ANCHORS_MOST);
+    }
+    return 0;
+}
+
+/* The first document, and that there is none behind it. */
+static int load_yaml(const char *name, const char *text, size_t size, yaml_document_t *yaml,
+                     struct error *error)
+{
+    yaml_parser_t parser;
+    yaml_document_t second;
+    if (!yaml_parser_initialize(&parser))
+        return error_set_kind(error, ERROR_NO_MEMORY, "%s: out of memory", name);
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, size);
+    int result = 0;
+    if (!yaml_parser_load(&parser, yaml)) {
+        result = refuse_yaml(name, text, size, &parser, error);
+    } else if (yaml_document_get_root_node(yaml)) {
+        if (!yaml_parser_load(&parser, &second)) {
+            result = refuse_yaml(name, text, size, &parser, error);
+        } else {
+            const yaml_node_t *root = yaml_document_get_root_node(&second);
+            if (root && (root->type != YAML_SCALAR_NODE || root->data.scalar.length > 0))
+                result = refuse_second(name, (int)second.start_mark.line + 1, error);
+            yaml_document_delete(&second);
+        }
+        if (result < 0)
+            yaml_document_delete(yaml);
+    }
+    yaml_parser_delete(&parser);
+    return result;
 }
 
 int sweep_document_load(const char *name, const char *text, size_t size, struct sweep_document **document,
                         struct error *error)
 {
-    struct schema schema;
-    struct complaint complaint = {0};
-    cyaml_config_t config = cyaml_settings(&complaint);
-    cyaml_data_t *data = NULL;
-    fill_schema(&schema);
+    yaml_document_t *yaml;
+    struct sweep_document *made;
     *document = NULL;
-    if (line_of_second(text))
-        return error_set(error, "%s: line %d: a second document begins here, but a sweep file holds one only",
-                         name, line_of_second(text));
-    cyaml_err_t code = cyaml_load_data((const uint8_t *)text, size, &config, &schema.top, &data, NULL);
-    if (code != CYAML_OK)
-        return refuse_document(name, text, code, &complaint, error);
-    if (!data)
-        return error_set(error, "%s: is empty", name);
-    *document = data;
+    if (check_text(name, text, size, error) < 0 || array_alloc(&yaml, 1, error) < 0)
+        return -1;
+    if (load_yaml(name, text, size, yaml, error) < 0) {
+        free(yaml);
+        return -1;
+    }
+    if (array_alloc(&made, 1, error) < 0) {
+        yaml_document_delete(yaml);
+        free(yaml);
+        return -1;
+    }
+    made->name = name;
+    made->yaml = yaml;
+    if (read_top(made, error) < 0) {
+        sweep_document_free(made);
+        return -1;
+    }
+    *document = made;
     return 0;
 }
 
 void sweep_document_free(struct sweep_document *document)
 {
-    struct schema schema;
-    struct complaint complaint = {0};
-    cyaml_config_t config = cyaml_settings(&complaint);
     if (!document)
         return;
-    fill_schema(&schema);
-    cyaml_free(&config, &schema.top, document, 0);
-}
-
-/* ---- lines ---- */
-
-/* A word of YAML text: a plain or quoted scalar. */
-struct word {
-    const char *from;
-    size_t length;
-    int line;
-    bool is_key; /* a colon follows */
-};
-
-static bool ends_plain(const char *c)
-{
-    return !*c || strchr(" \t\r\n,[]{}", *c) || (*c == ':' && (!c[1] || strchr(" \t\r\n,[]{}", c[1])));
-}
-
-/* The next word from *from on, which moves behind it. False at the end of the text. */
-static bool next_word(const char **from, int *line, struct word *word)
-{
-    const char *c = *from;
-    for (; *c; c++) {
-        if (*c == '\n')
-            ++*line;
-        else if (*c == '#')
-            c += strcspn(c, "\n") - 1;
-        else if (!strchr(" \t\r,[]{}:", *c) && !(*c == '-' && ends_plain(c + 1)))
-            break;
-    }
-    if (!*c)
-        return false;
-    word->line = *line;
-    if (*c == '"' || *c == '\'') {
-        const char quote[] = {*c, 0};
-        word->from = ++c;
-        c += word->length = strcspn(c, quote);
-        for (const char *inside = word->from; inside < c; inside++)
-            *line += *inside == '\n';
-        c += *c != 0;
-    } else {
-        word->from = c;
-        while (!ends_plain(c))
-            c++;
-        word->length = (size_t)(c - word->from);
-    }
-    *from = c;
-    c += strspn(c, " \t");
-    word->is_key = *c == ':' && ends_plain(c);
-    return true;
-}
-
-static bool word_is(const struct word *word, const char *text)
-{
-    return strlen(text) == word->length && !memcmp(word->from, text, word->length);
-}
-
-int sweep_line(const char *text, const char *key, const char *value, int from)
-{
-    struct word word;
-    int line = 1, key_line = 0;
-    bool inside = false;
-    while (next_word(&text, &line, &word)) {
-        if (word.is_key) {
-            inside = word.line >= from && word_is(&word, key);
-            if (inside && !key_line)
-                key_line = word.line;
-            if (inside && !value)
-                return word.line;
-        } else if (inside && value && word_is(&word, value)) {
-            return word.line;
-        }
-    }
-    return key_line;
+    for (int p = 0; p < SECTION_KINDS; p++)
+        free(document->kind[p].section);
+    yaml_document_delete(document->yaml);
+    free(document->yaml);
+    free(document);
 }

@@ -24,6 +24,7 @@
 #include "common/base/pool.h"
 #include "common/base/progress.h"
 #include "common/base/random.h"
+#include "common/base/spelling.h"
 #include "common/base/string.h"
 
 static struct error error;
@@ -895,6 +896,25 @@ TEST(strings_grow)
 }
 
 /* Pieces follow each other, are all there is, the fewest there may be, and of nearly one size. */
+TEST(spelling_finds_what_was_meant)
+{
+    static const char *const words[] = {"rate",  "warmup", "head",    NULL,
+                                        "beta1", "beta2",  "epsilon", "log_uniform"};
+    enum { COUNT = sizeof words / sizeof words[0] };
+    CHECK(spelling_nearest("rat", words, COUNT) == 0);
+    CHECK(spelling_nearest("arte", words, COUNT) == 0);
+    CHECK(spelling_nearest("haed", words, COUNT) == 2);
+    CHECK(spelling_nearest("warmups", words, COUNT) == 1);
+    CHECK(spelling_nearest("beta2", words, COUNT) == 5);
+    CHECK(spelling_nearest("loguniform", words, COUNT) == 7);
+    CHECK(spelling_nearest("learning_rate", words, COUNT) == 0);
+    CHECK(spelling_nearest("eps", words, COUNT) == 6);
+    CHECK(spelling_nearest("xyz", words, COUNT) == -1);
+    CHECK(spelling_nearest("x", words, COUNT) == -1);
+    CHECK(spelling_nearest("", words, COUNT) == -1);
+    CHECK(spelling_nearest("rate rate rate rate rate rate rate rate rate rate", words, COUNT) == 0);
+}
+
 TEST(pieces_of_rows)
 {
     for (int64_t most = 1; most <= 40; most++)

@@ -1,6 +1,7 @@
 /* Sweep files: grids, defaults, names of trials, and what is said about a wrong one, with its line. */
 #include <stdlib.h>
 
+#include "common/base/string.h"
 #include "tests/test.h"
 #include "train/sweep.h"
 
@@ -101,14 +102,16 @@ TEST(sweep_config_as_json)
 
 TEST(sweep_wrong_keys_have_their_line)
 {
-    check_refused("seed: 1\nsede: 2\ntrials: [{tap: 6, head: norm}]\n", "line 2", "unknown key \"sede\"");
+    check_refused("seed: 1\nsede: 2\ntrials: [{tap: 6, head: norm}]\n", "line 2",
+                  "unknown key \"sede\"; did you mean \"seed\"?");
     check_refused("# sede: no\nseed: 1\n\n\nsede: 2\n", "line 5", "known here: seed, passes");
     check_refused("trials:\n  - {tap: 6, head: norm}\n  - tap: 6\n    head: norm\n    rat: 1\n", "line 5",
-                  "unknown key \"rat\" in trials (known here: tap, head");
+                  "unknown key \"rat\" in trials; did you mean \"rate\"? (known here: tap, head");
     check_refused("grid:\n  tap: [6]\n  haed: [norm]\n", "line 3", "unknown key \"haed\" in grid");
-    check_refused("grid:\n  tap: [6]\n  sequences: 3\n", "line 3", "unknown key \"sequences\" in grid");
-    check_refused("trials:\n  - {head: norm, rate: 1}\n", "line 2", "\"tap\" is missing in trials");
-    check_refused("grid:\n  tap: [6]\n", "line 2", "\"head\" is missing in grid");
+    check_refused("grid:\n  tap: [6]\n  sequences: 3\n", "line 3", "\"sequences\" is a setting of the run");
+    check_refused("trials:\n  - {head: norm, rate: 1}\n", "line 2",
+                  "\"tap\" is missing; give it here or in `defaults`");
+    check_refused("grid:\n  tap: [6]\n", "line 2", "\"head\" is missing; give");
     check_refused("seed: 1\npasses: 2\nseed: 1\n", "line 3", "\"seed\" is given twice");
     check_refused("trials:\n  - {tap: 6, head: norm, tap: 7}\n  - {tap: 8, head: norm}\n", "line 2",
                   "\"tap\" is given twice");
@@ -117,25 +120,25 @@ TEST(sweep_wrong_keys_have_their_line)
     check_refused("grid:\n  tap: [6]\n  head: [norm]\n  # again\n  head: [mlp]\n", "line 5",
                   "\"head\" is given twice");
     check_refused("trials:\n  - &a {tap: 6, head: norm}\n  - <<: *a\n    rate: 1\n", "line 3", "merge keys");
-    check_refused("seed: 1\n? [a]\n: 1\n", "after line 1", "a key is not a single word");
+    check_refused("seed: 1\n? [a]\n: 1\n", "line 2", "a key is not a single word");
 }
 
 TEST(sweep_wrong_structure_has_its_line)
 {
-    check_refused("seed: 1\ngrid:\n  tap: 6\n  head: [norm]\n", "line 3",
-                  "a list expected, not a single value");
+    check_refused("seed: 1\ngrid:\n  tap: {uniform: [1, 2]}\n  head: [norm]\n", "line 3",
+                  "a list expected, not keys and values; distributions belong in `random`");
     check_refused("seed: [1, 2]\n", "line 1", "a single value expected, not a list");
     check_refused("trials:\n  tap: 6\n", "line 2", "a list expected, not keys and values");
     check_refused("trials:\n  - 6\n", "line 2", "keys and values expected, not a single value");
-    check_refused("seed: 1\ngrid: {tap: [}\n", "after line", "not YAML");
+    check_refused("seed: 1\ngrid: {tap: [}\n", "line 2", "not YAML");
     check_refused("grid:\n  tap: []\n  head: [norm]\n", "line 2", "the list is empty");
-    check_refused("seed: *a\n", "line 1", "'a'");
+    check_refused("seed: *a\n", "line 1", "undefined alias");
     check_refused("trials:\n\t- {tap: 6, head: norm}\n", "line 2", "is indented with a tab");
     check_refused("trials:\n  - tap: 6\n  \t  head: norm\n", "line 3", "is indented with a tab");
     check_refused("seed: 1\n---\ntrials:\n  - {tap: 6, head: norm}\n", "line 2", "a second document");
     check_refused("---\ntrials:\n  - {tap: 6, head: norm}\n--- # more\nseed: 1\n", "line 4",
                   "a second document");
-    check_refused("trials:\n  - {tap: 6, head: norm}\n...\nseed: 1\n", "line 3", "a second document");
+    check_refused("trials:\n  - {tap: 6, head: norm}\n...\nseed: 1\n", "line 4", "a second document");
     check_refused("seed: 1\n", "", "holds no trials");
     check_refused("", "", "");
 }
@@ -183,6 +186,204 @@ static void check_accepted(const char *text, int trials)
     else
         CHECK(sweep.trials == trials);
     sweep_free(&sweep);
+}
+
+/* ---- defaults, several grids, random trials ---- */
+
+static void open_resolved(const char *text, struct sweep *sweep)
+{
+    struct error error = {0};
+    REQUIRE_OK(parse(text, sweep, &error));
+    REQUIRE_OK(sweep_resolve(sweep, &model, &error));
+}
+
+static void check_ids(const struct sweep *sweep, const char *const *ids, int count)
+{
+    REQUIRE(sweep->trials == count);
+    for (int i = 0; i < count; i++)
+        CHECK_TEXT(sweep->trial[i].id, ids[i]);
+}
+
+TEST(sweep_defaults_and_what_overrides_them)
+{
+    static const char *const ids[] = {
+        "6-norm-copy-cross-entropy-0.01-warmup9", "8-affine-ridge-cross-entropy-0.01-warmup9",
+        "8-affine-ridge-cross-entropy-0.02-warmup9", "7-norm-copy-distillation-0.01-warmup0"};
+    struct sweep sweep;
+    open_resolved("defaults: {head: norm, loss: cross-entropy, rate: 1e-2, warmup: 9}\n"
+                  "trials:\n"
+                  "  - {tap: 7, loss: distillation, warmup: 0}\n"
+                  "grid:\n"
+                  "  - tap: 6\n"
+                  "  - {tap: [8], head: affine, init: ridge, rate: [1e-2, 2e-2]}\n",
+                  &sweep);
+    check_ids(&sweep, ids, 4);
+    sweep_free(&sweep);
+}
+
+static const char random_text[] = "seed: 3\n"
+                                  "random:\n"
+                                  "  count: %d\n"
+                                  "  tap: [6, 12, 18]\n"
+                                  "  head: affine\n"
+                                  "  rate: {log_uniform: [1e-4, 1e-2]}\n"
+                                  "  decay: {uniform: [0, 0.1]}\n"
+                                  "  warmup: {integer: [0, 20]}\n"
+                                  "%s";
+
+static void open_random(int count, const char *more, struct sweep *sweep)
+{
+    char text[1024];
+    snprintf(text, sizeof text, random_text, count, more);
+    open_resolved(text, sweep);
+}
+
+/* These are the same on every machine. */
+TEST(sweep_random_trials_by_their_names)
+{
+    static const char *const ids[] = {"6-affine-copy-distillation-0.002597-warmup14-decay0.01947",
+                                      "12-affine-copy-distillation-0.0001149-warmup18-decay0.04956",
+                                      "18-affine-copy-distillation-0.001107-warmup16-decay0.02377"};
+    struct sweep sweep;
+    open_random(3, "", &sweep);
+    check_ids(&sweep, ids, 3);
+    sweep_free(&sweep);
+}
+
+TEST(sweep_random_trials_stay_when_others_change)
+{
+    struct sweep few, many, beside;
+    open_random(4, "", &few);
+    open_random(9, "", &many);
+    open_random(4, "  beta1: [0.9, 0.8]\ntrials: [{tap: 1, head: norm}]\npasses: 2\n", &beside);
+    REQUIRE(few.trials == 4 && many.trials == 9 && beside.trials == 5);
+    for (int i = 0; i < 4; i++) {
+        CHECK(!strcmp(few.trial[i].id, many.trial[i].id));
+        CHECK(few.trial[i].rate == beside.trial[1 + i].rate &&
+              !strcmp(few.trial[i].tap, beside.trial[1 + i].tap));
+    }
+    sweep_free(&few);
+    sweep_free(&many);
+    sweep_free(&beside);
+    open_random(4, "  seed: 8\n", &beside);
+    open_random(4, "", &few);
+    CHECK(few.trial[0].rate != beside.trial[0].rate && beside.seed == 3);
+    sweep_free(&few);
+    sweep_free(&beside);
+}
+
+/* Over all of a distribution, and not beyond its bounds. */
+TEST(sweep_random_trials_are_spread)
+{
+    struct sweep sweep;
+    int low = 0, least_warmup = 20, most_warmup = 0, taps[3] = {0};
+    open_random(2000, "", &sweep);
+    for (int i = 0; i < sweep.trials; i++) {
+        const struct trial_config *config = &sweep.trial[i];
+        char text[32];
+        snprintf(text, sizeof text, "%.4g", config->rate);
+        CHECK(config->rate >= 1e-4 && config->rate <= 1e-2 && strtod(text, NULL) == config->rate);
+        CHECK(config->decay >= 0 && config->decay <= 0.1);
+        CHECK(config->warmup >= 0 && config->warmup <= 20);
+        low += config->rate < 1e-3;
+        least_warmup = config->warmup < least_warmup ? (int)config->warmup : least_warmup;
+        most_warmup = config->warmup > most_warmup ? (int)config->warmup : most_warmup;
+        taps[config->spec.tap.layer / 6 - 1]++;
+    }
+    CHECK(low > 900 && low < 1100 && least_warmup == 0 && most_warmup == 20);
+    CHECK(taps[0] > 580 && taps[1] > 580 && taps[2] > 580);
+    sweep_free(&sweep);
+}
+
+TEST(sweep_random_trials_differ)
+{
+    struct sweep sweep;
+    open_resolved("trials: [{tap: 2, head: norm}]\n"
+                  "random: {count: 11, tap: [1, 2, 3, 4], head: norm, warmup: [5, 6, 7]}\n",
+                  &sweep);
+    CHECK(sweep.trials == 12);
+    sweep_free(&sweep);
+    check_refused("trials: [{tap: 2, head: norm}]\n"
+                  "random:\n"
+                  "  tap: [1, 2, 3, 4]\n"
+                  "  head: norm\n"
+                  "  count: 4\n",
+                  "line 5: count", "only 3 trials were found that are not there already");
+}
+
+TEST(sweep_wrong_distributions_have_their_line)
+{
+    static const struct {
+        const char *key, *part;
+    } wrong[] = {
+        {"rate: {log_uniform: [0, 1]}", "line 4: rate: log_uniform: the lower bound 0 is not above 0"},
+        {"rate: {uniform: [1, 0.5]}",
+         "line 4: rate: uniform: the lower bound 1 is not below the upper bound 0.5"},
+        {"rate: {uniform: [1, 1]}", "line 4: rate: uniform: the lower bound 1 is not below the upper bound 1"},
+        {"rate: {uniform: [0, nan]}", "line 4: rate: \"nan\" is not in 0 .. 10"},
+        {"rate: {uniform: [0, inf]}", "line 4: rate: \"inf\" is not in 0 .. 10"},
+        {"rate: {uniform: [0, 1e999]}", "line 4: rate: \"1e999\" is not in 0 .. 10"},
+        {"rate: {uniform: [a, 1]}", "line 4: rate: \"a\" is not a number"},
+        {"rate: {integer: [0, 0.5]}", "line 4: rate: \"0.5\" is not a whole number"},
+        {"rate: {uniform: 1}", "line 4: uniform: two values expected"},
+        {"rate: {uniform: [1]}", "line 4: uniform: two values expected"},
+        {"rate: {uniform: [1, 2, 3]}", "line 4: uniform: two values expected"},
+        {"rate: {uniform: [[1], 2]}", "line 4: a single value expected, not a list"},
+        {"rate: {}", "line 4: one distribution expected"},
+        {"rate: {uniform: [1, 2], integer: [1, 2]}", "line 4: one distribution expected"},
+        {"rate: {loguniform: [1, 2]}",
+         "line 4: unknown distribution \"loguniform\"; did you mean \"log_uniform\"?"},
+        {"rate: {normal: [1, 2]}",
+         "unknown distribution \"normal\" (known here: uniform, log_uniform, integer)"},
+        {"rate: []", "line 4: the list is empty"},
+        {"rate: [1, 2, 11]", "line 4: rate: \"11\" is not in 0 .. 10"},
+        {"warmup: {uniform: [0, 5]}", "line 4: warmup: is a whole number; give {integer: [lower, upper]}"},
+        {"epsilon: {integer: [0, 1]}", "line 4: epsilon: \"0\" is not in 1e-20 .. 1"},
+        {"loss: {uniform: [0, 5]}", "line 4: loss: has no numbers to draw from; give a list"},
+        {"loss: [distillation, kl]", "line 4: loss: \"kl\" is not a loss"},
+        {"init: [ridge]", "line 4: init"},
+        {"count: 2", "line 4: \"count\" is given twice"},
+        {"seed: -1", "line 4: seed: \"-1\" is not in 0"},
+        {"passes: 1", "line 4: \"passes\" is a setting of the run"},
+        {"counts: 1", "line 4: unknown key \"counts\" in random; did you mean \"count\"?"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char text[256];
+        snprintf(text, sizeof text,
+                 "random:\n- {tap: 1, head: norm, count: 1}\n- count: 1\n  %s\n  head: norm\n  tap: 2\n",
+                 wrong[i].key);
+        check_refused(text, "line 4", wrong[i].part);
+    }
+    check_refused("random: {tap: 1, head: norm}\n", "line 1", "random: \"count\" is missing");
+    check_refused("random: {count: 0, tap: 1, head: norm}\n", "line 1: count", "not in 1 .. 10000");
+    check_refused(
+        "random: {count: 10000, tap: 1, head: norm, rate: {uniform: [0, 1]}}\ntrials: [{tap: 1, head: norm}]\n",
+        "line 1", "more than 10000 trials");
+}
+
+/* A text that is there several times: the line is that of the one that is wrong. */
+TEST(sweep_lines_are_those_of_the_right_place)
+{
+    check_refused("trials:\n  - {tap: 3, head: affine}\n  - {tap: 3, head: mlp}\n", "line 3: tap", "mlp");
+    check_refused("grid:\n  - {tap: 3, head: affine}\n  -\n    head: mlp\n    tap:\n      - 3.mid\n      - 3\n",
+                  "line 7: tap", "mlp");
+    check_refused("defaults:\n  head: norm\n  rate: 11\n\ntrials: [{tap: 3, rate: 1}]\n", "line 3: rate",
+                  "\"11\"");
+    check_refused("defaults: {head: norm}\ntrials:\n- tap: 3\n- tap: 4\n\n-\n  tap: 3\n", "line 7",
+                  "given twice, here and in line 3");
+    check_refused("trials:\n- tap: 3\n  head: norm\n  # tap: x\n- head: norm\n  tap: *x\n", "line 6", "alias");
+    check_refused("trials:\n- head: norm\n  tap:\n", "line 3: tap", "\"\" is not a tap");
+    check_refused("rate: 1\ntrials: [{tap: 3, head: norm}]\n", "line 1", "\"rate\" is a key of trials");
+    check_refused("trials:\n- {tap: 3, head: norm,\n   steps: 4}\n", "line 3",
+                  "\"steps\" is a setting of the run, not of a trial, because all trials take the same steps");
+    check_refused("defaults: [{tap: 3}]\ntrials: [{tap: 3, head: norm}]\n", "line 1",
+                  "keys and values expected");
+    check_refused("defaults: {tap: [3]}\ntrials: [{tap: 3, head: norm}]\n", "line 1", "lists belong in `grid`");
+    check_refused("defaults: {tap: 3, head: norm}\n", "", "holds no trials");
+    check_refused("trials: [{tap: 3, head: \"no\\x1brm\"}]\n", "line 1", "control character");
+    check_refused("trials: [{tap: 3, head: \"no\\0rm\"}]\n", "line 1", "control character");
+    check_refused("trials:\n- {learning_rate: 1}\n", "line 2", "did you mean \"rate\"?");
+    check_refused("trials:\n- {xyz: 1}\n", "line 2", "\"xyz\" in trials (known");
 }
 
 /* What other writers of YAML make. */
@@ -233,6 +434,42 @@ TEST(sweep_parts_share_out_the_trials)
     }
 }
 
+/* Texts of which a parser could make much more than they are. */
+TEST(sweep_large_and_deep_texts_are_refused)
+{
+    struct string text = {0};
+    for (int i = 0; i < 2000; i++)
+        string_append(&text, "[", 1);
+    check_refused(text.data, "line 1", "more than 100 brackets are open");
+    string_free(&text);
+    string_print(&text, "grid: &a [*a]\n");
+    check_refused(text.data, "line 1", "keys and values expected, not a list");
+    string_free(&text);
+    string_print(&text, "a: &a0 [x, x]\n");
+    for (int i = 1; i < 60; i++)
+        string_print(&text, "b%d: &a%d [*a%d, *a%d]\n", i, i, i - 1, i - 1);
+    check_refused(text.data, "line 1", "unknown key \"a\"");
+    string_free(&text);
+    string_print(&text, "x: [");
+    for (int i = 0; i < 1001; i++)
+        string_print(&text, "&a%d 1,", i);
+    check_refused(text.data, "line 1", "more than 1000 anchors");
+    string_free(&text);
+    string_print(&text, "grid: [");
+    for (int i = 0; i < 1001; i++)
+        string_print(&text, "{tap: 1, head: norm},");
+    string_print(&text, "]");
+    check_refused(text.data, "line 1", "more than 1000 items");
+    string_free(&text);
+    string_print(&text, "seed: %0300d\n", 1);
+    check_refused(text.data, "line 1", "is too long");
+    string_free(&text);
+    while (text.length < 10000000)
+        string_print(&text, "# nothing but a remark, again and again and again and again\n");
+    check_refused(text.data, "", "is longer than the 4 MiB");
+    string_free(&text);
+}
+
 TEST(sweep_grid_is_bounded)
 {
     char text[8192] = "grid:\n  head: [norm]\n  tap: [6";
@@ -242,7 +479,7 @@ TEST(sweep_grid_is_bounded)
     for (int i = 0; i < 200; i++)
         strcat(text, ",1");
     strcat(text, "]\n");
-    check_refused(text, "line 1", "more than 10000 trials");
+    check_refused(text, "line 2", "more than 10000 trials");
 }
 
 TEST_MAIN

@@ -1,0 +1,134 @@
+#include "train/trial_config.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/hash.h"
+
+static const char *const loss_names[] = {
+    [LOSS_CROSS_ENTROPY] = "cross-entropy", [LOSS_DISTILLATION] = "distillation"};
+
+const char *trial_loss_name(enum trial_loss loss)
+{
+    return loss_names[loss];
+}
+
+static int set_loss(const char *text, enum trial_loss *loss, struct error *error)
+{
+    for (int i = LOSS_CROSS_ENTROPY; i <= LOSS_DISTILLATION; i++) {
+        if (!strcmp(loss_names[i], text)) {
+            *loss = (enum trial_loss)i;
+            return 0;
+        }
+    }
+    return error_set(error, "\"%s\" is not a loss (distillation or cross-entropy)", text);
+}
+
+/* What a tap looks like in any model; whether this model has it, sweep_resolve finds out. */
+static int set_tap(const char *text, char tap[TAP_NAME_SIZE], struct error *error)
+{
+    size_t digits = strspn(text, "0123456789");
+    const bool good =
+        !strcmp(text, "final") || (digits > 0 && (!text[digits] || !strcmp(text + digits, ".mid")));
+    if (!good || strlen(text) >= TAP_NAME_SIZE)
+        return error_set(error, "\"%.40s\" is not a tap (such as 12, 12.mid or final)", text);
+    strcpy(tap, text);
+    return 0;
+}
+
+int trial_config_set(struct trial_config *config, enum trial_key key, const char *text, struct error *error)
+{
+    const struct sweep_key *row = &trial_keys[key];
+    switch (key) {
+    case KEY_TAP: return set_tap(text, config->tap, error);
+    case KEY_HEAD: return (config->spec.kind = head_kind_find(text, error)) ? 0 : -1;
+    case KEY_OUTPUT: return head_output_find(text, &config->spec.output, error);
+    case KEY_INIT: return head_init_find(text, &config->init, error);
+    case KEY_LOSS: return set_loss(text, &config->loss, error);
+    case KEY_RATE: return sweep_key_number(row, text, &config->rate, error);
+    case KEY_WARMUP: return sweep_key_whole(row, text, &config->warmup, error);
+    case KEY_CLIP: return sweep_key_number(row, text, &config->clip, error);
+    case KEY_DECAY: return sweep_key_number(row, text, &config->decay, error);
+    case KEY_BETA1: return sweep_key_number(row, text, &config->beta1, error);
+    case KEY_BETA2: return sweep_key_number(row, text, &config->beta2, error);
+    case KEY_EPSILON: return sweep_key_number(row, text, &config->epsilon, error);
+    }
+    return -1;
+}
+
+/* Everything that is not the default goes into the name; what tells trials apart most comes first. */
+int trial_config_name(struct trial_config *config, struct error *error)
+{
+    char extra[128] = "";
+    const struct {
+        enum trial_key key;
+        double value;
+    } numbers[] = {{KEY_WARMUP, (double)config->warmup}, {KEY_CLIP, config->clip},
+                   {KEY_DECAY, config->decay},           {KEY_BETA1, config->beta1},
+                   {KEY_BETA2, config->beta2},           {KEY_EPSILON, config->epsilon}};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        const struct sweep_key *key = &trial_keys[numbers[i].key];
+        size_t used = strlen(extra);
+        if (numbers[i].value != strtod(key->standard, NULL))
+            snprintf(extra + used, sizeof extra - used, "-%s%g", key->name, numbers[i].value);
+    }
+    int length =
+        snprintf(config->id, sizeof config->id, "%s-%s%s-%s-%s-%g%s", config->tap,
+                 head_kind_name(config->spec.kind), config->spec.output == OUTPUT_UNTIED ? "-untied" : "",
+                 head_init_name(config->init), trial_loss_name(config->loss), config->rate, extra);
+    if (length < 0 || (size_t)length >= sizeof config->id)
+        return error_set(error, "the name of a trial at tap %s is too long", config->tap);
+    return 0;
+}
+
+int trial_config_blame(const struct trial_config *config, const char *name, enum trial_key key,
+                       struct error *error)
+{
+    const int line = config->line.key[key] ? config->line.key[key] : config->line.trial;
+    return name ? error_prefix(error, "%s: line %d: %s", name, line, trial_keys[key].name)
+                : error_prefix(error, "--%s", trial_keys[key].name);
+}
+
+static uint64_t hash_id(const char *id)
+{
+    return hash_bytes(id, strlen(id), 0);
+}
+
+int trial_configs_add(const struct trial_config *configs, struct hash_index *names, int entry,
+                      struct error *error)
+{
+    return hash_index_put(names, hash_id(configs[entry].id), (uint32_t)entry, error);
+}
+
+int trial_configs_find(const struct trial_config *configs, const struct hash_index *names, const char *id)
+{
+    struct hash_probe probe = {.key = hash_id(id)};
+    for (uint32_t i; (i = hash_index_next(names, &probe)) != HASH_INDEX_END;) {
+        if (!strcmp(configs[i].id, id))
+            return (int)i;
+    }
+    return -1;
+}
+
+double trial_rate(const struct trial_config *config, int64_t step, int64_t steps)
+{
+    if (step <= config->warmup)
+        return config->rate * (double)step / (double)config->warmup;
+    const double done = (double)(step - config->warmup) / (double)(steps - config->warmup);
+    return config->rate * (0.1 + 0.9 * 0.5 * (1 + cos(3.14159265358979323846 * done)));
+}
+
+json_t *trial_config_to_json(const struct trial_config *config, struct error *error)
+{
+    json_t *object = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f}", "id", config->id, "tap",
+        config->tap, "head", head_kind_name(config->spec.kind), "output", head_output_name(config->spec.output),
+        "init", head_init_name(config->init), "loss", trial_loss_name(config->loss), "rate", config->rate,
+        "warmup", (json_int_t)config->warmup, "clip", config->clip, "decay", config->decay, "beta1",
+        config->beta1, "beta2", config->beta2, "epsilon", config->epsilon);
+    if (!object)
+        error_set_kind(error, ERROR_NO_MEMORY, "trial %s: out of memory", config->id);
+    return object;
+}
