@@ -85,7 +85,8 @@ static int create_buffers(struct batch *batch, struct error *error)
     if (answer_create(batch->backend, batch->capacity, &batch->answer, error) < 0 ||
         array_alloc(&batch->computed, rows, error) < 0 || array_alloc(&batch->entropy, rows, error) < 0)
         return -1;
-    if (array_alloc(&batch->states, batch->taps, error) < 0)
+    if (array_alloc(&batch->states, batch->taps, error) < 0 ||
+        array_alloc(&batch->read, batch->taps, error) < 0 || array_alloc(&batch->place, batch->taps, error) < 0)
         return -1;
     for (int t = 0; t < batch->taps; t++) {
         if (buffer_create(batch->backend, bytes, &batch->states[t], error) < 0)
@@ -124,6 +125,7 @@ int batch_create(const struct stores *stores, struct backend *backend, const str
     if (create_buffers(made, error) < 0 || load_norm(made, stores, error) < 0 ||
         load_output(made, stores, error) < 0)
         goto fail;
+    batch_use(made, made->tap, made->taps);
     *batch = made;
     return 0;
 fail:
@@ -145,16 +147,32 @@ void batch_destroy(struct batch *batch)
     weight_destroy(batch->output);
     queue_destroy(batch->queue);
     free(batch->states);
+    free(batch->read);
+    free(batch->place);
     free(batch->tap);
     free(batch);
 }
 
 /* ---- a batch ---- */
 
+void batch_use(struct batch *batch, const struct tap *taps, int count)
+{
+    batch->reads = 0;
+    for (int t = 0; t < batch->taps; t++) {
+        bool used = batch->reads_final && t == batch->taps - 1;
+        for (int i = 0; i < count && !used; i++)
+            used = tap_compare(taps[i], batch->tap[t]) == 0;
+        if (used) {
+            batch->place[batch->reads] = t;
+            batch->read[batch->reads++] = batch->tap[t];
+        }
+    }
+}
+
 void batch_plan(const struct batch *batch, unsigned teach, struct feed_plan *plan)
 {
-    plan->tap = batch->tap;
-    plan->taps = batch->taps;
+    plan->tap = batch->read;
+    plan->taps = batch->reads;
     plan->values = batch->target && teach & TEACH_OUTCOME;
     plan->u = batch->target && teach & TEACH_U;
 }
@@ -215,8 +233,8 @@ int batch_load(struct batch *batch, const struct feed_batch *next, unsigned teac
 {
     set_rows(batch, next->rows);
     op_write(batch->queue, batch->labels, next->labels);
-    for (int t = 0; t < batch->taps; t++)
-        feed_write(batch->queue, next->states[t], next->sequences, states_rows(batch, t));
+    for (int t = 0; t < batch->reads; t++)
+        feed_write(batch->queue, next->states[t], next->sequences, states_rows(batch, batch->place[t]));
     if (needs_final(teach, batch->target))
         op_norm(batch->queue, states_rows(batch, batch->taps - 1), batch->final_norm, batch->norm_epsilon,
                 batch->teacher);

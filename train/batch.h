@@ -40,6 +40,9 @@ struct batch {
     bool reads_final; /* the final tap is the last of `tap` */
     int taps;
     struct tap *tap; /* [taps], along the model */
+    int reads;
+    struct tap *read; /* [reads] those of them that are read */
+    int *place; /* [reads] of each, its index among all */
 
     /* Of what was loaded last, M rows. */
     int64_t rows;
@@ -62,6 +65,10 @@ struct batch {
 int batch_create(const struct stores *stores, struct backend *backend, const struct tap *taps, int count,
                  unsigned teach, int64_t rows, struct batch **batch, struct error *error);
 void batch_destroy(struct batch *batch); /* NULL is fine */
+
+/* Of all taps only these are read from now on, and the final one where it is needed; at first all are. Not while
+ * a feed is open that batch_plan has made the plan of. */
+void batch_use(struct batch *batch, const struct tap *taps, int count);
 
 /* Fills in what a feed must read for batches that are loaded so. */
 void batch_plan(const struct batch *batch, unsigned teach, struct feed_plan *plan);

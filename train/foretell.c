@@ -52,7 +52,7 @@ static int most_of_trials(const struct sweep *sweep, const struct model_config *
         bytes[i] = foretell_trial(&sweep->trial[i], model);
     qsort(bytes, (size_t)sweep->trials, sizeof *bytes, compare_bytes);
     *most = 0;
-    for (int i = 0; i < live; i++)
+    for (int i = 0; i < live && i < sweep->trials; i++)
         *most += bytes[i];
     free(bytes);
     return 0;
@@ -88,38 +88,96 @@ uint64_t foretold_bytes(const struct foretold *foretold)
     return foretold->trials + foretold->gradients + foretold->batch + foretold->fixed;
 }
 
+/* Of a device's memory a run goes by fewer trials and pieces of batches where it is short; what it cannot do
+ * without is this. */
+static uint64_t least_of_device(const struct foretold *foretold)
+{
+    return foretold->trials + foretold->gradients + foretold->fixed;
+}
+
+static uint64_t bytes_of_host(const struct foretold *foretold, uint64_t device)
+{
+    return device > 0 ? foretold->host : foretold_bytes(foretold);
+}
+
+static bool fits(const struct foretold *foretold, const struct bounds *bounds)
+{
+    const uint64_t limit = memory_limit();
+    return (bounds->memory == 0 || foretold_bytes(foretold) <= bounds->memory) &&
+           (bounds->device == 0 || least_of_device(foretold) <= bounds->device) &&
+           (limit == 0 || bytes_of_host(foretold, bounds->device) <= limit);
+}
+
+static int refuse_memory(const struct foretold *foretold, uint64_t memory, struct error *error)
+{
+    char given[32], needed[32], heads[32], batch[32], fixed[32];
+    return error_set_kind(
+        error, ERROR_USAGE,
+        "--memory: %s do not hold a single trial, which takes %s: %s for its head and its optimizer, %s for "
+        "batches, %s for the output weight. Give more, or fewer `sequences`",
+        format_bytes((double)memory, given, sizeof given),
+        format_bytes((double)foretold_bytes(foretold), needed, sizeof needed),
+        format_bytes((double)(foretold->trials + foretold->gradients), heads, sizeof heads),
+        format_bytes((double)foretold->batch, batch, sizeof batch),
+        format_bytes((double)foretold->fixed, fixed, sizeof fixed));
+}
+
+int foretell_live(const struct sweep *sweep, const struct stores *stores, enum math math,
+                  const struct bounds *bounds, int *live, struct error *error)
+{
+    struct foretold foretold;
+    int good = 0, bad = (bounds->most > 0 && bounds->most < sweep->trials ? bounds->most : sweep->trials) + 1;
+    while (bad - good > 1) { /* so many are known to fit, and so many are not */
+        const int middle = good + (bad - good) / 2;
+        if (foretell(sweep, stores, math, middle, &foretold, error) < 0)
+            return -1;
+        if (fits(&foretold, bounds))
+            good = middle;
+        else
+            bad = middle;
+    }
+    *live = good > 0 ? good : 1;
+    if (good > 0)
+        return 0;
+    if (foretell(sweep, stores, math, 1, &foretold, error) < 0)
+        return -1;
+    return bounds->memory > 0 && foretold_bytes(&foretold) > bounds->memory
+               ? refuse_memory(&foretold, bounds->memory, error)
+               : 0;
+}
+
 int foretell_check(const struct sweep *sweep, const struct stores *stores, enum math math, int live,
                    int64_t steps, uint64_t device, struct error *error)
 {
     struct foretold foretold;
     if (foretell(sweep, stores, math, live, &foretold, error) < 0)
         return -1;
-    const uint64_t all = foretold_bytes(&foretold), host = device ? foretold.host : all;
+    const uint64_t all = foretold_bytes(&foretold), host = bytes_of_host(&foretold, device);
     const uint64_t heads = foretold.trials + foretold.gradients;
     const uint64_t limit = memory_limit();
-    /* A device goes by fewer trials and pieces of batches where its memory is short; what it cannot do without
-     * is this. */
-    const uint64_t least = heads + foretold.fixed;
-    char needed[32], trials[32], batch[32], there[32];
-    cli_say("%d trial%s, %" PRId64 " step%s of %d sequence%s (%" PRId64 " tokens each); about %s of memory",
-            sweep->trials, sweep->trials == 1 ? "" : "s", steps, steps == 1 ? "" : "s", sweep->sequences,
-            sweep->sequences == 1 ? "" : "s", (int64_t)sweep->sequences * stores->rows,
+    char needed[32], trials[32], batch[32], there[32], together[40];
+    *together = 0;
+    if (live < sweep->trials)
+        snprintf(together, sizeof together, ", %d of them at a time", live);
+    cli_say("%d trial%s%s, %" PRId64 " step%s of %d sequence%s (%" PRId64 " tokens each); about %s of memory",
+            sweep->trials, sweep->trials == 1 ? "" : "s", together, steps, steps == 1 ? "" : "s",
+            sweep->sequences, sweep->sequences == 1 ? "" : "s", (int64_t)sweep->sequences * stores->rows,
             format_bytes((double)all, needed, sizeof needed));
     format_bytes((double)heads, trials, sizeof trials);
     format_bytes((double)foretold.batch, batch, sizeof batch);
-    if (device > 0 && least > device)
+    if (device > 0 && least_of_device(&foretold) > device)
         return error_set_kind(
             error, ERROR_NO_MEMORY,
-            "the device has %s of memory free, but the heads and optimizers of %d trials take %s, and the "
-            "model's output weight takes %s. Run fewer trials at a time, or give --device cpu",
-            format_bytes((double)device, there, sizeof there), live, trials,
+            "the device has %s of memory free, but the heads and optimizers of %d trial%s take %s, and "
+            "the model's output weight takes %s. Run fewer trials at a time, or give --device cpu",
+            format_bytes((double)device, there, sizeof there), live, live == 1 ? "" : "s", trials,
             format_bytes((double)foretold.fixed, needed, sizeof needed));
     if (limit > 0 && host > limit)
         return error_set_kind(
             error, ERROR_NO_MEMORY,
             "the run takes about %s of memory, but there are %s. Batches of %d sequences take %s, and "
-            "heads and optimizers of %d trials take %s. Give fewer `sequences` or fewer trials",
+            "heads and optimizers of %d trial%s take %s. Give fewer `sequences` or fewer trials",
             format_bytes((double)host, needed, sizeof needed), format_bytes((double)limit, there, sizeof there),
-            sweep->sequences, batch, live, trials);
+            sweep->sequences, batch, live, live == 1 ? "" : "s", trials);
     return 0;
 }

@@ -1,7 +1,7 @@
 /* foretell.h: says how much memory a run will take, before it takes any.
  *
  *     foretell(sweep, stores, math, 8, &foretold, error);       // were eight of the sweep's trials live
- *     if (foretold_bytes(&foretold) > limit) ...                // fewer
+ *     foretell_live(sweep, stores, math, &bounds, &live, error);      // so many can be
  */
 #ifndef OFFRAMP_TRAIN_FORETELL_H
 #define OFFRAMP_TRAIN_FORETELL_H
@@ -30,6 +30,18 @@ uint64_t foretell_trial(const struct trial_config *config, const struct model_co
 int foretell(const struct sweep *sweep, const struct stores *stores, enum math math, int live,
              struct foretold *foretold, struct error *error);
 uint64_t foretold_bytes(const struct foretold *foretold); /* all of them; `host` is a part of them */
+
+/* What bounds a run. */
+struct bounds {
+    int most; /* trials that may be live; 0: all */
+    uint64_t memory; /* bytes that the run may take; 0: what the machine has */
+    uint64_t device; /* the device's free bytes; 0: it has no memory of its own */
+};
+
+/* How many trials can be live at a time. An error of the kind ERROR_USAGE when bounds->memory does not hold a
+ * single one. Where the machine does not, *live is 1, and foretell_check says so. */
+int foretell_live(const struct sweep *sweep, const struct stores *stores, enum math math,
+                  const struct bounds *bounds, int *live, struct error *error);
 
 /* Says on stderr what the run is and what it will take. -1 when the machine, or its device, does not have that
  * much. device: the device's free bytes; 0: it has no memory of its own. */

@@ -35,6 +35,8 @@ struct training_options {
     struct run_share share; /* of the sweep; zeroed: all of it */
     struct device_options device;
     struct wish_options wish; /* of the policy */
+    int max_parallel; /* trials that are live at a time, at most; 0: all that memory holds */
+    uint64_t memory; /* bytes that the run may take; 0: what the machine has */
 };
 
 struct training;

@@ -51,4 +51,41 @@ TEST(foretell_the_largest_that_can_be_live)
     sweep_free(&sweep);
 }
 
+/* As many as the memory holds; not even one is refused, with numbers. */
+TEST(foretell_how_many_can_be_live)
+{
+    struct error error = {0};
+    struct foretold foretold;
+    struct sweep sweep;
+    int live = 0;
+    open_sweep(&sweep);
+    struct bounds bounds = {0};
+    REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
+    CHECK(live == 3);
+    for (int most = 1; most <= 3; most++) {
+        REQUIRE_OK(foretell(&sweep, &stores, MATH_F32, most, &foretold, &error));
+        bounds = (struct bounds){.memory = foretold_bytes(&foretold)};
+        REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
+        CHECK(live == most);
+        bounds = (struct bounds){.device = foretold.trials + foretold.gradients + foretold.fixed};
+        REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
+        CHECK(live == most);
+        bounds = (struct bounds){.most = most};
+        REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
+        CHECK(live == most);
+    }
+    bounds = (struct bounds){.most = 5};
+    REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
+    CHECK(live == 3);
+    REQUIRE_OK(foretell(&sweep, &stores, MATH_F32, 1, &foretold, &error));
+    bounds = (struct bounds){.memory = foretold_bytes(&foretold) - 1};
+    CHECK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error) < 0 && error.kind == ERROR_USAGE);
+    CHECK_TEXT(error.text, "do not hold a single trial");
+    bounds = (struct bounds){.device = 1}; /* what the machine lacks, foretell_check tells */
+    REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
+    CHECK(live == 1);
+    CHECK(foretell_check(&sweep, &stores, MATH_F32, 1, 5, 1, &error) < 0 && error.kind == ERROR_NO_MEMORY);
+    sweep_free(&sweep);
+}
+
 TEST_MAIN

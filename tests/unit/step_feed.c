@@ -71,4 +71,40 @@ TEST(step_feed_reads_ahead)
     bench_close(&bench);
 }
 
+/* The states [SEQUENCES rows, H] of a tap in the first batch. */
+static int states_of(struct bench *bench, struct tap tap, float *states, uint64_t *records, struct error *error)
+{
+    struct step_feed feed = {
+        .stores = &bench->stores, .batch = bench->batch, .sequences = SEQUENCES, .steps = 1, .threads = 1};
+    const struct feed_batch *next;
+    struct feed_plan plan = {0};
+    batch_plan(bench->batch, TEACH_U, &plan);
+    *records = (uint64_t)plan.taps;
+    if (step_feed_next(&feed, 0, TEACH_U, &next, error) < 0 ||
+        batch_load(bench->batch, next, TEACH_U, error) < 0)
+        return -1;
+    op_read(bench->batch->queue, batch_states(bench->batch, tap), states);
+    const int result = queue_wait(bench->batch->queue, error);
+    step_feed_close(&feed);
+    return result;
+}
+
+/* A batch that is used for some taps reads these only, and they are the same. */
+TEST(step_feed_reads_the_taps_that_are_used)
+{
+    struct error error = {0};
+    struct bench bench;
+    const struct tap tap = {2, true};
+    static float all[SEQUENCES * 16 * 24], some[SEQUENCES * 16 * 24];
+    uint64_t records;
+    REQUIRE_OK(bench_open_store(&bench, &small_fixture, TEACH_U, &error));
+    batch_use(bench.batch, &tap, 1);
+    REQUIRE_OK(states_of(&bench, tap, some, &records, &error));
+    CHECK(records == 1 && some[0] != 0);
+    batch_use(bench.batch, bench.batch->tap, bench.batch->taps);
+    REQUIRE_OK(states_of(&bench, tap, all, &records, &error));
+    CHECK(records == 2 && memcmp(all, some, sizeof all) == 0);
+    bench_close(&bench);
+}
+
 TEST_MAIN
