@@ -35,6 +35,8 @@ struct backend_table {
     void (*read_rounded)(struct queue *queue, struct matrix matrix, float *destination);
     int (*weight_prepare)(struct backend *backend, const struct weight_part *parts, int count,
                           const float *bias, unsigned uses, struct weight **weight, struct error *error);
+    int (*weight_subset_create)(struct backend *backend, int64_t rows, int64_t cols, struct weight **subset,
+                                struct error *error);
     void (*weight_destroy)(struct weight *weight);
 
     /* ops */
@@ -42,6 +44,7 @@ struct backend_table {
     void (*matmul_grad)(struct queue *, struct matrix dy, const struct weight *, struct matrix dx,
                         enum op_mode);
     void (*embed)(struct queue *, const struct weight *, struct matrix ids, struct matrix y);
+    void (*gather)(struct queue *, const struct weight *from, struct matrix ids, struct weight *subset);
     void (*gemm)(struct queue *, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
                  struct matrix c, enum op_mode);
     /* op_gemm of 2 to GEMMS_ALIKE that differ in buffers and offsets only; NULL: one after the other is as
@@ -114,6 +117,7 @@ struct weight {
     struct backend *backend;
     int64_t rows, cols;
     unsigned uses;
+    bool is_subset; /* made by weight_subset_create */
     size_t bytes; /* held by the backend */
 };
 

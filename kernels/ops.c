@@ -112,6 +112,22 @@ int weight_prepare(struct backend *backend, const struct weight_part *parts, int
     return 0;
 }
 
+int weight_subset_create(const struct weight *from, int64_t rows, struct weight **subset, struct error *error)
+{
+    size_t bytes;
+    if (rows < 1 || !size_multiply((size_t)rows, (size_t)from->cols * sizeof(float), &bytes))
+        return error_set_kind(error, ERROR_INTERNAL, "weight: %lld rows make no subset of [%lld, %lld]",
+                              (long long)rows, (long long)from->rows, (long long)from->cols);
+    if (from->backend->table->weight_subset_create(from->backend, rows, from->cols, subset, error) < 0)
+        return error_prefix(error, "weight [%lld, %lld]", (long long)rows, (long long)from->cols);
+    (*subset)->backend = from->backend;
+    (*subset)->rows = rows;
+    (*subset)->cols = from->cols;
+    (*subset)->uses = WEIGHT_FORWARD | WEIGHT_BACKWARD | WEIGHT_ROWS;
+    (*subset)->is_subset = true;
+    return 0;
+}
+
 void weight_destroy(struct weight *weight)
 {
     if (weight)
@@ -219,6 +235,15 @@ static unsigned forward_use(int64_t rows)
 static int64_t vocab_size(const struct vocab *vocab)
 {
     return vocab->tied ? vocab->tied->rows : vocab->own.rows;
+}
+
+/* Weights of a vocabulary may be cut for products in other ways where one is a subset. */
+static const char *unlike(const struct vocab *vocab, const struct vocab *teacher)
+{
+    const bool both = vocab->tied && teacher->tied;
+    return both && vocab->tied->is_subset != teacher->tied->is_subset
+               ? "vocab and teacher must both come from weight_subset_create, or neither"
+               : NULL;
 }
 
 /* A vocabulary's weight for `states` rows [M, H]. */
@@ -452,6 +477,15 @@ void op_embed(struct queue *queue, const struct weight *weight, struct matrix id
         input("ids", ids, DTYPE_I32, ids.rows, 1), output("y", y, DTYPE_F32, ids.rows, weight->cols));
 }
 
+void op_gather(struct queue *queue, const struct weight *from, struct matrix ids, struct weight *subset)
+{
+    RUN(gather, (queue, from, ids, subset),
+        unless(subset->is_subset && subset != from, "subset must come from weight_subset_create"),
+        prepared("from", from, WEIGHT_ROWS, from->rows, subset->cols),
+        input("ids", ids, DTYPE_I32, subset->rows, 1),
+        prepared("subset", subset, 0, subset->rows, subset->cols));
+}
+
 void op_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
              struct matrix c, enum op_mode mode)
 {
@@ -658,9 +692,9 @@ void op_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vo
 void op_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix t,
                     const struct vocab *teacher, struct matrix cross)
 {
-    RUN(vocab_cross, (queue, h, vocab, t, teacher, cross), NULL, input("h", h, DTYPE_F32, h.rows, h.cols),
-        vocabulary("vocab", vocab, vocab_size(vocab), h, false), input("t", t, DTYPE_F32, h.rows, h.cols),
-        vocabulary("teacher", teacher, vocab_size(vocab), t, false),
+    RUN(vocab_cross, (queue, h, vocab, t, teacher, cross), unlike(vocab, teacher),
+        input("h", h, DTYPE_F32, h.rows, h.cols), vocabulary("vocab", vocab, vocab_size(vocab), h, false),
+        input("t", t, DTYPE_F32, h.rows, h.cols), vocabulary("teacher", teacher, vocab_size(vocab), t, false),
         output("cross", cross, DTYPE_F32, h.rows, 1));
 }
 
@@ -681,6 +715,8 @@ void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *voc
     case VOCAB_TEACHER:
         wanted[0] = input("teacher_state", state, DTYPE_F32, h.rows, h.cols);
         wanted[1] = vocabulary("teacher", &target->teacher, size, state, false);
+        if (!wrong)
+            wrong = unlike(vocab, &target->teacher);
         break;
     }
     RUN(vocab_loss, (queue, h, vocab, target, loss, dh, down), wrong, input("h", h, DTYPE_F32, h.rows, h.cols),

@@ -191,6 +191,10 @@ enum {
  * the upload does not wait for them. */
 int weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,
                    unsigned uses, struct weight **weight, struct error *error);
+/* A weight of `rows` rows of the width of `from`, for all uses and without a bias, whose rows op_gather takes from
+ * `from`: as often as one likes, without another allocation. Before the first time it must not be used. It does not
+ * need `from` afterwards. In an op with two weights of a vocabulary, either both come from here or none does. */
+int weight_subset_create(const struct weight *from, int64_t rows, struct weight **subset, struct error *error);
 void weight_destroy(struct weight *weight); /* NULL is fine */
 /* Bytes the backend holds for it, the mapped file not counted. */
 size_t weight_bytes(const struct weight *weight);
@@ -205,6 +209,10 @@ void op_matmul_grad(struct queue *queue, struct matrix dy, const struct weight *
                     enum op_mode mode);
 /* y [M, K] = rows ids [M, 1] (i32) of W. An id outside 0 .. N-1 makes the queue fail. */
 void op_embed(struct queue *queue, const struct weight *weight, struct matrix ids, struct matrix y);
+
+/* Row s of the subset [S, K] = row ids [S, 1] (i32) of `from`, which has WEIGHT_ROWS, packed for products. An id
+ * outside `from` makes the queue fail, and the subset must not be used. */
+void op_gather(struct queue *queue, const struct weight *from, struct matrix ids, struct weight *subset);
 
 /* ---- products of buffers: trained weights, statistics ---- */
 

@@ -120,6 +120,11 @@ struct matrix shared_input(struct op_run *run, int64_t rows, int64_t cols, doubl
     return add_operand(run, (struct operand_kind){DTYPE_F32, false, false, deviation, 0, 0}, rows, cols);
 }
 
+struct matrix shared_integers(struct op_run *run, int64_t rows, int32_t low, int32_t high)
+{
+    return add_operand(run, (struct operand_kind){DTYPE_I32, false, false, 0, low, high}, rows, 1);
+}
+
 struct matrix shared_output(struct op_run *run, enum dtype type, int64_t rows, int64_t cols)
 {
     return add_operand(run, (struct operand_kind){type, true, false, 1, 0, 99}, rows, cols);
@@ -181,6 +186,22 @@ const struct weight *shared_weight(struct op_run *run, enum dtype type, int64_t 
     run->weight_data[run->weights++] = data;
     free(values);
     return *weight;
+}
+
+const struct weight *shared_subset(struct op_run *run, enum dtype type, int64_t rows, int64_t cols)
+{
+    const struct matrix ids = shared_integers(run, rows, 0, (int32_t)rows);
+    const struct weight *from = shared_weight(run, type, rows + 1, cols, false, WEIGHT_ROWS);
+    struct error error;
+    if (run->again) {
+        run->weights_again++;
+    } else if (weight_subset_create(from, rows, &run->weight[run->weights++], &error) < 0) {
+        fprintf(stderr, "op_case: %s\n", error.text);
+        exit(1);
+    }
+    struct weight *subset = run->weight[(run->again ? run->weights_again : run->weights) - 1];
+    op_gather(run->queue, from, ids, subset);
+    return subset;
 }
 
 /* ---- runs ---- */

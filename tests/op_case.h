@@ -64,10 +64,14 @@ struct matrix row_integers(struct op_run *run, int64_t rows, int32_t low, int32_
 struct matrix row_output(struct op_run *run, enum dtype type, int64_t rows, int64_t cols);
 struct matrix row_moment(struct op_run *run, int64_t rows, int64_t cols); /* an f32 output, >= 0 at first */
 struct matrix shared_input(struct op_run *run, int64_t rows, int64_t cols, double deviation);
+struct matrix shared_integers(struct op_run *run, int64_t rows, int32_t low, int32_t high); /* uniform */
 struct matrix shared_output(struct op_run *run, enum dtype type, int64_t rows, int64_t cols);
 /* [rows, cols] of about 1 / sqrt(cols), in two parts when rows > 1. */
 const struct weight *shared_weight(struct op_run *run, enum dtype type, int64_t rows, int64_t cols, bool bias,
                                    unsigned uses);
+
+/* `rows` random rows of such a weight, gathered by this run; some are there twice. */
+const struct weight *shared_subset(struct op_run *run, enum dtype type, int64_t rows, int64_t cols);
 
 /* The tests every family has, in every math mode. */
 void check_against_ref(enum math math, const struct op_case *cases, size_t count);

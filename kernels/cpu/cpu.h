@@ -114,10 +114,13 @@ static inline int64_t round_up(int64_t value, int64_t multiple)
 
 int cpu_weight_prepare(struct backend *, const struct weight_part *parts, int count, const float *bias,
                        unsigned uses, struct weight **weight, struct error *error);
+int cpu_weight_subset_create(struct backend *, int64_t rows, int64_t cols, struct weight **subset,
+                             struct error *error);
 void cpu_weight_destroy(struct weight *);
 void cpu_matmul(struct queue *, struct matrix x, const struct weight *, struct matrix y, enum op_mode);
 void cpu_matmul_grad(struct queue *, struct matrix dy, const struct weight *, struct matrix dx, enum op_mode);
 void cpu_embed(struct queue *, const struct weight *, struct matrix ids, struct matrix y);
+void cpu_gather(struct queue *, const struct weight *from, struct matrix ids, struct weight *subset);
 void cpu_gemm(struct queue *, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,
               struct matrix c, enum op_mode);
 void cpu_gram(struct queue *, struct matrix x, struct matrix y, struct matrix w, struct matrix g);

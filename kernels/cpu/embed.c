@@ -38,3 +38,12 @@ void cpu_embed(struct queue *queue, const struct weight *base, struct matrix ids
     }
     cpu_run(queue, divide_up(y.rows, job.per_task), embed_task, &job);
 }
+
+void cpu_gather(struct queue *queue, const struct weight *from, struct matrix ids, struct weight *base)
+{
+    const struct cpu_weight *subset = (const struct cpu_weight *)base;
+    struct buffer values = {base->backend, (size_t)(base->rows * base->cols) * sizeof(float), subset->values};
+    cpu_embed(queue, from, ids, matrix_f32(&values, base->rows, base->cols));
+    if (!queue->failed)
+        subset_pack(queue, subset);
+}

@@ -93,27 +93,28 @@ static void pack_own_task(void *context, int task, int worker)
 {
     struct own_job *job = context;
     if (pack_fill(job->products, job->pack, task, worker,
-                  matrix_floats(job->own) + task * weight_tile(job->own.rows) * job->own.stride,
-                  job->own.stride) < 0)
+                  matrix_floats(job->own) + task * job->pack->tile_rows * job->own.stride, job->own.stride) < 0)
         atomic_store(&job->failed, true);
 }
 
 /* An own weight packed into the slot; NULL: the queue has failed. */
-static struct pack *pack_own(struct queue *queue, struct matrix own, bool backward, enum scratch slot)
+static struct pack *pack_own(struct queue *queue, struct matrix own, int64_t tile_rows, bool backward,
+                             enum scratch slot)
 {
     struct cpu_backend *backend = queue_cpu(queue);
+    const struct pack_side side = {own.rows, own.cols, tile_rows, backward, backend->bf16};
     struct own_job job = {.products = backend->products, .own = own};
     struct pack *pack = NULL;
     struct error error;
     size_t bytes;
-    if (pack_bytes(backend->products, own.rows, own.cols, backward, backend->bf16, &bytes, &error) < 0) {
+    if (pack_bytes(backend->products, &side, &bytes, &error) < 0) {
         queue_fail(queue, error.kind, "%s", error.text);
         return NULL;
     }
     void *data = scratch_get(queue, slot, 1, bytes);
     if (!data)
         return NULL;
-    if (pack_create(backend->products, own.rows, own.cols, backward, backend->bf16, data, &pack, &error) < 0) {
+    if (pack_create(backend->products, &side, data, &pack, &error) < 0) {
         queue_fail(queue, error.kind, "%s", error.text);
         return NULL;
     }
@@ -141,10 +142,11 @@ static void weight_open(struct vocab_job *job, const struct vocab *vocab, bool b
     };
     weight->few.parts = &weight->few.own;
     if (!job->few)
-        weight->forward = weight->made[0] =
-            pack_own(job->queue, vocab->own, false, teacher ? SCRATCH_PACK_TEACHER : SCRATCH_PACK_FORWARD);
+        weight->forward = weight->made[0] = pack_own(job->queue, vocab->own, job->tile, false,
+                                                     teacher ? SCRATCH_PACK_TEACHER : SCRATCH_PACK_FORWARD);
     if (backward)
-        weight->backward = weight->made[1] = pack_own(job->queue, vocab->own, true, SCRATCH_PACK_BACKWARD);
+        weight->backward = weight->made[1] =
+            pack_own(job->queue, vocab->own, job->tile, true, SCRATCH_PACK_BACKWARD);
 }
 
 static void weight_close(struct vocab_weight *weight)
@@ -515,6 +517,14 @@ static bool stops(const struct vocab_job *job)
     return true;
 }
 
+/* Rows of the vocabulary in a tile: what prepared weights are cut into. */
+static int64_t tile_rows(const struct vocab *vocab, const struct vocab *teacher)
+{
+    const struct weight *tied = vocab->tied || !teacher ? vocab->tied : teacher->tied;
+    const struct pack *pack = tied ? ((const struct cpu_weight *)tied)->forward : NULL;
+    return pack ? pack->tile_rows : weight_tile(tied ? tied->rows : vocab->own.rows);
+}
+
 static void vocab_run(struct vocab_job *job, const struct vocab *vocab, const struct vocab *teacher)
 {
     struct cpu_backend *backend = queue_cpu(job->queue);
@@ -524,7 +534,7 @@ static void vocab_run(struct vocab_job *job, const struct vocab *vocab, const st
     job->few = job->h.rows <= MATMUL_FEW_ROWS;
     job->size = vocab->tied ? vocab->tied->rows : vocab->own.rows;
     job->width = job->h.cols;
-    job->tile = weight_tile(job->size);
+    job->tile = tile_rows(vocab, teacher);
     job->tiles = divide_up(job->size, job->tile);
     job->slices = divide_up(job->tiles, SLICE_TILES);
     job->with_teacher = teacher != NULL;

@@ -17,16 +17,17 @@ enum {
     SLICE_MULTIPLE = 16
 };
 
-static struct pack pack_shape(int64_t rows, int64_t cols, bool backward, bool bf16)
+static struct pack pack_of(const struct pack_side *side)
 {
-    int64_t tile = weight_tile(rows);
-    struct pack pack = {.bf16 = bf16, .backward = backward, .tiles = divide_up(rows, tile)};
-    pack.inner = backward ? rows : cols;
-    pack.cols = backward ? cols : rows;
-    pack.tile_inner = backward ? tile : cols;
-    pack.tile_cols = backward ? cols : tile;
+    const int64_t rows = side->rows, cols = side->cols, tile = side->tile_rows;
+    struct pack pack = {.bf16 = side->bf16, .backward = side->backward, .tile_rows = tile};
+    pack.tiles = divide_up(rows, tile);
+    pack.inner = side->backward ? rows : cols;
+    pack.cols = side->backward ? cols : rows;
+    pack.tile_inner = side->backward ? tile : cols;
+    pack.tile_cols = side->backward ? cols : tile;
     pack.slice_inner = pack.tile_inner;
-    if (!backward && cols > WHOLE_INNER)
+    if (!side->backward && cols > WHOLE_INNER)
         pack.slice_inner = round_up(divide_up(cols, divide_up(cols, SLICE_INNER)), SLICE_MULTIPLE);
     pack.slices = divide_up(pack.tile_inner, pack.slice_inner);
     return pack;
@@ -69,23 +70,22 @@ static int right_stride(struct product_cache *cache, const struct pack *pack, si
     return 0;
 }
 
-int pack_bytes(struct product_cache *cache, int64_t rows, int64_t cols, bool backward, bool bf16, size_t *bytes,
-               struct error *error)
+int pack_bytes(struct product_cache *cache, const struct pack_side *side, size_t *bytes, struct error *error)
 {
-    struct pack pack = pack_shape(rows, cols, backward, bf16);
+    struct pack pack = pack_of(side);
     size_t stride;
     return right_stride(cache, &pack, &stride, bytes, error);
 }
 
-int pack_create(struct product_cache *cache, int64_t rows, int64_t cols, bool backward, bool bf16, void *data,
-                struct pack **result, struct error *error)
+int pack_create(struct product_cache *cache, const struct pack_side *side, void *data, struct pack **result,
+                struct error *error)
 {
     struct pack *pack = memory_alloc(1, sizeof *pack, error);
     size_t stride;
     *result = NULL;
     if (!pack)
         return -1;
-    *pack = pack_shape(rows, cols, backward, bf16);
+    *pack = pack_of(side);
     pack->data = data;
     pack->lent = data != NULL;
     if (right_stride(cache, pack, &stride, &pack->bytes, error) < 0 ||
@@ -99,7 +99,7 @@ int pack_create(struct product_cache *cache, int64_t rows, int64_t cols, bool ba
     for (int64_t i = 0; i < pack->tiles * pack->slices; i++) {
         int64_t inner, tile_cols;
         pack_tile_shape(pack, i / pack->slices, &inner, &tile_cols);
-        if (right_create(cache, slice_inner(pack, inner, i % pack->slices), tile_cols, bf16,
+        if (right_create(cache, slice_inner(pack, inner, i % pack->slices), tile_cols, side->bf16,
                          (char *)pack->data + (size_t)i * stride, &pack->right[i], error) < 0)
             goto fail;
     }
@@ -219,11 +219,11 @@ static void pack_task(void *context, int task, int worker)
 {
     struct prepare_job *job = context;
     const struct pack *pack = task % 2 ? job->weight->backward : job->weight->forward;
-    int64_t tile_rows = weight_tile(job->weight->base.rows), cols = job->parts->cols;
     if (!pack)
         return;
-    if (pack_fill(job->products, pack, job->first / tile_rows + task / 2, worker,
-                  job->values + task / 2 * tile_rows * cols, cols) < 0)
+    const int64_t cols = job->weight->base.cols;
+    if (pack_fill(job->products, pack, job->first / pack->tile_rows + task / 2, worker,
+                  job->values + task / 2 * pack->tile_rows * cols, cols) < 0)
         atomic_store(&job->failed, true);
 }
 
@@ -255,6 +255,7 @@ void cpu_weight_destroy(struct weight *base)
     pack_destroy(weight->forward);
     pack_destroy(weight->backward);
     free(weight->parts);
+    free(weight->values);
     free(weight->bias);
     free(weight);
 }
@@ -275,6 +276,23 @@ static int copy_parts(struct cpu_weight *weight, const struct weight_part *parts
     return 0;
 }
 
+/* Empty packs for its uses. */
+static int create_packs(struct cpu_backend *backend, struct cpu_weight *weight, int64_t tile_rows,
+                        struct error *error)
+{
+    for (int backward = 0; backward < 2; backward++) {
+        struct pack **pack = backward ? &weight->backward : &weight->forward;
+        const struct pack_side side = {weight->base.rows, weight->base.cols, tile_rows, backward,
+                                       backend->bf16};
+        if (!(weight->base.uses & (backward ? WEIGHT_BACKWARD : WEIGHT_FORWARD)))
+            continue;
+        if (pack_create(backend->products, &side, NULL, pack, error) < 0)
+            return -1;
+        weight->base.bytes += (*pack)->bytes;
+    }
+    return 0;
+}
+
 int cpu_weight_prepare(struct backend *base, const struct weight_part *parts, int count, const float *bias,
                        unsigned uses, struct weight **result, struct error *error)
 {
@@ -288,15 +306,8 @@ int cpu_weight_prepare(struct backend *base, const struct weight_part *parts, in
         weight->base.rows += parts[p].rows;
     if (copy_parts(weight, parts, count, bias, error) < 0)
         goto fail;
-    for (int backward = 0; backward < 2; backward++) {
-        struct pack **pack = backward ? &weight->backward : &weight->forward;
-        if (!(uses & (backward ? WEIGHT_BACKWARD : WEIGHT_FORWARD)))
-            continue;
-        if (pack_create(backend->products, weight->base.rows, weight->base.cols, backward, backend->bf16, NULL,
-                        pack, error) < 0)
-            goto fail;
-        weight->base.bytes += (*pack)->bytes;
-    }
+    if (create_packs(backend, weight, weight_tile(weight->base.rows), error) < 0)
+        goto fail;
     if ((weight->forward || weight->backward) && fill_packs(backend, weight, parts, error) < 0)
         goto fail;
     *result = &weight->base;
@@ -304,4 +315,39 @@ int cpu_weight_prepare(struct backend *base, const struct weight_part *parts, in
 fail:
     cpu_weight_destroy(&weight->base);
     return -1;
+}
+
+/* ---- subsets ---- */
+
+int cpu_weight_subset_create(struct backend *base, int64_t rows, int64_t cols, struct weight **result,
+                             struct error *error)
+{
+    struct cpu_weight *weight = memory_alloc(1, sizeof *weight, error);
+    struct weight_part part = {DTYPE_F32, rows, cols, NULL};
+    *result = NULL;
+    if (!weight)
+        return -1;
+    weight->base = (struct weight){.backend = base, .rows = rows, .cols = cols};
+    weight->base.uses = WEIGHT_FORWARD | WEIGHT_BACKWARD;
+    weight->base.bytes = (size_t)(rows * cols) * sizeof(float);
+    if (array_alloc(&weight->values, rows * cols, error) < 0)
+        goto fail;
+    part.data = weight->values;
+    if (copy_parts(weight, &part, 1, NULL, error) < 0 ||
+        create_packs((struct cpu_backend *)base, weight, min_int64(rows, SUBSET_TILE), error) < 0)
+        goto fail;
+    *result = &weight->base;
+    return 0;
+fail:
+    cpu_weight_destroy(&weight->base);
+    return -1;
+}
+
+void subset_pack(struct queue *queue, const struct cpu_weight *subset)
+{
+    struct prepare_job job = {
+        .weight = subset, .products = queue_cpu(queue)->products, .values = subset->values};
+    cpu_run(queue, subset->forward->tiles * 2, pack_task, &job);
+    if (atomic_load(&job.failed))
+        queue_fail(queue, ERROR_NO_MEMORY, "oneDNN failed to pack a weight; the machine may be out of memory");
 }

@@ -11,7 +11,7 @@
  * large. */
 struct pack {
     int64_t inner, cols, tile_inner, tile_cols;
-    int64_t tiles;
+    int64_t tile_rows, tiles; /* rows of W in a tile */
     int64_t slice_inner, slices; /* of a tile */
     bool bf16, backward;
     struct product_right *right; /* [tiles][slices] */
@@ -24,27 +24,37 @@ struct cpu_weight {
     struct weight base;
     struct weight_part *parts; /* WEIGHT_ROWS */
     int part_count;
+    float *values; /* a subset's rows, its only part; else NULL */
     float *bias; /* or NULL */
     struct pack *forward, *backward; /* NULL when not asked for */
 };
 
-/* Rows of a weight that make a tile: all of them, or WEIGHT_TILE where there are many (a vocabulary). */
-enum { WEIGHT_TILE = 512, WEIGHT_WHOLE = 4096 };
+/* Rows of a weight that make a tile: all of them, or WEIGHT_TILE where there are many (a vocabulary). A subset has
+ * smaller ones, so that all threads have something to pack. */
+enum { WEIGHT_TILE = 512, WEIGHT_WHOLE = 4096, SUBSET_TILE = 256 };
 static inline int64_t weight_tile(int64_t rows)
 {
     return rows <= WEIGHT_WHOLE ? rows : WEIGHT_TILE;
 }
 
-/* Bytes that weight_pack needs for a weight [rows, cols]. */
-int pack_bytes(struct product_cache *cache, int64_t rows, int64_t cols, bool backward, bool bf16, size_t *bytes,
-               struct error *error);
-/* An empty pack of a weight [rows, cols]; `data` [pack_bytes] is lent, or NULL: allocated. */
-int pack_create(struct product_cache *cache, int64_t rows, int64_t cols, bool backward, bool bf16, void *data,
-                struct pack **pack, struct error *error);
+/* A side of a weight [rows, cols]. */
+struct pack_side {
+    int64_t rows, cols, tile_rows;
+    bool backward, bf16;
+};
+
+/* Bytes that pack_create needs for it. */
+int pack_bytes(struct product_cache *cache, const struct pack_side *side, size_t *bytes, struct error *error);
+/* An empty pack; `data` [pack_bytes] is lent, or NULL: allocated. */
+int pack_create(struct product_cache *cache, const struct pack_side *side, void *data, struct pack **pack,
+                struct error *error);
 void pack_destroy(struct pack *pack); /* NULL is fine */
 /* Fills tile t from its rows of the weight, `stride` apart. */
 int pack_fill(struct product_cache *cache, const struct pack *pack, int64_t t, int worker, const float *rows,
               int64_t stride);
+
+/* Fills the packs of a subset from its values. */
+void subset_pack(struct queue *queue, const struct cpu_weight *subset);
 
 /* [inner, cols] of tile t. */
 void pack_tile_shape(const struct pack *pack, int64_t t, int64_t *inner, int64_t *cols);

@@ -247,7 +247,7 @@ void cuda_waited(struct queue *queue, cudaError_t status, int fault)
                   cudaGetErrorString(status), own->last_op ? own->last_op : "none",
                   (long long)own->last_shape.rows, (long long)own->last_shape.cols);
     else if (fault == FAULT_TOKEN)
-        cuda_fail(queue, ERROR_INPUT, "op_embed: a token id is outside the vocabulary");
+        cuda_fail(queue, ERROR_INPUT, "op_embed or op_gather: an id is outside the weight");
     else if (fault == FAULT_POSITION)
         cuda_fail(queue, ERROR_INPUT, "op_rope: a position is outside the table");
 }
@@ -302,19 +302,27 @@ static void cuda_buffer_destroy(struct buffer *buffer)
     free(buffer);
 }
 
-static const struct backend_table table = {cuda_open,         cuda_close,          cuda_memory,
-                                           cuda_queue_create, cuda_queue_destroy,  cuda_queue_wait,
-                                           cuda_queue_mark,   cuda_queue_reach,    cuda_time_begin,
-                                           cuda_time_end,     cuda_buffer_create,  cuda_buffer_destroy,
-                                           cuda_write,        cuda_write_bf16,     cuda_read,
-                                           cuda_read_rounded, cuda_weight_prepare, cuda_weight_destroy,
-                                           cuda_matmul,       cuda_matmul_grad,    cuda_embed,
-                                           cuda_gemm,         cuda_gemm_alike,     cuda_gram,
-                                           cuda_copy,         cuda_axpy,           cuda_add_bias,
-                                           cuda_sum_rows,     cuda_sum_squares,    cuda_mean_square,
-                                           cuda_norm,         cuda_norm_grad,      cuda_swiglu,
-                                           cuda_swiglu_grad,  cuda_rope,           cuda_attention,
-                                           cuda_vocab_stats,  cuda_vocab_cross,    cuda_vocab_loss,
-                                           cuda_quantise,     cuda_split_planes,   cuda_adam};
+static const struct backend_table table = {cuda_open,           cuda_close,
+                                           cuda_memory,         cuda_queue_create,
+                                           cuda_queue_destroy,  cuda_queue_wait,
+                                           cuda_queue_mark,     cuda_queue_reach,
+                                           cuda_time_begin,     cuda_time_end,
+                                           cuda_buffer_create,  cuda_buffer_destroy,
+                                           cuda_write,          cuda_write_bf16,
+                                           cuda_read,           cuda_read_rounded,
+                                           cuda_weight_prepare, cuda_weight_subset_create,
+                                           cuda_weight_destroy, cuda_matmul,
+                                           cuda_matmul_grad,    cuda_embed,
+                                           cuda_gather,         cuda_gemm,
+                                           cuda_gemm_alike,     cuda_gram,
+                                           cuda_copy,           cuda_axpy,
+                                           cuda_add_bias,       cuda_sum_rows,
+                                           cuda_sum_squares,    cuda_mean_square,
+                                           cuda_norm,           cuda_norm_grad,
+                                           cuda_swiglu,         cuda_swiglu_grad,
+                                           cuda_rope,           cuda_attention,
+                                           cuda_vocab_stats,    cuda_vocab_cross,
+                                           cuda_vocab_loss,     cuda_quantise,
+                                           cuda_split_planes,   cuda_adam};
 
 const struct cuda_library offramp_cuda_library = {OFFRAMP_INTERFACE, sizeof table, OFFRAMP_VERSION, &table};

@@ -25,8 +25,11 @@ void cuda_queue_reach(struct queue *queue, uint64_t mark);
 /* weight.cu */
 int cuda_weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,
                         unsigned uses, struct weight **weight, struct error *error);
+int cuda_weight_subset_create(struct backend *backend, int64_t rows, int64_t cols, struct weight **subset,
+                              struct error *error);
 void cuda_weight_destroy(struct weight *weight);
 void cuda_embed(struct queue *queue, const struct weight *weight, struct matrix ids, struct matrix y);
+void cuda_gather(struct queue *queue, const struct weight *from, struct matrix ids, struct weight *subset);
 /* y [M, N] of M <= MATMUL_FEW_ROWS rows, from the file's own format. */
 void cuda_matmul_few(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y,
                      enum op_mode mode);

@@ -141,20 +141,21 @@ int cuda_weight_prepare(struct backend *backend, const struct weight_part *parts
 void cuda_weight_destroy(struct weight *base)
 {
     struct cuda_weight *weight = (struct cuda_weight *)base;
+    for (int i = 0; i < weight->parts; i++)
+        if (weight->part[i].data != weight->matrix) /* a subset's */
+            cudaFree(weight->part[i].data);
     cudaFree(weight->matrix);
     cudaFree(weight->bias);
-    for (int i = 0; i < weight->parts; i++)
-        cudaFree(weight->part[i].data);
     free(weight);
 }
 
 /* ---- embedding ---- */
 
 /* y [M, K] = rows ids of one part; ids outside it are another part's, or, in the last part, wrong.
- * Bound by memory: the format's bytes in, 4 out a value. One block a row. */
-template <enum dtype TYPE>
+ * Bound by memory: the format's bytes in, 4 out a value, or 2 of a bf16 subset. One block a row. */
+template <enum dtype TYPE, typename T>
 __global__ void embed_rows(const unsigned char *data, size_t row_bytes, int64_t first, int64_t rows,
-                           int64_t cols, const int32_t *ids, int64_t ids_stride, float *y, int64_t y_stride,
+                           int64_t cols, const int32_t *ids, int64_t ids_stride, T *y, int64_t y_stride,
                            bool last, int *fault)
 {
     int64_t id = ids[blockIdx.x * ids_stride] - first;
@@ -163,45 +164,89 @@ __global__ void embed_rows(const unsigned char *data, size_t row_bytes, int64_t 
     if (id < 0 || id >= rows)
         return;
     const unsigned char *row = data + id * row_bytes;
-    float *to = y + blockIdx.x * y_stride;
+    T *to = y + blockIdx.x * y_stride;
     if (TYPE == DTYPE_F32 || TYPE == DTYPE_F16 || TYPE == DTYPE_BF16) {
         for (int64_t k = threadIdx.x; k < cols; k += blockDim.x)
-            to[k] = one_value<TYPE>(row, k);
+            store_value(to + k, one_value<TYPE>(row, k));
     } else {
         for (int64_t k = threadIdx.x * 8; k < cols; k += blockDim.x * 8) {
             float value[8];
             eight<TYPE>::load(row, k, value);
             for (int i = 0; i < 8; i++)
-                to[k + i] = value[i];
+                store_value(to + k + i, value[i]);
         }
     }
 }
 
-struct embed_action {
+template <typename T> struct embed_action {
     const struct cuda_part *part;
     int64_t first, cols;
-    struct matrix ids, y;
+    struct matrix ids;
+    T *y;
+    int64_t y_stride;
     bool last;
     struct queue *queue;
 
     template <enum dtype TYPE> void run() const
     {
-        LAUNCH(embed_rows<TYPE>, dim3((unsigned)y.rows), dim3(128), 0, queue_stream(queue),
+        LAUNCH((embed_rows<TYPE, T>), dim3((unsigned)ids.rows), dim3(128), 0, queue_stream(queue),
                (const unsigned char *)part->data, part_row_bytes(TYPE, cols), first, part->rows, cols,
-               matrix_ints(ids), ids.stride, matrix_floats(y), y.stride, last, queue_fault(queue));
+               matrix_ints(ids), ids.stride, y, y_stride, last, queue_fault(queue));
     }
 };
 
-void cuda_embed(struct queue *queue, const struct weight *base, struct matrix ids, struct matrix y)
+template <typename T>
+static void embed_parts(struct queue *queue, const struct weight *base, struct matrix ids, T *y,
+                        int64_t y_stride)
 {
     const struct cuda_weight *weight = (const struct cuda_weight *)base;
     int64_t first = 0;
-    for (int i = 0; i < weight->parts && y.rows > 0; i++) {
-        with_format(weight->part[i].type,
-                    embed_action{&weight->part[i], first, base->cols, ids, y, i + 1 == weight->parts, queue});
+    for (int i = 0; i < weight->parts && ids.rows > 0; i++) {
+        with_format(weight->part[i].type, embed_action<T>{&weight->part[i], first, base->cols, ids, y, y_stride,
+                                                          i + 1 == weight->parts, queue});
         first += weight->part[i].rows;
     }
+}
+
+void cuda_embed(struct queue *queue, const struct weight *weight, struct matrix ids, struct matrix y)
+{
+    embed_parts(queue, weight, ids, matrix_floats(y), y.stride);
     launch_ok(queue, "embed", y);
+}
+
+/* ---- subsets ---- */
+
+int cuda_weight_subset_create(struct backend *backend, int64_t rows, int64_t cols, struct weight **result,
+                              struct error *error)
+{
+    const bool bf16 = backend->options.math == MATH_BF16;
+    const size_t bytes = (size_t)(rows * cols) * (bf16 ? 2 : 4);
+    struct cuda_weight *weight = (struct cuda_weight *)calloc(1, sizeof *weight);
+    if (!weight)
+        return cuda_refuse(error, ERROR_NO_MEMORY, "cuda: out of memory");
+    const cudaError_t status = device_take(backend, RAN_OUT_WEIGHT, &weight->matrix, bytes);
+    if (status != cudaSuccess) {
+        free(weight);
+        return cuda_refuse(error, cuda_kind(status), "cuda: a subset of %zu bytes cannot be had: %s", bytes,
+                           cudaGetErrorString(status));
+    }
+    weight->base.bytes = bytes;
+    weight->parts = 1; /* for few rows: the matrix again */
+    weight->part[0].type = bf16 ? DTYPE_BF16 : DTYPE_F32;
+    weight->part[0].rows = rows;
+    weight->part[0].data = weight->matrix;
+    *result = &weight->base;
+    return 0;
+}
+
+void cuda_gather(struct queue *queue, const struct weight *from, struct matrix ids, struct weight *subset)
+{
+    void *matrix = ((struct cuda_weight *)subset)->matrix;
+    if (queue_is_bf16(queue))
+        embed_parts(queue, from, ids, (__nv_bfloat16 *)matrix, subset->cols);
+    else
+        embed_parts(queue, from, ids, (float *)matrix, subset->cols);
+    launch_ok(queue, "gather", matrix_shape(subset->rows, subset->cols));
 }
 
 /* ---- few rows ---- */

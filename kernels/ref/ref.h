@@ -44,6 +44,8 @@ void ref_read_rounded(struct queue *queue, struct matrix matrix, float *destinat
 /* weight.c */
 int ref_weight_prepare(struct backend *backend, const struct weight_part *parts, int count, const float *bias,
                        unsigned uses, struct weight **weight, struct error *error);
+int ref_weight_subset_create(struct backend *backend, int64_t rows, int64_t cols, struct weight **subset,
+                             struct error *error);
 void ref_weight_destroy(struct weight *weight);
 void ref_matmul(struct queue *queue, struct matrix x, const struct weight *weight, struct matrix y,
                 enum op_mode mode);
@@ -52,6 +54,7 @@ void ref_matmul_grad(struct queue *queue, struct matrix dy, const struct weight 
 
 /* embed.c */
 void ref_embed(struct queue *queue, const struct weight *weight, struct matrix ids, struct matrix y);
+void ref_gather(struct queue *queue, const struct weight *from, struct matrix ids, struct weight *subset);
 
 /* gemm.c */
 void ref_gemm(struct queue *queue, struct matrix a, bool transpose_a, struct matrix b, bool transpose_b,

@@ -39,6 +39,22 @@ failed:
     return -1;
 }
 
+int ref_weight_subset_create(struct backend *backend, int64_t rows, int64_t cols, struct weight **result,
+                             struct error *error)
+{
+    struct ref_weight *weight;
+    (void)backend;
+    if (array_alloc(&weight, 1, error) < 0)
+        return -1;
+    if (array_alloc(&weight->values, rows * cols, error) < 0) {
+        free(weight);
+        return -1;
+    }
+    weight->common.bytes = (size_t)(rows * cols) * sizeof *weight->values;
+    *result = &weight->common;
+    return 0;
+}
+
 void ref_weight_destroy(struct weight *weight)
 {
     struct ref_weight *own = (struct ref_weight *)weight;

@@ -12,6 +12,7 @@ struct desk {
     struct backend *backend, *other;
     struct buffer *a, *b, *c, *d, *foreign; /* VALUES f32 each */
     struct weight *forward, *rows; /* [48, 32], for one use each */
+    struct weight *subset; /* of 9 rows */
     float data[48 * 32];
 };
 
@@ -26,7 +27,8 @@ static void desk_open(struct desk *desk)
         backend_open("ref", &options, &desk->other, &error) < 0 ||
         buffer_create(desk->other, VALUES * sizeof(float), &desk->foreign, &error) < 0 ||
         weight_prepare(desk->backend, &part, 1, NULL, WEIGHT_FORWARD, &desk->forward, &error) < 0 ||
-        weight_prepare(desk->backend, &part, 1, NULL, WEIGHT_ROWS, &desk->rows, &error) < 0) {
+        weight_prepare(desk->backend, &part, 1, NULL, WEIGHT_ROWS, &desk->rows, &error) < 0 ||
+        weight_subset_create(desk->rows, 9, &desk->subset, &error) < 0) {
         fprintf(stderr, "contract: %s\n", error.text);
         exit(1);
     }
@@ -44,6 +46,7 @@ static void desk_close(struct desk *desk)
     buffer_destroy(desk->foreign);
     weight_destroy(desk->forward);
     weight_destroy(desk->rows);
+    weight_destroy(desk->subset);
     backend_close(desk->backend);
     backend_close(desk->other);
 }
@@ -105,6 +108,14 @@ TEST(wrong_shapes)
             "y must be [9, 48]");
     REFUSED(op_matmul_grad(queue, x, desk.forward, y, OP_STORE), "op_matmul_grad(", "dy must be [9, 48]");
     REFUSED(op_embed(queue, desk.rows, matrix_i32(desk.c, 9, 2), x), "op_embed(", "ids must be [9, 1]");
+    REFUSED(op_gather(queue, desk.rows, matrix_i32(desk.c, 8, 1), desk.subset),
+            "op_gather(from [48, 32], ids i32 [8, 1], subset [9, 32])", "ids must be [9, 1]");
+    REFUSED(op_gather(queue, desk.forward, matrix_i32(desk.c, 9, 1), desk.subset), "op_gather(",
+            "from was not prepared for WEIGHT_ROWS");
+    REFUSED(op_gather(queue, desk.rows, matrix_i32(desk.c, 48, 1), desk.forward), "op_gather(",
+            "subset must come from weight_subset_create");
+    REFUSED(op_gather(queue, desk.subset, matrix_i32(desk.c, 9, 1), desk.subset), "op_gather(",
+            "subset must come from weight_subset_create");
     REFUSED(op_gemm(queue, x, true, y, false, matrix_f32(desk.c, 48, 32), OP_ADD),
             "op_gemm(a^T f32 [9, 32], b f32 [9, 48]", "c must be [32, 48]");
     const struct gemm wrong = {
@@ -217,6 +228,29 @@ TEST(wrong_vocabularies)
     loss.teacher_state = matrix_f32(desk.d, 9, 16);
     REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_f32(desk.d, 9, 32), none),
             "teacher_state f32 [9, 16]", "teacher_state must be [9, 32]");
+    desk_close(&desk);
+}
+
+/* A vocabulary that is a subset beside a whole one of as many rows. */
+TEST(vocabularies_that_are_cut_in_two_ways)
+{
+    struct desk desk;
+    struct error error;
+    struct weight *subset;
+    desk_open(&desk);
+    const struct matrix none = matrix_none(), h = matrix_f32(desk.a, 8, 32), column = matrix_f32(desk.b, 8, 1);
+    REQUIRE_OK(weight_subset_create(desk.rows, 48, &subset, &error));
+    const struct vocab one = {subset, none}, other = {desk.rows, none},
+                       own = {NULL, matrix_f32(desk.d, 48, 32)};
+    const struct vocab_loss loss = {.target = VOCAB_TEACHER, .teacher_state = h, .teacher = other, .scale = 1};
+    ACCEPTED(op_gather(queue, desk.rows, matrix_i32(desk.c, 48, 1), subset));
+    ACCEPTED(op_vocab_cross(queue, h, &one, h, &one, column));
+    ACCEPTED(op_vocab_cross(queue, h, &own, h, &one, column));
+    REFUSED(op_vocab_cross(queue, h, &other, h, &one, column), "teacher [48, 32]",
+            "vocab and teacher must both come from weight_subset_create, or neither");
+    REFUSED(op_vocab_loss(queue, h, &one, &loss, column, matrix_f32(desk.c, 8, 32), none), "teacher [48, 32]",
+            "vocab and teacher must both come from weight_subset_create, or neither");
+    weight_destroy(subset);
     desk_close(&desk);
 }
 
@@ -415,7 +449,7 @@ TEST(ids_and_positions_out_of_range)
     for (int i = 0; i < 4; i++) {
         struct error error;
         struct backend *backend;
-        struct weight *weight;
+        struct weight *weight, *subset;
         struct buffer *ids, *x, *table;
         static float data[48 * 32];
         const struct weight_part part = {DTYPE_F32, 48, 32, data};
@@ -433,6 +467,13 @@ TEST(ids_and_positions_out_of_range)
         const char *text = queue_end(queue);
         CHECK_TEXT(text, "op_embed(weight [48, 32], ids i32 [3, 1], y f32 [3, 32]): id ");
         CHECK_TEXT(text, i / 2 ? "48" : "-1");
+        queue = new_queue(backend);
+        REQUIRE_OK(weight_subset_create(weight, 3, &subset, &error));
+        op_gather(queue, weight, matrix_i32(ids, 3, 1), subset);
+        text = queue_end(queue);
+        CHECK_TEXT(text, "op_gather(from [48, 32], ids i32 [3, 1], subset [3, 32]): id ");
+        CHECK_TEXT(text, i / 2 ? "48" : "-1");
+        weight_destroy(subset);
         queue = new_queue(backend);
         op_rope(queue, matrix_f32(x, 2, 32), matrix_i32(ids, 2, 1), matrix_f32(table, 48, 32), ROPE_HALVES);
         REQUIRE_OK(queue_wait(queue, &error));
@@ -469,6 +510,9 @@ TEST(weights_that_cannot_be)
     CHECK(weight_prepare(desk.backend, parts, 1, NULL, WEIGHT_ROWS, &weight, &error) < 0);
     parts[0].rows = 0;
     CHECK(weight_prepare(desk.backend, parts, 1, NULL, WEIGHT_ROWS, &weight, &error) < 0);
+    CHECK(weight_subset_create(desk.rows, 0, &weight, &error) < 0);
+    CHECK(weight_subset_create(desk.rows, INT64_MAX / 16, &weight, &error) < 0);
+    CHECK_TEXT(error.text, "rows make no subset of [48, 32]");
     desk_close(&desk);
 }
 

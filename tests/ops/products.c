@@ -38,6 +38,19 @@ static void run_embed(struct op_run *run, const int64_t *shape)
     op_embed(run->queue, weight, ids, y);
 }
 
+/* Products with gathered rows, and the rows themselves. shape: N, K, type */
+static void run_gather(struct op_run *run, const int64_t *shape)
+{
+    const int64_t rows = shape[0], cols = shape[1], batch = run->batch;
+    const struct weight *subset = shared_subset(run, (enum dtype)shape[2], rows, cols);
+    op_embed(run->queue, subset, row_integers(run, batch, 0, (int32_t)rows - 1),
+             row_output(run, DTYPE_F32, batch, cols));
+    op_matmul(run->queue, row_input(run, batch, cols), subset, row_output(run, DTYPE_F32, batch, rows),
+              OP_STORE);
+    op_matmul_grad(run->queue, row_input(run, batch, rows), subset, row_output(run, DTYPE_F32, batch, cols),
+                   OP_ADD);
+}
+
 /* shape: N, K, b transposed, mode. The batch is a's rows. */
 static void run_gemm(struct op_run *run, const int64_t *shape)
 {
@@ -134,6 +147,12 @@ static const struct op_case cases[] = {
     {"op_embed", run_embed, {130, 96, DTYPE_Q8_0}, EXACT},
     {"op_embed", run_embed, {130, 96, DTYPE_Q4_0}, EXACT},
     {"op_embed", run_embed, {130, 96, DTYPE_Q4_1}, .tolerance = 3e-7},
+    {"op_gather", run_gather, {51, 37, DTYPE_F32}, MATMUL},
+    {"op_gather", run_gather, {130, 96, DTYPE_F16}, MATMUL},
+    {"op_gather", run_gather, {1, 64, DTYPE_Q4_0}, MATMUL},
+    {"op_gather", run_gather, {530, 64, DTYPE_Q8_0}, MATMUL},
+    {"op_gather", run_gather, {300, 1050, DTYPE_BF16}, MATMUL},
+    {"op_gather", run_gather, {33, 576, DTYPE_Q4_1}, MATMUL},
     {"op_gemm", run_gemm, {64, 64, false, OP_STORE}, PRODUCT},
     {"op_gemm", run_gemm, {51, 37, false, OP_ADD}, .batches = {1, 7, 9, 130}, PRODUCT},
     {"op_gemm", run_gemm, {51, 37, true, OP_STORE}, PRODUCT},

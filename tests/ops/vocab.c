@@ -12,13 +12,17 @@
 #define TALL    VOCAB, .many = 60, .batches = {1, 9, 33}
 #define TEACHER .tolerance = 1e-5, .bf16_tolerance = 8e-2, .few = true
 
-/* An output weight [V, H] for `run`: tied of that type, or own when the type is DTYPE_COUNT. */
+enum { OWN = DTYPE_COUNT, SUBSET };
+
+/* An output weight [V, H] for `run`: tied of that type, own, or, of SUBSET + type, rows gathered from a tied one. */
 static struct vocab make_vocab(struct op_run *run, int64_t rows, int64_t cols, int64_t type)
 {
     const unsigned uses = WEIGHT_FORWARD | WEIGHT_BACKWARD | WEIGHT_ROWS;
     struct vocab vocab = {NULL, matrix_none()};
-    if (type == DTYPE_COUNT)
+    if (type == OWN)
         vocab.own = shared_input(run, rows, cols, 0.5);
+    else if (type >= SUBSET)
+        vocab.tied = shared_subset(run, (enum dtype)(type - SUBSET), rows, cols);
     else
         vocab.tied = shared_weight(run, (enum dtype)type, rows, cols, false, uses);
     return vocab;
@@ -85,7 +89,6 @@ static void run_loss(struct op_run *run, const int64_t *shape)
     op_vocab_loss(run->queue, h, &vocab, &target, loss, dh, down);
 }
 
-enum { OWN = DTYPE_COUNT };
 static const struct op_case cases[] = {
     {"op_vocab_stats", run_stats, {77, 37, DTYPE_F32, ALL}, .batches = {1, 7, 9, 70, 600}, VOCAB},
     {"op_vocab_stats", run_stats, {5197, 64, DTYPE_Q8_0, ALL}, TALL},
@@ -126,6 +129,25 @@ static const struct op_case cases[] = {
     {"op_vocab_loss shifted u", run_loss, {5197, 64, DTYPE_Q8_0, 0, VOCAB_U, SHIFTED}, TALL},
     {"op_vocab_loss shifted u", run_loss, {1030, 32, OWN, 0, VOCAB_U, SHIFTED}, TALL},
     {"op_vocab_loss shifted q", run_loss, {530, 33, OWN, DTYPE_F32, VOCAB_TEACHER, SHIFTED}, TEACHER},
+    {"op_vocab_stats", run_stats, {1030, 64, SUBSET + DTYPE_Q8_0, ALL}, TALL},
+    {"op_vocab_cross", run_cross, {530, 32, OWN, SUBSET + DTYPE_Q4_1}, VOCAB},
+    {"op_vocab_cross", run_cross, {530, 33, SUBSET + DTYPE_F32, OWN}, VOCAB},
+    {"op_vocab_cross", run_cross, {530, 64, SUBSET + DTYPE_F32, SUBSET + DTYPE_Q8_0}, VOCAB},
+    {"op_vocab_loss subset labels",
+     run_loss,
+     {1030, 64, SUBSET + DTYPE_Q8_0, 0, VOCAB_LABELS, SHIFTED},
+     VOCAB,
+     .many = 600,
+     .batches = {1, 9, 33, 300}},
+    {"op_vocab_loss subset u",
+     run_loss,
+     {513, 37, SUBSET + DTYPE_F32, 0, VOCAB_U, SHIFTED},
+     VOCAB,
+     .many = 600,
+     .batches = {1, 9, 33, 600}},
+    {"op_vocab_loss subset u", run_loss, {4500, 32, SUBSET + DTYPE_BF16, 0, VOCAB_U, SHIFTED}, TALL},
+    {"op_vocab_loss subset u", run_loss, {3, 800, SUBSET + DTYPE_F16, 0, VOCAB_U, SHIFTED}, VOCAB},
+    {"op_vocab_loss subset q", run_loss, {530, 33, OWN, SUBSET + DTYPE_F32, VOCAB_TEACHER, SHIFTED}, TEACHER},
 };
 OP_TESTS(vocab, cases)
 
