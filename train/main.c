@@ -10,6 +10,7 @@
 #include "common/base/option.h"
 #include "common/base/string.h"
 #include "common/device/options.h"
+#include "train/dry_run.h"
 #include "train/results.h"
 #include "train/training.h"
 
@@ -23,6 +24,7 @@ enum {
     OPTION_EXITS,
     OPTION_PART,
     OPTION_COLLECT,
+    OPTION_DRY_RUN,
     OPTION_TRIAL = 512,
     OPTION_SETTING = 768
 };
@@ -35,7 +37,7 @@ struct arguments {
     size_t capacity;
     const char *sweep; /* file, or NULL: one trial by flags */
     const char *trial[TRIAL_KEYS], *setting[SETTING_KEYS]; /* flags, NULL: not given */
-    bool json;
+    bool json, dry_run;
 };
 
 static const char description[] =
@@ -43,14 +45,10 @@ static const char description[] =
     "one read of the store. Writes heads, metrics, a leaderboard, a report and an exit policy into RUN. The "
     "same command goes on where it was stopped. A finished run is only shown, or given another policy."
     "\vA sweep file is YAML. Its keys are the names of the flags above: settings of the run at its top, and "
-    "keys "
-    "of trials in `grid` (lists, of which every combination is a trial), `random` (`count` trials, each key "
-    "from a "
-    "list, or between two bounds: {uniform: [A, B]}, {log_uniform: [A, B]}, {integer: [A, B]}), `trials` "
-    "(single "
-    "ones), and `defaults` (what the others do not give). pipelines/demo.yaml is an example. Without --sweep "
-    "the "
-    "flags describe one trial:\n\n"
+    "keys of trials in `grid` (lists, of which every combination is a trial), `random` (`count` trials, each "
+    "key from a list, or between two bounds: {uniform: [A, B]}, {log_uniform: [A, B]}, {integer: [A, B]}), "
+    "`trials` (single ones), and `defaults` (what the others do not give). pipelines/demo.yaml is an example. "
+    "Without --sweep the flags describe one trial:\n\n"
     "  train --store STORE --out RUN --tap 12 --head affine --init ridge\n";
 
 static const struct argp_option common_options[] = {
@@ -68,6 +66,8 @@ static const struct argp_option common_options[] = {
      "same RUN",
      1},
     {"collect", OPTION_COLLECT, NULL, 0, "when all parts have ended: make leaderboard, report and policy", 1},
+    {"dry-run", OPTION_DRY_RUN, NULL, 0,
+     "only list the trials, with their memory and time, after some seconds of measuring; writes nothing", 1},
     {"json", OPTION_JSON, NULL, 0, "print the result as JSON", DEVICE_OPTIONS_GROUP},
 };
 enum { COMMON_OPTIONS = sizeof common_options / sizeof common_options[0] };
@@ -109,7 +109,7 @@ static void check_arguments(const struct arguments *arguments, struct argp_state
 {
     if (arguments->options.stores == 0)
         argp_error(state, "--store is missing: a store that extract made");
-    if (!arguments->options.out)
+    if (!arguments->options.out && !arguments->dry_run)
         argp_error(state, "--out is missing: a folder for the run");
     if (!isnan(arguments->options.wish.agreement) && !isnan(arguments->options.wish.threshold))
         argp_error(state, "--agreement and --threshold: give one of them; --agreement chooses a threshold");
@@ -148,6 +148,7 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case OPTION_PART: parse_part(value, &arguments->options.share, state); return 0;
     case OPTION_COLLECT: arguments->options.share.collect = true; return 0;
     case OPTION_JSON: arguments->json = true; return 0;
+    case OPTION_DRY_RUN: arguments->dry_run = true; return 0;
     case OPTION_AGREEMENT:
         arguments->options.wish.agreement = option_number(state, "agreement", value, 0, 1);
         return 0;
@@ -285,7 +286,8 @@ int main(int argc, char **argv)
     arguments.options.store = arguments.store;
     int result = read_sweep(&arguments, &sweep, &error);
     if (result == 0)
-        result = run(&arguments, &sweep, &error);
+        result = arguments.dry_run ? dry_run(&arguments.options, &sweep, arguments.json, &error)
+                                   : run(&arguments, &sweep, &error);
     if (result == 0)
         result = cli_finish_output(&error);
     if (result < 0)

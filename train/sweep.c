@@ -157,6 +157,46 @@ int sweep_fit(struct sweep *sweep, uint64_t sequences, struct error *error)
            blame_setting(sweep, KEY_SEQUENCES, error);
 }
 
+/* The states of a tap, for a key's sake. */
+static int check_tap(const struct sweep *sweep, const struct stores *stores, const struct trial_config *config,
+                     struct tap tap, enum trial_key key, const char *why, struct error *error)
+{
+    if (shards_find_tap(stores->shards, tap, error) >= 0)
+        return 0;
+    if (*why)
+        error_prefix(error, "%s", why);
+    return trial_config_blame(config, sweep->name, key, error);
+}
+
+static int check_states(const struct sweep *sweep, const struct stores *stores,
+                        const struct trial_config *config, struct error *error)
+{
+    const struct tap final = {.layer = stores->config.layers};
+    const bool target = store_find_target(shards_info(stores->shards)) >= 0;
+    if (check_tap(sweep, stores, config, config->spec.tap, KEY_TAP, "", error) < 0 ||
+        (config->init == INIT_RIDGE &&
+         check_tap(sweep, stores, config, final, KEY_INIT, "ridge is fitted to the final states", error) < 0) ||
+        (config->spec.output == OUTPUT_UNTIED &&
+         check_tap(sweep, stores, config, final, KEY_OUTPUT, "untied is taught by the final states", error) <
+             0) ||
+        (!target && check_tap(sweep, stores, config, final, KEY_LOSS,
+                              "without a target heads are taught by the final states", error) < 0))
+        return -1;
+    return 0;
+}
+
+int sweep_take_stores(struct sweep *sweep, const struct stores *stores, struct error *error)
+{
+    if (sweep_resolve(sweep, &stores->config, error) < 0 ||
+        sweep_fit(sweep, stores->sequences[SPLIT_TRAIN], error) < 0)
+        return error_narrow(error, ERROR_USAGE);
+    for (int i = 0; i < sweep->trials; i++) {
+        if (check_states(sweep, stores, &sweep->trial[i], error) < 0)
+            return error_narrow(error, ERROR_USAGE);
+    }
+    return 0;
+}
+
 int64_t sweep_steps(const struct sweep *sweep, uint64_t sequences)
 {
     if (sweep->steps >= 0)

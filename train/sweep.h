@@ -41,6 +41,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "train/stores.h"
 #include "train/trial_config.h"
 
 struct sweep {
@@ -83,6 +84,10 @@ void sweep_take_part(struct sweep *sweep, struct sweep_part part);
 /* Fits the sweep to a training split of `sequences` sequences: a step reads at most so many. If more were asked
  * for, that is an error. */
 int sweep_fit(struct sweep *sweep, uint64_t sequences, struct error *error);
+
+/* All of that for stores: sweep_resolve, sweep_fit, and that they have the states which the trials read, begin
+ * with and are taught by. An error is of the kind ERROR_USAGE unless memory is out. */
+int sweep_take_stores(struct sweep *sweep, const struct stores *stores, struct error *error);
 
 /* Steps of the run, for a training split of `sequences` sequences. At least 1, except with `steps: 0`. */
 int64_t sweep_steps(const struct sweep *sweep, uint64_t sequences);

@@ -112,8 +112,8 @@ static int open_run(struct training *training, struct error *error)
     if (stores_open(options->store, options->stores, &training->stores, error) < 0)
         return -1;
     const uint64_t sequences = training->stores.sequences[SPLIT_TRAIN];
-    if (sweep_resolve(sweep, &training->stores.config, error) < 0 || sweep_fit(sweep, sequences, error) < 0)
-        return error_narrow(error, ERROR_USAGE);
+    if (sweep_take_stores(sweep, &training->stores, error) < 0)
+        return -1;
     struct run_folder *run = &training->run;
     if (run_folder_open_share(options->out, &options->share, run, error) < 0)
         return -1;

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# sweeps.sh: what `train` makes of sweep files before anything runs: --dry-run, which writes nothing, and files
+# and stores that do not fit.
+. "$(dirname "$0")/lib.sh"
+make_store=$build/tests/bench/make_store
+store=$work/store
+"$make_store" "$store" || exit 1
+cat >"$work/sweep.yaml" <<'END'
+seed: 4
+passes: 2
+evaluate: 7
+defaults: {head: affine}
+grid:
+  tap: [1, 3]
+  loss: [distillation, cross-entropy]
+trials:
+  - {tap: 2.mid, head: mlp}
+  - {tap: 2, output: untied}
+random:
+  count: 3
+  tap: [1, 2, 3]
+  rate: {log_uniform: [1e-4, 1e-2]}
+END
+
+# The names of the trials of a dry run.
+trials_of() { sed -n '2,/^$/s/ .*//p' "$work/out" | grep .; }
+
+dry_run_lists_the_trials() {
+    run 0 train --store "$store" --sweep "$work/sweep.yaml" --dry-run &&
+        says out "9 trials, 20 steps of 4 sequences (64 tokens each, 1280 in all); 4 evaluations on" &&
+        says out "Memory about" && says out "Time about" && says out "1-affine-copy-distillation-0.001 " &&
+        [ "$(trials_of | sort -u | wc -l)" = 9 ] && trials_of >"$work/listed" || return 1
+    run 0 train --store "$store" --sweep "$work/sweep.yaml" --out "$work/run" &&
+        diff <(sort "$work/listed") <(ls "$work/run/trials")
+}
+
+dry_run_writes_nothing() {
+    find "$work" | sort >"$work/../$$.before"
+    run 0 train --store "$store" --sweep "$work/sweep.yaml" --out "$work/none" --dry-run &&
+        [ ! -e "$work/none" ] && diff <(cat "$work/../$$.before") <(find "$work" | sort)
+    local result=$?
+    rm -f "$work/../$$.before"
+    return $result
+}
+
+dry_run_as_json() {
+    run 0 train --store "$store" --sweep "$work/sweep.yaml" --dry-run --json &&
+        python3 - "$work/out" <<'END'
+import json, sys
+run = json.load(open(sys.argv[1]))
+trials = run["trials"]
+assert len(trials) == 9 and run["steps"] == 20 and run["tokens"] == 1280 and run["waves"] == 1, run
+assert abs(sum(trial["share"] for trial in trials) - 1) < 1e-6
+assert all(trial["memory"] > 4 * trial["trained"] > 0 and trial["seconds"] > 0 for trial in trials)
+assert sum(trial["memory"] for trial in trials) == run["memory"]["trials"]
+seconds = run["seconds"]
+assert abs(seconds["all"] - sum(seconds[part] for part in ("begin", "trials", "shared", "end"))) < 1e-6
+END
+}
+
+dry_run_of_one_trial() {
+    run 0 train --store "$store" --tap 3 --head affine --init ridge --steps 5 --dry-run &&
+        says out "3-affine-ridge-distillation-0.001" && says out "1 trial, 5 steps of 4 sequences"
+}
+
+dry_run_of_a_part() {
+    run 0 train --store "$store" --sweep "$work/sweep.yaml" --out "$work/none" --part 1/4 --dry-run &&
+        says out "2 trials, 20 steps" && [ ! -e "$work/none" ]
+}
+
+# As the run itself, and without a folder for it.
+what_cannot_be_is_refused() {
+    for dry in "" --dry-run; do
+        # shellcheck disable=SC2086 # nothing, or an option
+        printf 'seed: 1\ntrials:\n  - {tap: 2, head: norm}\n  - {tap: 2, head: norm, rate: 2e-3}\n  - {tap: 4.mid, head: mlp}\n' >"$work/bad.yaml" &&
+            run 2 train --store "$store" --out "$work/none" --sweep "$work/bad.yaml" $dry &&
+            says err "bad.yaml: line 5: tap: $store: there is no tap 4.mid; the store has" &&
+            printf 'trials:\n  - {tap: 2, head: norm}\n\n  - {tap: 2, head: norm}\n' >"$work/bad.yaml" &&
+            run 2 train --store "$store" --out "$work/none" --sweep "$work/bad.yaml" $dry &&
+            says err "bad.yaml: line 4: trial 2-norm-copy-distillation-0.001 is given twice, here and in line 2" &&
+            printf 'sequences: 99\ntrials:\n  - {tap: 2, head: norm}\n' >"$work/bad.yaml" &&
+            run 2 train --store "$store" --out "$work/none" --sweep "$work/bad.yaml" $dry &&
+            says err "bad.yaml: line 1: sequences: 99 per step are more than" &&
+            [ ! -e "$work/none" ] && [ ! -s "$work/out" ] || return 1
+    done
+}
+
+# A store without the final states cannot teach what needs them.
+what_the_store_lacks_is_refused() {
+    "$make_store" "$work/target" taps=1,2,target || return 1
+    run 0 train --store "$work/target" --tap 2 --head norm --steps 1 --dry-run &&
+        printf 'trials:\n- {tap: 2, head: affine}\n- {tap: 2, head: affine, init: ridge}\n' >"$work/bad.yaml" &&
+        run 2 train --store "$work/target" --out "$work/none" --sweep "$work/bad.yaml" &&
+        says err "bad.yaml: line 3: init: ridge is fitted to the final states: $work/target: there is no tap final" &&
+        run 2 train --store "$work/target" --out "$work/none" --tap 2 --head norm --output untied &&
+        says err "--output: untied is taught by the final states" && [ ! -e "$work/none" ]
+}
+
+check dry_run_lists_the_trials
+check dry_run_writes_nothing
+check dry_run_as_json
+check dry_run_of_one_trial
+check dry_run_of_a_part
+check what_cannot_be_is_refused
+check what_the_store_lacks_is_refused
+finish

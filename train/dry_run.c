@@ -1,0 +1,232 @@
+#include "train/dry_run.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/json.h"
+#include "common/base/memory.h"
+#include "common/base/pool.h"
+#include "train/foretell.h"
+#include "train/probe.h"
+
+/* A run that will not be. */
+struct plan {
+    const struct sweep *sweep;
+    struct stores stores;
+    struct backend *backend;
+    int64_t steps;
+    int64_t evaluations; /* of each trial */
+    int live; /* trials at a time, at most */
+    struct foretold memory; /* with so many */
+    struct probe probe;
+    double *seconds; /* [trials] of each trial alone */
+    double trials, shared; /* of all of them; of what they share */
+    double begin, end; /* first values; the policy */
+};
+
+/* ---- times ---- */
+
+static int count_waves(const struct plan *plan)
+{
+    return (plan->sweep->trials + plan->live - 1) / plan->live;
+}
+
+/* The policy looks at one trial of each tap once more. */
+static double foretell_end(const struct plan *plan)
+{
+    const struct sweep *sweep = plan->sweep;
+    double seconds = plan->probe.held_out;
+    for (int i = 0; i < sweep->trials; i++) {
+        bool before = false;
+        for (int j = 0; j < i && !before; j++)
+            before = tap_compare(sweep->trial[j].spec.tap, sweep->trial[i].spec.tap) == 0;
+        if (!before)
+            seconds += plan->probe.evaluation[i];
+    }
+    return seconds * (double)plan->stores.sequences[SPLIT_HELD_OUT];
+}
+
+static int foretell_times(struct plan *plan, struct error *error)
+{
+    const struct sweep *sweep = plan->sweep;
+    const struct probe *probe = &plan->probe;
+    const double steps = (double)plan->steps,
+                 held_out = (double)plan->evaluations * (double)plan->stores.sequences[SPLIT_HELD_OUT];
+    if (array_alloc(&plan->seconds, sweep->trials, error) < 0)
+        return -1;
+    for (int i = 0; i < sweep->trials; i++) {
+        plan->seconds[i] = steps * probe->step[i] + held_out * probe->evaluation[i];
+        plan->trials += plan->seconds[i];
+    }
+    plan->shared = count_waves(plan) * (steps * probe->batch + held_out * probe->held_out);
+    plan->begin = probe->regressions;
+    plan->end = foretell_end(plan);
+    return 0;
+}
+
+static double all_seconds(const struct plan *plan)
+{
+    return plan->begin + plan->trials + plan->shared + plan->end;
+}
+
+/* ---- opening ---- */
+
+static void close_plan(struct plan *plan)
+{
+    free(plan->seconds);
+    probe_free(&plan->probe);
+    backend_close(plan->backend);
+    stores_close(&plan->stores);
+}
+
+static int open_plan(struct plan *plan, const struct training_options *options, struct sweep *sweep,
+                     struct error *error)
+{
+    plan->sweep = sweep;
+    if (stores_open(options->store, options->stores, &plan->stores, error) < 0)
+        return -1;
+    if (sweep_take_stores(sweep, &plan->stores, error) < 0)
+        return -1;
+    sweep_take_part(sweep, options->share.part);
+    if (sweep->trials == 0)
+        return error_set_kind(error, ERROR_USAGE, "this part has no trials");
+    plan->steps = sweep_steps(sweep, plan->stores.sequences[SPLIT_TRAIN]);
+    plan->evaluations = 1 + (plan->steps > 0) +
+                        (sweep->evaluate > 0 && plan->steps > 0 ? (plan->steps - 1) / sweep->evaluate : 0);
+    if (device_open(&options->device, &plan->backend, error) < 0)
+        return -1;
+    const struct bounds bounds = {
+        .most = options->max_parallel, .memory = options->memory, .device = backend_memory(plan->backend)};
+    const enum math math = backend_math(plan->backend);
+    if (foretell_live(sweep, &plan->stores, math, &bounds, &plan->live, error) < 0 ||
+        foretell_check(sweep, &plan->stores, math, plan->live, plan->steps, bounds.device, error) < 0)
+        return -1;
+    return foretell(sweep, &plan->stores, math, plan->live, &plan->memory, error);
+}
+
+/* ---- printing ---- */
+
+static uint64_t trained_values(const struct plan *plan, int trial)
+{
+    return (uint64_t)head_spec_values(&plan->sweep->trial[trial].spec, &plan->stores.config, true);
+}
+
+static uint64_t trial_bytes(const struct plan *plan, int trial)
+{
+    return foretell_trial(&plan->sweep->trial[trial], &plan->stores.config);
+}
+
+/* Of the time that trials take for themselves. */
+static double share(const struct plan *plan, int trial)
+{
+    return plan->trials > 0 ? plan->seconds[trial] / plan->trials : 0;
+}
+
+static void print_trials(const struct plan *plan)
+{
+    const struct sweep *sweep = plan->sweep;
+    int width = 5;
+    char bytes[32], time[32];
+    for (int i = 0; i < sweep->trials; i++) {
+        const int length = (int)strlen(sweep->trial[i].id);
+        width = length > width ? length : width;
+    }
+    printf("%-*s  trained values     memory        time   share\n", width, "trial");
+    for (int i = 0; i < sweep->trials; i++)
+        printf("%-*s  %14" PRIu64 "  %9s  %10s  %4.1f %%\n", width, sweep->trial[i].id, trained_values(plan, i),
+               format_bytes((double)trial_bytes(plan, i), bytes, sizeof bytes),
+               format_duration(plan->seconds[i], time, sizeof time), 100 * share(plan, i));
+}
+
+static const char *plural(int64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
+static void print_totals(const struct plan *plan)
+{
+    const struct sweep *sweep = plan->sweep;
+    const struct foretold *memory = &plan->memory;
+    const int waves = count_waves(plan);
+    const int64_t tokens = (int64_t)sweep->sequences * plan->stores.rows;
+    char text[5][32];
+    printf("\n%d trial%s, %" PRId64 " step%s of %d sequence%s (%" PRId64 " tokens each, %" PRId64
+           " in all); %" PRId64 " evaluation%s on %" PRIu64 " held-out sequence%s.\n",
+           sweep->trials, plural(sweep->trials), plan->steps, plural(plan->steps), sweep->sequences,
+           plural(sweep->sequences), tokens, tokens * plan->steps, plan->evaluations, plural(plan->evaluations),
+           plan->stores.sequences[SPLIT_HELD_OUT], plural((int64_t)plan->stores.sequences[SPLIT_HELD_OUT]));
+    if (waves > 1)
+        printf("At most %d trial%s at a time: %d waves, each of which reads the store.\n", plan->live,
+               plural(plan->live), waves);
+    printf("Memory about %s: heads and optimizers %s, gradients %s, batches %s, output weight %s.\n",
+           format_bytes((double)foretold_bytes(memory), text[0], sizeof text[0]),
+           format_bytes((double)memory->trials, text[1], sizeof text[1]),
+           format_bytes((double)memory->gradients, text[2], sizeof text[2]),
+           format_bytes((double)memory->batch, text[3], sizeof text[3]),
+           format_bytes((double)memory->fixed, text[4], sizeof text[4]));
+    printf("Time about %s: first values %s, trials %s, what they share %s, policy %s.\n",
+           format_duration(all_seconds(plan), text[0], sizeof text[0]),
+           format_duration(plan->begin, text[1], sizeof text[1]),
+           format_duration(plan->trials, text[2], sizeof text[2]),
+           format_duration(plan->shared, text[3], sizeof text[3]),
+           format_duration(plan->end, text[4], sizeof text[4]));
+}
+
+static json_t *trials_to_json(const struct plan *plan, struct error *error)
+{
+    json_t *list = json_array();
+    for (int i = 0; list && i < plan->sweep->trials; i++) {
+        json_t *object = trial_config_to_json(&plan->sweep->trial[i], error);
+        json_t *more =
+            json_pack("{s:I, s:I, s:f, s:f}", "trained", (json_int_t)trained_values(plan, i), "memory",
+                      (json_int_t)trial_bytes(plan, i), "seconds", plan->seconds[i], "share", share(plan, i));
+        const bool whole = object && more && json_object_update(object, more) == 0;
+        json_decref(more);
+        if (!whole || json_array_append_new(list, object) < 0) {
+            json_decref(whole ? NULL : object);
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static int print_json(const struct plan *plan, struct error *error)
+{
+    const struct foretold *memory = &plan->memory;
+    json_t *object = json_pack(
+        "{s:o, s:I, s:I, s:I, s:I, s:i, s:i, s:{s:I, s:I, s:I, s:I, s:I}, s:{s:f, s:f, s:f, s:f, s:f}}",
+        "trials", trials_to_json(plan, error), "steps", (json_int_t)plan->steps, "tokens",
+        (json_int_t)(plan->steps * plan->sweep->sequences * plan->stores.rows), "evaluations",
+        (json_int_t)plan->evaluations, "held_out_sequences", (json_int_t)plan->stores.sequences[SPLIT_HELD_OUT],
+        "live", plan->live, "waves", count_waves(plan), "memory", "all", (json_int_t)foretold_bytes(memory),
+        "trials", (json_int_t)memory->trials, "gradients", (json_int_t)memory->gradients, "batches",
+        (json_int_t)memory->batch, "output", (json_int_t)memory->fixed, "seconds", "all", all_seconds(plan),
+        "begin", plan->begin, "trials", plan->trials, "shared", plan->shared, "end", plan->end);
+    return json_print("what the run would be", object, stdout, error);
+}
+
+int dry_run(const struct training_options *options, struct sweep *sweep, bool json, struct error *error)
+{
+    struct plan plan = {0};
+    const int threads =
+        options->device.backend.threads > 0 ? options->device.backend.threads : processor_count();
+    int result = open_plan(&plan, options, sweep, error);
+    const struct probe_setting setting = {
+        .sweep = sweep, .stores = &plan.stores, .backend = plan.backend, .threads = threads};
+    if (result == 0)
+        result = probe_run(&setting, &plan.probe, error);
+    if (result == 0)
+        result = foretell_times(&plan, error);
+    if (result == 0 && json) {
+        result = print_json(&plan, error);
+    } else if (result == 0) {
+        print_trials(&plan);
+        print_totals(&plan);
+    }
+    close_plan(&plan);
+    return result;
+}
