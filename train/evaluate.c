@@ -14,9 +14,8 @@ struct evaluator {
     struct trial *const *trials; /* [count] */
     int count;
     unsigned teach; /* what all of them are measured by */
-    struct evaluation *results, *full; /* sums, until all is read */
-    const struct observed *observed; /* [count]; or NULL */
-    int64_t first; /* of the loaded rows, among those of the split */
+    const struct evaluation_sums *sums;
+    uint64_t place; /* of the first sequence that is loaded */
     struct buffer *buffer[VALUES];
     float *lse, *label, *top_logit, *cross; /* [rows] */
     int32_t *top; /* [rows] */
@@ -62,12 +61,25 @@ static struct matrix value_rows(const struct evaluator *evaluator, int value, st
 
 /* ---- the full model ---- */
 
+/* The sums of the place that a loaded row belongs to, which are zeros at its first row. */
+static struct evaluation *sums_of_row(const struct evaluator *evaluator, struct evaluation *sums, int64_t row)
+{
+    const int64_t length = evaluator->setting->stores->rows;
+    struct evaluation *of = &sums[evaluator->place + (uint64_t)(row / length)];
+    if (row % length == 0)
+        *of = (struct evaluation){0};
+    return of;
+}
+
 /* Adds up the loss of the loaded batch, and brings its u to the host. */
 static int take_full(struct evaluator *evaluator, struct error *error)
 {
     const struct batch *batch = evaluator->setting->batch;
-    for (int64_t r = 0; r < batch->rows; r++)
-        evaluator->full->loss += batch->values[r].loss;
+    for (int64_t r = 0; r < batch->rows; r++) {
+        struct evaluation *full = sums_of_row(evaluator, evaluator->sums->full, r);
+        full->loss += batch->values[r].loss;
+        full->agreement++;
+    }
     if (evaluator->teach & TEACH_U)
         op_read(batch->queue, batch->u, evaluator->u);
     return queue_wait(batch->queue, error);
@@ -140,19 +152,22 @@ static double target_of_row(const struct evaluator *evaluator, const struct tria
     return sum + batch->values[row].entropy;
 }
 
-static void add_rows(const struct evaluator *evaluator, const struct trial *trial, struct evaluation *result,
-                     const struct observed *observed)
+static void add_rows(const struct evaluator *evaluator, int index)
 {
     const struct batch *batch = evaluator->setting->batch;
+    const struct trial *trial = evaluator->trials[index];
+    const struct observed *observed = evaluator->sums->observed ? &evaluator->sums->observed[index] : NULL;
+    const int64_t first = (int64_t)evaluator->place * evaluator->setting->stores->rows;
     for (int64_t r = 0; r < batch->rows; r++) {
+        struct evaluation *result = sums_of_row(evaluator, evaluator->sums->trial[index], r);
         const double lse = evaluator->lse[r];
         const bool agrees = evaluator->top[r] == batch->values[r].top;
         result->loss += lse - evaluator->label[r];
         result->kl += lse - target_of_row(evaluator, trial, r);
         result->agreement += agrees;
         if (observed) {
-            observed->evidence[evaluator->first + r].confidence = exp(evaluator->top_logit[r] - lse);
-            observed->agrees[evaluator->first + r] = agrees;
+            observed->evidence[first + r].confidence = exp(evaluator->top_logit[r] - lse);
+            observed->agrees[first + r] = agrees;
         }
     }
 }
@@ -163,8 +178,7 @@ static int evaluate_trial(struct evaluator *evaluator, int index, struct error *
     if (trial->failed || trial->starved)
         return 0;
     if (take_trial(evaluator, trial, error) == 0) {
-        add_rows(evaluator, trial, &evaluator->results[index],
-                 evaluator->observed ? &evaluator->observed[index] : NULL);
+        add_rows(evaluator, index);
         return 0;
     }
     if (error->kind != ERROR_NO_MEMORY)
@@ -178,7 +192,6 @@ static int evaluate_trial(struct evaluator *evaluator, int index, struct error *
 static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, bool *complete, struct error *error)
 {
     const struct feed_batch *next;
-    const int64_t rows = evaluator->setting->stores->rows;
     while (feed_next(feed, &next, error) == 0) {
         if (!next) {
             *complete = true;
@@ -186,7 +199,7 @@ static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, bool
         }
         if (cli_interrupted())
             return 0;
-        evaluator->first = (int64_t)next->first * rows;
+        evaluator->place = next->first;
         if (batch_load(evaluator->setting->batch, next, evaluator->teach, error) < 0 ||
             take_full(evaluator, error) < 0)
             return -1;
@@ -199,48 +212,39 @@ static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, bool
 }
 
 /* Once all trials are evaluated, marks those that have failed by their own fault. */
-static int judge(const struct evaluation_setting *setting, struct trial *const *trials, int count,
-                 const struct evaluation *results, struct error *error)
+static int judge(const struct evaluator *evaluator, struct error *error)
 {
-    if (trials_judge(trials, count, setting->workspace, setting->batch, error) < 0)
+    const struct evaluation_setting *setting = evaluator->setting;
+    const struct evaluation_sums *sums = evaluator->sums;
+    if (trials_judge(evaluator->trials, evaluator->count, setting->workspace, setting->batch, error) < 0)
         return -1;
-    for (int i = 0; i < count; i++) {
-        if (trials[i]->failed || isfinite(results[i].loss + results[i].kl))
-            continue;
-        trials[i]->failed = true;
-        error_set(&trials[i]->reason, "its held-out loss is not a number");
+    for (int i = 0; i < evaluator->count; i++) {
+        struct trial *trial = evaluator->trials[i];
+        for (uint64_t p = sums->first; p < sums->end && !trial->failed; p++) {
+            if (isfinite(sums->trial[i][p].loss + sums->trial[i][p].kl))
+                continue;
+            trial->failed = true;
+            error_set(&trial->reason, "its held-out loss is not a number");
+        }
     }
     return 0;
 }
 
-static void divide(struct evaluation *evaluation, double tokens)
+int evaluate_places(const struct evaluation_setting *setting, struct trial *const *trials, int count,
+                    const struct evaluation_sums *sums, bool *complete, struct error *error)
 {
-    evaluation->loss /= tokens;
-    evaluation->kl /= tokens;
-    evaluation->agreement /= tokens;
-}
-
-int evaluate_trials(const struct evaluation_setting *setting, struct trial *const *trials, int count,
-                    struct evaluation *results, struct evaluation *full, const struct observed *observed,
-                    bool *complete, struct error *error)
-{
-    struct evaluator evaluator = {.setting = setting,
-                                  .trials = trials,
-                                  .count = count,
-                                  .teach = TEACH_OUTCOME,
-                                  .results = results,
-                                  .full = full,
-                                  .observed = observed};
+    struct evaluator evaluator = {
+        .setting = setting, .trials = trials, .count = count, .teach = TEACH_OUTCOME, .sums = sums};
     struct feed *feed = NULL;
-    const uint64_t sequences = setting->stores->sequences[SPLIT_HELD_OUT];
-    const double tokens = (double)sequences * setting->stores->rows;
-    struct feed_plan plan = {.split = SPLIT_HELD_OUT, .sequences = setting->sequences, .end = sequences};
+    struct feed_plan plan = {.split = SPLIT_HELD_OUT,
+                             .shuffled = true,
+                             .seed = setting->seed,
+                             .sequences = setting->sequences,
+                             .first = sums->first,
+                             .end = sums->end};
     *complete = false;
-    *full = (struct evaluation){.agreement = tokens};
-    for (int i = 0; i < count; i++) {
-        results[i] = (struct evaluation){0};
+    for (int i = 0; i < count; i++)
         evaluator.teach |= trial_measuring(&trials[i]->config);
-    }
     batch_plan(setting->batch, evaluator.teach, &plan);
     int result = evaluator_allocate(&evaluator, error);
     if (result == 0)
@@ -249,14 +253,62 @@ int evaluate_trials(const struct evaluation_setting *setting, struct trial *cons
         result = evaluate_batches(&evaluator, feed, complete, error);
     if (result < 0 && error->kind == ERROR_INTERRUPTED) /* *complete says so */
         result = 0;
-    divide(full, tokens);
-    for (int i = 0; i < count; i++)
-        divide(&results[i], tokens);
     if (result == 0 && *complete)
-        result = judge(setting, trials, count, results, error);
+        result = judge(&evaluator, error);
     for (int i = 0; i < count; i++)
         trials[i]->starved = false;
     feed_close(feed);
     evaluator_free(&evaluator);
+    return result;
+}
+
+/* ---- means ---- */
+
+uint64_t evaluation_split(const struct evaluation_setting *setting)
+{
+    return setting->stores->sequences[SPLIT_HELD_OUT];
+}
+
+uint64_t evaluation_sample(const struct evaluation_setting *setting)
+{
+    const uint64_t split = evaluation_split(setting), wanted = (uint64_t)setting->sample;
+    return wanted > 0 && wanted < split ? wanted : split;
+}
+
+struct evaluation evaluation_mean(const struct evaluation_setting *setting, const struct evaluation *sums,
+                                  uint64_t count)
+{
+    const double tokens = (double)count * setting->stores->rows;
+    struct evaluation mean = {0};
+    for (uint64_t p = 0; p < count; p++) {
+        mean.loss += sums[p].loss;
+        mean.kl += sums[p].kl;
+        mean.agreement += sums[p].agreement;
+    }
+    return (struct evaluation){mean.loss / tokens, mean.kl / tokens, mean.agreement / tokens};
+}
+
+int evaluate_trials(const struct evaluation_setting *setting, struct trial *const *trials, int count,
+                    struct evaluation *results, struct evaluation *full, const struct observed *observed,
+                    bool *complete, struct error *error)
+{
+    const uint64_t split = evaluation_split(setting);
+    struct evaluation *values = NULL, **trial = NULL;
+    int result = -1;
+    *complete = false;
+    if (array_alloc(&values, (uint64_t)(count + 1) * split, error) < 0 || array_alloc(&trial, count, error) < 0)
+        goto done;
+    for (int i = 0; i < count; i++)
+        trial[i] = values + (uint64_t)(i + 1) * split;
+    const struct evaluation_sums sums = {.end = split, .trial = trial, .full = values, .observed = observed};
+    result = evaluate_places(setting, trials, count, &sums, complete, error);
+    if (result < 0 || !*complete)
+        goto done;
+    *full = evaluation_mean(setting, values, split);
+    for (int i = 0; i < count; i++)
+        results[i] = evaluation_mean(setting, trial[i], split);
+done:
+    free(values);
+    free(trial);
     return result;
 }

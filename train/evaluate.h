@@ -7,6 +7,10 @@
  * output weight is tied, the sum is h . u (docs/design.md, section 1), and all trials share u. Where it is not,
  * op_vocab_cross computes the sum; q and its entropy are of the final states as the store keeps them.
  *
+ * The held-out sequences have one shuffled order (read_order.h), which depends on the run's seed alone. The first
+ * places of it are the sample. Each sequence is summed up by itself, so that a mean has the same bits whatever
+ * was read together, and what is known of the sample need not be read again for the whole split.
+ *
  *     struct evaluation results[count], full;
  *     evaluate_trials(&setting, trials, count, results, &full, NULL, &complete, error);
  */
@@ -28,7 +32,7 @@ struct evaluation {
     double agreement; /* a share; the full model's is 1 */
 };
 
-/* What is seen of a head on each of the held-out tokens, in the order of the split. */
+/* What is seen of a head on each of the held-out tokens, in the order of the places. */
 struct observed {
     struct evidence *evidence; /* [tokens] what an exit with this head knows */
     bool *agrees; /* [tokens] what it does not know: its likeliest token is the full model's, too */
@@ -40,11 +44,34 @@ struct evaluation_setting {
     struct workspace *workspace;
     int sequences; /* of a batch; `batch` and `workspace` have room for their rows */
     int threads; /* that decode records */
+    uint64_t seed; /* of the order */
+    int64_t sample; /* sequences that are wanted in it; 0: all */
 };
 
-/* results [count]. observed: NULL, or [count], each with room for all held-out tokens. A trial that fails here
- * by its own fault is marked so, and the others go on. -1: the machine failed, and no trial is marked. When the
- * program was told to stop meanwhile, *complete is false and there are no results. */
+/* Sequences of the split, and of the sample. */
+uint64_t evaluation_split(const struct evaluation_setting *setting);
+uint64_t evaluation_sample(const struct evaluation_setting *setting);
+
+/* What is read, and what comes of it. */
+struct evaluation_sums {
+    uint64_t first, end; /* places that are read: [first, end) */
+    struct evaluation *const
+        *trial; /* [count][split] each trial's sums over the tokens of each place; others stay */
+    struct evaluation *full; /* [split] the full model's */
+    const struct observed *observed; /* [count], each with room for all tokens; NULL: not wanted */
+};
+
+/* Fills in the sums of the places. A trial that fails here by its own fault is marked so, and the others go on.
+ * -1: the machine failed, and no trial is marked. When the program was told to stop meanwhile, *complete is
+ * false and the sums are worth nothing. */
+int evaluate_places(const struct evaluation_setting *setting, struct trial *const *trials, int count,
+                    const struct evaluation_sums *sums, bool *complete, struct error *error);
+
+/* The means over the tokens of the first `count` places. */
+struct evaluation evaluation_mean(const struct evaluation_setting *setting, const struct evaluation *sums,
+                                  uint64_t count);
+
+/* The whole split. results [count]. observed: NULL, or as above. The rest is as above, too. */
 int evaluate_trials(const struct evaluation_setting *setting, struct trial *const *trials, int count,
                     struct evaluation *results, struct evaluation *full, const struct observed *observed,
                     bool *complete, struct error *error);

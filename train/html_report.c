@@ -137,7 +137,7 @@ static void write_row(struct string *out, const struct leaderboard_row *row, int
         config->spec.output == OUTPUT_UNTIED ? ", untied" : "", head_init_name(config->init),
         trial_loss_name(config->loss), config->rate, (double)row->trained / 1e6);
     if (row->finished) {
-        const struct evaluation *result = &row->best->held_out;
+        const struct evaluation *result = &row->held_out;
         string_print(
             out,
             "<td>%.4f</td><td>%.4f</td><td class=\"text\"><span class=\"rail\"><span class=\"bar\" "
@@ -145,9 +145,12 @@ static void write_row(struct string *out, const struct leaderboard_row *row, int
             "</td></tr>\n",
             result->loss, result->kl, 60 * result->agreement, 100 * result->agreement, row->best->step);
     } else {
+        const char *reason = row->metrics.failed[0] ? row->metrics.failed : row->metrics.stopped;
         string_print(out, "<td colspan=\"4\" class=\"name\">%s after step %" PRId64 "%s", row->status,
-                     row->step, row->metrics.failed[0] ? ": " : "");
-        html_escape(out, row->metrics.failed);
+                     row->step, *reason ? ": " : "");
+        html_escape(out, reason);
+        if (row->metrics.stopped[0] && row->best)
+            string_print(out, "; KL %.4f on %" PRId64 " sequences", row->held_out.kl, row->sequences);
         string_print(out, "</td></tr>\n");
     }
 }
@@ -168,7 +171,9 @@ static void write_table(struct string *out, const struct leaderboard *board)
         "%%</td><td></td></tr>\n</table></div>\n"
         "<p class=\"quiet\">Loss: on the next token, nats per token. KL: of the head from the full "
         "model, nats per token. Agreement: how often their likeliest tokens are the same. All are "
-        "measured on held-out text at the step with the lowest KL. The head of that step is kept.</p>\n",
+        "measured on held-out text. The head of the step with the lowest KL is kept; of a trial that is done "
+        "it "
+        "is measured on all of that text.</p>\n",
         board->full_loss);
     for (int i = 0; i < board->count; i++) {
         char remark[400];
@@ -241,14 +246,31 @@ static void write_training_curves(struct string *out, const struct leaderboard *
     string_print(out, "</figure>\n");
 }
 
+/* Sequences that the points of the curves were measured on; 0: all of the split. */
+static int64_t curve_sample(const struct leaderboard *board)
+{
+    for (int i = 0; i < board->count; i++) {
+        const struct metrics *metrics = &board->row[i].metrics;
+        const struct metrics_point *last = metrics_last_evaluation(metrics);
+        if (last && last->sequences > 0 && last->sequences < board->split)
+            return last->sequences;
+    }
+    return 0;
+}
+
 static void write_held_out_curves(struct string *out, const struct leaderboard *board)
 {
+    char title[96] = "Held-out loss on the next token";
+    const int64_t sample = curve_sample(board);
+    if (sample > 0)
+        snprintf(title, sizeof title, "Held-out loss, on a sample of %" PRId64 " of %" PRId64 " sequences",
+                 sample, board->split);
     struct svg_chart chart = {.out = out,
                               .width = 560,
                               .height = 330,
                               .x = {.label = "step", .least = 0, .most = (double)board->steps, .exact = true},
                               .y = empty_axis("nats per token", true)};
-    stretch(&chart.y, board->full_loss);
+    stretch(&chart.y, board->sample_full_loss);
     for (int i = 0; i < board->count; i++) {
         for (size_t p = 0; p < board->row[i].metrics.count; p++) {
             if (board->row[i].metrics.point[p].evaluated)
@@ -256,7 +278,7 @@ static void write_held_out_curves(struct string *out, const struct leaderboard *
         }
     }
     string_print(out, "<figure>");
-    svg_begin(&chart, "Held-out loss on the next token");
+    svg_begin(&chart, title);
     for (int i = board->count - 1; i >= 0; i--) {
         const struct metrics *metrics = &board->row[i].metrics;
         struct svg_point last = {NAN, NAN};
@@ -273,7 +295,7 @@ static void write_held_out_curves(struct string *out, const struct leaderboard *
             last = pair[1];
         }
     }
-    svg_rule(&chart, SVG_ACROSS, board->full_loss, "full model");
+    svg_rule(&chart, SVG_ACROSS, board->sample_full_loss, "full model");
     svg_end(&chart);
     string_print(out, "</figure>\n");
 }
@@ -319,7 +341,7 @@ static void write_depth_chart(struct string *out, const struct stores *stores, c
         chart.y = (struct svg_axis){.label = "share of tokens", .least = 0, .most = 1, .percent = true};
     for (int i = 0; i < board->count && !agreement; i++) {
         if (board->row[i].finished)
-            stretch(&chart.y, board->row[i].best->held_out.kl);
+            stretch(&chart.y, board->row[i].held_out.kl);
     }
     string_print(out, "<figure>");
     svg_begin(&chart, agreement ? "Agreement with the full model" : "KL from the full model");
@@ -330,7 +352,7 @@ static void write_depth_chart(struct string *out, const struct stores *stores, c
         char hint[TRIAL_ID_SIZE + 64];
         if (!row->finished)
             continue;
-        const double value = agreement ? row->best->held_out.agreement : row->best->held_out.kl;
+        const double value = agreement ? row->held_out.agreement : row->held_out.kl;
         snprintf(hint, sizeof hint, agreement ? "%s: %.3f" : "%s: %.4f", config->id, value);
         svg_mark(&chart, (struct svg_point){tap_depth(&stores->config, config->spec.tap), value},
                  config->loss == LOSS_CROSS_ENTROPY ? SVG_DIAMOND : SVG_CIRCLE, kind_colour(config), hint);

@@ -14,6 +14,25 @@
 
 /* ---- reading ---- */
 
+/* What its kept head is worth, by the best evidence that there is of it. */
+static void value_row(struct leaderboard_row *row, int64_t steps, int64_t split)
+{
+    const struct metrics *metrics = &row->metrics;
+    const struct metrics_point *last = metrics_last_evaluation(metrics);
+    row->best = metrics_best_evaluation(metrics);
+    row->step = metrics->count > 0 ? metrics->point[metrics->count - 1].step : 0;
+    if (!row->best || metrics->failed[0])
+        return;
+    row->held_out = row->best->held_out;
+    row->sequences = row->best->sequences ? row->best->sequences : split;
+    if (metrics->ended && metrics->whole.step == steps) {
+        row->finished = true;
+        row->held_out = metrics->whole.held_out;
+        row->sequences = metrics->whole.sequences;
+    } else
+        row->finished = last->step == steps && last->sequences == 0; /* a run of before samples */
+}
+
 static int read_row(const struct run_folder *run, const struct trial_config *config, int64_t steps,
                     struct leaderboard_row *row, struct error *error)
 {
@@ -26,11 +45,11 @@ static int read_row(const struct run_folder *run, const struct trial_config *con
         !(kept = json_read(config_path, error)) ||
         json_get_integer(config_path, kept, "trained", 0, INT64_MAX, &row->trained, error) < 0)
         goto done;
-    const struct metrics_point *last = metrics_last_evaluation(&row->metrics);
-    row->best = metrics_best_evaluation(&row->metrics);
-    row->step = row->metrics.count > 0 ? row->metrics.point[row->metrics.count - 1].step : 0;
-    row->finished = !row->metrics.failed[0] && last && last->step == steps;
-    row->status = row->metrics.failed[0] ? "failed" : row->finished ? "done" : "stopped";
+    value_row(row, steps, (int64_t)run_folder_number(run, "held_out_sequences"));
+    row->status = row->metrics.failed[0]    ? "failed"
+                  : row->finished           ? "done"
+                  : row->metrics.stopped[0] ? "stopped"
+                                            : "unfinished";
     result = 0;
 done:
     if (result < 0)
@@ -41,14 +60,34 @@ done:
     return result;
 }
 
+/* Done, stopped, the others: only within one of them heads were measured on the same. */
+static int class_of(const struct leaderboard_row *row)
+{
+    return row->finished ? 0 : row->metrics.stopped[0] && row->best ? 1 : 2;
+}
+
 static int compare_rows(const void *left, const void *right)
 {
     const struct leaderboard_row *a = left, *b = right;
-    if (a->finished != b->finished)
-        return a->finished ? -1 : 1;
-    if (a->finished && a->best->held_out.kl != b->best->held_out.kl)
-        return a->best->held_out.kl < b->best->held_out.kl ? -1 : 1;
+    if (class_of(a) != class_of(b))
+        return class_of(a) - class_of(b);
+    if (class_of(a) < 2 && a->held_out.kl != b->held_out.kl)
+        return a->held_out.kl < b->held_out.kl ? -1 : 1;
     return strcmp(a->config->id, b->config->id);
+}
+
+/* On the sample as on the split where they are the same; on the split as on the sample where no trial has come to
+ * its end. */
+static int read_full_loss(const struct run_folder *run, struct leaderboard *board, struct error *error)
+{
+    const char *names[] = {"full_loss", "sample_full_loss"};
+    double *losses[] = {&board->full_loss, &board->sample_full_loss};
+    for (int i = 0; i < 2; i++) {
+        const char *name = json_object_get(run->facts, names[i]) ? names[i] : names[1 - i];
+        if (json_get_number("run.json", run->facts, name, losses[i], error) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, struct leaderboard *board,
@@ -56,8 +95,9 @@ int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, st
 {
     *board = (struct leaderboard){0};
     if (json_get_integer("run.json", run->facts, "steps", 0, INT64_MAX, &board->steps, error) < 0 ||
-        json_get_number("run.json", run->facts, "full_loss", &board->full_loss, error) < 0)
+        read_full_loss(run, board, error) < 0)
         return error_prefix(error, "%s", run->path);
+    board->split = (int64_t)run_folder_number(run, "held_out_sequences");
     board->guessing = log(run_folder_number(run, "vocabulary"));
     if (array_alloc(&board->row, sweep->trials, error) < 0)
         return -1;
@@ -85,7 +125,7 @@ char *leaderboard_remark(const struct leaderboard *board, const struct leaderboa
     const struct metrics_point *first = row->metrics.point;
     char *const begin = text;
     *text = 0;
-    if (!row->finished || !(row->best->held_out.loss > board->guessing))
+    if (!row->finished || !(row->held_out.loss > board->guessing))
         return text;
     int length = snprintf(text, size, "worse than guessing, whose loss is %.2f: ", board->guessing);
     text += length;
@@ -106,7 +146,7 @@ char *leaderboard_remark(const struct leaderboard *board, const struct leaderboa
     }
     if (row->best->step > 0) {
         length = snprintf(text, size, "%s and %" PRId64 " steps took it to %.2f", copied ? "," : "",
-                          row->best->step, row->best->held_out.loss);
+                          row->best->step, row->held_out.loss);
         text += length;
         size -= (size_t)length;
     }
@@ -121,7 +161,7 @@ int leaderboard_write(const struct run_folder *run, const struct leaderboard *bo
     struct string text = {0};
     int result = -1;
     string_print(&text, "rank\ttrial\ttap\thead\toutput\tinit\tloss\trate\ttrained\tstatus\tstep\theld_out_loss"
-                        "\tkl\tagreement\thead_step\n");
+                        "\tkl\tagreement\thead_step\tsequences\n");
     for (int i = 0; i < board->count; i++) {
         const struct leaderboard_row *row = &board->row[i];
         const struct trial_config *config = row->config;
@@ -130,10 +170,10 @@ int leaderboard_write(const struct run_folder *run, const struct leaderboard *bo
                      head_init_name(config->init), trial_loss_name(config->loss), config->rate, row->trained,
                      row->status, row->step);
         if (row->best)
-            string_print(&text, "\t%.6f\t%.6f\t%.6f\t%" PRId64 "\n", row->best->held_out.loss,
-                         row->best->held_out.kl, row->best->held_out.agreement, row->best->step);
+            string_print(&text, "\t%.6f\t%.6f\t%.6f\t%" PRId64 "\t%" PRId64 "\n", row->held_out.loss,
+                         row->held_out.kl, row->held_out.agreement, row->best->step, row->sequences);
         else
-            string_print(&text, "\t\t\t\t\n");
+            string_print(&text, "\t\t\t\t\t\n");
     }
     char *path = run_folder_path(run, error, "leaderboard.tsv");
     if (path && !string_failed(&text, error))
@@ -155,14 +195,18 @@ void leaderboard_print(const struct leaderboard *board, FILE *stream)
         const struct leaderboard_row *row = &board->row[i];
         char took[32];
         fprintf(stream, "%4d  %-*s", i + 1, width, row->config->id);
-        if (row->finished)
-            fprintf(stream, "  %13.4f  %10.4f  %7.1f %%  %7" PRId64 "  %10s\n", row->best->held_out.loss,
-                    row->best->held_out.kl, 100 * row->best->held_out.agreement, row->best->step,
-                    format_duration(cost_row(board, row).seconds, took, sizeof took));
-        else if (row->metrics.failed[0])
+        if (row->metrics.failed[0]) {
             fprintf(stream, "  failed after step %" PRId64 ": %s\n", row->step, row->metrics.failed);
-        else
-            fprintf(stream, "  stopped after step %" PRId64 "\n", row->step);
+            continue;
+        }
+        if (row->best)
+            fprintf(stream, "  %13.4f  %10.4f  %7.1f %%  %7" PRId64, row->held_out.loss, row->held_out.kl,
+                    100 * row->held_out.agreement, row->best->step);
+        fprintf(stream, "  %10s%s%s\n", format_duration(cost_row(board, row).seconds, took, sizeof took),
+                row->finished ? "" : "  ",
+                row->finished             ? ""
+                : row->metrics.stopped[0] ? row->metrics.stopped
+                                          : row->status);
     }
     fprintf(stream, "   -  %-*s  %13.4f  %10.4f  %7.1f %%\n", width, "full model", board->full_loss, 0.0,
             100.0);
@@ -188,11 +232,14 @@ static json_t *row_to_json(const struct leaderboard *board, const struct leaderb
     json_object_set_new(object, "cost", cost_row_to_json(&cost));
     if (row->metrics.failed[0])
         json_object_set_new(object, "failed", json_string(row->metrics.failed));
+    if (row->metrics.stopped[0])
+        json_object_set_new(object, "stopped", json_string(row->metrics.stopped));
     if (row->best) {
-        json_object_set_new(object, "held_out_loss", json_real(row->best->held_out.loss));
-        json_object_set_new(object, "kl", json_real(row->best->held_out.kl));
-        json_object_set_new(object, "agreement", json_real(row->best->held_out.agreement));
+        json_object_set_new(object, "held_out_loss", json_real(row->held_out.loss));
+        json_object_set_new(object, "kl", json_real(row->held_out.kl));
+        json_object_set_new(object, "agreement", json_real(row->held_out.agreement));
         json_object_set_new(object, "head_step", json_integer(row->best->step));
+        json_object_set_new(object, "sequences", json_integer(row->sequences));
         if (*leaderboard_remark(board, row, remark, sizeof remark))
             json_object_set_new(object, "remark", json_string(remark));
     }

@@ -1,6 +1,7 @@
 /* leaderboard.h: the trials of a run, ranked by their KL divergence from the full model. Each counts as its
- * kept head does, which is the one of its best evaluation. All is read from the run's folder, so a finished run
- * can be shown without a device.
+ * kept head does, which is the one of its best evaluation: on the whole held-out split where the trial is done,
+ * else on the sample. Behind those that are done come those that the run has stopped. All is read from the run's
+ * folder, so a finished run can be shown without a device.
  */
 #ifndef OFFRAMP_TRAIN_LEADERBOARD_H
 #define OFFRAMP_TRAIN_LEADERBOARD_H
@@ -16,17 +17,21 @@ struct leaderboard_row {
     const struct trial_config *config; /* of the sweep */
     struct metrics metrics;
     const struct metrics_point *best; /* in metrics: the evaluation with the lowest KL, or NULL */
+    struct evaluation held_out; /* of the kept head, where there is one */
+    int64_t sequences; /* that held_out was measured on */
     int64_t step; /* the last one in metrics */
     int64_t trained; /* values the optimizer changes */
-    bool finished;
-    const char *status; /* "done", "failed", "stopped" */
+    bool finished; /* held_out is of the whole split */
+    const char *status; /* "done", "failed", "stopped"; "unfinished": it is trained still */
 };
 
 struct leaderboard {
-    struct leaderboard_row *row; /* [count], best first; failed ones last */
+    struct leaderboard_row *row; /* [count], best first: those that are done, stopped ones, the others */
     int count;
     int64_t steps;
-    double full_loss; /* held-out loss of the full model */
+    int64_t split; /* sequences of the held-out split */
+    double full_loss; /* held-out loss of the full model, on the whole split */
+    double sample_full_loss; /* the same on the sample */
     double guessing; /* the loss of giving every token the same probability */
 };
 

@@ -10,10 +10,17 @@
 #include "train/checkpoint.h"
 #include "train/run_identity.h"
 
+void member_forget(struct member *member)
+{
+    member->evaluated = member->best_step = -1;
+    member->best = (struct evaluation){.kl = INFINITY};
+}
+
 int member_open(const struct run_folder *run, const struct trial_config *config, const char *fingerprint,
                 struct member *member, struct error *error)
 {
     *member = (struct member){.config = config, .fingerprint = fingerprint, .saved = -1};
+    member_forget(member);
     member->folder = run_folder_trial_path(run, config->id, NULL, error);
     member->checkpoint = run_folder_trial_path(run, config->id, "last.ckpt", error);
     member->metrics_path = run_folder_trial_path(run, config->id, "metrics.jsonl", error);
@@ -54,19 +61,55 @@ int member_keep_step(struct member *member, const struct trial_result *result, i
     return 0;
 }
 
-int member_keep_evaluation(struct member *member, const struct evaluation *held_out, int64_t tokens,
-                           int64_t read, struct error *error)
+int member_keep_evaluation(struct member *member, const struct evaluation *held_out, int64_t sequences,
+                           int64_t tokens, int64_t read, struct error *error)
 {
-    struct trial *trial = member->trial;
-    if (held_out->kl < trial->best && member_keep_head(member, error) < 0)
-        return -1;
-    trial->best = fmin(trial->best, held_out->kl);
-    trial->evaluated = trial->step;
+    const int64_t step = member->trial->step;
+    /* What is compared must not depend on whether the process has gone on from its files. */
+    const struct evaluation found = metrics_as_read(held_out);
+    if (found.kl < member->best.kl) {
+        if (member_keep_head(member, error) < 0)
+            return -1;
+        member->best = found;
+        member->best_step = step;
+    }
+    member->evaluated = step;
     const double started = clock_seconds();
-    if (metrics_write_evaluation(member->metrics, trial->step, tokens, held_out, &member->cost, read, error) <
-        0)
+    if (metrics_write_evaluation(member->metrics, step, tokens, held_out, sequences, &member->cost, read,
+                                 error) < 0)
         return -1;
     member->cost = (struct trial_cost){.own = clock_seconds() - started};
+    return 0;
+}
+
+int member_restore_head(struct member *member, const struct model_config *model, struct backend *backend,
+                        struct error *error)
+{
+    struct trial *kept;
+    if (trial_open_head(member->config, member->head, model, member->fingerprint, backend, &kept, error) < 0)
+        return -1;
+    kept->step = member->trial->step; /* it has been saved, and nothing is saved again */
+    drop_trial(member);
+    member->trial = kept;
+    return 0;
+}
+
+int member_end(struct member *member, const struct evaluation *held_out, int64_t sequences, int64_t tokens,
+               int64_t read, struct error *error)
+{
+    const struct metrics_whole whole = {.step = member->trial->step,
+                                        .tokens = tokens,
+                                        .of_step = member->best_step,
+                                        .sequences = sequences,
+                                        .held_out = *held_out};
+    if (metrics_write_whole(member->metrics, &whole, &member->cost, read, error) < 0 ||
+        member_sync(member, error) < 0 || file_remove(member->checkpoint, error) < 0)
+        return -1;
+    fclose(member->metrics);
+    member->metrics = NULL;
+    drop_trial(member);
+    member->saved = -1;
+    member->state = MEMBER_DONE;
     return 0;
 }
 
@@ -115,8 +158,13 @@ int member_fail(struct member *member, const struct error *reason, struct error 
     return result;
 }
 
-bool member_has_ended(const struct run_folder *run, const struct metrics *metrics)
+int64_t member_end_step(const struct run_folder *run, const struct metrics *metrics)
 {
     const struct metrics_point *last = metrics->count > 0 ? &metrics->point[metrics->count - 1] : NULL;
-    return last && last->evaluated && run_identity_ends_at(run, last->step);
+    int64_t step = -1;
+    if (metrics->ended && metrics_best_evaluation(metrics))
+        step = metrics->whole.step;
+    else if (last && last->evaluated && last->sequences == 0) /* of a run of before samples */
+        step = last->step;
+    return run_identity_ends_at(run, step) ? step : -1;
 }

@@ -6,11 +6,12 @@
  *                          member_resume (resume.h)
  *     member_open           |--> MEMBER_TRAINING --> the run's last step
  *     MEMBER_OPENED  -------|         | member_fail
- *                           |--> MEMBER_FAILED
- *                           '--> MEMBER_DONE
+ *                           |--> MEMBER_FAILED <-'| member_end
+ *                           '--> MEMBER_DONE <----'
  *
  * Files are written in an order that bears a kill at any moment: lines of metrics, then the checkpoint that
- * counts them, then the head that this checkpoint is the best of.
+ * counts them, then the head that this checkpoint is the best of. The line that says that it has ended comes
+ * before its checkpoint is removed.
  */
 #ifndef OFFRAMP_TRAIN_MEMBER_H
 #define OFFRAMP_TRAIN_MEMBER_H
@@ -27,7 +28,7 @@
 enum member_state {
     MEMBER_OPENED, /* its folder is there; it is not known yet what it has done */
     MEMBER_TRAINING, /* it has a trial that takes part in the run */
-    MEMBER_DONE, /* it had ended before this process began: nothing of it changes any more */
+    MEMBER_DONE, /* it has ended: nothing of it changes any more */
     MEMBER_FAILED /* by its own fault, in this process or before it */
 };
 
@@ -40,12 +41,18 @@ struct member {
     FILE *metrics; /* while it is trained: open for more lines */
     int64_t saved; /* the step of its checkpoint, -1: it has none */
     struct trial_cost cost; /* since its last line of metrics, which will be in the next one */
+    int64_t evaluated; /* the last step it was evaluated after; -1: none */
+    int64_t best_step; /* of the evaluation with the lowest KL, which is its kept head's; -1: none */
+    struct evaluation best; /* that evaluation; its KL is INFINITY where there is none */
 };
 
 /* Makes its folder. member_close is right after a failure, too. */
 int member_open(const struct run_folder *run, const struct trial_config *config, const char *fingerprint,
                 struct member *member, struct error *error);
 void member_close(struct member *member); /* a zeroed one is fine */
+
+/* As before its first evaluation. */
+void member_forget(struct member *member);
 
 /* ---- of a member that is trained ---- */
 
@@ -54,16 +61,25 @@ void member_close(struct member *member); /* a zeroed one is fine */
 int member_keep_step(struct member *member, const struct trial_result *result, int64_t tokens, int64_t read,
                      struct error *error);
 
-/* Its trial has been evaluated as it is now, on `read` held-out tokens: a line of its metrics, and its head
- * where that is the best so far. */
-int member_keep_evaluation(struct member *member, const struct evaluation *held_out, int64_t tokens,
-                           int64_t read, struct error *error);
+/* Its trial has been evaluated as it is now, on so many held-out sequences, which have `read` tokens: a line of its
+ * metrics, and its head where that is the best so far. */
+int member_keep_evaluation(struct member *member, const struct evaluation *held_out, int64_t sequences,
+                           int64_t tokens, int64_t read, struct error *error);
 
 /* Keeps the head as it is now. Nothing else writes RUN/trials/ID/head.safetensors. */
 int member_keep_head(struct member *member, struct error *error);
 
 /* Its checkpoint, unless that is of this step, or the member is not trained. */
 int member_save(struct member *member, struct error *error);
+
+/* Its trial becomes what its kept head is: it can be evaluated, and it cannot take a step any more. */
+int member_restore_head(struct member *member, const struct model_config *model, struct backend *backend,
+                        struct error *error);
+
+/* It has ended: held_out is what its kept head is on the whole split, which has so many sequences; `read` tokens
+ * were read to know it. The line of metrics that says so; then nothing is left of its checkpoint and its trial. */
+int member_end(struct member *member, const struct evaluation *held_out, int64_t sequences, int64_t tokens,
+               int64_t read, struct error *error);
 
 /* Its metrics to the disk. */
 int member_sync(const struct member *member, struct error *error);
@@ -73,8 +89,8 @@ int member_fail(struct member *member, const struct error *reason, struct error 
 
 /* ---- by its metrics ---- */
 
-/* True when they end with an evaluation after the last step: of the run, or of the run before it was given
- * more. */
-bool member_has_ended(const struct run_folder *run, const struct metrics *metrics);
+/* The step at which the trial has ended, the last one of the run or of the run before it was given more; -1: it
+ * has not. */
+int64_t member_end_step(const struct run_folder *run, const struct metrics *metrics);
 
 #endif

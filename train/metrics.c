@@ -37,30 +37,64 @@ static int add_cost(const char *name, const json_t *line, struct trial_cost *cos
     return 0;
 }
 
+/* Digits of the numbers that are written. */
+#define DIGITS 9
+
+static int read_evaluation(const char *name, const json_t *line, struct evaluation *held_out,
+                           int64_t *sequences, struct error *error)
+{
+    *sequences = 0;
+    if (json_get_number(name, line, "held_out_loss", &held_out->loss, error) < 0 ||
+        json_get_number(name, line, "kl", &held_out->kl, error) < 0 ||
+        json_get_number(name, line, "agreement", &held_out->agreement, error) < 0)
+        return -1;
+    return json_object_get(line, "sequences")
+               ? json_get_integer(name, line, "sequences", 1, INT64_MAX, sequences, error)
+               : 0;
+}
+
+static int read_whole(const char *name, const json_t *line, int64_t step, struct metrics *metrics,
+                      struct error *error)
+{
+    struct metrics_whole *whole = &metrics->whole;
+    whole->step = step;
+    metrics->ended = true;
+    if (add_cost(name, line, &metrics->cost, error) < 0 ||
+        json_get_integer(name, line, "tokens", 0, INT64_MAX, &whole->tokens, error) < 0 ||
+        json_get_integer(name, line, "of_step", 0, step, &whole->of_step, error) < 0)
+        return -1;
+    return read_evaluation(name, line, &whole->held_out, &whole->sequences, error);
+}
+
+static int read_reason(const char *name, const json_t *line, const char *key, char text[512],
+                       struct error *error)
+{
+    const char *reason;
+    if (json_get_string(name, line, key, &reason, error) < 0)
+        return -1;
+    snprintf(text, 512, "%s", reason);
+    return 0;
+}
+
 static int read_line(const char *name, const json_t *line, struct metrics *metrics, struct error *error)
 {
     int64_t step;
-    const char *reason;
     const int64_t last = metrics->count > 0 ? metrics->point[metrics->count - 1].step : 0;
     if (json_get_integer(name, line, "step", last, INT64_MAX, &step, error) < 0)
         return -1;
-    if (json_object_get(line, "failed")) {
-        if (json_get_string(name, line, "failed", &reason, error) < 0)
-            return -1;
-        snprintf(metrics->failed, sizeof metrics->failed, "%s", reason);
-        return 0;
-    }
+    if (json_object_get(line, "failed"))
+        return read_reason(name, line, "failed", metrics->failed, error);
+    if (json_object_get(line, "stopped"))
+        return read_reason(name, line, "stopped", metrics->stopped, error);
+    if (json_is_true(json_object_get(line, "whole")))
+        return read_whole(name, line, step, metrics, error);
     struct metrics_point *point = point_at(metrics, step, error);
     if (!point || add_cost(name, line, &metrics->cost, error) < 0 ||
         json_get_integer(name, line, "tokens", 0, INT64_MAX, &point->tokens, error) < 0)
         return -1;
     if (json_object_get(line, "kl")) {
         point->evaluated = true;
-        if (json_get_number(name, line, "held_out_loss", &point->held_out.loss, error) < 0 ||
-            json_get_number(name, line, "kl", &point->held_out.kl, error) < 0 ||
-            json_get_number(name, line, "agreement", &point->held_out.agreement, error) < 0)
-            return -1;
-        return 0;
+        return read_evaluation(name, line, &point->held_out, &point->sequences, error);
     }
     point->trained = true;
     if (json_get_number(name, line, "loss", &point->training.loss, error) < 0 ||
@@ -104,6 +138,8 @@ void metrics_cut(struct metrics *metrics, int64_t step)
 {
     while (metrics->count > 0 && metrics->point[metrics->count - 1].step > step)
         metrics->count--;
+    metrics->ended = false;
+    metrics->stopped[0] = 0;
 }
 
 const struct metrics_point *metrics_last_evaluation(const struct metrics *metrics)
@@ -128,7 +164,7 @@ const struct metrics_point *metrics_best_evaluation(const struct metrics *metric
 
 /* ---- writing ---- */
 
-/* How many bytes of the text are lines up to `step`. */
+/* How many bytes of the text are lines up to `step` that do not end a trial. */
 static size_t lines_until(const char *text, size_t size, int64_t step)
 {
     size_t kept = 0;
@@ -137,7 +173,8 @@ static size_t lines_until(const char *text, size_t size, int64_t step)
         struct error ignored;
         int64_t found;
         json_t *line = json_parse("", text + kept, (size_t)(end - text) - kept, &ignored);
-        const bool good = line && json_get_integer("", line, "step", 0, step, &found, &ignored) == 0;
+        const bool good = line && json_get_integer("", line, "step", 0, step, &found, &ignored) == 0 &&
+                          !json_object_get(line, "whole") && !json_object_get(line, "stopped");
         json_decref(line);
         if (!good)
             break;
@@ -173,7 +210,7 @@ static int write_line(FILE *file, json_t *line, const struct trial_cost *cost, i
         json_object_update_new(line, json_pack("{sf sf sf sf}", "tokens_per_second",
                                                (double)read / fmax(seconds, 1e-9), "seconds", seconds,
                                                "shared_seconds", cost->shared, "stall_seconds", cost->stalled));
-    char *text = json_text("a line of metrics.jsonl", line, JSON_REAL_PRECISION(9), error);
+    char *text = json_text("a line of metrics.jsonl", line, JSON_REAL_PRECISION(DIGITS), error);
     int result = text ? 0 : -1;
     if (text && (fprintf(file, "%s\n", text) < 0 || fflush(file) != 0))
         result = error_system(error, "metrics.jsonl cannot be written");
@@ -192,16 +229,46 @@ int metrics_write_step(FILE *file, int64_t step, int64_t tokens, const struct tr
 }
 
 int metrics_write_evaluation(FILE *file, int64_t step, int64_t tokens, const struct evaluation *held_out,
-                             const struct trial_cost *cost, int64_t read, struct error *error)
+                             int64_t sequences, const struct trial_cost *cost, int64_t read,
+                             struct error *error)
 {
     return write_line(file,
-                      json_pack("{sI sI sf sf sf}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
+                      json_pack("{sI sI sf sf sf sI}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
                                 "held_out_loss", held_out->loss, "kl", held_out->kl, "agreement",
-                                held_out->agreement),
+                                held_out->agreement, "sequences", (json_int_t)sequences),
+                      cost, read, error);
+}
+
+int metrics_write_whole(FILE *file, const struct metrics_whole *whole, const struct trial_cost *cost,
+                        int64_t read, struct error *error)
+{
+    const struct evaluation *held_out = &whole->held_out;
+    return write_line(file,
+                      json_pack("{sI sI sf sf sf sI sb sI}", "step", (json_int_t)whole->step, "tokens",
+                                (json_int_t)whole->tokens, "held_out_loss", held_out->loss, "kl", held_out->kl,
+                                "agreement", held_out->agreement, "sequences", (json_int_t)whole->sequences,
+                                "whole", 1, "of_step", (json_int_t)whole->of_step),
                       cost, read, error);
 }
 
 int metrics_write_failure(FILE *file, int64_t step, const char *reason, struct error *error)
 {
     return write_line(file, json_pack("{sI ss}", "step", (json_int_t)step, "failed", reason), NULL, 0, error);
+}
+
+int metrics_write_stop(FILE *file, int64_t step, const char *reason, struct error *error)
+{
+    return write_line(file, json_pack("{sI ss}", "step", (json_int_t)step, "stopped", reason), NULL, 0, error);
+}
+
+static double as_read(double value)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%.*g", DIGITS, value);
+    return strtod(text, NULL);
+}
+
+struct evaluation metrics_as_read(const struct evaluation *held_out)
+{
+    return (struct evaluation){as_read(held_out->loss), as_read(held_out->kl), as_read(held_out->agreement)};
 }

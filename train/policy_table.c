@@ -41,7 +41,7 @@ static bool is_wanted(const struct policy_wish *wish, struct tap tap)
 
 static double row_kl(const struct leaderboard_row *row)
 {
-    return row->best->held_out.kl;
+    return row->held_out.kl;
 }
 
 int policy_choose(const struct leaderboard *board, int layers, const struct policy_wish *wish,

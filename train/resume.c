@@ -58,6 +58,7 @@ static int make_trial(struct member *member, const struct resume_setting *settin
     trial_destroy(member->trial);
     member->trial = NULL;
     member->saved = -1;
+    member_forget(member);
     if (trial_create(member->config, setting->model, setting->backend, &member->trial, error) < 0)
         return error_prefix(error, "trial %s", member->config->id);
     return 0;
@@ -76,18 +77,18 @@ static int begin_anew(struct member *member, const struct resume_setting *settin
 static int resume_checkpoint(struct member *member, struct metrics *metrics, const char **gone,
                              struct error *error)
 {
-    struct trial *trial = member->trial;
-    if (checkpoint_read(trial, member->checkpoint, member->fingerprint, error) < 0)
+    if (checkpoint_read(member->trial, member->checkpoint, member->fingerprint, error) < 0)
         return -1;
-    member->saved = trial->step;
+    member->saved = member->trial->step;
     metrics_cut(metrics, member->saved);
     const struct metrics_point *best = metrics_best_evaluation(metrics);
     if (!best) {
         *gone = member->saved > 0 ? "metrics.jsonl" : "";
         return 0;
     }
-    trial->best = best->held_out.kl;
-    trial->evaluated = metrics_last_evaluation(metrics)->step;
+    member->best = best->held_out;
+    member->best_step = best->step;
+    member->evaluated = metrics_last_evaluation(metrics)->step;
     if (file_exists(member->head))
         return 0;
     if (best->step == member->saved)
@@ -112,16 +113,15 @@ static int resume_head(struct member *member, const struct resume_setting *setti
         *gone = "readable head.safetensors";
         return 0;
     }
-    if (metrics_last_evaluation(metrics)->step >=
-        setting->steps) { /* its head can be read: that is all it takes */
+    if (member_end_step(setting->run, metrics) >= setting->steps) { /* its head can be read: all it takes */
         trial_destroy(member->trial);
         member->trial = NULL;
         member->state = MEMBER_DONE;
-        return 0;
+        return file_remove(member->checkpoint, error);
     }
     cli_say("%s goes on from its kept head, which is of step %" PRId64, config->id, best->step);
-    member->trial->best = best->held_out.kl;
-    member->trial->evaluated = best->step;
+    member->best = best->held_out;
+    member->best_step = member->evaluated = best->step;
     /* Before its metrics are cut, which say that there is a head to go on from. */
     if (checkpoint_write(member->trial, member->checkpoint, member->fingerprint, error) < 0)
         return -1;
@@ -133,17 +133,17 @@ static int resume_head(struct member *member, const struct resume_setting *setti
 static int resume_trial(struct member *member, const struct resume_setting *setting, struct metrics *metrics,
                         struct error *error)
 {
-    const bool ended = member_has_ended(setting->run, metrics);
+    const int64_t end = member_end_step(setting->run, metrics);
     const char *gone = "";
     int result = 0;
     member->state = MEMBER_TRAINING;
-    if (file_exists(member->checkpoint))
+    if (file_exists(member->checkpoint) && end < setting->steps)
         result = resume_checkpoint(member, metrics, &gone, error);
-    else if (ended && file_exists(member->head))
+    else if (end >= 0 && file_exists(member->head))
         result = resume_head(member, setting, metrics, &gone, error);
     else {
         const bool begun = file_exists(member->head); /* no head is kept before there are metrics */
-        gone = ended                ? "head.safetensors"
+        gone = end >= 0             ? "head.safetensors"
                : metrics->count > 0 ? "last.ckpt"
                : begun              ? "whole metrics.jsonl"
                                     : "";

@@ -2,9 +2,10 @@
  * its kept head, or to a trial before its first step.
  *
  *     checkpoint | metrics have ended | head   |
- *     yes        | -                  | yes    | training, at the checkpoint's step
- *     yes        | -                  | no     | the head is made of the checkpoint, or the trial begins anew
- *     no         | yes                | yes    | done; training after the head's step, where the run has more steps now
+ *     -          | yes                | yes    | done, unless the run has more steps now
+ *     yes        | otherwise          | yes    | training, at the checkpoint's step
+ *     yes        | otherwise          | no     | the head is made of the checkpoint, or the trial begins anew
+ *     no         | before more steps  | yes    | training, after the head's step
  *     no         | otherwise                   | training, from its start
  *
  * A trial that failed stays failed.

@@ -35,7 +35,25 @@ static int fix_setting(struct run_folder *run, const char *name, int value, stru
     return run_folder_fix(run, name, json_integer(value), error);
 }
 
-int run_identity_check(struct run_folder *run, const struct stores *stores, const struct sweep *sweep,
+/* Held-out sequences of an evaluation, where nobody says otherwise. */
+#define SAMPLE 4
+
+/* A run that was begun before there were samples has the whole split. */
+static int check_sample(struct run_folder *run, const struct stores *stores, struct sweep *sweep,
+                        struct error *error)
+{
+    const int64_t split = (int64_t)stores->sequences[SPLIT_HELD_OUT];
+    const json_t *before = json_object_get(run->facts, "sample");
+    if (!before && json_object_get(run->facts, "steps"))
+        sweep->sample = split;
+    else if (sweep->sample < 0)
+        sweep->sample = before ? json_integer_value(before) : SAMPLE;
+    if (sweep->sample == 0 || sweep->sample > split)
+        sweep->sample = split;
+    return run_folder_fix(run, "sample", json_integer(sweep->sample), error);
+}
+
+int run_identity_check(struct run_folder *run, const struct stores *stores, struct sweep *sweep,
                        struct error *error)
 {
     const struct {
@@ -62,7 +80,8 @@ int run_identity_check(struct run_folder *run, const struct stores *stores, cons
         if (result < 0 && strcmp(facts[i].name, "store") == 0)
             error_prefix(error, "this is another store: its taps, codecs, text or numerics differ");
     }
-    if (result < 0 || fix_setting(run, "halving", sweep->halving, error) < 0)
+    if (result < 0 || check_sample(run, stores, sweep, error) < 0 ||
+        fix_setting(run, "halving", sweep->halving, error) < 0)
         return -1;
     return fix_setting(run, "patience", sweep->patience, error);
 }

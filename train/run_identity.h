@@ -20,8 +20,9 @@
 #include "train/stores.h"
 #include "train/sweep.h"
 
-/* Model, store, seed and size of a batch; which trials end early. */
-int run_identity_check(struct run_folder *run, const struct stores *stores, const struct sweep *sweep,
+/* Model, store, seed, size of a batch and of the sample; which trials end early. Sets the size of the sample in
+ * the sweep: where it is not given, as the run was begun. */
+int run_identity_check(struct run_folder *run, const struct stores *stores, struct sweep *sweep,
                        struct error *error);
 
 /* The number of steps. *more: there are more than before. The run then goes on, with the learning rates of a

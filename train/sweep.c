@@ -14,7 +14,7 @@
 
 static int set_setting(struct sweep *sweep, enum setting_key key, const char *text, struct error *error)
 {
-    int64_t value = -1; /* of an empty text: steps that are not given */
+    int64_t value = -1; /* of an empty text: it is not given */
     if (*text && sweep_key_whole(&setting_keys[key], text, &value, error) < 0)
         return -1;
     switch (key) {
@@ -23,6 +23,7 @@ static int set_setting(struct sweep *sweep, enum setting_key key, const char *te
     case KEY_STEPS: sweep->steps = value; break;
     case KEY_SEQUENCES: sweep->sequences = (int)value; break;
     case KEY_EVALUATE: sweep->evaluate = value; break;
+    case KEY_SAMPLE: sweep->sample = value; break;
     case KEY_CHECKPOINT: sweep->checkpoint = value; break;
     case KEY_HALVING:
         sweep->halving = (int)value;

@@ -53,6 +53,8 @@ struct sweep {
     int64_t steps; /* instead of passes; -1: not given, passes count */
     int sequences; /* read per step */
     int64_t evaluate; /* steps between evaluations; 0: only before the first and after the last step */
+    int64_t sample; /* held-out sequences that an evaluation before a trial's end reads; 0: all; -1: not given
+                       (run_identity.h) */
     int64_t checkpoint; /* steps between checkpoints */
     int halving; /* of the trials of a tap the best 1 / halving go on at each rung (schedule.h); 0: all */
     int patience; /* evaluations without a lower KL after which a trial ends; 0: none does */

@@ -31,6 +31,11 @@ const struct sweep_key setting_keys[SETTING_KEYS] = {
     [KEY_SEQUENCES] = {"sequences", "N", "sequences read per step", "4", KEY_WHOLE, 1, 65536},
     [KEY_EVALUATE] = {"evaluate", "STEPS", "steps between evaluations; 0: only the first and the last", "0",
                       KEY_WHOLE, 0, 1e9},
+    [KEY_SAMPLE] =
+        {"sample", "N",
+         "held-out sequences that an evaluation reads before a trial's end; 0: each of them (default: "
+         "4, or as the run was begun)",
+         "", KEY_WHOLE, 0, 1e9},
     [KEY_CHECKPOINT] = {"checkpoint", "STEPS", "steps between checkpoints", "50", KEY_WHOLE, 1, 1e9},
     [KEY_HALVING] =
         {"halving", "N",

@@ -47,6 +47,7 @@ enum setting_key {
     KEY_STEPS,
     KEY_SEQUENCES,
     KEY_EVALUATE,
+    KEY_SAMPLE,
     KEY_CHECKPOINT,
     KEY_HALVING,
     KEY_PATIENCE

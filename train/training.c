@@ -15,6 +15,7 @@
 #include "train/evaluate.h"
 #include "train/first_values.h"
 #include "train/foretell.h"
+#include "train/held_out.h"
 #include "train/members.h"
 #include "train/parts.h"
 #include "train/results.h"
@@ -240,15 +241,24 @@ static struct evaluation_setting evaluation_setting(const struct training *train
         .workspace = training->workspace,
         .sequences = training->sweep->sequences,
         .threads = training->threads,
+        .seed = training->sweep->seed,
+        .sample = training->sweep->sample,
     };
 }
 
-static bool evaluation_is_due(const struct training *training, const struct member *member, int64_t step)
+/* Those whose turn it is after `step`; after the last one they end. */
+static int measure(struct training *training, int64_t step, struct error *error)
 {
-    const int64_t every = training->sweep->evaluate;
-    const bool wanted = step == 0 || step == training->steps || (every > 0 && step % every == 0);
-    return wanted && member->state == MEMBER_TRAINING && member->trial->step == step &&
-           member->trial->evaluated < step;
+    const struct evaluation_setting evaluation = evaluation_setting(training);
+    const struct held_out held_out = {.evaluation = &evaluation,
+                                      .run = &training->run,
+                                      .members = &training->members,
+                                      .steps = training->steps,
+                                      .every = training->sweep->evaluate,
+                                      .tokens = tokens_after(training, 1)};
+    int result = held_out_measure(&held_out, step, error);
+    tell_memory(training);
+    return result;
 }
 
 /* As its trial is marked. */
@@ -256,54 +266,6 @@ static int fail_member(struct member *member, struct error *error)
 {
     const struct error reason = member->trial->reason;
     return member_fail(member, &reason, error);
-}
-
-/* The full model's loss on the held-out split. */
-static int note_full_model(struct training *training, const struct evaluation *full, struct error *error)
-{
-    if (run_folder_note(&training->run, "full_loss", json_real(full->loss), error) < 0)
-        return -1;
-    return run_folder_save(&training->run, error);
-}
-
-/* Evaluates the members whose turn it is after `step`. An evaluation that is interrupted does not count. */
-static int evaluate_due(struct training *training, int64_t step, struct error *error)
-{
-    const struct members *members = &training->members;
-    const struct evaluation_setting setting = evaluation_setting(training);
-    struct member **due = NULL;
-    struct trial **trials = NULL;
-    struct evaluation *results = NULL, full;
-    const double started = clock_seconds();
-    const int64_t read = (int64_t)training->stores.sequences[SPLIT_HELD_OUT] * training->stores.rows;
-    int count = 0, result = -1;
-    bool complete = false;
-    if (array_alloc(&due, members->count, error) < 0 || array_alloc(&trials, members->count, error) < 0 ||
-        array_alloc(&results, members->count, error) < 0)
-        goto done;
-    for (int i = 0; i < members->count; i++) {
-        if (evaluation_is_due(training, &members->member[i], step)) {
-            due[count] = &members->member[i];
-            trials[count++] = members->member[i].trial;
-        }
-    }
-    result = count > 0 ? evaluate_trials(&setting, trials, count, results, &full, NULL, &complete, error) : 0;
-    tell_memory(training);
-    if (result < 0 || !complete)
-        goto done;
-    /* Before the lines: a trial that has them is not evaluated again. */
-    result = note_full_model(training, &full, error);
-    for (int i = 0; i < count; i++)
-        due[i]->cost.shared += (clock_seconds() - started) / count;
-    for (int i = 0; i < count && result == 0; i++)
-        result = trials[i]->failed
-                     ? fail_member(due[i], error)
-                     : member_keep_evaluation(due[i], &results[i], tokens_after(training, step), read, error);
-done:
-    free(due);
-    free(trials);
-    free(results);
-    return result;
 }
 
 /* ---- steps ---- */
@@ -451,7 +413,7 @@ static int train_steps(struct training *training, struct progress *progress, str
         const int64_t step = members_step(&training->members);
         if (step < 0)
             return 0; /* all are done or have failed: results say so */
-        if (evaluate_due(training, step, error) < 0)
+        if (measure(training, step, error) < 0)
             return -1;
         if (cli_interrupted())
             return stop(training, step, error);

@@ -1,6 +1,5 @@
 #include "train/trial.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "common/base/memory.h"
@@ -63,8 +62,6 @@ int trial_create(const struct trial_config *config, const struct model_config *m
     if (array_alloc(&made, 1, error) < 0)
         return -1;
     made->config = *config;
-    made->evaluated = -1;
-    made->best = INFINITY;
     if (head_create(&config->spec, model, backend, &made->head, error) < 0 ||
         queue_create(backend, &made->queue, error) < 0 || create_optimizer(made, backend, error) < 0)
         goto fail;
@@ -83,8 +80,6 @@ int trial_open_head(const struct trial_config *config, const char *path, const s
     if (array_alloc(&made, 1, error) < 0)
         return -1;
     made->config = *config;
-    made->evaluated = -1;
-    made->best = INFINITY;
     if (head_load(path, model, fingerprint, backend, &made->head, error) < 0 ||
         queue_create(backend, &made->queue, error) < 0)
         goto fail;

@@ -30,8 +30,6 @@ struct trial {
     int64_t values; /* in a buffer of all of them, where each parameter begins at an aligned offset */
     int64_t step; /* steps done */
     int64_t optimizer_start; /* the step at which Adam's moments were zeros */
-    int64_t evaluated; /* the last step it was evaluated after; -1: none */
-    double best; /* the lowest KL from the full model that was found; INFINITY: none was */
     bool failed; /* by its own fault: takes no further part; why is in `reason` */
     bool starved; /* memory did not hold it, alone and in the smallest pieces: trials_judge (step.h) */
     struct error reason;

@@ -99,7 +99,7 @@ wrong_store_and_folder() {
 inits_only() {
     run 0 train --store "$store" --out "$work/inits" --tap 3 --head affine --init ridge --steps 0 &&
         says out "full model" && says out "3-affine-ridge-distillation-0.001" &&
-        [ "$(wc -l <"$work/inits/trials/3-affine-ridge-distillation-0.001/metrics.jsonl")" = 1 ]
+        [ "$(wc -l <"$work/inits/trials/3-affine-ridge-distillation-0.001/metrics.jsonl")" = 2 ]
 }
 
 # The head files that a run's policy names.
@@ -121,12 +121,53 @@ sweep_of_eight() {
         ls "$work"/eight/trials/*/ | grep -c head.safetensors | grep -qx 8 && no_checkpoints "$work/eight"
 }
 
-# Evaluations before the first step, every seventh, and after the last: 0, 7, 14, 20.
+# Evaluations of 4 of the 6 held-out sequences before the first step, every seventh, and after the last: 0, 7, 14, 20;
+# at the end the kept head on all 6.
 metrics_lines() {
     local file=$work/eight/trials/2-norm-copy-cross-entropy-0.001/metrics.jsonl
-    [ "$(grep -c '"loss"' "$file")" = 20 ] && [ "$(grep -c '"kl"' "$file")" = 4 ] &&
-        [ "$(tail -n 1 "$file" | grep -c '"step": 20, .*"kl"')" = 1 ]
+    [ "$(grep -c '"loss"' "$file")" = 20 ] && [ "$(grep -c '"kl".*"sequences": 4,' "$file")" = 4 ] &&
+        [ "$(tail -n 1 "$file" | grep -cE '"step": 20, .*"kl".*"sequences": 6, "whole": true, "of_step": [0-9]+,')" = 1 ] &&
+        [ "$(grep -c '"kl"' "$file")" = 5 ]
 }
+
+# kl_of: of the lines on stdin
+kl_of() { sed -E 's/.*"kl": ([0-9.e+-]+).*/\1/'; }
+
+# A trial counts as its kept head does on the whole split. Where the sample is the split, that is its best evaluation.
+sample_of_the_split() {
+    local id=2-norm-copy-cross-entropy-0.001 sample file options
+    options=("${one[@]}" --tap 2 --head norm --loss cross-entropy)
+    for sample in 0 6 999; do
+        run 0 train --store "$store" --out "$work/sample$sample" "${options[@]}" --sample $sample || return 1
+        file=$work/sample$sample/trials/$id/metrics.jsonl
+        [ "$(grep -c '"sequences": 6, "tok' "$file")" = 4 ] && same_metrics "$work/sample0" "$work/sample$sample" $id &&
+            [ "$(tail -n 1 "$file" | kl_of)" = "$(grep '"sequences": 6, "tok' "$file" | kl_of | sort -g | head -n 1)" ] || return 1
+    done
+    # The same kept head, whose whole evaluation is the rest of the split behind the sample.
+    file=$work/eight/trials/$id/metrics.jsonl
+    [ "$(tail -n 1 "$file" | kl_of)" = "$(tail -n 1 "$work/sample0/trials/$id/metrics.jsonl" | kl_of)" ] &&
+        [ "$(grep '"sequences": 4,' "$file" | kl_of | tail -n 1)" != "$(tail -n 1 "$file" | kl_of)" ] &&
+        [ "$(grep "$id" "$work/eight/leaderboard.tsv" | cut -f 12-)" = "$(grep "$id" "$work/sample0/leaderboard.tsv" | cut -f 12-)" ] &&
+        run 2 train --store "$store" --out "$work/sample0" "${options[@]}" --sample 4 && says err "sample 6, not 4" &&
+        run 2 train --store "$store" --out "$work/none" "${options[@]}" --sample all && says err "--sample"
+}
+
+# A run of a program that knew no samples: its evaluations are of the whole split, and so are those that follow.
+run_of_before_samples() {
+    local id=2-norm-copy-cross-entropy-0.001 old=$work/old options
+    options=(--seed 4 --evaluate 7 --tap 2 --head norm --loss cross-entropy)
+    cp -r "$work/sample0" "$old"
+    sed -i '/"sample"/d' "$old/run.json"
+    sed -i -E '/"whole"/d; s/, "sequences": 6//' "$old/trials/$id/metrics.jsonl"
+    run 0 train --store "$store" --out "$old" "${options[@]}" --passes 2 && says err "nothing is left to do" || return 1
+    rm "$old/leaderboard.tsv"
+    run 0 train --store "$store" --out "$old" "${options[@]}" --passes 2 && cmp "$work/sample0/leaderboard.tsv" "$old/leaderboard.tsv" || return 1
+    run 0 train --store "$store" --out "$old" "${options[@]}" --steps 30 &&
+        run 0 train --store "$store" --out "$work/sample0" "${options[@]}" --steps 30 &&
+        same "$work/sample0" "$old" $id && cmp "$work/sample0/leaderboard.tsv" "$old/leaderboard.tsv" &&
+        [ "$(tail -n 2 "$old/trials/$id/metrics.jsonl" | grep -c '"sequences": 6')" = 2 ]
+}
+
 
 same_alone() {
     run 0 train --store "$store" --out "$work/alone1" "${one[@]}" --tap 1 --head affine --init ridge --threads 2 &&
@@ -426,7 +467,7 @@ best_head_is_kept() {
     run 0 train --store "$store" --out "$work/wild" --seed 4 --steps 12 --evaluate 3 --tap 2 --head affine --rate 1 --warmup 0 &&
         id=$(cut -f 2 "$work/wild/leaderboard.tsv" | tail -n 1) || return 1
     local step best
-    best=$(grep '"kl"' "$work/wild/trials/$id/metrics.jsonl" | sed -E 's/.*"step": ([0-9]+).*"kl": ([0-9.e+-]+).*/\2 \1/' | sort -g | head -n 1)
+    best=$(grep '"kl"' "$work/wild/trials/$id/metrics.jsonl" | grep -v whole | sed -E 's/.*"step": ([0-9]+).*"kl": ([0-9.e+-]+).*/\2 \1/' | sort -g | head -n 1)
     step=${best#* }
     [ "$step" != 12 ] && [ "$(cut -f 15 "$work/wild/leaderboard.tsv" | tail -n 1)" = "$step" ] || return 1
     cp -r "$work/wild" "$work/wild2"
@@ -513,6 +554,8 @@ check wrong_store_and_folder
 check inits_only
 check sweep_of_eight
 check metrics_lines
+check sample_of_the_split
+check run_of_before_samples
 check same_alone
 check same_on_one_thread
 check same_from_shards

@@ -82,7 +82,7 @@ static void check_evaluation(const struct train_fixture *fixture, double toleran
         REQUIRE_OK(array_alloc(&observed[i].evidence, tokens, &error));
         REQUIRE_OK(array_alloc(&observed[i].agrees, tokens, &error));
     }
-    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 2};
+    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 2, 4, 0};
     REQUIRE_OK(evaluate_trials(&setting, trials, 3, results, &full, observed, &complete, &error));
     CHECK(complete && full.agreement == 1 && full.kl == 0);
     CHECK(full.loss > 0.4 && full.loss < 4);
@@ -138,7 +138,7 @@ TEST(trial_evaluation_fails_with_the_device)
     for (int i = 0; i < 2; i++)
         REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[i], &error));
     op_copy(bench.workspace->queue, bench.batch->u, bench.batch->labels);
-    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1};
+    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1, 4, 0};
     CHECK(evaluate_trials(&setting, trials, 2, results, &full, NULL, &complete, &error) == -1);
     CHECK_TEXT(error.text, "op_copy");
     CHECK(!trials[0]->failed && !trials[1]->failed && !complete);
@@ -164,7 +164,7 @@ TEST(trial_without_final_states)
     REQUIRE_OK(bench_open_store(&bench, &fixture, TEACH_U | TEACH_OUTCOME, &error));
     CHECK(!bench.batch->reads_final && bench.batch->taps == 2);
     REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
-    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1};
+    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1, 4, 0};
     REQUIRE_OK(evaluate_trials(&setting, &trial, 1, &result, &full, NULL, &complete, &error));
     CHECK(result.kl > 0.01 && result.kl < 10 && full.loss > 0.4);
     REQUIRE_OK(feed_next(bench.feed, &next, &error));
@@ -185,7 +185,7 @@ static void check_full_model(const struct train_fixture *fixture)
     config.spec.tap = (struct tap){.layer = 4};
     REQUIRE_OK(bench_open_store(&bench, fixture, TEACH_ALL, &error));
     REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
-    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1};
+    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1, 4, 0};
     REQUIRE_OK(evaluate_trials(&setting, &trial, 1, &result, &full, NULL, &complete, &error));
     CHECK(fabs(result.kl) < 1e-6 && result.agreement == 1 && fabs(result.loss - full.loss) < 1e-6);
     struct trial_result step;

@@ -68,7 +68,7 @@ static int step(struct fixture *fixture, struct error *error)
 static int evaluate(struct fixture *fixture, double kl, struct error *error)
 {
     const struct evaluation held_out = {.loss = kl + 1, .kl = kl, .agreement = 0.5};
-    return member_keep_evaluation(&fixture->member, &held_out, 64 * fixture->member.trial->step, 96, error);
+    return member_keep_evaluation(&fixture->member, &held_out, 6, 64 * fixture->member.trial->step, 96, error);
 }
 
 static int64_t best_step(const struct fixture *fixture)
@@ -101,7 +101,7 @@ TEST(member_keeps_the_best_head)
     REQUIRE_OK(file_read(member->head, &first, &first_size, &error));
     REQUIRE_OK(step(&fixture, &error));
     REQUIRE_OK(evaluate(&fixture, 1.5, &error)); /* worse: the kept head stays */
-    CHECK(member->saved == 1 && member->trial->best == 1 && member->trial->evaluated == 2);
+    CHECK(member->saved == 1 && member->best.kl == 1 && member->best_step == 1 && member->evaluated == 2);
     REQUIRE_OK(file_read(member->head, &later, &later_size, &error));
     CHECK(first_size == later_size && !memcmp(first, later, first_size));
     free(first);
@@ -123,7 +123,7 @@ TEST(member_goes_on_from_its_checkpoint)
     REQUIRE_OK(reopen(&fixture, &error));
     const struct member *member = &fixture.member;
     CHECK(member->state == MEMBER_TRAINING && member->saved == 1 && member->trial->step == 1);
-    CHECK(member->trial->best == 1 && member->trial->evaluated == 1);
+    CHECK(member->best.kl == 1 && member->evaluated == 1);
     /* A deleted head is made of the checkpoint, which is of the step that was best. */
     CHECK(unlink(member->head) == 0);
     REQUIRE_OK(reopen(&fixture, &error));
@@ -202,6 +202,12 @@ static int train_to_the_end(struct fixture *fixture, struct error *error)
     return evaluate(fixture, 2, error);
 }
 
+static int end(struct fixture *fixture, double kl, struct error *error)
+{
+    const struct evaluation held_out = {.loss = kl + 1, .kl = kl, .agreement = 0.5};
+    return member_end(&fixture->member, &held_out, 60, 64 * STEPS, 960, error);
+}
+
 TEST(member_that_has_ended_is_done)
 {
     struct error error = {0};
@@ -209,7 +215,13 @@ TEST(member_that_has_ended_is_done)
     REQUIRE_OK(fixture_open(&fixture, &error));
     REQUIRE_OK(train_to_the_end(&fixture, &error));
     const struct member *member = &fixture.member;
-    CHECK(unlink(member->checkpoint) == 0);
+    /* The evaluation after the last step does not end it: it is of the sample. */
+    REQUIRE_OK(reopen(&fixture, &error));
+    CHECK(member->state == MEMBER_TRAINING && member->trial->step == STEPS && member->evaluated == STEPS);
+    REQUIRE_OK(end(&fixture, 2.25, &error));
+    CHECK(member->state == MEMBER_DONE && !member->trial && !file_exists(member->checkpoint));
+    /* A kill before the checkpoint is gone. */
+    REQUIRE_OK(file_write(member->checkpoint, "?", 1, &error));
     REQUIRE_OK(reopen(&fixture, &error));
     CHECK(member->state == MEMBER_DONE && !member->trial && !member->metrics);
     REQUIRE_OK(member_save(&fixture.member, &error));
@@ -222,7 +234,7 @@ TEST(member_that_has_ended_is_done)
     fixture.setting.steps = STEPS + 3;
     REQUIRE_OK(reopen(&fixture, &error));
     CHECK(member->state == MEMBER_TRAINING && member->saved == STEPS);
-    CHECK(member->trial->step == STEPS && member->trial->optimizer_start == STEPS && member->trial->best == 2);
+    CHECK(member->trial->step == STEPS && member->trial->optimizer_start == STEPS && member->best.kl == 2);
     fixture_close(&fixture);
 }
 

@@ -20,13 +20,13 @@ static int write_some(struct error *error)
     snprintf(path, sizeof path, "%s/metrics.jsonl", test_folder());
     if (metrics_continue(path, -1, &file, error) < 0)
         return -1;
-    int result = metrics_write_evaluation(file, 0, 0, &(struct evaluation){5, 2, 0.25}, &cost, 50, error);
+    int result = metrics_write_evaluation(file, 0, 0, &(struct evaluation){5, 2, 0.25}, 3, &cost, 50, error);
     for (int64_t step = 1; step <= 4 && result == 0; step++) {
         const struct trial_result training = {.loss = 4 - 0.1 * (double)step, .norm = 0.5, .rate = 1e-3};
         result = metrics_write_step(file, step, 100 * step, &training, &cost, 100, error);
         if (step == 2 && result == 0)
             result =
-                metrics_write_evaluation(file, step, 200, &(struct evaluation){4, 1, 0.5}, &cost, 50, error);
+                metrics_write_evaluation(file, step, 200, &(struct evaluation){4, 1, 0.5}, 3, &cost, 50, error);
     }
     fclose(file);
     return result;
@@ -91,6 +91,60 @@ TEST(metrics_say_what_a_line_took)
     metrics_free(&metrics);
 }
 
+/* How a trial has ended is the last line, and no evaluation among the others. */
+TEST(metrics_say_how_a_trial_has_ended)
+{
+    struct error error = {0};
+    struct metrics metrics;
+    FILE *file;
+    const struct metrics_whole whole = {
+        .step = 4, .tokens = 400, .of_step = 2, .sequences = 12, .held_out = {4.5, 0.5, 0.75}};
+    REQUIRE_OK(write_some(&error));
+    REQUIRE_OK(metrics_continue(path, 4, &file, &error));
+    REQUIRE_OK(metrics_write_whole(file, &whole, &cost, 0, &error));
+    fclose(file);
+    REQUIRE_OK(metrics_read(path, &metrics, &error));
+    CHECK(metrics.count == 5 && metrics.ended && !metrics.stopped[0] && !metrics.point[4].evaluated);
+    CHECK(metrics.whole.step == 4 && metrics.whole.tokens == 400 && metrics.whole.of_step == 2);
+    CHECK(metrics.whole.sequences == 12 && metrics.whole.held_out.kl == 0.5);
+    CHECK(metrics_best_evaluation(&metrics)->step == 2 && metrics.point[2].sequences == 3);
+    metrics_cut(&metrics, 4);
+    CHECK(metrics.count == 5 && !metrics.ended);
+    metrics_free(&metrics);
+    /* Whoever goes on from this very step has not ended; nor has one that was stopped. */
+    REQUIRE_OK(metrics_continue(path, 4, &file, &error));
+    REQUIRE_OK(metrics_write_stop(file, 4, "halving", &error));
+    fclose(file);
+    REQUIRE_OK(metrics_read(path, &metrics, &error));
+    CHECK(metrics.count == 5 && !metrics.ended && !strcmp(metrics.stopped, "halving") && !metrics.failed[0]);
+    metrics_cut(&metrics, 4);
+    CHECK(!metrics.stopped[0]);
+    metrics_free(&metrics);
+    REQUIRE_OK(metrics_continue(path, 4, &file, &error));
+    fclose(file);
+    REQUIRE_OK(metrics_read(path, &metrics, &error));
+    CHECK(metrics.count == 5 && !metrics.ended && !metrics.stopped[0]);
+    metrics_free(&metrics);
+}
+
+/* Numbers are compared as they are read, so that a run that was stopped decides as one that was not. */
+TEST(metrics_as_they_are_read)
+{
+    struct error error = {0};
+    struct metrics metrics;
+    FILE *file;
+    const struct evaluation exact = {1. / 3, 2e-7 / 3, 5. / 7};
+    snprintf(path, sizeof path, "%s/metrics.jsonl", test_folder());
+    REQUIRE_OK(metrics_continue(path, -1, &file, &error));
+    REQUIRE_OK(metrics_write_evaluation(file, 0, 0, &exact, 1, &cost, 1, &error));
+    fclose(file);
+    REQUIRE_OK(metrics_read(path, &metrics, &error));
+    const struct evaluation read = metrics_as_read(&exact), found = metrics.point[0].held_out;
+    CHECK(read.loss == found.loss && read.kl == found.kl && read.agreement == found.agreement);
+    CHECK(read.kl != exact.kl);
+    metrics_free(&metrics);
+}
+
 TEST(metrics_are_cut_to_the_checkpoint)
 {
     struct error error = {0};
@@ -127,6 +181,9 @@ TEST(metrics_broken_lines_have_their_number)
         {"{\"step\": 9, \"tokens\": 5, \"loss\": \"low\"}\n", "\"loss\" is not a number"},
         {"{\"step\": 9, \"tokens\": 5, \"kl\": 1}\n", "\"held_out_loss\" is missing"},
         {"{\"step\": 9, \"failed\": 7}\n", "\"failed\" is not a string"},
+        {"{\"step\": 9, \"stopped\": 7}\n", "\"stopped\" is not a string"},
+        {"{\"step\": 9, \"tokens\": 5, \"kl\": 1, \"whole\": true}\n", "\"of_step\" is missing"},
+        {"{\"step\": 9, \"tokens\": 5, \"kl\": 1, \"whole\": true, \"of_step\": 10}\n", "\"of_step\" is 10"},
         {"[1, 2]\n", "line 7: \"step\" is missing"},
     };
     struct error error = {0};
@@ -153,6 +210,7 @@ TEST(metrics_best_evaluation_and_remark)
     char text[400];
     CHECK(metrics_best_evaluation(&row.metrics) == &points[2]);
     row.best = &points[2];
+    row.held_out = points[2].held_out;
     CHECK_TEXT(
         leaderboard_remark(&board, &row, text, sizeof text),
         "worse than guessing, whose loss is 10.80: a copy reads the states at 12.mid as if they were the last "
@@ -162,6 +220,7 @@ TEST(metrics_best_evaluation_and_remark)
                "it began at 20.25 and 4 steps took it to 17.24");
     CHECK_TEXT(leaderboard_remark(&board, &row, text, sizeof text), "more steps, a higher rate");
     row.best = &points[0];
+    row.held_out = points[0].held_out;
     CHECK_TEXT(leaderboard_remark(&board, &row, text, sizeof text),
                "it began at 20.25, and training made it no better: a lower rate may");
     CHECK(!strstr(text, "higher"));
@@ -173,9 +232,9 @@ TEST(metrics_best_evaluation_and_remark)
                "which gave 20.25; more steps, a higher rate");
     row.metrics.count = 4;
     row.best = &points[2];
-    points[2].held_out.loss = 10.7;
+    row.held_out.loss = 10.7;
     CHECK(!*leaderboard_remark(&board, &row, text, sizeof text));
-    points[2].held_out.loss = 17;
+    row.held_out.loss = 17;
     row.finished = false;
     CHECK(!*leaderboard_remark(&board, &row, text, sizeof text));
     metrics_cut(&row.metrics, 3);

@@ -28,13 +28,11 @@ TEST(policy_table_chooses_the_nearest_of_each_tap)
                                            {.spec.tap = {8, false}}};
     static const double kls[] = {0.5, 2, 0.1, 0.4, 1, 0, 3}; /* tap 8 is worse than tap 6, and later */
     enum { COUNT = sizeof configs / sizeof configs[0] };
-    struct metrics_point points[COUNT] = {0};
     struct leaderboard_row rows[COUNT] = {0};
     const struct leaderboard_row *best[COUNT];
     const struct leaderboard board = {.row = rows, .count = COUNT};
     for (int i = 0; i < COUNT; i++) {
-        points[i].held_out.kl = kls[i];
-        rows[i] = (struct leaderboard_row){.config = &configs[i], .best = &points[i], .finished = i != 4};
+        rows[i] = (struct leaderboard_row){.config = &configs[i], .held_out.kl = kls[i], .finished = i != 4};
     }
     REQUIRE(policy_choose(&board, 30, &standard, best) == 3);
     CHECK(best[0] == &rows[1] && best[1] == &rows[3] && best[2] == &rows[2]);

@@ -802,7 +802,7 @@ TEST(trial_interrupted)
     op_read(trial->queue, head_parameter(trial->head, 0)->value, after);
     REQUIRE_OK(queue_wait(trial->queue, &error));
     CHECK(!memcmp(before, after, sizeof before));
-    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1};
+    const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1, 4, 0};
     REQUIRE_OK(evaluate_trials(&setting, &trial, 1, &result, &full, NULL, &complete, &error));
     CHECK(!complete && !trial->failed);
     while (bench_load(&bench, &error) == 0)
