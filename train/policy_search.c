@@ -100,55 +100,55 @@ int policy_threshold(const struct policy_costs *costs, const struct observed *ob
 /* ---- which exits ---- */
 
 /* Some of the exits, with the numbers that they have among all. */
-struct subset {
+struct selection {
     struct exit_cost *exit; /* [count] */
     struct observed *observed; /* [count] */
     int *number; /* [count] */
     int count;
 };
 
-static void subset_remove(struct subset *subset, int index)
+static void selection_remove(struct selection *selection, int index)
 {
-    const size_t behind = (size_t)(--subset->count - index);
-    memmove(subset->exit + index, subset->exit + index + 1, behind * sizeof *subset->exit);
-    memmove(subset->observed + index, subset->observed + index + 1, behind * sizeof *subset->observed);
-    memmove(subset->number + index, subset->number + index + 1, behind * sizeof *subset->number);
+    const size_t behind = (size_t)(--selection->count - index);
+    memmove(selection->exit + index, selection->exit + index + 1, behind * sizeof *selection->exit);
+    memmove(selection->observed + index, selection->observed + index + 1, behind * sizeof *selection->observed);
+    memmove(selection->number + index, selection->number + index + 1, behind * sizeof *selection->number);
 }
 
-static void subset_insert(struct subset *subset, int index, struct exit_cost exit, struct observed observed,
-                          int number)
+static void selection_insert(struct selection *selection, int index, struct exit_cost exit,
+                             struct observed observed, int number)
 {
-    const size_t behind = (size_t)(subset->count++ - index);
-    memmove(subset->exit + index + 1, subset->exit + index, behind * sizeof *subset->exit);
-    memmove(subset->observed + index + 1, subset->observed + index, behind * sizeof *subset->observed);
-    memmove(subset->number + index + 1, subset->number + index, behind * sizeof *subset->number);
-    subset->exit[index] = exit;
-    subset->observed[index] = observed;
-    subset->number[index] = number;
+    const size_t behind = (size_t)(selection->count++ - index);
+    memmove(selection->exit + index + 1, selection->exit + index, behind * sizeof *selection->exit);
+    memmove(selection->observed + index + 1, selection->observed + index, behind * sizeof *selection->observed);
+    memmove(selection->number + index + 1, selection->number + index, behind * sizeof *selection->number);
+    selection->exit[index] = exit;
+    selection->observed[index] = observed;
+    selection->number[index] = number;
 }
 
-static int judge_subset(const struct policy_costs *costs, const struct subset *subset, uint64_t tokens,
-                        const struct policy_wish *wish, struct policy_choice *choice, struct error *error)
+static int judge_selection(const struct policy_costs *costs, const struct selection *selection, uint64_t tokens,
+                           const struct policy_wish *wish, struct policy_choice *choice, struct error *error)
 {
     struct policy_costs own = *costs;
-    own.exit = subset->exit;
-    own.exits = subset->count;
-    return policy_threshold(&own, subset->observed, tokens, wish, choice, error);
+    own.exit = selection->exit;
+    own.exits = selection->count;
+    return policy_threshold(&own, selection->observed, tokens, wish, choice, error);
 }
 
 /* Leaves out the exit without which the others do best. *choice says what they do. */
-static int leave_one_out(const struct policy_costs *costs, struct subset *subset, uint64_t tokens,
+static int leave_one_out(const struct policy_costs *costs, struct selection *selection, uint64_t tokens,
                          const struct policy_wish *wish, struct policy_choice *choice, struct error *error)
 {
     int burden = -1;
-    for (int without = 0; without < subset->count; without++) {
-        const struct exit_cost exit = subset->exit[without];
-        const struct observed observed = subset->observed[without];
-        const int number = subset->number[without];
+    for (int without = 0; without < selection->count; without++) {
+        const struct exit_cost exit = selection->exit[without];
+        const struct observed observed = selection->observed[without];
+        const int number = selection->number[without];
         struct policy_choice found;
-        subset_remove(subset, without);
-        const int result = judge_subset(costs, subset, tokens, wish, &found, error);
-        subset_insert(subset, without, exit, observed, number);
+        selection_remove(selection, without);
+        const int result = judge_selection(costs, selection, tokens, wish, &found, error);
+        selection_insert(selection, without, exit, observed, number);
         if (result < 0)
             return -1;
         if (burden < 0 || is_better(&found, choice)) {
@@ -156,18 +156,18 @@ static int leave_one_out(const struct policy_costs *costs, struct subset *subset
             *choice = found;
         }
     }
-    subset_remove(subset, burden);
+    selection_remove(selection, burden);
     return 0;
 }
 
-static void keep_subset(const struct subset *subset, struct policy_costs *costs, struct observed *observed,
-                        int *kept)
+static void keep_selection(const struct selection *selection, struct policy_costs *costs,
+                           struct observed *observed, int *kept)
 {
-    costs->exits = subset->count;
-    for (int e = 0; e < subset->count; e++) {
-        costs->exit[e] = subset->exit[e];
-        observed[e] = subset->observed[e];
-        kept[e] = subset->number[e];
+    costs->exits = selection->count;
+    for (int e = 0; e < selection->count; e++) {
+        costs->exit[e] = selection->exit[e];
+        observed[e] = selection->observed[e];
+        kept[e] = selection->number[e];
     }
 }
 
@@ -175,26 +175,26 @@ int policy_thin(struct policy_costs *costs, struct observed *observed, uint64_t 
                 const struct policy_wish *wish, int *kept, struct policy_choice *choice, struct error *error)
 {
     const int exits = costs->exits;
-    struct subset subset = {.count = 0};
+    struct selection selection = {.count = 0};
     struct policy_choice found;
     int result = -1;
-    if (array_alloc(&subset.exit, exits, error) < 0 || array_alloc(&subset.observed, exits, error) < 0 ||
-        array_alloc(&subset.number, exits, error) < 0)
+    if (array_alloc(&selection.exit, exits, error) < 0 || array_alloc(&selection.observed, exits, error) < 0 ||
+        array_alloc(&selection.number, exits, error) < 0)
         goto done;
     for (int e = 0; e < exits; e++)
-        subset_insert(&subset, e, costs->exit[e], observed[e], e);
-    result = judge_subset(costs, &subset, tokens, wish, choice, error);
-    keep_subset(&subset, costs, observed, kept);
-    while (subset.count > 1 && result == 0) {
-        if ((result = leave_one_out(costs, &subset, tokens, wish, &found, error)) < 0 ||
+        selection_insert(&selection, e, costs->exit[e], observed[e], e);
+    result = judge_selection(costs, &selection, tokens, wish, choice, error);
+    keep_selection(&selection, costs, observed, kept);
+    while (selection.count > 1 && result == 0) {
+        if ((result = leave_one_out(costs, &selection, tokens, wish, &found, error)) < 0 ||
             is_better(choice, &found))
             continue;
         *choice = found;
-        keep_subset(&subset, costs, observed, kept);
+        keep_selection(&selection, costs, observed, kept);
     }
 done:
-    free(subset.exit);
-    free(subset.observed);
-    free(subset.number);
+    free(selection.exit);
+    free(selection.observed);
+    free(selection.number);
     return result;
 }
