@@ -1,0 +1,72 @@
+/* subset.h: the tokens over which a batch's softmax is taken, instead of the whole vocabulary.
+ *
+ * Of the loss of a row, lse(z) less a target, only the log-sum-exp needs all V logits (docs/design.md). Most of
+ * it lies on few tokens. So a batch has a subset of S tokens. Its labels are members for sure. The others are
+ * drawn at random, and each of those stands for some that were not drawn:
+ *
+ *     sum over V of e^z   ~   sum over S of e^(z + shift),      shift = log(how many tokens a member stands for)
+ *
+ * The right side is the left one on average. The shift is added to the logits before the softmax, and the
+ * gradient follows.
+ *
+ * Tokens that the teacher finds likely are drawn first. A token's weight w is how often it is among the best
+ * tokens of the batch's rows, and a little more, so that none is left out. Its priority is w / u, with u an even
+ * random number in (0, 1]. The highest priorities are members. Let t be the highest priority that is not: a
+ * member with w >= t stands for itself, as a label does, and one with w < t for t / w tokens (priority sampling,
+ * Duffield, Lund and Thorup 2007).
+ *
+ *     token      0    1    2    3    4    5    6        S = 4, the label is 6
+ *     weight    .1   .1  5.1   .1  1.1   .1   .1
+ *     priority  .2   .9  9.3   .1  1.5   .3    -        t = .3
+ *     shift      .   log 3   0   .   0    .    0
+ *
+ * A subset depends on the batch, the seed and the step only: not on the trials, and not on where a run was
+ * stopped.
+ *
+ *     subset_create(vocab, SUBSET_SIZE, &subset, error);
+ *     subset_draw(subset, &tokens, seed, step);
+ *     ... subset->token, subset->shift, subset_member(subset, label) ...
+ *     subset_destroy(subset);
+ */
+#ifndef OFFRAMP_TRAIN_SUBSET_H
+#define OFFRAMP_TRAIN_SUBSET_H
+
+#include <stdint.h>
+
+#include "common/base/error.h"
+
+/* Tokens of a subset. pipelines/vocabulary_study.sh measures what this many cost and lose. */
+#define SUBSET_SIZE 2048
+
+struct subset {
+    int64_t vocab; /* V */
+    int64_t least; /* members, where V has so many; more where labels alone are more than half of that */
+
+    /* Of the draw before. */
+    int64_t size; /* members: S <= V */
+    int32_t *token; /* [S], ascending */
+    float *shift; /* [S] */
+
+    int32_t *member; /* [V]: of each token its index in `token`, or -1 */
+    float *weight, *priority; /* [V] */
+};
+
+/* What is known of a batch. */
+struct subset_tokens {
+    int64_t rows; /* M */
+    const int32_t *labels; /* [M]; one outside the vocabulary is left out */
+    const int32_t
+        *best; /* [M, count] the teacher's likeliest tokens, likewise; NULL: nothing is known of them */
+    int count;
+};
+
+int subset_create(int64_t vocab, int64_t least, struct subset **subset, struct error *error);
+void subset_destroy(struct subset *subset); /* NULL is fine */
+
+/* Another subset instead of the one before. step: any number that the batch has for itself. */
+void subset_draw(struct subset *subset, const struct subset_tokens *tokens, uint64_t seed, uint64_t step);
+
+/* The index of a token in the subset; -1: it is not a member, or not in the vocabulary. */
+int32_t subset_member(const struct subset *subset, int32_t token);
+
+#endif
