@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/cli.h"
+#include "common/base/file.h"
 #include "common/base/hash.h"
 #include "common/base/json.h"
 #include "common/device/device.h"
@@ -84,6 +85,34 @@ int run_identity_check(struct run_folder *run, const struct stores *stores, stru
         fix_setting(run, "halving", sweep->halving, error) < 0)
         return -1;
     return fix_setting(run, "patience", sweep->patience, error);
+}
+
+/* ---- the vocabulary ---- */
+
+static int keep_trial_vocabulary(const struct run_folder *run, struct trial_config *config, struct error *error)
+{
+    char *path = run_folder_trial_path(run, config->id, "config.json", error);
+    if (!path)
+        return -1;
+    struct error ignored; /* resume.c refuses what cannot be read */
+    json_t *kept = file_exists(path) ? json_read(path, &ignored) : NULL;
+    if (kept && !json_object_get(kept, "vocabulary")) {
+        config->vocabulary = VOCABULARY_ALL;
+        cli_say("%s was begun with the whole vocabulary and goes on with it", config->id);
+    }
+    json_decref(kept);
+    free(path);
+    return 0;
+}
+
+int run_identity_keep_vocabulary(const struct run_folder *run, struct sweep *sweep, struct error *error)
+{
+    for (int i = 0; i < sweep->trials; i++) {
+        struct trial_config *config = &sweep->trial[i];
+        if (config->vocabulary == VOCABULARY_SUBSET && keep_trial_vocabulary(run, config, error) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* ---- steps ---- */

@@ -25,6 +25,10 @@
 int run_identity_check(struct run_folder *run, const struct stores *stores, struct sweep *sweep,
                        struct error *error);
 
+/* Trials that were begun before there was a subset of the vocabulary (their config.json does not name it) go on
+ * with all of it, and a line on stderr says so. After sweep_resolve. */
+int run_identity_keep_vocabulary(const struct run_folder *run, struct sweep *sweep, struct error *error);
+
 /* The number of steps. *more: there are more than before. The run then goes on, with the learning rates of a
  * longer run, and the old number is kept. Says so on stderr. */
 int run_identity_check_steps(struct run_folder *run, int64_t steps, bool *more, struct error *error);

@@ -61,6 +61,7 @@ struct group {
     const struct batch *batch;
     bool by_row; /* a batch may go by parts of a sequence, which only happens to one trial alone */
     int64_t stride; /* values from a trial's gradients to the next one's */
+    bool subset; /* the softmax is over the batch's subset */
     const struct matrix *gradients[TRIALS_TOGETHER]; /* of each, [parameter]; none of a frozen one */
 };
 
@@ -108,13 +109,15 @@ static struct vocab_loss group_target(const struct group *group, struct piece pi
     const struct trial *trial = group->trials[0];
     const struct batch *batch = group->batch;
     struct vocab_loss target = {.labels = matrix_none(),
-                                .shift = matrix_none(),
                                 .u = matrix_none(),
                                 .teacher_state = matrix_none(),
+                                .shift = group->subset ? batch->subset_shift : matrix_none(),
                                 .scale = (float)(1.0 / (double)batch->rows)};
     if (trial->config.loss == LOSS_CROSS_ENTROPY) {
         target.target = VOCAB_LABELS;
-        target.labels = repeat_rows(group, piece_of(batch->labels, piece), group->workspace->labels);
+        target.labels =
+            repeat_rows(group, piece_of(group->subset ? batch->subset_labels : batch->labels, piece),
+                        group->workspace->labels);
     } else if (trial->config.spec.output == OUTPUT_TIED) {
         target.target = VOCAB_U;
         target.u = repeat_rows(group, piece_of(batch->u, piece), group->workspace->u);
@@ -217,7 +220,9 @@ static void piece_gradients(const struct group *group, struct piece piece, float
     struct workspace *workspace = group->workspace;
     const int64_t all = group->count * piece.rows;
     struct matrix loss = matrix_f32(workspace->loss, all, 1);
-    const struct vocab vocab = head_vocab(group->trials[0]->head, group->batch->output);
+    const struct vocab subset = {.tied = group->batch->subset_output, .own = matrix_none()};
+    const struct vocab vocab =
+        group->subset ? subset : head_vocab(group->trials[0]->head, group->batch->output);
     const struct vocab_loss target = group_target(group, piece);
     struct runs runs;
     double last = clock_seconds();
@@ -346,7 +351,8 @@ static struct group first_group(struct trial *const *trials, int count, struct w
                           .queue = workspace->queue,
                           .workspace = workspace,
                           .batch = batch,
-                          .by_row = trial_is_by_row(trials[0])};
+                          .by_row = trial_is_by_row(trials[0]),
+                          .subset = trials[0]->config.vocabulary == VOCABULARY_SUBSET && batch->subset_output};
     for (int t = 0; t < group.count; t++)
         group.stride = trials[t]->values > group.stride ? trials[t]->values : group.stride;
     return group;

@@ -36,7 +36,9 @@
 #include "common/base/error.h"
 
 /* Tokens of a subset. pipelines/vocabulary_study.sh measures what this many cost and lose. */
+#ifndef SUBSET_SIZE
 #define SUBSET_SIZE 2048
+#endif
 
 struct subset {
     int64_t vocab; /* V */

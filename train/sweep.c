@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/cli.h"
 #include "common/base/file.h"
 #include "common/base/hash_index.h"
 #include "common/base/memory.h"
@@ -98,6 +99,39 @@ void sweep_free(struct sweep *sweep)
 
 /* ---- trials of a model ---- */
 
+/* Over what a trial's softmax is; *without: a subset would be, but for the store. */
+static int choose_vocabulary(struct trial_config *config, bool best, bool *without, struct error *error)
+{
+    const bool tied = config->spec.output == OUTPUT_TIED;
+    const enum trial_vocabulary chosen = tied && best ? VOCABULARY_SUBSET : VOCABULARY_ALL;
+    if (config->vocabulary == VOCABULARY_SUBSET && chosen == VOCABULARY_ALL)
+        return error_set(
+            error, "%s",
+            tied ? "a subset needs the teacher's best tokens, which the store does not have; extract it "
+                   "anew, or leave `vocabulary` out"
+                 : "an untied head trains all rows of its own output weight, so it takes the whole "
+                   "vocabulary; leave `vocabulary` out");
+    *without = *without || (tied && !best && config->vocabulary == VOCABULARY_AUTO);
+    config->vocabulary_named = config->vocabulary != VOCABULARY_AUTO && config->vocabulary != chosen;
+    if (config->vocabulary == VOCABULARY_AUTO)
+        config->vocabulary = chosen;
+    return 0;
+}
+
+int sweep_choose_vocabulary(struct sweep *sweep, bool best, struct error *error)
+{
+    bool without = false;
+    for (int i = 0; i < sweep->trials; i++) {
+        if (choose_vocabulary(&sweep->trial[i], best, &without, error) < 0)
+            return trial_config_blame(&sweep->trial[i], sweep->name, KEY_VOCABULARY, error);
+    }
+    if (without)
+        cli_say(
+            "the store does not have the teacher's best tokens, so steps take the whole vocabulary, which is "
+            "several times slower; extract the store anew to have them");
+    return 0;
+}
+
 static int resolve_trial(const struct sweep *sweep, struct trial_config *config,
                          const struct model_config *model, struct error *error)
 {
@@ -188,7 +222,7 @@ static int check_states(const struct sweep *sweep, const struct stores *stores,
 
 int sweep_take_stores(struct sweep *sweep, const struct stores *stores, struct error *error)
 {
-    if (sweep_resolve(sweep, &stores->config, error) < 0 ||
+    if (sweep_choose_vocabulary(sweep, false, error) < 0 || sweep_resolve(sweep, &stores->config, error) < 0 ||
         sweep_fit(sweep, stores->sequences[SPLIT_TRAIN], error) < 0)
         return error_narrow(error, ERROR_USAGE);
     for (int i = 0; i < sweep->trials; i++) {

@@ -71,6 +71,11 @@ int sweep_read(const char *path, struct sweep *sweep, struct error *error);
 int sweep_parse(const char *name, const char *text, size_t size, struct sweep *sweep, struct error *error);
 void sweep_free(struct sweep *sweep); /* a zeroed one is fine */
 
+/* What `vocabulary: auto` comes to for every trial. best: the stores have the teacher's best tokens; where they
+ * lack them, and that matters, a line on stderr says so. A trial that asks for a subset that it cannot have is an
+ * error. Before sweep_resolve. */
+int sweep_choose_vocabulary(struct sweep *sweep, bool best, struct error *error);
+
 /* Finds every trial's tap in the model, checks each trial against the model, and names the trials. Two of the
  * same name are an error. */
 int sweep_resolve(struct sweep *sweep, const struct model_config *model, struct error *error);

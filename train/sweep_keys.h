@@ -29,6 +29,7 @@ enum trial_key {
     KEY_OUTPUT,
     KEY_INIT,
     KEY_LOSS,
+    KEY_VOCABULARY,
     KEY_RATE,
     KEY_WARMUP,
     KEY_CLIP,

@@ -57,10 +57,14 @@ static int create_batch(struct training *training, struct error *error)
     for (int i = 0; i < sweep->trials; i++) {
         taps[i] = sweep->trial[i].spec.tap;
         teach |= trial_measuring(&sweep->trial[i]);
+        if (sweep->trial[i].vocabulary == VOCABULARY_SUBSET)
+            teach |= TEACH_SUBSET;
     }
     int result =
         batch_create(stores, training->backend, taps, sweep->trials, teach, rows, &training->batch, error);
     free(taps);
+    if (result == 0)
+        training->batch->seed = sweep->seed;
     if (result < 0 || workspace_create(training->backend, sweep->sequences, stores->rows, stores->config.hidden,
                                        sweep->trials, &training->workspace, error) < 0)
         return -1;
@@ -123,6 +127,7 @@ static int open_run(struct training *training, struct error *error)
     training->steps = sweep_steps(sweep, sequences);
     bool more = false, other = false;
     if (run_identity_check(&training->run, &training->stores, sweep, error) < 0 ||
+        run_identity_keep_vocabulary(&training->run, sweep, error) < 0 ||
         run_identity_check_steps(&training->run, training->steps, &more, error) < 0 ||
         wish_read(&options->wish, sweep, &training->run, &training->stores, &training->wish, &other, error) < 0)
         return -1;

@@ -125,9 +125,11 @@ void trial_destroy(struct trial *trial)
 
 unsigned trial_teaching(const struct trial *trial)
 {
-    if (trial->config.loss == LOSS_CROSS_ENTROPY)
-        return TEACH_NOTHING;
-    return trial->config.spec.output == OUTPUT_TIED ? TEACH_U : TEACH_STATES;
+    const struct trial_config *config = &trial->config;
+    const unsigned subset = config->vocabulary == VOCABULARY_SUBSET ? TEACH_SUBSET : TEACH_NOTHING;
+    if (config->loss == LOSS_CROSS_ENTROPY)
+        return subset;
+    return subset | (config->spec.output == OUTPUT_TIED ? TEACH_U : TEACH_STATES);
 }
 
 unsigned trial_measuring(const struct trial_config *config)
@@ -138,7 +140,7 @@ unsigned trial_measuring(const struct trial_config *config)
 bool trial_joins(const struct trial *trial, const struct trial *other)
 {
     return trial->config.spec.output == OUTPUT_TIED && other->config.spec.output == OUTPUT_TIED &&
-           trial->config.loss == other->config.loss;
+           trial->config.loss == other->config.loss && trial->config.vocabulary == other->config.vocabulary;
 }
 
 bool trial_is_by_row(const struct trial *trial)

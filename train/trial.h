@@ -59,7 +59,8 @@ struct matrix trial_second_moment(const struct trial *trial, int parameter);
 
 /* What batch_load must have computed for a step. */
 unsigned trial_teaching(const struct trial *trial);
-/* The same for an evaluation, without the outcome; it includes the above. */
+/* The same for an evaluation, without the outcome. It includes the above but for the subset: evaluations are on
+ * the whole vocabulary. */
 unsigned trial_measuring(const struct trial_config *config);
 
 struct trial_result {
@@ -69,7 +70,8 @@ struct trial_result {
     double own, shared; /* seconds: of work for it alone, and its part of work for its whole group */
 };
 
-/* Whether both may take a step in one group: they have the same loss, through the model's own output weight. */
+/* Whether both may take a step in one group: they have the same loss, through the model's own output weight or
+ * the batch's subset of its rows. */
 bool trial_joins(const struct trial *trial, const struct trial *other);
 
 /* Its head is of a kind by row (head.h). */

@@ -15,6 +15,25 @@ const char *trial_loss_name(enum trial_loss loss)
     return loss_names[loss];
 }
 
+static const char *const vocabulary_names[] = {
+    [VOCABULARY_AUTO] = "auto", [VOCABULARY_SUBSET] = "subset", [VOCABULARY_ALL] = "all"};
+
+const char *trial_vocabulary_name(enum trial_vocabulary vocabulary)
+{
+    return vocabulary_names[vocabulary];
+}
+
+static int set_vocabulary(const char *text, enum trial_vocabulary *vocabulary, struct error *error)
+{
+    for (int i = VOCABULARY_AUTO; i <= VOCABULARY_ALL; i++) {
+        if (!strcmp(vocabulary_names[i], text)) {
+            *vocabulary = (enum trial_vocabulary)i;
+            return 0;
+        }
+    }
+    return error_set(error, "\"%s\" is not one of auto, subset and all", text);
+}
+
 static int set_loss(const char *text, enum trial_loss *loss, struct error *error)
 {
     for (int i = LOSS_CROSS_ENTROPY; i <= LOSS_DISTILLATION; i++) {
@@ -47,6 +66,7 @@ int trial_config_set(struct trial_config *config, enum trial_key key, const char
     case KEY_OUTPUT: return head_output_find(text, &config->spec.output, error);
     case KEY_INIT: return head_init_find(text, &config->init, error);
     case KEY_LOSS: return set_loss(text, &config->loss, error);
+    case KEY_VOCABULARY: return set_vocabulary(text, &config->vocabulary, error);
     case KEY_RATE: return sweep_key_number(row, text, &config->rate, error);
     case KEY_WARMUP: return sweep_key_whole(row, text, &config->warmup, error);
     case KEY_CLIP: return sweep_key_number(row, text, &config->clip, error);
@@ -62,6 +82,8 @@ int trial_config_set(struct trial_config *config, enum trial_key key, const char
 int trial_config_name(struct trial_config *config, struct error *error)
 {
     char extra[128] = "";
+    if (config->vocabulary_named)
+        snprintf(extra, sizeof extra, "-%s", trial_vocabulary_name(config->vocabulary));
     const struct {
         enum trial_key key;
         double value;
@@ -122,12 +144,13 @@ double trial_rate(const struct trial_config *config, int64_t step, int64_t steps
 
 json_t *trial_config_to_json(const struct trial_config *config, struct error *error)
 {
-    json_t *object = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f}", "id", config->id, "tap",
-        config->tap, "head", head_kind_name(config->spec.kind), "output", head_output_name(config->spec.output),
-        "init", head_init_name(config->init), "loss", trial_loss_name(config->loss), "rate", config->rate,
-        "warmup", (json_int_t)config->warmup, "clip", config->clip, "decay", config->decay, "beta1",
-        config->beta1, "beta2", config->beta2, "epsilon", config->epsilon);
+    json_t *object =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f}", "id", config->id,
+                  "tap", config->tap, "head", head_kind_name(config->spec.kind), "output",
+                  head_output_name(config->spec.output), "init", head_init_name(config->init), "loss",
+                  trial_loss_name(config->loss), "vocabulary", trial_vocabulary_name(config->vocabulary),
+                  "rate", config->rate, "warmup", (json_int_t)config->warmup, "clip", config->clip, "decay",
+                  config->decay, "beta1", config->beta1, "beta2", config->beta2, "epsilon", config->epsilon);
     if (!object)
         error_set_kind(error, ERROR_NO_MEMORY, "trial %s: out of memory", config->id);
     return object;

@@ -9,6 +9,7 @@
 #define OFFRAMP_TRAIN_TRIAL_CONFIG_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/error.h"
@@ -17,6 +18,13 @@
 #include "train/sweep_keys.h"
 
 enum trial_loss { LOSS_CROSS_ENTROPY, LOSS_DISTILLATION };
+
+/* Over which tokens the softmax of a step is taken (subset.h). Evaluations are over all. */
+enum trial_vocabulary {
+    VOCABULARY_AUTO, /* the subset where the store has best tokens and the output is tied, else all */
+    VOCABULARY_SUBSET,
+    VOCABULARY_ALL
+};
 
 #define TRIAL_ID_SIZE 160
 
@@ -28,6 +36,8 @@ struct trial_config {
     struct head_spec spec; /* its tap is set by sweep_resolve */
     enum head_init init;
     enum trial_loss loss;
+    enum trial_vocabulary vocabulary; /* subset or all after sweep_choose_vocabulary */
+    bool vocabulary_named; /* it is not what auto comes to: part of the id */
     double rate; /* of the first step after the warm-up */
     int64_t warmup; /* steps in which the rate grows from 0 */
     double clip; /* largest norm of the gradient; 0: no limit */
@@ -63,5 +73,6 @@ double trial_rate(const struct trial_config *config, int64_t step, int64_t steps
 json_t *trial_config_to_json(const struct trial_config *config, struct error *error);
 
 const char *trial_loss_name(enum trial_loss loss);
+const char *trial_vocabulary_name(enum trial_vocabulary vocabulary);
 
 #endif

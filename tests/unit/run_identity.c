@@ -74,6 +74,36 @@ TEST(run_identity_of_an_older_run)
     bench_close(&bench);
 }
 
+/* One trial was begun by a program that knew no subset, one by this one, and one is new. */
+TEST(run_identity_keeps_the_vocabulary)
+{
+    static const char *const kept[] = {"{\"rate\": 1}", "{\"vocabulary\": \"subset\"}", NULL};
+    struct error error = {0};
+    struct bench bench;
+    struct run_folder run;
+    struct trial_config configs[3] = {{.id = "a", .vocabulary = VOCABULARY_SUBSET},
+                                      {.id = "b", .vocabulary = VOCABULARY_SUBSET},
+                                      {.id = "c", .vocabulary = VOCABULARY_SUBSET}};
+    struct sweep sweep = {.trial = configs, .trials = 3};
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(run_open(&bench, &run, &error));
+    for (int i = 0; i < 3; i++) {
+        char *folder = run_folder_trial_path(&run, configs[i].id, NULL, &error);
+        char *path = run_folder_trial_path(&run, configs[i].id, "config.json", &error);
+        REQUIRE(folder && path);
+        REQUIRE_OK(directory_create(folder, &error));
+        if (kept[i])
+            REQUIRE_OK(file_write(path, kept[i], strlen(kept[i]), &error));
+        free(folder);
+        free(path);
+    }
+    REQUIRE_OK(run_identity_keep_vocabulary(&run, &sweep, &error));
+    CHECK(configs[0].vocabulary == VOCABULARY_ALL);
+    CHECK(configs[1].vocabulary == VOCABULARY_SUBSET && configs[2].vocabulary == VOCABULARY_SUBSET);
+    run_folder_close(&run);
+    bench_close(&bench);
+}
+
 TEST(run_identity_steps_may_grow)
 {
     struct error error = {0};

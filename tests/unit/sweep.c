@@ -100,6 +100,55 @@ TEST(sweep_config_as_json)
     sweep_free(&sweep);
 }
 
+/* What each of three trials trains on, and that it is in its name only where it is not what auto comes to. */
+TEST(sweep_vocabulary_is_chosen_by_store_and_output)
+{
+    static const char text[] = "trials:\n"
+                               "  - {tap: 6, head: norm}\n"
+                               "  - {tap: 6, head: norm, output: untied}\n"
+                               "  - {tap: 12, head: norm, vocabulary: all}\n";
+    for (int best = 0; best < 2; best++) {
+        struct error error = {0};
+        struct sweep sweep;
+        REQUIRE_OK(parse(text, &sweep, &error));
+        CHECK(sweep.trial[0].vocabulary == VOCABULARY_AUTO);
+        REQUIRE_OK(sweep_choose_vocabulary(&sweep, best, &error));
+        REQUIRE_OK(sweep_resolve(&sweep, &model, &error));
+        CHECK(sweep.trial[0].vocabulary == (best ? VOCABULARY_SUBSET : VOCABULARY_ALL));
+        CHECK(sweep.trial[1].vocabulary == VOCABULARY_ALL && sweep.trial[2].vocabulary == VOCABULARY_ALL);
+        CHECK(!strcmp(sweep.trial[0].id, "6-norm-copy-distillation-0.001"));
+        CHECK(!strcmp(sweep.trial[1].id, "6-norm-untied-copy-distillation-0.001"));
+        CHECK(!strcmp(sweep.trial[2].id,
+                      best ? "12-norm-copy-distillation-0.001-all" : "12-norm-copy-distillation-0.001"));
+        json_t *object = trial_config_to_json(&sweep.trial[0], &error);
+        REQUIRE(object);
+        CHECK(!strcmp(json_string_value(json_object_get(object, "vocabulary")), best ? "subset" : "all"));
+        json_decref(object);
+        sweep_free(&sweep);
+    }
+}
+
+static void check_no_subset(const char *text, bool best, const char *line, const char *part)
+{
+    struct error error = {0};
+    struct sweep sweep;
+    REQUIRE_OK(parse(text, &sweep, &error));
+    CHECK(sweep_choose_vocabulary(&sweep, best, &error) < 0);
+    CHECK_TEXT(error.text, line);
+    CHECK_TEXT(error.text, part);
+    sweep_free(&sweep);
+}
+
+TEST(sweep_subset_that_cannot_be_is_refused)
+{
+    check_no_subset("trials:\n  - tap: 6\n    head: norm\n    vocabulary: subset\n", false,
+                    "s.yaml: line 4: vocabulary", "extract it anew");
+    check_no_subset("trials:\n  - tap: 6\n    head: norm\n    vocabulary: subset\n    output: untied\n", true,
+                    "s.yaml: line 4: vocabulary", "untied");
+    check_refused("trials:\n  - tap: 6\n    head: norm\n    vocabulary: half\n", "line 4: vocabulary",
+                  "\"half\" is not one of auto, subset and all");
+}
+
 TEST(sweep_wrong_keys_have_their_line)
 {
     check_refused("seed: 1\nsede: 2\ntrials: [{tap: 6, head: norm}]\n", "line 2",
@@ -167,7 +216,7 @@ TEST(sweep_wrong_values_have_their_line)
     check_refused("grid:\n  tap: [6]\n  head: [norm]\n  rate: [1e-3,\n    'fast']\n", "line 5: rate",
                   "not a number");
     check_refused("grid:\n  tap: [6]\n  head: [norm]\n  rate: [nan]\n", "line 4: rate", "not in 0 .. 10");
-    for (int k = 6; k < TRIAL_KEYS; k++) { /* the numbers behind rate */
+    for (int k = KEY_RATE + 1; k < TRIAL_KEYS; k++) { /* the numbers behind rate */
         char text[128], line[64];
         snprintf(text, sizeof text, "trials:\n  - tap: 6\n    head: norm\n    %s: -2\n", trial_keys[k].name);
         snprintf(line, sizeof line, "line 4: %s", trial_keys[k].name);

@@ -1,0 +1,272 @@
+/* Steps on a subset of the vocabulary: what a batch holds of it, the loss and the gradients by hand, trials
+ * together and alone, and reading from the middle. */
+#include "tests/trial_bench.h"
+
+#include <math.h>
+
+enum { VOCAB = 3000, HIDDEN = 24, ROWS = 16, ALL_ROWS = SEQUENCES * ROWS, STEPS = 10 };
+
+static const unsigned taught = TEACH_U | TEACH_STATES | TEACH_SUBSET;
+
+static int open_on(struct bench *bench, const char *device, struct error *error)
+{
+    struct train_fixture fixture = small_fixture;
+    fixture.vocab = VOCAB;
+    fixture.rows = ROWS;
+    if (bench_open_on(bench, device, MATH_F32, &fixture, TEACH_ALL | TEACH_SUBSET, error) < 0)
+        return -1;
+    bench->batch->subset->least = 300;
+    return 0;
+}
+
+static int load(struct bench *bench, struct error *error)
+{
+    const struct feed_batch *next;
+    return feed_next(bench->feed, &next, error) < 0 ? -1 : batch_load(bench->batch, next, taught, error);
+}
+
+static struct trial_config subset_config(int kind, enum trial_loss loss)
+{
+    struct trial_config config = make_config(kind, OUTPUT_TIED, loss);
+    config.vocabulary = VOCABULARY_SUBSET;
+    return config;
+}
+
+/* A matrix of f32 on the host; the test's own until it ends. */
+static float *read_matrix(struct bench *bench, struct matrix matrix)
+{
+    float *values;
+    struct error error;
+    if (array_alloc(&values, matrix.rows * matrix.cols, &error) < 0)
+        return NULL;
+    op_read(bench->batch->queue, matrix, values);
+    return queue_wait(bench->batch->queue, &error) < 0 ? NULL : values;
+}
+
+/* The rows of the subset, likewise. */
+static float *read_rows(struct bench *bench)
+{
+    const struct batch *batch = bench->batch;
+    const int64_t size = batch->subset->size;
+    struct error error;
+    struct buffer *numbers = NULL, *rows = NULL;
+    int32_t number[VOCAB];
+    float *values = NULL;
+    for (int32_t i = 0; i < size; i++)
+        number[i] = i;
+    if (buffer_create(batch->backend, sizeof number, &numbers, &error) == 0 &&
+        buffer_create(batch->backend, sizeof number * HIDDEN, &rows, &error) == 0) {
+        const struct matrix ids = matrix_i32(numbers, size, 1), matrix = matrix_f32(rows, size, HIDDEN);
+        op_write(batch->queue, ids, number);
+        op_embed(batch->queue, batch->subset_output, ids, matrix);
+        values = read_matrix(bench, matrix);
+    }
+    buffer_destroy(numbers);
+    buffer_destroy(rows);
+    return values;
+}
+
+TEST(subset_step_batch_has_the_rows_of_its_tokens)
+{
+    for (int d = 0; d < 2; d++) {
+        struct error error = {0};
+        struct bench bench;
+        static int32_t label[ALL_ROWS], member[ALL_ROWS];
+        REQUIRE_OK(open_on(&bench, d ? "cpu" : "ref", &error));
+        for (int step = 0; step < 3; step++) {
+            REQUIRE_OK(load(&bench, &error));
+            const struct batch *batch = bench.batch;
+            const struct subset *subset = batch->subset;
+            struct train_fixture fixture = small_fixture;
+            fixture.vocab = VOCAB;
+            float *output = train_fixture_output(&fixture, &error);
+            REQUIRE(subset->size == 300 && batch->gathered_rows == 300);
+            float *rows = read_rows(&bench);
+            float *shift = read_matrix(&bench, batch->subset_shift);
+            REQUIRE(output && rows && shift);
+            CHECK(!memcmp(shift, subset->shift, 300 * sizeof *shift));
+            for (int i = 0; i < 300; i++)
+                CHECK(!memcmp(rows + i * HIDDEN, output + subset->token[i] * HIDDEN, HIDDEN * sizeof *rows));
+            op_read(batch->queue, batch->labels, label);
+            op_read(batch->queue, batch->subset_labels, member);
+            REQUIRE_OK(queue_wait(batch->queue, &error));
+            for (int r = 0; r < ALL_ROWS; r++)
+                CHECK(member[r] >= 0 && subset->token[member[r]] == label[r] && subset->shift[member[r]] == 0);
+            free(output);
+            free(rows);
+            free(shift);
+        }
+        bench_close(&bench);
+    }
+}
+
+/* The loss of the loaded batch from what the head makes of it. */
+static double loss_by_hand(struct bench *bench, struct trial *trial, struct error *error)
+{
+    const struct batch *batch = bench->batch;
+    struct matrix h;
+    int32_t member[ALL_ROWS];
+    double sum = 0;
+    if (trial_forward(trial, bench->workspace, batch, (struct piece){0, ALL_ROWS}, &h, error) < 0 ||
+        queue_wait(bench->workspace->queue, error) < 0)
+        return NAN;
+    float *x = read_matrix(bench, h), *w = read_rows(bench);
+    float *shift = read_matrix(bench, batch->subset_shift), *u = read_matrix(bench, batch->u);
+    op_read(batch->queue, batch->subset_labels, member);
+    if (!x || !w || !shift || !u || queue_wait(batch->queue, error) < 0)
+        return NAN;
+    for (int r = 0; r < ALL_ROWS; r++) {
+        double partition = 0, wanted = 0;
+        for (int i = 0; i < batch->subset->size; i++) {
+            double z = 0;
+            for (int c = 0; c < HIDDEN; c++)
+                z += (double)x[r * HIDDEN + c] * w[i * HIDDEN + c];
+            partition += exp(z + shift[i]);
+            if (trial->config.loss == LOSS_CROSS_ENTROPY && i == member[r])
+                wanted = z;
+        }
+        for (int c = 0; c < HIDDEN && trial->config.loss == LOSS_DISTILLATION; c++)
+            wanted += (double)x[r * HIDDEN + c] * u[r * HIDDEN + c];
+        sum += log(partition) - wanted;
+    }
+    free(x);
+    free(w);
+    free(shift);
+    free(u);
+    return sum / ALL_ROWS;
+}
+
+TEST(subset_step_loss_by_hand)
+{
+    for (int d = 0; d < 2; d++) {
+        struct error error = {0};
+        struct bench bench;
+        REQUIRE_OK(open_on(&bench, d ? "cpu" : "ref", &error));
+        for (int loss = LOSS_CROSS_ENTROPY; loss <= LOSS_DISTILLATION; loss++) {
+            for (int kind = 0; kind < KINDS; kind++) {
+                const struct trial_config config = subset_config(kind, (enum trial_loss)loss);
+                struct trial *trial;
+                struct trial_result result;
+                REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
+                REQUIRE_OK(load(&bench, &error));
+                const double wanted = loss_by_hand(&bench, trial, &error);
+                REQUIRE_OK(take_step(&bench, trial, STEPS, &result, &error));
+                CHECK(fabs(result.loss - wanted) < 1e-5 * fabs(wanted));
+                trial_destroy(trial);
+            }
+        }
+        bench_close(&bench);
+    }
+}
+
+/* Trials of both vocabularies on the same batches end as each does alone. */
+TEST(subset_step_together_as_alone)
+{
+    enum { TRIALS = 4, TAKEN = 4 };
+    static float together[TRIALS][HIDDEN], alone[HIDDEN];
+    const struct trial_config config[TRIALS] = {
+        subset_config(0, LOSS_DISTILLATION), subset_config(1, LOSS_DISTILLATION),
+        make_config(0, OUTPUT_TIED, LOSS_DISTILLATION), subset_config(0, LOSS_CROSS_ENTROPY)};
+    struct error error = {0};
+    struct trial *trials[TRIALS];
+    struct trial_result results[TRIALS];
+    struct bench bench;
+    REQUIRE_OK(open_on(&bench, "cpu", &error));
+    for (int i = 0; i < TRIALS; i++)
+        REQUIRE_OK(bench_trial(&bench, &config[i], INIT_COPY, &trials[i], &error));
+    CHECK(trial_joins(trials[0], trials[1]) && !trial_joins(trials[0], trials[2]) &&
+          !trial_joins(trials[0], trials[3]));
+    for (int step = 0; step < TAKEN; step++) {
+        REQUIRE_OK(load(&bench, &error));
+        REQUIRE_OK(trials_step(trials, 2, bench.workspace, bench.batch, STEPS, results, &error));
+        REQUIRE_OK(trials_step(trials + 2, 1, bench.workspace, bench.batch, STEPS, results, &error));
+        REQUIRE_OK(trials_step(trials + 3, 1, bench.workspace, bench.batch, STEPS, results, &error));
+    }
+    for (int i = 0; i < TRIALS; i++) {
+        const int last = head_parameter_count(trials[i]->head) - 1;
+        const struct matrix norm = head_parameter(trials[i]->head, last)->value;
+        REQUIRE(norm.rows * norm.cols == HIDDEN);
+        op_read(trials[i]->queue, norm, together[i]);
+        REQUIRE_OK(queue_wait(trials[i]->queue, &error));
+        trial_destroy(trials[i]);
+    }
+    bench_close(&bench);
+    CHECK(memcmp(together[0], together[2], sizeof alone) != 0);
+    for (int i = 0; i < TRIALS; i++) {
+        struct trial *trial;
+        REQUIRE_OK(open_on(&bench, "cpu", &error));
+        REQUIRE_OK(bench_trial(&bench, &config[i], INIT_COPY, &trial, &error));
+        for (int step = 0; step < TAKEN; step++) {
+            REQUIRE_OK(load(&bench, &error));
+            REQUIRE_OK(take_step(&bench, trial, STEPS, results, &error));
+        }
+        op_read(trial->queue, head_parameter(trial->head, head_parameter_count(trial->head) - 1)->value, alone);
+        REQUIRE_OK(queue_wait(trial->queue, &error));
+        CHECK(!memcmp(alone, together[i], sizeof alone));
+        trial_destroy(trial);
+        bench_close(&bench);
+    }
+}
+
+/* A feed that is opened at a later step gives that step's subset; another seed another one. */
+TEST(subset_step_goes_on_in_the_middle)
+{
+    struct error error = {0};
+    struct bench bench;
+    static int32_t third[VOCAB];
+    REQUIRE_OK(open_on(&bench, "ref", &error));
+    for (int step = 0; step < 3; step++)
+        REQUIRE_OK(load(&bench, &error));
+    const struct subset *subset = bench.batch->subset;
+    const int64_t size = subset->size;
+    memcpy(third, subset->token, (size_t)size * sizeof *third);
+    for (uint64_t seed = 0; seed < 2; seed++) {
+        struct feed_plan plan = {.split = SPLIT_TRAIN,
+                                 .shuffled = true,
+                                 .sequences = SEQUENCES,
+                                 .first = 2 * SEQUENCES,
+                                 .end = UINT64_MAX};
+        feed_close(bench.feed);
+        batch_plan(bench.batch, taught, &plan);
+        REQUIRE_OK(feed_open(&bench.stores, &plan, 2, &bench.feed, &error));
+        bench.batch->seed = seed;
+        REQUIRE_OK(load(&bench, &error));
+        CHECK(subset->size == size &&
+              (memcmp(third, subset->token, (size_t)size * sizeof *third) == 0) == (seed == 0));
+    }
+    bench_close(&bench);
+}
+
+/* A batch that is loaded for an evaluation has no subset, and a trial takes the whole vocabulary there. */
+TEST(subset_step_without_a_subset_takes_all)
+{
+    struct error error = {0};
+    struct bench bench;
+    struct trial *trials[2];
+    struct trial_result results[2];
+    struct trial_config config = subset_config(0, LOSS_DISTILLATION);
+    const struct feed_batch *next;
+    REQUIRE_OK(open_on(&bench, "ref", &error));
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[0], &error));
+    config.vocabulary = VOCABULARY_ALL;
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[1], &error));
+    REQUIRE_OK(load(&bench, &error));
+    CHECK(bench.batch->subset_output);
+    for (int t = 0; t < 2; t++)
+        REQUIRE_OK(take_step(&bench, trials[t], STEPS, &results[t], &error));
+    CHECK(results[0].loss != results[1].loss);
+    REQUIRE_OK(feed_next(bench.feed, &next, &error));
+    REQUIRE_OK(batch_load(bench.batch, next, TEACH_U, &error));
+    CHECK(!bench.batch->subset_output);
+    for (int t = 0; t < 2; t++) {
+        trial_destroy(trials[t]);
+        config.vocabulary = t ? VOCABULARY_ALL : VOCABULARY_SUBSET;
+        REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[t], &error));
+        REQUIRE_OK(take_step(&bench, trials[t], STEPS, &results[t], &error));
+        trial_destroy(trials[t]);
+    }
+    CHECK(results[0].loss == results[1].loss);
+    bench_close(&bench);
+}
+
+TEST_MAIN
