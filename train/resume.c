@@ -115,6 +115,8 @@ static int resume_head(struct member *member, const struct resume_setting *setti
         *gone = "readable head.safetensors";
         return 0;
     }
+    member->best = best->held_out;
+    member->best_step = best->step;
     if (member_end_step(setting->run, metrics) >= setting->steps) { /* its head can be read: all it takes */
         trial_destroy(member->trial);
         member->trial = NULL;
@@ -122,8 +124,7 @@ static int resume_head(struct member *member, const struct resume_setting *setti
         return file_remove(member->checkpoint, error);
     }
     cli_say("%s goes on from its kept head, which is of step %" PRId64, config->id, best->step);
-    member->best = best->held_out;
-    member->best_step = member->evaluated = best->step;
+    member->evaluated = best->step;
     /* Before its metrics are cut, which say that there is a head to go on from. */
     if (checkpoint_write(member->trial, member->checkpoint, member->fingerprint, error) < 0)
         return -1;

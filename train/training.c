@@ -8,7 +8,6 @@
 #include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
-#include "common/base/progress.h"
 #include "common/device/device.h"
 #include "train/batch.h"
 #include "train/cost.h"
@@ -16,6 +15,7 @@
 #include "train/first_values.h"
 #include "train/foretell.h"
 #include "train/held_out.h"
+#include "train/live_view.h"
 #include "train/members.h"
 #include "train/parts.h"
 #include "train/results.h"
@@ -412,7 +412,7 @@ static uint64_t work_after(const struct training *training, int64_t step, int64_
     return (uint64_t)tokens_after(training, step) + (uint64_t)evaluations * held_out;
 }
 
-static int train_steps(struct training *training, struct progress *progress, struct error *error)
+static int train_steps(struct training *training, struct live_view *view, struct error *error)
 {
     for (;;) {
         const int64_t step = members_step(&training->members);
@@ -429,13 +429,13 @@ static int train_steps(struct training *training, struct progress *progress, str
         if (((step + 1) % training->sweep->checkpoint == 0 || step + 1 == training->steps) &&
             save(training, error) < 0)
             return -1;
-        progress_update(progress, work_after(training, step + 1, 0));
+        live_view_update(view, work_after(training, step + 1, 0));
     }
 }
 
 int training_train(struct training *training, struct error *error)
 {
-    struct progress progress;
+    struct live_view view;
     struct error ignored;
     if (training->sweep->trials == 0) /* of a part */
         return 0;
@@ -448,13 +448,13 @@ int training_train(struct training *training, struct error *error)
                                         .sequences = training->sweep->sequences,
                                         .steps = training->steps,
                                         .threads = training->threads};
-    progress_start(&progress, "train", "tokens", work_after(training, training->steps, 1));
+    live_view_start(&view, &training->members, training->steps, work_after(training, training->steps, 1));
     const int64_t first = members_step(&training->members);
-    progress.first = first > 0 ? work_after(training, first, 0) : 0;
-    int result = train_steps(training, &progress, error);
+    view.progress.first = first > 0 ? work_after(training, first, 0) : 0;
+    int result = train_steps(training, &view, error);
     if (result == 0) /* checkpoints, which need not believe their metrics, will be removed */
         result = members_sync(&training->members, error);
-    progress_finish(&progress);
+    live_view_finish(&view);
     step_feed_close(&training->feed);
     if (note_cost(training, result < 0 ? &ignored : error) < 0) /* the first failure is what is told */
         return -1;
