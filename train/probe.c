@@ -165,27 +165,31 @@ static int time_steps(struct bench *bench, double *step, double *sum, struct err
     return 0;
 }
 
-/* Seconds of the evaluation of a trial, for each held-out sequence, without reading it. */
+/* Seconds of the evaluation of a trial on the first places, for each of them, without reading it. */
 static int time_evaluation(struct bench *bench, struct trial *trial, double reading, double *seconds,
                            struct error *error)
 {
-    struct stores few = *bench->setting->stores;
-    struct evaluation result, full;
-    bool complete;
-    if (few.sequences[SPLIT_HELD_OUT] > (uint64_t)bench->sequences)
-        few.sequences[SPLIT_HELD_OUT] = (uint64_t)bench->sequences;
-    const struct evaluation_setting setting = {.stores = &few,
+    const struct evaluation_setting setting = {.stores = bench->setting->stores,
                                                .batch = bench->batch,
                                                .workspace = bench->workspace,
                                                .sequences = bench->sequences,
                                                .threads = bench->setting->threads};
-    const double started = clock_seconds();
-    if (evaluate_trials(&setting, &trial, 1, &result, &full, NULL, &complete, error) < 0)
-        return -1;
-    const double taken = (clock_seconds() - started) / (double)few.sequences[SPLIT_HELD_OUT];
-    *seconds = taken > reading ? taken - reading : 0;
-    trial->failed = trial->starved = false;
-    return 0;
+    const uint64_t split = evaluation_split(&setting), wanted = (uint64_t)bench->sequences;
+    struct evaluation_sums sums = {.end = wanted < split ? wanted : split};
+    struct evaluation *own = NULL;
+    bool complete;
+    int result = -1;
+    sums.trial = &own;
+    if (array_alloc(&own, split, error) == 0 && array_alloc(&sums.full, split, error) == 0) {
+        const double started = clock_seconds();
+        result = evaluate_places(&setting, &trial, 1, &sums, &complete, error);
+        const double taken = (clock_seconds() - started) / (double)sums.end;
+        *seconds = taken > reading ? taken - reading : 0;
+        trial->failed = trial->starved = false;
+    }
+    free(own);
+    free(sums.full);
+    return result;
 }
 
 /* ---- regressions ---- */

@@ -36,9 +36,6 @@ static int fix_setting(struct run_folder *run, const char *name, int value, stru
     return run_folder_fix(run, name, json_integer(value), error);
 }
 
-/* Held-out sequences of an evaluation, where nobody says otherwise. */
-#define SAMPLE 4
-
 /* A run that was begun before there were samples has the whole split. */
 static int check_sample(struct run_folder *run, const struct stores *stores, struct sweep *sweep,
                         struct error *error)
@@ -48,7 +45,7 @@ static int check_sample(struct run_folder *run, const struct stores *stores, str
     if (!before && json_object_get(run->facts, "steps"))
         sweep->sample = split;
     else if (sweep->sample < 0)
-        sweep->sample = before ? json_integer_value(before) : SAMPLE;
+        sweep->sample = before ? json_integer_value(before) : SWEEP_SAMPLE;
     if (sweep->sample == 0 || sweep->sample > split)
         sweep->sample = split;
     return run_folder_fix(run, "sample", json_integer(sweep->sample), error);

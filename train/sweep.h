@@ -44,6 +44,9 @@
 #include "train/stores.h"
 #include "train/trial_config.h"
 
+/* Held-out sequences of an evaluation, where nobody says otherwise. */
+#define SWEEP_SAMPLE 4
+
 struct sweep {
     const char *name; /* of the file, for errors; borrowed; NULL: made from flags, which errors name then */
     char *text; /* the file as it was given */

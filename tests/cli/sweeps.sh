@@ -27,7 +27,7 @@ trials_of() { sed -n '2,/^$/s/ .*//p' "$work/out" | grep .; }
 
 dry_run_lists_the_trials() {
     run 0 train --store "$store" --sweep "$work/sweep.yaml" --dry-run &&
-        says out "9 trials, 20 steps of 4 sequences (64 tokens each, 1280 in all); 4 evaluations on" &&
+        says out "9 trials, 20 steps of 4 sequences (64 tokens each, 1280 in all); 4 evaluations on 4 of" &&
         says out "Memory about" && says out "Time about" && says out "1-affine-copy-distillation-0.001 " &&
         [ "$(trials_of | sort -u | wc -l)" = 9 ] && trials_of >"$work/listed" || return 1
     run 0 train --store "$store" --sweep "$work/sweep.yaml" --out "$work/run" &&
@@ -68,6 +68,28 @@ dry_run_of_a_part() {
         says out "2 trials, 20 steps" && [ ! -e "$work/none" ]
 }
 
+# How many trials of each tap go on depends on no result.
+dry_run_goes_through_waves_and_rungs() {
+    printf 'steps: 20\nhalving: 4\nrandom: {count: 12, tap: [2], head: norm, rate: {uniform: [0.001, 0.01]}}\n' >"$work/halved.yaml"
+    run 0 train --store "$store" --sweep "$work/halved.yaml" --dry-run &&
+        says out "Halving: 12 to step 2, 3 to step 5, 1 to step 20." &&
+        run 0 train --store "$store" --sweep "$work/halved.yaml" --dry-run --json &&
+        python3 - "$work/out" <<'END'
+import json, sys
+run = json.load(open(sys.argv[1]))
+assert run["rungs"] == [{"step": 2, "trials": 12}, {"step": 5, "trials": 3}, {"step": 20, "trials": 1}], run["rungs"]
+assert run["waves"] == 3 and run["live"] == 12
+whole = sum(trial["seconds"] for trial in run["trials"])
+part = (9 * 2 + 2 * 5 + 20) / 240
+assert abs(run["seconds"]["trials"] / whole - part) < 1e-6
+END
+}
+
+dry_run_without_steps() {
+    run 0 train --store "$store" --tap 3 --head affine --steps 0 --dry-run && says out "1 trial, 0 steps" &&
+        says out "1 evaluation on 4 of 6 held-out"
+}
+
 # As the run itself, and without a folder for it.
 what_cannot_be_is_refused() {
     for dry in "" --dry-run; do
@@ -101,6 +123,8 @@ check dry_run_writes_nothing
 check dry_run_as_json
 check dry_run_of_one_trial
 check dry_run_of_a_part
+check dry_run_goes_through_waves_and_rungs
+check dry_run_without_steps
 check what_cannot_be_is_refused
 check what_the_store_lacks_is_refused
 finish
