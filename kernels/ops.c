@@ -676,9 +676,13 @@ void op_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vo
                     const struct vocab_stats *stats)
 {
     const unsigned optional = OPERAND_OPTIONAL;
-    RUN(vocab_stats, (queue, h, vocab, labels, stats),
-        unless(matrix_is_none(stats->label) || !matrix_is_none(labels), "the label's logit needs labels"),
-        input("h", h, DTYPE_F32, h.rows, h.cols),
+    const int64_t best = stats->best.cols, most = vocab_size(vocab);
+    const char *wrong =
+        !matrix_is_none(stats->label) && matrix_is_none(labels) ? "the label's logit needs labels"
+        : matrix_is_none(stats->best) != matrix_is_none(stats->best_logit)
+            ? "best and best_logit go together"
+            : unless(best <= most && best <= VOCAB_BEST_MOST, "best has more columns than there may be");
+    RUN(vocab_stats, (queue, h, vocab, labels, stats), wrong, input("h", h, DTYPE_F32, h.rows, h.cols),
         vocabulary("vocab", vocab, vocab_size(vocab), h, !matrix_is_none(stats->u)),
         with(optional, input("labels", labels, DTYPE_I32, h.rows, 1)),
         with(optional, output("lse", stats->lse, DTYPE_F32, h.rows, 1)),
@@ -686,7 +690,9 @@ void op_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vo
         with(optional, output("top", stats->top, DTYPE_I32, h.rows, 1)),
         with(optional, output("top_logit", stats->top_logit, DTYPE_F32, h.rows, 1)),
         with(optional, output("entropy", stats->entropy, DTYPE_F32, h.rows, 1)),
-        with(optional, output("u", stats->u, DTYPE_F32, h.rows, h.cols)));
+        with(optional, output("u", stats->u, DTYPE_F32, h.rows, h.cols)),
+        with(optional, output("best", stats->best, DTYPE_I32, h.rows, best)),
+        with(optional, output("best_logit", stats->best_logit, DTYPE_F32, h.rows, best)));
 }
 
 void op_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix t,

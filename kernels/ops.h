@@ -325,10 +325,15 @@ struct vocab_stats {
     struct matrix top_logit; /* [M, 1] */
     struct matrix entropy; /* [M, 1] of the softmax, nats */
     struct matrix u; /* [M, H] sum_v softmax_v W_v; needs WEIGHT_BACKWARD */
+    struct matrix
+        best; /* [M, K] i32, the K largest logits' tokens, falling, the smaller id first among equals */
+    struct matrix best_logit; /* [M, K] of those; both or none */
 };
+#define VOCAB_BEST_MOST 32 /* K is at most so many, and at most V */
 
 /* Logits h W^T of h [M, H] (already normed), described. labels [M, 1] i32 or none; a label outside
- * 0 .. V-1 gives a label logit of 0. */
+ * 0 .. V-1 gives a label logit of 0. Where a row's logits are not all finite, its best tokens have no meaning,
+ * but are in 0 .. V-1. */
 void op_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
                     const struct vocab_stats *stats);
 

@@ -38,6 +38,17 @@ static inline void fixture_states(int tap, struct sequence sequence,
     }
 }
 
+/* Best tokens that go with the row's top one. */
+static inline void fixture_best(struct target_row *row, int vocab)
+{
+    const float least = (1 - row->probability) / TARGET_BEST;
+    for (int k = 0; k < TARGET_BEST; k++) {
+        const float probability = k == 0 || row->probability < least ? row->probability : least;
+        row->best[k] = (row->top + k * 7) % vocab;
+        row->best_probability[k] = f16_to_f32(f32_to_f16(probability));
+    }
+}
+
 static inline void fixture_values(struct sequence sequence, struct target_row values[FIXTURE_ROWS])
 {
     for (int i = 0; i < FIXTURE_ROWS; i++) {
@@ -46,6 +57,7 @@ static inline void fixture_values(struct sequence sequence, struct target_row va
                                         .probability = (float)(n % 101) / 101,
                                         .entropy = (float)(n % 37) / 8,
                                         .loss = (float)(n % 53) / 16};
+        fixture_best(&values[i], FIXTURE_VOCAB);
     }
 }
 

@@ -175,6 +175,23 @@ static inline void train_fixture_states(const struct train_fixture_writer *write
     }
 }
 
+/* The best tokens of a row, from its logits and log sum exp. */
+static inline void train_fixture_best(const double *logits, int vocab, double lse, struct target_row *row)
+{
+    for (int k = 0; k < TARGET_BEST; k++) {
+        int best = -1;
+        for (int v = 0; v < vocab; v++) {
+            bool taken = false;
+            for (int other = 0; other < k; other++)
+                taken |= row->best[other] == v;
+            if (!taken && (best < 0 || logits[v] > logits[best]))
+                best = v;
+        }
+        row->best[k] = best;
+        row->best_probability[k] = f16_to_f32(f32_to_f16((float)exp(logits[best] - lse)));
+    }
+}
+
 /* What the full model makes of row r of the final states: its values, and u in `states`. */
 static inline void train_fixture_target(const struct train_fixture_writer *writer, int r)
 {
@@ -206,6 +223,8 @@ static inline void train_fixture_target(const struct train_fixture_writer *write
     values->probability = (float)(1 / sum);
     values->entropy = (float)(most + log(sum) - expected);
     values->loss = (float)(most + log(sum) - writer->logits[writer->ids[r + 1]]);
+    train_fixture_best(writer->logits, vocab, most + log(sum), values);
+    values->best_probability[0] = f16_to_f32(f32_to_f16(values->probability));
 }
 
 /* Codes what belongs to a tap (by index) to writer->record. */

@@ -98,7 +98,7 @@ static int create_buffers(struct batch *batch, struct error *error)
         if (buffer_create(batch->backend, sizes[i] * sizeof(float), &batch->buffer[i], error) < 0)
             return -1;
     }
-    if (answer_create(batch->backend, batch->capacity, &batch->answer, error) < 0 ||
+    if (answer_create(batch->backend, batch->capacity, false, &batch->answer, error) < 0 ||
         array_alloc(&batch->computed, rows, error) < 0 || array_alloc(&batch->entropy, rows, error) < 0 ||
         array_alloc(&batch->members, rows, error) < 0)
         return -1;
@@ -272,9 +272,9 @@ static int compute(struct batch *batch, unsigned teach, struct error *error)
 {
     const struct vocab vocab = {.tied = batch->output, .own = matrix_none()};
     const bool outcome = teach & (TEACH_OUTCOME | TEACH_STATES_ENTROPY);
-    struct vocab_stats stats = outcome ? answer_stats(batch->answer, batch->rows)
-                                       : (struct vocab_stats){matrix_none(), matrix_none(), matrix_none(),
-                                                              matrix_none(), matrix_none(), matrix_none()};
+    struct vocab_stats stats = {.u = matrix_none()};
+    if (outcome)
+        stats = answer_stats(batch->answer, batch->rows);
     if (teach & TEACH_U)
         stats.u = batch->u;
     op_vocab_stats(batch->queue, batch->teacher, &vocab, outcome ? batch->labels : matrix_none(), &stats);
@@ -293,8 +293,7 @@ static void take(struct batch *batch, const struct feed_batch *next, unsigned te
 {
     const struct vocab vocab = {.tied = batch->output, .own = matrix_none()};
     struct matrix entropy = matrix_f32(batch->buffer[BUFFER_ENTROPY], batch->rows, 1);
-    const struct vocab_stats stats = {matrix_none(), matrix_none(), matrix_none(),
-                                      matrix_none(), entropy,       matrix_none()};
+    const struct vocab_stats stats = {.entropy = entropy};
     batch->values = next->values;
     if (teach & TEACH_U)
         feed_write(batch->queue, next->u, next->sequences, batch->u);

@@ -59,15 +59,36 @@ static int fill_labels(struct feed *feed, struct shards_reader *reader, struct s
     return 0;
 }
 
+static bool reads_target(const struct feed_plan *plan)
+{
+    return plan->values || plan->u || plan->best;
+}
+
 /* Of a sequence. */
 static int part_count(const struct feed_plan *plan)
 {
-    return 1 + plan->taps + (plan->values || plan->u);
+    return 1 + plan->taps + reads_target(plan);
 }
 
 static float *rows_from(float *states, int64_t row, int64_t hidden)
 {
     return states ? states + row * hidden : NULL;
+}
+
+static int fill_target(struct decoder *decoder, struct slot *slot, int index, struct sequence sequence,
+                       struct error *error)
+{
+    const struct stores *stores = decoder->feed->stores;
+    struct feed_batch *batch = &slot->batch;
+    const int64_t row = index * stores->rows;
+    if (shards_reader_target_view(decoder->reader, sequence, batch->values + row,
+                                  rows_from(slot->u, row, stores->config.hidden),
+                                  batch->u ? &batch->u[index] : NULL, error) < 0)
+        return -1;
+    for (int64_t r = row; batch->best && r < row + stores->rows; r++)
+        memcpy(batch->best + r * batch->best_count, batch->values[r].best,
+               (size_t)batch->best_count * sizeof *batch->best);
+    return 0;
 }
 
 /* Fills part `part` of a batch, counted sequence by sequence. */
@@ -83,9 +104,7 @@ static int fill_part(struct decoder *decoder, struct slot *slot, int part, struc
     if (tap < feed->plan.taps)
         return shards_reader_view(decoder->reader, feed->column[tap], sequence,
                                   rows_from(slot->states[tap], row, hidden), &batch->states[tap][index], error);
-    return shards_reader_target_view(decoder->reader, sequence, batch->values + row,
-                                     rows_from(slot->u, row, hidden), batch->u ? &batch->u[index] : NULL,
-                                     error);
+    return fill_target(decoder, slot, index, sequence, error);
 }
 
 /* Batch `number` begins in its slot, which is empty. */
@@ -161,6 +180,14 @@ static int allocate_states(const struct feed *feed, int column, size_t values, s
     return codec->check_plain ? 0 : array_alloc(states, values, error);
 }
 
+static int allocate_best(const struct feed *feed, struct feed_batch *batch, size_t rows, struct error *error)
+{
+    batch->best_count = target_best(&shards_info(feed->stores->shards)->columns);
+    if (batch->best_count == 0)
+        return error_set(error, "the store's target has no best tokens of the full model: extract it again");
+    return array_alloc(&batch->best, rows * (size_t)batch->best_count, error);
+}
+
 static int allocate_slots(struct feed *feed, struct error *error)
 {
     const int target = store_find_target(shards_info(feed->stores->shards));
@@ -179,7 +206,9 @@ static int allocate_slots(struct feed *feed, struct error *error)
             if (allocate_states(feed, feed->column[t], values, &batch->states[t], &slot->states[t], error) < 0)
                 return -1;
         }
-        if ((feed->plan.values || feed->plan.u) && array_alloc(&batch->values, rows, error) < 0)
+        if (reads_target(&feed->plan) && array_alloc(&batch->values, rows, error) < 0)
+            return -1;
+        if (feed->plan.best && allocate_best(feed, batch, rows, error) < 0)
             return -1;
         if (feed->plan.u && allocate_states(feed, target, values, &batch->u, &slot->u, error) < 0)
             return -1;
@@ -342,6 +371,7 @@ void feed_close(struct feed *feed)
         free(slot->u);
         free(batch->labels);
         free(batch->values);
+        free(batch->best);
         free(batch->u);
     }
     pthread_cond_destroy(&feed->ready);

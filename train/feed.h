@@ -35,6 +35,7 @@ struct feed_plan {
     const struct tap *tap; /* [taps]; read by feed_open only */
     int taps;
     bool values, u; /* what is read of the target, which the stores must have then */
+    bool best; /* likewise its best tokens */
     int sequences; /* in a batch; the last one may hold less */
     uint64_t first, end; /* places to read: [first, end) */
 };
@@ -47,6 +48,8 @@ struct feed_batch {
     struct states_view **states; /* [taps][sequences], each [rows, H], in the plan's order of taps */
     struct target_row *values; /* [M] with the target, as is: */
     struct states_view *u; /* [sequences] with the plan's u, else NULL */
+    int32_t *best; /* [M, best_count] with the plan's best, else NULL: the values' best tokens */
+    int best_count;
 };
 
 struct feed;

@@ -8,26 +8,38 @@
 
 /* ---- values of rows ---- */
 
-enum { LSE, LABEL, TOP, TOP_LOGIT, ENTROPY, PARTS };
+enum { LSE, LABEL, TOP, TOP_LOGIT, ENTROPY, BEST, BEST_LOGIT, PARTS };
 
 struct answer {
     struct buffer *buffer[PARTS];
     float *lse, *label, *top_logit, *entropy; /* [rows] */
     int32_t *top; /* [rows] */
+    int32_t *best; /* [rows, TARGET_BEST], or NULL: they are not wanted */
+    float *best_logit; /* likewise */
 };
 
-int answer_create(struct backend *backend, int64_t rows, struct answer **result, struct error *error)
+static int create_best(struct backend *backend, int64_t rows, struct answer *answer, struct error *error)
+{
+    const int64_t count = rows * TARGET_BEST;
+    if (buffer_create(backend, (size_t)count * sizeof(int32_t), &answer->buffer[BEST], error) < 0 ||
+        buffer_create(backend, (size_t)count * sizeof(float), &answer->buffer[BEST_LOGIT], error) < 0 ||
+        array_alloc(&answer->best, count, error) < 0)
+        return -1;
+    return array_alloc(&answer->best_logit, count, error);
+}
+
+int answer_create(struct backend *backend, int64_t rows, bool best, struct answer **result, struct error *error)
 {
     struct answer *answer;
     *result = NULL;
     if (array_alloc(&answer, 1, error) < 0)
         return -1;
-    for (int i = 0; i < PARTS; i++)
+    for (int i = 0; i < BEST; i++)
         if (buffer_create(backend, (size_t)rows * sizeof(float), &answer->buffer[i], error) < 0)
             goto fail;
     if (array_alloc(&answer->lse, rows, error) < 0 || array_alloc(&answer->label, rows, error) < 0 ||
         array_alloc(&answer->top_logit, rows, error) < 0 || array_alloc(&answer->entropy, rows, error) < 0 ||
-        array_alloc(&answer->top, rows, error) < 0)
+        array_alloc(&answer->top, rows, error) < 0 || (best && create_best(backend, rows, answer, error) < 0))
         goto fail;
     *result = answer;
     return 0;
@@ -47,6 +59,8 @@ void answer_destroy(struct answer *answer)
     free(answer->top_logit);
     free(answer->entropy);
     free(answer->top);
+    free(answer->best);
+    free(answer->best_logit);
     free(answer);
 }
 
@@ -59,7 +73,16 @@ struct vocab_stats answer_stats(const struct answer *answer, int64_t rows)
         .top_logit = matrix_f32(answer->buffer[TOP_LOGIT], rows, 1),
         .entropy = matrix_f32(answer->buffer[ENTROPY], rows, 1),
         .u = matrix_none(),
+        .best = answer->best ? matrix_i32(answer->buffer[BEST], rows, TARGET_BEST) : matrix_none(),
+        .best_logit = answer->best ? matrix_f32(answer->buffer[BEST_LOGIT], rows, TARGET_BEST) : matrix_none(),
     };
+}
+
+/* At most 1: logits and lse are rounded. */
+static float probability_of(float logit, float lse)
+{
+    const double probability = exp((double)logit - (double)lse);
+    return (float)(probability < 1 ? probability : 1);
 }
 
 int answer_read(struct answer *answer, struct queue *queue, int64_t rows, struct target_row *values,
@@ -71,16 +94,25 @@ int answer_read(struct answer *answer, struct queue *queue, int64_t rows, struct
     op_read(queue, stats.top, answer->top);
     op_read(queue, stats.top_logit, answer->top_logit);
     op_read(queue, stats.entropy, answer->entropy);
+    if (answer->best) {
+        op_read(queue, stats.best, answer->best);
+        op_read(queue, stats.best_logit, answer->best_logit);
+    }
     if (queue_wait(queue, error) < 0)
         return -1;
     for (int64_t r = 0; r < rows; r++) {
-        const double likeliest = exp((double)answer->top_logit[r] - answer->lse[r]);
         values[r] = (struct target_row){
             .top = answer->top[r],
-            .probability = (float)(likeliest < 1 ? likeliest : 1), /* both are rounded */
+            .probability = probability_of(answer->top_logit[r], answer->lse[r]),
             .entropy = answer->entropy[r],
             .loss = (float)((double)answer->lse[r] - answer->label[r]),
         };
+        for (int k = 0; k < TARGET_BEST; k++) {
+            const int64_t at = r * TARGET_BEST + k;
+            values[r].best[k] = answer->best ? answer->best[at] : -1;
+            values[r].best_probability[k] =
+                answer->best ? probability_of(answer->best_logit[at], answer->lse[r]) : 0;
+        }
     }
     return 0;
 }
@@ -114,6 +146,9 @@ int teacher_open(const struct model *model, struct backend *backend, int64_t row
     const size_t states = (size_t)rows * (size_t)model_config(model)->hidden * sizeof(float);
     struct teacher *teacher;
     *result = NULL;
+    if (model_config(model)->vocab < TARGET_BEST)
+        return error_set(error, "a target needs a vocabulary of %d tokens or more: without it, use --no-target",
+                         TARGET_BEST);
     if (array_alloc(&teacher, 1, error) < 0)
         return -1;
     teacher->model = model;
@@ -122,7 +157,8 @@ int teacher_open(const struct model *model, struct backend *backend, int64_t row
     if (buffer_create(backend, (size_t)rows * sizeof(int32_t), &teacher->labels, error) < 0 ||
         buffer_create(backend, states, &teacher->normed, error) < 0 ||
         buffer_create(backend, states, &teacher->u, error) < 0 ||
-        answer_create(backend, rows, &teacher->answer, error) < 0 || (resident && load(teacher, error) < 0)) {
+        answer_create(backend, rows, true, &teacher->answer, error) < 0 ||
+        (resident && load(teacher, error) < 0)) {
         teacher_close(teacher);
         return -1;
     }

@@ -27,14 +27,15 @@
 
 struct answer;
 
-/* rows: the most at a time. */
-int answer_create(struct backend *backend, int64_t rows, struct answer **answer, struct error *error);
+/* rows: the most at a time. best: whether the best tokens are wanted. */
+int answer_create(struct backend *backend, int64_t rows, bool best, struct answer **answer,
+                  struct error *error);
 void answer_destroy(struct answer *answer); /* NULL is fine */
 
 /* The outputs of op_vocab_stats from which values of `rows` rows are made. The caller may add u. */
 struct vocab_stats answer_stats(const struct answer *answer, int64_t rows);
 /* values [rows], after op_vocab_stats has filled those outputs (it needs labels for it). Waits for the
- * queue. */
+ * queue. Best tokens that are not wanted are -1. */
 int answer_read(struct answer *answer, struct queue *queue, int64_t rows, struct target_row *values,
                 struct error *error);
 

@@ -120,8 +120,8 @@ int meter_add(struct meter *meter, const float *exact, const float *coded, int64
     const struct matrix lse = matrix_rows(stats, 0, asked), cross = matrix_rows(stats, asked, asked);
     const struct matrix entropy = matrix_rows(stats, 2 * asked, asked), none = matrix_none();
     const struct vocab vocab = {.tied = meter->output, .own = none};
-    const struct vocab_stats of_coded = {lse, none, none, none, none, none};
-    const struct vocab_stats of_exact = {none, none, none, none, entropy, none};
+    const struct vocab_stats of_coded = {.lse = lse};
+    const struct vocab_stats of_exact = {.entropy = entropy};
     if (rows > meter->rows)
         return error_set(error, "%lld rows where %lld were said to be the most", (long long)rows,
                          (long long)meter->rows);

@@ -11,6 +11,9 @@
  * measured by it has KL 0.7349, with klt:3 0.7374, with lossless 0.7364 (8k training tokens; held-out losses
  * differ by 0.0002).
  *
+ * The best tokens are for heads that learn from a part of the vocabulary: it must have the tokens that q is
+ * mostly about.
+ *
  * A head with an output weight of its own needs q itself. It is taught by the states at `final`, and measured
  * against those, entropy included.
  *
@@ -23,12 +26,18 @@
 
 #include "common/store/store.h"
 
+/* How many of the likeliest tokens of a row extract keeps. Stores may have fewer, more, or none. */
+#define TARGET_BEST 8
+
 /* Each member is a column with its name. */
 struct target_row {
     int32_t top; /* the likeliest token, the smallest id among equals */
     float probability; /* of it */
     float entropy; /* of q, nats */
     float loss; /* -log q of the token that comes next, nats */
+    /* By falling probability, the smaller id first among equal logits; -1 and 0 where a store has none: */
+    int32_t best[TARGET_BEST]; /* the likeliest tokens: the first is `top` */
+    float best_probability[TARGET_BEST]; /* of them, as f16 keeps it */
 };
 
 /* The target's index among the store's taps, or -1. */
@@ -38,14 +47,17 @@ int store_find_target(const struct store_info *info);
 
 /* The columns of struct target_row, which extract writes. */
 const struct columns *target_columns(void);
-/* An error names the member of struct target_row that the columns lack. */
+/* An error names the member of struct target_row that the columns lack. The best tokens may be missing. */
 int target_check_columns(const struct columns *columns, struct error *error);
-/* values [rows] to columns_bytes bytes. A column that is not a member of struct target_row is an error. */
+/* How many of the best tokens of struct target_row there are; 0: none. */
+int target_best(const struct columns *columns);
+/* values [rows] to columns_bytes bytes. A column that is not a member of struct target_row is an error, and so are
+ * more of the best tokens than it has. */
 int target_pack(const struct columns *columns, const struct target_row *values, int64_t rows, void *bytes,
                 struct error *error);
 /* Bytes to values [rows], or NULL: only checks. Values that cannot be are an error, such as a token outside 0
- * .. vocab-1 or a loss that is not a number. Columns that are not members of struct target_row are not
- * checked. */
+ * .. vocab-1, a loss that is not a number, or best tokens that are not in order. Columns that are not members
+ * of struct target_row are not checked. */
 int target_unpack(const struct columns *columns, const void *bytes, int64_t rows, int64_t vocab,
                   struct target_row *values, struct error *error);
 

@@ -39,6 +39,7 @@ enum scratch {
     SCRATCH_PARTS, /* vocab: one chunk's softmax */
     SCRATCH_TEACHER_PARTS,
     SCRATCH_PART_SUMS,
+    SCRATCH_PART_BEST,
     SCRATCH_PACK_FORWARD, /* vocab: an own weight, packed for one op */
     SCRATCH_PACK_BACKWARD,
     SCRATCH_PACK_TEACHER,

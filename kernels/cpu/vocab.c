@@ -32,6 +32,7 @@ struct part {
     struct part_sums sums;
     float top_logit;
     int32_t top;
+    int32_t best_count; /* of vocab_job's best */
 };
 
 /* What a chunk's row comes to. */
@@ -61,6 +62,9 @@ struct vocab_job {
     const void *states, *teacher_states; /* [padded, width] left sides; NULL for few rows */
     char *values, *teacher_values; /* [tiles] of [padded, tile] */
     struct part *parts, *teacher_parts; /* [tiles, CHUNK] */
+    int64_t best_most; /* op_vocab_stats's K; 0: none are wanted */
+    struct part_best *best; /* [tiles, CHUNK, best_most] of each tile those that may be among the row's */
+    _Atomic(float) least[CHUNK]; /* the row's last best logit is at least that; a tile that ends raises it */
     struct row_total total[CHUNK];
     float *scores; /* per worker 2 [CHUNK, tile], and more for down */
     int64_t score_space;
@@ -171,12 +175,32 @@ static void tile_logits(const struct vocab_job *job, const struct vocab_weight *
         job->loops->axpy(1.0f, shift + t * job->tile, tile_size(job, t), z + r * tile_size(job, t));
 }
 
+static struct part_best *best_of(const struct vocab_job *job, int64_t t, int64_t r)
+{
+    return job->best + (t * CHUNK + r) * job->best_most;
+}
+
+/* What other tiles have found spares this one logits that cannot be among the row's best. Which tiles these are
+ * depends on the threads; which logits are the row's best does not. */
+static void find_best(struct vocab_job *job, const float *z, int64_t t, int64_t r, struct part *part)
+{
+    struct part_best *best = best_of(job, t, r);
+    const float least = atomic_load_explicit(&job->least[r], memory_order_relaxed);
+    const int64_t count =
+        job->loops->part_best(z, tile_size(job, t), t * job->tile, least, job->best_most, best);
+    part->best_count = (int32_t)count;
+    if (count == job->best_most && best[count - 1].logit > least)
+        atomic_store_explicit(&job->least[r], best[count - 1].logit, memory_order_relaxed);
+}
+
 static void pick_from_row(struct vocab_job *job, const float *z, int64_t t, int64_t r, struct part *part)
 {
     int64_t size = tile_size(job, t), label = job->total[r].label - t * job->tile;
     if (label >= 0 && label < size)
         job->total[r].label_logit = z[label];
-    if (job->stats && (!matrix_is_none(job->stats->top) || !matrix_is_none(job->stats->top_logit))) {
+    if (job->best_most > 0) {
+        find_best(job, z, t, r, part);
+    } else if (job->stats && (!matrix_is_none(job->stats->top) || !matrix_is_none(job->stats->top_logit))) {
         part->top = (int32_t)job->loops->part_top(z, size);
         part->top_logit = z[part->top];
         part->top += (int32_t)(t * job->tile);
@@ -256,6 +280,32 @@ static void set_value(struct matrix m, int64_t row, double value)
         matrix_floats(m)[row * m.stride] = (float)value;
 }
 
+static void write_top(const struct vocab_stats *stats, int64_t row, int32_t token, float logit)
+{
+    set_value(stats->top_logit, row, logit);
+    if (!matrix_is_none(stats->top))
+        matrix_ints(stats->top)[row * stats->top.stride] = token;
+}
+
+/* The best of all tiles. Where logits are not finite, there may be too few. */
+static void write_best(const struct vocab_job *job, int64_t r)
+{
+    const struct vocab_stats *stats = job->stats;
+    struct part_best best[VOCAB_BEST_MOST];
+    const int64_t row = job->first + r;
+    int64_t count = 0;
+    for (int64_t t = 0; t < job->tiles; t++)
+        for (int64_t k = 0; k < job->parts[t * CHUNK + r].best_count; k++)
+            count = part_best_add(best_of(job, t, r)[k], job->best_most, count, best);
+    for (; count < job->best_most; count++)
+        best[count] = (struct part_best){NAN, (int32_t)count};
+    for (int64_t k = 0; k < count; k++) {
+        matrix_ints(stats->best)[row * stats->best.stride + k] = best[k].token;
+        matrix_floats(stats->best_logit)[row * stats->best_logit.stride + k] = best[k].logit;
+    }
+    write_top(stats, row, best[0].token, best[0].logit);
+}
+
 static void write_stats(const struct vocab_job *job, int64_t r, const struct softmax_total *total, double lse)
 {
     const struct vocab_stats *stats = job->stats;
@@ -264,12 +314,14 @@ static void write_stats(const struct vocab_job *job, int64_t r, const struct sof
     set_value(stats->lse, row, lse);
     set_value(stats->label, row, job->total[r].label_logit);
     set_value(stats->entropy, row, log(total->sum) - total->moment / total->sum);
+    if (job->best_most > 0) {
+        write_best(job, r);
+        return;
+    }
     for (int64_t t = 1; t < job->tiles; t++)
         if (job->parts[t * CHUNK + r].top_logit > best->top_logit)
             best = &job->parts[t * CHUNK + r];
-    set_value(stats->top_logit, row, best->top_logit);
-    if (!matrix_is_none(stats->top))
-        matrix_ints(stats->top)[row * stats->top.stride] = best->top;
+    write_top(stats, row, best->top, best->top_logit);
 }
 
 static double target_logit(const struct vocab_job *job, int64_t r, double cross)
@@ -453,6 +505,7 @@ static void read_labels(struct vocab_job *job)
         if (label < 0 || label >= job->size)
             label = -1;
         job->total[r] = (struct row_total){.label = label, .counts = !by_label || label >= 0};
+        job->least[r] = -INFINITY;
     }
 }
 
@@ -495,6 +548,9 @@ static bool vocab_scratch(struct vocab_job *job, int64_t rows, void **states, vo
     *states = scratch_get(queue, SCRATCH_STATES, rows * job->width, size);
     *teacher_states = scratch_get(queue, SCRATCH_TEACHER_STATES, rows * job->width, size);
     job->parts = scratch_get(queue, SCRATCH_PART_SUMS, 2 * job->tiles * CHUNK, sizeof *job->parts);
+    if (job->best_most > 0)
+        job->best =
+            scratch_get(queue, SCRATCH_PART_BEST, job->tiles * CHUNK * job->best_most, sizeof *job->best);
     if (queue->failed)
         return false;
     job->teacher_parts = job->parts + job->tiles * CHUNK;
@@ -554,6 +610,7 @@ void cpu_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *v
     struct vocab_job job = {.queue = queue, .h = h, .labels = labels, .stats = stats};
     job.cross = job.loss = job.dh = job.down = job.shift = matrix_none();
     job.keep = !matrix_is_none(stats->u);
+    job.best_most = stats->best.cols;
     vocab_run(&job, vocab, NULL);
 }
 

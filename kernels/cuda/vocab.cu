@@ -158,6 +158,55 @@ __global__ void describe_rows(const float *logits, int64_t size, const int32_t *
     }
 }
 
+/* The largest logits of a row. */
+struct best_outputs {
+    int32_t *token;
+    float *logit;
+    int64_t token_stride, logit_stride;
+    int count;
+};
+
+#define NO_TOKEN 0x7fffffff
+
+/* A thread's largest logit of those that come behind (value, token): by falling value, then rising token. */
+__device__ inline float next_best(const float *row, int64_t size, float value, int token, int *next)
+{
+    float most = -INFINITY;
+    *next = NO_TOKEN;
+    for (int64_t i = threadIdx.x; i < size; i += blockDim.x)
+        if (row[i] > most && (row[i] < value || (row[i] == value && (int)i > token))) {
+            most = row[i];
+            *next = (int)i;
+        }
+    return most;
+}
+
+/* One block a row. Every thread offers its largest; whose is taken looks for its next one. */
+__global__ void best_of_rows(const float *logits, int64_t size, struct best_outputs out)
+{
+    __shared__ float partial[32];
+    __shared__ int least;
+    const float *row = logits + blockIdx.x * size;
+    int mine;
+    float offer = next_best(row, size, INFINITY, -1, &mine);
+    for (int k = 0; k < out.count; k++) {
+        const float most = block_max(offer, partial);
+        if (threadIdx.x == 0)
+            least = NO_TOKEN;
+        __syncthreads();
+        if (offer == most && mine != NO_TOKEN)
+            atomicMin(&least, mine); /* a minimum is the same in any order */
+        __syncthreads();
+        const int token = least;
+        if (threadIdx.x == 0) { /* too few where logits are not finite */
+            out.token[blockIdx.x * out.token_stride + k] = token == NO_TOKEN ? k : token;
+            out.logit[blockIdx.x * out.logit_stride + k] = token == NO_TOKEN ? NAN : most;
+        }
+        if (mine == token && token != NO_TOKEN)
+            offer = next_best(row, size, most, token, &mine);
+    }
+}
+
 /* ---- statistics ---- */
 
 static float *rows_from(struct matrix m, int64_t first)
@@ -178,6 +227,17 @@ static struct row_outputs outputs_from(const struct vocab_stats *stats, int64_t 
     out.top_stride = stats->top.stride;
     out.top_logit_stride = stats->top_logit.stride;
     out.entropy_stride = stats->entropy.stride;
+    return out;
+}
+
+static struct best_outputs best_from(const struct vocab_stats *stats, int64_t first)
+{
+    struct best_outputs out = {};
+    out.token = (int32_t *)rows_from(stats->best, first);
+    out.logit = rows_from(stats->best_logit, first);
+    out.token_stride = stats->best.stride;
+    out.logit_stride = stats->best_logit.stride;
+    out.count = (int)stats->best.cols;
     return out;
 }
 
@@ -230,6 +290,9 @@ void cuda_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *
             make_logits(queue, "vocab_stats", view_rows(h, first, rows), vocab, weight, logits);
             launch_describe(queue, rows, logits, size, labels, first, outputs_from(stats, first),
                             probabilities);
+            if (stats->best.buffer)
+                LAUNCH(best_of_rows, dim3((unsigned)rows), row_threads(size, THREADS_MOST), 0,
+                       queue_stream(queue), logits, size, best_from(stats, first));
             if (probabilities)
                 weigh_vocab(queue, "vocab_stats", rows, size, probabilities, weight,
                             view_rows(stats->u, first, rows));

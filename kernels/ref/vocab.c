@@ -77,6 +77,17 @@ static void put_row(struct matrix matrix, int64_t row, double value)
         matrix_floats(matrix)[row * matrix.stride] = (float)value;
 }
 
+/* The largest logits one after another; each is struck out when it has been found. */
+static void put_best(const struct vocab_stats *stats, int64_t row, double *logits, int64_t count)
+{
+    for (int64_t k = 0; k < stats->best.cols; k++) {
+        const int64_t top = largest_of(logits, count);
+        matrix_ints(stats->best)[row * stats->best.stride + k] = (int32_t)top;
+        matrix_floats(stats->best_logit)[row * stats->best_logit.stride + k] = (float)logits[top];
+        logits[top] = -INFINITY;
+    }
+}
+
 void ref_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
                      const struct vocab_stats *stats)
 {
@@ -106,6 +117,7 @@ void ref_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *v
             for (int64_t k = 0; k < weight.cols; k++)
                 matrix_floats(stats->u)[m * stats->u.stride + k] = (float)u[k];
         }
+        put_best(stats, m, logits, weight.rows);
     }
     free(logits);
 }

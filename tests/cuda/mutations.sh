@@ -62,6 +62,12 @@ if [ "$which" = all ]; then
         '/void attend_part/,/^}/{/^    __syncthreads/d}'
     mutate "a barrier gone: the top token read before all have looked" vocab.cu vocab.cu vocab 9 \
         '/atomicMin/{n;d}'
+    mutate "a barrier gone: the next best token read before all have looked" vocab.cu vocab.cu vocab 9 \
+        '/void best_of_rows/,/^}/{/atomicMin/{n;d}}'
+    mutate "a neighbour passed over: equal logits taken once" vocab.cu vocab.cu vocab 9 \
+        's/row\[i\] == value \&\& \(int\)i > token/row[i] == value \&\& (int)i < token/'
+    mutate "a row of another chunk: its best tokens in the place of the first ones" vocab.cu vocab.cu vocab 20 \
+        's/rows_from\(stats->best, first\)/rows_from(stats->best, 0)/'
     mutate "a barrier that not every thread reaches" elementwise.cu elementwise.cu rows 9 \
         '/void mean_squares/,/^}/{s/float sum = 0;/float sum = 0; if (threadIdx.x < 40) __syncthreads();/}'
     mutate "a shuffle whose mask leaves lanes out" elementwise.cu reduce.cuh rows 9 \

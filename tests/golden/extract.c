@@ -124,6 +124,30 @@ static bool is_near(double found, double expected, double scale)
     return fabs(found - expected) <= TARGET_TOLERANCE * scale;
 }
 
+/* How many of a row's best tokens or their probabilities, which are kept as f16, are off. */
+static int check_best(const float *logits, int vocab, const struct target_row *found)
+{
+    int wrong = 0;
+    int32_t expected[TARGET_BEST];
+    double sum = 0;
+    for (int v = 0; v < vocab; v++)
+        sum += exp(logits[v]);
+    for (int k = 0; k < TARGET_BEST; k++) {
+        int best = -1;
+        for (int v = 0; v < vocab; v++) {
+            bool taken = false;
+            for (int other = 0; other < k; other++)
+                taken |= expected[other] == v;
+            if (!taken && (best < 0 || logits[v] > logits[best]))
+                best = v;
+        }
+        expected[k] = best;
+        const double q = exp(logits[best]) / sum;
+        wrong += found->best[k] != best || fabs(found->best_probability[k] - q) > TARGET_TOLERANCE + q / 2048;
+    }
+    return wrong;
+}
+
 /* Of one sequence: logits [length, vocab]. */
 static int check_target_rows(const struct golden *golden, struct reader *reader, uint64_t index,
                              const float *logits, int vocab, const float *w, const char *model,
@@ -146,6 +170,7 @@ static int check_target_rows(const struct golden *golden, struct reader *reader,
         expect_row(logits + (size_t)r * (size_t)vocab, vocab, w, hidden, ids[r + 1], &expected, expected_u);
         wrong += values[r].top != expected.top || !is_near(values[r].probability, expected.probability, 1) ||
                  !is_near(values[r].entropy, expected.entropy, 1) || !is_near(values[r].loss, expected.loss, 1);
+        wrong += check_best(logits + (size_t)r * (size_t)vocab, vocab, &values[r]);
         for (int c = 0; c < hidden; c++)
             squares += expected_u[c] * expected_u[c];
         for (int c = 0; c < hidden; c++)

@@ -29,6 +29,7 @@ static struct vocab make_vocab(struct op_run *run, int64_t rows, int64_t cols, i
 }
 
 enum { LSE = 1, LABEL = 2, TOP = 4, TOP_LOGIT = 8, ENTROPY = 16, U = 32, ALL = 63 };
+#define BEST(count) ((count) << 6)
 
 /* An output of op_vocab_stats if it is wanted. */
 static struct matrix wanted(struct op_run *run, int64_t outputs, int64_t which, enum dtype type, int64_t cols)
@@ -36,7 +37,7 @@ static struct matrix wanted(struct op_run *run, int64_t outputs, int64_t which, 
     return outputs & which ? row_output(run, type, run->batch, cols) : matrix_none();
 }
 
-/* shape: V, H, type, outputs */
+/* shape: V, H, type, outputs, and how many of the best by BEST */
 static void run_stats(struct op_run *run, const int64_t *shape)
 {
     const int64_t outputs = shape[3];
@@ -50,8 +51,24 @@ static void run_stats(struct op_run *run, const int64_t *shape)
         .top_logit = wanted(run, outputs, TOP_LOGIT, DTYPE_F32, 1),
         .entropy = wanted(run, outputs, ENTROPY, DTYPE_F32, 1),
         .u = wanted(run, outputs, U, DTYPE_F32, shape[1]),
+        .best = wanted(run, outputs, ~ALL, DTYPE_I32, outputs >> 6),
+        .best_logit = wanted(run, outputs, ~ALL, DTYPE_F32, outputs >> 6),
     };
     op_vocab_stats(run->queue, h, &vocab, outputs & LABEL ? labels : matrix_none(), &stats);
+}
+
+/* Every row of the weight is there twice, so that equal logits are. shape: V / 2, H, how many of the best */
+static void run_twins(struct op_run *run, const int64_t *shape)
+{
+    const int64_t half = shape[0];
+    struct matrix h = row_input(run, run->batch, shape[1]), once = shared_input(run, half, shape[1], 0.5);
+    struct vocab vocab = {NULL, shared_output(run, DTYPE_F32, 2 * half, shape[1])};
+    struct vocab_stats stats = {.top = row_output(run, DTYPE_I32, run->batch, 1),
+                                .best = row_output(run, DTYPE_I32, run->batch, shape[2]),
+                                .best_logit = row_output(run, DTYPE_F32, run->batch, shape[2])};
+    op_copy(run->queue, once, matrix_rows(vocab.own, 0, half));
+    op_copy(run->queue, once, matrix_rows(vocab.own, half, half));
+    op_vocab_stats(run->queue, h, &vocab, matrix_none(), &stats);
 }
 
 /* shape: V, H, type, the teacher's type */
@@ -101,6 +118,13 @@ static const struct op_case cases[] = {
     {"op_vocab_stats", run_stats, {500, 64, DTYPE_BF16, TOP_LOGIT | ENTROPY}, VOCAB},
     {"op_vocab_stats", run_stats, {500, 64, DTYPE_F16, U}, VOCAB},
     {"op_vocab_stats", run_stats, {530, 800, DTYPE_Q8_0, ALL}, .batches = {9, 70}, VOCAB}, /* long sums */
+    {"op_vocab_stats", run_stats, {77, 37, DTYPE_F32, ALL | BEST(8)}, .batches = {1, 7, 9, 70, 600}, VOCAB},
+    {"op_vocab_stats", run_stats, {5197, 64, DTYPE_Q8_0, ALL | BEST(8)}, TALL},
+    {"op_vocab_stats", run_stats, {4609, 33, OWN, BEST(VOCAB_BEST_MOST)}, TALL},
+    {"op_vocab_stats", run_stats, {2, 16, DTYPE_F32, BEST(2)}, VOCAB}, /* all there are */
+    {"op_vocab_stats", run_stats, {500, 64, DTYPE_Q4_1, BEST(1) | LSE}, VOCAB},
+    {"op_vocab_stats of equal logits", run_twins, {40, 16, 7}, VOCAB},
+    {"op_vocab_stats of equal logits", run_twins, {2600, 8, 8}, TALL},
     {"op_vocab_cross", run_cross, {77, 37, DTYPE_F32, DTYPE_F32}, .batches = {1, 7, 9, 70, 600}, VOCAB},
     {"op_vocab_cross", run_cross, {5197, 32, OWN, DTYPE_Q8_0}, TALL},
     {"op_vocab_cross", run_cross, {500, 64, DTYPE_Q8_0, OWN}, VOCAB},

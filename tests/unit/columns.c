@@ -12,20 +12,22 @@
 #include "tests/store_fixture.h"
 #include "tests/test.h"
 
-/* What a later program may write: the teacher's best tokens first, and the usual ones in another order. */
+/* What a later program may write: columns that are not known, and the usual ones in another order. */
 #define MORE                                                                                                   \
-    "[{\"name\": \"best\", \"type\": \"i32\", \"width\": 3},"                                                  \
+    "[{\"name\": \"words\", \"type\": \"i32\", \"width\": 3},"                                                 \
     " {\"name\": \"loss\", \"type\": \"f32\", \"width\": 1},"                                                  \
+    " {\"name\": \"best_probability\", \"type\": \"f16\", \"width\": 8},"                                      \
     " {\"name\": \"top\", \"type\": \"i32\", \"width\": 1},"                                                   \
+    " {\"name\": \"best\", \"type\": \"i32\", \"width\": 8},"                                                  \
     " {\"name\": \"shares\", \"type\": \"f16\", \"width\": 3},"                                                \
     " {\"name\": \"entropy\", \"type\": \"f32\", \"width\": 1},"                                               \
     " {\"name\": \"probability\", \"type\": \"f32\", \"width\": 1}]"
 enum {
-    BEST = 0,
-    SHARES = 3,
+    WORDS = 0,
+    SHARES = 5,
     TARGET = FIXTURE_TAPS - 1,
     TRAIN = 3,
-    MORE_BYTES = FIXTURE_ROWS * (4 * 4 + 3 * 4 + 3 * 2)
+    MORE_BYTES = FIXTURE_ROWS * (4 * 4 + 8 * 4 + 8 * 2 + 3 * 4 + 3 * 2)
 };
 
 static char path[4200];
@@ -59,7 +61,7 @@ TEST(columns_list)
     struct columns columns;
     json_t *list = json_loads(MORE, 0, NULL);
     REQUIRE_OK(columns_parse(list, &columns, &error));
-    CHECK(columns.count == 6 && columns_find(&columns, "shares") == SHARES && columns_find(&columns, "x") < 0);
+    CHECK(columns.count == 8 && columns_find(&columns, "shares") == SHARES && columns_find(&columns, "x") < 0);
     CHECK(column_offset(&columns, 1, 10) == 120 && column_bytes(&columns, SHARES, 10) == 60);
     CHECK(columns_bytes(&columns, FIXTURE_ROWS) == MORE_BYTES);
     json_t *back = columns_to_json(&columns);
@@ -166,7 +168,7 @@ static void check_store(const char *store_name, uint64_t count)
     struct error error;
     REQUIRE_OK(store_open(store_name, STORE_READ, &store, &error));
     REQUIRE_OK(reader_open(store, &reader, &error));
-    CHECK(store_info(store)->columns.count == 6 && store_progress(store, TARGET, SPLIT_TRAIN) == count);
+    CHECK(store_info(store)->columns.count == 8 && store_progress(store, TARGET, SPLIT_TRAIN) == count);
     for (uint64_t i = 0; i < count; i++) {
         const struct sequence sequence = {SPLIT_TRAIN, i};
         unsigned char expected[MORE_BYTES];
@@ -214,8 +216,9 @@ TEST(columns_more_are_kept)
     check_store(store_path_of("recoded"), 2 * TRAIN);
     REQUIRE_OK(store_salvage(store_path_of("recoded"), &report, &error));
     check_store(path, 2 * TRAIN);
-    CHECK(cache("info %s/merged | grep -q 'columns *best x 3, loss, top, shares x 3, entropy, probability'") ==
-          0);
+    CHECK(cache("info %s/merged | grep -q 'columns *words x 3, loss, best_probability x 8, top, best x 8, "
+                "shares x 3, "
+                "entropy, probability'") == 0);
 }
 
 TEST(columns_more_are_exported)

@@ -214,11 +214,41 @@ static bool top_is_the_first(const struct cpu_loops *loops)
     return true;
 }
 
+/* Of values many of which are equal, those that are at least the fifth one: by falling value, then rising
+ * token. */
+static bool best_are_in_order(const struct cpu_loops *loops)
+{
+    enum { MOST = 7, FIRST = 1000 };
+    for (int64_t n = 1; n <= LENGTH_MAX; n++) {
+        float z[LENGTH_MAX];
+        struct part_best best[MOST], all[LENGTH_MAX];
+        int64_t count = 0, expected = 0;
+        fill(z, n, 9, (uint64_t)n);
+        for (int64_t i = 0; i < n; i++)
+            z[i] = i % 11 == 10 ? NAN : roundf(z[i]);
+        for (int64_t i = 0; i < n; i++)
+            if (!isnan(z[i]))
+                count = part_best_add((struct part_best){z[i], (int32_t)(FIRST + i)}, LENGTH_MAX, count, all);
+        const float least = count > 4 ? all[4].logit : -INFINITY;
+        while (expected < count && expected < MOST && all[expected].logit >= least)
+            expected++;
+        for (int64_t i = 1; i < count; i++)
+            if (!(all[i - 1].logit > all[i].logit ||
+                  (all[i - 1].logit == all[i].logit && all[i - 1].token < all[i].token)))
+                return false;
+        if (loops->part_best(z, n, FIRST, least, MOST, best) != expected ||
+            memcmp(best, all, (size_t)expected * sizeof *best) != 0)
+            return false;
+    }
+    return true;
+}
+
 TEST(parts_of_a_softmax)
 {
     FOR_EVERY_SET(part_sums_are_right);
     FOR_EVERY_SET(broken_logits_show);
     FOR_EVERY_SET(top_is_the_first);
+    FOR_EVERY_SET(best_are_in_order);
 }
 
 /* ---- few rows ---- */

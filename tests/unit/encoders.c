@@ -48,6 +48,7 @@ static void submit(struct encoders *encoders, int tap, uint64_t index)
     job->tap = tap;
     job->index = index;
     fixture_states(tap, sequence_at(index), job->states);
+    fixture_values(sequence_at(index), job->values);
     encoders_submit(encoders, job);
 }
 

@@ -72,6 +72,7 @@ static void check_contents(const char *codec)
                                    .taps = TAPS,
                                    .values = true,
                                    .u = true,
+                                   .best = true,
                                    .sequences = 4,
                                    .end = 8};
     fixture.codec = codec;
@@ -86,6 +87,7 @@ static void check_contents(const char *codec)
     for (uint64_t first = 0; first < 8; first += 4) {
         REQUIRE_OK(feed_next(feed, &batch, &error));
         REQUIRE(batch && batch->first == first && batch->sequences == 4 && batch->rows == 4 * (int64_t)rows);
+        REQUIRE(batch->best_count == TARGET_BEST);
         for (uint64_t s = 0; s < 4; s++) {
             const struct sequence sequence = read_order_at(&order, first + s);
             REQUIRE_OK(shards_reader_tokens(reader, sequence, ids, &error));
@@ -100,6 +102,8 @@ static void check_contents(const char *codec)
             struct reader *of = shards_reader_of(reader, &stored);
             REQUIRE_OK(reader_target(of, stored, target, states, &error));
             CHECK(!memcmp(batch->values + s * rows, target, rows * sizeof *target));
+            for (uint64_t r = 0; r < rows; r++)
+                CHECK(!memcmp(batch->best + (s * rows + r) * TARGET_BEST, target[r].best, sizeof target->best));
             widen(&batch->u[s], values, found);
             CHECK(!memcmp(found, states, values * sizeof *states));
         }

@@ -6,6 +6,7 @@
 #include "common/base/hash.h"
 #include "common/store/record.h"
 #include "tests/codec_fixture.h"
+#include "tests/store_fixture.h"
 #include "tests/test.h"
 
 enum { ROWS = 6, COLS = 10 };
@@ -157,8 +158,13 @@ static int make_target(struct fixture *fixture, struct target_row values[ROWS], 
 {
     if (fixture_make(fixture, LOSSLESS, error) < 0)
         return -1;
-    for (int r = 0; r < ROWS; r++)
-        values[r] = (struct target_row){r * 7 % VOCAB, (float)r / ROWS, (float)r / 4, (float)r / 2};
+    for (int r = 0; r < ROWS; r++) {
+        values[r] = (struct target_row){.top = r * 7 % VOCAB,
+                                        .probability = (float)r / ROWS,
+                                        .entropy = (float)r / 4,
+                                        .loss = (float)r / 2};
+        fixture_best(&values[r], VOCAB);
+    }
     fixture->key = (struct record_key){fixture->coder, tap_target(30), sequence, ROWS, target_columns(), VOCAB};
     const struct record_states states = {.states = fixture->states, .values = values};
     return record_encode(fixture->worker, &fixture->key, &states, &fixture->record, error);
@@ -216,12 +222,12 @@ TEST(target_values_that_cannot_be)
         struct target_row row;
         const char *part;
     } lies[] = {
-        {{-1, 0.5f, 1, 1}, "row 3: token -1 is outside the vocabulary of 50"},
-        {{VOCAB, 0.5f, 1, 1}, "token 50"},
-        {{1, 1.5f, 1, 1}, "row 3: probability is 1.5"},
-        {{1, NAN, 1, 1}, "probability is nan"},
-        {{1, 0.5f, INFINITY, 1}, "entropy is inf"},
-        {{1, 0.5f, 1, NAN}, "loss is nan"},
+        {{.top = -1, .probability = 0.5f}, "row 3: token -1 is outside the vocabulary of 50"},
+        {{.top = VOCAB, .probability = 0.5f}, "token 50"},
+        {{.top = 1, .probability = 1.5f}, "row 3: probability is 1.5"},
+        {{.top = 1, .probability = NAN}, "probability is nan"},
+        {{.top = 1, .probability = 0.5f, .entropy = INFINITY}, "entropy is inf"},
+        {{.top = 1, .probability = 0.5f, .loss = NAN}, "loss is nan"},
     };
     struct error error;
     struct fixture fixture;
@@ -236,10 +242,56 @@ TEST(target_values_that_cannot_be)
         CHECK(error.kind == ERROR_DAMAGED);
         CHECK_TEXT(error.text, lies[i].part);
     }
-    fixture.record.size = sizeof(struct record_header) + sizeof values - 1;
+    fixture.record.size = sizeof(struct record_header) + columns_bytes(target_columns(), ROWS) - 1;
     refit(fixture.record.bytes, fixture.record.size);
     CHECK(read_target(&fixture, fixture.record.bytes, fixture.record.size, found, NULL, &error) < 0);
     CHECK_TEXT(error.text, "fewer than its columns");
+    fixture_free(&fixture);
+}
+
+/* The same of the best tokens: one place of row 3 is changed. */
+TEST(target_best_tokens_that_cannot_be)
+{
+    static const struct {
+        int place;
+        int32_t token;
+        float probability;
+        const char *part;
+    } lies[] = {
+        {2, VOCAB, 0.0625f, "row 3: token 50 is outside the vocabulary of 50"},
+        {2, -1, 0.0625f, "token -1"},
+        {7, 8, 0.0625f, "row 3: token 8 is twice among the best"},
+        {2, 40, 0.25f, "row 3: best_probability 3 is 0.25, and the one before it 0.0625"},
+        {2, 40, -0.25f, "best_probability 3 is -0.25"},
+        {7, 40, NAN, "best_probability 8 is nan"},
+        {0, 1, 1.5f, "best_probability 1 is 1.5"},
+        {1, 40, 0.5f, "row 3: best_probability adds up to 1.375"},
+        {0, 40, 0.5f, "row 3: the first of the best is token 40 of probability 0.5, and top is 1 of 0.5"},
+        {0, 1, 0.25f, "the first of the best is token 1 of probability 0.25, and top is 1 of 0.5"},
+    };
+    struct error error;
+    struct fixture fixture;
+    struct target_row values[ROWS], found[ROWS];
+    REQUIRE_OK(make_target(&fixture, values, &error));
+    for (size_t i = 0; i <= sizeof lies / sizeof *lies; i++) {
+        values[3] = (struct target_row){.top = 1, .probability = 0.5f};
+        fixture_best(&values[3], VOCAB);
+        if (i > 0) {
+            values[3].best[lies[i - 1].place] = lies[i - 1].token;
+            values[3].best_probability[lies[i - 1].place] = lies[i - 1].probability;
+        }
+        REQUIRE_OK(target_pack(target_columns(), values, ROWS,
+                               fixture.record.bytes + sizeof(struct record_header), &error));
+        refit(fixture.record.bytes, fixture.record.size);
+        if (i == 0) {
+            REQUIRE_OK(read_target(&fixture, fixture.record.bytes, fixture.record.size, found, NULL, &error));
+            CHECK(memcmp(found, values, sizeof values) == 0);
+            continue;
+        }
+        CHECK(read_target(&fixture, fixture.record.bytes, fixture.record.size, found, NULL, &error) < 0);
+        CHECK(error.kind == ERROR_DAMAGED);
+        CHECK_TEXT(error.text, lies[i - 1].part);
+    }
     fixture_free(&fixture);
 }
 

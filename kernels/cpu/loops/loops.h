@@ -29,6 +29,25 @@ struct part_sums {
     float cross; /* of value * other z */
 };
 
+/* One of the largest logits of a row. */
+struct part_best {
+    float logit;
+    int32_t token;
+};
+
+/* Puts a logit into best [count] (at most `most`), which is by falling logit; behind equal ones. The last one
+ * drops out where there is no more room. Returns the new count. */
+static inline int64_t part_best_add(struct part_best one, int64_t most, int64_t count, struct part_best *best)
+{
+    int64_t at = count < most ? count : most - 1;
+    if (count == most && !(one.logit > best[at].logit))
+        return count;
+    for (; at > 0 && best[at - 1].logit < one.logit; at--)
+        best[at] = best[at - 1];
+    best[at] = one;
+    return count < most ? count + 1 : most;
+}
+
 /* Up to FEW_BLOCK rows share one read of a weight row. */
 enum { FEW_BLOCK = 4 };
 
@@ -87,6 +106,10 @@ struct cpu_loops {
                          uint16_t *values_bf16);
     /* Index of the largest z, the first of equals. */
     int64_t (*part_top)(const float *z, int64_t n);
+    /* The `most` largest z that are at least `least`, in the order of part_best_add; z[0] is `first`. Returns how
+     * many there are. */
+    int64_t (*part_best)(const float *z, int64_t n, int64_t first, float least, int64_t most,
+                         struct part_best *best);
     /* values = factor * values - other_factor * others (others may be NULL) */
     void (*part_combine)(float factor, float other_factor, const float *others, int64_t n, float *values);
     void (*part_combine_bf16)(float factor, float other_factor, const uint16_t *others, int64_t n,
@@ -128,6 +151,7 @@ void LOOP(attend)(const float *, const float *, int64_t, const float *, int64_t,
                   float *, float *);
 void LOOP(part_softmax)(const float *, const float *, int64_t, struct part_sums *, float *, uint16_t *);
 int64_t LOOP(part_top)(const float *, int64_t);
+int64_t LOOP(part_best)(const float *, int64_t, int64_t, float, int64_t, struct part_best *);
 void LOOP(part_combine)(float, float, const float *, int64_t, float *);
 void LOOP(part_combine_bf16)(float, float, const uint16_t *, int64_t, uint16_t *);
 void LOOP(widen_bf16)(const void *, int64_t, float *);

@@ -28,6 +28,7 @@ const struct cpu_loops LOOP_PASTE(loops, LOOP_SET) = {
     .attend = LOOP(attend),
     .part_softmax = LOOP(part_softmax),
     .part_top = LOOP(part_top),
+    .part_best = LOOP(part_best),
     .part_combine = LOOP(part_combine),
     .part_combine_bf16 = LOOP(part_combine_bf16),
     .widen_bf16 = LOOP(widen_bf16),

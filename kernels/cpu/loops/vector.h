@@ -89,6 +89,18 @@ INLINE vec vec_min(vec a, vec b)
 #endif
 }
 
+/* Whether a lane of the mask is all ones. */
+INLINE bool vec_any(int_vec mask)
+{
+#if VEC_BYTES == 64
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif VEC_BYTES == 32
+    return _mm256_movemask_ps((__m256)mask) != 0;
+#else
+    return (mask[0] | mask[1] | mask[2] | mask[3]) != 0;
+#endif
+}
+
 /* Folds the upper half of the lanes onto the lower one until one is left. */
 #if VEC_BYTES == 64
 #define VEC_FOLD(v, combine)                                                                                   \

@@ -100,6 +100,32 @@ int64_t LOOP(part_top)(const float *z, int64_t n)
     return best;
 }
 
+/* Four vectors at a time are compared with what a logit must be above, which rises: few are ever looked at one
+ * by one. */
+int64_t LOOP(part_best)(const float *z, int64_t n, int64_t first, float least, int64_t most,
+                        struct part_best *best)
+{
+    enum { BLOCK = 4 * LANES };
+    float below = nextafterf(least, -INFINITY);
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i += BLOCK) {
+        const int64_t end = i + BLOCK < n ? i + BLOCK : n;
+        if (end - i == BLOCK) {
+            const int_vec above = (vec_load(z + i) > below) | (vec_load(z + i + LANES) > below) |
+                                  (vec_load(z + i + 2 * LANES) > below) | (vec_load(z + i + 3 * LANES) > below);
+            if (!vec_any(above))
+                continue;
+        }
+        for (int64_t k = i; k < end; k++)
+            if (z[k] > below) {
+                count = part_best_add((struct part_best){z[k], (int32_t)(first + k)}, most, count, best);
+                if (count == most)
+                    below = best[most - 1].logit;
+            }
+    }
+    return count;
+}
+
 void LOOP(part_combine)(float factor, float other_factor, const float *others, int64_t n, float *values)
 {
     if (others)
