@@ -15,17 +15,20 @@ struct evaluator {
     int count;
     unsigned teach; /* what all of them are measured by */
     const struct evaluation_sums *sums;
+    bool *measured; /* [count] on the loaded batch */
     uint64_t place; /* of the first sequence that is loaded */
     struct buffer *buffer[VALUES];
-    float *lse, *label, *top_logit, *cross; /* [rows] */
-    int32_t *top; /* [rows] */
-    float *u, *h; /* [rows, H] */
+    float *lse, *label, *top_logit; /* [trials of a group][rows] */
+    int32_t *top; /* likewise */
+    float *h; /* likewise, [rows, H] each */
+    float *cross, *u; /* [rows], [rows, H] */
 };
 
 static void evaluator_free(struct evaluator *evaluator)
 {
     for (int i = 0; i < VALUES; i++)
         buffer_destroy(evaluator->buffer[i]);
+    free(evaluator->measured);
     free(evaluator->lse);
     free(evaluator->label);
     free(evaluator->top_logit);
@@ -38,25 +41,19 @@ static void evaluator_free(struct evaluator *evaluator)
 static int evaluator_allocate(struct evaluator *evaluator, struct error *error)
 {
     const struct batch *batch = evaluator->setting->batch;
-    const int64_t rows = batch->capacity, values = rows * batch->hidden;
+    const int64_t alone = batch->capacity, rows = alone * evaluator->setting->workspace->trials;
     for (int i = 0; i < VALUES; i++) {
         if (buffer_create(batch->backend, (size_t)rows * sizeof(float), &evaluator->buffer[i], error) < 0)
             return -1;
     }
     if (array_alloc(&evaluator->lse, rows, error) < 0 || array_alloc(&evaluator->label, rows, error) < 0 ||
-        array_alloc(&evaluator->top_logit, rows, error) < 0 ||
-        array_alloc(&evaluator->cross, rows, error) < 0 || array_alloc(&evaluator->top, rows, error) < 0 ||
-        array_alloc(&evaluator->u, values, error) < 0 || array_alloc(&evaluator->h, values, error) < 0)
+        array_alloc(&evaluator->top_logit, rows, error) < 0 || array_alloc(&evaluator->top, rows, error) < 0 ||
+        array_alloc(&evaluator->h, rows * batch->hidden, error) < 0 ||
+        array_alloc(&evaluator->cross, alone, error) < 0 ||
+        array_alloc(&evaluator->u, alone * batch->hidden, error) < 0 ||
+        array_alloc(&evaluator->measured, evaluator->count, error) < 0)
         return -1;
     return 0;
-}
-
-static struct matrix value_rows(const struct evaluator *evaluator, int value, struct piece piece)
-{
-    struct buffer *buffer = evaluator->buffer[value];
-    const int64_t end = piece.first + piece.rows;
-    return matrix_rows(value == VALUE_TOP ? matrix_i32(buffer, end, 1) : matrix_f32(buffer, end, 1),
-                       piece.first, piece.rows);
 }
 
 /* ---- the full model ---- */
@@ -85,74 +82,112 @@ static int take_full(struct evaluator *evaluator, struct error *error)
     return queue_wait(batch->queue, error);
 }
 
-/* ---- a head ---- */
+/* ---- heads ---- */
 
-static int take_piece(struct evaluator *evaluator, const struct trial *trial, struct piece piece,
+/* Trials whose heads go through the output weight together, by their numbers. */
+struct group {
+    int index[TRIALS_TOGETHER];
+    struct trial *trials[TRIALS_TOGETHER];
+    int count;
+};
+
+static bool is_tied(const struct trial *trial)
+{
+    return trial->config.spec.output == OUTPUT_TIED;
+}
+
+/* Trial `first` and those behind it that share its output weight and are not measured yet. */
+static void gather_group(const struct evaluator *evaluator, int first, struct group *group)
+{
+    const int most = evaluator->setting->workspace->trials;
+    group->count = 0;
+    for (int i = first; i < evaluator->count && group->count < most; i++) {
+        struct trial *trial = evaluator->trials[i];
+        if (i != first && (evaluator->measured[i] || !is_tied(trial) || !is_tied(group->trials[0])))
+            continue;
+        group->index[group->count] = i;
+        group->trials[group->count++] = trial;
+    }
+}
+
+/* Brings the values of each trial's part of a stack to the host, to where those of its rows are. */
+static void read_parts(struct evaluator *evaluator, const struct group *group, struct piece piece,
+                       const struct stack *stack, const struct vocab_stats *stats)
+{
+    const struct batch *batch = evaluator->setting->batch;
+    struct queue *queue = evaluator->setting->workspace->queue;
+    for (int t = 0; t < group->count; t++) {
+        const int64_t from = t * piece.rows, to = t * batch->rows + piece.first;
+        op_read(queue, matrix_rows(stats->lse, from, piece.rows), evaluator->lse + to);
+        op_read(queue, matrix_rows(stats->label, from, piece.rows), evaluator->label + to);
+        op_read(queue, matrix_rows(stats->top, from, piece.rows), evaluator->top + to);
+        op_read(queue, matrix_rows(stats->top_logit, from, piece.rows), evaluator->top_logit + to);
+        if (is_tied(group->trials[t]))
+            op_read(queue, matrix_rows(stack->h, from, piece.rows), evaluator->h + to * batch->hidden);
+    }
+}
+
+static int take_piece(struct evaluator *evaluator, const struct group *group, struct piece piece,
                       struct error *error)
 {
     const struct batch *batch = evaluator->setting->batch;
     struct workspace *workspace = evaluator->setting->workspace;
     struct queue *queue = workspace->queue;
-    const struct vocab vocab = head_vocab(trial->head, batch->output);
+    const int64_t rows = group->count * piece.rows;
+    const struct vocab vocab = head_vocab(group->trials[0]->head, batch->output);
     const struct vocab_stats stats = {
-        .lse = value_rows(evaluator, VALUE_LSE, piece),
-        .label = value_rows(evaluator, VALUE_LABEL, piece),
-        .top = value_rows(evaluator, VALUE_TOP, piece),
-        .top_logit = value_rows(evaluator, VALUE_TOP_LOGIT, piece),
+        .lse = matrix_f32(evaluator->buffer[VALUE_LSE], rows, 1),
+        .label = matrix_f32(evaluator->buffer[VALUE_LABEL], rows, 1),
+        .top = matrix_i32(evaluator->buffer[VALUE_TOP], rows, 1),
+        .top_logit = matrix_f32(evaluator->buffer[VALUE_TOP_LOGIT], rows, 1),
         .entropy = matrix_none(),
         .u = matrix_none(),
     };
-    struct matrix h;
-    if (trial_forward(trial, workspace, batch, piece, &h, error) < 0)
+    struct stack stack;
+    if (trials_forward(group->trials, group->count, workspace, batch, piece, &stack, error) < 0)
         return -1;
-    op_vocab_stats(queue, h, &vocab, matrix_rows(batch->labels, piece.first, piece.rows), &stats);
-    op_read(queue, stats.lse, evaluator->lse + piece.first);
-    op_read(queue, stats.label, evaluator->label + piece.first);
-    op_read(queue, stats.top, evaluator->top + piece.first);
-    op_read(queue, stats.top_logit, evaluator->top_logit + piece.first);
-    if (vocab.tied) {
-        op_read(queue, h, evaluator->h + piece.first * batch->hidden);
-    } else {
+    op_vocab_stats(queue, stack.h, &vocab, stack.labels, &stats);
+    read_parts(evaluator, group, piece, &stack, &stats);
+    if (!vocab.tied) {
         const struct vocab teacher = {.tied = batch->output, .own = matrix_none()};
-        const struct matrix cross = value_rows(evaluator, VALUE_CROSS, piece);
-        op_vocab_cross(queue, h, &vocab, matrix_rows(batch->teacher, piece.first, piece.rows), &teacher, cross);
+        const struct matrix cross = matrix_f32(evaluator->buffer[VALUE_CROSS], rows, 1);
+        op_vocab_cross(queue, stack.h, &vocab, matrix_rows(batch->teacher, piece.first, piece.rows), &teacher,
+                       cross);
         op_read(queue, cross, evaluator->cross + piece.first);
     }
     return 0;
 }
 
 /* Computes the values of the loaded batch, in pieces that the device's memory holds. */
-static int take_trial(struct evaluator *evaluator, const struct trial *trial, struct error *error)
+static int take_group(struct evaluator *evaluator, const struct group *group, struct error *error)
 {
     struct workspace *workspace = evaluator->setting->workspace;
     const int64_t rows = evaluator->setting->batch->rows;
-    const bool by_row = trial_is_by_row(trial);
-    int result;
-    do {
-        const int64_t pieces = workspace_pieces(workspace, by_row, rows);
-        result = 0;
-        for (int64_t p = 0; p < pieces && result == 0; p++)
-            result = take_piece(evaluator, trial, workspace_piece(workspace, by_row, rows, p), error);
-        if (result == 0)
-            result = queue_wait(workspace->queue, error);
-    } while (result < 0 && workspace_recover(workspace, by_row, error));
-    return result;
+    const bool by_row = trial_is_by_row(group->trials[0]);
+    const int64_t pieces = workspace_pieces(workspace, by_row, rows);
+    for (int64_t p = 0; p < pieces; p++) {
+        if (take_piece(evaluator, group, workspace_piece(workspace, by_row, rows, p), error) < 0)
+            return -1;
+    }
+    return queue_wait(workspace->queue, error);
 }
 
 /* sum_v q_v z_v + entropy(q) of one row. Both are of the q that the head is measured against. */
-static double target_of_row(const struct evaluator *evaluator, const struct trial *trial, int64_t row)
+static double target_of_row(const struct evaluator *evaluator, const struct trial *trial, int slot, int64_t row)
 {
     const struct batch *batch = evaluator->setting->batch;
-    const float *h = evaluator->h + row * batch->hidden, *u = evaluator->u + row * batch->hidden;
+    const float *h = evaluator->h + (slot * batch->rows + row) * batch->hidden;
+    const float *u = evaluator->u + row * batch->hidden;
     double sum = 0;
-    if (trial->config.spec.output == OUTPUT_UNTIED)
+    if (!is_tied(trial))
         return (double)evaluator->cross[row] + batch->states_entropy[row];
     for (int64_t c = 0; c < batch->hidden; c++)
         sum += (double)h[c] * u[c];
     return sum + batch->values[row].entropy;
 }
 
-static void add_rows(const struct evaluator *evaluator, int index)
+/* Adds up what the rows of trial `index` came to, which were in this slot of the stack. */
+static void add_rows(const struct evaluator *evaluator, int index, int slot)
 {
     const struct batch *batch = evaluator->setting->batch;
     const struct trial *trial = evaluator->trials[index];
@@ -160,30 +195,50 @@ static void add_rows(const struct evaluator *evaluator, int index)
     const int64_t first = (int64_t)evaluator->place * evaluator->setting->stores->rows;
     for (int64_t r = 0; r < batch->rows; r++) {
         struct evaluation *result = sums_of_row(evaluator, evaluator->sums->trial[index], r);
-        const double lse = evaluator->lse[r];
-        const bool agrees = evaluator->top[r] == batch->values[r].top;
-        result->loss += lse - evaluator->label[r];
-        result->kl += lse - target_of_row(evaluator, trial, r);
+        const int64_t at = slot * batch->rows + r;
+        const double lse = evaluator->lse[at];
+        const bool agrees = evaluator->top[at] == batch->values[r].top;
+        result->loss += lse - evaluator->label[at];
+        result->kl += lse - target_of_row(evaluator, trial, slot, r);
         result->agreement += agrees;
         if (observed) {
-            observed->evidence[first + r].confidence = exp(evaluator->top_logit[r] - lse);
+            observed->evidence[first + r].confidence = exp(evaluator->top_logit[at] - lse);
             observed->agrees[first + r] = agrees;
         }
     }
 }
 
-static int evaluate_trial(struct evaluator *evaluator, int index, struct error *error)
+/* Trial `first` on the loaded batch, and those that go together with it: fewer where memory is short. */
+static int evaluate_group(struct evaluator *evaluator, int first, struct error *error)
 {
-    struct trial *trial = evaluator->trials[index];
-    if (trial->failed || trial->starved)
-        return 0;
-    if (take_trial(evaluator, trial, error) == 0) {
-        add_rows(evaluator, index);
-        return 0;
+    struct workspace *workspace = evaluator->setting->workspace;
+    struct trial *trial = evaluator->trials[first];
+    struct group group;
+    int result;
+    do {
+        gather_group(evaluator, first, &group);
+        result = take_group(evaluator, &group, error);
+    } while (result < 0 && workspace_recover(workspace, trial_is_by_row(trial), error));
+    for (int t = 0; t < group.count && result == 0; t++) {
+        add_rows(evaluator, group.index[t], t);
+        evaluator->measured[group.index[t]] = true;
     }
+    if (result == 0)
+        return 0;
     if (error->kind != ERROR_NO_MEMORY)
         return -1;
-    trial_starve(trial, error);
+    trial_starve(trial, error); /* it was alone */
+    return 0;
+}
+
+static int evaluate_batch(struct evaluator *evaluator, struct error *error)
+{
+    for (int i = 0; i < evaluator->count; i++)
+        evaluator->measured[i] = evaluator->trials[i]->failed || evaluator->trials[i]->starved;
+    for (int i = 0; i < evaluator->count; i++) {
+        if (!evaluator->measured[i] && evaluate_group(evaluator, i, error) < 0)
+            return -1;
+    }
     return 0;
 }
 
@@ -203,10 +258,8 @@ static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, bool
         if (batch_load(evaluator->setting->batch, next, evaluator->teach, error) < 0 ||
             take_full(evaluator, error) < 0)
             return -1;
-        for (int i = 0; i < evaluator->count; i++) {
-            if (evaluate_trial(evaluator, i, error) < 0)
-                return -1;
-        }
+        if (evaluate_batch(evaluator, error) < 0)
+            return -1;
     }
     return -1;
 }

@@ -38,18 +38,6 @@ static struct head_run run_in_slot(const struct trial *trial, struct workspace *
     return run;
 }
 
-int trial_forward(const struct trial *trial, struct workspace *workspace, const struct batch *batch,
-                  struct piece piece, struct matrix *h, struct error *error)
-{
-    if (workspace_need_rows(workspace, trial_is_by_row(trial), error) < 0 ||
-        workspace_need_scratch(workspace, trial->head, 0, error) < 0)
-        return -1;
-    const struct head_run run = run_in_slot(trial, workspace, 0, batch, piece);
-    heads_forward(workspace->queue, &run, 1);
-    *h = run.h;
-    return 0;
-}
-
 /* ---- a step ---- */
 
 /* Trials that take a step together. */
@@ -65,18 +53,27 @@ struct group {
     const struct matrix *gradients[TRIALS_TOGETHER]; /* of each, [parameter]; none of a frozen one */
 };
 
+/* The room for a group's heads at work. */
+static int group_prepare_heads(const struct group *group, struct error *error)
+{
+    if (workspace_need_rows(group->workspace, group->by_row, error) < 0)
+        return -1;
+    for (int t = 0; t < group->count; t++) {
+        if (workspace_need_scratch(group->workspace, group->trials[t]->head, t, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* The room for a group's step. */
 static int group_prepare(struct group *group, struct error *error)
 {
     struct workspace *workspace = group->workspace;
     int parameters = 0;
-    if (workspace_need_rows(workspace, group->by_row, error) < 0)
+    if (group_prepare_heads(group, error) < 0)
         return -1;
-    for (int t = 0; t < group->count; t++) {
-        if (workspace_need_scratch(workspace, group->trials[t]->head, t, error) < 0)
-            return -1;
+    for (int t = 0; t < group->count; t++)
         parameters += head_parameter_count(group->trials[t]->head);
-    }
     if (workspace_need_gradients(workspace, group->count * group->stride, error) < 0 ||
         workspace_need_parameters(workspace, parameters, error) < 0)
         return -1;
@@ -374,6 +371,25 @@ int trials_step(struct trial *const *trials, int count, struct workspace *worksp
             return -1;
         done += group.count;
     }
+    return 0;
+}
+
+/* ---- without a step ---- */
+
+int trials_forward(struct trial *const *trials, int count, struct workspace *workspace,
+                   const struct batch *batch, struct piece piece, struct stack *stack, struct error *error)
+{
+    const struct group group = first_group(trials, count, workspace, batch);
+    struct runs runs;
+    if (group_prepare_heads(&group, error) < 0)
+        return -1;
+    for (int t = 0; t < count; t++) {
+        gather_runs(&group, t, piece, &runs);
+        if (runs.count > 0)
+            heads_forward(group.queue, runs.run, runs.count);
+    }
+    stack->h = matrix_f32(workspace->h, count * piece.rows, workspace->hidden);
+    stack->labels = repeat_rows(&group, piece_of(batch->labels, piece), workspace->labels);
     return 0;
 }
 

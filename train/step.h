@@ -52,9 +52,16 @@ int trials_step(struct trial *const *trials, int count, struct workspace *worksp
 int trials_judge(struct trial *const *trials, int count, struct workspace *workspace, const struct batch *batch,
                  struct error *error);
 
-/* h [piece.rows, H]: what a head makes of a piece of the loaded batch, before the output weight. The op is put
- * on the workspace's queue; h is the workspace's until the next call. */
-int trial_forward(const struct trial *trial, struct workspace *workspace, const struct batch *batch,
-                  struct piece piece, struct matrix *h, struct error *error);
+/* What the heads of a group make of a piece of the loaded batch, before the output weight: trial after trial, as
+ * above. The workspace's until the next call. */
+struct stack {
+    struct matrix h; /* [count * piece.rows, H] */
+    struct matrix labels; /* [count * piece.rows, 1] the batch's, once for each trial */
+};
+
+/* Trials of any losses, as many as the workspace holds; more than one only of a whole batch. The ops are put on
+ * the workspace's queue. */
+int trials_forward(struct trial *const *trials, int count, struct workspace *workspace,
+                   const struct batch *batch, struct piece piece, struct stack *stack, struct error *error);
 
 #endif

@@ -28,10 +28,10 @@ static struct evaluation evaluate_plainly(struct bench *bench, struct trial *tri
         if (batch_load(bench->batch, next, TEACH_STATES, error) < 0)
             break;
         const struct piece whole = {0, bench->batch->rows};
-        struct matrix head;
-        if (trial_forward(trial, bench->workspace, bench->batch, whole, &head, error) < 0)
+        struct stack stack;
+        if (trials_forward(&trial, 1, bench->workspace, bench->batch, whole, &stack, error) < 0)
             break;
-        op_read(bench->workspace->queue, head, h);
+        op_read(bench->workspace->queue, stack.h, h);
         op_read(bench->workspace->queue, bench->batch->teacher, teacher);
         for (int r = 0; r < rows; r++) {
             double z[64], t[64], z_sum = 0, t_sum = 0, z_top = -INFINITY, t_top = -INFINITY;
@@ -121,6 +121,101 @@ TEST(trial_evaluation)
     check_evaluation(&computed, 1e-5);
     check_evaluation(&stored, 1e-5);
     check_evaluation(&small_fixture, 1e-3); /* u and the final states are kept as bf16 */
+}
+
+/* Sums of the places [first, end) of some trials, [trial][place]. */
+static int sum_places(struct bench *bench, struct trial *const *trials, int count, uint64_t first, uint64_t end,
+                      int sequences, uint64_t seed, struct evaluation sums[][6], struct error *error)
+{
+    const struct evaluation_setting setting = {
+        &bench->stores, bench->batch, bench->workspace, sequences, 2, seed, 2};
+    struct evaluation *list[16], full[6];
+    const struct evaluation_sums what = {.first = first, .end = end, .trial = list, .full = full};
+    bool complete;
+    for (int i = 0; i < count; i++)
+        list[i] = sums[i];
+    if (evaluate_places(&setting, trials, count, &what, &complete, error) < 0)
+        return -1;
+    return complete ? 0 : error_set(error, "it is not complete");
+}
+
+enum { TOGETHER = 7 };
+
+/* Tied heads of all kinds and losses, and an untied one among them. */
+static int make_seven(struct bench *bench, struct trial *trials[TOGETHER], struct error *error)
+{
+    for (int i = 0; i < TOGETHER; i++) {
+        const struct trial_config config = make_config(i % KINDS, i == 3 ? OUTPUT_UNTIED : OUTPUT_TIED,
+                                                       i < 4 ? LOSS_DISTILLATION : LOSS_CROSS_ENTROPY);
+        if (bench_trial(bench, &config, i < KINDS ? INIT_RANDOM : INIT_COPY, &trials[i], error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* What a trial is worth has the same bits alone and among others, and whatever is read together. */
+static void check_together(const char *device)
+{
+    struct error error = {0};
+    struct bench bench;
+    struct trial *trials[TOGETHER];
+    struct evaluation together[TOGETHER][6], alone[1][6], parts[TOGETHER][6];
+    REQUIRE_OK(bench_open_on(&bench, device, MATH_F32, &small_fixture, TEACH_ALL, &error));
+    REQUIRE_OK(make_seven(&bench, trials, &error));
+    REQUIRE(bench.workspace->trials > TOGETHER);
+    REQUIRE_OK(sum_places(&bench, trials, TOGETHER, 0, 6, SEQUENCES, 4, together, &error));
+    REQUIRE_OK(sum_places(&bench, trials, TOGETHER, 2, 6, SEQUENCES, 4, parts, &error));
+    REQUIRE_OK(sum_places(&bench, trials, TOGETHER, 0, 2, 1, 4, parts, &error));
+    for (int i = 0; i < TOGETHER; i++) {
+        CHECK(!memcmp(together[i], parts[i], sizeof parts[i]));
+        REQUIRE_OK(sum_places(&bench, &trials[i], 1, 0, 6, SEQUENCES, 4, alone, &error));
+        CHECK(!memcmp(together[i], alone[0], sizeof alone[0]));
+        CHECK(i == 0 || memcmp(together[i], together[0], sizeof together[0]));
+    }
+    /* Fewer at a time, as where memory is short. */
+    bench.workspace->trials = 3;
+    REQUIRE_OK(sum_places(&bench, trials, TOGETHER, 0, 6, SEQUENCES, 4, parts, &error));
+    CHECK(!memcmp(together, parts, sizeof parts));
+    for (int i = 0; i < TOGETHER; i++)
+        trial_destroy(trials[i]);
+    bench_close(&bench);
+}
+
+TEST(trial_evaluation_together)
+{
+    check_together("ref");
+    check_together("cpu");
+}
+
+/* The first places are the sample: the seed decides which sequences those are, each place is another one. */
+TEST(trial_evaluation_of_a_sample)
+{
+    struct error error = {0};
+    struct bench bench;
+    struct trial *trials[TOGETHER];
+    struct evaluation sums[TOGETHER][6], other[TOGETHER][6];
+    int same = 0, moved = 0;
+    REQUIRE_OK(bench_open(&bench, &error));
+    REQUIRE_OK(make_seven(&bench, trials, &error));
+    REQUIRE_OK(sum_places(&bench, trials, 1, 0, 6, SEQUENCES, 4, sums, &error));
+    REQUIRE_OK(sum_places(&bench, trials, 1, 0, 6, SEQUENCES, 5, other, &error));
+    for (int p = 0; p < 6; p++) {
+        for (int q = 0; q < 6; q++)
+            same += !memcmp(&sums[0][p], &other[0][q], sizeof sums[0][p]);
+        moved += memcmp(&sums[0][p], &other[0][p], sizeof sums[0][p]) != 0;
+    }
+    CHECK(same == 6 && moved > 0);
+    struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 2, 4, 2};
+    CHECK(evaluation_split(&setting) == 6 && evaluation_sample(&setting) == 2);
+    const struct evaluation mean = evaluation_mean(&setting, sums[0], 2);
+    CHECK(mean.kl == (sums[0][0].kl + sums[0][1].kl) / (2 * small_fixture.rows));
+    setting.sample = 0;
+    CHECK(evaluation_sample(&setting) == 6);
+    setting.sample = 7;
+    CHECK(evaluation_sample(&setting) == 6);
+    for (int i = 0; i < TOGETHER; i++)
+        trial_destroy(trials[i]);
+    bench_close(&bench);
 }
 
 /* The queue fails while the first trial is evaluated: neither is marked, and an evaluation after it has a new

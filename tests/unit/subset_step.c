@@ -104,13 +104,13 @@ TEST(subset_step_batch_has_the_rows_of_its_tokens)
 static double loss_by_hand(struct bench *bench, struct trial *trial, struct error *error)
 {
     const struct batch *batch = bench->batch;
-    struct matrix h;
+    struct stack stack;
     int32_t member[ALL_ROWS];
     double sum = 0;
-    if (trial_forward(trial, bench->workspace, batch, (struct piece){0, ALL_ROWS}, &h, error) < 0 ||
+    if (trials_forward(&trial, 1, bench->workspace, batch, (struct piece){0, ALL_ROWS}, &stack, error) < 0 ||
         queue_wait(bench->workspace->queue, error) < 0)
         return NAN;
-    float *x = read_matrix(bench, h), *w = read_rows(bench);
+    float *x = read_matrix(bench, stack.h), *w = read_rows(bench);
     float *shift = read_matrix(bench, batch->subset_shift), *u = read_matrix(bench, batch->u);
     op_read(batch->queue, batch->subset_labels, member);
     if (!x || !w || !shift || !u || queue_wait(batch->queue, error) < 0)
