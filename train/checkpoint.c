@@ -207,3 +207,20 @@ done:
     free(contents.list);
     return result;
 }
+
+int checkpoint_step(const char *path, int64_t *step, struct error *error)
+{
+    struct safetensors *file;
+    const char *text;
+    if (safetensors_open(path, &file, error) < 0)
+        return -1;
+    const json_t *metadata = safetensors_metadata(file);
+    int result = -1;
+    if (!metadata)
+        error_set(error, "%s: is not a checkpoint: it has no metadata", path);
+    else if (json_get_string(path, metadata, "step", &text, error) == 0 &&
+             (result = parse_integer(text, 0, INT64_MAX, step, error)) < 0)
+        error_prefix(error, "%s: step", path);
+    safetensors_close(file);
+    return result;
+}

@@ -20,4 +20,7 @@ int checkpoint_write(const struct trial *trial, const char *path, const char *fi
  * before the trial is changed. */
 int checkpoint_read(struct trial *trial, const char *path, const char *fingerprint, struct error *error);
 
+/* The step that a checkpoint says it is of; the rest of it is not looked at. */
+int checkpoint_step(const char *path, int64_t *step, struct error *error);
+
 #endif

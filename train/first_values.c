@@ -4,22 +4,26 @@
 #include <string.h>
 
 #include "common/base/cli.h"
+#include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "train/regressions.h"
 
-static bool is_new(const struct member *member)
-{
-    return member->state == MEMBER_TRAINING && member->saved < 0;
-}
-
-static int initialise(struct members *members, const struct first_values_setting *setting, struct error *error)
+static int initialise(const struct member *member, const struct first_values_setting *setting,
+                      struct error *error)
 {
     const struct head_source source = stores_head_source(setting->stores);
+    return head_initialise(member->trial->head, member->config->init, setting->seed, &source, error) < 0
+               ? error_prefix(error, "trial %s", member->config->id)
+               : 0;
+}
+
+int members_set_first_values(struct members *members, const struct first_values_setting *setting,
+                             struct error *error)
+{
     for (int i = 0; i < members->count; i++) {
         const struct member *member = &members->member[i];
-        if (is_new(member) &&
-            head_initialise(member->trial->head, member->config->init, setting->seed, &source, error) < 0)
-            return error_prefix(error, "trial %s", member->config->id);
+        if (member->state == MEMBER_TRAINING && member->saved < 0 && initialise(member, setting, error) < 0)
+            return -1;
     }
     return 0;
 }
@@ -28,7 +32,7 @@ static int initialise(struct members *members, const struct first_values_setting
 
 static bool needs_ridge(const struct member *member)
 {
-    return is_new(member) && member->config->init == INIT_RIDGE;
+    return member->state == MEMBER_WAITING && member->saved < 0 && member->config->init == INIT_RIDGE;
 }
 
 /* Puts a solution [H, H], [H] into an affine head. */
@@ -44,30 +48,50 @@ static int use_solution(struct trial *trial, const float *a, const float *b, str
     return queue_wait(trial->queue, error);
 }
 
-/* Solves the regression number `index`, which is of `tap`, for the trials that begin with it. */
-static int solve(struct members *members, const struct regressions *regressions, int64_t hidden, int index,
-                 struct tap tap, struct error *error)
-{
-    float *a = NULL, *b = NULL;
+/* A regression that was solved; or that was not, for a reason. */
+struct solution {
+    bool solved;
     struct error reason;
+    float *a, *b;
+};
+
+/* Opens the member, gives it the solution, or marks it failed, and puts it away. */
+static int begin(struct member *member, const struct solution *solution,
+                 const struct first_values_setting *setting, struct error *error)
+{
+    if (member_resume(member, setting->resume, error) < 0)
+        return -1;
+    if (!solution->solved)
+        return member_fail(member, &solution->reason, error);
+    return initialise(member, setting, error) < 0 ||
+                   use_solution(member->trial, solution->a, solution->b, error) < 0
+               ? -1
+               : member_park(member, error);
+}
+
+/* Solves the regression number `index`, which is of `tap`, for the trials that begin with it. */
+static int solve(struct members *members, const struct first_values_setting *setting,
+                 const struct regressions *regressions, int index, struct tap tap, struct error *error)
+{
+    const int64_t hidden = setting->stores->config.hidden;
+    struct solution solution = {0};
     int result = -1;
-    if (array_alloc(&a, hidden * hidden, error) < 0 || array_alloc(&b, hidden, error) < 0)
+    if (array_alloc(&solution.a, hidden * hidden, error) < 0 || array_alloc(&solution.b, hidden, error) < 0)
         goto done;
-    const bool solved = regressions_solve(regressions, index, a, b, &reason) == 0;
+    solution.solved = regressions_solve(regressions, index, solution.a, solution.b, &solution.reason) == 0;
     result = 0;
-    if (!solved && error_is_machines(&reason)) { /* not the fault of the states */
-        *error = reason;
+    if (!solution.solved && error_is_machines(&solution.reason)) { /* not the fault of the states */
+        *error = solution.reason;
         result = error_prefix(error, "the regression at a tap");
     }
     for (int i = 0; i < members->count && result == 0; i++) {
         struct member *member = &members->member[i];
-        if (!needs_ridge(member) || tap_compare(member->config->spec.tap, tap) != 0)
-            continue;
-        result = solved ? use_solution(member->trial, a, b, error) : member_fail(member, &reason, error);
+        if (needs_ridge(member) && tap_compare(member->config->spec.tap, tap) == 0)
+            result = begin(member, &solution, setting, error);
     }
 done:
-    free(a);
-    free(b);
+    free(solution.a);
+    free(solution.b);
     return result;
 }
 
@@ -86,8 +110,19 @@ static int list_taps(const struct members *members, struct tap *taps)
     return count;
 }
 
-static int initialise_ridge(struct members *members, const struct first_values_setting *setting,
-                            struct error *error)
+/* They share what the read has taken. */
+static void charge(struct members *members, double seconds)
+{
+    int count = 0;
+    for (int i = 0; i < members->count; i++)
+        count += needs_ridge(&members->member[i]);
+    for (int i = 0; i < members->count; i++) {
+        if (needs_ridge(&members->member[i]))
+            members->member[i].cost.shared += seconds / count;
+    }
+}
+
+int members_regress(struct members *members, const struct first_values_setting *setting, struct error *error)
 {
     const struct stores *stores = setting->stores;
     struct tap *taps;
@@ -95,22 +130,18 @@ static int initialise_ridge(struct members *members, const struct first_values_s
     int result = 0;
     if (array_alloc(&taps, members->count, error) < 0)
         return -1;
+    const double started = clock_seconds();
     const int count = list_taps(members, taps);
     if (count > 0)
         result = regressions_read(stores, setting->backend, setting->threads, taps, count, &regressions, error);
+    charge(members, clock_seconds() - started);
     for (int t = 0; t < count && result == 0; t++)
         result = cli_interrupted() ? error_set_kind(error, ERROR_INTERRUPTED, "interrupted")
-                                   : solve(members, regressions, stores->config.hidden, t, taps[t], error);
+                                   : solve(members, setting, regressions, t, taps[t], error);
     if (result < 0 && error->kind == ERROR_INTERRUPTED)
         error_set_kind(error, ERROR_INTERRUPTED,
                        "stopped before the first step; the same command begins again");
     regressions_free(regressions);
     free(taps);
     return result;
-}
-
-int members_set_first_values(struct members *members, const struct first_values_setting *setting,
-                             struct error *error)
-{
-    return initialise(members, setting, error) < 0 ? -1 : initialise_ridge(members, setting, error);
 }

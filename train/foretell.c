@@ -11,6 +11,9 @@
 #include "train/feed.h"
 #include "train/workspace.h"
 
+#define USED_SHARE                                                                                             \
+    0.75 /* of the machine's memory, where it does not hold all trials: the rest is the machine's */
+
 static uint64_t largest(uint64_t a, uint64_t b)
 {
     return a > b ? a : b;
@@ -100,12 +103,13 @@ static uint64_t bytes_of_host(const struct foretold *foretold, uint64_t device)
     return device > 0 ? foretold->host : foretold_bytes(foretold);
 }
 
-static bool fits(const struct foretold *foretold, const struct bounds *bounds)
+/* share: of what the machine has. */
+static bool fits(const struct foretold *foretold, const struct bounds *bounds, double share)
 {
-    const uint64_t limit = memory_limit();
+    const double limit = share * (double)memory_limit(), device = share * (double)bounds->device;
     return (bounds->memory == 0 || foretold_bytes(foretold) <= bounds->memory) &&
-           (bounds->device == 0 || least_of_device(foretold) <= bounds->device) &&
-           (limit == 0 || bytes_of_host(foretold, bounds->device) <= limit);
+           (bounds->device == 0 || (double)least_of_device(foretold) <= device) &&
+           (memory_limit() == 0 || (double)bytes_of_host(foretold, bounds->device) <= limit);
 }
 
 static int refuse_memory(const struct foretold *foretold, uint64_t memory, struct error *error)
@@ -127,14 +131,13 @@ int foretell_live(const struct sweep *sweep, const struct stores *stores, enum m
 {
     struct foretold foretold;
     int good = 0, bad = (bounds->most > 0 && bounds->most < sweep->trials ? bounds->most : sweep->trials) + 1;
-    while (bad - good > 1) { /* so many are known to fit, and so many are not */
-        const int middle = good + (bad - good) / 2;
-        if (foretell(sweep, stores, math, middle, &foretold, error) < 0)
+    for (int tried = bad - 1; bad - good > 1; tried = good + (bad - good) / 2) { /* all of them first */
+        if (foretell(sweep, stores, math, tried, &foretold, error) < 0)
             return -1;
-        if (fits(&foretold, bounds))
-            good = middle;
+        if (fits(&foretold, bounds, good == 0 && tried == bad - 1 ? 1 : USED_SHARE))
+            good = tried;
         else
-            bad = middle;
+            bad = tried;
     }
     *live = good > 0 ? good : 1;
     if (good > 0)

@@ -83,8 +83,8 @@ static int note_full_model(const struct held_out *held_out, const struct measure
 
 static bool is_due(const struct held_out *held_out, const struct member *member, int64_t step)
 {
-    const bool wanted =
-        step == 0 || step == held_out->steps || (held_out->every > 0 && step % held_out->every == 0);
+    const bool wanted = step == 0 || step == held_out->steps || schedule_is_rung(held_out->schedule, step) ||
+                        (held_out->every > 0 && step % held_out->every == 0);
     return wanted && member->state == MEMBER_TRAINING && member->trial->step == step &&
            member->evaluated < step;
 }
@@ -131,20 +131,27 @@ static void swap(struct measured *measured, int i, int j)
     measured->sums[j] = sums;
 }
 
-/* Leaves those that are at the last step: first those of whose kept heads the sample is known, then the others as
- * their kept heads are. Returns where the others begin. */
-static int gather_ended(const struct held_out *held_out, struct measured *measured)
+/* True for those that have come to the end of their training at `step`, and were evaluated there. */
+static bool has_ended(const struct held_out *held_out, const struct member *member, int64_t step)
+{
+    return member->state == MEMBER_TRAINING && member->trial->step == step && member->evaluated == step &&
+           (step == held_out->steps || member_has_stalled(member, held_out->patience));
+}
+
+/* Leaves those that have ended: first those of whose kept heads the sample is known, then the others as their kept
+ * heads are. Returns where the others begin. */
+static int gather_ended(const struct held_out *held_out, int64_t step, struct measured *measured)
 {
     int known = 0;
     for (int i = 0; i < measured->count; i++) {
         const struct member *member = measured->member[i];
-        if (member->state == MEMBER_TRAINING && member->best_step == held_out->steps)
+        if (has_ended(held_out, member, step) && member->best_step == step)
             swap(measured, i, known++);
     }
     measured->count = known;
     for (int i = 0; i < held_out->members->count; i++) {
         struct member *member = &held_out->members->member[i];
-        bool there = member->state != MEMBER_TRAINING || member->trial->step != held_out->steps;
+        bool there = !has_ended(held_out, member, step);
         for (int k = 0; k < known; k++)
             there = there || measured->member[k] == member;
         if (!there)
@@ -154,8 +161,8 @@ static int gather_ended(const struct held_out *held_out, struct measured *measur
 }
 
 /* Ends a member. Where the sample is the split, it is known already what its kept head is worth. */
-static int end(const struct held_out *held_out, const struct measured *measured, int index, int64_t read,
-               struct error *error)
+static int end(const struct held_out *held_out, const struct measured *measured, int index, int64_t step,
+               int64_t read, struct error *error)
 {
     struct member *member = measured->member[index];
     const uint64_t split = evaluation_split(held_out->evaluation);
@@ -164,23 +171,23 @@ static int end(const struct held_out *held_out, const struct measured *measured,
                                         : member->best;
     if (member->trial->failed)
         return fail(member, error);
-    return member_end(member, &whole, (int64_t)split, held_out->steps * held_out->tokens, read, error);
+    return member_end(member, &whole, (int64_t)split, step * held_out->tokens, read, error);
 }
 
-/* The members that have come to the last step and were evaluated there end, as their kept heads are. */
-static int measure_ended(const struct held_out *held_out, struct measured *measured, bool *complete,
-                         struct error *error)
+/* The members that have come to their end after `step` are measured as their kept heads are. */
+static int measure_ended(const struct held_out *held_out, int64_t step, struct measured *measured,
+                         bool *complete, struct error *error)
 {
     const struct evaluation_setting *setting = held_out->evaluation;
     const uint64_t split = evaluation_split(setting), sample = evaluation_sample(setting);
-    const int known = gather_ended(held_out, measured);
+    const int known = gather_ended(held_out, step, measured);
     *complete = true;
     if (measured->count == 0)
         return 0;
     if (sample < split) {
         for (int i = known; i < measured->count; i++) {
             struct member *member = measured->member[i];
-            if (member->best_step != held_out->steps &&
+            if (member->best_step != step &&
                 member_restore_head(member, &setting->stores->config, setting->batch->backend, error) < 0)
                 return -1;
         }
@@ -193,7 +200,7 @@ static int measure_ended(const struct held_out *held_out, struct measured *measu
     }
     for (int i = 0; i < measured->count; i++) {
         const int64_t read = sample < split ? tokens_of(held_out, i < known ? split - sample : split) : 0;
-        if (end(held_out, measured, i, read, error) < 0)
+        if (end(held_out, measured, i, step, read, error) < 0)
             return -1;
     }
     return 0;
@@ -206,8 +213,8 @@ int held_out_measure(const struct held_out *held_out, int64_t step, struct error
     int result = measured_allocate(&measured, held_out, error);
     if (result == 0)
         result = measure_due(held_out, step, &measured, &complete, error);
-    if (result == 0 && complete && step == held_out->steps)
-        result = measure_ended(held_out, &measured, &complete, error);
+    if (result == 0 && complete)
+        result = measure_ended(held_out, step, &measured, &complete, error);
     measured_free(&measured);
     return result;
 }

@@ -18,6 +18,7 @@
 #include "train/evaluate.h"
 #include "train/members.h"
 #include "train/run_folder.h"
+#include "train/schedule.h"
 
 struct held_out {
     const struct evaluation_setting *evaluation;
@@ -25,11 +26,13 @@ struct held_out {
     const struct members *members;
     int64_t steps; /* of the run */
     int64_t every; /* steps between evaluations; 0: the first and the last only */
+    const struct schedule *schedule; /* at whose rungs there is one, too */
+    int patience; /* evaluations without a lower KL after which a trial ends; 0: none does */
     int64_t tokens; /* of a step */
 };
 
-/* After step `step`: evaluates the members whose turn it is, and after the last step ends those that have come to
- * it. When the program is told to stop meanwhile, some of that is not done; the same call goes on. */
+/* After step `step`: evaluates the members whose turn it is, and ends those that have come to the last step, or have
+ * run out of patience. When the program is told to stop meanwhile, some of that is not done; the same call goes on. */
 int held_out_measure(const struct held_out *held_out, int64_t step, struct error *error);
 
 #endif

@@ -11,26 +11,26 @@
 #include "common/base/memory.h"
 #include "common/base/string.h"
 #include "train/cost_table.h"
+#include "train/member.h"
 
 /* ---- reading ---- */
 
 /* What its kept head is worth, by the best evidence that there is of it. */
-static void value_row(struct leaderboard_row *row, int64_t steps, int64_t split)
+static void value_row(const struct run_folder *run, struct leaderboard_row *row, int64_t steps)
 {
     const struct metrics *metrics = &row->metrics;
-    const struct metrics_point *last = metrics_last_evaluation(metrics);
     row->best = metrics_best_evaluation(metrics);
     row->step = metrics->count > 0 ? metrics->point[metrics->count - 1].step : 0;
     if (!row->best || metrics->failed[0])
         return;
     row->held_out = row->best->held_out;
-    row->sequences = row->best->sequences ? row->best->sequences : split;
-    if (metrics->ended && metrics->whole.step == steps) {
-        row->finished = true;
+    row->sequences =
+        row->best->sequences ? row->best->sequences : (int64_t)run_folder_number(run, "held_out_sequences");
+    row->finished = member_end_step(run, metrics) == steps;
+    if (row->finished && metrics->ended) { /* a run of before samples has no such line */
         row->held_out = metrics->whole.held_out;
         row->sequences = metrics->whole.sequences;
-    } else
-        row->finished = last->step == steps && last->sequences == 0; /* a run of before samples */
+    }
 }
 
 static int read_row(const struct run_folder *run, const struct trial_config *config, int64_t steps,
@@ -45,7 +45,7 @@ static int read_row(const struct run_folder *run, const struct trial_config *con
         !(kept = json_read(config_path, error)) ||
         json_get_integer(config_path, kept, "trained", 0, INT64_MAX, &row->trained, error) < 0)
         goto done;
-    value_row(row, steps, (int64_t)run_folder_number(run, "held_out_sequences"));
+    value_row(run, row, steps);
     row->status = row->metrics.failed[0]    ? "failed"
                   : row->finished           ? "done"
                   : row->metrics.stopped[0] ? "stopped"

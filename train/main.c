@@ -22,6 +22,8 @@ enum {
     OPTION_AGREEMENT,
     OPTION_THRESHOLD,
     OPTION_EXITS,
+    OPTION_MAX_PARALLEL,
+    OPTION_MEMORY,
     OPTION_PART,
     OPTION_COLLECT,
     OPTION_DRY_RUN,
@@ -29,7 +31,7 @@ enum {
     OPTION_SETTING = 768
 };
 
-enum { MOST_PARTS = 1000000 };
+enum { MOST_PARTS = 1000000, MOST_PARALLEL = 1000000 };
 
 struct arguments {
     struct training_options options;
@@ -60,6 +62,13 @@ static const struct argp_option common_options[] = {
     {"threshold", OPTION_THRESHOLD, "P", 0,
      "threshold of the policy, instead of the one that --agreement chooses", 1},
     {"exits", OPTION_EXITS, "TAP,...", 0, "exits of the policy, whatever they cost (default: those that pay)",
+     1},
+    {"max-parallel", OPTION_MAX_PARALLEL, "N", 0,
+     "trials that are trained at a time; the others wait. The store is read once for each N of them (default: "
+     "all that memory holds)",
+     1},
+    {"memory", OPTION_MEMORY, "SIZE", 0,
+     "memory that the run may take, such as 2G: so many trials at a time as it holds (default: what there is)",
      1},
     {"part", OPTION_PART, "I/N", 0,
      "train only part I (0 .. N-1) of N of the sweep's trials, while other processes train the others in the "
@@ -145,6 +154,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case OPTION_STORE: return add_store(arguments, value);
     case OPTION_OUT: arguments->options.out = value; return 0;
     case OPTION_SWEEP: arguments->sweep = value; return 0;
+    case OPTION_MAX_PARALLEL:
+        arguments->options.max_parallel = (int)option_integer(state, "max-parallel", value, 1, MOST_PARALLEL);
+        return 0;
+    case OPTION_MEMORY: arguments->options.memory = option_size(state, "memory", value, true); return 0;
     case OPTION_PART: parse_part(value, &arguments->options.share, state); return 0;
     case OPTION_COLLECT: arguments->options.share.collect = true; return 0;
     case OPTION_JSON: arguments->json = true; return 0;

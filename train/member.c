@@ -7,6 +7,7 @@
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/file.h"
+#include "common/base/memory.h"
 #include "train/checkpoint.h"
 #include "train/run_identity.h"
 
@@ -14,6 +15,54 @@ void member_forget(struct member *member)
 {
     member->evaluated = member->best_step = -1;
     member->best = (struct evaluation){.kl = INFINITY};
+    member->scores = 0;
+}
+
+static int add_score(struct member *member, int64_t step, double kl, struct error *error)
+{
+    if (array_grow(&member->score, &member->scores_capacity, member->scores + 1, error) < 0)
+        return -1;
+    member->score[member->scores++] = (struct member_score){step, kl};
+    return 0;
+}
+
+int member_remember(struct member *member, const struct metrics *metrics, struct error *error)
+{
+    for (size_t i = 0; i < metrics->count; i++) {
+        const struct metrics_point *point = &metrics->point[i];
+        if (!point->evaluated)
+            continue;
+        if (add_score(member, point->step, point->held_out.kl, error) < 0)
+            return -1;
+        member->evaluated = point->step;
+        if (point->held_out.kl < member->best.kl) {
+            member->best = point->held_out;
+            member->best_step = point->step;
+        }
+    }
+    return 0;
+}
+
+int64_t member_step(const struct member *member)
+{
+    return member->trial ? member->trial->step : member->saved > 0 ? member->saved : 0;
+}
+
+double member_kl_at(const struct member *member, int64_t step)
+{
+    for (size_t i = 0; i < member->scores; i++) {
+        if (member->score[i].step == step)
+            return member->score[i].kl;
+    }
+    return NAN;
+}
+
+bool member_has_stalled(const struct member *member, int patience)
+{
+    int since = 0;
+    for (size_t i = member->scores; i > 0 && member->score[i - 1].step > member->best_step; i--)
+        since++;
+    return patience > 0 && since >= patience;
 }
 
 int member_open(const struct run_folder *run, const struct trial_config *config, const char *fingerprint,
@@ -38,11 +87,18 @@ static void drop_trial(struct member *member)
     member->trial = NULL;
 }
 
+static void close_metrics(struct member *member)
+{
+    if (member->metrics)
+        fclose(member->metrics);
+    member->metrics = NULL;
+}
+
 void member_close(struct member *member)
 {
     drop_trial(member);
-    if (member->metrics)
-        fclose(member->metrics);
+    close_metrics(member);
+    free(member->score);
     free(member->folder);
     free(member->checkpoint);
     free(member->metrics_path);
@@ -67,6 +123,8 @@ int member_keep_evaluation(struct member *member, const struct evaluation *held_
     const int64_t step = member->trial->step;
     /* What is compared must not depend on whether the process has gone on from its files. */
     const struct evaluation found = metrics_as_read(held_out);
+    if (add_score(member, step, found.kl, error) < 0)
+        return -1;
     if (found.kl < member->best.kl) {
         if (member_keep_head(member, error) < 0)
             return -1;
@@ -105,8 +163,7 @@ int member_end(struct member *member, const struct evaluation *held_out, int64_t
     if (metrics_write_whole(member->metrics, &whole, &member->cost, read, error) < 0 ||
         member_sync(member, error) < 0 || file_remove(member->checkpoint, error) < 0)
         return -1;
-    fclose(member->metrics);
-    member->metrics = NULL;
+    close_metrics(member);
     drop_trial(member);
     member->saved = -1;
     member->state = MEMBER_DONE;
@@ -147,6 +204,33 @@ int member_save(struct member *member, struct error *error)
     return 0;
 }
 
+int member_park(struct member *member, struct error *error)
+{
+    if (member_save(member, error) < 0 || member_sync(member, error) < 0)
+        return -1;
+    close_metrics(member);
+    drop_trial(member);
+    member->state = MEMBER_WAITING;
+    return 0;
+}
+
+int member_stop(struct member *member, const char *reason, struct error *error)
+{
+    const int64_t step = member_step(member);
+    cli_say("%s stops: %s", member->config->id, reason);
+    if (!member->metrics && metrics_continue(member->metrics_path, step, &member->metrics, error) < 0)
+        return -1;
+    /* The line before the checkpoint goes: without both the trial would begin anew. */
+    if (metrics_write_stop(member->metrics, step, reason, error) < 0 || member_sync(member, error) < 0 ||
+        file_remove(member->checkpoint, error) < 0)
+        return -1;
+    close_metrics(member);
+    drop_trial(member);
+    member->saved = -1;
+    member->state = MEMBER_STOPPED;
+    return 0;
+}
+
 int member_fail(struct member *member, const struct error *reason, struct error *error)
 {
     cli_say("%s: failed: %s; the other trials go on", member->config->id, reason->text);
@@ -162,6 +246,9 @@ int64_t member_end_step(const struct run_folder *run, const struct metrics *metr
 {
     const struct metrics_point *last = metrics->count > 0 ? &metrics->point[metrics->count - 1] : NULL;
     int64_t step = -1;
+    if (metrics->ended && metrics_best_evaluation(metrics) && run_folder_number(run, "patience") > 0 &&
+        !run_identity_ends_at(run, metrics->whole.step))
+        return (int64_t)run_folder_number(run, "steps");
     if (metrics->ended && metrics_best_evaluation(metrics))
         step = metrics->whole.step;
     else if (last && last->evaluated && last->sequences == 0) /* of a run of before samples */

@@ -3,11 +3,11 @@
  *
  * Its state says what it is; where there is no trial, the state says why:
  *
- *                          member_resume (resume.h)
- *     member_open           |--> MEMBER_TRAINING --> the run's last step
- *     MEMBER_OPENED  -------|         | member_fail
- *                           |--> MEMBER_FAILED <-'| member_end
- *                           '--> MEMBER_DONE <----'
+ *     MEMBER_OPENED      member_look (resume.h): by its files it is one of those below
+ *
+ *     MEMBER_WAITING     --- member_resume --->  MEMBER_TRAINING     --- member_end ---->  MEMBER_DONE
+ *                        <-- member_park -----                       --- member_fail --->  MEMBER_FAILED
+ *                        ------------------ member_stop ------------------------------->  MEMBER_STOPPED
  *
  * Files are written in an order that bears a kill at any moment: lines of metrics, then the checkpoint that
  * counts them, then the head that this checkpoint is the best of. The line that says that it has ended comes
@@ -27,9 +27,17 @@
 
 enum member_state {
     MEMBER_OPENED, /* its folder is there; it is not known yet what it has done */
+    MEMBER_WAITING, /* it has more to do, from `saved` on, and is not open now */
     MEMBER_TRAINING, /* it has a trial that takes part in the run */
     MEMBER_DONE, /* it has ended: nothing of it changes any more */
+    MEMBER_STOPPED, /* the run has stopped it (schedule.h): likewise */
     MEMBER_FAILED /* by its own fault, in this process or before it */
+};
+
+/* What it was found to be worth after a step. */
+struct member_score {
+    int64_t step;
+    double kl;
 };
 
 struct member {
@@ -44,6 +52,8 @@ struct member {
     int64_t evaluated; /* the last step it was evaluated after; -1: none */
     int64_t best_step; /* of the evaluation with the lowest KL, which is its kept head's; -1: none */
     struct evaluation best; /* that evaluation; its KL is INFINITY where there is none */
+    struct member_score *score; /* [scores] of all evaluations, in their order */
+    size_t scores, scores_capacity;
 };
 
 /* Makes its folder. member_close is right after a failure, too. */
@@ -53,6 +63,21 @@ void member_close(struct member *member); /* a zeroed one is fine */
 
 /* As before its first evaluation. */
 void member_forget(struct member *member);
+/* Of one that has been forgotten: takes in the evaluations of its metrics. */
+int member_remember(struct member *member, const struct metrics *metrics, struct error *error);
+
+/* ---- what is known of it ---- */
+
+/* Steps that it has done; of one that is waiting or trained. */
+int64_t member_step(const struct member *member);
+/* NaN: it was not evaluated after this step. */
+double member_kl_at(const struct member *member, int64_t step);
+/* True when its last `patience` evaluations brought no lower KL. patience 0: never. */
+bool member_has_stalled(const struct member *member, int patience);
+
+/* The run stops it, for a reason: the line of metrics that says so; its checkpoint goes, its kept head stays. Of one
+ * that is waiting or trained. */
+int member_stop(struct member *member, const char *reason, struct error *error);
 
 /* ---- of a member that is trained ---- */
 
@@ -72,6 +97,9 @@ int member_keep_head(struct member *member, struct error *error);
 /* Its checkpoint, unless that is of this step, or the member is not trained. */
 int member_save(struct member *member, struct error *error);
 
+/* Its checkpoint; then it waits. */
+int member_park(struct member *member, struct error *error);
+
 /* Its trial becomes what its kept head is: it can be evaluated, and it cannot take a step any more. */
 int member_restore_head(struct member *member, const struct model_config *model, struct backend *backend,
                         struct error *error);
@@ -90,7 +118,7 @@ int member_fail(struct member *member, const struct error *reason, struct error 
 /* ---- by its metrics ---- */
 
 /* The step at which the trial has ended, the last one of the run or of the run before it was given more; -1: it
- * has not. */
+ * has not. One that ran out of patience has ended at the last step, whichever that is now. */
 int64_t member_end_step(const struct run_folder *run, const struct metrics *metrics);
 
 #endif

@@ -15,7 +15,7 @@ int members_open(const struct resume_setting *setting, const struct sweep *sweep
         const struct trial_config *config = &sweep->trial[members->count];
         struct member *member = &members->member[members->count++];
         if (member_open(setting->run, config, fingerprint, member, error) < 0 ||
-            member_resume(member, setting, error) < 0) {
+            member_look(member, setting, error) < 0) {
             members_close(members);
             return -1;
         }

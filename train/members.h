@@ -1,7 +1,8 @@
 /* members.h: all trials of a run, in the order of the sweep.
  *
- *     members_open(&setting, &sweep, fingerprint, &members, error);      // each to where it was (resume.h)
- *     members_set_first_values(&members, ...);                           // first_values.h
+ *     members_open(&setting, &sweep, fingerprint, &members, error);      // what each has come to (resume.h)
+ *     members_regress(&members, ...);                                    // first_values.h
+ *     waves_next(&waves, ...), members_set_first_values(&members, ...);  // some of them are trained (waves.h)
  *     members_save(&members, error);
  *     ...
  *     members_close(&members);

@@ -1,12 +1,13 @@
-/* resume.h: brings a trial of a run to where it was, by the files that it has left: from its checkpoint, from
- * its kept head, or to a trial before its first step.
+/* resume.h: what a trial of a run has come to, by the files that it has left; and back to it, from its checkpoint
+ * or to a trial before its first step.
  *
- *     checkpoint | metrics have ended | head   |
- *     -          | yes                | yes    | done, unless the run has more steps now
- *     yes        | otherwise          | yes    | training, at the checkpoint's step
+ *     checkpoint | metrics            | head   | member_look
+ *     -          | have ended         | yes    | done, unless the run has more steps now
+ *     -          | say it was stopped | yes    | stopped
+ *     yes        | otherwise          | yes    | waiting, at the checkpoint's step
  *     yes        | otherwise          | no     | the head is made of the checkpoint, or the trial begins anew
- *     no         | before more steps  | yes    | training, after the head's step
- *     no         | otherwise                   | training, from its start
+ *     no         | before more steps  | yes    | waiting, after the head's step
+ *     no         | otherwise                   | waiting, from its start
  *
  * A trial that failed stays failed.
  */
@@ -23,9 +24,12 @@ struct resume_setting {
     int64_t steps; /* of the run */
 };
 
-/* Of a member that is opened. Afterwards it is in one of the other states. One that is trained and whose
- * `saved` is -1 has a head of zeros yet (first_values.h). A trial of the same name that was begun with other
- * settings is an error. */
+/* Of a member that is opened. Afterwards it is waiting or has ended; one that is waiting and whose `saved` is -1 has
+ * not begun. A trial of the same name that was begun with other settings is an error. */
+int member_look(struct member *member, const struct resume_setting *setting, struct error *error);
+
+/* Of a member that is waiting: it is trained from here on. One that has not begun has a head of zeros yet
+ * (first_values.h). */
 int member_resume(struct member *member, const struct resume_setting *setting, struct error *error);
 
 #endif

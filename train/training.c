@@ -8,6 +8,7 @@
 #include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
+#include "common/base/progress.h"
 #include "common/device/device.h"
 #include "train/batch.h"
 #include "train/cost.h"
@@ -15,12 +16,12 @@
 #include "train/first_values.h"
 #include "train/foretell.h"
 #include "train/held_out.h"
-#include "train/live_view.h"
 #include "train/members.h"
 #include "train/parts.h"
 #include "train/results.h"
 #include "train/run_identity.h"
 #include "train/step_feed.h"
+#include "train/waves.h"
 
 struct training {
     const struct training_options *options;
@@ -35,6 +36,10 @@ struct training {
     struct batch *batch;
     struct workspace *workspace;
     struct members members;
+    int live; /* trials that may be so at a time */
+    struct schedule schedule;
+    struct waves waves;
+    struct resume_setting resume; /* what a trial is made on */
     struct step_feed feed;
     struct cost cost;
     double noted, noted_waited; /* clock, and seconds of waiting, when it was noted last */
@@ -66,7 +71,7 @@ static int create_batch(struct training *training, struct error *error)
     if (result == 0)
         training->batch->seed = sweep->seed;
     if (result < 0 || workspace_create(training->backend, sweep->sequences, stores->rows, stores->config.hidden,
-                                       sweep->trials, &training->workspace, error) < 0)
+                                       training->live, &training->workspace, error) < 0)
         return -1;
     training->trials_told = training->workspace->trials;
     training->rows_told = rows;
@@ -79,9 +84,16 @@ static int open_device(struct training *training, struct error *error)
         run_identity_check_device(&training->run, training->backend, error) < 0)
         return -1;
     cost_watch(&training->cost, training->backend);
-    if (foretell_check(training->sweep, &training->stores, backend_math(training->backend),
-                       training->sweep->trials, training->steps, training->cost.device_memory, error) < 0)
+    const struct sweep *sweep = training->sweep;
+    const enum math math = backend_math(training->backend);
+    const struct bounds bounds = {.most = training->options->max_parallel,
+                                  .memory = training->options->memory,
+                                  .device = training->cost.device_memory};
+    if (foretell_live(sweep, &training->stores, math, &bounds, &training->live, error) < 0 ||
+        foretell_check(sweep, &training->stores, math, training->live, training->steps,
+                       training->cost.device_memory, error) < 0)
         return -1;
+    training->schedule = schedule_create(training->steps, sweep->halving, training->live);
     return create_batch(training, error);
 }
 
@@ -173,6 +185,7 @@ void training_close(struct training *training)
     if (!training)
         return;
     step_feed_close(&training->feed);
+    waves_close(&training->waves);
     members_close(&training->members);
     free(training->wish.exit);
     workspace_destroy(training->workspace);
@@ -195,22 +208,66 @@ const struct run_folder *training_run(const struct training *training)
 
 /* ---- the trials ---- */
 
-/* Every trial to where it was, or to its first values. */
+static struct first_values_setting first_values_setting(const struct training *training)
+{
+    return (struct first_values_setting){.stores = &training->stores,
+                                         .backend = training->backend,
+                                         .seed = training->sweep->seed,
+                                         .threads = training->threads,
+                                         .resume = &training->resume};
+}
+
+/* What each trial has come to; and their regressions, which all waves share. */
 static int open_members(struct training *training, struct error *error)
 {
-    const struct resume_setting resume = {.run = &training->run,
-                                          .model = &training->stores.config,
-                                          .backend = training->backend,
-                                          .steps = training->steps};
-    const struct first_values_setting first = {.stores = &training->stores,
+    const struct first_values_setting first = first_values_setting(training);
+    training->resume = (struct resume_setting){.run = &training->run,
+                                               .model = &training->stores.config,
                                                .backend = training->backend,
-                                               .seed = training->sweep->seed,
-                                               .threads = training->threads};
+                                               .steps = training->steps};
+    const struct waves_setting waves = {.schedule = training->schedule,
+                                        .members = &training->members,
+                                        .resume = &training->resume,
+                                        .patience = training->sweep->patience};
+    if (members_open(&training->resume, training->sweep, training->stores.fingerprint, &training->members,
+                     error) < 0 ||
+        members_regress(&training->members, &first, error) < 0)
+        return -1;
+    return waves_open(&waves, &training->waves, error);
+}
+
+/* Of the members that are trained. */
+static int use_taps(struct training *training, struct error *error)
+{
+    const struct members *members = &training->members;
+    struct tap *taps;
+    int count = 0;
+    if (array_alloc(&taps, members->count, error) < 0)
+        return -1;
+    for (int i = 0; i < members->count; i++) {
+        if (members->member[i].state == MEMBER_TRAINING)
+            taps[count++] = members->member[i].config->spec.tap;
+    }
+    batch_use(training->batch, taps, count);
+    free(taps);
+    return 0;
+}
+
+/* The trials of the next wave to where they were, or to their first values. */
+static int open_wave(struct training *training, struct wave *wave, struct error *error)
+{
+    const struct first_values_setting first = first_values_setting(training);
     const double started = clock_seconds();
-    if (members_open(&resume, training->sweep, training->stores.fingerprint, &training->members, error) < 0 ||
-        members_set_first_values(&training->members, &first, error) < 0)
+    if (waves_next(&training->waves, wave, error) < 0)
+        return -1;
+    if (wave->count == 0)
+        return 0;
+    if (use_taps(training, error) < 0 || members_set_first_values(&training->members, &first, error) < 0)
         return -1;
     members_charge(&training->members, -1, clock_seconds() - started, 0);
+    if (training->schedule.rungs > 0 || wave->count < training->sweep->trials)
+        cli_say("%d trial%s to step %" PRId64 " of %" PRId64, wave->count, wave->count == 1 ? "" : "s",
+                wave->step, training->steps);
     return members_save(&training->members, error);
 }
 
@@ -260,6 +317,8 @@ static int measure(struct training *training, int64_t step, struct error *error)
                                       .members = &training->members,
                                       .steps = training->steps,
                                       .every = training->sweep->evaluate,
+                                      .schedule = &training->schedule,
+                                      .patience = training->sweep->patience,
                                       .tokens = tokens_after(training, 1)};
     int result = held_out_measure(&held_out, step, error);
     tell_memory(training);
@@ -412,30 +471,58 @@ static uint64_t work_after(const struct training *training, int64_t step, int64_
     return (uint64_t)tokens_after(training, step) + (uint64_t)evaluations * held_out;
 }
 
-static int train_steps(struct training *training, struct live_view *view, struct error *error)
+/* The members that are open, to `last`. */
+static int train_steps(struct training *training, int64_t last, struct progress *progress, struct error *error)
 {
     for (;;) {
         const int64_t step = members_step(&training->members);
         if (step < 0)
-            return 0; /* all are done or have failed: results say so */
+            return 0; /* all have ended or failed */
         if (measure(training, step, error) < 0)
             return -1;
         if (cli_interrupted())
             return stop(training, step, error);
-        if (step == training->steps)
+        if (step == last)
             return 0;
+        if (members_step(&training->members) != step)
+            continue; /* those that were at it have ended or failed */
         if (take_step(training, step, error) < 0)
             return error->kind == ERROR_INTERRUPTED ? stop(training, step, error) : -1;
-        if (((step + 1) % training->sweep->checkpoint == 0 || step + 1 == training->steps) &&
-            save(training, error) < 0)
+        if (((step + 1) % training->sweep->checkpoint == 0 || step + 1 == last) && save(training, error) < 0)
             return -1;
-        live_view_update(view, work_after(training, step + 1, 0));
+        progress_update(progress, work_after(training, step + 1, 0));
     }
+}
+
+static int train_wave(struct training *training, int64_t last, struct error *error)
+{
+    struct progress progress;
+    training->feed.steps = last;
+    progress_start(&progress, "train", "tokens", work_after(training, last, 1));
+    const int64_t first = members_step(&training->members);
+    progress.first = first > 0 ? work_after(training, first, 0) : 0;
+    int result = train_steps(training, last, &progress, error);
+    if (result == 0) /* checkpoints, which need not believe their metrics, will be removed */
+        result = members_sync(&training->members, error);
+    progress_finish(&progress);
+    step_feed_close(&training->feed);
+    return result;
+}
+
+static int train_waves(struct training *training, struct error *error)
+{
+    struct wave wave;
+    do {
+        if (open_wave(training, &wave, error) < 0 ||
+            (wave.count > 0 && train_wave(training, wave.step, error) < 0))
+            return -1;
+    } while (wave.count > 0);
+    batch_use(training->batch, training->batch->tap, training->batch->taps);
+    return 0;
 }
 
 int training_train(struct training *training, struct error *error)
 {
-    struct live_view view;
     struct error ignored;
     if (training->sweep->trials == 0) /* of a part */
         return 0;
@@ -446,16 +533,8 @@ int training_train(struct training *training, struct error *error)
                                         .batch = training->batch,
                                         .seed = training->sweep->seed,
                                         .sequences = training->sweep->sequences,
-                                        .steps = training->steps,
                                         .threads = training->threads};
-    live_view_start(&view, &training->members, training->steps, work_after(training, training->steps, 1));
-    const int64_t first = members_step(&training->members);
-    view.progress.first = first > 0 ? work_after(training, first, 0) : 0;
-    int result = train_steps(training, &view, error);
-    if (result == 0) /* checkpoints, which need not believe their metrics, will be removed */
-        result = members_sync(&training->members, error);
-    live_view_finish(&view);
-    step_feed_close(&training->feed);
+    const int result = train_waves(training, error);
     if (note_cost(training, result < 0 ? &ignored : error) < 0) /* the first failure is what is told */
         return -1;
     return result;

@@ -85,9 +85,10 @@ too_large() {
         printf ']\n'
     } | sed -E '/rate/s/, ([0-9]+)/, \1e-4/g' >"$work/many.yaml"
     "$make_store" "$work/wide" hidden=64 vocab=3000 || return 1
-    sanitized || (ulimit -v 2000000 && run 1 train --store "$work/wide" --out "$work/many" --sweep "$work/many.yaml" --threads 1 &&
-        says err "train: 3000 trials, 10 steps of 4 sequences (64 tokens each); about" &&
-        says err "but there are 2.05 GB" && says err "heads and optimizers of 3000 trials")
+    sanitized || (ulimit -v 2000000 && run 0 train --store "$work/wide" --out "$work/many" --sweep "$work/many.yaml" --threads 1 --dry-run &&
+        says err "train: 3000 trials, " && says err " of them at a time, 10 steps of 4 sequences (64 tokens each); about") || return 1
+    run 2 train --store "$work/wide" --out "$work/many" --sweep "$work/many.yaml" --memory 1M &&
+        says err "--memory: 1.05 MB do not hold a single trial, which takes" && [ ! -e "$work/many/trials" ]
 }
 
 wrong_store_and_folder() {

@@ -39,8 +39,11 @@ static int fixture_open(struct fixture *fixture, const struct train_fixture *sto
                                               .model = &fixture->bench.stores.config,
                                               .backend = fixture->bench.backend,
                                               .steps = 10};
-    fixture->first = (struct first_values_setting){
-        .stores = &fixture->bench.stores, .backend = fixture->bench.backend, .seed = 3, .threads = 2};
+    fixture->first = (struct first_values_setting){.stores = &fixture->bench.stores,
+                                                   .backend = fixture->bench.backend,
+                                                   .seed = 3,
+                                                   .threads = 2,
+                                                   .resume = &fixture->resume};
     return members_open(&fixture->resume, &sweep, fixture->bench.stores.fingerprint, &fixture->members, error);
 }
 
@@ -49,6 +52,19 @@ static void fixture_close(struct fixture *fixture)
     members_close(&fixture->members);
     run_folder_close(&fixture->run);
     bench_close(&fixture->bench);
+}
+
+/* Those that wait are opened, as in a wave of all. */
+static int begin(struct fixture *fixture, struct error *error)
+{
+    if (members_regress(&fixture->members, &fixture->first, error) < 0)
+        return -1;
+    for (int i = 0; i < TRIALS; i++) {
+        struct member *member = &fixture->members.member[i];
+        if (member->state == MEMBER_WAITING && member_resume(member, &fixture->resume, error) < 0)
+            return -1;
+    }
+    return members_set_first_values(&fixture->members, &fixture->first, error);
 }
 
 /* The matrix A [H, H] of an affine head. */
@@ -73,7 +89,7 @@ TEST(first_values_of_each_kind)
     float a[TRIALS][24 * 24];
     double distance = 0, spread = 0;
     REQUIRE_OK(fixture_open(&fixture, &small_fixture, &error));
-    REQUIRE_OK(members_set_first_values(&fixture.members, &fixture.first, &error));
+    REQUIRE_OK(begin(&fixture, &error));
     for (int i = 0; i < TRIALS; i++)
         REQUIRE(read_map(&fixture, i, a[i]));
     for (int r = 0; r < 24; r++) {
@@ -95,15 +111,20 @@ TEST(first_values_are_for_new_members)
     struct fixture fixture;
     float before[24 * 24], after[24 * 24];
     REQUIRE_OK(fixture_open(&fixture, &small_fixture, &error));
-    fixture.members.member[2].saved = 5; /* as from a checkpoint */
+    REQUIRE_OK(begin(&fixture, &error));
+    struct member *member = fixture.members.member;
+    CHECK(member[2].saved == 0 && member[3].saved == 0); /* they had to wait with what they begin with */
+    for (int i = 0; i < 2; i++) /* another wave; nobody reads the split again for it */
+        REQUIRE_OK(member_park(&member[i], &error));
+    fixture.bench.stores.sequences[SPLIT_TRAIN] = 0;
     REQUIRE(read_map(&fixture, 2, before));
     error_set(&reason, "a test");
-    REQUIRE_OK(member_fail(&fixture.members.member[3], &reason, &error));
-    REQUIRE_OK(members_set_first_values(&fixture.members, &fixture.first, &error));
+    REQUIRE_OK(member_fail(&member[3], &reason, &error));
+    fixture.first.seed = 4;
+    REQUIRE_OK(begin(&fixture, &error));
     REQUIRE(read_map(&fixture, 2, after));
     CHECK(memcmp(before, after, sizeof before) == 0);
-    CHECK(fixture.members.member[0].state == MEMBER_TRAINING);
-    CHECK(fixture.members.member[3].state == MEMBER_FAILED);
+    CHECK(member[0].state == MEMBER_TRAINING && member[3].state == MEMBER_FAILED);
     fixture_close(&fixture);
 }
 
@@ -117,7 +138,7 @@ TEST(first_values_without_a_solution)
     broken.broken = "1";
     broken.codec = "raw:f32";
     REQUIRE_OK(fixture_open(&fixture, &broken, &error));
-    REQUIRE_OK(members_set_first_values(&fixture.members, &fixture.first, &error));
+    REQUIRE_OK(begin(&fixture, &error));
     CHECK(fixture.members.member[0].state == MEMBER_TRAINING);
     CHECK(fixture.members.member[1].state == MEMBER_TRAINING);
     CHECK(fixture.members.member[2].state == MEMBER_FAILED);

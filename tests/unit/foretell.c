@@ -67,13 +67,18 @@ TEST(foretell_how_many_can_be_live)
         bounds = (struct bounds){.memory = foretold_bytes(&foretold)};
         REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
         CHECK(live == most);
-        bounds = (struct bounds){.device = foretold.trials + foretold.gradients + foretold.fixed};
-        REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
-        CHECK(live == most);
         bounds = (struct bounds){.most = most};
         REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
         CHECK(live == most);
     }
+    /* Where a device does not hold all, some of it is left free. */
+    REQUIRE_OK(foretell(&sweep, &stores, MATH_F32, 3, &foretold, &error));
+    bounds = (struct bounds){.device = foretold.trials + foretold.gradients + foretold.fixed};
+    REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
+    CHECK(live == 3);
+    bounds.device--;
+    REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
+    CHECK(live == 1);
     bounds = (struct bounds){.most = 5};
     REQUIRE_OK(foretell_live(&sweep, &stores, MATH_F32, &bounds, &live, &error));
     CHECK(live == 3);

@@ -46,7 +46,10 @@ static int reopen(struct fixture *fixture, struct error *error)
     if (member_open(&fixture->run, &fixture->config, fixture->bench.stores.fingerprint, &fixture->member,
                     error) < 0)
         return -1;
-    return member_resume(&fixture->member, &fixture->setting, error);
+    if (member_look(&fixture->member, &fixture->setting, error) < 0)
+        return -1;
+    return fixture->member.state == MEMBER_WAITING ? member_resume(&fixture->member, &fixture->setting, error)
+                                                   : 0;
 }
 
 static void fixture_close(struct fixture *fixture)
@@ -54,6 +57,16 @@ static void fixture_close(struct fixture *fixture)
     member_close(&fixture->member);
     run_folder_close(&fixture->run);
     bench_close(&fixture->bench);
+}
+
+static int resume_all(struct members *members, const struct resume_setting *setting, struct error *error)
+{
+    for (int i = 0; i < members->count; i++) {
+        if (members->member[i].state == MEMBER_WAITING &&
+            member_resume(&members->member[i], setting, error) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 static int step(struct fixture *fixture, struct error *error)
@@ -180,6 +193,7 @@ TEST(members_share_what_is_done_for_several)
     }
     const struct sweep sweep = {.trial = config, .trials = 3};
     REQUIRE_OK(members_open(&fixture.setting, &sweep, fixture.bench.stores.fingerprint, &members, &error));
+    REQUIRE_OK(resume_all(&members, &fixture.setting, &error));
     members.member[2].trial->step = 1;
     members_charge(&members, 0, 6, 2);
     members_charge(&members, -1, 3, 0);
@@ -280,6 +294,7 @@ TEST(members_wait_for_those_behind)
     strcpy(config[1].tap, "1");
     const struct sweep sweep = {.trial = config, .trials = 2};
     REQUIRE_OK(members_open(&fixture.setting, &sweep, fixture.bench.stores.fingerprint, &members, &error));
+    REQUIRE_OK(resume_all(&members, &fixture.setting, &error));
     CHECK(members.count == 2 && members_step(&members) == 0 && members_trials(&members, trials) == 2);
     CHECK(members_teaching(&members) == (TEACH_U | TEACH_STATES));
     members.member[0].trial->step = 3;
@@ -292,6 +307,97 @@ TEST(members_wait_for_those_behind)
     REQUIRE_OK(member_fail(&members.member[0], &reason, &error));
     CHECK(members_step(&members) == -1);
     members_close(&members);
+    fixture_close(&fixture);
+}
+
+/* Put away and opened again, as often as there are waves. */
+TEST(member_waits_between_waves)
+{
+    struct error error = {0};
+    struct fixture fixture;
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    REQUIRE_OK(reopen(&fixture, &error));
+    struct member *member = &fixture.member;
+    REQUIRE_OK(evaluate(&fixture, 3, &error));
+    REQUIRE_OK(step(&fixture, &error));
+    REQUIRE_OK(evaluate(&fixture, 2, &error));
+    REQUIRE_OK(step(&fixture, &error));
+    REQUIRE_OK(evaluate(&fixture, 2.5, &error));
+    REQUIRE_OK(member_park(member, &error));
+    for (int round = 0; round < 2; round++) { /* in this process, and in another one */
+        CHECK(member->state == MEMBER_WAITING && !member->trial && !member->metrics);
+        CHECK(member_step(member) == 2 && member->best_step == 1 && member->evaluated == 2);
+        CHECK(member_kl_at(member, 0) == 3 && member_kl_at(member, 2) == 2.5 && isnan(member_kl_at(member, 3)));
+        CHECK(member_has_stalled(member, 1) && !member_has_stalled(member, 2) &&
+              !member_has_stalled(member, 0));
+        REQUIRE_OK(member_resume(member, &fixture.setting, &error));
+        CHECK(member->state == MEMBER_TRAINING && member->trial->step == 2 && member_step(member) == 2);
+        if (round == 0) {
+            REQUIRE_OK(member_park(member, &error));
+            member_close(member);
+            REQUIRE_OK(
+                member_open(&fixture.run, &fixture.config, fixture.bench.stores.fingerprint, member, &error));
+            REQUIRE_OK(member_look(member, &fixture.setting, &error));
+        }
+    }
+    REQUIRE_OK(step(&fixture, &error));
+    CHECK(best_step(&fixture) == 1); /* its lines are still there */
+    fixture_close(&fixture);
+}
+
+/* It keeps its head, whether it is open or waits; a head that is gone is trained again. */
+TEST(member_that_is_stopped_stays_so)
+{
+    struct error error = {0};
+    struct fixture fixture;
+    struct metrics metrics;
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    struct member *member = &fixture.member;
+    for (int waiting = 0; waiting < 2; waiting++) {
+        REQUIRE_OK(reopen(&fixture, &error));
+        REQUIRE_OK(evaluate(&fixture, 3, &error));
+        REQUIRE_OK(step(&fixture, &error));
+        REQUIRE_OK(evaluate(&fixture, 2, &error));
+        if (waiting)
+            REQUIRE_OK(member_park(member, &error));
+        REQUIRE_OK(member_stop(member, "a test", &error));
+        CHECK(member->state == MEMBER_STOPPED && !file_exists(member->checkpoint) && file_exists(member->head));
+        REQUIRE_OK(reopen(&fixture, &error));
+        CHECK(member->state == MEMBER_STOPPED && !member->trial && member_kl_at(member, 1) == 2);
+        REQUIRE_OK(metrics_read(member->metrics_path, &metrics, &error));
+        CHECK(!strcmp(metrics.stopped, "a test") && metrics.count == 2);
+        metrics_free(&metrics);
+        fixture.setting.steps = STEPS + 1; /* more steps do not call it back */
+        REQUIRE_OK(reopen(&fixture, &error));
+        CHECK(member->state == MEMBER_STOPPED);
+        fixture.setting.steps = STEPS;
+        CHECK(unlink(member->head) == 0);
+        REQUIRE_OK(reopen(&fixture, &error));
+        CHECK(member->state == MEMBER_TRAINING && member->trial->step == 0 && member->scores == 0);
+    }
+    fixture_close(&fixture);
+}
+
+/* Out of patience it has ended, however many steps there are. */
+TEST(member_out_of_patience_is_done)
+{
+    struct error error = {0};
+    struct fixture fixture;
+    const struct evaluation whole = {.loss = 3, .kl = 2.1, .agreement = 0.5};
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    REQUIRE_OK(run_folder_note(&fixture.run, "patience", json_integer(1), &error));
+    REQUIRE_OK(reopen(&fixture, &error));
+    REQUIRE_OK(evaluate(&fixture, 2, &error));
+    REQUIRE_OK(step(&fixture, &error));
+    REQUIRE_OK(evaluate(&fixture, 3, &error));
+    REQUIRE_OK(member_end(&fixture.member, &whole, 6, 64, 96, &error));
+    REQUIRE_OK(reopen(&fixture, &error));
+    CHECK(fixture.member.state == MEMBER_DONE);
+    REQUIRE_OK(run_folder_note(&fixture.run, "steps_before", json_pack("[i]", STEPS), &error));
+    REQUIRE_OK(run_folder_note(&fixture.run, "steps", json_integer(STEPS + 3), &error));
+    fixture.setting.steps = STEPS + 3;
+    REQUIRE_OK(reopen(&fixture, &error));
+    CHECK(fixture.member.state == MEMBER_DONE);
     fixture_close(&fixture);
 }
 
