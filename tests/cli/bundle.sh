@@ -61,9 +61,11 @@ programs_work() {
 
 # Here, where there is a shell.
 pipelines_find_programs() {
-    (unset BUILD && cd / && SLURM_ARRAY_TASK_ID=0 SHARDS=1 "$root/anywhere/pipelines/slurm.sh" "$root/tmp/shards" \
-        --model "$root/anywhere/tests/golden/llama" --corpus "$root/tmp/tokens.bin" --token-type u16 --end-of-text 0 --held-out 0 \
-        --seq-len 16 --tokens 32 --taps 1) >"$work/out" 2>"$work/err" && [ -e "$root/tmp/shards/0/sealed" ] || {
+    printf 'trials:\n  - {tap: 1, head: norm}\n' >"$root/tmp/sweep.yaml"
+    (take_jobs && unset BUILD && cd / && "$root/anywhere/pipelines/slurm.sh" "$root/tmp/chain" --model "$root/anywhere/tests/golden/llama" \
+        --corpus "$root/tmp/tokens.bin" --sweep "$root/tmp/sweep.yaml" --shards 1 -- --token-type u16 --end-of-text 0 --held-out 0 --seq-len 16 \
+        --tokens 32 --taps 1 && SLURM_ARRAY_JOB_ID=1 SLURM_ARRAY_TASK_ID=0 "$root/anywhere/pipelines/slurm.sh" --task extract "$root/tmp/chain") \
+        >"$work/out" 2>"$work/err" && [ -e "$root/tmp/chain/store/0/sealed" ] || {
         cat "$work/err"
         return 1
     }

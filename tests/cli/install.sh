@@ -65,7 +65,7 @@ by_a_link() {
 }
 
 pipelines_find_programs() {
-    installed 0 tune --help && says out "$bin/offramp-tune [OPTIONS] MODEL CORPUS OUT" && installed 0 slurm --help && says out "SHARDS=" &&
+    installed 0 tune --help && says out "$bin/offramp-tune [OPTIONS] MODEL CORPUS OUT" && installed 0 slurm --help && says out "$bin/offramp-slurm OUT --model M" &&
         installed 2 tune && installed 2 slurm || return 1
     local held=(--held-out-tokens 320 --seq-len 16 --taps 1,final)
     printf 'steps: 2\ntrials:\n  - {tap: 1, head: norm}\n' >"$work/sweep.yaml"
@@ -74,8 +74,9 @@ pipelines_find_programs() {
         says out "report: $work/tuned/run/report.html" || return 1
     BUILD=$bin pipelines/tune.sh "${held[@]}" --sweep "$work/sweep.yaml" "$tiny" "$work/documents.u16" "$work/tuned" >"$work/out" 2>"$work/err" &&
         says out "report: " || return 1
-    SLURM_ARRAY_TASK_ID=0 SHARDS=1 installed 0 slurm "$work/shards" "${small[@]}" --held-out 0 --tokens 320 &&
-        [ -e "$work/shards/0/sealed" ] && BUILD=/nowhere installed 1 tune "$tiny" "$ids" "$work/no" &&
+    (take_jobs && installed 0 slurm "$work/cluster" "${small[@]:0:4}" --sweep "$work/sweep.yaml" --shards 1 -- "${small[@]:4}" --held-out 0 \
+        --tokens 320 && SLURM_ARRAY_JOB_ID=1 SLURM_ARRAY_TASK_ID=0 installed 0 slurm --task extract "$work/cluster") &&
+        [ -e "$work/cluster/store/0/sealed" ] && BUILD=/nowhere installed 1 tune "$tiny" "$ids" "$work/no" &&
         says err "the program extract is not there" && says err "BUILD=FOLDER" && [ ! -e "$work/no" ]
 }
 

@@ -67,6 +67,15 @@ check_on_tmpfs() {
     fi
 }
 
+# A Slurm that takes jobs and starts none: their tasks are run by hand (pipelines/slurm.sh --task).
+take_jobs() {
+    mkdir -p "$work/slurm_that_takes"
+    printf '#!/bin/sh\necho 1\n' >"$work/slurm_that_takes/sbatch"
+    printf '#!/bin/sh\n' >"$work/slurm_that_takes/squeue"
+    chmod +x "$work"/slurm_that_takes/*
+    export PATH="$work/slurm_that_takes:$PATH"
+}
+
 finish() {
     echo "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" = 0 ]

@@ -103,15 +103,16 @@ moved() {
         cmp "$work/whole.safetensors" "$work/moved.safetensors"
 }
 
-job_array() {
-    local task
+job_array() (
+    take_jobs
+    printf 'trials:\n  - {tap: 1, head: norm}\n' >"$work/sweep.yaml"
+    pipelines/slurm.sh "$work/array" "${common[@]:0:4}" --sweep "$work/sweep.yaml" --shards 2 -- "${common[@]:4}" >"$work/out" 2>"$work/err" || return 1
     for task in 0 1; do
-        SHARDS=2 SLURM_ARRAY_TASK_ID=$task pipelines/slurm.sh "$work/array" "${common[@]}" >"$work/out" 2>"$work/err" ||
-            return 1
+        SLURM_ARRAY_JOB_ID=1 SLURM_ARRAY_TASK_ID=$task pipelines/slurm.sh --task extract "$work/array" >"$work/out" 2>"$work/err" || return 1
     done
-    run 0 cache export "$work"/array/* --tap final --out "$work/array.safetensors" &&
+    run 0 cache export "$work"/array/store/* --tap final --out "$work/array.safetensors" &&
         cmp "$work/whole.safetensors" "$work/array.safetensors"
-}
+)
 
 check make_shards
 check wrong_usage
