@@ -8,6 +8,9 @@
  *        subtracted, product 2 with the weight's rows; and an own weight's gradient
  *     4  every row: the slices of product 2 added up in order
  * Logits are written once and values read once; only one chunk's values exist.
+ *
+ * Threads share out what a step has to do. Where the vocabulary is small (a subset), that would be too little: each
+ * thread takes smaller chunks by itself then, with working memory of its own. A row's bytes are the same in both ways.
  */
 #include <math.h>
 #include <string.h>
@@ -16,7 +19,13 @@
 #include "kernels/cpu/few_rows.h"
 #include "kernels/cpu/stage.h"
 
-enum { CHUNK = 256, SLICE_TILES = 4 };
+enum {
+    CHUNK = 256,
+    SLICE_TILES = 4,
+    ALONE_ROWS = 128, /* a chunk of one thread; full speed from here */
+    ALONE_LEAST = 64, /* where there are not enough chunks for all threads; a tenth slower */
+    ALONE_TOKENS = 8192 /* the largest vocabulary whose values for so many rows stay in a thread's cache */
+};
 
 static const double LN2 = 0.69314718055994530942;
 
@@ -45,6 +54,12 @@ struct row_total {
     float out_scale; /* product 2 is multiplied by this */
 };
 
+/* For a chunk's rows: [last tile]. */
+struct vocab_products {
+    struct tile_product logits[2], combine[2];
+    const struct product *outer[2];
+};
+
 struct vocab_job {
     struct queue *queue;
     const struct cpu_loops *loops;
@@ -57,22 +72,30 @@ struct vocab_job {
     struct matrix cross, loss, dh, down, shift;
     int64_t size, width; /* of the vocabulary, of h */
     int64_t tile, tiles, slices;
+    int64_t chunk, chunks; /* rows of each but the last; how many */
+    struct vocab_products products[2]; /* [last chunk] */
+    atomic_bool *stopped; /* by a signal */
     /* one chunk */
+    int worker; /* the thread that does all of it, or -1: they share its tasks */
     int64_t first, rows, padded;
+    char *states_space, *teacher_states_space; /* [padded, width] */
     const void *states, *teacher_states; /* [padded, width] left sides; NULL for few rows */
     char *values, *teacher_values; /* [tiles] of [padded, tile] */
-    struct part *parts, *teacher_parts; /* [tiles, CHUNK] */
+    struct part *parts, *teacher_parts; /* [tiles, chunk] */
     int64_t best_most; /* op_vocab_stats's K; 0: none are wanted */
-    struct part_best *best; /* [tiles, CHUNK, best_most] of each tile those that may be among the row's */
+    struct part_best *best; /* [tiles, chunk, best_most] of each tile those that may be among the row's */
     _Atomic(float) least[CHUNK]; /* the row's last best logit is at least that; a tile that ends raises it */
     struct row_total total[CHUNK];
-    float *scores; /* per worker 2 [CHUNK, tile], and more for down */
+    float *scores; /* per worker 2 [chunk, tile], and more for down */
     int64_t score_space;
     float *partial; /* [slices, padded, width] */
     void *scaled_states; /* [padded, width]: h times out_scale, for down */
-    struct tile_product logits[2], combine[2]; /* [last tile] */
-    const struct product *outer[2];
 };
+
+static const struct vocab_products *chunk_products(const struct vocab_job *job)
+{
+    return &job->products[job->first + job->chunk >= job->h.rows];
+}
 
 static int64_t tile_size(const struct vocab_job *job, int64_t t)
 {
@@ -169,15 +192,15 @@ static void tile_logits(const struct vocab_job *job, const struct vocab_weight *
         few_rows_range(job->loops, &weight->few, t * job->tile, tile_size(job, t), states, z,
                        tile_size(job, t));
     else
-        tile_multiply(job->queue, &job->logits[t == job->tiles - 1], weight->forward, t, worker, left,
-                      job->padded, false, z);
+        tile_multiply(job->queue, &chunk_products(job)->logits[t == job->tiles - 1], weight->forward, t, worker,
+                      left, job->padded, false, z);
     for (int64_t r = 0; shift && r < job->rows; r++)
         job->loops->axpy(1.0f, shift + t * job->tile, tile_size(job, t), z + r * tile_size(job, t));
 }
 
 static struct part_best *best_of(const struct vocab_job *job, int64_t t, int64_t r)
 {
-    return job->best + (t * CHUNK + r) * job->best_most;
+    return job->best + (t * job->chunk + r) * job->best_most;
 }
 
 /* What other tiles have found spares this one logits that cannot be among the row's best. Which tiles these are
@@ -225,16 +248,16 @@ static void tile_task(void *context, int t, int worker)
     float *z = in_place ? tile_values(job, job->values, t) : space, *teacher_z = NULL;
     tile_logits(job, &job->weight, matrix_rows(job->h, job->first, job->rows), job->states, t, worker, z);
     if (job->with_teacher) {
-        teacher_z = in_place ? tile_values(job, job->teacher_values, t) : space + CHUNK * job->tile;
+        teacher_z = in_place ? tile_values(job, job->teacher_values, t) : space + job->chunk * job->tile;
         tile_logits(job, &job->teacher, matrix_rows(job->t, job->first, job->rows), job->teacher_states, t,
                     worker, teacher_z);
     }
     for (int64_t r = 0; r < job->rows; r++) {
-        struct part *part = &job->parts[t * CHUNK + r];
+        struct part *part = &job->parts[t * job->chunk + r];
         pick_from_row(job, z + r * size, t, r, part);
         if (teacher_z)
             softmax_row(job, teacher_z + r * size, z + r * size, job->teacher_values, t, r,
-                        &job->teacher_parts[t * CHUNK + r].sums);
+                        &job->teacher_parts[t * job->chunk + r].sums);
         softmax_row(job, z + r * size, NULL, job->values, t, r, &part->sums);
     }
 }
@@ -257,14 +280,14 @@ struct softmax_total {
     double sum, moment, cross;
 };
 
-static struct softmax_total add_parts(const struct part *parts, int64_t tiles, int64_t r)
+static struct softmax_total add_parts(const struct vocab_job *job, const struct part *parts, int64_t r)
 {
     struct softmax_total total = {.exponent = -INFINITY};
-    for (int64_t t = 0; t < tiles; t++)
-        if (parts[t * CHUNK + r].sums.exponent > total.exponent)
-            total.exponent = parts[t * CHUNK + r].sums.exponent;
-    for (int64_t t = 0; t < tiles; t++) {
-        const struct part_sums *part = &parts[t * CHUNK + r].sums;
+    for (int64_t t = 0; t < job->tiles; t++)
+        if (parts[t * job->chunk + r].sums.exponent > total.exponent)
+            total.exponent = parts[t * job->chunk + r].sums.exponent;
+    for (int64_t t = 0; t < job->tiles; t++) {
+        const struct part_sums *part = &parts[t * job->chunk + r].sums;
         double factor = power_of_two(part->exponent - total.exponent);
         total.sum += factor * part->sum;
         total.cross += factor * part->cross;
@@ -295,7 +318,7 @@ static void write_best(const struct vocab_job *job, int64_t r)
     const int64_t row = job->first + r;
     int64_t count = 0;
     for (int64_t t = 0; t < job->tiles; t++)
-        for (int64_t k = 0; k < job->parts[t * CHUNK + r].best_count; k++)
+        for (int64_t k = 0; k < job->parts[t * job->chunk + r].best_count; k++)
             count = part_best_add(best_of(job, t, r)[k], job->best_most, count, best);
     for (; count < job->best_most; count++)
         best[count] = (struct part_best){NAN, (int32_t)count};
@@ -319,8 +342,8 @@ static void write_stats(const struct vocab_job *job, int64_t r, const struct sof
         return;
     }
     for (int64_t t = 1; t < job->tiles; t++)
-        if (job->parts[t * CHUNK + r].top_logit > best->top_logit)
-            best = &job->parts[t * CHUNK + r];
+        if (job->parts[t * job->chunk + r].top_logit > best->top_logit)
+            best = &job->parts[t * job->chunk + r];
     write_top(stats, row, best->top, best->top_logit);
 }
 
@@ -340,11 +363,11 @@ static void total_task(void *context, int task, int worker)
     struct vocab_job *job = context;
     int64_t r = task;
     struct row_total *row = &job->total[r];
-    struct softmax_total total = add_parts(job->parts, job->tiles, r), teacher = {.sum = 1};
+    struct softmax_total total = add_parts(job, job->parts, r), teacher = {.sum = 1};
     double lse = total.exponent * LN2 + log(total.sum), cross = 0;
     (void)worker;
     if (job->with_teacher) {
-        teacher = add_parts(job->teacher_parts, job->tiles, r);
+        teacher = add_parts(job, job->teacher_parts, r);
         cross = teacher.cross / teacher.sum;
     }
     row->exponent = total.exponent;
@@ -369,7 +392,7 @@ static void combine_row(const struct vocab_job *job, int64_t t, int64_t r)
     int64_t size = tile_size(job, t), label = row->label - t * job->tile;
     float *values = (float *)tile_values(job, job->values, t) + r * size;
     uint16_t *halves = (uint16_t *)tile_values(job, job->values, t) + r * size;
-    float factor = power_of_two(job->parts[t * CHUNK + r].sums.exponent - row->exponent), other_factor = 0;
+    float factor = power_of_two(job->parts[t * job->chunk + r].sums.exponent - row->exponent), other_factor = 0;
     const float *others = NULL;
     const uint16_t *other_halves = NULL;
     if (!row->counts) {
@@ -380,8 +403,9 @@ static void combine_row(const struct vocab_job *job, int64_t t, int64_t r)
         others = (float *)tile_values(job, job->teacher_values, t) + r * size;
         other_halves = (uint16_t *)tile_values(job, job->teacher_values, t) + r * size;
         factor /= row->sum;
-        other_factor = power_of_two(job->teacher_parts[t * CHUNK + r].sums.exponent - row->teacher_exponent) /
-                       row->teacher_sum;
+        other_factor =
+            power_of_two(job->teacher_parts[t * job->chunk + r].sums.exponent - row->teacher_exponent) /
+            row->teacher_sum;
     }
     if (job->bf16 && (factor != 1.0f || other_halves))
         job->loops->part_combine_bf16(factor, other_factor, other_halves, size, halves);
@@ -412,7 +436,8 @@ static void add_outer(const struct vocab_job *job, int64_t t, int worker)
         job->loops->round_bf16(left, space, (uint16_t *)wide);
         operand = wide;
     }
-    cpu_product(job->queue, job->outer[t == job->tiles - 1], worker, operand, &right, left + space);
+    cpu_product(job->queue, chunk_products(job)->outer[t == job->tiles - 1], worker, operand, &right,
+                left + space);
     result_close(job->loops, left + space, NULL, job->down, t * job->tile, size, OP_ADD);
 }
 
@@ -427,8 +452,8 @@ static void combine_task(void *context, int task, int worker)
         for (int64_t r = 0; r < job->rows; r++)
             combine_row(job, t, r);
         memset(values + (size_t)job->rows * row, 0, (size_t)(job->padded - job->rows) * row);
-        tile_multiply(job->queue, &job->combine[t == job->tiles - 1], job->weight.backward, t, worker, values,
-                      job->padded, t > first, partial);
+        tile_multiply(job->queue, &chunk_products(job)->combine[t == job->tiles - 1], job->weight.backward, t,
+                      worker, values, job->padded, t > first, partial);
         if (!matrix_is_none(job->down))
             add_outer(job, t, worker);
     }
@@ -477,19 +502,20 @@ static void scale_states(struct vocab_job *job)
         }
 }
 
-static bool find_vocab_products(struct vocab_job *job)
+/* For chunks of `padded` rows. */
+static bool find_vocab_products(const struct vocab_job *job, int64_t padded, struct vocab_products *products)
 {
     for (int last = 0; last < 2; last++) {
         const int64_t t = last ? job->tiles - 1 : 0, size = tile_size(job, t);
         struct product_shape outer = {
-            round_up(size, ROW_MULTIPLE), job->padded, job->width, job->bf16, false, false};
+            round_up(size, ROW_MULTIPLE), padded, job->width, job->bf16, false, false};
         if (!job->few &&
-            !tile_product_find(job->queue, job->weight.forward, t, job->padded, false, &job->logits[last]))
+            !tile_product_find(job->queue, job->weight.forward, t, padded, false, &products->logits[last]))
             return false;
         if (job->keep &&
-            !tile_product_find(job->queue, job->weight.backward, t, job->padded, true, &job->combine[last]))
+            !tile_product_find(job->queue, job->weight.backward, t, padded, true, &products->combine[last]))
             return false;
-        if (!matrix_is_none(job->down) && !(job->outer[last] = cpu_product_find(job->queue, outer)))
+        if (!matrix_is_none(job->down) && !(products->outer[last] = cpu_product_find(job->queue, outer)))
             return false;
     }
     return true;
@@ -517,60 +543,139 @@ static const void *stage_states(const struct vocab_job *job, const struct vocab_
                     : tile_left(job->loops, weight->forward, x, job->first, job->rows, job->padded, space);
 }
 
-static void run_chunk(struct vocab_job *job, void *states, void *teacher_states)
+static void run_tasks(struct vocab_job *job, int64_t tasks, pool_function *function)
 {
-    job->rows = min_int64(CHUNK, job->h.rows - job->first);
+    if (job->worker < 0)
+        cpu_run(job->queue, tasks, function, job);
+    else
+        for (int64_t t = 0; t < tasks; t++)
+            function(job, (int)t, job->worker);
+}
+
+static void run_chunk(struct vocab_job *job)
+{
+    job->rows = min_int64(job->chunk, job->h.rows - job->first);
     job->padded = round_up(job->rows, ROW_MULTIPLE);
-    if (!find_vocab_products(job))
-        return;
     read_labels(job);
-    job->states = stage_states(job, &job->weight, job->h, states);
+    job->states = stage_states(job, &job->weight, job->h, job->states_space);
     if (job->with_teacher)
-        job->teacher_states = stage_states(job, &job->teacher, job->t, teacher_states);
-    cpu_run(job->queue, job->tiles, tile_task, job);
-    cpu_run(job->queue, job->rows, total_task, job);
+        job->teacher_states = stage_states(job, &job->teacher, job->t, job->teacher_states_space);
+    run_tasks(job, job->tiles, tile_task);
+    run_tasks(job, job->rows, total_task);
     if (!job->keep)
         return;
     if (!matrix_is_none(job->down))
         scale_states(job);
-    cpu_run(job->queue, job->slices, combine_task, job);
-    cpu_run(job->queue, job->rows, reduce_task, job);
+    run_tasks(job, job->slices, combine_task);
+    run_tasks(job, job->rows, reduce_task);
 }
 
-/* Working memory for chunks of up to `rows` rows; false when the queue has failed. */
-static bool vocab_scratch(struct vocab_job *job, int64_t rows, void **states, void **teacher_states)
+/* Bytes of one chunk's operands and values, and of all tiles' values. */
+static int64_t states_bytes(const struct vocab_job *job)
+{
+    return job->chunk * job->width * (int64_t)operand_size(job->bf16);
+}
+
+static int64_t values_bytes(const struct vocab_job *job)
+{
+    return job->tiles * job->chunk * job->tile * (int64_t)operand_size(job->bf16);
+}
+
+static int64_t partial_values(const struct vocab_job *job)
+{
+    return job->slices * job->chunk * job->width;
+}
+
+/* Working memory for chunks, `copies` of them at once; false when the queue has failed. */
+static bool vocab_scratch(struct vocab_job *job, int64_t copies)
 {
     struct queue *queue = job->queue;
-    size_t size = operand_size(job->bf16);
     int64_t threads = pool_threads(queue_cpu(queue)->pool), tile = round_up(job->tile, ROW_MULTIPLE);
-    job->score_space = 2 * CHUNK * tile + (matrix_is_none(job->down) ? 0 : tile * job->width);
+    job->score_space = 2 * job->chunk * tile + (matrix_is_none(job->down) ? 0 : tile * job->width);
     job->scores = scratch_get(queue, SCRATCH_SCORES, threads * job->score_space, sizeof(float));
-    *states = scratch_get(queue, SCRATCH_STATES, rows * job->width, size);
-    *teacher_states = scratch_get(queue, SCRATCH_TEACHER_STATES, rows * job->width, size);
-    job->parts = scratch_get(queue, SCRATCH_PART_SUMS, 2 * job->tiles * CHUNK, sizeof *job->parts);
+    job->states_space = scratch_get(queue, SCRATCH_STATES, copies * states_bytes(job), 1);
+    job->teacher_states_space = scratch_get(queue, SCRATCH_TEACHER_STATES, copies * states_bytes(job), 1);
+    job->parts =
+        scratch_get(queue, SCRATCH_PART_SUMS, copies * 2 * job->tiles * job->chunk, sizeof *job->parts);
     if (job->best_most > 0)
         job->best =
-            scratch_get(queue, SCRATCH_PART_BEST, job->tiles * CHUNK * job->best_most, sizeof *job->best);
+            scratch_get(queue, SCRATCH_PART_BEST, job->tiles * job->chunk * job->best_most, sizeof *job->best);
     if (queue->failed)
         return false;
-    job->teacher_parts = job->parts + job->tiles * CHUNK;
+    job->teacher_parts = job->parts + job->tiles * job->chunk;
     if (!job->keep)
         return true;
-    job->values = scratch_get(queue, SCRATCH_PARTS, job->tiles * rows * job->tile, size);
+    job->values = scratch_get(queue, SCRATCH_PARTS, copies * values_bytes(job), 1);
     if (job->with_teacher)
-        job->teacher_values = scratch_get(queue, SCRATCH_TEACHER_PARTS, job->tiles * rows * job->tile, size);
-    job->partial = scratch_get(queue, SCRATCH_SUMS, job->slices * rows * job->width, sizeof(float));
-    job->scaled_states = scratch_get(queue, SCRATCH_RIGHT, rows * job->width, size);
+        job->teacher_values = scratch_get(queue, SCRATCH_TEACHER_PARTS, copies * values_bytes(job), 1);
+    job->partial = scratch_get(queue, SCRATCH_SUMS, copies * partial_values(job), sizeof(float));
+    job->scaled_states = scratch_get(queue, SCRATCH_RIGHT, states_bytes(job), 1);
     return !queue->failed;
 }
 
-/* Whether a signal asks the program to stop. A first chunk is done whatever happens: it takes a moment. */
-static bool stops(const struct vocab_job *job)
+/* Whether a signal asks the program to stop. The first rows are done whatever happens: it takes a moment. */
+static bool stops(const struct vocab_job *job, int64_t first)
 {
-    if (job->first == 0 || !cli_interrupted())
+    if (first < CHUNK || !cli_interrupted())
         return false;
-    queue_fail(job->queue, ERROR_INTERRUPTED, "interrupted");
+    atomic_store(job->stopped, true);
     return true;
+}
+
+/* A chunk of one thread, in its own working memory. */
+static void alone_task(void *context, int task, int worker)
+{
+    const struct vocab_job *job = context;
+    struct vocab_job chunk;
+    if (stops(job, task * job->chunk))
+        return;
+    memcpy(&chunk, job, sizeof chunk);
+    chunk.worker = worker;
+    chunk.first = task * job->chunk;
+    chunk.states_space += worker * states_bytes(job);
+    chunk.teacher_states_space += worker * states_bytes(job);
+    chunk.parts += worker * 2 * job->tiles * job->chunk;
+    chunk.teacher_parts += worker * 2 * job->tiles * job->chunk;
+    if (job->keep)
+        chunk.values += worker * values_bytes(job);
+    if (job->keep && job->with_teacher)
+        chunk.teacher_values += worker * values_bytes(job);
+    if (job->keep)
+        chunk.partial += worker * partial_values(job);
+    run_chunk(&chunk);
+}
+
+/* Whether each chunk is one thread's; and a chunk's rows. */
+static bool choose_chunk(struct vocab_job *job)
+{
+    const int64_t threads = pool_threads(queue_cpu(job->queue)->pool), rows = job->h.rows;
+    const bool by_row =
+        matrix_is_none(job->down) && job->best_most == 0; /* else tiles share what they add to */
+    const bool alone = by_row && !job->few && job->size <= ALONE_TOKENS && rows >= threads * ALONE_LEAST;
+    const int64_t own = rows >= 4 * threads * ALONE_ROWS ? ALONE_ROWS : ALONE_LEAST;
+    job->chunk = min_int64(alone ? own : CHUNK, round_up(rows, ROW_MULTIPLE));
+    job->chunks = divide_up(rows, job->chunk);
+    return alone;
+}
+
+static void run_chunks(struct vocab_job *job)
+{
+    const bool alone = choose_chunk(job);
+    const int64_t last = job->h.rows - (job->chunks - 1) * job->chunk;
+    atomic_bool stopped = false;
+    job->stopped = &stopped;
+    if (!find_vocab_products(job, job->chunk, &job->products[0]) ||
+        !find_vocab_products(job, round_up(last, ROW_MULTIPLE), &job->products[1]) ||
+        !vocab_scratch(job, alone ? pool_threads(queue_cpu(job->queue)->pool) : 1))
+        return;
+    job->worker = -1;
+    if (alone)
+        cpu_run(job->queue, job->chunks, alone_task, job);
+    for (job->first = 0; !alone && job->first < job->h.rows && !stops(job, job->first);
+         job->first += job->chunk)
+        run_chunk(job);
+    if (atomic_load(&stopped))
+        queue_fail(job->queue, ERROR_INTERRUPTED, "interrupted");
 }
 
 /* Rows of the vocabulary in a tile: what prepared weights are cut into. */
@@ -584,7 +689,6 @@ static int64_t tile_rows(const struct vocab *vocab, const struct vocab *teacher)
 static void vocab_run(struct vocab_job *job, const struct vocab *vocab, const struct vocab *teacher)
 {
     struct cpu_backend *backend = queue_cpu(job->queue);
-    void *states, *teacher_states;
     job->loops = backend->loops;
     job->bf16 = backend->bf16;
     job->few = job->h.rows <= MATMUL_FEW_ROWS;
@@ -597,9 +701,8 @@ static void vocab_run(struct vocab_job *job, const struct vocab *vocab, const st
     weight_open(job, vocab, job->keep, false, &job->weight);
     if (teacher)
         weight_open(job, teacher, false, true, &job->teacher);
-    if (vocab_scratch(job, min_int64(CHUNK, round_up(job->h.rows, ROW_MULTIPLE)), &states, &teacher_states))
-        for (job->first = 0; job->first < job->h.rows && !stops(job); job->first += CHUNK)
-            run_chunk(job, states, teacher_states);
+    if (!job->queue->failed)
+        run_chunks(job);
     weight_close(&job->weight);
     weight_close(&job->teacher);
 }

@@ -482,6 +482,145 @@ static void bench_math(const struct model_config *config, struct backend_options
     backend_close(base);
 }
 
+/* ---- the vocabulary of a training step: a subset of its rows, beside all of them ---- */
+
+static const int64_t subset_rows[] = {1536, 4096};
+static const int64_t batch_rows[] = {1024, 8192};
+enum { SUBSETS = 2, BATCHES = 2 };
+
+struct subset_case {
+    struct queue *queue;
+    const struct weight *from;
+    struct weight *weight; /* the subset, or NULL: all of `from` */
+    struct matrix ids, shift, h, u, loss, dh; /* h, u, loss, dh: of the batch's rows */
+    const struct figure *figure;
+};
+
+static void run_subset(void *context)
+{
+    const struct subset_case *it = context;
+    const struct vocab vocab = {.tied = it->weight ? it->weight : it->from, .own = matrix_none()};
+    const struct vocab_loss target = {.target = VOCAB_U,
+                                      .labels = matrix_none(),
+                                      .teacher_state = matrix_none(),
+                                      .u = it->u,
+                                      .shift = it->shift,
+                                      .scale = 1};
+    op_vocab_loss(it->queue, it->h, &vocab, &target, it->loss, it->dh, matrix_none());
+}
+
+static void run_gather(void *context)
+{
+    const struct subset_case *it = context;
+    op_gather(it->queue, it->from, it->ids, it->weight);
+}
+
+struct subset_bench {
+    struct queue *queue;
+    struct weight *all;
+    void *values;
+    struct matrix batch[3], loss; /* h, u, dh; of the largest batch */
+    struct subset_case whole, subset[SUBSETS][BATCHES + 1]; /* losses of batches, and gathering */
+    struct shape_case shape[SUBSETS][2];
+};
+
+static struct subset_case subset_of(struct subset_bench *it, int64_t rows, struct weight *weight,
+                                    struct matrix ids, struct matrix shift)
+{
+    return (struct subset_case){.queue = it->queue,
+                                .from = it->all,
+                                .weight = weight,
+                                .ids = ids,
+                                .shift = shift,
+                                .h = matrix_rows(it->batch[0], 0, rows),
+                                .u = matrix_rows(it->batch[1], 0, rows),
+                                .dh = matrix_rows(it->batch[2], 0, rows),
+                                .loss = matrix_rows(it->loss, 0, rows)};
+}
+
+static void subset_prepare(struct bench *bench, struct subset_bench *it, const struct model_config *config)
+{
+    const int64_t hidden = config->hidden, vocab = config->vocab, most = batch_rows[BATCHES - 1];
+    struct backend *backend = queue_backend(it->queue);
+    const unsigned uses = WEIGHT_FORWARD | WEIGHT_BACKWARD | WEIGHT_ROWS;
+    struct error error;
+    it->values = random_operand((size_t)(vocab * hidden), false);
+    const struct weight_part part = {DTYPE_F32, vocab, hidden, it->values};
+    must_do(weight_prepare(backend, &part, 1, NULL, uses, &it->all, &error), &error);
+    it->loss = make_matrix(it->queue, most, 1);
+    for (int i = 0; i < 3; i++)
+        it->batch[i] = make_matrix(it->queue, most, hidden);
+    it->whole = subset_of(it, batch_rows[0], NULL, matrix_none(), matrix_none());
+    it->whole.figure = figure_add(bench, run_subset, &it->whole);
+    for (int s = 0; s < SUBSETS; s++) {
+        const int64_t rows = subset_rows[s];
+        const struct matrix ids = make_ids(it->queue, rows, vocab, false),
+                            shift = make_matrix(it->queue, 1, rows);
+        struct weight *weight;
+        must_do(weight_subset_create(it->all, rows, &weight, &error), &error);
+        it->shape[s][0] = (struct shape_case){.inner = hidden, .cols = rows};
+        it->shape[s][1] = (struct shape_case){.inner = rows, .cols = hidden};
+        for (int i = 0; i < 2; i++)
+            shape_prepare(bench, (struct cpu_backend *)backend, &it->shape[s][i]);
+        for (int b = 0; b <= BATCHES; b++) {
+            it->subset[s][b] = subset_of(it, batch_rows[b < BATCHES ? b : 0], weight, ids, shift);
+            it->subset[s][b].figure =
+                figure_add(bench, b < BATCHES ? run_subset : run_gather, &it->subset[s][b]);
+        }
+        run_gather(&it->subset[s][0]);
+    }
+}
+
+static void subset_free(struct subset_bench *it)
+{
+    for (int s = 0; s < SUBSETS; s++) {
+        for (int i = 0; i < 2; i++)
+            shape_free(&it->shape[s][i]);
+        weight_destroy(it->subset[s][0].weight);
+        buffer_destroy(it->subset[s][0].ids.buffer);
+        buffer_destroy(it->subset[s][0].shift.buffer);
+    }
+    for (int i = 0; i < 3; i++)
+        buffer_destroy(it->batch[i].buffer);
+    buffer_destroy(it->loss.buffer);
+    weight_destroy(it->all);
+    free(it->values);
+}
+
+static void bench_subset(const struct model_config *config, struct backend_options options)
+{
+    struct bench bench = {.figures = 0};
+    struct subset_bench it;
+    struct error error;
+    struct backend *backend;
+    must_do(backend_open("cpu", &options, &backend, &error), &error);
+    must_do(queue_create(backend, &it.queue, &error), &error);
+    subset_prepare(&bench, &it, config);
+    measure(&bench);
+    must_do(queue_wait(it.queue, &error), &error);
+
+    const double whole = median(it.whole.figure) / (double)batch_rows[0];
+    printf("  vocab_loss of a subset of %d tokens: beside the whole, and gathering it once, as a share of the "
+           "loss\n",
+           config->vocab);
+    printf("  %6s %6s %9s %9s %7s %7s %7s\n", "subset", "rows", "us/token", "products", "ratio", "whole",
+           "gather");
+    for (int s = 0; s < SUBSETS; s++) {
+        const double flops = 2 * (double)config->hidden * (double)subset_rows[s],
+                     products =
+                         flops / shape_rate(&it.shape[s][0], true) + flops / shape_rate(&it.shape[s][1], true);
+        for (int b = 0; b < BATCHES; b++) {
+            const double seconds = median(it.subset[s][b].figure), row = seconds / (double)batch_rows[b];
+            printf("  %6lld %6lld %9.3f %9.3f %7.2f %7.1f %7.2f\n", (long long)subset_rows[s],
+                   (long long)batch_rows[b], row * 1e6, products * 1e6, row / products, whole / row,
+                   median(it.subset[s][BATCHES].figure) / seconds);
+        }
+    }
+    subset_free(&it);
+    queue_destroy(it.queue);
+    backend_close(backend);
+}
+
 /* ---- one token: weights in the file's own format, beside what memory gives ---- */
 
 enum { COPY_BYTES = 256 << 20, TOKEN_ROWS = 49152, TOKEN_COLS = 576, FORMATS = DTYPE_Q4_1 + 1, FEW_MOST = 4 };
@@ -621,8 +760,10 @@ int main(int argc, char **argv)
     }
     struct backend_options options = {.threads = (int)threads, .math = MATH_F32};
     bench_math(&config, options);
+    bench_subset(&config, options);
     options.math = MATH_BF16;
     bench_math(&config, options);
+    bench_subset(&config, options);
     options.math = MATH_F32;
     bench_tokens(options);
     return EXIT_DONE;
