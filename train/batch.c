@@ -198,6 +198,7 @@ void batch_plan(const struct batch *batch, unsigned teach, struct feed_plan *pla
     plan->taps = batch->reads;
     plan->values = batch->target && teach & TEACH_OUTCOME;
     plan->u = batch->target && teach & TEACH_U;
+    plan->best = batch->target && teach & TEACH_SUBSET;
 }
 
 static void set_rows(struct batch *batch, int64_t rows)
@@ -241,7 +242,8 @@ static int load_subset(struct batch *batch, const struct feed_batch *next, struc
 {
     struct subset *subset = batch->subset;
     struct buffer *const *buffer = batch->buffer;
-    const struct subset_tokens tokens = {.rows = next->rows, .labels = next->labels};
+    const struct subset_tokens tokens = {
+        .rows = next->rows, .labels = next->labels, .best = next->best, .count = next->best_count};
     subset_draw(subset, &tokens, batch->seed, next->first);
     if (subset->size == subset->vocab)
         return 0;

@@ -222,7 +222,9 @@ static int check_states(const struct sweep *sweep, const struct stores *stores,
 
 int sweep_take_stores(struct sweep *sweep, const struct stores *stores, struct error *error)
 {
-    if (sweep_choose_vocabulary(sweep, false, error) < 0 || sweep_resolve(sweep, &stores->config, error) < 0 ||
+    const struct store_info *info = shards_info(stores->shards);
+    const bool best = store_find_target(info) >= 0 && target_best(&info->columns) > 0;
+    if (sweep_choose_vocabulary(sweep, best, error) < 0 || sweep_resolve(sweep, &stores->config, error) < 0 ||
         sweep_fit(sweep, stores->sequences[SPLIT_TRAIN], error) < 0)
         return error_narrow(error, ERROR_USAGE);
     for (int i = 0; i < sweep->trials; i++) {
