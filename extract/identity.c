@@ -121,6 +121,27 @@ static const struct {
     {"--corpus (fingerprint of the files)", "corpus", "fingerprint", NULL, true},
 };
 
+/* The target among a manifest's taps, or NULL. */
+static json_t *find_target(const json_t *manifest)
+{
+    const json_t *taps = json_object_get(manifest, "taps");
+    json_t *tap = json_array_get(taps, json_array_size(taps) - 1);
+    const char *name = json_string_value(json_object_get(tap, "name"));
+    return name && strcmp(name, "target") == 0 ? tap : NULL;
+}
+
+bool identity_keep_columns(const json_t *there, json_t *wanted)
+{
+    json_t *list = json_object_get(find_target(there), "columns"), *target = find_target(wanted);
+    struct columns columns;
+    struct error ignored;
+    if (!list || !target || json_equal(list, json_object_get(target, "columns")) ||
+        columns_parse(list, &columns, &ignored) < 0 || target_check_made(&columns, &ignored) < 0)
+        return false;
+    json_object_set_new(target, "columns", json_deep_copy(list));
+    return true;
+}
+
 /* " (top, loss)", where they are not the usual ones. */
 static void print_columns(const json_t *columns, struct string *text)
 {

@@ -42,6 +42,10 @@ struct identity {
 /* A new object; NULL on error. Reads the whole model to make its fingerprint. */
 json_t *identity_manifest(const struct identity *identity, struct error *error);
 
+/* A store keeps the columns that its target was begun with, also where this program would make others, as long as
+ * it can make them: `wanted` gets those of `there`. Returns whether they differ from its own. */
+bool identity_keep_columns(const json_t *there, json_t *wanted);
+
 /* 0 when a command that wants the manifest `wanted` may go on with a store that has `there`. Otherwise an error
  * that names the option and both values. */
 int identity_compare(const char *store, const json_t *there, const json_t *wanted, struct error *error);

@@ -342,6 +342,11 @@ static int open_store(struct extraction *extraction, struct error *error)
     if (store_open(path, STORE_WRITE, &extraction->store, error) < 0)
         return store_advise(error);
     const json_t *there = store_manifest(extraction->store);
+    if (holds_records(extraction->store) && identity_keep_columns(there, extraction->manifest))
+        cli_say(
+            "%s: an earlier version began its target without columns that extract makes now (cache info shows "
+            "them); it goes on without them",
+            path);
     if (identity_compare(path, there, extraction->manifest, error) == 0)
         return take_holding(extraction, there, error);
     if (!holds_records(extraction->store))

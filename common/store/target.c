@@ -84,21 +84,37 @@ static void pack_best(const struct target_row *values, int64_t rows, int width, 
         }
 }
 
+/* Which member column i is, or -1. */
+static int member_at(const struct columns *columns, int i)
+{
+    const struct best_columns best = find_best(columns);
+    const int member = columns_find(&made, columns->column[i].name);
+    if (i == best.token || i == best.probability)
+        return best.width <= TARGET_BEST ? member : -1;
+    return member >= 0 && member < SINGLES && find_member(columns, member) == i ? member : -1;
+}
+
+int target_check_made(const struct columns *columns, struct error *error)
+{
+    for (int i = 0; i < columns->count; i++)
+        if (member_at(columns, i) < 0)
+            return error_set(error, "this program cannot make the target's column %s: use the one that made it",
+                             columns->column[i].name);
+    return 0;
+}
+
 int target_pack(const struct columns *columns, const struct target_row *values, int64_t rows, void *bytes,
                 struct error *error)
 {
-    const struct best_columns best = find_best(columns);
+    if (target_check_made(columns, error) < 0)
+        return -1;
     for (int i = 0; i < columns->count; i++) {
-        const int known = columns_find(&made, columns->column[i].name);
-        const bool single = known >= 0 && known < SINGLES && find_member(columns, known) == i;
+        const int member = member_at(columns, i);
         unsigned char *column = (unsigned char *)bytes + column_offset(columns, i, rows);
-        if (!single && ((i != best.token && i != best.probability) || best.width > TARGET_BEST))
-            return error_set(error, "this program cannot make the target's column %s: use the one that made it",
-                             columns->column[i].name);
-        if (!single)
-            pack_best(values, rows, best.width, i == best.probability, column);
-        for (int64_t r = 0; r < rows && single; r++)
-            memcpy(column + r * 4, (const char *)&values[r] + known * 4, 4);
+        if (member >= SINGLES)
+            pack_best(values, rows, columns->column[i].width, member == BEST_PROBABILITY, column);
+        for (int64_t r = 0; r < rows && member < SINGLES; r++)
+            memcpy(column + r * 4, (const char *)&values[r] + member * 4, 4);
     }
     return 0;
 }

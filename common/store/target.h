@@ -51,8 +51,10 @@ const struct columns *target_columns(void);
 int target_check_columns(const struct columns *columns, struct error *error);
 /* How many of the best tokens of struct target_row there are; 0: none. */
 int target_best(const struct columns *columns);
-/* values [rows] to columns_bytes bytes. A column that is not a member of struct target_row is an error, and so are
- * more of the best tokens than it has. */
+/* An error names a column that target_pack cannot make: one that is not a member of struct target_row, or more of
+ * the best tokens than it has. */
+int target_check_made(const struct columns *columns, struct error *error);
+/* values [rows] to columns_bytes bytes. An error as target_check_made's. */
 int target_pack(const struct columns *columns, const struct target_row *values, int64_t rows, void *bytes,
                 struct error *error);
 /* Bytes to values [rows], or NULL: only checks. Values that cannot be are an error, such as a token outside 0

@@ -324,6 +324,54 @@ TEST(columns_of_another_list_are_refused)
     store_close(other);
 }
 
+/* Shards of one extraction whose targets differ are not one store. */
+TEST(columns_are_the_same_in_all_shards)
+{
+    static const char before[] = "[{\"name\": \"loss\", \"type\": \"f32\", \"width\": 1},"
+                                 " {\"name\": \"top\", \"type\": \"i32\", \"width\": 1}]";
+    struct error error;
+    struct shards *shards;
+    char first[4200], second[4200];
+    folder = test_folder();
+    snprintf(first, sizeof first, "%s", store_path_of("first"));
+    REQUIRE_OK(create(before, 0, 2, &error));
+    snprintf(second, sizeof second, "%s", store_path_of("second"));
+    REQUIRE_OK(create(MORE, 1, 2, &error));
+    CHECK(shards_open((const char *[]){first, second}, 2, &shards, &error) < 0);
+    CHECK_TEXT(error.text, "taps");
+    CHECK(cache("merge %s/first %s/second --out %s/merged") != 0);
+}
+
+/* Of the best tokens a store may have fewer or more than this program makes. */
+TEST(columns_of_best_tokens)
+{
+    static const struct {
+        int tokens, probabilities, best;
+        bool made;
+    } widths[] = {{3, 3, 3, true},    {8, 8, 8, true},  {12, 12, 8, false}, {32, 32, 8, false},
+                  {33, 33, 0, false}, {3, 4, 0, false}, {3, 0, 0, false}};
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        struct error error;
+        struct target_row values[FIXTURE_ROWS];
+        unsigned char bytes[FIXTURE_ROWS * 33 * 6];
+        const int width = widths[i].tokens;
+        const struct columns columns = {
+            widths[i].probabilities > 0 ? 2 : 1,
+            {{"best", DTYPE_I32, width}, {"best_probability", DTYPE_F16, widths[i].probabilities}}};
+        fixture_values((struct sequence){SPLIT_TRAIN, 5}, values);
+        CHECK(target_best(&columns) == widths[i].best);
+        CHECK((target_pack(&columns, values, FIXTURE_ROWS, bytes, &error) == 0) == widths[i].made);
+        for (int k = 0; k < FIXTURE_ROWS * width; k++) /* no two alike; none is likely */
+            memcpy(bytes + 4 * k, &(int32_t){FIXTURE_ROWS * width - k}, 4);
+        memset(bytes + 4 * FIXTURE_ROWS * width, 0, sizeof bytes - (size_t)(4 * FIXTURE_ROWS * width));
+        CHECK(target_check_columns(&columns, &error) < 0);
+        REQUIRE_OK(target_unpack(&columns, bytes, FIXTURE_ROWS, FIXTURE_VOCAB, NULL, &error));
+        memset(bytes + 4 * width, 0, 8); /* row 1 has token 0 twice */
+        CHECK((target_unpack(&columns, bytes, FIXTURE_ROWS, FIXTURE_VOCAB, NULL, &error) < 0) ==
+              (widths[i].best > 0));
+    }
+}
+
 /* A target without its list cannot be read. */
 TEST(columns_belong_to_a_target)
 {

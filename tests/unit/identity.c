@@ -1,6 +1,7 @@
 /* identity.c: a store goes on with the command that made it; whatever differs is named, with both values. */
 #include <jansson.h>
 
+#include "common/store/target.h"
 #include "extract/identity.h"
 #include "tests/test.h"
 
@@ -78,6 +79,43 @@ TEST(identity_lets_names_differ)
     REQUIRE_OK(identity_compare("store", there, wanted, &error));
     json_decref(there);
     json_decref(wanted);
+}
+
+/* A target goes on with the columns that it has, where this program can make them. */
+TEST(identity_keeps_columns)
+{
+    static const struct {
+        const char *there;
+        bool kept;
+    } lists[] = {
+        {"[{\"name\": \"loss\", \"type\": \"f32\", \"width\": 1}]", true},
+        {"[{\"name\": \"best\", \"type\": \"i32\", \"width\": 3},"
+         " {\"name\": \"best_probability\", \"type\": \"f16\", \"width\": 3}]",
+         true},
+        {"[{\"name\": \"best\", \"type\": \"i32\", \"width\": 9},"
+         " {\"name\": \"best_probability\", \"type\": \"f16\", \"width\": 9}]",
+         false},
+        {"[{\"name\": \"best\", \"type\": \"i32\", \"width\": 3}]", false},
+        {"[{\"name\": \"loss\", \"type\": \"f16\", \"width\": 1}]", false},
+        {"[{\"name\": \"words\", \"type\": \"i32\", \"width\": 1}]", false},
+        {"[]", false},
+    };
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        json_t *there = make_manifest(), *wanted = make_manifest();
+        json_array_append_new(json_object_get(there, "taps"),
+                              json_pack("{ss ss so}", "name", "target", "codec", "klt:4", "columns",
+                                        json_loads(lists[i].there, 0, NULL)));
+        CHECK(!identity_keep_columns(there, wanted)); /* no target is wanted */
+        json_array_append_new(json_object_get(wanted, "taps"),
+                              json_pack("{ss ss so}", "name", "target", "codec", "klt:4", "columns",
+                                        columns_to_json(target_columns())));
+        CHECK(identity_compare("store", there, wanted, &error) < 0);
+        CHECK(identity_keep_columns(there, wanted) == lists[i].kept);
+        CHECK((identity_compare("store", there, wanted, &error) == 0) == lists[i].kept);
+        CHECK(!identity_keep_columns(there, wanted)); /* they are the same now, or cannot be */
+        json_decref(there);
+        json_decref(wanted);
+    }
 }
 
 TEST(identity_may_grow)
