@@ -28,7 +28,8 @@ struct bench {
 
 static bool same_make(const struct trial_config *a, const struct trial_config *b)
 {
-    return a->spec.kind == b->spec.kind && a->spec.output == b->spec.output && a->loss == b->loss;
+    return a->spec.kind == b->spec.kind && a->spec.output == b->spec.output && a->loss == b->loss &&
+           a->vocabulary == b->vocabulary;
 }
 
 static int open_trial(struct bench *bench, const struct trial_config *config, struct error *error)
@@ -95,13 +96,17 @@ static int open_batches(struct bench *bench, int sequences, struct error *error)
     for (int i = 0; i < sweep->trials; i++) {
         taps[i] = sweep->trial[i].spec.tap;
         teach |= trial_measuring(&sweep->trial[i]);
+        if (sweep->trial[i].vocabulary == VOCABULARY_SUBSET)
+            teach |= TEACH_SUBSET;
     }
     int result = batch_create(stores, setting->backend, taps, sweep->trials, teach,
                               (int64_t)sequences * stores->rows, &bench->batch, error);
     free(taps);
-    if (result == 0)
+    if (result == 0) {
+        bench->batch->seed = sweep->seed;
         result = workspace_create(setting->backend, sequences, stores->rows, stores->config.hidden, 1,
                                   &bench->workspace, error);
+    }
     bench->feed = (struct step_feed){.stores = stores,
                                      .batch = bench->batch,
                                      .seed = sweep->seed,

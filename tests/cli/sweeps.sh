@@ -68,17 +68,17 @@ dry_run_of_a_part() {
         says out "2 trials, 20 steps" && [ ! -e "$work/none" ]
 }
 
-# How many trials of each tap go on depends on no result.
+# How many trials of each tap go on, and in how many waves, depends on no result.
 dry_run_goes_through_waves_and_rungs() {
     printf 'steps: 20\nhalving: 4\nrandom: {count: 12, tap: [2], head: norm, rate: {uniform: [0.001, 0.01]}}\n' >"$work/halved.yaml"
-    run 0 train --store "$store" --sweep "$work/halved.yaml" --dry-run &&
-        says out "Halving: 12 to step 2, 3 to step 5, 1 to step 20." &&
-        run 0 train --store "$store" --sweep "$work/halved.yaml" --dry-run --json &&
+    run 0 train --store "$store" --sweep "$work/halved.yaml" --dry-run --max-parallel 5 &&
+        says out "Halving: 12 to step 2, 3 to step 5, 1 to step 20." && says out "At most 5 trials at a time: 5 waves, which read the batches of 24 steps" &&
+        run 0 train --store "$store" --sweep "$work/halved.yaml" --dry-run --max-parallel 5 --json &&
         python3 - "$work/out" <<'END'
 import json, sys
 run = json.load(open(sys.argv[1]))
 assert run["rungs"] == [{"step": 2, "trials": 12}, {"step": 5, "trials": 3}, {"step": 20, "trials": 1}], run["rungs"]
-assert run["waves"] == 3 and run["live"] == 12
+assert run["waves"] == 5 and run["live"] == 5
 whole = sum(trial["seconds"] for trial in run["trials"])
 part = (9 * 2 + 2 * 5 + 20) / 240
 assert abs(run["seconds"]["trials"] / whole - part) < 1e-6
