@@ -898,11 +898,12 @@ TEST(strings_grow)
 /* Pieces follow each other, are all there is, the fewest there may be, and of nearly one size. */
 TEST(spelling_finds_what_was_meant)
 {
-    static const char *const words[] = {"rate",  "warmup", "head",    NULL,
-                                        "beta1", "beta2",  "epsilon", "log_uniform"};
+    static const char *const words[] = {"rate",  "warmup",  "head",        NULL, "beta1",
+                                        "beta2", "epsilon", "log_uniform", "tap"};
     enum { COUNT = sizeof words / sizeof words[0] };
     CHECK(spelling_nearest("rat", words, COUNT) == 0);
     CHECK(spelling_nearest("arte", words, COUNT) == 0);
+    CHECK(spelling_nearest("tpa", words, COUNT) == 8);
     CHECK(spelling_nearest("haed", words, COUNT) == 2);
     CHECK(spelling_nearest("warmups", words, COUNT) == 1);
     CHECK(spelling_nearest("beta2", words, COUNT) == 5);

@@ -344,6 +344,16 @@ TEST(sweep_random_trials_are_spread)
     sweep_free(&sweep);
 }
 
+/* Bounds of more digits than a draw has are not left by rounding. */
+TEST(sweep_random_trials_stay_between_their_bounds)
+{
+    struct sweep sweep;
+    open_resolved("random: {count: 2, tap: 1, head: norm, rate: {uniform: [0.123447, 0.123452]}}\n", &sweep);
+    for (int i = 0; i < sweep.trials; i++)
+        CHECK(sweep.trial[i].rate >= 0.123447 && sweep.trial[i].rate <= 0.123452);
+    sweep_free(&sweep);
+}
+
 TEST(sweep_random_trials_differ)
 {
     struct sweep sweep;
@@ -447,9 +457,24 @@ TEST(sweep_forms_of_yaml)
     check_accepted("steps:\nseed:\ntrials:\n  - {tap: '6', \"head\": !!str norm}\n", 1);
 }
 
+TEST(sweep_lines_in_forms_of_yaml)
+{
+    check_refused("\xef\xbb\xbfsede: 1\n", "line 1", "unknown key \"sede\"");
+    check_refused("seed: 1\r\n\r\nsede: 2\r\n", "line 3", "unknown key \"sede\"");
+    check_refused("seed: 1\rpasses: 1\rsede: 2\r", "line 3", "unknown key \"sede\"");
+    check_refused("trials:\n- {tap: 6,\n   'head':\n     \"no\n     rm\"}\n", "line 4: head", "\"no rm\"");
+    check_refused("# caf\xe9\nseed: 1\n", "byte", "not YAML");
+    check_refused("seed: 1 # \x01\n", "byte", "not YAML");
+    check_refused("seed: 1\n\"sede\": 2\n", "line 2", "unknown key \"sede\"");
+    check_refused("&a seed: 1\n*a : 2\n", "line", "\"seed\" is given twice");
+    check_refused("[1, 2]\n", "line 1", "keys and values expected, not a list");
+    check_refused("just a text\n", "line 1", "keys and values expected, not a single value");
+}
+
 TEST(sweep_fits_the_training_split)
 {
     static const char given[] = "seed: 1\nsequences: 9\ntrials: [{tap: 6, head: norm}]\n";
+    static const char empty[] = "sequences:\ntrials: [{tap: 6, head: norm}]\n";
     static const char standard[] = "trials: [{tap: 6, head: norm}]\n";
     struct error error = {0};
     struct sweep sweep;
@@ -457,6 +482,10 @@ TEST(sweep_fits_the_training_split)
     REQUIRE_OK(sweep_fit(&sweep, 9, &error));
     CHECK(sweep_fit(&sweep, 8, &error) == -1);
     CHECK_TEXT(error.text, "x.yaml: line 2: sequences: 9 per step are more than the 8");
+    sweep_free(&sweep);
+    REQUIRE_OK(sweep_parse("x.yaml", empty, sizeof empty - 1, &sweep, &error));
+    REQUIRE_OK(sweep_fit(&sweep, 3, &error));
+    CHECK(sweep.sequences == 3);
     sweep_free(&sweep);
     REQUIRE_OK(sweep_parse("x.yaml", standard, sizeof standard - 1, &sweep, &error));
     REQUIRE_OK(sweep_fit(&sweep, 3, &error));
