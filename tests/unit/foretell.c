@@ -93,4 +93,18 @@ TEST(foretell_how_many_can_be_live)
     sweep_free(&sweep);
 }
 
+/* A subset of all 32 tokens, in two forms; and the output weight as it is kept. */
+TEST(foretell_a_subset)
+{
+    struct error error = {0};
+    struct foretold all, subset;
+    struct sweep sweep;
+    open_sweep(&sweep);
+    REQUIRE_OK(foretell(&sweep, &stores, MATH_F32, 3, &all, &error));
+    sweep.trial[1].vocabulary = VOCABULARY_SUBSET;
+    REQUIRE_OK(foretell(&sweep, &stores, MATH_F32, 3, &subset, &error));
+    CHECK(subset.fixed == all.fixed + 2 * 32 * 8 + 2 * 4 * 32 * 8);
+    sweep_free(&sweep);
+}
+
 TEST_MAIN
