@@ -124,6 +124,7 @@ $(BUILD)/tests/faults/store: TEST_LDFLAGS := -Wl,--wrap=hash_bytes
 FAILING_MEMORY := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=posix_memalign# tests/failing_memory.h
 $(BUILD)/tests/faults/store_memory: TEST_LDFLAGS := $(FAILING_MEMORY)
 $(BUILD)/tests/faults/engine: TEST_LDFLAGS := $(FAILING_MEMORY)
+$(BUILD)/tests/faults/sweep: TEST_LDFLAGS := $(FAILING_MEMORY)
 $(BUILD)/tests/faults/training: TEST_LDFLAGS := -Wl,--wrap=malloc,--wrap=realloc,--wrap=posix_memalign,--wrap=queue_wait,--wrap=fwrite,--wrap=fflush,--wrap=fsync,--wrap=rename,--wrap=renameat2,--wrap=unlink,--wrap=unlinkat
 
 define loop_rule
