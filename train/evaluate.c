@@ -315,6 +315,26 @@ int evaluate_places(const struct evaluation_setting *setting, struct trial *cons
     return result;
 }
 
+/* ---- what is seen ---- */
+
+int observed_create(const struct stores *stores, struct observed *observed, struct error *error)
+{
+    const uint64_t tokens = stores->sequences[SPLIT_HELD_OUT] * (uint64_t)stores->rows;
+    *observed = (struct observed){0};
+    if (array_alloc(&observed->evidence, tokens, error) == 0 &&
+        array_alloc(&observed->agrees, tokens, error) == 0)
+        return 0;
+    observed_free(observed);
+    return -1;
+}
+
+void observed_free(struct observed *observed)
+{
+    free(observed->evidence);
+    free(observed->agrees);
+    *observed = (struct observed){0};
+}
+
 /* ---- means ---- */
 
 uint64_t evaluation_split(const struct evaluation_setting *setting)

@@ -38,6 +38,10 @@ struct observed {
     bool *agrees; /* [tokens] what it does not know: its likeliest token is the full model's, too */
 };
 
+/* Room for all held-out tokens of the stores. */
+int observed_create(const struct stores *stores, struct observed *observed, struct error *error);
+void observed_free(struct observed *observed); /* an empty one is fine */
+
 struct evaluation_setting {
     const struct stores *stores;
     struct batch *batch;

@@ -11,11 +11,18 @@ struct measured {
     struct trial **trial; /* [count] as they are measured */
     struct evaluation **sums; /* [count][split] */
     struct evaluation *full, *values; /* [split]; what `sums` points into */
-    int count;
+    struct observed *observed; /* [most] of each; NULL: nothing is looked at */
+    int count, most;
 };
+
+/* More than that is not looked at while trials end. */
+#define OBSERVED_BYTES (64 << 20)
 
 static void measured_free(struct measured *measured)
 {
+    for (int i = 0; measured->observed && i < measured->most; i++)
+        observed_free(&measured->observed[i]);
+    free(measured->observed);
     free(measured->member);
     free(measured->trial);
     free(measured->sums);
@@ -23,10 +30,27 @@ static void measured_free(struct measured *measured)
     free(measured->values);
 }
 
+/* What is seen of a head when its trial ends is what the policy will ask for. */
+static int prepare_to_observe(struct measured *measured, const struct held_out *held_out, struct error *error)
+{
+    const struct stores *stores = held_out->evaluation->stores;
+    const double tokens = (double)evaluation_split(held_out->evaluation) * stores->rows;
+    if (tokens * measured->most * (sizeof(struct evidence) + sizeof(bool)) > OBSERVED_BYTES)
+        return 0;
+    if (array_alloc(&measured->observed, measured->most, error) < 0)
+        return -1;
+    for (int i = 0; i < measured->most; i++) {
+        if (observed_create(stores, &measured->observed[i], error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int measured_allocate(struct measured *measured, const struct held_out *held_out, struct error *error)
 {
     const int most = held_out->members->count;
     const uint64_t split = evaluation_split(held_out->evaluation);
+    measured->most = most;
     if (array_alloc(&measured->member, most, error) < 0 || array_alloc(&measured->trial, most, error) < 0 ||
         array_alloc(&measured->sums, most, error) < 0 || array_alloc(&measured->full, split, error) < 0 ||
         array_alloc(&measured->values, (uint64_t)most * split, error) < 0)
@@ -42,8 +66,11 @@ static int measure(const struct held_out *held_out, struct measured *measured, i
 {
     const double started = clock_seconds();
     const int count = measured->count - from;
-    const struct evaluation_sums sums = {
-        .first = first, .end = end, .trial = measured->sums + from, .full = measured->full};
+    const struct evaluation_sums sums = {.first = first,
+                                         .end = end,
+                                         .trial = measured->sums + from,
+                                         .full = measured->full,
+                                         .observed = measured->observed ? measured->observed + from : NULL};
     *complete = true;
     if (count == 0)
         return 0;
@@ -129,6 +156,11 @@ static void swap(struct measured *measured, int i, int j)
     measured->sums[i] = measured->sums[j];
     measured->member[j] = member;
     measured->sums[j] = sums;
+    if (measured->observed) {
+        const struct observed observed = measured->observed[i];
+        measured->observed[i] = measured->observed[j];
+        measured->observed[j] = observed;
+    }
 }
 
 /* True for those that have come to the end of their training at `step`, and were evaluated there. */
@@ -160,9 +192,10 @@ static int gather_ended(const struct held_out *held_out, int64_t step, struct me
     return known;
 }
 
-/* Ends a member. Where the sample is the split, it is known already what its kept head is worth. */
+/* Ends a member, of which `read` tokens were read. Where the sample is the split, it is known already what its
+ * kept head is worth. seen: its kept head was looked at. */
 static int end(const struct held_out *held_out, const struct measured *measured, int index, int64_t step,
-               int64_t read, struct error *error)
+               int64_t read, bool seen, struct error *error)
 {
     struct member *member = measured->member[index];
     const uint64_t split = evaluation_split(held_out->evaluation);
@@ -171,7 +204,12 @@ static int end(const struct held_out *held_out, const struct measured *measured,
                                         : member->best;
     if (member->trial->failed)
         return fail(member, error);
-    return member_end(member, &whole, (int64_t)split, step * held_out->tokens, read, error);
+    if (member_end(member, &whole, (int64_t)split, step * held_out->tokens, read, error) < 0)
+        return -1;
+    return seen && measured->observed
+               ? observations_keep(held_out->seen, member->config, metrics_as_read(&whole).kl,
+                                   &measured->observed[index], error)
+               : 0;
 }
 
 /* The members that have come to their end after `step` are measured as their kept heads are. */
@@ -200,7 +238,7 @@ static int measure_ended(const struct held_out *held_out, int64_t step, struct m
     }
     for (int i = 0; i < measured->count; i++) {
         const int64_t read = sample < split ? tokens_of(held_out, i < known ? split - sample : split) : 0;
-        if (end(held_out, measured, i, step, read, error) < 0)
+        if (end(held_out, measured, i, step, read, sample < split || i < known, error) < 0)
             return -1;
     }
     return 0;
@@ -211,6 +249,8 @@ int held_out_measure(const struct held_out *held_out, int64_t step, struct error
     struct measured measured = {0};
     bool complete = false;
     int result = measured_allocate(&measured, held_out, error);
+    if (result == 0 && (step == held_out->steps || held_out->patience > 0))
+        result = prepare_to_observe(&measured, held_out, error);
     if (result == 0)
         result = measure_due(held_out, step, &measured, &complete, error);
     if (result == 0 && complete)

@@ -17,6 +17,7 @@
 
 #include "train/evaluate.h"
 #include "train/members.h"
+#include "train/observations.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
 
@@ -29,6 +30,7 @@ struct held_out {
     const struct schedule *schedule; /* at whose rungs there is one, too */
     int patience; /* evaluations without a lower KL after which a trial ends; 0: none does */
     int64_t tokens; /* of a step */
+    struct observations *seen; /* gets what is seen of kept heads, where that is not too much to hold */
 };
 
 /* After step `step`: evaluates the members whose turn it is, and ends those that have come to the last step, or have

@@ -172,27 +172,46 @@ done:
     return result;
 }
 
-/* Looks at each of the held-out tokens through the heads of `best`. */
-static int observe(const struct evaluation_setting *setting, struct trial *const *best, int count,
-                   struct observed *observed, bool *complete, struct error *error)
+/* Looks at each of the held-out tokens through the heads of `best` that were not looked through yet. */
+static int observe(const struct evaluation_setting *setting, const struct observations *seen,
+                   struct trial *const *best, int count, struct observed *observed, bool *complete,
+                   struct error *error)
 {
-    struct evaluation *results, full;
-    if (array_alloc(&results, count, error) < 0)
-        return -1;
-    int result = evaluate_trials(setting, best, count, results, &full, observed, complete, error);
-    for (int e = 0; e < count && result == 0; e++) {
-        if (best[e]->failed)
-            result = error_set_kind(error, best[e]->reason.kind, "trial %s: %s", best[e]->config.id,
-                                    best[e]->reason.text);
+    const uint64_t tokens = held_out_tokens(setting);
+    struct trial **missing = NULL;
+    struct observed *theirs = NULL;
+    struct evaluation *results = NULL, full;
+    int left = 0, result = -1;
+    if (array_alloc(&missing, count, error) < 0 || array_alloc(&theirs, count, error) < 0 ||
+        array_alloc(&results, count, error) < 0)
+        goto done;
+    for (int e = 0; e < count; e++) {
+        const struct observed *found = observations_find(seen, best[e]->config.id);
+        if (found) {
+            memcpy(observed[e].evidence, found->evidence, tokens * sizeof *found->evidence);
+            memcpy(observed[e].agrees, found->agrees, tokens * sizeof *found->agrees);
+        } else {
+            theirs[left] = observed[e];
+            missing[left++] = best[e];
+        }
     }
+    result = left == 0 ? 0 : evaluate_trials(setting, missing, left, results, &full, theirs, complete, error);
+    for (int e = 0; e < left && result == 0; e++) {
+        if (missing[e]->failed)
+            result = error_set_kind(error, missing[e]->reason.kind, "trial %s: %s", missing[e]->config.id,
+                                    missing[e]->reason.text);
+    }
+done:
+    free(missing);
+    free(theirs);
     free(results);
     return result;
 }
 
-int policy_table_write(const struct evaluation_setting *setting, struct trial *const *best, int count,
-                       const struct policy_wish *wish, const char *folder, bool *complete, struct error *error)
+int policy_table_write(const struct evaluation_setting *setting, const struct observations *seen,
+                       struct trial *const *best, int count, const struct policy_wish *wish, const char *folder,
+                       bool *complete, struct error *error)
 {
-    const uint64_t tokens = held_out_tokens(setting);
     struct policy policy = {.layers = setting->stores->config.layers};
     struct observed *observed = NULL;
     int result = -1;
@@ -203,20 +222,17 @@ int policy_table_write(const struct evaluation_setting *setting, struct trial *c
         array_alloc(&policy.exit, count, error) < 0 || array_alloc(&policy.tried_tap, count, error) < 0)
         goto done;
     for (int e = 0; e < count; e++) {
-        if (array_alloc(&observed[e].evidence, tokens, error) < 0 ||
-            array_alloc(&observed[e].agrees, tokens, error) < 0)
+        if (observed_create(setting->stores, &observed[e], error) < 0)
             goto done;
     }
-    result = count > 0 ? observe(setting, best, count, observed, complete, error) : 0;
+    result = count > 0 ? observe(setting, seen, best, count, observed, complete, error) : 0;
     if (result == 0 && count > 0 && *complete)
         result = fill_policy(setting, best, count, observed, wish, &policy, folder, error);
     if (result == 0 && *complete)
         result = policy_write(folder, &policy, error);
 done:
-    for (int e = 0; observed && e < count; e++) {
-        free(observed[e].evidence);
-        free(observed[e].agrees);
-    }
+    for (int e = 0; observed && e < count; e++)
+        observed_free(&observed[e]);
     free(observed);
     policy_free(&policy);
     return result;

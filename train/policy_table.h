@@ -4,7 +4,7 @@
  * predicted to be faster than the full model, unless exits are asked for by name.
  *
  *     count = policy_choose(&board, layers, &wish, rows);            // which trials could be exits
- *     policy_table_write(&setting, trials, count, &wish, folder, &complete, error);
+ *     policy_table_write(&setting, &seen, trials, count, &wish, folder, &complete, error);
  *     policy_read(folder, &policy, error);
  *     policy_table_print(&policy, stdout);
  */
@@ -18,6 +18,7 @@
 #include "common/model/config.h"
 #include "train/evaluate.h"
 #include "train/leaderboard.h"
+#include "train/observations.h"
 #include "train/policy_search.h"
 
 /* How many layers lead to a tap. The attention half of a layer counts by the values of its matrices. */
@@ -29,10 +30,12 @@ double tap_depth(const struct model_config *config, struct tap tap);
 int policy_choose(const struct leaderboard *board, int layers, const struct policy_wish *wish,
                   const struct leaderboard_row **best);
 
-/* Evaluates the trials `best`, by tap, and writes a policy with the heads of its exits into `folder`, which is
- * made. *complete is false when the program was told to stop meanwhile. */
-int policy_table_write(const struct evaluation_setting *setting, struct trial *const *best, int count,
-                       const struct policy_wish *wish, const char *folder, bool *complete, struct error *error);
+/* Writes a policy with the heads of its exits, which are some of the trials `best`, by tap, into `folder`, which is
+ * made. Evaluates those that nothing was seen of yet (observations.h). *complete is false when the program was told
+ * to stop meanwhile. */
+int policy_table_write(const struct evaluation_setting *setting, const struct observations *seen,
+                       struct trial *const *best, int count, const struct policy_wish *wish, const char *folder,
+                       bool *complete, struct error *error);
 
 /* One or two sentences: what the policy's threshold does and whether it is predicted to pay, or why it has no
  * exits. */

@@ -41,8 +41,8 @@ static int fill_policy_folder(const struct results_setting *setting, const struc
         return -1;
     int result = open_heads(setting, rows, count, trials, error);
     if (result == 0)
-        result =
-            policy_table_write(setting->evaluation, trials, count, setting->wish, folder, &complete, error);
+        result = policy_table_write(setting->evaluation, setting->seen, trials, count, setting->wish, folder,
+                                    &complete, error);
     if (result == 0 && !complete)
         result = error_set_kind(error, ERROR_INTERRUPTED,
                                 "stopped before the policy was written; the same command goes on from there");

@@ -16,6 +16,7 @@ struct results_setting {
     struct run_folder *run;
     const struct sweep *sweep;
     const struct evaluation_setting *evaluation;
+    const struct observations *seen; /* of heads that this process has measured */
     const struct policy_wish *wish;
     struct cost *cost; /* noted before the report, which shows it */
 };

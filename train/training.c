@@ -40,6 +40,7 @@ struct training {
     struct schedule schedule;
     struct waves waves;
     struct resume_setting resume; /* what a trial is made on */
+    struct observations seen; /* of heads whose trials have ended in this process */
     struct step_feed feed;
     struct cost cost;
     double noted, noted_waited; /* clock, and seconds of waiting, when it was noted last */
@@ -187,6 +188,7 @@ void training_close(struct training *training)
     step_feed_close(&training->feed);
     waves_close(&training->waves);
     members_close(&training->members);
+    observations_free(&training->seen);
     free(training->wish.exit);
     workspace_destroy(training->workspace);
     batch_destroy(training->batch);
@@ -319,7 +321,8 @@ static int measure(struct training *training, int64_t step, struct error *error)
                                       .every = training->sweep->evaluate,
                                       .schedule = &training->schedule,
                                       .patience = training->sweep->patience,
-                                      .tokens = tokens_after(training, 1)};
+                                      .tokens = tokens_after(training, 1),
+                                      .seen = &training->seen};
     int result = held_out_measure(&held_out, step, error);
     tell_memory(training);
     return result;
@@ -557,6 +560,7 @@ int training_finish(struct training *training, struct error *error)
     const struct results_setting setting = {.run = &training->run,
                                             .sweep = training->sweep,
                                             .evaluation = &evaluation,
+                                            .seen = &training->seen,
                                             .wish = &training->wish,
                                             .cost = &training->cost};
     return results_write(&setting, error);

@@ -471,6 +471,11 @@ best_head_is_kept() {
     best=$(grep '"kl"' "$work/wild/trials/$id/metrics.jsonl" | grep -v whole | sed -E 's/.*"step": ([0-9]+).*"kl": ([0-9.e+-]+).*/\2 \1/' | sort -g | head -n 1)
     step=${best#* }
     [ "$step" != 12 ] && [ "$(cut -f 15 "$work/wild/leaderboard.tsv" | tail -n 1)" = "$step" ] || return 1
+    # Its line at the end is of that head, not of the last one: as where every evaluation is of the whole split.
+    run 0 train --store "$store" --out "$work/wild3" --seed 4 --steps 12 --evaluate 3 --sample 0 --tap 2 --head affine --rate 1 --warmup 0 &&
+        [ "$(tail -n 1 "$work/wild/trials/$id/metrics.jsonl" | grep -c "\"of_step\": $step,")" = 1 ] &&
+        [ "$(tail -n 1 "$work/wild/trials/$id/metrics.jsonl" | kl_of)" = \
+            "$(grep "\"step\": $step, .*\"kl\"" "$work/wild3/trials/$id/metrics.jsonl" | kl_of)" ] || return 1
     cp -r "$work/wild" "$work/wild2"
     run 0 train --store "$store" --out "$work/wild2" --seed 4 --steps 15 --evaluate 3 --tap 2 --head affine --rate 1 --warmup 0 &&
         says err "which is of step $step" && [ "$(grep -c '"loss"' "$work/wild2/trials/$id/metrics.jsonl")" = 15 ] &&

@@ -99,6 +99,8 @@ int __wrap_fflush(FILE *file)
         errno = ENOSPC;
         return EOF;
     }
+    if (file && file != stderr && file != stdout)
+        maybe_killed(); /* a line of metrics is not written then */
     return __real_fflush(file);
 }
 
@@ -236,10 +238,51 @@ static int count_files(const char *run, const char *pattern)
     return count;
 }
 
+/* Cuts from each line of metrics what it took. Returns the new size. */
+static size_t cut_times(char *text, size_t size)
+{
+    size_t kept = 0;
+    bool cut = false;
+    for (size_t i = 0; i < size; i++) {
+        cut = text[i] != '\n' && (cut || (size - i > 19 && !memcmp(text + i, ", \"tokens_per_second", 19)));
+        if (!cut)
+            text[kept++] = text[i];
+    }
+    return kept;
+}
+
+/* Trials of both runs whose metrics say the same, but for what the lines took. */
+static int count_same_metrics(const char *a, const char *b)
+{
+    char path[4300], other[4300];
+    struct error error;
+    glob_t found;
+    int same = 0;
+    snprintf(path, sizeof path, "%s/trials/*/metrics.jsonl", a);
+    if (glob(path, 0, NULL, &found) != 0)
+        return 0;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        char *left = NULL, *right = NULL;
+        size_t left_size, right_size;
+        snprintf(other, sizeof other, "%s%s", b, found.gl_pathv[i] + strlen(a));
+        if (file_read(found.gl_pathv[i], &left, &left_size, &error) == 0 &&
+            file_read(other, &right, &right_size, &error) == 0) {
+            left_size = cut_times(left, left_size);
+            right_size = cut_times(right, right_size);
+            same += left_size == right_size && !memcmp(left, right, left_size);
+        }
+        free(left);
+        free(right);
+    }
+    globfree(&found);
+    return same;
+}
+
 /* The run in `folder` has ended as the one that nobody disturbed. */
 static bool ends_as_whole(void)
 {
-    return count_same(whole, folder, "trials/*/head.safetensors") == 4 &&
+    return count_same_metrics(whole, folder) == 4 &&
+           count_same(whole, folder, "trials/*/head.safetensors") == 4 &&
            count_same(whole, folder, "leaderboard.tsv") == 1 &&
            count_same(whole, folder, "policy/policy.json") == 1 &&
            count_files(folder, "trials/*/last.ckpt") == 0;
@@ -249,6 +292,21 @@ static int count_failed(void)
 {
     char command[4400];
     snprintf(command, sizeof command, "cat '%s'/trials/*/metrics.jsonl 2>/dev/null | grep -c '\"failed\"'",
+             folder);
+    FILE *pipe = popen(command, "r");
+    int count = -1;
+    if (!pipe || fscanf(pipe, "%d", &count) != 1)
+        count = -1;
+    if (pipe)
+        pclose(pipe);
+    return count;
+}
+
+/* Trials whose metrics say that they have ended. */
+static int count_ended(void)
+{
+    char command[4400];
+    snprintf(command, sizeof command, "cat '%s'/trials/*/metrics.jsonl 2>/dev/null | grep -c '\"whole\"'",
              folder);
     FILE *pipe = popen(command, "r");
     int count = -1;
@@ -378,7 +436,8 @@ static void copy_run(const char *from, const char *to)
         test_fail(__FILE__, __LINE__, "%s is not copied", from);
 }
 
-/* The run `from` goes on to `steps` and is killed at `points` of its calls: it ends as the one in `whole`. */
+/* The run `from` goes on to `steps` and is killed at `points` of its calls (0: at each): it ends as the one in
+ * `whole`. */
 static void check_kills_of(const char *from, int steps, int points)
 {
     struct error error = {0};
@@ -389,6 +448,7 @@ static void check_kills_of(const char *from, int steps, int points)
     const long calls = plan.calls;
     CHECK(ends_as_whole());
     REQUIRE(calls > points);
+    points = points > 0 ? points : (int)calls;
     for (int p = 0; p < points; p++) {
         const long first = 1 + (calls - 1) * p / (points - 1);
         copy_run(from, folder);
@@ -411,6 +471,27 @@ TEST(more_steps_after_a_kill)
     REQUIRE_OK(run_for(whole, STEPS + 4, NAN, &error));
     REQUIRE(count_same(done, whole, "trials/*/head.safetensors") == 1); /* the one that is best at its start */
     check_kills_of(done, STEPS + 4, 40);
+}
+
+/* At every call from the last checkpoints on: the last evaluations, the kept heads on the whole split, the end of
+ * each trial, the results. */
+TEST(the_end_after_a_kill)
+{
+    struct error error = {0};
+    char last[4300];
+    long first;
+    REQUIRE_OK(prepare(&error));
+    snprintf(last, sizeof last, "%s.last", whole);
+    plan.what = FAULT_KILL;
+    plan.first = 0;
+    REQUIRE_OK(run(folder, &error));
+    for (first = plan.calls; first > 1 && count_ended() > 0; first--) {
+        remove_run();
+        run_killed(first, STEPS, NAN);
+    }
+    copy_run(folder, last);
+    remove_run();
+    check_kills_of(last, STEPS, 0);
 }
 
 TEST(a_deleted_trial_after_a_kill)
