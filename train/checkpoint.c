@@ -12,7 +12,8 @@
 #include "common/base/memory.h"
 #include "common/model/safetensors.h"
 
-#define NAME_SIZE 64
+#define NAME_SIZE  64
+#define PART_BYTES ((size_t)16 << 20) /* that are written at a time */
 
 /* The matrices of a trial in the order of the file. */
 struct contents {
@@ -62,13 +63,24 @@ static int fetch(const struct trial *trial, const struct content *content, void 
     return queue_wait(trial->queue, error);
 }
 
+/* False when the program was told to stop so long ago that the checkpoint of before has to do. */
+static bool has_time(const struct trial *trial, struct error *error)
+{
+    if (cli_interrupted_for() < STOP_SECONDS)
+        return true;
+    error_set_kind(error, ERROR_INTERRUPTED,
+                   "the checkpoint of %s takes too long; the same command goes on from the one before",
+                   trial->config.id);
+    return false;
+}
+
 static json_t *make_metadata(const struct trial *trial, const struct contents *contents,
                              const char *fingerprint, void *block, struct error *error)
 {
     char step[32], start[32], text[17];
     uint64_t hash = 0;
     for (int i = 0; i < contents->count; i++) {
-        if (fetch(trial, &contents->list[i], block, error) < 0)
+        if (!has_time(trial, error) || fetch(trial, &contents->list[i], block, error) < 0)
             return NULL;
         hash = hash_bytes(block, contents->list[i].bytes, hash);
     }
@@ -80,6 +92,17 @@ static json_t *make_metadata(const struct trial *trial, const struct contents *c
     if (!metadata)
         error_set_kind(error, ERROR_NO_MEMORY, "trial %s: out of memory", trial->config.id);
     return metadata;
+}
+
+static int write_block(const struct trial *trial, struct safetensors_writer *writer, const char *block,
+                       size_t bytes, struct error *error)
+{
+    for (size_t at = 0; at < bytes; at += PART_BYTES) {
+        const size_t part = bytes - at < PART_BYTES ? bytes - at : PART_BYTES;
+        if (!has_time(trial, error) || safetensors_write(writer, block + at, part, error) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 static int write_contents(const struct trial *trial, const struct contents *contents, const char *path,
@@ -105,7 +128,7 @@ static int write_contents(const struct trial *trial, const struct contents *cont
         return -1;
     for (int i = 0; i < contents->count; i++) {
         if (fetch(trial, &contents->list[i], block, error) < 0 ||
-            safetensors_write(writer, block, contents->list[i].bytes, error) < 0) {
+            write_block(trial, writer, block, contents->list[i].bytes, error) < 0) {
             safetensors_abandon(writer);
             return -1;
         }

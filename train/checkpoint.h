@@ -14,6 +14,8 @@
 #include "common/base/error.h"
 #include "train/trial.h"
 
+/* ERROR_INTERRUPTED, with the file that was there before, where the program was told to stop and the new one takes
+ * longer than STOP_SECONDS (interrupt.h). */
 int checkpoint_write(const struct trial *trial, const char *path, const char *fingerprint, struct error *error);
 
 /* Reads into a trial of the same settings. Sets its step and the optimizer's start. Everything is checked

@@ -83,11 +83,17 @@ void members_charge(struct members *members, int64_t step, double seconds, doubl
 
 int members_save(struct members *members, struct error *error)
 {
+    int result = 0;
     for (int i = 0; i < members->count; i++) {
-        if (member_save(&members->member[i], error) < 0)
-            return -1;
+        struct error reason;
+        if (member_save(&members->member[i], &reason) == 0)
+            continue;
+        *error = reason;
+        result = -1;
+        if (reason.kind != ERROR_INTERRUPTED) /* it took too long; another's may not */
+            break;
     }
-    return 0;
+    return result;
 }
 
 int members_sync(const struct members *members, struct error *error)

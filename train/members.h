@@ -38,7 +38,8 @@ unsigned members_teaching(const struct members *members);
  * seconds; of these the stores were waited for `stalled`. */
 void members_charge(struct members *members, int64_t step, double seconds, double stalled);
 
-/* Checkpoints of those that have changed since their last one. */
+/* Checkpoints of those that have changed since their last one. ERROR_INTERRUPTED: some of them would have taken too
+ * long (checkpoint.h). */
 int members_save(struct members *members, struct error *error);
 
 /* Brings to the disk what their metrics say. */

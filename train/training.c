@@ -456,7 +456,9 @@ static int save(struct training *training, struct error *error)
 static int stop(struct training *training, int64_t step, struct error *error)
 {
     if (save(training, error) < 0)
-        return -1;
+        return error->kind == ERROR_INTERRUPTED
+                   ? error_prefix(error, "stopped after step %" PRId64 " of %" PRId64, step, training->steps)
+                   : -1;
     return error_set_kind(error, ERROR_INTERRUPTED,
                           "stopped after step %" PRId64 " of %" PRId64 "; the same command goes on from there",
                           step, training->steps);

@@ -15,7 +15,7 @@
 
 #include "common/base/memory.h"
 
-enum { LINKS_MOST = 40 };
+enum { LINKS_MOST = 40, SYNC_BYTES = 16 << 20 };
 
 /* Opens a regular file for reading and tells its size. */
 static int open_regular(const char *path, int *descriptor, size_t *size, struct error *error)
@@ -170,6 +170,7 @@ int directory_remove(const char *path, struct error *error)
 struct file_writer {
     char *path, *temporary; /* no link; beside it */
     FILE *stream;
+    off_t begun; /* bytes whose way to the disk has begun */
 };
 
 static void writer_free(struct file_writer *writer)
@@ -248,10 +249,23 @@ failed:
     return -1;
 }
 
+/* Of a large file, what was written goes to the disk while the next part is made, so that the sync at its end has
+ * little left to do. What this comes to is seen there. */
+static void begin_to_sync(struct file_writer *writer)
+{
+    const off_t end = ftello(writer->stream);
+    if (end - writer->begun < SYNC_BYTES)
+        return;
+    sync_file_range(fileno(writer->stream), 0, writer->begun, SYNC_FILE_RANGE_WAIT_BEFORE);
+    sync_file_range(fileno(writer->stream), writer->begun, end - writer->begun, SYNC_FILE_RANGE_WRITE);
+    writer->begun = end;
+}
+
 int file_writer_append(struct file_writer *writer, const void *data, size_t size, struct error *error)
 {
     if (size > 0 && fwrite(data, 1, size, writer->stream) != size)
         return error_system(error, "%s: cannot be written", writer->temporary);
+    begin_to_sync(writer);
     return 0;
 }
 

@@ -18,6 +18,7 @@
 /* A signal reaches a process, not a part of it: the one exception to having no global state. */
 static struct {
     atomic_bool asked;
+    double when; /* clock_seconds; set before `asked` */
     int wake; /* an eventfd, readable once asked; -1: nobody listens */
     pthread_t listener;
     sigset_t signals;
@@ -67,6 +68,7 @@ static void *listen_for_signals(void *unused)
     (void)unused;
     next_signal(-1);
     const double first = clock_seconds();
+    interrupts.when = first;
     atomic_store(&interrupts.asked, true);
     eventfd_write(interrupts.wake, 1);
     for (bool told = false;;) {
@@ -115,6 +117,11 @@ void interrupt_listen(void)
 bool cli_interrupted(void)
 {
     return atomic_load(&interrupts.asked);
+}
+
+double cli_interrupted_for(void)
+{
+    return cli_interrupted() ? clock_seconds() - interrupts.when : 0;
 }
 
 bool cli_await(int descriptor, enum cli_await what)

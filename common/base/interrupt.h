@@ -26,6 +26,11 @@ void interrupt_listen(void);
 /* Whether a signal has asked the program to stop. Any thread may ask, at any time. */
 bool cli_interrupted(void);
 
+/* For how many seconds it has been so; 0 where no signal has come. Who would keep what it has, and would take long
+ * for it, gives up after STOP_SECONDS: what was kept before is good, too. */
+#define STOP_SECONDS 2.0
+double cli_interrupted_for(void);
+
 enum cli_await { AWAIT_READ, AWAIT_WRITE };
 
 /* Waits until a read of the descriptor, or a write of a few bytes, does not block. False when a signal has

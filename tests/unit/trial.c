@@ -2,6 +2,7 @@
  * loss, and that training lowers the loss; the optimizer's arithmetic; trials that fail; groups. */
 #include "tests/trial_bench.h"
 
+#include <glob.h>
 #include <math.h>
 
 #include "common/head/kind.h"
@@ -808,6 +809,38 @@ TEST(trial_interrupted)
     while (bench_load(&bench, &error) == 0)
         ;
     CHECK(error.kind == ERROR_INTERRUPTED);
+    trial_destroy(trial);
+    bench_close(&bench);
+}
+
+/* A checkpoint that takes longer than STOP_SECONDS gives up, and the one of before stays. */
+TEST(trial_interrupted_checkpoint)
+{
+    struct error error = {0};
+    struct bench bench;
+    struct trial *trial;
+    char path[4200], pattern[4300];
+    glob_t left;
+    REQUIRE_OK(bench_open(&bench, &error));
+    const struct trial_config config = make_config(1, OUTPUT_UNTIED, LOSS_DISTILLATION);
+    REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
+    snprintf(path, sizeof path, "%s/last.ckpt", bench.folder);
+    REQUIRE(be_interrupted() && cli_interrupted_for() > 0);
+    unlink(path);
+    if (cli_interrupted_for() < STOP_SECONDS / 2) /* a small one is kept still */
+        CHECK(checkpoint_write(trial, path, "0123456789abcdef", &error) == 0);
+    while (cli_interrupted_for() < STOP_SECONDS)
+        usleep(10000);
+    const bool there = access(path, F_OK) == 0;
+    trial->step = 5;
+    CHECK(checkpoint_write(trial, path, "0123456789abcdef", &error) < 0 && error.kind == ERROR_INTERRUPTED);
+    CHECK_TEXT(error.text, "takes too long; the same command goes on from the one before");
+    if (there) {
+        REQUIRE_OK(checkpoint_read(trial, path, "0123456789abcdef", &error));
+        CHECK(trial->step == 0);
+    }
+    snprintf(pattern, sizeof pattern, "%s*.tmp*", path);
+    CHECK(glob(pattern, 0, NULL, &left) == GLOB_NOMATCH);
     trial_destroy(trial);
     bench_close(&bench);
 }
