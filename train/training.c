@@ -8,7 +8,6 @@
 #include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
-#include "common/base/progress.h"
 #include "common/device/device.h"
 #include "train/batch.h"
 #include "train/cost.h"
@@ -16,6 +15,7 @@
 #include "train/first_values.h"
 #include "train/foretell.h"
 #include "train/held_out.h"
+#include "train/live_view.h"
 #include "train/members.h"
 #include "train/parts.h"
 #include "train/results.h"
@@ -38,6 +38,7 @@ struct training {
     struct members members;
     int live; /* trials that may be so at a time */
     struct schedule schedule;
+    struct live_view view;
     struct waves waves;
     struct resume_setting resume; /* what a trial is made on */
     struct observations seen; /* of heads whose trials have ended in this process */
@@ -466,18 +467,8 @@ static int stop(struct training *training, int64_t step, struct error *error)
 
 /* ---- the run ---- */
 
-/* Tokens that the run has gone through when it has done `step` steps, and `last` evaluations behind the last of
- * them (0 or 1): in steps and in evaluations. */
-static uint64_t work_after(const struct training *training, int64_t step, int64_t last)
-{
-    const int64_t every = training->sweep->evaluate;
-    const int64_t evaluations = last + (step == 0 ? 0 : 1 + (every > 0 ? (step - 1) / every : 0));
-    const uint64_t held_out = training->stores.sequences[SPLIT_HELD_OUT] * (uint64_t)training->stores.rows;
-    return (uint64_t)tokens_after(training, step) + (uint64_t)evaluations * held_out;
-}
-
 /* The members that are open, to `last`. */
-static int train_steps(struct training *training, int64_t last, struct progress *progress, struct error *error)
+static int train_steps(struct training *training, int64_t last, struct error *error)
 {
     for (;;) {
         const int64_t step = members_step(&training->members);
@@ -495,21 +486,16 @@ static int train_steps(struct training *training, int64_t last, struct progress 
             return error->kind == ERROR_INTERRUPTED ? stop(training, step, error) : -1;
         if (((step + 1) % training->sweep->checkpoint == 0 || step + 1 == last) && save(training, error) < 0)
             return -1;
-        progress_update(progress, work_after(training, step + 1, 0));
+        live_view_update(&training->view);
     }
 }
 
 static int train_wave(struct training *training, int64_t last, struct error *error)
 {
-    struct progress progress;
     training->feed.steps = last;
-    progress_start(&progress, "train", "tokens", work_after(training, last, 1));
-    const int64_t first = members_step(&training->members);
-    progress.first = first > 0 ? work_after(training, first, 0) : 0;
-    int result = train_steps(training, last, &progress, error);
+    int result = train_steps(training, last, error);
     if (result == 0) /* checkpoints, which need not believe their metrics, will be removed */
         result = members_sync(&training->members, error);
-    progress_finish(&progress);
     step_feed_close(&training->feed);
     return result;
 }
@@ -539,7 +525,9 @@ int training_train(struct training *training, struct error *error)
                                         .seed = training->sweep->seed,
                                         .sequences = training->sweep->sequences,
                                         .threads = training->threads};
+    live_view_start(&training->view, &training->members, &training->schedule, tokens_after(training, 1));
     const int result = train_waves(training, error);
+    live_view_finish(&training->view);
     if (note_cost(training, result < 0 ? &ignored : error) < 0) /* the first failure is what is told */
         return -1;
     return result;
