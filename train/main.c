@@ -122,6 +122,8 @@ static void check_arguments(const struct arguments *arguments, struct argp_state
         argp_error(state, "--out is missing: a folder for the run");
     if (!isnan(arguments->options.wish.agreement) && !isnan(arguments->options.wish.threshold))
         argp_error(state, "--agreement and --threshold: give one of them; --agreement chooses a threshold");
+    if (arguments->options.share.collect && arguments->dry_run)
+        argp_error(state, "--collect and --dry-run: give one of them; nothing is trained to collect");
     check_share(arguments, state);
     for (int k = 0; arguments->sweep && k < TRIAL_KEYS; k++) {
         if (arguments->trial[k])

@@ -147,8 +147,12 @@ static int resolve_trial(const struct sweep *sweep, struct trial_config *config,
 static int refuse_twice(const struct sweep *sweep, const struct trial_config *config,
                         const struct trial_config *before, struct error *error)
 {
-    error_set(error, "trial %s is given twice, here and in line %d; leave one out, or change a setting of it",
-              config->id, before->line.trial);
+    if (config->line.trial == before->line.trial)
+        error_set(error, "trial %s is made twice here; leave one out, or change a setting of it", config->id);
+    else
+        error_set(error,
+                  "trial %s is given twice, here and in line %d; leave one out, or change a setting of it",
+                  config->id, before->line.trial);
     return error_prefix(error, "%s: line %d", sweep->name, config->line.trial);
 }
 

@@ -65,7 +65,9 @@ dry_run_of_one_trial() {
 
 dry_run_of_a_part() {
     run 0 train --store "$store" --sweep "$work/sweep.yaml" --out "$work/none" --part 1/4 --dry-run &&
-        says out "2 trials, 20 steps" && [ ! -e "$work/none" ]
+        says out "2 trials, 20 steps" && [ ! -e "$work/none" ] &&
+        run 2 train --store "$store" --sweep "$work/sweep.yaml" --out "$work/none" --collect --dry-run &&
+        says err "--collect and --dry-run"
 }
 
 # How many trials of each tap go on, and in how many waves, depends on no result.

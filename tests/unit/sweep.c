@@ -222,7 +222,8 @@ TEST(sweep_wrong_values_have_their_line)
         snprintf(line, sizeof line, "line 4: %s", trial_keys[k].name);
         check_refused(text, line, "\"-2\" is not in");
     }
-    check_refused("grid: {tap: [6, 6], head: [norm]}\n", "", "given twice");
+    check_refused("grid: {tap: [6, 6], head: [norm]}\n", "line 1",
+                  "trial 6-norm-copy-distillation-0.001 is made twice here");
 }
 
 static void check_accepted(const char *text, int trials)
