@@ -7,7 +7,7 @@ export BUILD=${BUILD:-build}
 OFFRAMP_TEST_MODEL=${OFFRAMP_TEST_MODEL:-$(pipelines/setup.sh model)}
 export OFFRAMP_TEST_MODEL
 echo "machine: $(nproc) processors, $(sed -nE 's/^model name\s*: //p' /proc/cpuinfo | head -1), load $(cut -d' ' -f1 /proc/loadavg)"
-for part in kernels extract coding streaming codec reading verify train generate; do
+for part in kernels extract coding streaming codec reading verify train evaluate generate; do
     echo
     echo "== $part"
     if [ -f "tests/bench/$part.sh" ]; then
