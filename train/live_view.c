@@ -12,35 +12,46 @@
 
 /* ---- how much there is to do ---- */
 
-/* Steps that a member still has before it, as many of it as will go on. */
-static double steps_left(const struct schedule *schedule, const struct member *member)
+/* Tokens of the steps from `from` to `to`, and of the evaluations behind them. */
+static double tokens_between(const struct live_work *work, int64_t from, int64_t to)
 {
-    double steps = 0, share = 1;
+    int64_t evaluations = work->every > 0 ? to / work->every - from / work->every : 0;
+    if (work->every <= 0 || to % work->every != 0) /* at a rung, and after the last step, there is one anyway */
+        evaluations += to > from;
+    return (double)(to - from) * (double)work->step + (double)evaluations * (double)work->sample;
+}
+
+/* Tokens that a member still has before it, as many of it as will go on. */
+static double member_tokens_left(const struct live_view *view, const struct member *member)
+{
+    const struct schedule *schedule = view->schedule;
+    double share = 1;
     if (member->state != MEMBER_WAITING && member->state != MEMBER_TRAINING)
         return 0;
     int64_t from = member_step(member);
+    double tokens = from == 0 && member->evaluated < 0 ? (double)view->work.sample : 0;
     for (int r = 0; r < schedule->rungs; r++) {
         if (schedule->rung[r] <= from)
             continue;
-        steps += share * (double)(schedule->rung[r] - from);
+        tokens += share * tokens_between(&view->work, from, schedule->rung[r]);
         share /= schedule->halving;
         from = schedule->rung[r];
     }
-    return steps + share * (double)(schedule->steps - from);
+    return tokens + share * (tokens_between(&view->work, from, schedule->steps) + (double)view->work.end);
 }
 
 static uint64_t tokens_left(const struct live_view *view)
 {
-    double steps = 0;
+    double tokens = 0;
     for (int i = 0; i < view->members->count; i++)
-        steps += steps_left(view->schedule, &view->members->member[i]);
-    return (uint64_t)(steps * (double)view->tokens + 0.5);
+        tokens += member_tokens_left(view, &view->members->member[i]);
+    return (uint64_t)(tokens + 0.5);
 }
 
 void live_view_start(struct live_view *view, const struct members *members, const struct schedule *schedule,
-                     int64_t tokens)
+                     const struct live_work *work)
 {
-    *view = (struct live_view){.members = members, .schedule = schedule, .tokens = tokens};
+    *view = (struct live_view){.members = members, .schedule = schedule, .work = *work};
     progress_start(&view->progress, "train", "tokens", tokens_left(view));
 }
 

@@ -8,10 +8,10 @@
  *
  * Elsewhere it is a plain line every 10 seconds, with the best one.
  *
- * Tokens are those that each trial takes its steps on, added up over trials. Those of a trial that has rungs before
- * it (schedule.h) count by the share of trials that will go on.
+ * Tokens are those that each trial takes its steps on and those that it is evaluated on, added up over trials. Those
+ * of a trial that has rungs before it (schedule.h) count by the share of trials that will go on.
  *
- *     live_view_start(&view, &members, &schedule, tokens);
+ *     live_view_start(&view, &members, &schedule, &work);
  *     live_view_update(&view);
  *     live_view_finish(&view);
  */
@@ -24,16 +24,24 @@
 
 #define LIVE_VIEW_BEST 10
 
+/* What there is to do, in tokens. */
+struct live_work {
+    int64_t step;
+    int64_t every; /* steps between evaluations; 0: the first and the last only */
+    int64_t sample; /* an evaluation before the end */
+    int64_t end; /* what more is read at the end */
+};
+
 struct live_view {
     struct progress progress;
     const struct members *members; /* which must outlive it, as must: */
     const struct schedule *schedule;
-    int64_t tokens; /* of a step */
+    struct live_work work;
 };
 
 /* Of members of which is known what they have done. */
 void live_view_start(struct live_view *view, const struct members *members, const struct schedule *schedule,
-                     int64_t tokens);
+                     const struct live_work *work);
 /* May be called as often as you like. */
 void live_view_update(struct live_view *view);
 /* Leaves the bar, without the lines below it. */

@@ -476,6 +476,7 @@ static int train_steps(struct training *training, int64_t last, struct error *er
             return 0; /* all have ended or failed */
         if (measure(training, step, error) < 0)
             return -1;
+        live_view_update(&training->view);
         if (cli_interrupted())
             return stop(training, step, error);
         if (step == last)
@@ -525,7 +526,14 @@ int training_train(struct training *training, struct error *error)
                                         .seed = training->sweep->seed,
                                         .sequences = training->sweep->sequences,
                                         .threads = training->threads};
-    live_view_start(&training->view, &training->members, &training->schedule, tokens_after(training, 1));
+    const struct evaluation_setting evaluation = evaluation_setting(training);
+    const int64_t sample = (int64_t)evaluation_sample(&evaluation),
+                  split = (int64_t)evaluation_split(&evaluation);
+    const struct live_work work = {.step = tokens_after(training, 1),
+                                   .every = training->sweep->evaluate,
+                                   .sample = sample * training->stores.rows,
+                                   .end = (split - sample) * training->stores.rows};
+    live_view_start(&training->view, &training->members, &training->schedule, &work);
     const int result = train_waves(training, error);
     live_view_finish(&training->view);
     if (note_cost(training, result < 0 ? &ignored : error) < 0) /* the first failure is what is told */

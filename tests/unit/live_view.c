@@ -53,7 +53,7 @@ TEST(view_shows_the_ten_best)
     struct live_view view;
     struct screen screen;
     REQUIRE(screen_open(&screen, 24, 80) == 0);
-    live_view_start(&view, &members, &schedule, 10);
+    live_view_start(&view, &members, &schedule, &(struct live_work){.step = 10});
     draw_later(&view, 100, 200);
     screen_look(&screen);
     CHECK_TEXT(screen_row(&screen, 0), "train [#######.......................]  25 %");
@@ -92,7 +92,7 @@ TEST(view_fits_the_terminal)
             struct live_view view;
             struct screen screen;
             REQUIRE(screen_open(&screen, rows, columns) == 0);
-            live_view_start(&view, &members, &schedule, 10);
+            live_view_start(&view, &members, &schedule, &(struct live_work){.step = 10});
             draw_later(&view, 100, 200);
             draw_later(&view, 100, 300);
             screen_look(&screen);
@@ -117,7 +117,7 @@ TEST(view_is_redrawn_a_few_times_a_second)
     struct live_view view;
     struct screen screen;
     REQUIRE(screen_open(&screen, 24, 80) == 0);
-    live_view_start(&view, &members, &schedule, 10);
+    live_view_start(&view, &members, &schedule, &(struct live_work){.step = 10});
     draw_later(&view, 100, 101);
     screen_look(&screen);
     const size_t once = screen.bytes;
@@ -138,7 +138,7 @@ TEST(view_counts_those_that_will_stop)
     for (int i = 0; i < TRIALS; i++)
         trials[i].step = 0;
     list[13].saved = 30;
-    live_view_start(&view, &members, &halving, 9);
+    live_view_start(&view, &members, &halving, &(struct live_work){.step = 9});
     /* 10 + 20 / 3 + 60 / 9 of each live one, and 60 of the waiting one. */
     CHECK(view.progress.total == 11 * (90 + 60 + 60) + 9 * 60);
     for (int i = 0; i < TRIALS; i++)
@@ -162,7 +162,7 @@ TEST(view_is_plain_lines_elsewhere)
     struct screen screen;
     REQUIRE(screen_open(&screen, 24, 120) == 0);
     setenv("TERM", "dumb", 1);
-    live_view_start(&view, &members, &schedule, 10);
+    live_view_start(&view, &members, &schedule, &(struct live_work){.step = 10});
     draw_later(&view, 5, 110); /* too soon */
     draw_later(&view, 5, 200);
     draw_later(&view, 1, 210);
@@ -176,6 +176,37 @@ TEST(view_is_plain_lines_elsewhere)
     CHECK_TEXT(screen_row(&screen, 0), " left; best so far: trial-0, KL 0.0000");
     CHECK_TEXT(screen_row(&screen, 1), "; best so far: trial-6, KL 0.2000");
     setenv("TERM", "xterm", 1);
+}
+
+/* Evaluations are work, too: those behind steps and at rungs, and the one at the end. */
+TEST(view_counts_evaluations)
+{
+    struct members members = make_members();
+    const struct schedule plain = {.steps = 100},
+                          halving = {.steps = 100, .halving = 2, .rung = {50}, .rungs = 1};
+    const struct live_work work = {.step = 10, .every = 20, .sample = 3, .end = 7};
+    struct live_view view;
+    members.count = 1;
+    members.member[0].evaluated = -1;
+    trials[0].step = 0; /* 1000 of steps; before the first, after 20, 40, 60, 80 and 100; the end */
+    live_view_start(&view, &members, &plain, &work);
+    CHECK(view.progress.total == 1000 + 6 * 3 + 7);
+    /* One more at the rung; half of the trials go on from there. */
+    live_view_start(&view, &members, &halving, &work);
+    CHECK(view.progress.total == 500 + 4 * 3 + (500 + 3 * 3 + 7) / 2);
+    members.member[0].evaluated = 0;
+    trials[0].step = 60;
+    live_view_start(&view, &members, &plain, &work);
+    CHECK(view.progress.total == 400 + 2 * 3 + 7);
+    trials[0].step = 100; /* evaluated, and not yet ended */
+    live_view_start(&view, &members, &plain, &work);
+    CHECK(view.progress.total == 7);
+    /* Without evaluations between: the first and the last. */
+    const struct live_work few = {.step = 10, .sample = 3, .end = 7};
+    members.member[0].evaluated = -1;
+    trials[0].step = 0;
+    live_view_start(&view, &members, &plain, &few);
+    CHECK(view.progress.total == 1000 + 2 * 3 + 7);
 }
 
 TEST_MAIN
