@@ -87,6 +87,31 @@ assert abs(run["seconds"]["trials"] / whole - part) < 1e-6
 END
 }
 
+# In the same words, whether it would be run or not.
+memory_is_refused() {
+    for dry in "" --dry-run; do
+        # shellcheck disable=SC2086 # nothing, or an option
+        run 2 train --store "$store" --sweep "$work/sweep.yaml" --out "$work/little" --memory 1K $dry &&
+            cp "$work/err" "$work/refused$dry" || return 1
+    done
+    diff <(grep -v device: "$work/refused") <(grep -v device: "$work/refused--dry-run")
+}
+
+# A larger count leaves what is trained as it is, and trains the rest.
+random_trials_are_added() {
+    printf 'steps: 3\nrandom: {count: %d, tap: [1, 2, 3], head: norm, rate: {log_uniform: [1e-4, 1e-2]}}\n' 2 >"$work/two.yaml"
+    sed 's/count: 2/count: 4/' "$work/two.yaml" >"$work/four.yaml"
+    run 0 train --store "$store" --sweep "$work/two.yaml" --out "$work/added" || return 1
+    (cd "$work/added/trials" && ls) >"$work/before"
+    touch "$work/mark"
+    run 0 train --store "$store" --sweep "$work/four.yaml" --out "$work/added" || return 1
+    [ "$(ls "$work/added/trials" | wc -l)" = 4 ] && [ "$(wc -l <"$work/before")" = 2 ] &&
+        [ "$(find "$work/added/trials" -name head.safetensors -newer "$work/mark" | wc -l)" = 2 ] || return 1
+    while read -r trial; do
+        [ ! "$work/added/trials/$trial/head.safetensors" -nt "$work/mark" ] || return 1
+    done <"$work/before"
+}
+
 dry_run_without_steps() {
     run 0 train --store "$store" --tap 3 --head affine --steps 0 --dry-run && says out "1 trial, 0 steps" &&
         says out "1 evaluation on 4 of 6 held-out"
@@ -127,6 +152,8 @@ check dry_run_of_one_trial
 check dry_run_of_a_part
 check dry_run_goes_through_waves_and_rungs
 check dry_run_without_steps
+check memory_is_refused
+check random_trials_are_added
 check what_cannot_be_is_refused
 check what_the_store_lacks_is_refused
 finish
