@@ -210,11 +210,11 @@ static int read_random(struct reading *reading, const struct sweep_section *sect
         }
         draw.attempt++;
         if (++attempts > ATTEMPTS_MAX * (count + 10))
-            return error_set(
-                error,
-                "%s: line %d: count: only %" PRId64
-                " trials were found that are not there already; ask for fewer, or give more values",
-                reading->document->name, section->count.line, draw.number);
+            return error_set(error,
+                             "%s: line %d: count: only %" PRId64
+                             " trial%s found that are not there already; ask for fewer, or give more values",
+                             reading->document->name, section->count.line, draw.number,
+                             draw.number == 1 ? " was" : "s were");
     }
     return 0;
 }

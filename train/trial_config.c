@@ -66,7 +66,11 @@ int trial_config_set(struct trial_config *config, enum trial_key key, const char
     case KEY_OUTPUT: return head_output_find(text, &config->spec.output, error);
     case KEY_INIT: return head_init_find(text, &config->init, error);
     case KEY_LOSS: return set_loss(text, &config->loss, error);
-    case KEY_VOCABULARY: return set_vocabulary(text, &config->vocabulary, error);
+    case KEY_VOCABULARY:
+        if (set_vocabulary(text, &config->vocabulary, error) < 0)
+            return -1;
+        config->vocabulary_named = config->vocabulary != VOCABULARY_AUTO;
+        return 0;
     case KEY_RATE: return sweep_key_number(row, text, &config->rate, error);
     case KEY_WARMUP: return sweep_key_whole(row, text, &config->warmup, error);
     case KEY_CLIP: return sweep_key_number(row, text, &config->clip, error);

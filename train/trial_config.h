@@ -37,7 +37,7 @@ struct trial_config {
     enum head_init init;
     enum trial_loss loss;
     enum trial_vocabulary vocabulary; /* subset or all after sweep_choose_vocabulary */
-    bool vocabulary_named; /* it is not what auto comes to: part of the id */
+    bool vocabulary_named; /* it is not what auto comes to, as far as that is known: part of the id */
     double rate; /* of the first step after the warm-up */
     int64_t warmup; /* steps in which the rate grows from 0 */
     double clip; /* largest norm of the gradient; 0: no limit */

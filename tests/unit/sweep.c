@@ -363,6 +363,9 @@ TEST(sweep_random_trials_differ)
                   &sweep);
     CHECK(sweep.trials == 12);
     sweep_free(&sweep);
+    open_resolved("random: {count: 3, tap: 1, head: norm, vocabulary: [all, subset, auto]}\n", &sweep);
+    CHECK(sweep.trials == 3);
+    sweep_free(&sweep);
     check_refused("trials: [{tap: 2, head: norm}]\n"
                   "random:\n"
                   "  tap: [1, 2, 3, 4]\n"
