@@ -160,22 +160,37 @@ static const char sweep_format[] = "steps: %d\nsequences: 2\nevaluate: 3\ncheckp
                                    "  - {tap: 2.mid, head: mlp}\n"
                                    "  - {tap: 3, head: affine, init: random, output: untied}\n";
 
+/* Three trials of a tap, of which one goes on to the end. */
+static const char waves_format[] =
+    "steps: %d\nsequences: 2\nevaluate: 3\ncheckpoint: 2\nhalving: 2\npatience: 2\n"
+    "trials:\n"
+    "  - {tap: 1, head: affine, init: ridge}\n"
+    "  - {tap: 1, head: norm, loss: cross-entropy, rate: 9, warmup: 0}\n"
+    "  - {tap: 2.mid, head: mlp}\n"
+    "  - {tap: 1, head: affine, init: copy}\n";
+
+static struct {
+    const char *format; /* of the sweep */
+    int parallel; /* trials at a time; 0: all */
+} sort = {sweep_format, 0};
+
 static char store[4200], whole[4200], folder[4200]; /* the latter for runs that are disturbed */
 
 static int run_for(const char *out, int steps, double agreement, struct error *error)
 {
-    char text[sizeof sweep_format + 16];
+    char text[1000];
     const char *const stores[] = {store};
     const struct training_options options = {.store = stores,
                                              .stores = 1,
                                              .out = out,
                                              .device = {.name = "ref", .backend = {.threads = 1}},
+                                             .max_parallel = sort.parallel,
                                              .wish = {.agreement = agreement, .threshold = NAN}};
     struct sweep sweep;
     struct training *training;
     const long first = plan.first;
     plan.first = 0; /* the command line is not what is tested here */
-    snprintf(text, sizeof text, sweep_format, steps);
+    snprintf(text, sizeof text, sort.format, steps);
     int result = sweep_parse("faults.yaml", text, strlen(text), &sweep, error);
     plan.first = first;
     plan.calls = 0;
@@ -504,6 +519,40 @@ TEST(a_deleted_trial_after_a_kill)
     snprintf(command, sizeof command, "rm -r '%s'/trials/1-affine*", done);
     REQUIRE(system(command) == 0);
     check_kills_of(done, STEPS, 20);
+}
+
+/* ---- waves ---- */
+
+/* Two trials at a time; at the rungs two of them stop. */
+static void begin_waves(void)
+{
+    sort.format = waves_format;
+    sort.parallel = 2;
+}
+
+TEST(waves_after_a_kill)
+{
+    struct error error = {0};
+    char begun[4300], command[4400];
+    begin_waves();
+    REQUIRE_OK(prepare(&error));
+    snprintf(begun, sizeof begun, "%s.begun", whole);
+    copy_run(whole, begun);
+    snprintf(command, sizeof command, "rm -r '%s'/trials", begun);
+    REQUIRE(system(command) == 0);
+    check_kills_of(begun, STEPS, 60);
+    sort.parallel = 0; /* the bytes of waves are those of all at a time */
+    remove_run();
+    REQUIRE_OK(run(folder, &error));
+    CHECK(ends_as_whole());
+}
+
+TEST(waves_with_faults)
+{
+    begin_waves();
+    check_points(FAULT_MEMORY, 16, true);
+    check_points(FAULT_WRITE, 10, false);
+    check_points(FAULT_SYNC, 8, true);
 }
 
 /* ---- the policy's folder ---- */
