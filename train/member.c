@@ -144,9 +144,10 @@ int member_restore_head(struct member *member, const struct model_config *model,
                         struct error *error)
 {
     struct trial *kept;
-    if (trial_open_head(member->config, member->head, model, member->fingerprint, backend, &kept, error) < 0)
+    if (member_save(member, error) < 0 || /* what is interrupted now goes on from there */
+        trial_open_head(member->config, member->head, model, member->fingerprint, backend, &kept, error) < 0)
         return -1;
-    kept->step = member->trial->step; /* it has been saved, and nothing is saved again */
+    kept->step = member->trial->step; /* so that nothing is saved again */
     drop_trial(member);
     member->trial = kept;
     return 0;

@@ -100,7 +100,8 @@ int member_save(struct member *member, struct error *error);
 /* Its checkpoint; then it waits. */
 int member_park(struct member *member, struct error *error);
 
-/* Its trial becomes what its kept head is: it can be evaluated, and it cannot take a step any more. */
+/* Its checkpoint; then its trial becomes what its kept head is: it can be evaluated, and it cannot take a step any
+ * more. */
 int member_restore_head(struct member *member, const struct model_config *model, struct backend *backend,
                         struct error *error);
 

@@ -345,6 +345,24 @@ TEST(member_waits_between_waves)
     fixture_close(&fixture);
 }
 
+/* Whoever is stopped while its kept head is evaluated goes on from the step it was at. */
+TEST(member_with_its_kept_head_can_be_stopped)
+{
+    struct error error = {0};
+    struct fixture fixture;
+    REQUIRE_OK(fixture_open(&fixture, &error));
+    REQUIRE_OK(reopen(&fixture, &error));
+    REQUIRE_OK(evaluate(&fixture, 2, &error));
+    REQUIRE_OK(step(&fixture, &error));
+    REQUIRE_OK(evaluate(&fixture, 3, &error));
+    REQUIRE_OK(member_restore_head(&fixture.member, fixture.setting.model, fixture.setting.backend, &error));
+    REQUIRE_OK(member_save(&fixture.member, &error));
+    REQUIRE_OK(reopen(&fixture, &error));
+    CHECK(fixture.member.state == MEMBER_TRAINING && fixture.member.trial->step == 1);
+    REQUIRE_OK(step(&fixture, &error));
+    fixture_close(&fixture);
+}
+
 /* It keeps its head, whether it is open or waits; a head that is gone is trained again. */
 TEST(member_that_is_stopped_stays_so)
 {
