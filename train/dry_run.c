@@ -32,7 +32,7 @@ struct plan {
     struct probe probe;
     double *seconds; /* [trials] of each trial alone, to the last step */
     double trials, shared; /* of all of them; of what they share */
-    double begin, end; /* first values; the policy */
+    double begin; /* first values */
 };
 
 /* ---- waves and rungs ---- */
@@ -129,21 +129,6 @@ static int64_t count_evaluations(const struct plan *plan)
     return count;
 }
 
-/* The policy looks at one trial of each tap once more. */
-static double foretell_end(const struct plan *plan)
-{
-    const struct sweep *sweep = plan->sweep;
-    double seconds = plan->probe.held_out;
-    for (int i = 0; i < sweep->trials; i++) {
-        bool before = false;
-        for (int j = 0; j < i && !before; j++)
-            before = tap_compare(sweep->trial[j].spec.tap, sweep->trial[i].spec.tap) == 0;
-        if (!before)
-            seconds += plan->probe.evaluation[i];
-    }
-    return seconds * (double)plan->split;
-}
-
 static int foretell_times(struct plan *plan, struct error *error)
 {
     const struct sweep *sweep = plan->sweep;
@@ -159,13 +144,12 @@ static int foretell_times(struct plan *plan, struct error *error)
     const double passes = steps > 0 ? (double)plan->read / steps : plan->waves;
     plan->shared = (double)plan->read * probe->batch + passes * held_out * probe->held_out;
     plan->begin = probe->regressions;
-    plan->end = foretell_end(plan);
     return 0;
 }
 
 static double all_seconds(const struct plan *plan)
 {
-    return plan->begin + plan->trials + plan->shared + plan->end;
+    return plan->begin + plan->trials + plan->shared;
 }
 
 /* ---- opening ---- */
@@ -282,12 +266,11 @@ static void print_totals(const struct plan *plan)
            format_bytes((double)memory->gradients, text[2], sizeof text[2]),
            format_bytes((double)memory->batch, text[3], sizeof text[3]),
            format_bytes((double)memory->fixed, text[4], sizeof text[4]));
-    printf("Time about %s: first values %s, trials %s, what they share %s, policy %s.\n",
+    printf("Time about %s: first values %s, trials %s, what they share %s.\n",
            format_duration(all_seconds(plan), text[0], sizeof text[0]),
            format_duration(plan->begin, text[1], sizeof text[1]),
            format_duration(plan->trials, text[2], sizeof text[2]),
-           format_duration(plan->shared, text[3], sizeof text[3]),
-           format_duration(plan->end, text[4], sizeof text[4]));
+           format_duration(plan->shared, text[3], sizeof text[3]));
 }
 
 static json_t *trials_to_json(const struct plan *plan, struct error *error)
@@ -324,8 +307,7 @@ static int print_json(const struct plan *plan, struct error *error)
 {
     const struct foretold *memory = &plan->memory;
     json_t *object = json_pack(
-        "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I}, s:{s:f, s:f, s:f, s:f, "
-        "s:f}}",
+        "{s:o, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:o, s:{s:I, s:I, s:I, s:I, s:I}, s:{s:f, s:f, s:f, s:f}}",
         "trials", trials_to_json(plan, error), "steps", (json_int_t)plan->steps, "tokens",
         (json_int_t)(plan->steps * plan->sweep->sequences * plan->stores.rows), "evaluations",
         (json_int_t)plan->evaluations, "sample", (json_int_t)plan->sample, "held_out_sequences",
@@ -333,7 +315,7 @@ static int print_json(const struct plan *plan, struct error *error)
         "memory", "all", (json_int_t)foretold_bytes(memory), "trials", (json_int_t)memory->trials, "gradients",
         (json_int_t)memory->gradients, "batches", (json_int_t)memory->batch, "output",
         (json_int_t)memory->fixed, "seconds", "all", all_seconds(plan), "begin", plan->begin, "trials",
-        plan->trials, "shared", plan->shared, "end", plan->end);
+        plan->trials, "shared", plan->shared);
     return json_print("what the run would be", object, stdout, error);
 }
 

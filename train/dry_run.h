@@ -12,7 +12,7 @@
  *     waves      how often some of the trials go through batches together
  *     rungs      of each: "step", and the "trials" that go so far; the last one is the last step
  *     memory     bytes: all = trials (the largest that can be live) + gradients + batches + output
- *     seconds    all = begin (regressions) + trials (as halving leaves them) + shared + end (the policy)
+ *     seconds    all = begin (regressions) + trials (as halving leaves them) + shared
  */
 #ifndef OFFRAMP_TRAIN_DRY_RUN_H
 #define OFFRAMP_TRAIN_DRY_RUN_H
