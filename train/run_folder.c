@@ -122,6 +122,14 @@ static int check_share(struct run_folder *run, struct error *error)
     return 0;
 }
 
+/* Of a whole run, whose process is alone: what killed processes have left. */
+static void clean(const struct run_folder *run)
+{
+    remove_leftovers(run->path);
+    if (run->begun) /* by one that had collected the parts */
+        remove_folder(run->path, "parts");
+}
+
 int run_folder_open(const char *path, struct run_folder *run, struct error *error)
 {
     *run = (struct run_folder){.lock = -1};
@@ -130,9 +138,7 @@ int run_folder_open(const char *path, struct run_folder *run, struct error *erro
         run_folder_close(run);
         return -1;
     }
-    remove_leftovers(path);
-    if (run->begun) /* of a run that was collected, by a process that was killed then */
-        remove_folder(path, "parts");
+    clean(run);
     return 0;
 }
 
@@ -177,6 +183,8 @@ int run_folder_open_share(const char *path, const struct run_share *share, struc
     if (run_is_whole(run)) { /* a part, of which there may be many, will only see that nothing is left to do */
         if (share->collect && take_lock(run, error) < 0)
             goto failed;
+        if (share->collect)
+            clean(run);
         return 0;
     }
     if (take_claim(run, error) < 0 || (!run->share.collect && read_learned(run, error) < 0))

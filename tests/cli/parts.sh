@@ -114,5 +114,90 @@ begun_otherwise() {
         part 2 lacks --collect && says err "without --collect"
 }
 
-for name in wrong_usage one_process same_bytes_in_parts collected_is_whole not_all_there begun_otherwise; do check $name; done
+# killed_often HUNDREDTHS RUN ARGUMENT...: again and again, each time killed a little later, until it ends
+killed_often() {
+    local delay=$1 run=$2 kills=0
+    shift 2
+    : >"$work/err"
+    while ! (timeout -s KILL "$((delay / 100)).$(printf %02d $((delay % 100)))" "$build/train" --store "$store" --sweep "$sweep" --out "$work/$run" --threads 1 "$@"; exit) \
+        >"$work/out" 2>>"$work/err" </dev/null; do
+        kills=$((kills + 1)) delay=$((delay * 5 / 4))
+        [ $delay -lt 2000 ] || { echo "    did not end"; return 1; }
+    done
+    [ $kills -gt 2 ]
+}
+
+killed_and_gone_on_with() {
+    killed_often 11 killed --part 1/2 && says err "part 1 of 2 goes on for a train that was killed: process" && killed_often 11 killed --part 0/2 &&
+        killed_often 11 killed --collect && same_run killed
+}
+
+# held RUN I/N: that part, stopped still at its work; its process goes to `holder`
+held() {
+    "$build/train" --store "$store" --sweep "$work/long.yaml" --out "$work/$1" --threads 1 --part "$2" >"$work/log.held" 2>&1 </dev/null &
+    holder=$!
+    until grep -qs '"step": 1' "$work/$1"/trials/*/metrics.jsonl; do kill -0 $holder || return 1; done
+    kill -STOP $holder
+}
+two_of_the_same() {
+    sed 's/passes: 2/steps: 2000/' "$sweep" >"$work/long.yaml"
+    held same 0/5 || return 1
+    local sweep=$work/long.yaml
+    part 1 same --part 0/5 && says err "part 0 of 5: another train is at work there: process $holder on" &&
+        part 1 same --collect && says err "part 0 of 5 is at work: process $holder" && part 0 same --part 4/5 && kill -CONT $holder && wait $holder &&
+        part 0 same --part 0/5 && says err "has ended; nothing is left to do" || { kill -KILL $holder; return 1; }
+    at_once same 1/5 2/5 3/5 && "$build/train" --store "$store" --sweep "$sweep" --out "$work/same" --collect >"$work/log.0" 2>&1 &
+    part 0 once
+    wait $! && run 0 train --store "$store" --sweep "$sweep" --out "$work/same" && for trial in "$work"/once/trials/*; do
+        cmp "$trial/head.safetensors" "$work/same/trials/${trial##*/}/head.safetensors" || return 1
+    done
+}
+
+# A part whose claim is somebody else's by now stops, and leaves the files alone.
+taken_over() {
+    held taken_over 0/5 || return 1
+    rm "$work/taken_over/parts/0-of-5.claim.1" && cp -r "$work/taken_over" "$work/as_left"
+    kill -CONT $holder
+    ! wait $holder && grep -q "another train has taken over part 0 of 5" "$work/log.held" || return 1
+    diff -r "$work/as_left/parts" "$work/taken_over/parts" && sweep=$work/long.yaml part 0 taken_over --part 0/5
+}
+
+# Of those that begin at the same time, all that agree go on, and the others are told what differs.
+begun_at_once() {
+    local i pids=() good=0
+    for i in 0 1 2 3 4; do
+        sed "s/seed: 4/seed: $((4 + i % 2))/" "$sweep" >"$work/seed.$i.yaml"
+        "$build/train" --store "$store" --sweep "$work/seed.$i.yaml" --out "$work/race" --threads 1 --part $i/5 >"$work/log.$i" 2>&1 </dev/null &
+        pids+=($!)
+    done
+    for i in 0 1 2 3 4; do
+        if wait "${pids[i]}"; then good=$((good + 1)); else grep -q "this run was begun with seed" "$work/log.$i" || return 1; fi
+    done
+    [ $good = $((3 - $(grep -c '"seed": 5' "$work/race/run.json"))) ] && [ "$(ls -A "$work/race" | tr '\n' ' ')" = "parts run.json sweep.yaml trials " ]
+}
+
+# A full disk is not a trial's failure: the part ends, the others do not notice, and the same command goes on.
+full_disk() {
+    mkdir "$work/small" && mount -t tmpfs -o size=400k none "$work/small" || return 1
+    dd if=/dev/zero of="$work/small/ballast" bs=4k count=72 2>/dev/null
+    part 1 small/run --part 0/2 && says err "No space left" && ! grep -rq failed "$work/small/run/trials" && rm "$work/small/ballast" &&
+        part 0 small/run --part 0/2 && part 0 small/run --part 1/2 && part 0 small/run --collect && same_run small/run
+    local status=$?
+    umount "$work/small"
+    return $status
+}
+
+# Trials that halving ends are compared within a part; in one part, as without parts.
+halving_within_parts() {
+    local sweep=$work/halving.yaml
+    printf 'steps: 16\nhalving: 2\nevaluate: 4\ngrid:\n  tap: [1]\n  head: [affine]\n  rate: [1e-3, 1e-2, 1e-4, 1e-5]\n' >"$sweep"
+    part 0 halved && part 0 halves --part 0/1 && part 0 halves --collect && cmp "$work/halved/leaderboard.tsv" "$work/halves/leaderboard.tsv" || return 1
+    part 0 quarters --part 0/2 && part 0 quarters --part 1/2 && part 0 quarters --collect && [ "$(cut -f 10 "$work/quarters/leaderboard.tsv" | grep -c done)" = 2 ]
+}
+
+for name in wrong_usage one_process same_bytes_in_parts collected_is_whole not_all_there begun_otherwise killed_and_gone_on_with two_of_the_same taken_over \
+    begun_at_once halving_within_parts; do
+    check $name
+done
+check_on_tmpfs full_disk
 finish

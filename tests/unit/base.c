@@ -225,6 +225,38 @@ TEST(files_are_written_whole_and_read_back)
     CHECK(file_write("/nonexistent/x", "a", 1, &error) == -1);
 }
 
+/* Of processes that want to make a file, one does, and nobody sees less than the whole. */
+TEST(files_are_written_by_whoever_comes_first)
+{
+    enum { PROCESSES = 6, SIZE = 100000 };
+    const char *folder = test_folder();
+    char *path = path_join(folder, "first", &error), *text = malloc(SIZE), other[DIRECTORY_NAME_SIZE];
+    const char *const names[] = {"first", NULL};
+    bool first = true;
+    size_t size;
+    int status, made = 0;
+    REQUIRE(path && text);
+    for (int i = 0; i < PROCESSES; i++) {
+        memset(text, 'a' + i, SIZE);
+        if (fork() == 0)
+            _exit(file_write_first(path, text, SIZE, &first, &error) < 0 ? 2 : first);
+    }
+    for (int i = 0; i < PROCESSES; i++) {
+        REQUIRE(wait(&status) > 0 && WIFEXITED(status) && WEXITSTATUS(status) < 2);
+        made += WEXITSTATUS(status);
+    }
+    free(text);
+    CHECK(made == 1);
+    REQUIRE_OK(file_read(path, &text, &size, &error));
+    CHECK(size == SIZE && memcmp(text, text + 1, SIZE - 1) == 0);
+    CHECK(!directory_holds_other(folder, names, other));
+    free(text);
+    REQUIRE_OK(file_write_first(path, "x", 1, &first, &error));
+    CHECK(!first);
+    CHECK(file_write_first("/nonexistent/x", "a", 1, &first, &error) == -1 && !first);
+    free(path);
+}
+
 static char *path_in(const char *folder, const char *name)
 {
     return path_join(folder, name, &error);
