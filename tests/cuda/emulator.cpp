@@ -272,6 +272,17 @@ void emulator_fail(const char *what)
     _exit(70); /* not exit: what it calls may not run on this stack */
 }
 
+/* OFFRAMP_EMULATOR_LAUNCHES names a file that gets a line for each launch. */
+static void note_launch(const char *kernel)
+{
+    const char *path = getenv("OFFRAMP_EMULATOR_LAUNCHES");
+    FILE *file = path && *path ? fopen(path, "a") : nullptr;
+    if (file) {
+        fprintf(file, "%s\n", kernel);
+        fclose(file);
+    }
+}
+
 void emulator_launch(const char *kernel, dim3 grid, dim3 block, size_t shared,
                      const std::function<void()> &body)
 {
@@ -280,6 +291,7 @@ void emulator_launch(const char *kernel, dim3 grid, dim3 block, size_t shared,
     const size_t threads = (size_t)block.x * block.y * block.z;
     const char *seed = getenv("OFFRAMP_EMULATOR_SEED");
     const char *fault = getenv("OFFRAMP_EMULATOR_FAULT");
+    note_launch(kernel);
     now.kernel = kernel;
     now.faulted = now.faulted || (fault && *fault && strstr(kernel, fault));
     now.threads.resize(threads <= 1024 ? threads : 0);

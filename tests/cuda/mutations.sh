@@ -108,6 +108,19 @@ if [ "$which" = all ]; then
     mutate "an operand taken for its neighbour" gemm.cu gemm.cu products 9 \
         's/before->buffer == x\.buffer && before->offset == x\.offset/before->buffer == x.buffer || before->offset == x.offset/'
     mutate "a product of rounded operands" coding.cu coding.cu coding 9 's/product\.f32 = true/product.f32 = false/'
+    mutate "a shift of another token" vocab.cu vocab.cu vocab 9 's/logits\[i\] \+ shift\[i\]/logits[i] + shift[i > 0 ? i - 1 : i]/'
+    mutate "a shift left out of the teacher's logits" vocab.cu vocab.cu vocab 9 's/size : NULL, r\.shift/size : NULL, NULL/'
+    mutate "a label's logit without its shift" vocab.cu vocab.cu vocab 9 's/sum = row\[label\]/sum = row.logits[label]/'
+    mutate "an index that is not there: a gathered row before a part's first" weight.cu weight.cu products 9 \
+        '/void embed_rows/,/^}/{s/if \(id < 0 \|\| id >= rows\)/if (id >= rows)/}'
+    mutate "a gathered row in the place of its neighbour" weight.cu weight.cu products 9 \
+        '/void embed_rows/,/^}/{s/y \+ blockIdx\.x \* y_stride/y + (blockIdx.x ^ 1) * y_stride/}'
+    mutate "a part forgotten: ids of the second taken for the first's" weight.cu weight.cu products 9 \
+        '/void embed_parts/,/^}/{s/first \+= weight->part\[i\]\.rows;/;/}'
+    mutate "gathered values in the wrong type" weight.cu weight.cu products 9 \
+        '/void cuda_gather/,/^}/{s/if \(queue_is_bf16/if (!queue_is_bf16/}'
+    mutate "a subset's rows for few taken in the wrong type" weight.cu weight.cu products 9 \
+        's/bf16 \? DTYPE_BF16 : DTYPE_F32/bf16 ? DTYPE_F16 : DTYPE_F32/'
     mutate "a moment that is not corrected" optimizer.cu optimizer.cu optimizer 9 's/\(m \* f\.correction1\)/m/'
 fi
 echo "$passed passed, $failed failed, 0 skipped"

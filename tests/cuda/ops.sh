@@ -23,5 +23,15 @@ done
 check 1 contract 1 reads_keep
 check 1 attention 3
 check 2 vocab 20
+# A subset of a weight takes one launch for each of the weight's parts: two twice for each of two queues, and its own
+# rows one.
+launches=$(mktemp)
+trap 'rm -f "$launches"' EXIT
+OFFRAMP_EMULATOR_LAUNCHES=$launches check 1 contract 1 ids_out_of_range_on_a_device
+gathers=$(grep -c embed_rows "$launches")
+if [ "$gathers" = 10 ]; then passed=$((passed + 1)); else
+    echo "FAILED  a subset is gathered in $gathers launches, not 10"
+    failed=$((failed + 1))
+fi
 echo "$passed passed, $failed failed, 0 skipped"
 [ $failed = 0 ]

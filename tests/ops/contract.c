@@ -489,6 +489,44 @@ TEST(ids_and_positions_out_of_range)
     }
 }
 
+/* A device finds an id that is not there when it is waited for. One launch for each part of a weight gathers
+ * (tests/cuda/ops.sh counts them). */
+TEST(ids_out_of_range_on_a_device)
+{
+    struct error error;
+    struct backend *backend;
+    struct buffer *buffer;
+    struct weight *weight, *subset;
+    float data[5 * 32], got[3 * 32];
+    if (!test_wants_device("cuda"))
+        return;
+    for (int i = 0; i < 5 * 32; i++)
+        data[i] = (float)(i / 32 + 1);
+    const struct weight_part parts[2] = {{DTYPE_F32, 2, 32, data}, {DTYPE_F32, 3, 32, data + 2 * 32}};
+    REQUIRE_OK(backend_open("cuda", &(struct backend_options){.threads = 1}, &backend, &error));
+    REQUIRE_OK(weight_prepare(backend, parts, 2, NULL, WEIGHT_ROWS, &weight, &error));
+    REQUIRE_OK(weight_subset_create(weight, 3, &subset, &error));
+    REQUIRE_OK(buffer_create(backend, sizeof got + 3 * sizeof(int32_t), &buffer, &error));
+    const struct matrix ids = matrix_i32(buffer, 3, 1), rows = {buffer, DTYPE_F32, 3, 3, 32, 32};
+    for (int bad = -1; bad <= 5; bad += 6) {
+        struct queue *queue = new_queue(backend);
+        op_write(queue, ids, (const int32_t[]){4, 0, 2});
+        op_gather(queue, weight, ids, subset);
+        op_write(queue, ids, (const int32_t[]){2, 1, 0});
+        op_embed(queue, subset, ids, rows);
+        op_read(queue, rows, got);
+        REQUIRE_OK(queue_wait(queue, &error));
+        CHECK(got[0] == 3 && got[32] == 1 && got[64] == 5);
+        op_write(queue, ids, (const int32_t[]){0, bad, 1});
+        op_gather(queue, weight, ids, subset);
+        CHECK_TEXT(queue_end(queue), "op_gather: an id is outside the weight");
+    }
+    buffer_destroy(buffer);
+    weight_destroy(subset);
+    weight_destroy(weight);
+    backend_close(backend);
+}
+
 TEST(weights_that_cannot_be)
 {
     struct desk desk;
