@@ -253,8 +253,12 @@ int held_out_measure(const struct held_out *held_out, int64_t step, struct error
         result = prepare_to_observe(&measured, held_out, error);
     if (result == 0)
         result = measure_due(held_out, step, &measured, &complete, error);
+    if (result == 0)
+        result = members_settle(held_out->members, error);
     if (result == 0 && complete)
         result = measure_ended(held_out, step, &measured, &complete, error);
+    if (result == 0)
+        result = members_settle(held_out->members, error);
     measured_free(&measured);
     return result;
 }

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/cli.h"
@@ -99,6 +100,7 @@ void member_close(struct member *member)
     drop_trial(member);
     close_metrics(member);
     free(member->score);
+    string_free(&member->lines);
     free(member->folder);
     free(member->checkpoint);
     free(member->metrics_path);
@@ -106,15 +108,107 @@ void member_close(struct member *member)
     *member = (struct member){0};
 }
 
+/* ---- writing ---- */
+
+/* What is to be done for a member's files, in this order. */
+enum { TODO_SAVE = 1, TODO_HEAD = 2, TODO_LINES = 4, TODO_CLOSE = 8 };
+
+static int save(struct member *member, struct error *error)
+{
+    const struct trial *trial = member->trial;
+    if (member->saved == trial->step)
+        return 0;
+    /* Lines first: a checkpoint must not count a step whose line could be lost. */
+    if (member_sync(member, error) < 0 ||
+        checkpoint_write(trial, member->checkpoint, member->fingerprint, error) < 0)
+        return -1;
+    member->saved = trial->step;
+    return 0;
+}
+
+/* It leaves the run, for `next`: its metrics are all that it is, or its checkpoint is. */
+static int close_files(struct member *member, struct error *error)
+{
+    const bool waits = member->next == MEMBER_WAITING;
+    if (member_sync(member, error) < 0 || (!waits && file_remove(member->checkpoint, error) < 0))
+        return -1;
+    close_metrics(member);
+    drop_trial(member);
+    member->saved = waits ? member->saved : -1;
+    member->state = member->next;
+    return 0;
+}
+
+static int work_off(struct member *member, struct error *error)
+{
+    if (member->todo & TODO_SAVE && save(member, error) < 0)
+        return -1;
+    member->todo &= ~(unsigned)TODO_SAVE;
+    if (member->todo & TODO_HEAD &&
+        head_save(member->trial->head, member->trial->queue, member->head, member->fingerprint, error) < 0)
+        return -1;
+    member->todo &= ~(unsigned)TODO_HEAD;
+    if (member->todo & TODO_LINES && metrics_flush(member->metrics, &member->lines, error) < 0)
+        return error_prefix(error, "%s", member->folder);
+    member->todo &= ~(unsigned)TODO_LINES;
+    if (member->todo & TODO_CLOSE && close_files(member, error) < 0)
+        return -1;
+    member->todo = 0;
+    return 0;
+}
+
+bool member_may_fail_by(const struct error *error)
+{
+    return error->kind == ERROR_NO_SPACE || error->kind == ERROR_INPUT;
+}
+
+int member_retry(struct member *member, struct error *error)
+{
+    const double started = clock_seconds();
+    const int result = work_off(member, error);
+    member->cost.own += clock_seconds() - started;
+    return result;
+}
+
+/* Puts off what only this member's files may be at fault for. */
+static int attempt(struct member *member, unsigned todo, struct error *error)
+{
+    member->todo |= todo;
+    return member_retry(member, error) == 0 || member_may_fail_by(error) ? 0 : -1;
+}
+
+bool member_can_write(const struct member *member)
+{
+    static const char zeros[1 << 16];
+    struct error ignored;
+    struct stat status;
+    struct file_writer *writer;
+    off_t size =
+        stat(member->checkpoint, &status) == 0 || stat(member->head, &status) == 0 ? status.st_size : 1;
+    char *path = path_join(member->folder, "probe", &ignored);
+    bool can = path && file_writer_open(path, &writer, &ignored) == 0;
+    for (; can && size > 0; size -= (off_t)sizeof zeros) {
+        can = file_writer_append(writer, zeros, size < (off_t)sizeof zeros ? (size_t)size : sizeof zeros,
+                                 &ignored) == 0;
+        if (!can)
+            file_writer_abandon(writer);
+    }
+    can = can && file_writer_finish(writer, &ignored) == 0;
+    if (can)
+        unlink(path);
+    free(path);
+    return can;
+}
+
+/* ---- what is kept ---- */
+
 int member_keep_step(struct member *member, const struct trial_result *result, int64_t tokens, int64_t read,
                      struct error *error)
 {
-    const double started = clock_seconds();
-    if (metrics_write_step(member->metrics, member->trial->step, tokens, result, &member->cost, read, error) <
-        0)
+    if (metrics_write_step(&member->lines, member->trial->step, tokens, result, &member->cost, read, error) < 0)
         return -1;
-    member->cost = (struct trial_cost){.own = clock_seconds() - started};
-    return 0;
+    member->cost = (struct trial_cost){0};
+    return attempt(member, TODO_LINES, error);
 }
 
 int member_keep_evaluation(struct member *member, const struct evaluation *held_out, int64_t sequences,
@@ -123,21 +217,19 @@ int member_keep_evaluation(struct member *member, const struct evaluation *held_
     const int64_t step = member->trial->step;
     /* What is compared must not depend on whether the process has gone on from its files. */
     const struct evaluation found = metrics_as_read(held_out);
-    if (add_score(member, step, found.kl, error) < 0)
+    const bool better = found.kl < member->best.kl;
+    if (add_score(member, step, found.kl, error) < 0 ||
+        metrics_write_evaluation(&member->lines, step, tokens, held_out, sequences, &member->cost, read,
+                                 error) < 0)
         return -1;
-    if (found.kl < member->best.kl) {
-        if (member_keep_head(member, error) < 0)
-            return -1;
+    member->cost = (struct trial_cost){0};
+    if (better) {
         member->best = found;
         member->best_step = step;
     }
     member->evaluated = step;
-    const double started = clock_seconds();
-    if (metrics_write_evaluation(member->metrics, step, tokens, held_out, sequences, &member->cost, read,
-                                 error) < 0)
-        return -1;
-    member->cost = (struct trial_cost){.own = clock_seconds() - started};
-    return 0;
+    /* No run goes on from before the head that it has kept: what is better then might not come again. */
+    return attempt(member, better ? TODO_SAVE | TODO_HEAD | TODO_LINES : TODO_LINES, error);
 }
 
 int member_restore_head(struct member *member, const struct model_config *model, struct backend *backend,
@@ -161,26 +253,15 @@ int member_end(struct member *member, const struct evaluation *held_out, int64_t
                                         .of_step = member->best_step,
                                         .sequences = sequences,
                                         .held_out = *held_out};
-    if (metrics_write_whole(member->metrics, &whole, &member->cost, read, error) < 0 ||
-        member_sync(member, error) < 0 || file_remove(member->checkpoint, error) < 0)
+    if (metrics_write_whole(&member->lines, &whole, &member->cost, read, error) < 0)
         return -1;
-    close_metrics(member);
-    drop_trial(member);
-    member->saved = -1;
-    member->state = MEMBER_DONE;
-    return 0;
+    member->next = MEMBER_DONE;
+    return attempt(member, TODO_LINES | TODO_CLOSE, error);
 }
 
 int member_keep_head(struct member *member, struct error *error)
 {
-    /* No run goes on from before the head that it has kept: what is better then might not come again. */
-    if (member_save(member, error) < 0)
-        return -1;
-    const double started = clock_seconds();
-    const int result =
-        head_save(member->trial->head, member->trial->queue, member->head, member->fingerprint, error);
-    member->cost.own += clock_seconds() - started;
-    return result;
+    return attempt(member, TODO_SAVE | TODO_HEAD, error);
 }
 
 int member_sync(const struct member *member, struct error *error)
@@ -193,26 +274,15 @@ int member_sync(const struct member *member, struct error *error)
 int member_save(struct member *member, struct error *error)
 {
     const struct trial *trial = member->trial;
-    const double started = clock_seconds();
     if (member->state != MEMBER_TRAINING || trial->failed || member->saved == trial->step)
         return 0;
-    /* Lines first: a checkpoint must not count a step whose line could be lost. */
-    if (member_sync(member, error) < 0 ||
-        checkpoint_write(trial, member->checkpoint, member->fingerprint, error) < 0)
-        return -1;
-    member->saved = trial->step;
-    member->cost.own += clock_seconds() - started;
-    return 0;
+    return attempt(member, TODO_SAVE, error);
 }
 
 int member_park(struct member *member, struct error *error)
 {
-    if (member_save(member, error) < 0 || member_sync(member, error) < 0)
-        return -1;
-    close_metrics(member);
-    drop_trial(member);
-    member->state = MEMBER_WAITING;
-    return 0;
+    member->next = MEMBER_WAITING;
+    return attempt(member, TODO_SAVE | TODO_CLOSE, error);
 }
 
 int member_stop(struct member *member, const char *reason, struct error *error)
@@ -222,25 +292,27 @@ int member_stop(struct member *member, const char *reason, struct error *error)
     if (!member->metrics && metrics_continue(member->metrics_path, step, &member->metrics, error) < 0)
         return -1;
     /* The line before the checkpoint goes: without both the trial would begin anew. */
-    if (metrics_write_stop(member->metrics, step, reason, error) < 0 || member_sync(member, error) < 0 ||
-        file_remove(member->checkpoint, error) < 0)
+    if (metrics_write_stop(&member->lines, step, reason, error) < 0)
         return -1;
-    close_metrics(member);
-    drop_trial(member);
-    member->saved = -1;
-    member->state = MEMBER_STOPPED;
-    return 0;
+    member->next = MEMBER_STOPPED;
+    return attempt(member, TODO_LINES | TODO_CLOSE, error);
 }
 
 int member_fail(struct member *member, const struct error *reason, struct error *error)
 {
+    const int64_t step = member_step(member);
     cli_say("%s: failed: %s; the other trials go on", member->config->id, reason->text);
-    int result = metrics_write_failure(member->metrics, member->trial->step, reason->text, error);
-    if (result == 0)
-        result = file_remove(member->head, error);
+    /* Where that cannot be written, the next command tries the trial again. */
+    if (metrics_write_failure(&member->lines, step, reason->text, error) < 0 ||
+        (member->metrics && metrics_flush(member->metrics, &member->lines, error) < 0 &&
+         !member_may_fail_by(error)) ||
+        (file_remove(member->head, error) < 0 && !member_may_fail_by(error)))
+        return -1;
+    close_metrics(member);
     drop_trial(member);
+    member->todo = 0;
     member->state = MEMBER_FAILED;
-    return result;
+    return 0;
 }
 
 int64_t member_end_step(const struct run_folder *run, const struct metrics *metrics)

@@ -12,6 +12,10 @@
  * Files are written in an order that bears a kill at any moment: lines of metrics, then the checkpoint that
  * counts them, then the head that this checkpoint is the best of. The line that says that it has ended comes
  * before its checkpoint is removed.
+ *
+ * What cannot be written for want of space, rights or a folder is put off: the call succeeds, and `todo` says that
+ * something is left. members_settle (members.h) decides then whose fault it is. Until then nothing else is done with
+ * the member.
  */
 #ifndef OFFRAMP_TRAIN_MEMBER_H
 #define OFFRAMP_TRAIN_MEMBER_H
@@ -48,6 +52,9 @@ struct member {
     char *folder, *checkpoint, *metrics_path, *head; /* paths */
     FILE *metrics; /* while it is trained: open for more lines */
     int64_t saved; /* the step of its checkpoint, -1: it has none */
+    struct string lines; /* of metrics, that are not written yet */
+    unsigned todo; /* what its files still lack (member_retry); 0 unless something could not be written */
+    enum member_state next; /* its state once that is done */
     struct trial_cost cost; /* since its last line of metrics, which will be in the next one */
     int64_t evaluated; /* the last step it was evaluated after; -1: none */
     int64_t best_step; /* of the evaluation with the lowest KL, which is its kept head's; -1: none */
@@ -115,6 +122,17 @@ int member_sync(const struct member *member, struct error *error);
 
 /* It has failed for good: says so on stderr and in its metrics, drops its trial and its head. */
 int member_fail(struct member *member, const struct error *reason, struct error *error);
+
+/* ---- files that cannot be written ---- */
+
+/* Whether an error may be of one member's files alone: no space, no right, no folder. */
+bool member_may_fail_by(const struct error *error);
+
+/* Does what is left to do for its files. -1: it cannot be done. */
+int member_retry(struct member *member, struct error *error);
+
+/* Whether its folder takes a file of the size of its own ones. Of any member that is not troubled itself. */
+bool member_can_write(const struct member *member);
 
 /* ---- by its metrics ---- */
 

@@ -81,6 +81,33 @@ void members_charge(struct members *members, int64_t step, double seconds, doubl
     }
 }
 
+static bool others_can_write(const struct members *members, const struct member *troubled)
+{
+    for (int i = 0; i < members->count; i++) {
+        const struct member *other = &members->member[i];
+        if (other != troubled && !other->todo && other->state != MEMBER_FAILED && member_can_write(other))
+            return true;
+    }
+    return false;
+}
+
+int members_settle(const struct members *members, struct error *error)
+{
+    for (int i = 0; i < members->count; i++) {
+        struct member *member = &members->member[i];
+        struct error reason;
+        if (!member->todo || member_retry(member, &reason) == 0)
+            continue;
+        if (!member_may_fail_by(&reason) || !others_can_write(members, member)) {
+            *error = reason;
+            return error_prefix(error, "trial %s", member->config->id);
+        }
+        if (member_fail(member, &reason, error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int members_save(struct members *members, struct error *error)
 {
     int result = 0;
@@ -91,9 +118,9 @@ int members_save(struct members *members, struct error *error)
         *error = reason;
         result = -1;
         if (reason.kind != ERROR_INTERRUPTED) /* it took too long; another's may not */
-            break;
+            return -1;
     }
-    return result;
+    return result < 0 ? -1 : members_settle(members, error);
 }
 
 int members_sync(const struct members *members, struct error *error)

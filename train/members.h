@@ -42,6 +42,11 @@ void members_charge(struct members *members, int64_t step, double seconds, doubl
  * long (checkpoint.h). */
 int members_save(struct members *members, struct error *error);
 
+/* Decides whose fault it is that something of some members could not be written, after all have had their turn. What
+ * can be written now is. Else it is the member's own fault when the folder of another one takes files: it fails, and
+ * the others go on. Where none does, it is the machine's: -1, and no trial is marked. members_save ends with this. */
+int members_settle(const struct members *members, struct error *error);
+
 /* Brings to the disk what their metrics say. */
 int members_sync(const struct members *members, struct error *error);
 

@@ -198,11 +198,27 @@ int metrics_continue(const char *path, int64_t step, FILE **file, struct error *
             return -1;
     }
     *file = fopen(path, "ae");
-    return *file ? 0 : error_system(error, "%s", path);
+    if (!*file)
+        return error_system(error, "%s", path);
+    setvbuf(*file, NULL, _IONBF, 0); /* what a call has not written is not written later */
+    return 0;
+}
+
+int metrics_flush(FILE *file, struct string *lines, struct error *error)
+{
+    const size_t written = lines->length > 0 ? fwrite(lines->data, 1, lines->length, file) : 0;
+    int result = 0;
+    if (written < lines->length || fflush(file) != 0)
+        result = error_system(error, "metrics.jsonl cannot be written");
+    clearerr(file);
+    if (written > 0)
+        memmove(lines->data, lines->data + written, lines->length - written + 1);
+    lines->length -= written;
+    return result;
 }
 
 /* Takes the reference to `line`, which may be NULL. cost: NULL: the line has none. */
-static int write_line(FILE *file, json_t *line, const struct trial_cost *cost, int64_t read,
+static int write_line(struct string *lines, json_t *line, const struct trial_cost *cost, int64_t read,
                       struct error *error)
 {
     const double seconds = cost ? cost->own + cost->shared : 0;
@@ -212,38 +228,40 @@ static int write_line(FILE *file, json_t *line, const struct trial_cost *cost, i
                                                "shared_seconds", cost->shared, "stall_seconds", cost->stalled));
     char *text = json_text("a line of metrics.jsonl", line, JSON_REAL_PRECISION(DIGITS), error);
     int result = text ? 0 : -1;
-    if (text && (fprintf(file, "%s\n", text) < 0 || fflush(file) != 0))
-        result = error_system(error, "metrics.jsonl cannot be written");
+    if (text)
+        string_print(lines, "%s\n", text);
+    if (text && string_failed(lines, error))
+        result = -1;
     free(text);
     json_decref(line);
     return result;
 }
 
-int metrics_write_step(FILE *file, int64_t step, int64_t tokens, const struct trial_result *result,
+int metrics_write_step(struct string *lines, int64_t step, int64_t tokens, const struct trial_result *result,
                        const struct trial_cost *cost, int64_t read, struct error *error)
 {
-    return write_line(file,
+    return write_line(lines,
                       json_pack("{sI sI sf sf sf}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
                                 "loss", result->loss, "rate", result->rate, "norm", result->norm),
                       cost, read, error);
 }
 
-int metrics_write_evaluation(FILE *file, int64_t step, int64_t tokens, const struct evaluation *held_out,
-                             int64_t sequences, const struct trial_cost *cost, int64_t read,
-                             struct error *error)
+int metrics_write_evaluation(struct string *lines, int64_t step, int64_t tokens,
+                             const struct evaluation *held_out, int64_t sequences,
+                             const struct trial_cost *cost, int64_t read, struct error *error)
 {
-    return write_line(file,
+    return write_line(lines,
                       json_pack("{sI sI sf sf sf sI}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
                                 "held_out_loss", held_out->loss, "kl", held_out->kl, "agreement",
                                 held_out->agreement, "sequences", (json_int_t)sequences),
                       cost, read, error);
 }
 
-int metrics_write_whole(FILE *file, const struct metrics_whole *whole, const struct trial_cost *cost,
+int metrics_write_whole(struct string *lines, const struct metrics_whole *whole, const struct trial_cost *cost,
                         int64_t read, struct error *error)
 {
     const struct evaluation *held_out = &whole->held_out;
-    return write_line(file,
+    return write_line(lines,
                       json_pack("{sI sI sf sf sf sI sb sI}", "step", (json_int_t)whole->step, "tokens",
                                 (json_int_t)whole->tokens, "held_out_loss", held_out->loss, "kl", held_out->kl,
                                 "agreement", held_out->agreement, "sequences", (json_int_t)whole->sequences,
@@ -251,14 +269,14 @@ int metrics_write_whole(FILE *file, const struct metrics_whole *whole, const str
                       cost, read, error);
 }
 
-int metrics_write_failure(FILE *file, int64_t step, const char *reason, struct error *error)
+int metrics_write_failure(struct string *lines, int64_t step, const char *reason, struct error *error)
 {
-    return write_line(file, json_pack("{sI ss}", "step", (json_int_t)step, "failed", reason), NULL, 0, error);
+    return write_line(lines, json_pack("{sI ss}", "step", (json_int_t)step, "failed", reason), NULL, 0, error);
 }
 
-int metrics_write_stop(FILE *file, int64_t step, const char *reason, struct error *error)
+int metrics_write_stop(struct string *lines, int64_t step, const char *reason, struct error *error)
 {
-    return write_line(file, json_pack("{sI ss}", "step", (json_int_t)step, "stopped", reason), NULL, 0, error);
+    return write_line(lines, json_pack("{sI ss}", "step", (json_int_t)step, "stopped", reason), NULL, 0, error);
 }
 
 static double as_read(double value)

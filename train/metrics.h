@@ -28,6 +28,7 @@
 #include <stdio.h>
 
 #include "common/base/error.h"
+#include "common/base/string.h"
 #include "train/evaluate.h"
 #include "train/trial.h"
 
@@ -76,17 +77,22 @@ const struct metrics_point *metrics_best_evaluation(const struct metrics *metric
 /* Drops the lines after `step` and opens the file for more. Close it with fclose. */
 int metrics_continue(const char *path, int64_t step, FILE **file, struct error *error);
 
-/* tokens: that the trial has been trained on so far. cost: since the line before. read: tokens of the step, or
+/* Writes lines, and takes those that are written from them. After a failure the same call goes on where that one
+ * ended, within a line, too. */
+int metrics_flush(FILE *file, struct string *lines, struct error *error);
+
+/* These put a line behind those that are to be written; they fail only where memory is out.
+ * tokens: that the trial has been trained on so far. cost: since the line before. read: tokens of the step, or
  * of the evaluation. */
-int metrics_write_step(FILE *file, int64_t step, int64_t tokens, const struct trial_result *result,
+int metrics_write_step(struct string *lines, int64_t step, int64_t tokens, const struct trial_result *result,
                        const struct trial_cost *cost, int64_t read, struct error *error);
-int metrics_write_evaluation(FILE *file, int64_t step, int64_t tokens, const struct evaluation *held_out,
-                             int64_t sequences, const struct trial_cost *cost, int64_t read,
-                             struct error *error);
-int metrics_write_whole(FILE *file, const struct metrics_whole *whole, const struct trial_cost *cost,
+int metrics_write_evaluation(struct string *lines, int64_t step, int64_t tokens,
+                             const struct evaluation *held_out, int64_t sequences,
+                             const struct trial_cost *cost, int64_t read, struct error *error);
+int metrics_write_whole(struct string *lines, const struct metrics_whole *whole, const struct trial_cost *cost,
                         int64_t read, struct error *error);
-int metrics_write_failure(FILE *file, int64_t step, const char *reason, struct error *error);
-int metrics_write_stop(FILE *file, int64_t step, const char *reason, struct error *error);
+int metrics_write_failure(struct string *lines, int64_t step, const char *reason, struct error *error);
+int metrics_write_stop(struct string *lines, int64_t step, const char *reason, struct error *error);
 
 /* An evaluation as it is read again: lines have fewer digits. */
 struct evaluation metrics_as_read(const struct evaluation *held_out);

@@ -429,7 +429,7 @@ static int take_step(struct training *training, int64_t step, struct error *erro
             return -1;
     }
     tell_memory(training);
-    return judge_starved(training, error);
+    return judge_starved(training, error) < 0 ? -1 : members_settle(members, error);
 }
 
 /* What training took so far. */

@@ -68,6 +68,8 @@ int waves_next(struct waves *waves, struct wave *wave, struct error *error)
         if (verdict->kind == VERDICT_WAIT && member->state == MEMBER_TRAINING && member_park(member, error) < 0)
             return -1;
     }
+    if (members_settle(members, error) < 0)
+        return -1;
     for (int i = 0; i < members->count; i++) {
         struct member *member = &members->member[i];
         if (waves->verdicts[i].kind == VERDICT_LIVE && member->state == MEMBER_WAITING &&

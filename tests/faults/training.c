@@ -22,21 +22,32 @@ static struct {
     long calls; /* of it so far */
     long first; /* the first one that fails, 0: none */
     bool once; /* and no later one */
+    const char *of; /* NULL, or what is in the paths of the files that fail */
     bool no_exchange; /* the file system cannot exchange folders */
 } plan;
 
-static bool fails(enum fault what)
+static bool fails(enum fault what, const char *path)
 {
-    if (plan.what != what)
+    if (plan.what != what || (plan.of && !(path && strstr(path, plan.of))))
         return false;
     plan.calls++;
     return plan.first > 0 && (plan.once ? plan.calls == plan.first : plan.calls >= plan.first);
 }
 
+/* The same for an open file. */
+static bool fails_at(enum fault what, int file)
+{
+    char name[64], path[4300];
+    snprintf(name, sizeof name, "/proc/self/fd/%d", file);
+    const ssize_t length = plan.of ? readlink(name, path, sizeof path - 1) : 0;
+    path[length > 0 ? length : 0] = 0;
+    return fails(what, path);
+}
+
 /* Before a call that changes what is on disk. */
 static void maybe_killed(void)
 {
-    if (fails(FAULT_KILL))
+    if (fails(FAULT_KILL, NULL))
         _exit(9);
 }
 
@@ -64,28 +75,28 @@ int __wrap_unlinkat(int folder, const char *name, int flags);
 
 void *__wrap_malloc(size_t size)
 {
-    return fails(FAULT_MEMORY) ? NULL : __real_malloc(size);
+    return fails(FAULT_MEMORY, NULL) ? NULL : __real_malloc(size);
 }
 
 void *__wrap_realloc(void *block, size_t size)
 {
-    return fails(FAULT_MEMORY) ? NULL : __real_realloc(block, size);
+    return fails(FAULT_MEMORY, NULL) ? NULL : __real_realloc(block, size);
 }
 
 int __wrap_posix_memalign(void **block, size_t alignment, size_t size)
 {
-    return fails(FAULT_MEMORY) ? ENOMEM : __real_posix_memalign(block, alignment, size);
+    return fails(FAULT_MEMORY, NULL) ? ENOMEM : __real_posix_memalign(block, alignment, size);
 }
 
 int __wrap_queue_wait(struct queue *queue, struct error *error)
 {
-    return fails(FAULT_DEVICE) ? error_set_kind(error, ERROR_DEVICE, "the device is lost")
-                               : __real_queue_wait(queue, error);
+    return fails(FAULT_DEVICE, NULL) ? error_set_kind(error, ERROR_DEVICE, "the device is lost")
+                                     : __real_queue_wait(queue, error);
 }
 
 size_t __wrap_fwrite(const void *data, size_t size, size_t count, FILE *file)
 {
-    if (fails(FAULT_WRITE)) {
+    if (fails_at(FAULT_WRITE, fileno(file))) {
         errno = ENOSPC;
         return 0;
     }
@@ -95,7 +106,7 @@ size_t __wrap_fwrite(const void *data, size_t size, size_t count, FILE *file)
 
 int __wrap_fflush(FILE *file)
 {
-    if (file != stderr && file != stdout && fails(FAULT_WRITE)) {
+    if (file && file != stderr && file != stdout && fails_at(FAULT_WRITE, fileno(file))) {
         errno = ENOSPC;
         return EOF;
     }
@@ -106,18 +117,17 @@ int __wrap_fflush(FILE *file)
 
 int __wrap_fsync(int file)
 {
-    if (fails(FAULT_SYNC)) {
-        errno = EIO;
+    if (fails_at(FAULT_SYNC, file)) {
+        errno = plan.of ? EDQUOT : EIO;
         return -1;
     }
-    (void)file;
     return 0; /* syncing takes most of a run's time, and the machine stays up */
 }
 
 int __wrap_rename(const char *from, const char *to)
 {
-    if (fails(FAULT_RENAME)) {
-        errno = ENOSPC;
+    if (fails(FAULT_RENAME, to)) {
+        errno = plan.of ? EACCES : ENOSPC;
         return -1;
     }
     maybe_killed();
@@ -130,8 +140,8 @@ int __wrap_renameat2(int at, const char *from, int other, const char *to, unsign
         errno = EINVAL;
         return -1;
     }
-    if (fails(FAULT_RENAME)) {
-        errno = ENOSPC;
+    if (fails(FAULT_RENAME, to)) {
+        errno = plan.of ? EACCES : ENOSPC;
         return -1;
     }
     maybe_killed();
@@ -422,6 +432,71 @@ TEST(the_disk_is_full)
 TEST(the_disk_fails)
 {
     check_points(FAULT_SYNC, 12, false);
+}
+
+/* What could not be written is written a moment later. */
+TEST(the_disk_is_full_for_a_moment)
+{
+    check_points(FAULT_WRITE, 24, true);
+    check_points(FAULT_RENAME, 12, true);
+}
+
+/* ---- one trial alone ---- */
+
+#define TROUBLED "2.mid-mlp-copy-distillation-0.001"
+
+/* Lines of both runs that are not the same, but for times, in the metrics of all trials but the troubled one. */
+static bool others_have_same_metrics(void)
+{
+    char command[13000];
+    snprintf(command, sizeof command,
+             "bash -c 'for t in \"%s\"/trials/*; do id=${t##*/}; [ $id = " TROUBLED " ] || "
+             "cmp <(sed \"s/, .tokens_per_second.*//\" \"$t/metrics.jsonl\") "
+             "<(sed \"s/, .tokens_per_second.*//\" \"%s/trials/$id/metrics.jsonl\") || exit 1; done'",
+             whole, folder);
+    return system(command) == 0;
+}
+
+/* One file of one trial cannot be written from the call `first` on: it fails and all others end as they would have.
+ * kept: that can be told in its metrics. */
+static void check_own_fault(enum fault what, const char *of, long first, bool kept)
+{
+    struct error error = {0};
+    plan.what = what;
+    plan.of = of;
+    plan.first = first;
+    plan.once = false;
+    const int result = run(folder, &error);
+    plan.of = NULL;
+    if (result < 0)
+        test_fail(__FILE__, __LINE__, "%s of %s fails at call %ld: %s", fault_names[what], of, first,
+                  error.text);
+    else if (count_failed() != kept || count_same(whole, folder, "trials/*/head.safetensors") != 3 ||
+             !others_have_same_metrics())
+        test_fail(__FILE__, __LINE__, "%s of %s fails at call %ld: %d trials are marked, %d are the same",
+                  fault_names[what], of, first, count_failed(),
+                  count_same(whole, folder, "trials/*/head.safetensors"));
+    /* Where nothing says that it has failed, the same command tries it again. */
+    if (!kept && result == 0 && (run(folder, &error) < 0 || !ends_as_whole()))
+        test_fail(__FILE__, __LINE__, "%s of %s failed at call %ld: the run ends otherwise", fault_names[what],
+                  of, first);
+    remove_run();
+}
+
+TEST(one_trials_files_cannot_be_written)
+{
+    struct error error = {0};
+    REQUIRE_OK(prepare(&error));
+    for (long first = 1; first <= 3; first++) {
+        check_own_fault(FAULT_WRITE, TROUBLED "/last.ckpt", first, true);
+        check_own_fault(FAULT_RENAME, TROUBLED "/last.ckpt", first, true);
+        check_own_fault(FAULT_SYNC, TROUBLED "/last.ckpt", first, true);
+    }
+    check_own_fault(FAULT_WRITE, TROUBLED "/head.safetensors", 1, true);
+    check_own_fault(FAULT_RENAME, TROUBLED "/head.safetensors", 2, true);
+    check_own_fault(FAULT_SYNC, TROUBLED "/metrics.jsonl", 3, true);
+    for (long first = 1; first <= 16; first += 5)
+        check_own_fault(FAULT_WRITE, TROUBLED "/metrics.jsonl", first, false);
 }
 
 /* ---- kills ---- */

@@ -14,21 +14,33 @@ static char path[4200];
 /* Of each line that is written here. */
 static const struct trial_cost cost = {.own = 1.5, .shared = 0.5, .stalled = 0.25};
 
+static struct string lines;
+
+/* Brings the lines to the file. */
+static void close_written(FILE *file)
+{
+    struct error error;
+    if (metrics_flush(file, &lines, &error) < 0)
+        test_fail(__FILE__, __LINE__, "%s", error.text);
+    fclose(file);
+    string_free(&lines);
+}
+
 static int write_some(struct error *error)
 {
     FILE *file;
     snprintf(path, sizeof path, "%s/metrics.jsonl", test_folder());
     if (metrics_continue(path, -1, &file, error) < 0)
         return -1;
-    int result = metrics_write_evaluation(file, 0, 0, &(struct evaluation){5, 2, 0.25}, 3, &cost, 50, error);
+    int result = metrics_write_evaluation(&lines, 0, 0, &(struct evaluation){5, 2, 0.25}, 3, &cost, 50, error);
     for (int64_t step = 1; step <= 4 && result == 0; step++) {
         const struct trial_result training = {.loss = 4 - 0.1 * (double)step, .norm = 0.5, .rate = 1e-3};
-        result = metrics_write_step(file, step, 100 * step, &training, &cost, 100, error);
+        result = metrics_write_step(&lines, step, 100 * step, &training, &cost, 100, error);
         if (step == 2 && result == 0)
-            result =
-                metrics_write_evaluation(file, step, 200, &(struct evaluation){4, 1, 0.5}, 3, &cost, 50, error);
+            result = metrics_write_evaluation(&lines, step, 200, &(struct evaluation){4, 1, 0.5}, 3, &cost, 50,
+                                              error);
     }
-    fclose(file);
+    close_written(file);
     return result;
 }
 
@@ -101,8 +113,8 @@ TEST(metrics_say_how_a_trial_has_ended)
         .step = 4, .tokens = 400, .of_step = 2, .sequences = 12, .held_out = {4.5, 0.5, 0.75}};
     REQUIRE_OK(write_some(&error));
     REQUIRE_OK(metrics_continue(path, 4, &file, &error));
-    REQUIRE_OK(metrics_write_whole(file, &whole, &cost, 0, &error));
-    fclose(file);
+    REQUIRE_OK(metrics_write_whole(&lines, &whole, &cost, 0, &error));
+    close_written(file);
     REQUIRE_OK(metrics_read(path, &metrics, &error));
     CHECK(metrics.count == 5 && metrics.ended && !metrics.stopped[0] && !metrics.point[4].evaluated);
     CHECK(metrics.whole.step == 4 && metrics.whole.tokens == 400 && metrics.whole.of_step == 2);
@@ -113,17 +125,37 @@ TEST(metrics_say_how_a_trial_has_ended)
     metrics_free(&metrics);
     /* Whoever goes on from this very step has not ended; nor has one that was stopped. */
     REQUIRE_OK(metrics_continue(path, 4, &file, &error));
-    REQUIRE_OK(metrics_write_stop(file, 4, "halving", &error));
-    fclose(file);
+    REQUIRE_OK(metrics_write_stop(&lines, 4, "halving", &error));
+    close_written(file);
     REQUIRE_OK(metrics_read(path, &metrics, &error));
     CHECK(metrics.count == 5 && !metrics.ended && !strcmp(metrics.stopped, "halving") && !metrics.failed[0]);
     metrics_cut(&metrics, 4);
     CHECK(!metrics.stopped[0]);
     metrics_free(&metrics);
     REQUIRE_OK(metrics_continue(path, 4, &file, &error));
-    fclose(file);
+    close_written(file);
     REQUIRE_OK(metrics_read(path, &metrics, &error));
     CHECK(metrics.count == 5 && !metrics.ended && !metrics.stopped[0]);
+    metrics_free(&metrics);
+}
+
+TEST(metrics_go_on_within_a_line)
+{
+    struct error error = {0};
+    struct metrics metrics;
+    const struct trial_result result = {.loss = 2};
+    FILE *full = fopen("/dev/full", "a"), *file;
+    REQUIRE(full != NULL);
+    setvbuf(full, NULL, _IONBF, 0);
+    snprintf(path, sizeof path, "%s/metrics.jsonl", test_folder());
+    REQUIRE_OK(metrics_continue(path, -1, &file, &error));
+    REQUIRE_OK(metrics_write_step(&lines, 1, 1, &result, &cost, 1, &error));
+    CHECK(metrics_flush(full, &lines, &error) < 0 && error.kind == ERROR_NO_SPACE);
+    REQUIRE_OK(metrics_write_step(&lines, 2, 2, &result, &cost, 1, &error));
+    close_written(file);
+    fclose(full);
+    REQUIRE_OK(metrics_read(path, &metrics, &error));
+    CHECK(metrics.count == 2 && metrics.point[1].step == 2);
     metrics_free(&metrics);
 }
 
@@ -136,8 +168,8 @@ TEST(metrics_as_they_are_read)
     const struct evaluation exact = {1. / 3, 2e-7 / 3, 5. / 7};
     snprintf(path, sizeof path, "%s/metrics.jsonl", test_folder());
     REQUIRE_OK(metrics_continue(path, -1, &file, &error));
-    REQUIRE_OK(metrics_write_evaluation(file, 0, 0, &exact, 1, &cost, 1, &error));
-    fclose(file);
+    REQUIRE_OK(metrics_write_evaluation(&lines, 0, 0, &exact, 1, &cost, 1, &error));
+    close_written(file);
     REQUIRE_OK(metrics_read(path, &metrics, &error));
     const struct evaluation read = metrics_as_read(&exact), found = metrics.point[0].held_out;
     CHECK(read.loss == found.loss && read.kl == found.kl && read.agreement == found.agreement);
@@ -153,15 +185,15 @@ TEST(metrics_are_cut_to_the_checkpoint)
     REQUIRE_OK(write_some(&error));
     append("{\"step\": 5, \"tok");
     REQUIRE_OK(metrics_continue(path, 2, &file, &error));
-    REQUIRE_OK(metrics_write_failure(file, 3, "it \"broke\"", &error));
-    fclose(file);
+    REQUIRE_OK(metrics_write_failure(&lines, 3, "it \"broke\"", &error));
+    close_written(file);
     REQUIRE_OK(metrics_read(path, &metrics, &error));
     CHECK(metrics.count == 3 && metrics.point[2].step == 2 && metrics.point[2].evaluated);
     CHECK(!strcmp(metrics.failed, "it \"broke\""));
     metrics_free(&metrics);
 
     REQUIRE_OK(metrics_continue(path, -1, &file, &error)); /* no checkpoint: nothing counts */
-    fclose(file);
+    close_written(file);
     REQUIRE_OK(metrics_read(path, &metrics, &error));
     CHECK(metrics.count == 0 && !metrics.failed[0] && !metrics_last_evaluation(&metrics));
     metrics_free(&metrics);
