@@ -42,8 +42,10 @@ static int read_row(const struct run_folder *run, const struct trial_config *con
     char *config_path = run_folder_trial_path(run, config->id, "config.json", error);
     *row = (struct leaderboard_row){.config = config};
     if (!metrics_path || !config_path || metrics_read(metrics_path, &row->metrics, error) < 0 ||
-        !(kept = json_read(config_path, error)) ||
-        json_get_integer(config_path, kept, "trained", 0, INT64_MAX, &row->trained, error) < 0)
+        /* Of a folder that has been removed there is nothing to say. */
+        (file_exists(config_path) &&
+         (!(kept = json_read(config_path, error)) ||
+          json_get_integer(config_path, kept, "trained", 0, INT64_MAX, &row->trained, error) < 0)))
         goto done;
     value_row(run, row, steps);
     row->status = row->metrics.failed[0]    ? "failed"

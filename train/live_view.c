@@ -88,10 +88,10 @@ static void print_best(const struct members *members, int most, struct string *o
     const int count = list_best(members, most < LIVE_VIEW_BEST ? most : LIVE_VIEW_BEST, best);
     if (count == 0)
         return;
-    string_print(out, TERMINAL_BOLD "        KL  agreement    step  tap     head    trial" TERMINAL_PLAIN "\n");
+    string_print(out, TERMINAL_BOLD "      KL  agreement    step  tap    head   trial" TERMINAL_PLAIN "\n");
     for (int i = 0; i < count; i++) {
         const struct member *member = best[i];
-        string_print(out, "%10.4f    %5.1f %%  %6" PRId64 "  %-6s  %-6s  %s\n", member->best.kl,
+        string_print(out, "%8.4f    %5.1f %%  %6" PRId64 "  %-6s %-6s %s\n", member->best.kl,
                      100 * member->best.agreement, member->best_step, member->config->tap,
                      head_kind_name(member->config->spec.kind), member->config->id);
     }
@@ -155,8 +155,10 @@ static void print_plain(const struct live_view *view, const struct terminal *ter
 void live_view_update(struct live_view *view)
 {
     struct terminal terminal;
-    const uint64_t left = tokens_left(view), total = view->progress.total;
-    if (!progress_is_due(&view->progress, left < total ? total - left : 0, &terminal))
+    const uint64_t left = tokens_left(view), total = view->progress.total, before = view->progress.done;
+    /* At a rung there is more to do for a moment, until it is known who goes on. */
+    const uint64_t done = left + before < total ? total - left : before;
+    if (!progress_is_due(&view->progress, done, &terminal))
         return;
     if (terminal.moves)
         draw(view, &terminal);

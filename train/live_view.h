@@ -3,8 +3,8 @@
  *
  *     train [###########...................]  37 %  812 tokens/s  4 min 05 s left
  *     16 trials: 8 live, 4 waiting, 3 stopped, 1 failed; step 120 of 500
- *             KL  agreement   step  tap     head    trial
- *         0.5690     67.7 %    100  24      affine  24-affine-ridge-distillation-0.001
+ *           KL  agreement    step  tap    head   trial
+ *       0.5690     67.7 %     100  24     affine 24-affine-ridge-distillation-0.001
  *
  * Elsewhere it is a plain line every 10 seconds, with the best one.
  *

@@ -59,9 +59,9 @@ TEST(view_shows_the_ten_best)
     CHECK_TEXT(screen_row(&screen, 0), "train [#######.......................]  25 %");
     CHECK_TEXT(screen_row(&screen, 0), "min 00 s left");
     CHECK(!strcmp(screen_row(&screen, 1), "14 trials: 11 live, 1 waiting, 1 done, 1 failed; step 200 of 500"));
-    CHECK(!strcmp(screen_row(&screen, 2), "        KL  agreement    step  tap     head    trial"));
-    CHECK(!strcmp(screen_row(&screen, 3), "    0.0000     50.0 %     100  0       affine  trial-0"));
-    CHECK(!strcmp(screen_row(&screen, 4), "    0.1000     50.0 %     103  3       mlp     trial-3"));
+    CHECK(!strcmp(screen_row(&screen, 2), "      KL  agreement    step  tap    head   trial"));
+    CHECK(!strcmp(screen_row(&screen, 3), "  0.0000     50.0 %     100  0      affine trial-0"));
+    CHECK(!strcmp(screen_row(&screen, 4), "  0.1000     50.0 %     103  3      mlp    trial-3"));
     CHECK_TEXT(screen_row(&screen, 5), "0.2000");
     CHECK_TEXT(screen_row(&screen, 6), "0.5000");
     CHECK(screen_used(&screen) == 13 && screen_has(&screen, "50.0 %") == 10 && screen.bold == 1);
