@@ -155,6 +155,17 @@ for needed in extract train; do program $needed >/dev/null; done
 out=$(realpath -m "$out") folder=$PWD
 chain=$(declare -p folder model corpus shards parts policy computing extracting pilot)
 
+# The jobs of the folder that are queued or at work. Of jobs that are long over Slurm says that their ids are invalid.
+jobs_at_work() {
+    local answer
+    [ -s "$out/jobs" ] || return 0
+    if answer=$(squeue -h -o %i -j "$(paste -sd, "$out/jobs")" 2>&1); then
+        paste -sd' ' <<<"$answer"
+    elif [[ $answer != *Invalid\ job\ id* ]]; then
+        wrong "squeue does not say whether jobs of $out are at work: $answer"
+    fi
+}
+
 # What a folder was begun with must not change.
 if [ -e "$out/chain" ] && [ "$chain" != "$(cat "$out/chain")" ]; then
     diff <(cat "$out/chain") - <<<"$chain" | sed -n 's/^\([<>]\) declare -[^ ]* /    \1 /p' >&2 || true
@@ -165,8 +176,8 @@ if [ -e "$out/sweep.yaml" ] && ! cmp -s "$sweep" "$out/sweep.yaml"; then
 fi
 if [ -z "$dry" ]; then
     command -v sbatch >/dev/null || wrong "sbatch is not there: this is not a machine of a Slurm cluster"
-    [ ! -e "$out/jobs" ] || active=$(squeue -h -o %i -j "$(paste -sd, "$out/jobs")" 2>/dev/null | paste -sd' ') || true
-    if [ -n "${active:-}" ]; then
+    active=$(jobs_at_work)
+    if [ -n "$active" ]; then
         say "jobs of $out are queued or at work ($active): nothing is submitted; scancel $(paste -sd' ' "$out/jobs") stops them"
         exit 0
     fi

@@ -373,11 +373,22 @@ int run_folder_keep_sweep(const struct run_folder *run, const char *text, size_t
     return result;
 }
 
+int run_folder_check_claim(const struct run_folder *run, struct error *error)
+{
+    const struct sweep_part part = run->share.part;
+    if (!run->claim.base || !claim_is_lost(&run->claim))
+        return 0;
+    if (run->share.collect)
+        return error_set(error, "%s: another train collects the parts now, or the claim was removed",
+                         run->path);
+    return error_set(error, "%s: another train has taken over part %d of %d, or its claim was removed",
+                     run->path, part.index, part.count);
+}
+
 int run_folder_save(const struct run_folder *run, struct error *error)
 {
-    if (run->claim.base && claim_is_lost(&run->claim))
-        return error_set(error, "%s: another train has taken over part %d of %d, or its claim was removed",
-                         run->path, run->share.part.index, run->share.part.count);
+    if (run_folder_check_claim(run, error) < 0)
+        return -1;
     char *path = run_is_part(run) ? run_folder_part_path(run, run->share.part.index, "json", error)
                                   : run_folder_path(run, error, "run.json");
     int result = path ? json_write(path, run_is_part(run) ? run->learned : run->facts, error) : -1;

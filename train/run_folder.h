@@ -82,7 +82,9 @@ double run_folder_number(const struct run_folder *run, const char *name);
 /* Writes run.json, before anything else is written. The first one of all is of whoever comes first: others compare
  * theirs with it, and are refused as by run_folder_fix. */
 int run_folder_begin(struct run_folder *run, struct error *error);
-/* Writes run.json again; of a part, its own file. */
+/* -1 when the part, or the collecting, is another process's by now: nothing more may be written then. */
+int run_folder_check_claim(const struct run_folder *run, struct error *error);
+/* Writes run.json again; of a part, its own file. Checks the claim before. */
 int run_folder_save(const struct run_folder *run, struct error *error);
 /* Writes sweep.yaml. Where parts are trained or collected, it is that of whoever comes first, and another one is
  * refused. */

@@ -446,7 +446,7 @@ static int note_cost(struct training *training, struct error *error)
 /* Checkpoints; and the cost of the steps that they count, as whoever is killed comes back to them. */
 static int save(struct training *training, struct error *error)
 {
-    if (members_save(&training->members, error) < 0)
+    if (run_folder_check_claim(&training->run, error) < 0 || members_save(&training->members, error) < 0)
         return -1;
     const double started = clock_seconds();
     const int result = note_cost(training, error);

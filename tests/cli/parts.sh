@@ -87,7 +87,7 @@ collected_is_whole() {
 
 # What is missing is named, and nothing is made of it.
 not_all_there() {
-    part 0 lacks --part 0/3 && part 1 lacks --collect && says err "part 1 of 3 has not begun; 2 of its 2 trials are missing" &&
+    part 0 lacks --part 0/3 && [ -z "$(find "$work/lacks" -name last.ckpt)" ] && part 1 lacks --collect && says err "part 1 of 3 has not begun; 2 of its 2 trials are missing" &&
         says err "1-affine-ridge-cross-entropy-0.001 has not begun" && says err "2 of 3 parts have not ended" &&
         says err "Give --part 1/3" && [ ! -e "$work/lacks/leaderboard.tsv" ] && [ ! -e "$work/lacks/policy" ] || return 1
     at_once lacks 1/3 2/3 && rm "$work/lacks/trials/2.mid-mlp-copy-distillation-0.001/head.safetensors" &&
@@ -128,7 +128,7 @@ killed_often() {
 }
 
 killed_and_gone_on_with() {
-    killed_often 11 killed --part 1/2 && says err "part 1 of 2 goes on for a train that was killed: process" && killed_often 11 killed --part 0/2 &&
+    killed_often 11 killed --part 1/2 && says err "part 1 of 2 goes on for a train that was killed: process" && part 0 killed --part 0/2 &&
         killed_often 11 killed --collect && same_run killed
 }
 

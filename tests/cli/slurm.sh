@@ -36,7 +36,7 @@ echo "sbatch $*" >>"$CALLS"
 [ "${REFUSE:-}" != "$(grep -c ^sbatch "$CALLS")" ] && echo "$((100 + $(grep -c ^sbatch "$CALLS")));loopback"
 END
 printf '#!/bin/sh\necho "scancel $*" >>"$CALLS"\n' >"$work/fake/scancel"
-printf '#!/bin/sh\necho "$ACTIVE"\n' >"$work/fake/squeue"
+printf '#!/bin/sh\necho "$ACTIVE"\n[ -z "$SAYS" ] || { echo "$SAYS"; exit 1; }' >"$work/fake/squeue"
 chmod +x "$work"/fake/*
 
 # slurm STATUS ARGUMENT...: the script, as somebody calls it; WITH may set more of its environment
@@ -45,7 +45,7 @@ slurm() {
     shift
     : >"$work/calls"
     # shellcheck disable=SC2086 # WITH is words
-    env PATH="$work/fake:$PATH" CALLS="$work/calls" STATE="${STATE:-RUNNING}" ACTIVE= BUILD="$work/bin" ${WITH:-} \
+    env PATH="$work/fake:$PATH" CALLS="$work/calls" STATE="${STATE:-RUNNING}" ACTIVE= SAYS="${SAYS:-}" BUILD="$work/bin" ${WITH:-} \
         pipelines/slurm.sh "$@" >"$work/out" 2>"$work/err" </dev/null
     status=$?
     [ "$status" = "$expected" ] && return
@@ -97,6 +97,8 @@ jobs_are_chained() {
         grep offramp-collect "$work/calls" | grep -q -e "--dependency=afterok:102 " &&
         ! grep -v "requeue --signal=B:TERM@60 --kill-on-invalid-dep=yes" "$work/calls" || return 1
     WITH="ACTIVE=101" chain 0 "o ut" --shards 3 --parts 2 --agreement 0.9 && says err "nothing is submitted" && [ ! -s "$work/calls" ] || return 1
+    SAYS="Unable to contact slurm controller" chain 2 "o ut" --shards 3 --parts 2 --agreement 0.9 && says err "squeue does not say" && [ ! -s "$work/calls" ] &&
+        SAYS="slurm_load_jobs error: Invalid job id specified" chain 0 "o ut" --shards 3 --parts 2 --agreement 0.9 || return 1
     chain 2 "o ut" --shards 4 --parts 2 --agreement 0.9 && says err 'shards="4"' && says err "begun with other options" || return 1
     cp "$work/sweep.yaml" "$work/kept.yaml" && echo "seed: 2" >>"$work/sweep.yaml"
     chain 2 "o ut" --shards 3 --parts 2 --agreement 0.9
