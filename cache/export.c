@@ -340,8 +340,9 @@ int cache_export(int argc, char **argv)
             "BF16 from other codecs, or as NumPy files F32; train sequences come first. Shards are given "
             "together. For the target \"states\" are the sums of the output weight's rows by the full model's "
             "probabilities, and \"top\" I32, \"probability\", \"entropy\" and \"loss\" F32 [N, T] its "
-            "likeliest "
-            "token, that token's probability, and nats. Tensors of the model keep their name and type; those "
+            "likeliest token, that token's probability, and nats; \"best\" I32 and \"best_probability\" F16 "
+            "[N, T, 8] the likeliest tokens with their probabilities. Tensors of the model keep their name and "
+            "type; those "
             "of a "
             "quantized model are F32. docs/formats.md says more.",
     };

@@ -91,7 +91,7 @@ foretold() {
 # What is there already need not be written: a run that was stopped by a full disk goes on with little room.
 little_room() {
     local disk=$work/disk
-    mkdir -p "$disk" && mount -t tmpfs -o size=76m none "$disk" && head -c 6m /dev/zero >"$disk/ballast" || return 1
+    mkdir -p "$disk" && mount -t tmpfs -o size=82m none "$disk" && head -c 6m /dev/zero >"$disk/ballast" || return 1
     run 1 cache recode --codec raw:f32 --force --out "$disk/store" "$work/long" && says err "disk full" &&
         rm "$disk/ballast" && run 0 cache recode --codec raw:f32 --out "$disk/store" "$work/long" &&
         run 0 cache verify "$disk/store"

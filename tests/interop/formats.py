@@ -175,6 +175,26 @@ def check_target(split):
         "target entropy", entropy / count, sum(split.target["entropy"][1]) / count, 2e-3)
 
 
+def check_best(split):
+    """The best tokens of a row are those with the largest probabilities: they and the same number here have the same sum."""
+    best, probability = rows_of(split.target["best"]), rows_of(split.target["best_probability"])
+    good, told, theirs, largest = True, 0, 0, 0
+    for row, logits in enumerate(split.full):
+        lse = log_sum_exp(logits)
+        q = [math.exp(z - lse) for z in logits]
+        good &= best[row][0] == split.target["top"][1][row] and len(set(best[row])) == len(best[row])
+        good &= abs(probability[row][0] - split.target["probability"][1][row]) < 1e-3
+        good &= list(probability[row]) == sorted(probability[row], reverse=True)
+        told += sum(probability[row])
+        theirs += sum(q[token] for token in best[row])
+        largest += sum(sorted(q, reverse=True)[:len(best[row])])
+    count = len(split.labels)
+    if not good:
+        print("best tokens: do not begin with top, or are not in order: NOT THE SAME")
+    return good & agree("best_probability", theirs / count, told / count, 1e-3) & agree(
+        "probability of the best tokens", largest / count, theirs / count, 1e-3)
+
+
 def check_run(run, folder):
     with open(os.path.join(run, "run.json")) as file:
         facts = json.load(file)
@@ -184,7 +204,8 @@ def check_run(run, folder):
     split = Split(folder, float(read_tensors(first)[0]["norm_epsilon"]))
     good = agree("full_loss", sum(split.target["loss"][1]) / len(split.labels), facts["full_loss"], 2e-5)
     good &= policy["version"] == 2 and policy["model"] == facts["model"]
-    return good & check_policy(os.path.join(run, "policy"), policy, split) & check_target(split) & check_board(run, split)
+    return good & check_policy(os.path.join(run, "policy"), policy, split) & check_target(
+        split) & check_best(split) & check_board(run, split)
 
 
 # ---- a policy ----
