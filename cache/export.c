@@ -342,9 +342,7 @@ int cache_export(int argc, char **argv)
             "probabilities, and \"top\" I32, \"probability\", \"entropy\" and \"loss\" F32 [N, T] its "
             "likeliest token, that token's probability, and nats; \"best\" I32 and \"best_probability\" F16 "
             "[N, T, 8] the likeliest tokens with their probabilities. Tensors of the model keep their name and "
-            "type; those "
-            "of a "
-            "quantized model are F32. docs/formats.md says more.",
+            "type; those of a quantized model are F32. docs/formats.md says more.",
     };
     struct export_command command = {.wanted = {true, true}};
     struct error error;
