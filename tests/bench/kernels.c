@@ -196,7 +196,7 @@ struct ops_case {
     int64_t hidden, heads_width, kv_width, inner;
     struct weight *qkv_weight, *out_weight, *gate_up_weight, *down_weight, *vocab_weight;
     struct matrix x, normed, qkv, attended, gate_up, activated, scale, positions, table;
-    struct matrix labels, loss, gradient, target;
+    struct matrix labels, loss, gradient, target, best, best_logit;
 };
 
 static struct matrix make_matrix(struct queue *queue, int64_t rows, int64_t cols)
@@ -262,6 +262,9 @@ static void ops_prepare(struct ops_case *ops, const struct model_config *config,
     ops->loss = make_matrix(queue, VOCAB_ROWS, 1);
     ops->gradient = make_matrix(queue, VOCAB_ROWS, ops->hidden);
     ops->target = make_matrix(queue, VOCAB_ROWS, ops->hidden);
+    ops->best_logit = make_matrix(ops->queue, VOCAB_ROWS, 8);
+    ops->best = make_matrix(ops->queue, VOCAB_ROWS, 8);
+    ops->best.type = DTYPE_I32;
 }
 
 static void ops_free(struct ops_case *ops)
@@ -270,7 +273,7 @@ static void ops_free(struct ops_case *ops)
                                 ops->vocab_weight};
     struct matrix matrices[] = {ops->x,         ops->normed,   ops->qkv,       ops->attended, ops->gate_up,
                                 ops->activated, ops->scale,    ops->positions, ops->table,    ops->labels,
-                                ops->loss,      ops->gradient, ops->target};
+                                ops->loss,      ops->gradient, ops->target,    ops->best,     ops->best_logit};
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
         weight_destroy(weights[i]);
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
@@ -377,6 +380,30 @@ static void run_stats(void *context)
     op_vocab_stats(ops->queue, matrix_rows(ops->x, 0, VOCAB_ROWS), &vocab, matrix_none(), &stats);
 }
 
+/* What extract asks of the full model, without the best tokens and with them. */
+static void run_teacher(struct ops_case *ops, bool best)
+{
+    struct vocab vocab = {.tied = ops->vocab_weight, .own = matrix_none()};
+    struct vocab_stats stats = {.lse = ops->loss, .u = ops->gradient, .best = matrix_none()};
+    stats.top = matrix_i32(ops->best.buffer, VOCAB_ROWS, 1);
+    if (best) {
+        stats.top = matrix_none();
+        stats.best = ops->best;
+        stats.best_logit = ops->best_logit;
+    }
+    op_vocab_stats(ops->queue, matrix_rows(ops->x, 0, VOCAB_ROWS), &vocab, matrix_none(), &stats);
+}
+
+static void run_u(void *context)
+{
+    run_teacher(context, false);
+}
+
+static void run_u_and_best(void *context)
+{
+    run_teacher(context, true);
+}
+
 /* ---- the table ---- */
 
 static double op_flops(int64_t inner, int64_t cols)
@@ -433,6 +460,7 @@ static void bench_math(const struct model_config *config, struct backend_options
     const struct figure *labels = figure_add(&bench, run_labels, &ops);
     const struct figure *distillation = figure_add(&bench, run_distillation, &ops);
     const struct figure *stats = figure_add(&bench, run_stats, &ops);
+    const struct figure *u = figure_add(&bench, run_u, &ops), *best = figure_add(&bench, run_u_and_best, &ops);
     measure(&bench);
     must_do(queue_wait(queue, &error), &error);
 
@@ -467,6 +495,8 @@ static void bench_math(const struct model_config *config, struct backend_options
         {"vocab_loss, labels", labels, two, VOCAB_ROWS},
         {"vocab_loss, distillation", distillation, two, VOCAB_ROWS},
         {"vocab_stats, lse", stats, logits, VOCAB_ROWS},
+        {"vocab_stats, u and top", u, two, VOCAB_ROWS},
+        {"vocab_stats, u and the 8 best", best, two, VOCAB_ROWS},
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         printf("  %-34s %9.3f", lines[i].name, median(lines[i].figure) / lines[i].rows * 1e6);
