@@ -4,22 +4,12 @@
 
 #include "common/base/memory.h"
 
-enum {
-    BUFFER_FINAL_NORM,
-    BUFFER_LABELS,
-    BUFFER_TEACHER,
-    BUFFER_U,
-    BUFFER_ENTROPY,
-    BUFFER_MEMBERS,
-    FIXED_BUFFERS, /* those behind are made for the subset of a batch */
-    BUFFER_TOKENS = FIXED_BUFFERS,
-    BUFFER_SHIFT,
-    BUFFERS
-};
+enum { BUFFER_FINAL_NORM, BUFFER_LABELS, BUFFER_TEACHER, BUFFER_U, BUFFER_ENTROPY, BUFFERS };
 
 /* ---- making ---- */
 
-static int load_output(struct batch *batch, const struct stores *stores, struct error *error)
+/* gather: its rows will be gathered. */
+static int load_output(struct batch *batch, const struct stores *stores, bool gather, struct error *error)
 {
     struct source_shape shape;
     void *data = NULL;
@@ -33,9 +23,9 @@ static int load_output(struct batch *batch, const struct stores *stores, struct 
                       (long long)part.rows, (long long)part.cols, stores->config.vocab, stores->config.hidden);
     else
         result = weight_prepare(batch->backend, &part, 1, NULL,
-                                WEIGHT_FORWARD | WEIGHT_BACKWARD | (batch->subset ? WEIGHT_ROWS : 0),
-                                &batch->output, error);
-    if (batch->subset)
+                                WEIGHT_FORWARD | WEIGHT_BACKWARD | (gather ? WEIGHT_ROWS : 0), &batch->output,
+                                error);
+    if (gather)
         batch->output_data = data;
     else
         free(data);
@@ -83,24 +73,22 @@ static int collect_taps(struct batch *batch, const struct tap *taps, int count, 
 static int create_buffers(struct batch *batch, struct error *error)
 {
     const size_t rows = (size_t)batch->capacity, hidden = (size_t)batch->hidden;
-    const size_t sizes[FIXED_BUFFERS] = {
+    const size_t sizes[BUFFERS] = {
         [BUFFER_FINAL_NORM] = hidden,
         [BUFFER_LABELS] = rows,
         [BUFFER_TEACHER] = batch->reads_final ? rows * hidden : 1,
         [BUFFER_U] = rows * hidden,
         [BUFFER_ENTROPY] = rows,
-        [BUFFER_MEMBERS] = rows,
     };
     size_t bytes;
     if (!size_multiply(rows, hidden, &bytes) || !size_multiply(bytes, sizeof(float), &bytes))
         return error_set(error, "a batch of %zu rows is too large", rows);
-    for (int i = 0; i < FIXED_BUFFERS; i++) {
+    for (int i = 0; i < BUFFERS; i++) {
         if (buffer_create(batch->backend, sizes[i] * sizeof(float), &batch->buffer[i], error) < 0)
             return -1;
     }
     if (answer_create(batch->backend, batch->capacity, false, &batch->answer, error) < 0 ||
-        array_alloc(&batch->computed, rows, error) < 0 || array_alloc(&batch->entropy, rows, error) < 0 ||
-        array_alloc(&batch->members, rows, error) < 0)
+        array_alloc(&batch->computed, rows, error) < 0 || array_alloc(&batch->entropy, rows, error) < 0)
         return -1;
     if (array_alloc(&batch->states, batch->taps, error) < 0 ||
         array_alloc(&batch->read, batch->taps, error) < 0 || array_alloc(&batch->place, batch->taps, error) < 0)
@@ -122,6 +110,7 @@ static bool needs_final(unsigned teach, bool target)
 int batch_create(const struct stores *stores, struct backend *backend, const struct tap *taps, int count,
                  unsigned teach, int64_t rows, struct batch **batch, struct error *error)
 {
+    const bool subset = teach & TEACH_SUBSET;
     struct batch *made;
     *batch = NULL;
     if (array_alloc(&made, 1, error) < 0)
@@ -139,10 +128,11 @@ int batch_create(const struct stores *stores, struct backend *backend, const str
         if (shards_find_tap(stores->shards, made->tap[t], error) < 0)
             goto fail;
     }
-    if (teach & TEACH_SUBSET && subset_create(stores->config.vocab, SUBSET_SIZE, &made->subset, error) < 0)
-        goto fail;
     if (create_buffers(made, error) < 0 || load_norm(made, stores, error) < 0 ||
-        load_output(made, stores, error) < 0)
+        load_output(made, stores, subset, error) < 0)
+        goto fail;
+    if (subset && subsets_create(backend, made->output, stores->config.vocab, rows, stores->rows, &made->drawn,
+                                 error) < 0)
         goto fail;
     batch_use(made, made->tap, made->taps);
     *batch = made;
@@ -163,11 +153,9 @@ void batch_destroy(struct batch *batch)
     answer_destroy(batch->answer);
     free(batch->computed);
     free(batch->entropy);
-    free(batch->members);
-    weight_destroy(batch->gathered);
+    subsets_destroy(batch->drawn);
     weight_destroy(batch->output);
     free(batch->output_data);
-    subset_destroy(batch->subset);
     queue_destroy(batch->queue);
     free(batch->states);
     free(batch->read);
@@ -209,57 +197,7 @@ static void set_rows(struct batch *batch, int64_t rows)
     batch->u = matrix_f32(buffer[BUFFER_U], rows, batch->hidden);
     if (batch->reads_final)
         batch->teacher = matrix_f32(buffer[BUFFER_TEACHER], rows, batch->hidden);
-    batch->subset_output = NULL;
-    batch->subset_shift = batch->subset_labels = matrix_none();
-}
-
-/* ---- the subset ---- */
-
-/* Room for the rows of a subset of that size. */
-static int need_subset(struct batch *batch, int64_t size, struct error *error)
-{
-    if (size == batch->gathered_rows)
-        return 0;
-    batch->gathered_rows = 0;
-    weight_destroy(batch->gathered);
-    batch->gathered = NULL;
-    for (int i = FIXED_BUFFERS; i < BUFFERS; i++) {
-        buffer_destroy(batch->buffer[i]);
-        batch->buffer[i] = NULL;
-    }
-    for (int i = FIXED_BUFFERS; i < BUFFERS; i++) {
-        if (buffer_create(batch->backend, (size_t)size * sizeof(float), &batch->buffer[i], error) < 0)
-            return -1;
-    }
-    if (weight_subset_create(batch->output, size, &batch->gathered, error) < 0)
-        return -1;
-    batch->gathered_rows = size;
-    return 0;
-}
-
-/* Draws the batch's subset, and gathers its rows once for all trials. */
-static int load_subset(struct batch *batch, const struct feed_batch *next, struct error *error)
-{
-    struct subset *subset = batch->subset;
-    struct buffer *const *buffer = batch->buffer;
-    const struct subset_tokens tokens = {
-        .rows = next->rows, .labels = next->labels, .best = next->best, .count = next->best_count};
-    subset_draw(subset, &tokens, batch->seed, next->first);
-    if (subset->size == subset->vocab)
-        return 0;
-    if (need_subset(batch, subset->size, error) < 0)
-        return -1;
-    for (int64_t r = 0; r < next->rows; r++)
-        batch->members[r] = subset_member(subset, next->labels[r]);
-    const struct matrix token = matrix_i32(buffer[BUFFER_TOKENS], subset->size, 1);
-    batch->subset_output = batch->gathered;
-    batch->subset_shift = matrix_f32(buffer[BUFFER_SHIFT], 1, subset->size);
-    batch->subset_labels = matrix_i32(buffer[BUFFER_MEMBERS], next->rows, 1);
-    op_write(batch->queue, token, subset->token);
-    op_write(batch->queue, batch->subset_shift, subset->shift);
-    op_write(batch->queue, batch->subset_labels, batch->members);
-    op_gather(batch->queue, batch->output, token, batch->gathered);
-    return 0;
+    batch->subsets = NULL;
 }
 
 /* ---- loading ---- */
@@ -318,8 +256,11 @@ int batch_load(struct batch *batch, const struct feed_batch *next, unsigned teac
         take(batch, next, teach);
     else if (teach & ~(unsigned)(TEACH_STATES | TEACH_SUBSET) && compute(batch, teach, error) < 0)
         return -1;
-    if (teach & TEACH_SUBSET && load_subset(batch, next, error) < 0)
-        return -1;
+    if (teach & TEACH_SUBSET) {
+        if (subsets_load(batch->drawn, batch->queue, next, batch->seed, error) < 0)
+            return -1;
+        batch->subsets = batch->drawn->count > 0 ? batch->drawn : NULL;
+    }
     batch->states_entropy = batch->entropy;
     return queue_wait(batch->queue, error);
 }

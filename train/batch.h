@@ -17,7 +17,7 @@
 #include "kernels/ops.h"
 #include "train/feed.h"
 #include "train/stores.h"
-#include "train/subset.h"
+#include "train/subsets.h"
 
 /* Which of the teacher's values a batch is loaded with. Where they are computed, each takes as many products
  * with the output weight as is noted. Stores with a target hold the first two, which then take no product, nor
@@ -35,8 +35,7 @@ struct batch {
     struct backend *backend;
     struct queue *queue;
     struct weight *output; /* [V, H], the model's output weight */
-    struct subset *subset; /* of its rows; NULL: no batch is loaded with TEACH_SUBSET */
-    uint64_t seed; /* of subsets; set by whoever loads batches with one */
+    uint64_t seed; /* of subsets; set by whoever loads batches with TEACH_SUBSET */
     struct matrix final_norm; /* [1, H] */
     float norm_epsilon;
     int64_t hidden; /* H */
@@ -55,19 +54,14 @@ struct batch {
     const struct target_row *values; /* [M], host */
     struct matrix teacher; /* [M, H] normed final state, for heads with an output weight of their own */
     const float *states_entropy; /* [M], host: of the softmax of `teacher`'s logits, nats */
-    /* [S, H], the rows of the output weight in the subset. NULL, and none of what is below: loaded without
-     * TEACH_SUBSET, or the subset is the whole vocabulary. */
-    const struct weight *subset_output;
-    struct matrix subset_shift; /* [1, S] */
-    struct matrix subset_labels; /* [M, 1] i32, as members of the subset */
+    const struct subsets
+        *subsets; /* NULL: loaded without TEACH_SUBSET, or they would be the whole vocabulary */
 
     int64_t capacity; /* rows */
     struct buffer **states; /* [taps], [capacity, H] each */
-    struct buffer *buffer[8]; /* of the matrices above */
-    struct weight *gathered; /* [gathered_rows, H] */
-    int64_t gathered_rows;
-    int32_t *members; /* [capacity] */
-    void *output_data; /* of `output`, where its rows are gathered */
+    struct buffer *buffer[5]; /* of the matrices above */
+    struct subsets *drawn; /* NULL: no batch is loaded with TEACH_SUBSET */
+    void *output_data; /* of `output`, whose rows they gather */
     struct answer *answer;
     struct target_row *computed; /* [capacity] */
     float *entropy; /* [capacity] */

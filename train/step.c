@@ -49,7 +49,7 @@ struct group {
     const struct batch *batch;
     bool by_row; /* a batch may go by parts of a sequence, which only happens to one trial alone */
     int64_t stride; /* values from a trial's gradients to the next one's */
-    bool subset; /* the softmax is over the batch's subset */
+    bool subset; /* the softmax is over the batch's subsets */
     const struct matrix *gradients[TRIALS_TOGETHER]; /* of each, [parameter]; none of a frozen one */
 };
 
@@ -101,20 +101,21 @@ static struct matrix repeat_rows(const struct group *group, struct matrix rows, 
     return all;
 }
 
-static struct vocab_loss group_target(const struct group *group, struct piece piece)
+/* section: whose subset the softmax is over, or NULL. */
+static struct vocab_loss group_target(const struct group *group, const struct section *section,
+                                      struct piece piece)
 {
     const struct trial *trial = group->trials[0];
     const struct batch *batch = group->batch;
     struct vocab_loss target = {.labels = matrix_none(),
                                 .u = matrix_none(),
                                 .teacher_state = matrix_none(),
-                                .shift = group->subset ? batch->subset_shift : matrix_none(),
+                                .shift = section ? section->shift : matrix_none(),
                                 .scale = (float)(1.0 / (double)batch->rows)};
     if (trial->config.loss == LOSS_CROSS_ENTROPY) {
         target.target = VOCAB_LABELS;
-        target.labels =
-            repeat_rows(group, piece_of(group->subset ? batch->subset_labels : batch->labels, piece),
-                        group->workspace->labels);
+        target.labels = repeat_rows(group, piece_of(section ? batch->subsets->labels : batch->labels, piece),
+                                    group->workspace->labels);
     } else if (trial->config.spec.output == OUTPUT_TIED) {
         target.target = VOCAB_U;
         target.u = repeat_rows(group, piece_of(batch->u, piece), group->workspace->u);
@@ -210,17 +211,17 @@ static void charge_group(const struct group *group, double seconds, struct trial
 
 /* ---- gradients ---- */
 
-/* Adds to the gradients what a piece of the batch has of them; losses [count, piece.rows]. */
-static void piece_gradients(const struct group *group, struct piece piece, float *losses,
-                            struct trial_result *results)
+/* Adds to the gradients what a piece of the batch has of them; losses [count, piece.rows]. section: the one that
+ * the piece is of, or NULL. */
+static void piece_gradients(const struct group *group, const struct section *section, struct piece piece,
+                            float *losses, struct trial_result *results)
 {
     struct workspace *workspace = group->workspace;
     const int64_t all = group->count * piece.rows;
     struct matrix loss = matrix_f32(workspace->loss, all, 1);
-    const struct vocab subset = {.tied = group->batch->subset_output, .own = matrix_none()};
     const struct vocab vocab =
-        group->subset ? subset : head_vocab(group->trials[0]->head, group->batch->output);
-    const struct vocab_loss target = group_target(group, piece);
+        head_vocab(group->trials[0]->head, section ? section->output : group->batch->output);
+    const struct vocab_loss target = group_target(group, section, piece);
     struct runs runs;
     double last = clock_seconds();
     for (int t = 0; t < group->count; t++) {
@@ -241,11 +242,32 @@ static void piece_gradients(const struct group *group, struct piece piece, float
     op_read(group->queue, loss, losses);
 }
 
+/* Piece `index` of a group's batch, which lies in one section; without rows: there are no more. */
+static struct piece group_piece(const struct group *group, int64_t index, const struct section **section)
+{
+    const struct workspace *workspace = group->workspace;
+    const struct subsets *subsets = group->subset ? group->batch->subsets : NULL;
+    for (int s = 0; s < (subsets ? subsets->count : 1); s++) {
+        *section = subsets ? &subsets->section[s] : NULL;
+        const struct piece all = subsets ? (*section)->piece : (struct piece){0, group->batch->rows};
+        const int64_t pieces = workspace_pieces(workspace, group->by_row, all.rows);
+        if (index < pieces) {
+            struct piece piece = workspace_piece(workspace, group->by_row, all.rows, index);
+            piece.first += all.first;
+            return piece;
+        }
+        index -= pieces;
+    }
+    return (struct piece){0, 0};
+}
+
 /* Fills the gradients, and gives the trials' mean losses and the norms of their gradients. */
 static int group_gradients(const struct group *group, struct trial_result *results, struct error *error)
 {
     const struct workspace *workspace = group->workspace;
-    const int64_t rows = group->batch->rows, pieces = workspace_pieces(workspace, group->by_row, rows);
+    const int64_t rows = group->batch->rows;
+    const struct section *section;
+    struct piece piece;
     struct matrix norm = matrix_f64(workspace->norm, group->count, 1);
     double squares[TRIALS_TOGETHER] = {0}, last;
     float *losses; /* a piece's behind the other's */
@@ -253,12 +275,8 @@ static int group_gradients(const struct group *group, struct trial_result *resul
         return -1;
     for (int t = 0; t < group->count; t++)
         results[t].own = results[t].shared = 0;
-    for (int64_t p = 0; p < pieces; p++) {
-        const struct piece piece = workspace_piece(workspace, group->by_row, rows, p);
-        if (cli_interrupted())
-            break;
-        piece_gradients(group, piece, losses + group->count * piece.first, results);
-    }
+    for (int64_t p = 0; (piece = group_piece(group, p, &section)).rows > 0 && !cli_interrupted(); p++)
+        piece_gradients(group, section, piece, losses + group->count * piece.first, results);
     last = clock_seconds();
     op_write(group->queue, norm, squares);
     sum_squares(group, norm);
@@ -270,8 +288,7 @@ static int group_gradients(const struct group *group, struct trial_result *resul
         result = error_set_kind(error, ERROR_INTERRUPTED, "interrupted");
     for (int t = 0; t < group->count; t++) {
         double sum = 0;
-        for (int64_t p = 0; p < pieces; p++) {
-            const struct piece piece = workspace_piece(workspace, group->by_row, rows, p);
+        for (int64_t p = 0; (piece = group_piece(group, p, &section)).rows > 0; p++) {
             const float *own = losses + group->count * piece.first + t * piece.rows;
             for (int64_t r = 0; r < piece.rows; r++)
                 sum += own[r];
@@ -349,7 +366,7 @@ static struct group first_group(struct trial *const *trials, int count, struct w
                           .workspace = workspace,
                           .batch = batch,
                           .by_row = trial_is_by_row(trials[0]),
-                          .subset = trials[0]->config.vocabulary == VOCABULARY_SUBSET && batch->subset_output};
+                          .subset = trials[0]->config.vocabulary == VOCABULARY_SUBSET && batch->subsets};
     for (int t = 0; t < group.count; t++)
         group.stride = trials[t]->values > group.stride ? trials[t]->values : group.stride;
     return group;

@@ -13,9 +13,9 @@
  * twice a trial. A batch of half as many rows or more does so by itself: its trials go one by one. So do
  * batches of at most MATMUL_FEW_ROWS rows, because the stack would go through another kernel.
  *
- * Trials of `vocabulary: subset` take their softmax over the batch's subset of the vocabulary (subset.h), whose
- * rows are gathered once for all of them. Their loss is an estimate then. Those of `vocabulary: all` take it over
- * the whole. On a batch that was loaded without a subset, all do.
+ * Trials of `vocabulary: subset` take their softmax over the batch's subsets of the vocabulary (subsets.h), whose
+ * rows are gathered once for all of them, section by section. Their loss is an estimate then. Those of
+ * `vocabulary: all` take it over the whole. On a batch that was loaded without subsets, all do.
  *
  * Where memory is short, a group has fewer trials, and then a batch goes through the head in pieces
  * (workspace.h), whose gradients add up before the one step of the optimizer.

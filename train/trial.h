@@ -71,7 +71,7 @@ struct trial_result {
 };
 
 /* Whether both may take a step in one group: they have the same loss, through the model's own output weight or
- * the batch's subset of its rows. */
+ * the batch's subsets of its rows. */
 bool trial_joins(const struct trial *trial, const struct trial *other);
 
 /* Its head is of a kind by row (head.h). */

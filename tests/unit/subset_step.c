@@ -1,10 +1,18 @@
-/* Steps on a subset of the vocabulary: what a batch holds of it, the loss and the gradients by hand, trials
- * together and alone, and reading from the middle. */
+/* Steps on subsets of the vocabulary: what a batch holds of them, the loss by hand, trials together and alone, in
+ * pieces, and reading from the middle. */
 #include "tests/trial_bench.h"
 
 #include <math.h>
 
-enum { VOCAB = 3000, HIDDEN = 24, ROWS = 16, ALL_ROWS = SEQUENCES * ROWS, STEPS = 10 };
+enum {
+    VOCAB = 1200,
+    HIDDEN = 24,
+    ROWS = 24,
+    ALL_ROWS = SEQUENCES * ROWS,
+    SECTION = 2 * ROWS, /* rows of a section */
+    SIZE = 300, /* of a subset */
+    STEPS = 10
+};
 
 static const unsigned taught = TEACH_U | TEACH_STATES | TEACH_SUBSET;
 
@@ -13,9 +21,12 @@ static int open_on(struct bench *bench, const char *device, struct error *error)
     struct train_fixture fixture = small_fixture;
     fixture.vocab = VOCAB;
     fixture.rows = ROWS;
+    fixture.train = 16;
+    fixture.held_out = 1;
     if (bench_open_on(bench, device, MATH_F32, &fixture, TEACH_ALL | TEACH_SUBSET, error) < 0)
         return -1;
-    bench->batch->subset->least = 300;
+    bench->batch->drawn->draw->least = SIZE;
+    bench->batch->drawn->rows = SECTION;
     return 0;
 }
 
@@ -43,22 +54,21 @@ static float *read_matrix(struct bench *bench, struct matrix matrix)
     return queue_wait(bench->batch->queue, &error) < 0 ? NULL : values;
 }
 
-/* The rows of the subset, likewise. */
-static float *read_rows(struct bench *bench)
+/* The rows of a section's subset, likewise. */
+static float *read_rows(struct bench *bench, const struct section *section)
 {
     const struct batch *batch = bench->batch;
-    const int64_t size = batch->subset->size;
     struct error error;
     struct buffer *numbers = NULL, *rows = NULL;
-    int32_t number[VOCAB];
+    int32_t number[SIZE];
     float *values = NULL;
-    for (int32_t i = 0; i < size; i++)
+    for (int32_t i = 0; i < SIZE; i++)
         number[i] = i;
     if (buffer_create(batch->backend, sizeof number, &numbers, &error) == 0 &&
         buffer_create(batch->backend, sizeof number * HIDDEN, &rows, &error) == 0) {
-        const struct matrix ids = matrix_i32(numbers, size, 1), matrix = matrix_f32(rows, size, HIDDEN);
+        const struct matrix ids = matrix_i32(numbers, SIZE, 1), matrix = matrix_f32(rows, SIZE, HIDDEN);
         op_write(batch->queue, ids, number);
-        op_embed(batch->queue, batch->subset_output, ids, matrix);
+        op_embed(batch->queue, section->output, ids, matrix);
         values = read_matrix(bench, matrix);
     }
     buffer_destroy(numbers);
@@ -66,36 +76,54 @@ static float *read_rows(struct bench *bench)
     return values;
 }
 
+static int32_t label[ALL_ROWS], member[ALL_ROWS];
+
+/* A section's rows are those of the output weight that its rows' labels are members of. */
+static void check_section(struct bench *bench, const struct section *section, const float *output)
+{
+    float *rows = read_rows(bench, section), *shift = read_matrix(bench, section->shift);
+    REQUIRE(rows && shift && section->shift.cols == SIZE && section->size == SIZE);
+    for (int64_t r = section->piece.first; r < section->piece.first + section->piece.rows; r++) {
+        REQUIRE(member[r] >= 0 && member[r] < SIZE);
+        CHECK(!memcmp(rows + member[r] * HIDDEN, output + label[r] * HIDDEN, HIDDEN * sizeof *rows));
+        CHECK(shift[member[r]] == 0);
+    }
+    free(rows);
+    free(shift);
+}
+
 TEST(subset_step_batch_has_the_rows_of_its_tokens)
 {
     for (int d = 0; d < 2; d++) {
         struct error error = {0};
         struct bench bench;
-        static int32_t label[ALL_ROWS], member[ALL_ROWS];
+        struct train_fixture fixture = small_fixture;
+        fixture.vocab = VOCAB;
+        float *output = train_fixture_output(&fixture, &error);
+        REQUIRE(output);
         REQUIRE_OK(open_on(&bench, d ? "cpu" : "ref", &error));
         for (int step = 0; step < 3; step++) {
             REQUIRE_OK(load(&bench, &error));
             const struct batch *batch = bench.batch;
-            const struct subset *subset = batch->subset;
-            struct train_fixture fixture = small_fixture;
-            fixture.vocab = VOCAB;
-            float *output = train_fixture_output(&fixture, &error);
-            REQUIRE(subset->size == 300 && batch->gathered_rows == 300);
-            float *rows = read_rows(&bench);
-            float *shift = read_matrix(&bench, batch->subset_shift);
-            REQUIRE(output && rows && shift);
-            CHECK(!memcmp(shift, subset->shift, 300 * sizeof *shift));
-            for (int i = 0; i < 300; i++)
-                CHECK(!memcmp(rows + i * HIDDEN, output + subset->token[i] * HIDDEN, HIDDEN * sizeof *rows));
+            const struct subsets *subsets = batch->subsets;
+            REQUIRE(subsets && subsets->count == 2);
             op_read(batch->queue, batch->labels, label);
-            op_read(batch->queue, batch->subset_labels, member);
+            op_read(batch->queue, subsets->labels, member);
             REQUIRE_OK(queue_wait(batch->queue, &error));
-            for (int r = 0; r < ALL_ROWS; r++)
-                CHECK(member[r] >= 0 && subset->token[member[r]] == label[r] && subset->shift[member[r]] == 0);
-            free(output);
+            for (int i = 0; i < 2; i++) {
+                CHECK(subsets->section[i].piece.first == i * SECTION &&
+                      subsets->section[i].piece.rows == SECTION);
+                check_section(&bench, &subsets->section[i], output);
+            }
+            /* `draw` has the last section's. */
+            float *rows = read_rows(&bench, &subsets->section[1]);
+            REQUIRE(rows && subsets->draw->size == SIZE);
+            for (int i = 0; i < SIZE; i++)
+                CHECK(!memcmp(rows + i * HIDDEN, output + subsets->draw->token[i] * HIDDEN,
+                              HIDDEN * sizeof *rows));
             free(rows);
-            free(shift);
         }
+        free(output);
         bench_close(&bench);
     }
 }
@@ -105,23 +133,26 @@ static double loss_by_hand(struct bench *bench, struct trial *trial, struct erro
 {
     const struct batch *batch = bench->batch;
     struct stack stack;
-    int32_t member[ALL_ROWS];
     double sum = 0;
     if (trials_forward(&trial, 1, bench->workspace, batch, (struct piece){0, ALL_ROWS}, &stack, error) < 0 ||
         queue_wait(bench->workspace->queue, error) < 0)
         return NAN;
-    float *x = read_matrix(bench, stack.h), *w = read_rows(bench);
-    float *shift = read_matrix(bench, batch->subset_shift), *u = read_matrix(bench, batch->u);
-    op_read(batch->queue, batch->subset_labels, member);
-    if (!x || !w || !shift || !u || queue_wait(batch->queue, error) < 0)
+    float *x = read_matrix(bench, stack.h), *u = read_matrix(bench, batch->u), *w[2], *shift[2];
+    for (int i = 0; i < 2; i++) {
+        w[i] = read_rows(bench, &batch->subsets->section[i]);
+        shift[i] = read_matrix(bench, batch->subsets->section[i].shift);
+    }
+    op_read(batch->queue, batch->subsets->labels, member);
+    if (!x || !u || queue_wait(batch->queue, error) < 0)
         return NAN;
     for (int r = 0; r < ALL_ROWS; r++) {
+        const int section = r / SECTION;
         double partition = 0, wanted = 0;
-        for (int i = 0; i < batch->subset->size; i++) {
+        for (int i = 0; i < SIZE; i++) {
             double z = 0;
             for (int c = 0; c < HIDDEN; c++)
-                z += (double)x[r * HIDDEN + c] * w[i * HIDDEN + c];
-            partition += exp(z + shift[i]);
+                z += (double)x[r * HIDDEN + c] * w[section][i * HIDDEN + c];
+            partition += exp(z + shift[section][i]);
             if (trial->config.loss == LOSS_CROSS_ENTROPY && i == member[r])
                 wanted = z;
         }
@@ -129,9 +160,11 @@ static double loss_by_hand(struct bench *bench, struct trial *trial, struct erro
             wanted += (double)x[r * HIDDEN + c] * u[r * HIDDEN + c];
         sum += log(partition) - wanted;
     }
+    for (int i = 0; i < 2; i++) {
+        free(w[i]);
+        free(shift[i]);
+    }
     free(x);
-    free(w);
-    free(shift);
     free(u);
     return sum / ALL_ROWS;
 }
@@ -208,6 +241,50 @@ TEST(subset_step_together_as_alone)
     }
 }
 
+/* Where memory is short a section goes in pieces, whose gradients add up to nearly the same. */
+TEST(subset_step_in_pieces)
+{
+    struct error error = {0}, reason = {.kind = ERROR_NO_MEMORY};
+    struct trial_result whole, pieces;
+    struct bench bench;
+    struct trial *trials[2];
+    const struct trial_config config = subset_config(1, LOSS_DISTILLATION);
+    REQUIRE_OK(open_on(&bench, "cpu", &error));
+    REQUIRE_OK(load(&bench, &error));
+    for (int t = 0; t < 2; t++)
+        REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[t], &error));
+    REQUIRE_OK(take_step(&bench, trials[0], STEPS, &whole, &error));
+    while (bench.workspace->rows > PIECE_ROWS)
+        REQUIRE(workspace_recover(bench.workspace, true, &reason));
+    REQUIRE_OK(take_step(&bench, trials[1], STEPS, &pieces, &error));
+    CHECK(fabs(pieces.loss - whole.loss) < 1e-5 * whole.loss &&
+          fabs(pieces.norm - whole.norm) < 1e-5 * whole.norm);
+    for (int t = 0; t < 2; t++)
+        trial_destroy(trials[t]);
+    bench_close(&bench);
+}
+
+/* Sections are whole sequences, of enough rows, and not too many. */
+TEST(subset_step_sections)
+{
+    static const struct {
+        int64_t rows, length, section;
+    } cases[] = {
+        {2048, 512, 512}, {2048, 1024, 1024}, {64, 16, 512}, {512 * 20, 512, 512 * 3}, {96 * 7, 96, 96 * 6}};
+    struct error error = {0};
+    struct bench bench;
+    REQUIRE_OK(open_on(&bench, "ref", &error));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct subsets *subsets;
+        REQUIRE_OK(subsets_create(bench.backend, bench.batch->output, VOCAB, cases[i].rows, cases[i].length,
+                                  &subsets, &error));
+        CHECK(subsets->rows == cases[i].section);
+        CHECK((cases[i].rows + subsets->rows - 1) / subsets->rows <= SECTIONS_MOST);
+        subsets_destroy(subsets);
+    }
+    bench_close(&bench);
+}
+
 /* A feed that is opened at a later step gives that step's subset; another seed another one. */
 TEST(subset_step_goes_on_in_the_middle)
 {
@@ -217,7 +294,7 @@ TEST(subset_step_goes_on_in_the_middle)
     REQUIRE_OK(open_on(&bench, "ref", &error));
     for (int step = 0; step < 3; step++)
         REQUIRE_OK(load(&bench, &error));
-    const struct subset *subset = bench.batch->subset;
+    const struct subset *subset = bench.batch->drawn->draw;
     const int64_t size = subset->size;
     memcpy(third, subset->token, (size_t)size * sizeof *third);
     for (uint64_t seed = 0; seed < 2; seed++) {
@@ -251,13 +328,13 @@ TEST(subset_step_without_a_subset_takes_all)
     config.vocabulary = VOCABULARY_ALL;
     REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[1], &error));
     REQUIRE_OK(load(&bench, &error));
-    CHECK(bench.batch->subset_output);
+    CHECK(bench.batch->subsets);
     for (int t = 0; t < 2; t++)
         REQUIRE_OK(take_step(&bench, trials[t], STEPS, &results[t], &error));
     CHECK(results[0].loss != results[1].loss);
     REQUIRE_OK(feed_next(bench.feed, &next, &error));
     REQUIRE_OK(batch_load(bench.batch, next, TEACH_U, &error));
-    CHECK(!bench.batch->subset_output);
+    CHECK(!bench.batch->subsets);
     for (int t = 0; t < 2; t++) {
         trial_destroy(trials[t]);
         config.vocabulary = t ? VOCABULARY_ALL : VOCABULARY_SUBSET;
