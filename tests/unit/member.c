@@ -378,7 +378,16 @@ TEST(member_that_is_stopped_stays_so)
         REQUIRE_OK(evaluate(&fixture, 2, &error));
         if (waiting)
             REQUIRE_OK(member_park(member, &error));
+        char *checkpoint;
+        size_t size;
+        REQUIRE_OK(member_save(member, &error));
+        REQUIRE_OK(file_read(member->checkpoint, &checkpoint, &size, &error));
         REQUIRE_OK(member_stop(member, "a test", &error));
+        CHECK(!file_exists(member->checkpoint));
+        if (waiting) /* as if it had been killed before this one was gone */
+            REQUIRE_OK(file_write(member->checkpoint, checkpoint, size, &error));
+        free(checkpoint);
+        REQUIRE_OK(reopen(&fixture, &error));
         CHECK(member->state == MEMBER_STOPPED && !file_exists(member->checkpoint) && file_exists(member->head));
         REQUIRE_OK(reopen(&fixture, &error));
         CHECK(member->state == MEMBER_STOPPED && !member->trial && member_kl_at(member, 1) == 2);
