@@ -176,9 +176,7 @@ static int open_plan(struct plan *plan, const struct training_options *options, 
         return error_set_kind(error, ERROR_USAGE, "this part has no trials");
     plan->steps = sweep_steps(sweep, plan->stores.sequences[SPLIT_TRAIN]);
     plan->split = (int64_t)plan->stores.sequences[SPLIT_HELD_OUT];
-    plan->sample = sweep->sample < 0 ? SWEEP_SAMPLE : sweep->sample;
-    if (plan->sample == 0 || plan->sample > plan->split)
-        plan->sample = plan->split;
+    plan->sample = sweep_sample(sweep, plan->split, plan->stores.rows);
     if (device_open(&options->device, &plan->backend, error) < 0)
         return -1;
     const struct bounds bounds = {

@@ -44,10 +44,10 @@ static int check_sample(struct run_folder *run, const struct stores *stores, str
     const json_t *before = json_object_get(run->facts, "sample");
     if (!before && json_object_get(run->facts, "steps"))
         sweep->sample = split;
-    else if (sweep->sample < 0)
-        sweep->sample = before ? json_integer_value(before) : SWEEP_SAMPLE;
-    if (sweep->sample == 0 || sweep->sample > split)
-        sweep->sample = split;
+    else if (sweep->sample < 0 && before)
+        sweep->sample = json_integer_value(before);
+    else
+        sweep->sample = sweep_sample(sweep, split, stores->rows);
     return run_folder_fix(run, "sample", json_integer(sweep->sample), error);
 }
 

@@ -238,6 +238,14 @@ int sweep_take_stores(struct sweep *sweep, const struct stores *stores, struct e
     return 0;
 }
 
+int64_t sweep_sample(const struct sweep *sweep, int64_t split, int64_t rows)
+{
+    const int64_t enough = (SWEEP_SAMPLE_TOKENS + rows - 1) / rows;
+    const int64_t standard = enough > SWEEP_SAMPLE ? enough : SWEEP_SAMPLE;
+    const int64_t wanted = sweep->sample < 0 ? standard : sweep->sample;
+    return wanted == 0 || wanted > split ? split : wanted;
+}
+
 int64_t sweep_steps(const struct sweep *sweep, uint64_t sequences)
 {
     if (sweep->steps >= 0)

@@ -38,7 +38,7 @@ const struct sweep_key setting_keys[SETTING_KEYS] = {
     [KEY_SAMPLE] =
         {"sample", "N",
          "held-out sequences that an evaluation reads before a trial's end; 0: each of them (default: "
-         "4, or as the run was begun)",
+         "4 or more with 2048 tokens, or as the run was begun)",
          "", KEY_WHOLE, 0, 1e9},
     [KEY_CHECKPOINT] = {"checkpoint", "STEPS", "steps between checkpoints", "50", KEY_WHOLE, 1, 1e9},
     [KEY_HALVING] =

@@ -9,6 +9,7 @@ cat >"$work/sweep.yaml" <<'END'
 seed: 4
 passes: 2
 evaluate: 7
+sample: 4
 defaults: {head: affine}
 grid:
   tap: [1, 3]
@@ -114,7 +115,7 @@ random_trials_are_added() {
 
 dry_run_without_steps() {
     run 0 train --store "$store" --tap 3 --head affine --steps 0 --dry-run && says out "1 trial, 0 steps" &&
-        says out "1 evaluation on 4 of 6 held-out"
+        says out "1 evaluation on 6 of 6 held-out"
 }
 
 # As the run itself, and without a folder for it.

@@ -26,6 +26,7 @@ cat >"$work/eight.yaml" <<'END'
 seed: 4
 passes: 2
 evaluate: 7
+sample: 4
 grid:
   tap: [1, 3]
   head: [affine]
@@ -37,7 +38,7 @@ trials:
   - {tap: 2, head: affine, output: untied, rate: 3e-3}
   - {tap: 2, head: affine, init: random, output: untied, loss: cross-entropy}
 END
-one=(--seed 4 --passes 2 --evaluate 7)
+one=(--seed 4 --passes 2 --evaluate 7 --sample 4)
 
 help_and_version() {
     run 0 train --help && says out --sweep && says out "--rate=RATE" && run 0 train --version && says out "offramp train"
@@ -137,7 +138,7 @@ kl_of() { sed -E 's/.*"kl": ([0-9.e+-]+).*/\1/'; }
 # A trial counts as its kept head does on the whole split. Where the sample is the split, that is its best evaluation.
 sample_of_the_split() {
     local id=2-norm-copy-cross-entropy-0.001 sample file options
-    options=("${one[@]}" --tap 2 --head norm --loss cross-entropy)
+    options=(--seed 4 --passes 2 --evaluate 7 --tap 2 --head norm --loss cross-entropy)
     for sample in 0 6 999; do
         run 0 train --store "$store" --out "$work/sample$sample" "${options[@]}" --sample $sample || return 1
         file=$work/sample$sample/trials/$id/metrics.jsonl
@@ -281,6 +282,7 @@ trials_can_be_added() {
 seed: 4
 passes: 2
 evaluate: 7
+sample: 4
 trials:
   - {tap: 2, head: norm, loss: cross-entropy}
   - {tap: 1, head: affine, init: ridge}
@@ -465,7 +467,7 @@ more_steps() {
 # A rate that is far too high: the head of the step before it went wrong is kept, and the board says which.
 best_head_is_kept() {
     local id start=2-affine-copy-distillation-0.001
-    run 0 train --store "$store" --out "$work/wild" --seed 4 --steps 12 --evaluate 3 --tap 2 --head affine --rate 1 --warmup 0 &&
+    run 0 train --store "$store" --out "$work/wild" --seed 4 --steps 12 --evaluate 3 --sample 4 --tap 2 --head affine --rate 1 --warmup 0 &&
         id=$(cut -f 2 "$work/wild/leaderboard.tsv" | tail -n 1) || return 1
     local step best
     best=$(grep '"kl"' "$work/wild/trials/$id/metrics.jsonl" | grep -v whole | sed -E 's/.*"step": ([0-9]+).*"kl": ([0-9.e+-]+).*/\2 \1/' | sort -g | head -n 1)
@@ -477,7 +479,7 @@ best_head_is_kept() {
         [ "$(tail -n 1 "$work/wild/trials/$id/metrics.jsonl" | kl_of)" = \
             "$(grep "\"step\": $step, .*\"kl\"" "$work/wild3/trials/$id/metrics.jsonl" | kl_of)" ] || return 1
     cp -r "$work/wild" "$work/wild2"
-    run 0 train --store "$store" --out "$work/wild2" --seed 4 --steps 15 --evaluate 3 --tap 2 --head affine --rate 1 --warmup 0 &&
+    run 0 train --store "$store" --out "$work/wild2" --seed 4 --steps 15 --evaluate 3 --sample 4 --tap 2 --head affine --rate 1 --warmup 0 &&
         says err "which is of step $step" && [ "$(grep -c '"loss"' "$work/wild2/trials/$id/metrics.jsonl")" = 15 ] &&
         cmp <(grep -B 99 "\"step\": $step, .*\"kl\"" "$work/wild/trials/$id/metrics.jsonl") \
             <(grep -B 99 "\"step\": $step, .*\"kl\"" "$work/wild2/trials/$id/metrics.jsonl") || return 1

@@ -175,7 +175,7 @@ int __wrap_unlinkat(int at, const char *name, int flags)
 
 #define STEPS 6
 /* The second trial's rate is far too high: it is best before its first step. */
-static const char sweep_format[] = "steps: %d\nsequences: 2\nevaluate: 3\ncheckpoint: 2\ntrials:\n"
+static const char sweep_format[] = "steps: %d\nsequences: 2\nevaluate: 3\nsample: 4\ncheckpoint: 2\ntrials:\n"
                                    "  - {tap: 1, head: affine, init: ridge}\n"
                                    "  - {tap: 2, head: norm, loss: cross-entropy, rate: 9, warmup: 0}\n"
                                    "  - {tap: 2.mid, head: mlp}\n"

@@ -564,4 +564,17 @@ TEST(sweep_grid_is_bounded)
     check_refused(text, "line 2", "more than 10000 trials");
 }
 
+/* Enough sequences for 2,048 tokens, at least four, at most the split. */
+TEST(sweep_sample_by_tokens)
+{
+    struct sweep sweep = {.sample = -1};
+    CHECK(sweep_sample(&sweep, 100, 512) == 4 && sweep_sample(&sweep, 100, 2048) == 4);
+    CHECK(sweep_sample(&sweep, 100, 64) == 32 && sweep_sample(&sweep, 100, 500) == 5);
+    CHECK(sweep_sample(&sweep, 3, 512) == 3);
+    sweep.sample = 7;
+    CHECK(sweep_sample(&sweep, 100, 64) == 7 && sweep_sample(&sweep, 5, 64) == 5);
+    sweep.sample = 0;
+    CHECK(sweep_sample(&sweep, 100, 64) == 100);
+}
+
 TEST_MAIN
