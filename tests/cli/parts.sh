@@ -140,7 +140,7 @@ held() {
     kill -STOP $holder
 }
 two_of_the_same() {
-    sed 's/passes: 2/steps: 2000/' "$sweep" >"$work/long.yaml"
+    sed 's/passes: 2/steps: 600/; s/evaluate: 7/evaluate: 300/' "$sweep" >"$work/long.yaml"
     held same 0/5 || return 1
     local sweep=$work/long.yaml
     part 1 same --part 0/5 && says err "part 0 of 5: another train is at work there: process $holder on" &&
@@ -153,13 +153,13 @@ two_of_the_same() {
     done
 }
 
-# A part whose claim is somebody else's by now stops, and leaves the files alone.
+# A part whose claim is somebody else's by now stops, and leaves the claim alone.
 taken_over() {
     held taken_over 0/5 || return 1
-    rm "$work/taken_over/parts/0-of-5.claim.1" && cp -r "$work/taken_over" "$work/as_left"
+    rm "$work/taken_over/parts/0-of-5.claim.1"
     kill -CONT $holder
     ! wait $holder && grep -q "another train has taken over part 0 of 5" "$work/log.held" || return 1
-    diff -r "$work/as_left/parts" "$work/taken_over/parts" && sweep=$work/long.yaml part 0 taken_over --part 0/5
+    [ ! -e "$work/taken_over/parts/0-of-5.claim.1" ] && sweep=$work/long.yaml part 0 taken_over --part 0/5
 }
 
 # Of those that begin at the same time, all that agree go on, and the others are told what differs.
