@@ -676,7 +676,8 @@ void op_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vo
                     const struct vocab_stats *stats)
 {
     const unsigned optional = OPERAND_OPTIONAL;
-    const int64_t best = stats->best.cols, most = vocab_size(vocab);
+    const int64_t best = matrix_is_none(stats->best) ? stats->best_logit.cols : stats->best.cols;
+    const int64_t most = vocab_size(vocab);
     const char *wrong =
         !matrix_is_none(stats->label) && matrix_is_none(labels) ? "the label's logit needs labels"
         : matrix_is_none(stats->best) != matrix_is_none(stats->best_logit)

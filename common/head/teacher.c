@@ -209,12 +209,13 @@ uint64_t teacher_weight_bytes(const struct model_config *config, enum math math)
     return 2 * (uint64_t)values * (math == MATH_BF16 ? 2 : 4);
 }
 
-/* States and u of all rows; and what the cpu's op takes for a chunk of them (kernels/cpu/vocab.c): softmax
- * values, and a sum for u of every part of the vocabulary. */
+/* States, u and best tokens of all rows; and what the cpu's op takes for a chunk of them (kernels/cpu/vocab.c):
+ * softmax values, a sum for u of every part of the vocabulary, and the best tokens of every tile. */
 uint64_t teacher_working_bytes(const struct model_config *config, int64_t rows)
 {
-    enum { CHUNK = 256, PART = 2048 };
+    enum { CHUNK = 256, PART = 2048, TILE = 512 };
     const uint64_t hidden = (uint64_t)config->hidden, vocab = (uint64_t)config->vocab;
-    const uint64_t parts = (vocab + PART - 1) / PART;
-    return sizeof(float) * (2 * (uint64_t)rows * hidden + CHUNK * (vocab + parts * hidden));
+    const uint64_t parts = (vocab + PART - 1) / PART, tiles = (vocab + TILE - 1) / TILE;
+    return sizeof(float) * (2 * (uint64_t)rows * (hidden + TARGET_BEST) +
+                            CHUNK * (vocab + parts * hidden + 2 * tiles * TARGET_BEST));
 }

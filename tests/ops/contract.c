@@ -207,6 +207,23 @@ TEST(wrong_vocabularies)
             "u f32 [9, 32]", "vocab was not prepared for WEIGHT_BACKWARD");
     REFUSED(op_vocab_stats(queue, h, &tied, none, &(struct vocab_stats){.top = column}), "op_vocab_stats(",
             "top must be i32");
+    const struct matrix best = matrix_i32(desk.d, 9, 8), logits = matrix_f32(desk.c, 9, 8);
+    ACCEPTED(op_vocab_stats(queue, h, &tied, none, &(struct vocab_stats){.best = best, .best_logit = logits}));
+    REFUSED(op_vocab_stats(queue, h, &tied, none, &(struct vocab_stats){.best = best}), "best i32 [9, 8]",
+            "best and best_logit go together");
+    REFUSED(op_vocab_stats(queue, h, &tied, none, &(struct vocab_stats){.best_logit = logits}), "best none",
+            "best and best_logit go together");
+    REFUSED(op_vocab_stats(queue, h, &tied, none,
+                           &(struct vocab_stats){.best = best, .best_logit = matrix_cols(logits, 0, 7)}),
+            "best_logit f32 [9, 7]", "best_logit must be [9, 8]");
+    REFUSED(op_vocab_stats(queue, h, &tied, none,
+                           &(struct vocab_stats){.best = matrix_i32(desk.d, 9, VOCAB_BEST_MOST + 1),
+                                                 .best_logit = matrix_f32(desk.c, 9, VOCAB_BEST_MOST + 1)}),
+            "best i32 [9, 33]", "best has more columns than there may be");
+    const struct vocab few = {NULL, matrix_f32(desk.c, 7, 32)};
+    REFUSED(op_vocab_stats(queue, h, &few, none,
+                           &(struct vocab_stats){.best = best, .best_logit = matrix_f32(desk.b, 9, 8)}),
+            "vocab f32 [7, 32]", "best has more columns than there may be");
     REFUSED(op_vocab_cross(queue, h, &own, matrix_f32(desk.d, 9, 32),
                            &(struct vocab){NULL, matrix_f32(desk.c, 47, 32)}, column),
             "teacher f32 [47, 32]", "teacher must be [48, 32]");

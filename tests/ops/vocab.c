@@ -250,6 +250,38 @@ TEST(vocab_stats_of_ties)
     }
 }
 
+/* Of a row that is not finite the best tokens are tokens; the other rows do not notice. */
+TEST(vocab_best_of_a_row_that_is_not_a_number)
+{
+    enum { BEST_COUNT = 5, BAD = 4 };
+    static float weight[SIZE * COLS];
+    float states[ROWS * COLS];
+    for (int k = 0; k < SIZE * COLS; k++)
+        weight[k] = k % COLS == 0 ? (float)(k / COLS % 1000) : 0; /* logits: id % 1000, five of each */
+    for (int k = 0; k < ROWS * COLS; k++)
+        states[k] = k / COLS == BAD ? NAN : k % COLS == 0;
+    for (int i = 0; i < SCENES; i++) {
+        struct scene scene;
+        int32_t best[ROWS * BEST_COUNT];
+        float logits[ROWS * BEST_COUNT];
+        scene_open(&scene, scenes[i].device, scenes[i].rows, weight, states);
+        const struct matrix tokens = matrix_i32(scene.dh.buffer, scenes[i].rows, BEST_COUNT),
+                            found = matrix_rows(matrix_f32(scene.dh.buffer, 2 * scenes[i].rows, BEST_COUNT),
+                                                scenes[i].rows, scenes[i].rows);
+        op_vocab_stats(scene.queue, scene.h, &scene.vocab, matrix_none(),
+                       &(struct vocab_stats){.best = tokens, .best_logit = found});
+        op_read(scene.queue, tokens, best);
+        op_read(scene.queue, found, logits);
+        scene_close(&scene);
+        for (int m = 0; m < scenes[i].rows; m++)
+            for (int k = 0; k < BEST_COUNT; k++) {
+                const int32_t token = best[m * BEST_COUNT + k];
+                CHECK(m == BAD ? token >= 0 && token < SIZE
+                               : token == 999 + 1000 * k && logits[m * BEST_COUNT + k] == 999);
+            }
+    }
+}
+
 /* A row that is not finite has a loss that is not: that is how a trial learns that it has diverged. The
  * other rows do not notice. */
 TEST(vocab_loss_of_a_row_that_is_not_a_number)
