@@ -11,6 +11,8 @@
 
 /* What a token that is among no row's best weighs: this share of the mean weight of all tokens. */
 #define WEIGHT_LEAST 0.3
+/* What it weighs to be among the best tokens of a row of the batch, beside 1 for a row of the section. */
+#define WEIGHT_BATCH 0.2f
 
 /* What a token is during a draw, in `member`. */
 enum { OUTSIDE = -1, DRAWN = 0, SURE = 1 };
@@ -55,10 +57,10 @@ int32_t subset_member(const struct subset *subset, int32_t token)
 }
 
 /* Marks the labels; returns how many they are, each counted once. */
-static int64_t mark_sure(struct subset *subset, const struct subset_tokens *tokens)
+static int64_t mark_sure(struct subset *subset, const struct subset_tokens *tokens, struct piece section)
 {
     int64_t sure = 0;
-    for (int64_t r = 0; r < tokens->rows; r++) {
+    for (int64_t r = section.first; r < section.first + section.rows; r++) {
         const int32_t label = tokens->labels[r];
         if (!is_token(subset, label) || subset->member[label] == SURE)
             continue;
@@ -68,16 +70,28 @@ static int64_t mark_sure(struct subset *subset, const struct subset_tokens *toke
     return sure;
 }
 
-static void set_weights(struct subset *subset, const struct subset_tokens *tokens)
+/* Adds to the weights of some rows' best tokens. */
+static void add_weight(struct subset *subset, const struct subset_tokens *tokens, struct piece rows,
+                       float weight)
 {
-    const int64_t count = tokens->best ? tokens->rows * tokens->count : 0;
-    const double least = count > 0 ? WEIGHT_LEAST * (double)count / (double)subset->vocab : 1;
+    const int32_t *best = tokens->best + rows.first * tokens->count;
+    for (int64_t i = 0; i < rows.rows * tokens->count; i++) {
+        if (is_token(subset, best[i]))
+            subset->weight[best[i]] += weight;
+    }
+}
+
+static void set_weights(struct subset *subset, const struct subset_tokens *tokens, struct piece section)
+{
+    const bool known = tokens->best && tokens->count > 0;
+    const double all = (double)(section.rows * tokens->count);
+    const double least = known ? WEIGHT_LEAST * all / (double)subset->vocab : 1;
     for (int64_t v = 0; v < subset->vocab; v++)
         subset->weight[v] = (float)least;
-    for (int64_t i = 0; i < count; i++) {
-        if (is_token(subset, tokens->best[i]))
-            subset->weight[tokens->best[i]] += 1;
-    }
+    if (!known)
+        return;
+    add_weight(subset, tokens, section, 1);
+    add_weight(subset, tokens, (struct piece){0, tokens->rows}, WEIGHT_BATCH);
 }
 
 /* The n-th largest of values, n from 1 to count, none of which is below 0: by one byte after another, since the
@@ -133,16 +147,17 @@ static int64_t choose_size(const struct subset *subset, int64_t sure)
     return size < subset->vocab ? size : subset->vocab;
 }
 
-void subset_draw(struct subset *subset, const struct subset_tokens *tokens, uint64_t seed, uint64_t step)
+void subset_draw(struct subset *subset, const struct subset_tokens *tokens, struct piece section, uint64_t seed,
+                 uint64_t number)
 {
     float next = 0; /* t; 0: all stand for themselves */
     for (int64_t v = 0; v < subset->vocab; v++)
         subset->member[v] = OUTSIDE;
-    const int64_t sure = mark_sure(subset, tokens);
+    const int64_t sure = mark_sure(subset, tokens, section);
     subset->size = choose_size(subset, sure);
-    set_weights(subset, tokens);
+    set_weights(subset, tokens, section);
     if (subset->size < subset->vocab)
-        next = mark_drawn(subset, subset->size - sure, hash_bytes(&step, sizeof step, seed));
+        next = mark_drawn(subset, subset->size - sure, hash_bytes(&number, sizeof number, seed));
     int32_t index = 0;
     for (int64_t v = 0; v < subset->vocab; v++) {
         if (subset->size < subset->vocab && subset->member[v] == OUTSIDE)

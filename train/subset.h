@@ -1,8 +1,8 @@
 /* subset.h: the tokens over which a batch's softmax is taken, instead of the whole vocabulary.
  *
  * Of the loss of a row, lse(z) less a target, only the log-sum-exp needs all V logits (docs/design.md). Most of
- * it lies on few tokens. So a batch has a subset of S tokens. Its labels are members for sure. The others are
- * drawn at random, and each of those stands for some that were not drawn:
+ * it lies on few tokens. So some rows of a batch, a section (subsets.h), have a subset of S tokens. Their labels are
+ * members for sure. The others are drawn at random, and each of those stands for some that were not drawn:
  *
  *     sum over V of e^z   ~   sum over S of e^(z + shift),      shift = log(how many tokens a member stands for)
  *
@@ -10,7 +10,8 @@
  * gradient follows.
  *
  * Tokens that the teacher finds likely are drawn first. A token's weight w is how often it is among the best
- * tokens of the batch's rows, and a little more, so that none is left out. Its priority is w / u, with u an even
+ * tokens of the section's rows, a share of how often it is among those of all rows of the batch, and a little more,
+ * so that none is left out. Its priority is w / u, with u an even
  * random number in (0, 1]. The highest priorities are members. Let t be the highest priority that is not: a
  * member with w >= t stands for itself, as a label does, and one with w < t for t / w tokens (priority sampling,
  * Duffield, Lund and Thorup 2007).
@@ -20,11 +21,10 @@
  *     priority  .2   .9  9.3   .1  1.5   .3    -        t = .3
  *     shift      .   log 3   0   .   0    .    0
  *
- * A subset depends on the batch, the seed and the step only: not on the trials, and not on where a run was
- * stopped.
+ * A subset depends on the batch, the seed and a number only: not on the trials, and not on where a run was stopped.
  *
  *     subset_create(vocab, SUBSET_SIZE, &subset, error);
- *     subset_draw(subset, &tokens, seed, step);
+ *     subset_draw(subset, &tokens, section, seed, number);
  *     ... subset->token, subset->shift, subset_member(subset, label) ...
  *     subset_destroy(subset);
  */
@@ -34,8 +34,9 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/base/piece.h"
 
-/* Tokens of a subset. pipelines/vocabulary_study.sh measures what this many cost and lose. */
+/* Tokens of a subset of about 512 rows. pipelines/vocabulary_study.sh measures what this many cost and lose. */
 #ifndef SUBSET_SIZE
 #define SUBSET_SIZE 2048
 #endif
@@ -53,7 +54,7 @@ struct subset {
     float *weight, *priority; /* [V] */
 };
 
-/* What is known of a batch. */
+/* What is known of a whole batch. */
 struct subset_tokens {
     int64_t rows; /* M */
     const int32_t *labels; /* [M]; one outside the vocabulary is left out */
@@ -65,8 +66,9 @@ struct subset_tokens {
 int subset_create(int64_t vocab, int64_t least, struct subset **subset, struct error *error);
 void subset_destroy(struct subset *subset); /* NULL is fine */
 
-/* Another subset instead of the one before. step: any number that the batch has for itself. */
-void subset_draw(struct subset *subset, const struct subset_tokens *tokens, uint64_t seed, uint64_t step);
+/* The subset of a section instead of the one before. number: any that the section has for itself. */
+void subset_draw(struct subset *subset, const struct subset_tokens *tokens, struct piece section, uint64_t seed,
+                 uint64_t number);
 
 /* The index of a token in the subset; -1: it is not a member, or not in the vocabulary. */
 int32_t subset_member(const struct subset *subset, int32_t token);

@@ -84,23 +84,20 @@ int subsets_load(struct subsets *subsets, struct queue *queue, const struct feed
 {
     struct subset *draw = subsets->draw;
     const int64_t length = next->rows / next->sequences;
+    const struct subset_tokens tokens = {
+        .rows = next->rows, .labels = next->labels, .best = next->best, .count = next->best_count};
     int sections = 0;
     subsets->count = 0;
     for (int64_t first = 0; first < next->rows; first += subsets->rows, sections++) {
-        const int64_t left = next->rows - first, rows = left < subsets->rows ? left : subsets->rows;
-        const struct subset_tokens tokens = {
-            .rows = rows,
-            .labels = next->labels + first,
-            .best = next->best ? next->best + first * next->best_count : NULL,
-            .count = next->best_count,
-        };
-        subset_draw(draw, &tokens, seed, next->first + (uint64_t)(first / length));
+        const int64_t left = next->rows - first;
+        const struct piece piece = {first, left < subsets->rows ? left : subsets->rows};
+        subset_draw(draw, &tokens, piece, seed, next->first + (uint64_t)(first / length));
         if (draw->size == draw->vocab)
             return 0;
         if (load_section(subsets, queue, draw, &subsets->section[sections], error) < 0)
             return -1;
-        subsets->section[sections].piece = (struct piece){first, rows};
-        for (int64_t r = first; r < first + rows; r++)
+        subsets->section[sections].piece = piece;
+        for (int64_t r = first; r < first + piece.rows; r++)
             subsets->member[r] = subset_member(draw, next->labels[r]);
     }
     subsets->labels = matrix_i32(subsets->label, next->rows, 1);

@@ -14,6 +14,7 @@ static const int32_t best[ROWS * WIDTH] = {5, 6, 7, 100, 101, 102, 0,   200, 300
                                            4, 5, 6, 6,   999, 997, 999, 1,   VOCAB};
 
 static const struct subset_tokens tokens = {.rows = ROWS, .labels = labels, .best = best, .count = WIDTH};
+static const struct piece all_rows = {0, ROWS};
 static const struct subset_tokens labels_only = {.rows = ROWS, .labels = labels};
 
 static struct subset *make(int64_t vocab, int64_t least)
@@ -57,10 +58,10 @@ TEST(subset_holds_the_labels)
 {
     struct subset *subset = make(VOCAB, LEAST);
     for (uint64_t step = 0; step < 20; step++) {
-        subset_draw(subset, &tokens, 1, step);
+        subset_draw(subset, &tokens, all_rows, 1, step);
         CHECK(subset->size == LEAST);
         check_members(subset);
-        subset_draw(subset, &labels_only, 1, step);
+        subset_draw(subset, &labels_only, all_rows, 1, step);
         CHECK(subset->size == LEAST);
         check_members(subset);
     }
@@ -70,14 +71,14 @@ TEST(subset_holds_the_labels)
 TEST(subset_depends_on_seed_and_step_only)
 {
     struct subset *subset = make(VOCAB, LEAST), *again = make(VOCAB, LEAST);
-    subset_draw(again, &labels_only, 1, 7); /* what was drawn before leaves no trace */
+    subset_draw(again, &labels_only, all_rows, 1, 7); /* what was drawn before leaves no trace */
     for (uint64_t step = 0; step < 5; step++) {
-        subset_draw(subset, &tokens, 1, step);
-        subset_draw(again, &tokens, 1, step);
+        subset_draw(subset, &tokens, all_rows, 1, step);
+        subset_draw(again, &tokens, all_rows, 1, step);
         CHECK(same(subset, again));
-        subset_draw(again, &tokens, 2, step);
+        subset_draw(again, &tokens, all_rows, 2, step);
         CHECK(!same(subset, again));
-        subset_draw(again, &tokens, 1, step + 1);
+        subset_draw(again, &tokens, all_rows, 1, step + 1);
         CHECK(!same(subset, again));
     }
     subset_destroy(subset);
@@ -91,7 +92,7 @@ TEST(subset_draws_evenly)
     struct subset *subset = make(VOCAB, LEAST);
     int drawn[VOCAB] = {0};
     for (uint64_t step = 0; step < DRAWS; step++) {
-        subset_draw(subset, &labels_only, 3, step);
+        subset_draw(subset, &labels_only, all_rows, 3, step);
         for (int64_t i = 0; i < subset->size; i++)
             drawn[subset->token[i]]++;
     }
@@ -115,7 +116,7 @@ TEST(subset_draws_likely_tokens_first)
     struct subset *subset = make(VOCAB, LEAST);
     int six = 0, seven = 0, nobody = 0;
     for (uint64_t step = 0; step < DRAWS; step++) {
-        subset_draw(subset, &tokens, 5, step);
+        subset_draw(subset, &tokens, all_rows, 5, step);
         six += subset_member(subset, 6) >= 0; /* three times among the best */
         seven += subset_member(subset, 7) >= 0; /* once */
         nobody += subset_member(subset, 8) >= 0;
@@ -138,7 +139,7 @@ static void check_sum(const struct subset_tokens *known, double most)
     }
     for (uint64_t step = 0; step < DRAWS; step++) {
         double estimate = 0;
-        subset_draw(subset, known, 4, step);
+        subset_draw(subset, known, all_rows, 4, step);
         for (int64_t i = 0; i < subset->size; i++)
             estimate += exp(logit[subset->token[i]] + (double)subset->shift[i]);
         sum += estimate / whole;
@@ -167,7 +168,7 @@ TEST(subset_of_few_tokens_is_all_of_them)
         const struct subset_tokens given = {
             .rows = labels_are_many ? 51 : 2, .labels = few, .best = few, .count = 1};
         subset->least = labels_are_many ? 40 : 100;
-        subset_draw(subset, &given, 1, 1);
+        subset_draw(subset, &given, (struct piece){0, given.rows}, 1, 1);
         CHECK(subset->size == 100);
         for (int32_t v = 0; v < 100; v++)
             CHECK(subset->token[v] == v && subset->shift[v] == 0 && subset_member(subset, v) == v);
@@ -182,10 +183,37 @@ TEST(subset_grows_with_the_labels)
     struct subset *subset = make(VOCAB, LEAST);
     for (int32_t i = 0; i < 200; i++)
         many[i] = i;
-    subset_draw(subset, &(struct subset_tokens){.rows = 150, .labels = many}, 1, 1);
+    subset_draw(subset, &(struct subset_tokens){.rows = 150, .labels = many}, (struct piece){0, 150}, 1, 1);
     CHECK(subset->size == LEAST);
-    subset_draw(subset, &(struct subset_tokens){.rows = 151, .labels = many}, 1, 1);
+    subset_draw(subset, &(struct subset_tokens){.rows = 151, .labels = many}, (struct piece){0, 151}, 1, 1);
     CHECK(subset->size == 2 * LEAST);
+    subset_destroy(subset);
+}
+
+/* A section's own labels are sure, its best tokens weigh most, and then those of other rows. */
+TEST(subset_of_a_section)
+{
+    enum { DRAWS = 200 };
+    static int32_t label[100], likely[100];
+    struct subset *subset = make(VOCAB, 80);
+    int own = 0, other = 0, nobody = 0, label_of_other = 0;
+    for (int32_t r = 0; r < 100; r++) {
+        label[r] = r < 20 ? r : 1000 + r;
+        likely[r] = r < 20 ? 100 + r : 200 + r % 40;
+    }
+    const struct subset_tokens batch = {.rows = 100, .labels = label, .best = likely, .count = 1};
+    for (uint64_t number = 0; number < DRAWS; number++) {
+        subset_draw(subset, &batch, (struct piece){0, 20}, 5, number);
+        CHECK(subset->size == 80);
+        for (int32_t v = 0; v < 20; v++)
+            CHECK(subset_member(subset, v) >= 0);
+        label_of_other += subset_member(subset, 1050) >= 0;
+        own += subset_member(subset, 105) >= 0;
+        other += subset_member(subset, 205) >= 0;
+        nobody += subset_member(subset, 905) >= 0;
+    }
+    CHECK(own == DRAWS && other > DRAWS / 2 && other < DRAWS);
+    CHECK(nobody < DRAWS / 10 && label_of_other < DRAWS / 10);
     subset_destroy(subset);
 }
 
@@ -194,7 +222,7 @@ TEST(subset_stays_the_same)
 {
     static const int32_t expected[] = {0, 1, 4, 5, 6, 7, 8, 18};
     struct subset *subset = make(VOCAB, LEAST);
-    subset_draw(subset, &tokens, 4, 11);
+    subset_draw(subset, &tokens, all_rows, 4, 11);
     for (int i = 0; i < 8; i++)
         CHECK(subset->token[i] == expected[i]);
     subset_destroy(subset);
