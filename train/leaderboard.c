@@ -204,11 +204,11 @@ void leaderboard_print(const struct leaderboard *board, FILE *stream)
         if (row->best)
             fprintf(stream, "  %13.4f  %10.4f  %7.1f %%  %7" PRId64, row->held_out.loss, row->held_out.kl,
                     100 * row->held_out.agreement, row->best->step);
-        fprintf(stream, "  %10s%s%s\n", format_duration(cost_row(board, row).seconds, took, sizeof took),
-                row->finished ? "" : "  ",
-                row->finished             ? ""
-                : row->metrics.stopped[0] ? row->metrics.stopped
-                                          : row->status);
+        fprintf(stream, "  %10s", format_duration(cost_row(board, row).seconds, took, sizeof took));
+        if (!row->finished)
+            fprintf(stream, "  %s, measured on %" PRId64 " of %" PRId64 " held-out sequences%s%s", row->status,
+                    row->sequences, board->split, row->metrics.stopped[0] ? "; " : "", row->metrics.stopped);
+        fprintf(stream, "\n");
     }
     fprintf(stream, "   -  %-*s  %13.4f  %10.4f  %7.1f %%\n", width, "full model", board->full_loss, 0.0,
             100.0);

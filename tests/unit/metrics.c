@@ -9,7 +9,7 @@
 #include "common/base/file.h"
 #include "tests/test.h"
 
-static char path[4200];
+static char path[4300];
 
 /* Of each line that is written here. */
 static const struct trial_cost cost = {.own = 1.5, .shared = 0.5, .stalled = 0.25};
@@ -271,6 +271,87 @@ TEST(metrics_best_evaluation_and_remark)
     CHECK(!*leaderboard_remark(&board, &row, text, sizeof text));
     metrics_cut(&row.metrics, 3);
     CHECK(row.metrics.count == 2);
+}
+
+/* A trial of a run in `folder`: its evaluation on the sample, and how it has ended. */
+static int add_trial(const char *folder, const char *id, double sample_kl, double whole_kl, const char *stopped,
+                     struct error *error)
+{
+    char name[4400];
+    FILE *file;
+    const struct metrics_whole whole = {
+        .step = 8, .of_step = 4, .sequences = 40, .held_out = {whole_kl + 1, whole_kl, 0.5}};
+    snprintf(name, sizeof name, "%s/trials/%s", folder, id);
+    if (directory_create(name, error) < 0)
+        return -1;
+    snprintf(name, sizeof name, "%s/trials/%s/config.json", folder, id);
+    if (file_write(name, "{\"trained\": 7}", 14, error) < 0)
+        return -1;
+    snprintf(name, sizeof name, "%s/trials/%s/metrics.jsonl", folder, id);
+    if (metrics_continue(name, -1, &file, error) < 0)
+        return -1;
+    int result =
+        metrics_write_evaluation(&lines, 4, 0, &(struct evaluation){9, sample_kl, 0.5}, 8, &cost, 8, error);
+    if (result == 0 && stopped)
+        result = metrics_write_stop(&lines, 4, stopped, error);
+    else if (result == 0 && whole_kl > 0)
+        result = metrics_write_whole(&lines, &whole, &cost, 32, error);
+    close_written(file);
+    return result;
+}
+
+/* Trials that are done rank by the whole split, then stopped ones by the sample, then the others by name. */
+TEST(leaderboard_ranks_by_the_whole_split)
+{
+    static const struct {
+        const char *id, *stopped, *status;
+        double sample, whole;
+        int64_t sequences;
+    } cases[] = {{"e", NULL, "done", 2.2, 2.0, 40},
+                 {"d", NULL, "done", 2.0, 2.1, 40},
+                 {"c", "halving", "stopped", 1, 0, 8},
+                 {"b", "halving", "stopped", 3, 0, 8},
+                 {"a", NULL, "unfinished", 0.5, 0, 8}};
+    enum { COUNT = sizeof cases / sizeof cases[0] };
+    struct trial_config configs[COUNT] = {0};
+    struct sweep sweep = {.trial = configs, .trials = COUNT};
+    struct error error = {0};
+    struct run_folder run = {.lock = -1};
+    struct leaderboard board;
+    char folder[4100], *text = NULL;
+    size_t size;
+    snprintf(folder, sizeof folder, "%s/run", test_folder());
+    REQUIRE_OK(run_folder_open(folder, &run, &error));
+    REQUIRE_OK(run_folder_note(&run, "steps", json_integer(8), &error));
+    REQUIRE_OK(run_folder_note(&run, "vocabulary", json_integer(50), &error));
+    REQUIRE_OK(run_folder_note(&run, "held_out_sequences", json_integer(40), &error));
+    REQUIRE_OK(run_folder_note(&run, "sample_full_loss", json_real(0.75), &error));
+    for (int i = 0; i < COUNT; i++) {
+        configs[i] = (struct trial_config){.tap = "1", .spec.kind = head_kind_find("norm", &error)};
+        strcpy(configs[i].id, cases[i].id);
+        REQUIRE_OK(add_trial(folder, cases[i].id, cases[i].sample, cases[i].whole, cases[i].stopped, &error));
+    }
+    REQUIRE_OK(leaderboard_read(&run, &sweep, &board, &error));
+    CHECK(board.full_loss == 0.75 && board.sample_full_loss == 0.75);
+    for (int i = 0; i < COUNT; i++) {
+        const struct leaderboard_row *row = &board.row[i];
+        CHECK(!strcmp(row->config->id, cases[i].id) && !strcmp(row->status, cases[i].status));
+        CHECK(row->held_out.kl == (cases[i].whole > 0 ? cases[i].whole : cases[i].sample));
+        CHECK(row->sequences == cases[i].sequences && row->best->step == 4);
+        CHECK(row->finished == (i < 2));
+    }
+    leaderboard_free(&board);
+    REQUIRE_OK(run_folder_note(&run, "full_loss", json_real(0.5), &error));
+    REQUIRE_OK(leaderboard_read(&run, &sweep, &board, &error));
+    CHECK(board.full_loss == 0.5 && board.sample_full_loss == 0.75 && board.split == 40);
+    REQUIRE_OK(leaderboard_write(&run, &board, &error));
+    snprintf(path, sizeof path, "%s/leaderboard.tsv", folder);
+    REQUIRE_OK(file_read(path, &text, &size, &error));
+    CHECK_TEXT(text, "\n3\tc\t1\tnorm\t");
+    CHECK_TEXT(text, "\tstopped\t4\t9.000000\t1.000000\t0.500000\t4\t8\n");
+    free(text);
+    leaderboard_free(&board);
+    run_folder_close(&run);
 }
 
 TEST_MAIN
