@@ -80,7 +80,8 @@ static json_t *make_metadata(const struct trial *trial, const struct contents *c
     char step[32], start[32], text[17];
     uint64_t hash = 0;
     for (int i = 0; i < contents->count; i++) {
-        if (!has_time(trial, error) || fetch(trial, &contents->list[i], block, error) < 0)
+        if (!has_time(trial, error) || fetch(trial, &contents->list[i], block, error) < 0 ||
+            !has_time(trial, error))
             return NULL;
         hash = hash_bytes(block, contents->list[i].bytes, hash);
     }
@@ -142,7 +143,7 @@ int checkpoint_write(const struct trial *trial, const char *path, const char *fi
     int result = -1;
     if (list_contents(trial, &contents, error) < 0)
         return -1;
-    void *block = memory_alloc(contents.largest, 1, error);
+    void *block = has_time(trial, error) ? memory_alloc(contents.largest, 1, error) : NULL;
     json_t *metadata = block ? make_metadata(trial, &contents, fingerprint, block, error) : NULL;
     if (metadata)
         result = write_contents(trial, &contents, path, metadata, block, error);
@@ -189,6 +190,8 @@ static int check_tensors(const struct contents *contents, const char *path, cons
         const struct content *content = &contents->list[i];
         const struct matrix matrix = content->matrix;
         const struct tensor *tensor = safetensors_find(file, content->name);
+        if (cli_interrupted())
+            return error_set_kind(error, ERROR_INTERRUPTED, "stopped while %s was read", path);
         if (!tensor)
             return error_set_kind(error, ERROR_DAMAGED, "%s: tensor %s is missing", path, content->name);
         if (tensor->type != DTYPE_F32 || tensor->dims != 2 || tensor->shape[0] != matrix.rows ||

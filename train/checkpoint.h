@@ -19,7 +19,7 @@
 int checkpoint_write(const struct trial *trial, const char *path, const char *fingerprint, struct error *error);
 
 /* Reads into a trial of the same settings. Sets its step and the optimizer's start. Everything is checked
- * before the trial is changed. */
+ * before the trial is changed. ERROR_INTERRUPTED where the program was told to stop meanwhile. */
 int checkpoint_read(struct trial *trial, const char *path, const char *fingerprint, struct error *error);
 
 /* The step that a checkpoint says it is of; the rest of it is not looked at. */

@@ -22,7 +22,12 @@ int members_set_first_values(struct members *members, const struct first_values_
 {
     for (int i = 0; i < members->count; i++) {
         const struct member *member = &members->member[i];
-        if (member->state == MEMBER_TRAINING && member->saved < 0 && initialise(member, setting, error) < 0)
+        if (member->state != MEMBER_TRAINING || member->saved >= 0)
+            continue;
+        if (cli_interrupted())
+            return error_set_kind(error, ERROR_INTERRUPTED,
+                                  "stopped before all first values were there; the same command goes on");
+        if (initialise(member, setting, error) < 0)
             return -1;
     }
     return 0;

@@ -836,8 +836,11 @@ TEST(trial_interrupted_checkpoint)
     CHECK(checkpoint_write(trial, path, "0123456789abcdef", &error) < 0 && error.kind == ERROR_INTERRUPTED);
     CHECK_TEXT(error.text, "takes too long; the same command goes on from the one before");
     if (there) {
-        REQUIRE_OK(checkpoint_read(trial, path, "0123456789abcdef", &error));
-        CHECK(trial->step == 0);
+        int64_t step = -1;
+        REQUIRE_OK(checkpoint_step(path, &step, &error));
+        CHECK(step == 0);
+        CHECK(checkpoint_read(trial, path, "0123456789abcdef", &error) < 0 && error.kind == ERROR_INTERRUPTED);
+        CHECK(trial->step == 5);
     }
     snprintf(pattern, sizeof pattern, "%s*.tmp*", path);
     CHECK(glob(pattern, 0, NULL, &left) == GLOB_NOMATCH);
