@@ -100,10 +100,14 @@ static int note_full_model(const struct held_out *held_out, const struct measure
 {
     const struct evaluation full = evaluation_mean(held_out->evaluation, measured->full, count);
     const bool whole = count == evaluation_split(held_out->evaluation);
+    const double started = clock_seconds();
     if (run_folder_note(held_out->run, whole ? "full_loss" : "sample_full_loss", json_real(full.loss), error) <
-        0)
+            0 ||
+        run_folder_save(held_out->run, error) < 0)
         return -1;
-    return run_folder_save(held_out->run, error);
+    for (int i = 0; i < measured->count; i++)
+        measured->member[i]->cost.shared += (clock_seconds() - started) / measured->count;
+    return 0;
 }
 
 /* ---- on the sample ---- */
