@@ -169,18 +169,31 @@ shape 7B 8 4096 11008 32 32 32000
 shape 70B 4 8192 28672 64 8 128256
 shape 8B 8 4096 14336 32 8 128256
 
-# sweep NAME SEQUENCES: 16 tied affine trials on the 8B shape's store of 512 rows a sequence: TFLOP/s of a token and
-# trial's two products with the vocabulary, and two of the head. The trials' seconds add up to the step's.
-sweep() {
-    local rate
+# sixteen SEQUENCES VOCABULARY: 16 tied affine trials on the 8B shape's store of 512 rows a sequence: tokens and trials a
+# second. The trials' seconds add up to the step's.
+sixteen() {
     {
-        printf 'seed: 1\nsteps: 8\nsequences: %s\nevaluate: 0\ngrid:\n  tap: [1, 4]\n  head: [affine]\n' "$2"
+        printf 'seed: 1\nsteps: 8\nsequences: %s\nevaluate: 0\ngrid:\n  tap: [1, 4]\n  head: [affine]\n  vocabulary: [%s]\n' "$1" "$2"
         printf '  loss: [cross-entropy]\n  rate: [1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4, 7e-4, 8e-4]\n'
     } >"$work/sixteen.yaml"
-    if timed 60 "$build/train" --store "$work/store" --sweep "$work/sixteen.yaml" --out "$work/sweep$2" --device cuda; then
-        rate=$(sed -nE 's/^\{"step": 8,.*"loss".*"seconds": ([0-9.e+-]+), "shared.*/\1/p' "$work/sweep$2"/trials/*/metrics.jsonl |
-            awk -v tokens="$((512 * $2))" '{ sum += $1 } END { print (sum > 0 ? NR * tokens / sum : 0) }')
+    timed 60 "$build/train" --store "$work/store" --sweep "$work/sixteen.yaml" --out "$work/sweep$1-$2" --device cuda &&
+        sed -nE 's/^\{"step": 8,.*"loss".*"seconds": ([0-9.e+-]+), "shared.*/\1/p' "$work/sweep$1-$2"/trials/*/metrics.jsonl |
+        awk -v tokens="$((512 * $1))" '{ sum += $1 } END { print (sum > 0 ? NR * tokens / sum : 0) }'
+}
+# sweep NAME SEQUENCES: TFLOP/s of a token and trial's two products with the vocabulary, and two of the head.
+sweep() {
+    local rate
+    if rate=$(sixteen "$2" all); then
         aim "$1" "$(calc "${rate:-0} * (4 * 128256 * 4096 + 4 * 4096 * 4096) * 1e-12" 1)" "$bf16" 0.65 TFLOP/s
+    else
+        line "$1" FAILED "$(last_line)"
+    fi
+}
+# subset NAME SEQUENCES: tokens and trials a second over a subset of the vocabulary beside ten times those over all of it.
+subset() {
+    local all some
+    if all=$(sixteen "$2" all) && some=$(sixteen "$2" subset); then
+        aim "$1" "$some" "$(calc "10 * $all" 1)" 1 tokens/s
     else
         line "$1" FAILED "$(last_line)"
     fi
@@ -193,6 +206,13 @@ if timed 60 "$build/extract" --model "$work/model" --corpus "$work/tokens.bin" -
     sweep "8B: 16 tied trials, 8,192 tokens, one by one" 16
 else
     line "8B: a sweep of 16 tied trials" FAILED "$(last_line)"
+fi
+rm -rf "$work"/store "$work"/sweep*
+if timed 60 "$build/extract" --model "$work/model" --corpus "$work/tokens.bin" --token-type u16 --end-of-text 0 --seq-len 512 \
+    --held-out-tokens 2048 --tokens 16384 --taps 1,4,final --device cuda --out "$work/store"; then
+    subset "8B: 16 trials over a subset, 2,048 tokens" 4
+else
+    line "8B: 16 trials over a subset" FAILED "$(last_line)"
 fi
 if OFFRAMP_TEST_DEVICE=cuda timed 60 "$build/tests/bench/generate" "$work/model"; then
     aim "8B: decoding, one sequence" "$(sed -nE 's/.*a token reads .*: ([0-9.]+) GB\/s.*/\1/p' "$work/log")" "$copy" 0.70 GB/s
