@@ -9,7 +9,7 @@
 #include "common/base/memory.h"
 #include "common/head/teacher.h"
 #include "train/feed.h"
-#include "train/subset.h"
+#include "train/subsets.h"
 #include "train/workspace.h"
 
 #define USED_SHARE                                                                                             \
@@ -62,18 +62,18 @@ static int most_of_trials(const struct sweep *sweep, const struct model_config *
     return 0;
 }
 
-/* What subsets of the vocabulary take: the output weight as the store has it, in two bytes a value or so, and the rows
- * of a subset in the two forms that products want. */
-static uint64_t subset_bytes(const struct sweep *sweep, const struct model_config *config, uint64_t rows)
+/* What subsets of the vocabulary take: the output weight as the store has it, in two bytes a value or so, and the
+ * gathered rows. */
+static uint64_t subset_bytes(const struct sweep *sweep, const struct stores *stores)
 {
-    const uint64_t vocab = (uint64_t)config->vocab, hidden = (uint64_t)config->hidden;
-    uint64_t size = SUBSET_SIZE;
+    const struct model_config *config = &stores->config;
+    const int64_t rows = (int64_t)sweep->sequences * stores->rows;
     bool any = false;
     for (int i = 0; i < sweep->trials && !any; i++)
         any = sweep->trial[i].vocabulary == VOCABULARY_SUBSET;
-    while (size < 2 * rows) /* if all labels differ */
-        size *= 2;
-    return any ? 2 * vocab * hidden + 2 * sizeof(float) * hidden * (size < vocab ? size : vocab) : 0;
+    return any ? 2 * (uint64_t)config->vocab * (uint64_t)config->hidden +
+                     subsets_bytes(config->vocab, config->hidden, rows, stores->rows)
+               : 0;
 }
 
 int foretell(const struct sweep *sweep, const struct stores *stores, enum math math, int live,
@@ -97,8 +97,8 @@ int foretell(const struct sweep *sweep, const struct stores *stores, enum math m
     foretold->host = FEED_BATCHES * (taps + 1) * rows * row + 2 * rows * row; /* and what evaluations read */
     foretold->batch = (taps + 2) * rows * row /* states, u and the teacher's */
                       + group * rows * (3 * row + sizeof(float) * scratch) + foretold->host;
-    foretold->fixed = teacher_weight_bytes(config, math) + teacher_working_bytes(config, 0) +
-                      subset_bytes(sweep, config, rows);
+    foretold->fixed =
+        teacher_weight_bytes(config, math) + teacher_working_bytes(config, 0) + subset_bytes(sweep, stores);
     return 0;
 }
 

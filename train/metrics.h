@@ -11,6 +11,9 @@
  *     {"step": 8, "failed": "..."}
  *     {"step": 8, "stopped": "..."}                                  the run has stopped it; it keeps its head
  *
+ * A trial of `vocabulary: subset` estimates the "loss" and the "norm" of its steps (subset.h). What is held out is
+ * measured on the whole vocabulary.
+ *
  * COST is "tokens_per_second": 2100, "seconds": 0.9, "shared_seconds": 0.3, "stall_seconds": 0.2: what the
  * trial has taken since the line before (struct trial_cost; "seconds" is all of it), and its rate: tokens of the
  * step, or of the evaluation, over these seconds. Lines are the same whenever the run is, but for COST.

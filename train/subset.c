@@ -17,6 +17,14 @@
 /* What a token is during a draw, in `member`. */
 enum { OUTSIDE = -1, DRAWN = 0, SURE = 1 };
 
+int64_t subset_size(int64_t vocab, int64_t least, int64_t labels)
+{
+    int64_t size = least;
+    while (size < 2 * labels) /* doubled, so that products have few shapes */
+        size *= 2;
+    return size < vocab ? size : vocab;
+}
+
 int subset_create(int64_t vocab, int64_t least, struct subset **subset, struct error *error)
 {
     struct subset *made;
@@ -139,14 +147,6 @@ static float mark_drawn(struct subset *subset, int64_t count, uint64_t seed)
     return next;
 }
 
-static int64_t choose_size(const struct subset *subset, int64_t sure)
-{
-    int64_t size = subset->least;
-    while (size < 2 * sure) /* doubled, so that products have few shapes */
-        size *= 2;
-    return size < subset->vocab ? size : subset->vocab;
-}
-
 void subset_draw(struct subset *subset, const struct subset_tokens *tokens, struct piece section, uint64_t seed,
                  uint64_t number)
 {
@@ -154,7 +154,7 @@ void subset_draw(struct subset *subset, const struct subset_tokens *tokens, stru
     for (int64_t v = 0; v < subset->vocab; v++)
         subset->member[v] = OUTSIDE;
     const int64_t sure = mark_sure(subset, tokens, section);
-    subset->size = choose_size(subset, sure);
+    subset->size = subset_size(subset->vocab, subset->least, sure);
     set_weights(subset, tokens, section);
     if (subset->size < subset->vocab)
         next = mark_drawn(subset, subset->size - sure, hash_bytes(&number, sizeof number, seed));

@@ -63,6 +63,9 @@ struct subset_tokens {
     int count;
 };
 
+/* Members of a subset of at least `least`, with so many labels that differ. */
+int64_t subset_size(int64_t vocab, int64_t least, int64_t labels);
+
 int subset_create(int64_t vocab, int64_t least, struct subset **subset, struct error *error);
 void subset_destroy(struct subset *subset); /* NULL is fine */
 

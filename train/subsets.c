@@ -9,17 +9,29 @@ static int64_t divide_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
+/* Rows of a section. */
+static int64_t section_rows(int64_t rows, int64_t length)
+{
+    const int64_t least = divide_up(SECTION_ROWS, length), most = divide_up(rows / length, SECTIONS_MOST);
+    return length * (least > most ? least : most);
+}
+
+uint64_t subsets_bytes(int64_t vocab, int64_t hidden, int64_t rows, int64_t length)
+{
+    const int64_t section = section_rows(rows, length), size = subset_size(vocab, SUBSET_SIZE, section);
+    return (uint64_t)divide_up(rows, section) * 2 * sizeof(float) * (uint64_t)hidden * (uint64_t)size;
+}
+
 int subsets_create(struct backend *backend, const struct weight *output, int64_t vocab, int64_t rows,
                    int64_t length, struct subsets **subsets, struct error *error)
 {
     struct subsets *made;
-    const int64_t least = divide_up(SECTION_ROWS, length), most = divide_up(rows / length, SECTIONS_MOST);
     *subsets = NULL;
     if (array_alloc(&made, 1, error) < 0)
         return -1;
     made->backend = backend;
     made->from = output;
-    made->rows = length * (least > most ? least : most);
+    made->rows = section_rows(rows, length);
     if (subset_create(vocab, SUBSET_SIZE, &made->draw, error) < 0 ||
         array_alloc(&made->member, rows, error) < 0 ||
         buffer_create(backend, (size_t)rows * sizeof(int32_t), &made->label, error) < 0) {

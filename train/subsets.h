@@ -54,6 +54,10 @@ struct subsets {
     int32_t *member; /* [capacity] */
 };
 
+/* Bytes that subsets take for batches of `rows` rows, at most, beside the output weight: the rows of each section's
+ * subset in the two forms that products want. */
+uint64_t subsets_bytes(int64_t vocab, int64_t hidden, int64_t rows, int64_t length);
+
 /* output: with WEIGHT_ROWS; it must outlive the subsets. rows: the most that a batch has. length: of a sequence. */
 int subsets_create(struct backend *backend, const struct weight *output, int64_t vocab, int64_t rows,
                    int64_t length, struct subsets **subsets, struct error *error);

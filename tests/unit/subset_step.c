@@ -241,6 +241,31 @@ TEST(subset_step_together_as_alone)
     }
 }
 
+/* Sections draw each for itself: what both have is what chance and likely tokens bring about. */
+TEST(subset_step_sections_draw_alone)
+{
+    struct error error = {0};
+    struct bench bench;
+    int both = 0;
+    REQUIRE_OK(open_on(&bench, "ref", &error));
+    REQUIRE_OK(load(&bench, &error));
+    struct subset *draw = bench.batch->drawn->draw;
+    const struct subset_tokens tokens = {.rows = ALL_ROWS, .labels = label};
+    static bool first[VOCAB];
+    for (int r = 0; r < ALL_ROWS; r++)
+        label[r] = 7; /* so that all but one of the members are drawn */
+    struct feed_batch next = {.sequences = SEQUENCES, .rows = ALL_ROWS, .labels = label};
+    subset_draw(draw, &tokens, (struct piece){0, SECTION}, 3, 0);
+    for (int i = 0; i < SIZE; i++)
+        first[draw->token[i]] = true;
+    REQUIRE_OK(subsets_load(bench.batch->drawn, bench.batch->queue, &next, 3, &error));
+    REQUIRE_OK(queue_wait(bench.batch->queue, &error)); /* `draw` has the last section's now */
+    for (int i = 0; i < SIZE; i++)
+        both += first[draw->token[i]];
+    CHECK(both < SIZE / 2); /* a quarter by chance */
+    bench_close(&bench);
+}
+
 /* Where memory is short a section goes in pieces, whose gradients add up to nearly the same. */
 TEST(subset_step_in_pieces)
 {
