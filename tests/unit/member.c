@@ -166,6 +166,7 @@ TEST(member_counts_what_it_takes)
     CHECK(member->cost.own > 0);
     member->cost.shared = 2;
     REQUIRE_OK(step(&fixture, &error));
+    CHECK(member->cost.shared == 0);
     REQUIRE_OK(metrics_read(member->metrics_path, &metrics, &error));
     CHECK(metrics.cost.own > 5 && metrics.cost.own < 20);
     CHECK(metrics.cost.shared == 5 && metrics.cost.stalled == 1);
