@@ -39,17 +39,23 @@ static void remove_folder(const char *path, const char *name)
     free(folder);
 }
 
-void remove_leftovers(const char *path)
+/* Half-written files, and folders of them, whose names begin with `name`. */
+static void remove_leftovers_of(const char *path, const char *name)
 {
     DIR *folder = opendir(path);
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
         const char *mark = strstr(entry->d_name, ".tmp");
-        if (mark && mark[4] && !mark[4 + strspn(mark + 4, "0123456789")] &&
-            unlinkat(dirfd(folder), entry->d_name, 0) < 0)
+        if (mark && !strncmp(entry->d_name, name, strlen(name)) && mark[4] &&
+            !mark[4 + strspn(mark + 4, "0123456789")] && unlinkat(dirfd(folder), entry->d_name, 0) < 0)
             remove_folder(path, entry->d_name);
     }
     if (folder)
         closedir(folder);
+}
+
+void remove_leftovers(const char *path)
+{
+    remove_leftovers_of(path, "");
 }
 
 /* Whether other parts are about to begin the run, too: RUN/parts is what they make first. */
@@ -72,6 +78,8 @@ static int read_facts(struct run_folder *run, struct error *error)
     json_decref(run->facts);
     run->facts = NULL;
     run->begun = file_exists(path);
+    if (!run->begun && !run_is_part(run)) /* of a process that was killed while it made the file */
+        remove_leftovers_of(run->path, "run.json.");
     if (run->begun) {
         run->facts = json_read(path, error);
         result = !run->facts
