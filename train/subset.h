@@ -36,7 +36,15 @@
 #include "common/base/error.h"
 #include "common/base/piece.h"
 
-/* Tokens of a subset of about 512 rows. pipelines/vocabulary_study.sh measures what this many cost and lose. */
+/* Tokens of a subset of about 512 rows. An affine head at tap 24 of the demo model, from the ridge regression on, 60
+ * steps of 2,048 tokens (41k tokens), distillation; held-out loss and KL, and what they lack to the whole vocabulary
+ * (V = 49,152):
+ *     whole           3.6072            0.6212
+ *     3,072 tokens    3.6095 (+0.002)   0.6251 (+0.004)     without WEIGHT_BATCH (subset.c), mean of two draws
+ *     2,048 tokens    3.6110 (+0.004)   0.6275 (+0.006)     mean of two draws
+ * From a poor start they lack more for as long as the head is poor, since it finds tokens likely that the teacher
+ * does not: the mlp at 12.mid from its copy has 13.11 for 13.02 after 30 steps of cross-entropy.
+ * pipelines/vocabulary_study.sh measures these, and the time. */
 #ifndef SUBSET_SIZE
 #define SUBSET_SIZE 2048
 #endif
