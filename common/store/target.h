@@ -26,7 +26,10 @@
 
 #include "common/store/store.h"
 
-/* How many of the likeliest tokens of a row extract keeps. Stores may have fewer, more, or none. */
+/* How many of the likeliest tokens of a row extract keeps: 48 bytes a row. Stores may have fewer, more, or none.
+ * An affine head at tap 24 of the demo model, taught over subsets of the vocabulary of 2,048 tokens (60 steps of
+ * 2,048 rows), has the held-out loss 3.794 with 1 of them, 3.787 with 2, 3.765 with 4, 3.766 with 8 and 3.768
+ * with 16. */
 #define TARGET_BEST 8
 
 /* Each member is a column with its name. */

@@ -342,6 +342,23 @@ TEST(columns_are_the_same_in_all_shards)
     CHECK(cache("merge %s/first %s/second --out %s/merged") != 0);
 }
 
+/* What extract writes. Other columns, or another number of best tokens, do not mix with the stores that are there. */
+TEST(columns_that_are_made)
+{
+    json_t *made = columns_to_json(target_columns());
+    json_t *expected = json_loads("[{\"name\": \"top\", \"type\": \"i32\", \"width\": 1},"
+                                  " {\"name\": \"probability\", \"type\": \"f32\", \"width\": 1},"
+                                  " {\"name\": \"entropy\", \"type\": \"f32\", \"width\": 1},"
+                                  " {\"name\": \"loss\", \"type\": \"f32\", \"width\": 1},"
+                                  " {\"name\": \"best\", \"type\": \"i32\", \"width\": 8},"
+                                  " {\"name\": \"best_probability\", \"type\": \"f16\", \"width\": 8}]",
+                                  0, NULL);
+    CHECK(json_equal(made, expected));
+    CHECK(columns_bytes(target_columns(), 1) == 64);
+    json_decref(made);
+    json_decref(expected);
+}
+
 /* Of the best tokens a store may have fewer or more than this program makes. */
 TEST(columns_of_best_tokens)
 {
