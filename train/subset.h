@@ -43,7 +43,8 @@
  *     3,072 tokens    3.6095 (+0.002)   0.6251 (+0.004)     without WEIGHT_BATCH (subset.c), mean of two draws
  *     2,048 tokens    3.6110 (+0.004)   0.6275 (+0.006)     mean of two draws
  * From a poor start they lack more for as long as the head is poor, since it finds tokens likely that the teacher
- * does not: the mlp at 12.mid from its copy has 13.11 for 13.02 after 30 steps of cross-entropy.
+ * does not: the mlp at 12.mid from its copy has 13.11 for 13.02 after 30 steps of cross-entropy. So
+ * `vocabulary: auto` takes a subset for ridge starts only.
  * pipelines/vocabulary_study.sh measures these, and the time. */
 #ifndef SUBSET_SIZE
 #define SUBSET_SIZE 2048

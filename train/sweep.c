@@ -103,15 +103,16 @@ void sweep_free(struct sweep *sweep)
 static int choose_vocabulary(struct trial_config *config, bool best, bool *without, struct error *error)
 {
     const bool tied = config->spec.output == OUTPUT_TIED;
-    const enum trial_vocabulary chosen = tied && best ? VOCABULARY_SUBSET : VOCABULARY_ALL;
-    if (config->vocabulary == VOCABULARY_SUBSET && chosen == VOCABULARY_ALL)
+    const bool good_start = config->init == INIT_RIDGE; /* subset.h: what poor starts lack */
+    const enum trial_vocabulary chosen = tied && best && good_start ? VOCABULARY_SUBSET : VOCABULARY_ALL;
+    if (config->vocabulary == VOCABULARY_SUBSET && !(tied && best))
         return error_set(
             error, "%s",
             tied ? "a subset needs the teacher's best tokens, which the store does not have; extract it "
                    "anew, or leave `vocabulary` out"
                  : "an untied head trains all rows of its own output weight, so it takes the whole "
                    "vocabulary; leave `vocabulary` out");
-    *without = *without || (tied && !best && config->vocabulary == VOCABULARY_AUTO);
+    *without = *without || (tied && !best && good_start && config->vocabulary == VOCABULARY_AUTO);
     config->vocabulary_named = config->vocabulary != VOCABULARY_AUTO && config->vocabulary != chosen;
     if (config->vocabulary == VOCABULARY_AUTO)
         config->vocabulary = chosen;

@@ -13,8 +13,8 @@ const struct sweep_key trial_keys[TRIAL_KEYS] = {
     [KEY_LOSS] = {"loss", "LOSS", "distillation or cross-entropy", "distillation", KEY_WORD, 0, 0},
     [KEY_VOCABULARY] =
         {"vocabulary", "TOKENS",
-         "a step's softmax is over a subset of the vocabulary, or all; auto: subset where it can be", "auto",
-         KEY_WORD, 0, 0},
+         "a step's softmax is over a subset of the vocabulary, or all; auto: subset for tied heads from ridge",
+         "auto", KEY_WORD, 0, 0},
     [KEY_RATE] = {"rate", "RATE", "learning rate", "1e-3", KEY_NUMBER, 0, 10},
     [KEY_WARMUP] = {"warmup", "STEPS", "steps in which the rate grows from 0", "5", KEY_WHOLE, 0, 1e9},
     [KEY_CLIP] = {"clip", "NORM", "largest norm of the gradient; 0: no limit", "1", KEY_NUMBER, 0, 1e9},

@@ -21,7 +21,8 @@ enum trial_loss { LOSS_CROSS_ENTROPY, LOSS_DISTILLATION };
 
 /* Over which tokens the softmax of a step is taken (subset.h). Evaluations are over all. */
 enum trial_vocabulary {
-    VOCABULARY_AUTO, /* the subset where the store has best tokens and the output is tied, else all */
+    VOCABULARY_AUTO, /* the subset where the start is a ridge regression, the output is tied and the store has best
+                        tokens; else all */
     VOCABULARY_SUBSET,
     VOCABULARY_ALL
 };

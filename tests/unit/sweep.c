@@ -100,13 +100,14 @@ TEST(sweep_config_as_json)
     sweep_free(&sweep);
 }
 
-/* What each of three trials trains on, and that it is in its name only where it is not what auto comes to. */
+/* What each of four trials trains on, and that it is in its name only where it is not what auto comes to. */
 TEST(sweep_vocabulary_is_chosen_by_store_and_output)
 {
     static const char text[] = "trials:\n"
-                               "  - {tap: 6, head: norm}\n"
+                               "  - {tap: 6, head: affine, init: ridge}\n"
                                "  - {tap: 6, head: norm, output: untied}\n"
-                               "  - {tap: 12, head: norm, vocabulary: all}\n";
+                               "  - {tap: 12, head: affine, init: ridge, vocabulary: all}\n"
+                               "  - {tap: 12, head: norm}\n";
     for (int best = 0; best < 2; best++) {
         struct error error = {0};
         struct sweep sweep;
@@ -116,10 +117,12 @@ TEST(sweep_vocabulary_is_chosen_by_store_and_output)
         REQUIRE_OK(sweep_resolve(&sweep, &model, &error));
         CHECK(sweep.trial[0].vocabulary == (best ? VOCABULARY_SUBSET : VOCABULARY_ALL));
         CHECK(sweep.trial[1].vocabulary == VOCABULARY_ALL && sweep.trial[2].vocabulary == VOCABULARY_ALL);
-        CHECK(!strcmp(sweep.trial[0].id, "6-norm-copy-distillation-0.001"));
+        CHECK(sweep.trial[3].vocabulary == VOCABULARY_ALL);
+        CHECK(!strcmp(sweep.trial[0].id, "6-affine-ridge-distillation-0.001"));
         CHECK(!strcmp(sweep.trial[1].id, "6-norm-untied-copy-distillation-0.001"));
         CHECK(!strcmp(sweep.trial[2].id,
-                      best ? "12-norm-copy-distillation-0.001-all" : "12-norm-copy-distillation-0.001"));
+                      best ? "12-affine-ridge-distillation-0.001-all" : "12-affine-ridge-distillation-0.001"));
+        CHECK(!strcmp(sweep.trial[3].id, "12-norm-copy-distillation-0.001"));
         json_t *object = trial_config_to_json(&sweep.trial[0], &error);
         REQUIRE(object);
         CHECK(!strcmp(json_string_value(json_object_get(object, "vocabulary")), best ? "subset" : "all"));
