@@ -19,9 +19,9 @@
 static void value_row(const struct run_folder *run, struct leaderboard_row *row, int64_t steps)
 {
     const struct metrics *metrics = &row->metrics;
-    row->best = metrics_best_evaluation(metrics);
     row->step = metrics->count > 0 ? metrics->point[metrics->count - 1].step : 0;
-    if (!row->best || metrics->failed[0])
+    row->best = metrics->failed[0] ? NULL : metrics_best_evaluation(metrics);
+    if (!row->best)
         return;
     row->held_out = row->best->held_out;
     row->sequences =

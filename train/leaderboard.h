@@ -16,7 +16,7 @@
 struct leaderboard_row {
     const struct trial_config *config; /* of the sweep */
     struct metrics metrics;
-    const struct metrics_point *best; /* in metrics: the evaluation with the lowest KL, or NULL */
+    const struct metrics_point *best; /* in metrics: the lowest KL; NULL: none, or it failed */
     struct evaluation held_out; /* of the kept head, where there is one */
     int64_t sequences; /* that held_out was measured on */
     int64_t step; /* the last one in metrics */
