@@ -37,6 +37,9 @@ says() {
     return 1
 }
 
+# without_times METRICS: the lines of a metrics.jsonl, whose end is the cost
+without_times() { sed 's/, "tokens_per_second.*//' "$1"; }
+
 check() {
     if "$1"; then
         passed=$((passed + 1))

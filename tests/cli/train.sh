@@ -11,8 +11,7 @@ same() {
 
 # same_metrics RUN OTHER ID: but for the times
 same_metrics() {
-    cmp <(sed 's/, "tokens_per_second.*//' "$1/trials/$3/metrics.jsonl") \
-        <(sed 's/, "tokens_per_second.*//' "$2/trials/$3/metrics.jsonl")
+    cmp <(without_times "$1/trials/$3/metrics.jsonl") <(without_times "$2/trials/$3/metrics.jsonl")
 }
 
 # no_checkpoints RUN: as a run that is done

@@ -31,9 +31,6 @@ train_sweep() { # train_sweep STATUS SWEEP RUN ARGUMENT...
     run "$status" train --store "$store" --sweep "$work/$sweep.yaml" --out "$work/$run" "$@"
 }
 
-# without_times FILE
-without_times() { sed 's/, "tokens_per_second.*//' "$1"; }
-
 # same_run RUN OTHER: heads, metrics and results; no checkpoint is left
 same_run() {
     local trial id good=0
