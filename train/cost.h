@@ -32,8 +32,8 @@ struct cost cost_start(void);
 /* From here on counts what the backend's device does. Call it before anything is put there. */
 void cost_watch(struct cost *cost, struct backend *backend);
 
-/* Adds to run.json, and writes it: seconds, stall_seconds, training_seconds, peak_memory, and where there is a device its memory
- * and times. What has been added is not added again. */
+/* Adds to run.json, and writes it: seconds, stall_seconds, training_seconds, peak_memory, and where there is a device
+ * its memory and times. What has been added is not added again. */
 int cost_note(struct cost *cost, struct run_folder *run, struct error *error);
 
 /* For people: what the run took so far, and what it was bound by. */

@@ -3,8 +3,7 @@
  *     sweep.yaml                  as given
  *     run.json                    what the run is made of, and its result: the "facts"
  *     trials/ID/                  config.json, metrics.jsonl, head.safetensors; last.ckpt until the run is done
- *     leaderboard.tsv, report.html, policy/
- *
+ *     leaderboard.tsv, cost.tsv, report.html, policy/
  *
  * One process at a time works in it. When a run goes on, its facts are compared (run_identity.h), so that a
  * changed option is refused by its name.

@@ -9,12 +9,12 @@
  * The right side is the left one on average. The shift is added to the logits before the softmax, and the
  * gradient follows.
  *
- * Tokens that the teacher finds likely are drawn first. A token's weight w is how often it is among the best
- * tokens of the section's rows, a share of how often it is among those of all rows of the batch, and a little more,
- * so that none is left out. Its priority is w / u, with u an even
- * random number in (0, 1]. The highest priorities are members. Let t be the highest priority that is not: a
- * member with w >= t stands for itself, as a label does, and one with w < t for t / w tokens (priority sampling,
- * Duffield, Lund and Thorup 2007).
+ * Tokens that the teacher finds likely are drawn first. A token's weight w is how often it is among the best tokens
+ * of the section's rows, plus a share of how often it is among those of all rows of the batch, plus a little more, so
+ * that none is left out. Its priority is w / u, with u a uniform random number in (0, 1]. The tokens of the highest
+ * priorities are members. Let t be the highest priority of a token that is not a member: a member with w >= t stands
+ * for itself, as a label does, and one with w < t for t / w tokens (priority sampling, Duffield, Lund and Thorup
+ * 2007).
  *
  *     token      0    1    2    3    4    5    6        S = 4, the label is 6
  *     weight    .1   .1  5.1   .1  1.1   .1   .1

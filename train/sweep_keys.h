@@ -1,8 +1,8 @@
 /* sweep_keys.h: the keys of a sweep file, which are also the flags of a run of one trial.
  *
- * A key's row says its name, its help, its default, and what its value can be. A new key is a row here and, in
- * sweep.c, a case that puts its value where it belongs; a trial's key also goes into the trial's name and into
- * trial_config_to_json. sweep_yaml.c knows no more of a key than its row.
+ * A key's row says its name, its help, its default, and what its value can be. A new key is a row here and a case
+ * that puts its value where it belongs: of the run in sweep.c, of a trial in trial_config.c. A trial's key also goes
+ * into the trial's name and into trial_config_to_json. sweep_yaml.c knows no more of a key than its row.
  */
 #ifndef OFFRAMP_TRAIN_SWEEP_KEYS_H
 #define OFFRAMP_TRAIN_SWEEP_KEYS_H

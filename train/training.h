@@ -56,8 +56,8 @@ const struct run_folder *training_run(const struct training *training);
  * then, and the error says how to go on. */
 int training_train(struct training *training, struct error *error);
 
-/* Writes the policy, the leaderboard and the report (results.h); of a part, that it has ended. Of a run that has nothing left it must not be
- * called. */
+/* Writes the policy, the leaderboard and the report (results.h); of a part, that it has ended. Not of a run that has
+ * nothing left to do. */
 int training_finish(struct training *training, struct error *error);
 
 #endif
