@@ -21,7 +21,8 @@ static struct cost_row make_row(struct trial_cost cost, double shared, int64_t t
                              .tokens_per_second = seconds > 0 ? (double)tokens / seconds : 0};
 }
 
-struct cost_row cost_row_of_all(const struct leaderboard *board)
+/* The sum over all trials. */
+static struct cost_row row_of_all(const struct leaderboard *board)
 {
     struct trial_cost sum = {0};
     int64_t tokens = 0;
@@ -37,7 +38,7 @@ struct cost_row cost_row_of_all(const struct leaderboard *board)
 
 struct cost_row cost_row(const struct leaderboard *board, const struct leaderboard_row *row)
 {
-    return make_row(row->metrics.cost, cost_row_of_all(board).cost.shared, tokens_of(row));
+    return make_row(row->metrics.cost, row_of_all(board).cost.shared, tokens_of(row));
 }
 
 /* Seconds of the run that are no trial's. */
@@ -64,7 +65,7 @@ int cost_table_write(const struct run_folder *run, const struct leaderboard *boa
         const struct cost_row row = cost_row(board, &board->row[i]);
         print_row(&text, board->row[i].config->id, &row);
     }
-    const struct cost_row all = cost_row_of_all(board);
+    const struct cost_row all = row_of_all(board);
     print_row(&text, "(all trials)", &all);
     string_print(&text, "(no trial)\t%.3f\t\t\t\t\t\n", rest_of(run, &all));
     char *path = run_folder_path(run, error, "cost.tsv");
@@ -93,7 +94,7 @@ static void html_row(struct string *out, const char *name, const struct cost_row
 
 void cost_table_html(const struct run_folder *run, const struct leaderboard *board, struct string *out)
 {
-    const struct cost_row all = cost_row_of_all(board);
+    const struct cost_row all = row_of_all(board);
     char rest[32];
     double longest = 0;
     if (!(all.seconds > 0))

@@ -20,8 +20,6 @@ struct cost_row {
 };
 
 struct cost_row cost_row(const struct leaderboard *board, const struct leaderboard_row *row);
-/* The sum over all trials. */
-struct cost_row cost_row_of_all(const struct leaderboard *board);
 
 /* Writes RUN/cost.tsv. It is beside leaderboard.tsv, whose bytes are the same whenever the run is. */
 int cost_table_write(const struct run_folder *run, const struct leaderboard *board, struct error *error);

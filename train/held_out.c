@@ -87,13 +87,6 @@ static int64_t tokens_of(const struct held_out *held_out, uint64_t sequences)
     return (int64_t)sequences * held_out->evaluation->stores->rows;
 }
 
-/* As its trial is marked. */
-static int fail(struct member *member, struct error *error)
-{
-    const struct error reason = member->trial->reason;
-    return member_fail(member, &reason, error);
-}
-
 /* The full model's loss, on the first `count` places. */
 static int note_full_model(const struct held_out *held_out, const struct measured *measured, uint64_t count,
                            struct error *error)
@@ -142,7 +135,7 @@ static int measure_due(const struct held_out *held_out, int64_t step, struct mea
         struct member *member = measured->member[i];
         const struct evaluation mean = evaluation_mean(held_out->evaluation, measured->sums[i], sample);
         if (member->trial->failed
-                ? fail(member, error) < 0
+                ? member_fail(member, &member->trial->reason, error) < 0
                 : member_keep_evaluation(member, &mean, (int64_t)sample, step * held_out->tokens,
                                          tokens_of(held_out, sample), error) < 0)
             return -1;
@@ -207,7 +200,7 @@ static int end(const struct held_out *held_out, const struct measured *measured,
                                         ? evaluation_mean(held_out->evaluation, measured->sums[index], split)
                                         : member->best;
     if (member->trial->failed)
-        return fail(member, error);
+        return member_fail(member, &member->trial->reason, error);
     if (member_end(member, &whole, (int64_t)split, step * held_out->tokens, read, error) < 0)
         return -1;
     return seen && measured->observed

@@ -120,7 +120,8 @@ int member_end(struct member *member, const struct evaluation *held_out, int64_t
 /* Its metrics to the disk. */
 int member_sync(const struct member *member, struct error *error);
 
-/* It has failed for good: says so on stderr and in its metrics, drops its trial and its head. */
+/* It has failed for good: says so on stderr and in its metrics, drops its trial and its head. reason: may be that of
+ * its trial. */
 int member_fail(struct member *member, const struct error *reason, struct error *error);
 
 /* ---- files that cannot be written ---- */

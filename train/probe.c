@@ -87,26 +87,12 @@ static int open_batches(struct bench *bench, int sequences, struct error *error)
     const struct probe_setting *setting = bench->setting;
     const struct sweep *sweep = setting->sweep;
     const struct stores *stores = setting->stores;
-    unsigned teach = TEACH_OUTCOME;
-    struct tap *taps;
     close_batches(bench);
     bench->sequences = sequences;
-    if (array_alloc(&taps, sweep->trials, error) < 0)
-        return -1;
-    for (int i = 0; i < sweep->trials; i++) {
-        taps[i] = sweep->trial[i].spec.tap;
-        teach |= trial_measuring(&sweep->trial[i]);
-        if (sweep->trial[i].vocabulary == VOCABULARY_SUBSET)
-            teach |= TEACH_SUBSET;
-    }
-    int result = batch_create(stores, setting->backend, taps, sweep->trials, teach,
-                              (int64_t)sequences * stores->rows, &bench->batch, error);
-    free(taps);
-    if (result == 0) {
-        bench->batch->seed = sweep->seed;
+    int result = trials_create_batch(sweep, stores, setting->backend, sequences, &bench->batch, error);
+    if (result == 0)
         result = workspace_create(setting->backend, sequences, stores->rows, stores->config.hidden, 1,
                                   &bench->workspace, error);
-    }
     bench->feed = (struct step_feed){.stores = stores,
                                      .batch = bench->batch,
                                      .seed = sweep->seed,

@@ -57,23 +57,9 @@ static int create_batch(struct training *training, struct error *error)
     const struct sweep *sweep = training->sweep;
     const struct stores *stores = &training->stores;
     const int64_t rows = (int64_t)sweep->sequences * stores->rows;
-    unsigned teach = TEACH_OUTCOME;
-    struct tap *taps;
-    if (array_alloc(&taps, sweep->trials, error) < 0)
-        return -1;
-    for (int i = 0; i < sweep->trials; i++) {
-        taps[i] = sweep->trial[i].spec.tap;
-        teach |= trial_measuring(&sweep->trial[i]);
-        if (sweep->trial[i].vocabulary == VOCABULARY_SUBSET)
-            teach |= TEACH_SUBSET;
-    }
-    int result =
-        batch_create(stores, training->backend, taps, sweep->trials, teach, rows, &training->batch, error);
-    free(taps);
-    if (result == 0)
-        training->batch->seed = sweep->seed;
-    if (result < 0 || workspace_create(training->backend, sweep->sequences, stores->rows, stores->config.hidden,
-                                       training->live, &training->workspace, error) < 0)
+    if (trials_create_batch(sweep, stores, training->backend, sweep->sequences, &training->batch, error) < 0 ||
+        workspace_create(training->backend, sweep->sequences, stores->rows, stores->config.hidden,
+                         training->live, &training->workspace, error) < 0)
         return -1;
     training->trials_told = training->workspace->trials;
     training->rows_told = rows;
@@ -329,13 +315,6 @@ static int measure(struct training *training, int64_t step, struct error *error)
     return result;
 }
 
-/* As its trial is marked. */
-static int fail_member(struct member *member, struct error *error)
-{
-    const struct error reason = member->trial->reason;
-    return member_fail(member, &reason, error);
-}
-
 /* ---- steps ---- */
 
 static bool is_at(const struct member *member, int64_t step)
@@ -348,7 +327,7 @@ static int keep_step(const struct training *training, struct member *member, con
                      struct error *error)
 {
     if (member->trial->failed)
-        return fail_member(member, error);
+        return member_fail(member, &member->trial->reason, error);
     return member_keep_step(member, result, tokens_after(training, member->trial->step),
                             tokens_after(training, 1), error);
 }
@@ -404,7 +383,7 @@ static int judge_starved(struct training *training, struct error *error)
     for (int i = 0; i < members->count && result == 0; i++) {
         struct member *member = &members->member[i];
         if (member->state == MEMBER_TRAINING && member->trial->failed)
-            result = fail_member(member, error);
+            result = member_fail(member, &member->trial->reason, error);
     }
     return result;
 }

@@ -137,6 +137,27 @@ unsigned trial_measuring(const struct trial_config *config)
     return config->spec.output == OUTPUT_TIED ? TEACH_U : TEACH_STATES | TEACH_STATES_ENTROPY;
 }
 
+int trials_create_batch(const struct sweep *sweep, const struct stores *stores, struct backend *backend,
+                        int sequences, struct batch **batch, struct error *error)
+{
+    unsigned teach = TEACH_OUTCOME;
+    struct tap *taps;
+    if (array_alloc(&taps, sweep->trials, error) < 0)
+        return -1;
+    for (int i = 0; i < sweep->trials; i++) {
+        taps[i] = sweep->trial[i].spec.tap;
+        teach |= trial_measuring(&sweep->trial[i]);
+        if (sweep->trial[i].vocabulary == VOCABULARY_SUBSET)
+            teach |= TEACH_SUBSET;
+    }
+    int result = batch_create(stores, backend, taps, sweep->trials, teach, (int64_t)sequences * stores->rows,
+                              batch, error);
+    free(taps);
+    if (result == 0)
+        (*batch)->seed = sweep->seed;
+    return result;
+}
+
 bool trial_joins(const struct trial *trial, const struct trial *other)
 {
     return trial->config.spec.output == OUTPUT_TIED && other->config.spec.output == OUTPUT_TIED &&

@@ -63,6 +63,10 @@ unsigned trial_teaching(const struct trial *trial);
  * the whole vocabulary. */
 unsigned trial_measuring(const struct trial_config *config);
 
+/* The batch that a sweep's trials learn from and are measured on, with room for so many sequences. */
+int trials_create_batch(const struct sweep *sweep, const struct stores *stores, struct backend *backend,
+                        int sequences, struct batch **batch, struct error *error);
+
 struct trial_result {
     double loss; /* mean over the batch's tokens, nats */
     double norm; /* of the gradient, before it was clipped */

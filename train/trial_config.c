@@ -18,7 +18,7 @@ const char *trial_loss_name(enum trial_loss loss)
 static const char *const vocabulary_names[] = {
     [VOCABULARY_AUTO] = "auto", [VOCABULARY_SUBSET] = "subset", [VOCABULARY_ALL] = "all"};
 
-const char *trial_vocabulary_name(enum trial_vocabulary vocabulary)
+static const char *vocabulary_name(enum trial_vocabulary vocabulary)
 {
     return vocabulary_names[vocabulary];
 }
@@ -87,7 +87,7 @@ int trial_config_name(struct trial_config *config, struct error *error)
 {
     char extra[128] = "";
     if (config->vocabulary_named)
-        snprintf(extra, sizeof extra, "-%s", trial_vocabulary_name(config->vocabulary));
+        snprintf(extra, sizeof extra, "-%s", vocabulary_name(config->vocabulary));
     const struct {
         enum trial_key key;
         double value;
@@ -152,8 +152,8 @@ json_t *trial_config_to_json(const struct trial_config *config, struct error *er
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f}", "id", config->id,
                   "tap", config->tap, "head", head_kind_name(config->spec.kind), "output",
                   head_output_name(config->spec.output), "init", head_init_name(config->init), "loss",
-                  trial_loss_name(config->loss), "vocabulary", trial_vocabulary_name(config->vocabulary),
-                  "rate", config->rate, "warmup", (json_int_t)config->warmup, "clip", config->clip, "decay",
+                  trial_loss_name(config->loss), "vocabulary", vocabulary_name(config->vocabulary), "rate",
+                  config->rate, "warmup", (json_int_t)config->warmup, "clip", config->clip, "decay",
                   config->decay, "beta1", config->beta1, "beta2", config->beta2, "epsilon", config->epsilon);
     if (!object)
         error_set_kind(error, ERROR_NO_MEMORY, "trial %s: out of memory", config->id);

@@ -74,6 +74,5 @@ double trial_rate(const struct trial_config *config, int64_t step, int64_t steps
 json_t *trial_config_to_json(const struct trial_config *config, struct error *error);
 
 const char *trial_loss_name(enum trial_loss loss);
-const char *trial_vocabulary_name(enum trial_vocabulary vocabulary);
 
 #endif
