@@ -191,7 +191,8 @@ static int check_tensors(const struct contents *contents, const char *path, cons
         const struct matrix matrix = content->matrix;
         const struct tensor *tensor = safetensors_find(file, content->name);
         if (cli_interrupted())
-            return error_set_kind(error, ERROR_INTERRUPTED, "stopped while %s was read", path);
+            return error_set_kind(error, ERROR_INTERRUPTED,
+                                  "stopped while %s was read; the same command goes on from it", path);
         if (!tensor)
             return error_set_kind(error, ERROR_DAMAGED, "%s: tensor %s is missing", path, content->name);
         if (tensor->type != DTYPE_F32 || tensor->dims != 2 || tensor->shape[0] != matrix.rows ||

@@ -839,7 +839,8 @@ TEST(trial_interrupted_checkpoint)
         int64_t step = -1;
         REQUIRE_OK(checkpoint_step(path, &step, &error));
         CHECK(step == 0);
-        CHECK(checkpoint_read(trial, path, "0123456789abcdef", &error) < 0 && error.kind == ERROR_INTERRUPTED);
+        CHECK(checkpoint_read(trial, path, "0123456789abcdef", &error) < 0 && error.kind == ERROR_INTERRUPTED &&
+              strstr(error.text, "the same command")); /* as after every stop */
         CHECK(trial->step == 5);
     }
     snprintf(pattern, sizeof pattern, "%s*.tmp*", path);
