@@ -324,26 +324,12 @@ static bool ends_as_whole(void)
            count_files(folder, "trials/*/last.ckpt") == 0;
 }
 
-static int count_failed(void)
+/* Lines of all metrics that have a key. */
+static int count_lines(const char *key)
 {
     char command[4400];
-    snprintf(command, sizeof command, "cat '%s'/trials/*/metrics.jsonl 2>/dev/null | grep -c '\"failed\"'",
-             folder);
-    FILE *pipe = popen(command, "r");
-    int count = -1;
-    if (!pipe || fscanf(pipe, "%d", &count) != 1)
-        count = -1;
-    if (pipe)
-        pclose(pipe);
-    return count;
-}
-
-/* Trials whose metrics say that they have ended. */
-static int count_ended(void)
-{
-    char command[4400];
-    snprintf(command, sizeof command, "cat '%s'/trials/*/metrics.jsonl 2>/dev/null | grep -c '\"whole\"'",
-             folder);
+    snprintf(command, sizeof command, "cat '%s'/trials/*/metrics.jsonl 2>/dev/null | grep -c '\"%s\"'", folder,
+             key);
     FILE *pipe = popen(command, "r");
     int count = -1;
     if (!pipe || fscanf(pipe, "%d", &count) != 1)
@@ -383,7 +369,7 @@ static void check_fault(enum fault what, long first, bool once)
         if (result < 0 && !is_machine(what, error.kind))
             test_fail(__FILE__, __LINE__, "%s fails at call %ld: kind %d: %s", fault_names[what], first,
                       (int)error.kind, error.text);
-        if (count_failed() > 0)
+        if (count_lines("failed") > 0)
             test_fail(__FILE__, __LINE__, "%s fails at call %ld: a trial is marked", fault_names[what], first);
     }
     if (run(folder, &error) < 0)
@@ -482,10 +468,10 @@ static void check_own_fault(enum fault what, const char *of, long first, bool ke
     if (result < 0)
         test_fail(__FILE__, __LINE__, "%s of %s fails at call %ld: %s", fault_names[what], of, first,
                   error.text);
-    else if (count_failed() != kept || count_same(whole, folder, "trials/*/head.safetensors") != 3 ||
+    else if (count_lines("failed") != kept || count_same(whole, folder, "trials/*/head.safetensors") != 3 ||
              !others_have_same_metrics(of))
         test_fail(__FILE__, __LINE__, "%s of %s fails at call %ld: %d trials are marked, %d are the same",
-                  fault_names[what], of, first, count_failed(),
+                  fault_names[what], of, first, count_lines("failed"),
                   count_same(whole, folder, "trials/*/head.safetensors"));
     /* Where nothing says that it has failed, the same command tries it again. */
     if (!kept && result == 0 && (run(folder, &error) < 0 || !ends_as_whole()))
@@ -614,7 +600,7 @@ TEST(the_end_after_a_kill)
     plan.what = FAULT_KILL;
     plan.first = 0;
     REQUIRE_OK(run(folder, &error));
-    for (first = plan.calls; first > 1 && count_ended() > 0; first--) {
+    for (first = plan.calls; first > 1 && count_lines("whole") > 0; first--) {
         remove_run();
         run_killed(first, STEPS, NAN);
     }
