@@ -13,6 +13,7 @@
  *
  *     parts/I-of-N.json           what part I has learned: the facts that may change
  *     parts/I-of-N.claim.K        which process has part I (claim.h)
+ *     parts/collect.claim.K       which process collects the parts
  *
  * run.json is then written once, by whoever comes first, and compared by the others; a process writes the files of its
  * own part and of its own trials only.
