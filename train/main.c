@@ -43,8 +43,9 @@ struct arguments {
 };
 
 static const char description[] =
-    "Fits exit heads to the hidden states of a store that extract made. All trials of a sweep are trained from "
-    "one read of the store. Writes heads, metrics, a leaderboard, a report and an exit policy into RUN. The "
+    "Fits exit heads to the hidden states of a store that extract made. Trials that are "
+    "trained at the same time share one read of the store. Writes heads, metrics, a leaderboard, a report and "
+    "an exit policy into RUN. The "
     "same command goes on where it was stopped. A finished run is only shown, or given another policy."
     "\vA sweep file is YAML. Its keys are the names of the flags above: settings of the run at its top, and "
     "keys of trials in `grid` (lists, of which every combination is a trial), `random` (`count` trials, each "

@@ -97,12 +97,13 @@ static int kept_of(const struct schedule *schedule, int count)
 
 static void stop(const struct field *field, int index, int rung, struct rank rank, struct verdict *verdict)
 {
+    const int kept = kept_of(field->schedule, rank.count);
     verdict->kind = VERDICT_STOP;
     snprintf(verdict->reason, sizeof verdict->reason,
              "halving: after step %" PRId64
-             " its KL is %.6f, number %d of the %d trials at its tap; the best %d go on",
-             field->schedule->rung[rung], field->standings[index].kl[rung], rank.better + 1, rank.count,
-             kept_of(field->schedule, rank.count));
+             " its KL is %.6f, number %d of the %d trials at its tap; the best %d go%s on",
+             field->schedule->rung[rung], field->standings[index].kl[rung], rank.better + 1, rank.count, kept,
+             kept == 1 ? "es" : "");
 }
 
 /* The step that a trial goes to next; -1: none, or it has to wait. Fills in the verdict of one that stops. */

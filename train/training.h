@@ -1,4 +1,5 @@
-/* training.h: a run: all trials of a sweep, step by step, from one read of the stores.
+/* training.h: a run: all trials of a sweep, step by step. Those of a wave (waves.h) have one read of the
+ * stores.
  *
  *     training_open(&options, &sweep, &training, error);
  *     if (training_left(training) == LEFT_TRAINING)
