@@ -20,6 +20,8 @@ mkdir -p "$out"
 values() { sed -n "s/.*\"$2\": \([-+0-9.e]*\).*/\1/p" "$1"; }
 # median METRICS: seconds of a step
 median() { grep '"norm"' "$1" | sed -n 's/.*"seconds": \([0-9.e-]*\).*/\1/p' | sort -g | awk '{ s[NR] = $1 } END { print s[int((NR + 1) / 2)] }'; }
+# metrics_of RUN VOCABULARY: the file of the trial with that vocabulary
+metrics_of() { echo "$(dirname "$(grep -l "\"vocabulary\": \"$2\"" "$1"/trials/*/config.json)")/metrics.jsonl"; }
 last() { values "$1" "$2" | tail -n 1; }
 
 echo "| trial | subset | loss: all | subset | KL: all | subset | a step with all takes |"
@@ -33,11 +35,10 @@ for size in ${SIZES:-standard}; do
     number=0
     while IFS= read -r trial; do
         run=$out/$size.$((++number))
-        printf 'steps: %d\nsequences: %d\ntrials:\n  - {%s}\n  - {%s, vocabulary: all}\n' "${STEPS:-60}" "${SEQUENCES:-4}" \
+        printf 'steps: %d\nsequences: %d\ntrials:\n  - {%s, vocabulary: subset}\n  - {%s, vocabulary: all}\n' "${STEPS:-60}" "${SEQUENCES:-4}" \
             "$trial" "$trial" >"$out/$size.$number.yaml"
         "$build/train" --store "$store" --sweep "$out/$size.$number.yaml" --out "$run" >"$run.txt"
-        for all in "$run"/trials/*-all; do :; done
-        a=$all/metrics.jsonl s=${all%-all}/metrics.jsonl
+        a=$(metrics_of "$run" all) s=$(metrics_of "$run" subset)
         awk -v trial="$trial" -v size="$size" -v a="$(median "$a")" -v s="$(median "$s")" \
             -v la="$(last "$a" held_out_loss)" -v ls="$(last "$s" held_out_loss)" \
             -v ka="$(last "$a" kl)" -v ks="$(last "$s" kl)" 'BEGIN {
