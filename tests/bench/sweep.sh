@@ -69,13 +69,13 @@ extract_seconds() { # of as many tokens as STEPS steps have, less those of loadi
 }
 
 "$build/extract" --model "$model" --corpus "$text" --seq-len $length --taps 6,6.mid,12,12.mid,18,18.mid,24,24.mid,final \
-    --tokens $((sequences * length * (steps + 1))) --held-out-tokens $((2 * length)) --codec lossless --out "$work/store" 2>/dev/null
+    --tokens $((sequences * length * (steps + 1))) --held-out-tokens $((2 * length)) --codec lossless --out "$work/store" >/dev/null 2>&1
 peer=$("$python" -c 'import torch; print(torch.__version__, torch.get_num_threads())' 2>/dev/null) || peer=
 if [ -n "$peer" ]; then
     for tap in "${taps[@]}" "${taps[@]/%/.mid}" final; do
-        "$build/cache" export --format npy --tap "$tap" --out "$work/npy/$tap" "$work/store" 2>/dev/null
+        "$build/cache" export --format npy --tap "$tap" --out "$work/npy/$tap" "$work/store" >/dev/null 2>&1
     done
-    "$build/cache" export --format npy --tensor output --out "$work/npy" "$work/store" 2>/dev/null
+    "$build/cache" export --format npy --tensor output --out "$work/npy" "$work/store" >/dev/null 2>&1
 fi
 peer_seconds() {
     "$python" tests/bench/sweep_peer.py "$work/npy" "$steps" $sequences <"$work/trials" >"$work/peer"
