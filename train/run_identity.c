@@ -81,22 +81,29 @@ int run_identity_check(struct run_folder *run, const struct stores *stores, stru
     if (result < 0 || check_sample(run, stores, sweep, error) < 0 ||
         fix_setting(run, "halving", sweep->halving, error) < 0)
         return -1;
-    return fix_setting(run, "patience", sweep->patience, error);
+    if (fix_setting(run, "patience", sweep->patience, error) < 0)
+        return -1;
+    /* Patience counts evaluations; without it they change nothing but which head is kept, and may be other ones. */
+    return sweep->patience == 0 ? 0 : run_folder_fix(run, "evaluate", json_integer(sweep->evaluate), error);
 }
 
 /* ---- the vocabulary ---- */
 
-static int keep_trial_vocabulary(const struct run_folder *run, struct trial_config *config, struct error *error)
+/* *whole counts those that were begun before there were subsets. */
+static int keep_trial_vocabulary(const struct run_folder *run, struct trial_config *config, int *whole,
+                                 struct error *error)
 {
     char *path = run_folder_trial_path(run, config->id, "config.json", error);
     if (!path)
         return -1;
     struct error ignored; /* resume.c refuses what cannot be read */
     json_t *kept = file_exists(path) ? json_read(path, &ignored) : NULL;
-    if (kept && !json_object_get(kept, "vocabulary")) {
+    const char *before = json_string_value(json_object_get(kept, "vocabulary"));
+    if (kept && !before) {
+        *whole += config->vocabulary == VOCABULARY_SUBSET;
         config->vocabulary = VOCABULARY_ALL;
-        cli_say("%s was begun with the whole vocabulary and goes on with it", config->id);
-    }
+    } else if (before && config->vocabulary_auto)
+        config->vocabulary = strcmp(before, "subset") == 0 ? VOCABULARY_SUBSET : VOCABULARY_ALL;
     json_decref(kept);
     free(path);
     return 0;
@@ -104,11 +111,14 @@ static int keep_trial_vocabulary(const struct run_folder *run, struct trial_conf
 
 int run_identity_keep_vocabulary(const struct run_folder *run, struct sweep *sweep, struct error *error)
 {
+    int whole = 0;
     for (int i = 0; i < sweep->trials; i++) {
-        struct trial_config *config = &sweep->trial[i];
-        if (config->vocabulary == VOCABULARY_SUBSET && keep_trial_vocabulary(run, config, error) < 0)
+        if (keep_trial_vocabulary(run, &sweep->trial[i], &whole, error) < 0)
             return -1;
     }
+    if (whole > 0)
+        cli_say("%d trial%s begun with the whole vocabulary, and keep%s it", whole,
+                whole == 1 ? " was" : "s were", whole == 1 ? "s" : "");
     return 0;
 }
 

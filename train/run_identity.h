@@ -26,7 +26,8 @@ int run_identity_check(struct run_folder *run, const struct stores *stores, stru
                        struct error *error);
 
 /* Trials that were begun before there was a subset of the vocabulary (their config.json does not name it) go on
- * with all of it, and a line on stderr says so. After sweep_resolve. */
+ * with all of it, and a line on stderr says how many. Those whose sweep leaves it to the program go on as they were
+ * begun. After sweep_resolve. */
 int run_identity_keep_vocabulary(const struct run_folder *run, struct sweep *sweep, struct error *error);
 
 /* The number of steps. *more: there are more than before. The run then goes on, with the learning rates of a

@@ -114,7 +114,8 @@ static int choose_vocabulary(struct trial_config *config, bool best, bool *witho
                    "vocabulary; leave `vocabulary` out");
     *without = *without || (tied && !best && good_start && config->vocabulary == VOCABULARY_AUTO);
     config->vocabulary_named = config->vocabulary != VOCABULARY_AUTO && config->vocabulary != chosen;
-    if (config->vocabulary == VOCABULARY_AUTO)
+    config->vocabulary_auto = config->vocabulary == VOCABULARY_AUTO;
+    if (config->vocabulary_auto)
         config->vocabulary = chosen;
     return 0;
 }

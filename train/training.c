@@ -122,8 +122,11 @@ static int open_run(struct training *training, struct error *error)
     struct run_folder *run = &training->run;
     if (run_folder_open_share(options->out, &options->share, run, error) < 0)
         return -1;
-    if (run_is_part(run))
+    if (run_is_part(run)) {
         sweep_take_part(sweep, run->share.part);
+        if (sweep->halving > 0 && run->share.part.count > 1)
+            cli_say("halving compares the trials of this part only; a run in one process may keep others");
+    }
     training->steps = sweep_steps(sweep, sequences);
     bool more = false, other = false;
     if (run_identity_check(&training->run, &training->stores, sweep, error) < 0 ||

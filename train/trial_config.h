@@ -38,6 +38,7 @@ struct trial_config {
     enum head_init init;
     enum trial_loss loss;
     enum trial_vocabulary vocabulary; /* subset or all after sweep_choose_vocabulary */
+    bool vocabulary_auto; /* nobody asked for it: what its run began with counts (run_identity.h) */
     bool vocabulary_named; /* it is not what auto comes to, as far as that is known: part of the id */
     double rate; /* of the first step after the warm-up */
     int64_t warmup; /* steps in which the rate grows from 0 */

@@ -112,8 +112,10 @@ stopped_in_waves() {
 other_settings_are_refused() {
     sed 's/halving: 3/halving: 2/' "$work/halved.yaml" >"$work/two.yaml"
     sed 's/patience: 2/patience: 3/' "$work/halved.yaml" >"$work/three.yaml"
+    sed 's/evaluate: 4/evaluate: 5/' "$work/halved.yaml" >"$work/five.yaml" # patience counts evaluations
     train_sweep 2 two halved && says err "halving 3, not 2" && train_sweep 2 three halved && says err "patience 2, not 3" &&
-        train_sweep 2 plain halved && says err "halving 3, not 0"
+        train_sweep 2 plain halved && says err "halving 3, not 0" &&
+        train_sweep 2 five halved && says err "evaluate 4, not 5"
 }
 
 # A finished run gets more trials, and fewer: what was trained stays as it is.

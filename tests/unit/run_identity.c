@@ -74,20 +74,24 @@ TEST(run_identity_of_an_older_run)
     bench_close(&bench);
 }
 
-/* One trial was begun by a program that knew no subset, one by this one, and one is new. */
+/* One trial was begun by a program that knew no subset, one by this one, one is new; one leaves it to the program,
+ * and one asks for something else. */
 TEST(run_identity_keeps_the_vocabulary)
 {
-    static const char *const kept[] = {"{\"rate\": 1}", "{\"vocabulary\": \"subset\"}", NULL};
+    static const char *const kept[] = {"{\"rate\": 1}", "{\"vocabulary\": \"subset\"}", NULL,
+                                       "{\"vocabulary\": \"subset\"}", "{\"vocabulary\": \"all\"}"};
     struct error error = {0};
     struct bench bench;
     struct run_folder run;
-    struct trial_config configs[3] = {{.id = "a", .vocabulary = VOCABULARY_SUBSET},
+    struct trial_config configs[5] = {{.id = "a", .vocabulary = VOCABULARY_SUBSET},
                                       {.id = "b", .vocabulary = VOCABULARY_SUBSET},
-                                      {.id = "c", .vocabulary = VOCABULARY_SUBSET}};
-    struct sweep sweep = {.trial = configs, .trials = 3};
+                                      {.id = "c", .vocabulary = VOCABULARY_SUBSET},
+                                      {.id = "d", .vocabulary = VOCABULARY_ALL, .vocabulary_auto = true},
+                                      {.id = "e", .vocabulary = VOCABULARY_SUBSET}};
+    struct sweep sweep = {.trial = configs, .trials = 5};
     REQUIRE_OK(bench_open(&bench, &error));
     REQUIRE_OK(run_open(&bench, &run, &error));
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         char *folder = run_folder_trial_path(&run, configs[i].id, NULL, &error);
         char *path = run_folder_trial_path(&run, configs[i].id, "config.json", &error);
         REQUIRE(folder && path);
@@ -100,6 +104,8 @@ TEST(run_identity_keeps_the_vocabulary)
     REQUIRE_OK(run_identity_keep_vocabulary(&run, &sweep, &error));
     CHECK(configs[0].vocabulary == VOCABULARY_ALL);
     CHECK(configs[1].vocabulary == VOCABULARY_SUBSET && configs[2].vocabulary == VOCABULARY_SUBSET);
+    CHECK(configs[3].vocabulary == VOCABULARY_SUBSET); /* auto means something else by now */
+    CHECK(configs[4].vocabulary == VOCABULARY_SUBSET); /* asked for: resume.c refuses it */
     run_folder_close(&run);
     bench_close(&bench);
 }
