@@ -117,22 +117,22 @@ begun_otherwise() {
         part 2 lacks --collect && says err "without --collect"
 }
 
-# killed_often HUNDREDTHS RUN ARGUMENT...: again and again, each time killed a little later, until it ends
+# killed_often MILLISECONDS RUN ARGUMENT...: again and again, each time killed a little later, until it ends
 killed_often() {
     local delay=$1 run=$2 kills=0
     shift 2
     : >"$work/err"
-    while ! (timeout -s KILL "$((delay / 100)).$(printf %02d $((delay % 100)))" "$build/train" --store "$store" --sweep "$sweep" --out "$work/$run" --threads 1 "$@"; exit) \
+    while ! (timeout -s KILL "$((delay / 1000)).$(printf %03d $((delay % 1000)))" "$build/train" --store "$store" --sweep "$sweep" --out "$work/$run" --threads 1 "$@"; exit) \
         >"$work/out" 2>>"$work/err" </dev/null; do
         kills=$((kills + 1)) delay=$((delay * 5 / 4))
-        [ $delay -lt 2000 ] || { echo "    did not end"; return 1; }
+        [ $delay -lt 20000 ] || { echo "    did not end"; return 1; }
     done
     [ $kills -gt 2 ]
 }
 
 killed_and_gone_on_with() {
-    killed_often 11 killed --part 1/2 && says err "part 1 of 2 goes on for a train that was killed: process" && part 0 killed --part 0/2 &&
-        killed_often 11 killed --collect && same_run killed
+    killed_often 10 killed --part 1/2 && says err "part 1 of 2 goes on for a train that was killed: process" && part 0 killed --part 0/2 &&
+        killed_often 10 killed --collect && same_run killed
 }
 
 # held RUN I/N: that part, stopped still at its work; its process goes to `holder`
