@@ -118,7 +118,8 @@ static int best_of(const struct run *run, int layer)
 static bool has_rungs(int64_t steps, int halving, const int64_t *rung, int rungs)
 {
     const struct schedule schedule = schedule_create(steps, halving, 1);
-    return schedule.rungs == rungs && memcmp(schedule.rung, rung, (size_t)rungs * sizeof *rung) == 0;
+    return schedule.rungs == rungs &&
+           (rungs == 0 || memcmp(schedule.rung, rung, (size_t)rungs * sizeof *rung) == 0);
 }
 
 TEST(schedule_rungs_by_steps_and_halving)
