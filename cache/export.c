@@ -124,14 +124,14 @@ static int check_space(const struct export *export, struct error *error)
 
 enum { TENSORS = 3 }; /* that a file of any tap has */
 
-/* The target's columns as tensors. Returns how many. */
+/* The target's columns as tensors; f16 becomes F32, which every reader knows. Returns how many. */
 static int describe_columns(const struct store_info *info, int64_t sequences,
                             struct tensor tensors[COLUMNS_MAX])
 {
     for (int i = 0; i < info->columns.count; i++) {
         const struct column *column = &info->columns.column[i];
         tensors[i] = (struct tensor){.name = (char *)(uintptr_t)column->name,
-                                     .type = column->type,
+                                     .type = column->type == DTYPE_F16 ? DTYPE_F32 : column->type,
                                      .dims = column->width > 1 ? 3 : 2,
                                      .shape = {sequences, info->rows, column->width}};
     }
@@ -200,15 +200,31 @@ static int write_states(struct export *export, struct sequence sequence, struct 
     return export_file_write(export->file, export->states, values * (export->type == DTYPE_F32 ? 4 : 2), error);
 }
 
+/* f16 as F32. */
+static int write_widened(struct export *export, const char *bytes, size_t values, struct error *error)
+{
+    float wide[256];
+    const size_t most = sizeof wide / sizeof wide[0];
+    for (size_t first = 0; first < values; first += most) {
+        const size_t count = values - first < most ? values - first : most;
+        dtype_to_f32(DTYPE_F16, bytes + 2 * first, (int64_t)count, wide);
+        if (export_file_write(export->file, wide, count * sizeof wide[0], error) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int write_column(struct export *export, struct sequence sequence, struct error *error)
 {
     const struct store_info *info = shards_info(export->shards);
     const void *columns;
     if (shards_reader_target_columns(export->reader, sequence, &columns, NULL, error) < 0)
         return -1;
-    return export_file_write(export->file,
-                             (const char *)columns + column_offset(&info->columns, export->column, info->rows),
-                             column_bytes(&info->columns, export->column, info->rows), error);
+    const char *column = (const char *)columns + column_offset(&info->columns, export->column, info->rows);
+    const size_t bytes = column_bytes(&info->columns, export->column, info->rows);
+    if (info->columns.column[export->column].type == DTYPE_F16)
+        return write_widened(export, column, bytes / 2, error);
+    return export_file_write(export->file, column, bytes, error);
 }
 
 static int write_all(struct export *export, write_sequence *write, struct error *error)
@@ -340,7 +356,7 @@ int cache_export(int argc, char **argv)
             "BF16 from other codecs, or as NumPy files F32; train sequences come first. Shards are given "
             "together. For the target \"states\" are the sums of the output weight's rows by the full model's "
             "probabilities, and \"top\" I32, \"probability\", \"entropy\" and \"loss\" F32 [N, T] its "
-            "likeliest token, that token's probability, and nats; \"best\" I32 and \"best_probability\" F16 "
+            "likeliest token, that token's probability, and nats; \"best\" I32 and \"best_probability\" F32 "
             "[N, T, 8] the likeliest tokens with their probabilities. Tensors of the model keep their name and "
             "type; those of a quantized model are F32. docs/formats.md says more.",
     };
