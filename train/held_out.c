@@ -109,8 +109,7 @@ static bool is_due(const struct held_out *held_out, const struct member *member,
 {
     const bool wanted = step == 0 || step == held_out->steps || schedule_is_rung(held_out->schedule, step) ||
                         (held_out->every > 0 && step % held_out->every == 0);
-    return wanted && member->state == MEMBER_TRAINING && member->trial->step == step &&
-           member->evaluated < step;
+    return wanted && member_is_at(member, step) && member->evaluated < step;
 }
 
 /* Those whose turn it is, as they are now. */
@@ -163,7 +162,7 @@ static void swap(struct measured *measured, int i, int j)
 /* True for those that have come to the end of their training at `step`, and were evaluated there. */
 static bool has_ended(const struct held_out *held_out, const struct member *member, int64_t step)
 {
-    return member->state == MEMBER_TRAINING && member->trial->step == step && member->evaluated == step &&
+    return member_is_at(member, step) && member->evaluated == step &&
            (step == held_out->steps || member_has_stalled(member, held_out->patience));
 }
 

@@ -49,6 +49,12 @@ int64_t member_step(const struct member *member)
     return member->trial ? member->trial->step : member->saved > 0 ? member->saved : 0;
 }
 
+bool member_is_at(const struct member *member, int64_t step)
+{
+    return member->state == MEMBER_TRAINING && !member->trial->starved &&
+           (step < 0 || member->trial->step == step);
+}
+
 double member_kl_at(const struct member *member, int64_t step)
 {
     for (size_t i = 0; i < member->scores; i++) {

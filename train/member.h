@@ -75,6 +75,8 @@ int member_remember(struct member *member, const struct metrics *metrics, struct
 
 /* ---- what is known of it ---- */
 
+/* It is trained, memory holds it, and it has done so many steps; -1: whichever. */
+bool member_is_at(const struct member *member, int64_t step);
 /* Steps that it has done; of one that is waiting or trained. */
 int64_t member_step(const struct member *member);
 /* NaN: it was not evaluated after this step. */

@@ -52,29 +52,24 @@ int members_trials(const struct members *members, struct trial **trials)
     return count;
 }
 
-unsigned members_teaching(const struct members *members)
+unsigned members_teaching(const struct members *members, int64_t step)
 {
     unsigned teach = TEACH_NOTHING;
     for (int i = 0; i < members->count; i++) {
-        if (members->member[i].state == MEMBER_TRAINING)
+        if (member_is_at(&members->member[i], step))
             teach |= trial_teaching(members->member[i].trial);
     }
     return teach;
-}
-
-static bool is_at(const struct member *member, int64_t step)
-{
-    return member->state == MEMBER_TRAINING && (step < 0 || member->trial->step == step);
 }
 
 void members_charge(struct members *members, int64_t step, double seconds, double stalled)
 {
     int count = 0;
     for (int i = 0; i < members->count; i++)
-        count += is_at(&members->member[i], step);
+        count += member_is_at(&members->member[i], step);
     for (int i = 0; i < members->count; i++) {
         struct member *member = &members->member[i];
-        if (!is_at(member, step))
+        if (!member_is_at(member, step))
             continue;
         member->cost.shared += seconds / count;
         member->cost.stalled += stalled / count;

@@ -31,8 +31,8 @@ int64_t members_step(const struct members *members);
 /* The trials that are trained, into `trials` (room for all members); returns how many. */
 int members_trials(const struct members *members, struct trial **trials);
 
-/* What they are taught by, whichever step they are at (trial_teaching). */
-unsigned members_teaching(const struct members *members);
+/* What those are taught by that have done `step` steps (trial_teaching); -1: whichever step they are at. */
+unsigned members_teaching(const struct members *members, int64_t step);
 
 /* Work for those that are trained and have done `step` steps (-1: as many as they may) has taken so many
  * seconds; of these the stores were waited for `stalled`. */

@@ -320,11 +320,6 @@ static int measure(struct training *training, int64_t step, struct error *error)
 
 /* ---- steps ---- */
 
-static bool is_at(const struct member *member, int64_t step)
-{
-    return member->state == MEMBER_TRAINING && member->trial->step == step && !member->trial->starved;
-}
-
 /* What a trial's step came to, at the end of which its step has moved on or the trial has failed. */
 static int keep_step(const struct training *training, struct member *member, const struct trial_result *result,
                      struct error *error)
@@ -358,7 +353,7 @@ static int step_group(struct training *training, int first, int64_t step, struct
     int count = 0;
     for (int i = first; i < training->members.count && count < most; i++) {
         struct member *member = &training->members.member[i];
-        if (is_at(member, step) && (i == first || trial_joins(member->trial, trials[0]))) {
+        if (member_is_at(member, step) && (i == first || trial_joins(member->trial, trials[0]))) {
             group[count] = member;
             trials[count++] = member->trial;
         }
@@ -397,17 +392,12 @@ static int take_step(struct training *training, int64_t step, struct error *erro
     struct members *members = &training->members;
     const double started = clock_seconds(), waited = step_feed_waited(&training->feed);
     const struct feed_batch *next;
-    unsigned teach = TEACH_NOTHING;
-    for (int i = 0; i < members->count; i++) {
-        if (is_at(&members->member[i], step))
-            teach |= trial_teaching(members->member[i].trial);
-    }
-    if (step_feed_next(&training->feed, step, members_teaching(members), &next, error) < 0 ||
-        batch_load(training->batch, next, teach, error) < 0)
+    if (step_feed_next(&training->feed, step, members_teaching(members, -1), &next, error) < 0 ||
+        batch_load(training->batch, next, members_teaching(members, step), error) < 0)
         return -1;
     members_charge(members, step, clock_seconds() - started, step_feed_waited(&training->feed) - waited);
     for (int i = 0; i < members->count; i++) {
-        if (is_at(&members->member[i], step) && step_group(training, i, step, error) < 0)
+        if (member_is_at(&members->member[i], step) && step_group(training, i, step, error) < 0)
             return -1;
     }
     tell_memory(training);

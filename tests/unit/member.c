@@ -297,14 +297,14 @@ TEST(members_wait_for_those_behind)
     REQUIRE_OK(members_open(&fixture.setting, &sweep, fixture.bench.stores.fingerprint, &members, &error));
     REQUIRE_OK(resume_all(&members, &fixture.setting, &error));
     CHECK(members.count == 2 && members_step(&members) == 0 && members_trials(&members, trials) == 2);
-    CHECK(members_teaching(&members) == (TEACH_U | TEACH_STATES));
+    CHECK(members_teaching(&members, -1) == (TEACH_U | TEACH_STATES));
     members.member[0].trial->step = 3;
     CHECK(members_step(&members) == 0);
     error_set(&error, "a test");
     const struct error reason = error;
     REQUIRE_OK(member_fail(&members.member[1], &reason, &error));
     CHECK(members_step(&members) == 3 && members_trials(&members, trials) == 1);
-    CHECK(members_teaching(&members) == TEACH_U && trials[0] == members.member[0].trial);
+    CHECK(members_teaching(&members, -1) == TEACH_U && trials[0] == members.member[0].trial);
     REQUIRE_OK(member_fail(&members.member[0], &reason, &error));
     CHECK(members_step(&members) == -1);
     members_close(&members);
