@@ -240,10 +240,23 @@ static int measure_ended(const struct held_out *held_out, int64_t step, struct m
     return 0;
 }
 
+/* Most steps bring nothing to measure, and nothing is made for those. */
+static bool is_anything_due(const struct held_out *held_out, int64_t step)
+{
+    for (int i = 0; i < held_out->members->count; i++) {
+        const struct member *member = &held_out->members->member[i];
+        if (is_due(held_out, member, step) || has_ended(held_out, member, step))
+            return true;
+    }
+    return false;
+}
+
 int held_out_measure(const struct held_out *held_out, int64_t step, struct error *error)
 {
     struct measured measured = {0};
     bool complete = false;
+    if (!is_anything_due(held_out, step))
+        return 0;
     int result = measured_allocate(&measured, held_out, error);
     if (result == 0 && (step == held_out->steps || held_out->patience > 0))
         result = prepare_to_observe(&measured, held_out, error);
