@@ -224,6 +224,32 @@ int file_check_output(const char *path, struct error *error)
     return result;
 }
 
+/* A new file beside `path`, under a name that no other process has: not on another machine either. given:
+ * the path as errors name it. */
+static FILE *open_beside(const char *path, const char *given, char **name, struct error *error)
+{
+    int file = -1;
+    *name = NULL;
+    do {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        free(*name);
+        if (asprintf(name, "%s.tmp%ld%09ld", path, (long)getpid(), now.tv_nsec) < 0) {
+            *name = NULL;
+            error_set_kind(error, ERROR_NO_MEMORY, "out of memory: a temporary name for %s", given);
+            return NULL;
+        }
+        file = open(*name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    } while (file < 0 && errno == EEXIST);
+    FILE *stream = file < 0 ? NULL : fdopen(file, "wb");
+    if (!stream) {
+        error_system(error, "%s: a file cannot be made there", given);
+        if (file >= 0)
+            close(file);
+    }
+    return stream;
+}
+
 int file_writer_open(const char *path, struct file_writer **result, struct error *error)
 {
     struct file_writer *writer;
@@ -232,16 +258,8 @@ int file_writer_open(const char *path, struct file_writer **result, struct error
         return -1;
     if (check_kind(path, error) < 0 || !(writer->path = follow_links(path, error)))
         goto failed;
-    if (asprintf(&writer->temporary, "%s.tmp%ld", writer->path, (long)getpid()) < 0) {
-        writer->temporary = NULL;
-        error_set_kind(error, ERROR_NO_MEMORY, "out of memory: a temporary name for %s", path);
+    if (!(writer->stream = open_beside(writer->path, path, &writer->temporary, error)))
         goto failed;
-    }
-    writer->stream = fopen(writer->temporary, "wbe");
-    if (!writer->stream) {
-        error_system(error, "%s: a file cannot be made there", path);
-        goto failed;
-    }
     *result = writer;
     return 0;
 failed:
@@ -269,7 +287,8 @@ int file_writer_append(struct file_writer *writer, const void *data, size_t size
     return 0;
 }
 
-int file_writer_finish(struct file_writer *writer, struct error *error)
+/* The temporary file as it will be; it is closed in any case. */
+static int close_written(struct file_writer *writer, struct error *error)
 {
     int result = 0;
     if (fflush(writer->stream) != 0)
@@ -278,6 +297,12 @@ int file_writer_finish(struct file_writer *writer, struct error *error)
         result = error_system(error, "%s: cannot be synced", writer->temporary);
     if (fclose(writer->stream) != 0 && result == 0)
         result = error_system(error, "%s: cannot be closed", writer->temporary);
+    return result;
+}
+
+int file_writer_finish(struct file_writer *writer, struct error *error)
+{
+    int result = close_written(writer, error);
     if (result == 0)
         result = file_rename(writer->temporary, writer->path, error);
     if (result < 0)
@@ -307,31 +332,6 @@ int file_write(const char *path, const void *data, size_t size, struct error *er
     return file_writer_finish(writer, error);
 }
 
-/* A new file beside `path`, under a name that no other process has: not on another machine either. */
-static FILE *open_beside(const char *path, char **name, struct error *error)
-{
-    int file = -1;
-    *name = NULL;
-    do {
-        struct timespec now;
-        clock_gettime(CLOCK_REALTIME, &now);
-        free(*name);
-        if (asprintf(name, "%s.tmp%ld%09ld", path, (long)getpid(), now.tv_nsec) < 0) {
-            *name = NULL;
-            error_set_kind(error, ERROR_NO_MEMORY, "out of memory: a temporary name for %s", path);
-            return NULL;
-        }
-        file = open(*name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    } while (file < 0 && errno == EEXIST);
-    FILE *stream = file < 0 ? NULL : fdopen(file, "wb");
-    if (!stream) {
-        error_system(error, "%s: a file cannot be made there", path);
-        if (file >= 0)
-            close(file);
-    }
-    return stream;
-}
-
 /* Whether link(2) has made `path`. Over NFS it may say that it has not: the answer was lost, and the call was made
  * again. */
 static int link_first(const char *temporary, const char *path, bool *first, struct error *error)
@@ -352,24 +352,21 @@ static int link_first(const char *temporary, const char *path, bool *first, stru
 
 int file_write_first(const char *path, const void *data, size_t size, bool *first, struct error *error)
 {
-    char *temporary;
-    int result = 0;
+    struct file_writer *writer;
     *first = false;
-    FILE *stream = open_beside(path, &temporary, error);
-    if (!stream) {
-        free(temporary);
+    if (file_writer_open(path, &writer, error) < 0)
+        return -1;
+    if (file_writer_append(writer, data, size, error) < 0) {
+        file_writer_abandon(writer);
         return -1;
     }
-    if ((size > 0 && fwrite(data, 1, size, stream) != size) || fflush(stream) != 0 || fsync(fileno(stream)) < 0)
-        result = error_system(error, "%s: cannot be written", temporary);
-    if (fclose(stream) != 0 && result == 0)
-        result = error_system(error, "%s: cannot be closed", temporary);
+    int result = close_written(writer, error);
     if (result == 0)
-        result = link_first(temporary, path, first, error);
-    unlink(temporary);
+        result = link_first(writer->temporary, writer->path, first, error);
+    unlink(writer->temporary);
     if (result == 0)
-        result = sync_parent(path, error);
-    free(temporary);
+        result = sync_parent(writer->path, error);
+    writer_free(writer);
     return result;
 }
 
