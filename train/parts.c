@@ -68,11 +68,6 @@ static void tell_trial(const struct run_folder *run, const char *id)
     free(path);
 }
 
-static bool is_own(struct sweep_part part, int trial)
-{
-    return trial % part.count == part.index;
-}
-
 /* Says what keeps a part from being collected; returns whether something does. */
 static bool tell_part(const struct run_folder *run, const struct sweep *sweep, int part)
 {
@@ -85,8 +80,8 @@ static bool tell_part(const struct run_folder *run, const struct sweep *sweep, i
                ended = json_is_true(json_object_get(learned, "ended"));
     int trials = 0, missing = 0;
     for (int i = 0; i < sweep->trials; i++) {
-        trials += is_own(share, i);
-        missing += is_own(share, i) && !run_trial_is_there(run, sweep->trial[i].id);
+        trials += sweep_part_has(share, i);
+        missing += sweep_part_has(share, i) && !run_trial_is_there(run, sweep->trial[i].id);
     }
     const bool lacks = trials > 0 && (held || !ended || missing > 0);
     if (lacks)
@@ -96,7 +91,7 @@ static bool tell_part(const struct run_folder *run, const struct sweep *sweep, i
                           : "has not begun",
                 holder, missing, trials, missing == 1 ? "is" : "are");
     for (int i = 0; i < sweep->trials && lacks; i++) {
-        if (is_own(share, i))
+        if (sweep_part_has(share, i))
             tell_trial(run, sweep->trial[i].id);
     }
     json_decref(learned);

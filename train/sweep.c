@@ -175,11 +175,16 @@ int sweep_resolve(struct sweep *sweep, const struct model_config *model, struct 
     return result;
 }
 
+bool sweep_part_has(struct sweep_part part, int trial)
+{
+    return part.count <= 1 || trial % part.count == part.index;
+}
+
 void sweep_take_part(struct sweep *sweep, struct sweep_part part)
 {
     int kept = 0;
     for (int i = 0; i < sweep->trials; i++) {
-        if (part.count <= 1 || i % part.count == part.index)
+        if (sweep_part_has(part, i))
             sweep->trial[kept++] = sweep->trial[i];
     }
     sweep->trials = kept;

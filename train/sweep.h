@@ -92,6 +92,8 @@ struct sweep_part {
 
 /* Drops the trials of other parts from a sweep that is resolved. None may be left. */
 void sweep_take_part(struct sweep *sweep, struct sweep_part part);
+/* Whether trial i of the whole sweep is of the part. */
+bool sweep_part_has(struct sweep_part part, int trial);
 
 /* Fits the sweep to a training split of `sequences` sequences: a step reads at most so many. If more were asked
  * for, that is an error. */
