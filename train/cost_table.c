@@ -24,21 +24,15 @@ static struct cost_row make_row(struct trial_cost cost, double shared, int64_t t
 /* The sum over all trials. */
 static struct cost_row row_of_all(const struct leaderboard *board)
 {
-    struct trial_cost sum = {0};
     int64_t tokens = 0;
-    for (int i = 0; i < board->count; i++) {
-        const struct trial_cost *cost = &board->row[i].metrics.cost;
-        sum.own += cost->own;
-        sum.shared += cost->shared;
-        sum.stalled += cost->stalled;
+    for (int i = 0; i < board->count; i++)
         tokens += tokens_of(&board->row[i]);
-    }
-    return make_row(sum, sum.shared, tokens);
+    return make_row(board->cost, board->cost.shared, tokens);
 }
 
 struct cost_row cost_row(const struct leaderboard *board, const struct leaderboard_row *row)
 {
-    return make_row(row->metrics.cost, row_of_all(board).cost.shared, tokens_of(row));
+    return make_row(row->metrics.cost, board->cost.shared, tokens_of(row));
 }
 
 /* Seconds of the run that are no trial's. */

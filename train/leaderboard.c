@@ -109,6 +109,12 @@ int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, st
             return -1;
         }
     }
+    for (int i = 0; i < board->count; i++) {
+        const struct trial_cost *cost = &board->row[i].metrics.cost;
+        board->cost.own += cost->own;
+        board->cost.shared += cost->shared;
+        board->cost.stalled += cost->stalled;
+    }
     qsort(board->row, (size_t)board->count, sizeof *board->row, compare_rows);
     return 0;
 }

@@ -29,6 +29,7 @@ struct leaderboard {
     struct leaderboard_row *row; /* [count], best first: those that are done, stopped ones, the others */
     int count;
     int64_t steps;
+    struct trial_cost cost; /* of all trials together */
     int64_t split; /* sequences of the held-out split */
     double full_loss; /* held-out loss of the full model, on the whole split */
     double sample_full_loss; /* the same on the sample */
