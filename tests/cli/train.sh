@@ -511,7 +511,8 @@ cost_adds_up() {
     done
     read -r sum parts < <(awk -F'\t' 'NR > 1 && NR < 10 { sum += $2; parts += $5 } END { print sum, parts }' "$work/eight/cost.tsv")
     all=$(cost "$work/eight" "(all trials)" 2)
-    calc "$sum > 0.99 * $all && $sum < 1.01 * $all && $parts > 0.999 && $parts < 1.001" &&
+    # Nine figures of three digits, eight of four: nothing else may be between the sums.
+    calc "$sum - $all < 0.00451 && $all - $sum < 0.00451 && $parts > 0.9995 && $parts < 1.0005" &&
         calc "$all <= 1.02 * $(fact "$work/eight" training_seconds)" &&
         grep -q "What each trial took" "$work/eight/report.html"
 }
