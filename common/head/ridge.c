@@ -99,9 +99,36 @@ int ridge_rows_set(struct ridge_rows *rows, struct queue *queue, struct matrix y
 
 /* ---- sums ---- */
 
-static struct matrix sums_matrix(const struct ridge_sums *sums)
+/* Some neighbouring rows of the sums, and where they lie. */
+struct band {
+    int64_t first, rows;
+    int64_t offset, cols; /* of the buffer's values */
+};
+
+/* The band that begins with row `first`, which lies at `offset`. */
+static struct band band_at(int64_t inputs, int64_t outputs, int64_t first, int64_t offset)
 {
-    return matrix_f64(sums->buffer, sums->inputs + 1, sums->outputs + 1 + sums->inputs);
+    const int64_t left = inputs + 1 - first, rows = left < RIDGE_BAND ? left : RIDGE_BAND;
+    return (struct band){first, rows, offset, outputs + first + rows};
+}
+
+static struct band first_band(int64_t inputs, int64_t outputs)
+{
+    return band_at(inputs, outputs, 0, 0);
+}
+
+/* Without rows behind the last one. */
+static struct band next_band(int64_t inputs, int64_t outputs, struct band band)
+{
+    return band_at(inputs, outputs, band.first + band.rows, band.offset + band.rows * band.cols);
+}
+
+int64_t ridge_sums_values(int64_t inputs, int64_t outputs)
+{
+    struct band band = first_band(inputs, outputs);
+    while (band.rows > 0)
+        band = next_band(inputs, outputs, band);
+    return band.offset;
 }
 
 int ridge_sums_create(struct backend *backend, int64_t inputs, int64_t outputs, struct ridge_sums *sums,
@@ -113,7 +140,8 @@ int ridge_sums_create(struct backend *backend, int64_t inputs, int64_t outputs, 
         !size_multiply((size_t)inputs + 1, width, &bytes) || !size_multiply(bytes, sizeof(double), &bytes))
         return error_set(error, "a regression from %lld to %lld values is too large", (long long)inputs,
                          (long long)outputs);
-    return buffer_create(backend, bytes, &sums->buffer, error);
+    return buffer_create(backend, (size_t)ridge_sums_values(inputs, outputs) * sizeof(double), &sums->buffer,
+                         error);
 }
 
 void ridge_sums_free(struct ridge_sums *sums)
@@ -122,20 +150,29 @@ void ridge_sums_free(struct ridge_sums *sums)
     *sums = (struct ridge_sums){0};
 }
 
+static struct matrix band_matrix(const struct ridge_sums *sums, struct band band)
+{
+    struct matrix matrix = matrix_f64(sums->buffer, band.rows, band.cols);
+    matrix.offset = band.offset;
+    return matrix;
+}
+
 void ridge_sums_add(struct ridge_sums *sums, struct queue *queue, struct ridge_rows *rows, struct matrix x)
 {
     const struct matrix joined = joined_of(rows);
-    op_copy(queue, x, matrix_cols(joined, rows->outputs + 1, rows->inputs));
-    op_gram(queue, matrix_cols(joined, rows->outputs, rows->inputs + 1), joined, weight_of(rows),
-            sums_matrix(sums));
+    const int64_t inputs = sums->inputs, outputs = sums->outputs;
+    op_copy(queue, x, matrix_cols(joined, outputs + 1, inputs));
+    for (struct band band = first_band(inputs, outputs); band.rows > 0; band = next_band(inputs, outputs, band))
+        op_gram(queue, matrix_cols(joined, outputs + band.first, band.rows), matrix_cols(joined, 0, band.cols),
+                weight_of(rows), band_matrix(sums, band));
 }
 
 int ridge_sums_read(const struct ridge_sums *sums, struct queue *queue, double **values, struct error *error)
 {
-    const struct matrix matrix = sums_matrix(sums);
-    if (array_alloc(values, matrix.rows * matrix.cols, error) < 0)
+    const int64_t count = ridge_sums_values(sums->inputs, sums->outputs);
+    if (array_alloc(values, count, error) < 0)
         return -1;
-    op_read(queue, matrix, *values);
+    op_read(queue, matrix_f64(sums->buffer, 1, count), *values);
     if (queue_wait(queue, error) == 0)
         return 0;
     free(*values);
@@ -145,38 +182,49 @@ int ridge_sums_read(const struct ridge_sums *sums, struct queue *queue, double *
 
 /* ---- the map ---- */
 
+/* Both sums by columns, as LAPACK takes them: gram [size, size], of which the lower half counts, and cross [outputs, size].
+ * Returns the trace. */
+static double spread(const double *values, int64_t inputs, int64_t outputs, double *gram, double *cross)
+{
+    const int64_t size = inputs + 1;
+    double trace = 0;
+    for (struct band band = first_band(inputs, outputs); band.rows > 0; band = next_band(inputs, outputs, band))
+        for (int64_t r = 0; r < band.rows; r++) {
+            const double *row = values + band.offset + r * band.cols;
+            const int64_t at = band.first + r;
+            for (int64_t o = 0; o < outputs; o++)
+                cross[o * size + at] = row[o];
+            for (int64_t c = 0; c <= at; c++)
+                gram[c * size + at] = row[outputs + c];
+            trace += row[outputs + at];
+        }
+    return trace;
+}
+
 int ridge_solve(const double *values, int64_t inputs, int64_t outputs, float *a, float *b, struct error *error)
 {
-    const int64_t size = inputs + 1, width = outputs + size;
-    double *gram = NULL, *cross = NULL, trace = 0;
+    const int64_t size = inputs + 1;
+    double *gram = NULL, *cross = NULL;
     int result = -1;
     if (array_alloc(&gram, size * size, error) < 0 || array_alloc(&cross, size * outputs, error) < 0)
         goto done;
-    for (int64_t r = 0; r < size; r++) {
-        memcpy(cross + r * outputs, values + r * width, (size_t)outputs * sizeof *cross);
-        memcpy(gram + r * size, values + r * width + outputs, (size_t)size * sizeof *gram);
-        trace += gram[r * size + r];
-    }
+    const double trace = spread(values, inputs, outputs, gram, cross);
     for (int64_t r = 0; r < size; r++)
         gram[r * size + r] += relative_ridge * trace / (double)size;
     blas_use_one_thread();
-    lapack_int info = LAPACKE_dposv(LAPACK_ROW_MAJOR, 'L', (lapack_int)size, (lapack_int)outputs, gram,
-                                    (lapack_int)size, cross, (lapack_int)outputs);
-    if (info == LAPACK_WORK_MEMORY_ERROR || info == LAPACK_TRANSPOSE_MEMORY_ERROR) {
-        error_set_kind(error, ERROR_NO_MEMORY, "out of memory for a regression of %lld values",
-                       (long long)size);
-        goto done;
-    }
+    const lapack_int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', (lapack_int)size, (lapack_int)outputs, gram,
+                                          (lapack_int)size, cross, (lapack_int)size);
     if (info != 0 || !isfinite(trace)) {
         error_set(error, "the regression has no solution (%s)",
-                  isfinite(trace) ? "its matrix is not positive definite: too few tokens?"
-                                  : "the states hold something that is not a number");
+                  info > 0 && isfinite(trace) ? "its matrix is not positive definite: too few tokens?"
+                                              : "the states hold something that is not a number");
         goto done;
     }
-    for (int64_t c = 0; c < outputs; c++)
-        b[c] = (float)cross[c];
-    for (int64_t i = 0; i < inputs * outputs; i++)
-        a[i] = (float)cross[outputs + i];
+    for (int64_t c = 0; c < outputs; c++) {
+        b[c] = (float)cross[c * size];
+        for (int64_t i = 0; i < inputs; i++)
+            a[i * outputs + c] = (float)cross[c * size + 1 + i];
+    }
     result = 0;
 done:
     free(gram);

@@ -41,11 +41,23 @@ void ridge_rows_destroy(struct ridge_rows *rows); /* NULL is fine */
 /* y [M, outputs], f32. Waits for the queue: weights are computed on the host. */
 int ridge_rows_set(struct ridge_rows *rows, struct queue *queue, struct matrix y, struct error *error);
 
-/* The sums of one map, zero at the beginning. Device memory: (inputs + 1) (outputs + 1 + inputs) doubles. */
+/* The sums of one map, zero at the beginning.
+ *
+ * There is a row for 1 and for each x, with the columns y, 1, x. The part behind y is symmetric, so each band of
+ * RIDGE_BAND rows ends with the column of its last row, and half of that part is neither computed nor kept:
+ *
+ *     y y y y | 1 x             band 0
+ *     y y y y | 1 x x x         band 1          the bands lie one behind the other
+ *     y y y y | 1 x x x x x     band 2
+ */
+#define RIDGE_BAND 256
 struct ridge_sums {
     int64_t inputs, outputs;
-    struct buffer *buffer; /* [inputs + 1, outputs + 1 + inputs] f64: a row for 1 and each x; columns y, 1, x */
+    struct buffer *buffer; /* [ridge_sums_values] f64 */
 };
+
+/* How many doubles they are. Sizes that are too large for ridge_sums_create are not to be asked for. */
+int64_t ridge_sums_values(int64_t inputs, int64_t outputs);
 
 int ridge_sums_create(struct backend *backend, int64_t inputs, int64_t outputs, struct ridge_sums *sums,
                       struct error *error);
@@ -58,7 +70,7 @@ void ridge_sums_add(struct ridge_sums *sums, struct queue *queue, struct ridge_r
  * value. */
 int ridge_sums_read(const struct ridge_sums *sums, struct queue *queue, double **values, struct error *error);
 
-/* a [inputs, outputs] and b [outputs]. On one thread. An error when the sums hold no information or something
+/* a [inputs, outputs] and b [outputs]. On one thread; takes (inputs + 1) (inputs + 1 + outputs) doubles of memory. An error when the sums hold no information or something
  * that is not a number. */
 int ridge_solve(const double *values, int64_t inputs, int64_t outputs, float *a, float *b, struct error *error);
 

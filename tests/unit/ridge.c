@@ -245,6 +245,82 @@ TEST(ridge_sums_add_up)
     free(sums[1]);
 }
 
+/* More inputs than a band has rows, and fewer rows than inputs. */
+enum { WIDE = 2 * RIDGE_BAND + 40, FEW = 3, MANY = 30, JOINED = FEW + 1 + WIDE };
+static float joined[MANY][JOINED]; /* y, 1, x */
+
+static int sum_wide(double **values, struct error *error)
+{
+    struct random random = {5};
+    struct ridge_rows *rows;
+    struct ridge_sums sums;
+    struct queue *queue;
+    struct buffer *buffer;
+    if (backend_open("cpu", &(struct backend_options){.threads = 2}, &backend, error) < 0 ||
+        queue_create(backend, &queue, error) < 0 || buffer_create(backend, sizeof joined, &buffer, error) < 0 ||
+        ridge_rows_create(backend, WIDE, FEW, MANY, &rows, error) < 0 ||
+        ridge_sums_create(backend, WIDE, FEW, &sums, error) < 0)
+        return -1;
+    for (int r = 0; r < MANY; r++)
+        for (int c = 0; c < JOINED; c++)
+            joined[r][c] = c == FEW ? 1 : (float)random_normal(&random);
+    const struct matrix all = matrix_f32(buffer, MANY, JOINED);
+    op_write(queue, all, joined);
+    int result = ridge_rows_set(rows, queue, matrix_cols(all, 0, FEW), error);
+    ridge_sums_add(&sums, queue, rows, matrix_cols(all, FEW + 1, WIDE));
+    if (result == 0)
+        result = ridge_sums_read(&sums, queue, values, error);
+    ridge_sums_free(&sums);
+    ridge_rows_destroy(rows);
+    buffer_destroy(buffer);
+    queue_destroy(queue);
+    backend_close(backend);
+    return result;
+}
+
+/* The weighted sum of the products of two columns. */
+static double sum_plainly(int i, int j)
+{
+    double sum = 0;
+    for (int r = 0; r < MANY; r++) {
+        double square = 0;
+        for (int o = 0; o < FEW; o++)
+            square += (double)joined[r][o] * joined[r][o] / FEW;
+        sum += (double)joined[r][i] * joined[r][j] / square;
+    }
+    return sum;
+}
+
+/* What is kept, and its order, against sums made here; and the map of all of it. */
+TEST(ridge_sums_are_a_triangle)
+{
+    static float map_a[WIDE * FEW], map_b[FEW];
+    struct error error = {0};
+    double *values, largest = 0, off = 0;
+    int64_t at = 0;
+    REQUIRE_OK(sum_wide(&values, &error));
+    for (int i = 0; i < 1 + WIDE; i++) {
+        const int band = (i / RIDGE_BAND + 1) * RIDGE_BAND;
+        for (int j = 0; j < FEW + (band < 1 + WIDE ? band : 1 + WIDE); j++, at++) {
+            const double sum = sum_plainly(FEW + i, j);
+            largest = fmax(largest, fabs(sum));
+            off = fmax(off, fabs(sum - values[at]));
+        }
+    }
+    CHECK(at == ridge_sums_values(WIDE, FEW));
+    CHECK(at < (int64_t)(1 + WIDE) * JOINED * 3 / 4);
+    CHECK(off < 1e-6 * largest); /* 30 products in f32 */
+    REQUIRE_OK(ridge_solve(values, WIDE, FEW, map_a, map_b, &error));
+    for (int r = 0; r < MANY; r++)
+        for (int o = 0; o < FEW; o++) {
+            double y = map_b[o];
+            for (int i = 0; i < WIDE; i++)
+                y += (double)joined[r][FEW + 1 + i] * map_a[i * FEW + o];
+            CHECK(fabs(y - joined[r][o]) < 0.05); /* it meets all rows, but for the ridge */
+        }
+    free(values);
+}
+
 /* A map to fewer values than it reads is, but for its weights, a part of the whole one: without noise both are
  * the known map. */
 TEST(ridge_to_another_width)
