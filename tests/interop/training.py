@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""Trains every kind of head with PyTorch from offramp's first values and in its reading order, and compares the loss of
+each step with offramp's: at most 1e-3 nats apart.
+
+    tests/interop/training.py [--golden] [--demo] [TRIAL...]
+
+The trials are those of tests/golden/training.yaml on the small model of tests/training_model.h, in f64. TRIAL: only those
+whose names contain it. --golden writes the losses to tests/golden/training.tsv, with which tests/golden/training.c
+compares every build. --demo trains a few on the demo model instead (OFFRAMP_TEST_MODEL), in f32; some minutes.
+
+Runs in the Python that starts it where that has PyTorch, else makes its own environment under .cache/ (6 GB). Needs the
+programs in build/, and `make build/tests/interop/training_model`.
+"""
+
+import argparse
+import ctypes
+import json
+import math
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CACHE = pathlib.Path(os.environ.get("OFFRAMP_CACHE", ROOT / ".cache"))
+BUILD = ROOT / os.environ.get("BUILD", "build")
+VENV = CACHE / "venv-torch"
+PACKAGES = ["torch==2.13.0", "safetensors==0.8.0", "numpy"]
+
+try:
+    import torch
+except ImportError:
+    if pathlib.Path(sys.prefix) == VENV:
+        raise
+    if not (VENV / "complete").exists():
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
+        subprocess.run([VENV / "bin/pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES], check=True)
+        (VENV / "complete").touch()
+    os.execv(VENV / "bin/python", [VENV / "bin/python", __file__, *sys.argv[1:]])
+
+from heads import Head, norm
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+TOLERANCE = 1e-3
+SWEEP = ROOT / "tests/golden/training.yaml"
+DEMO_SWEEP = """
+steps: 50
+sequences: 2
+defaults: {vocabulary: all}
+trials:
+  - {tap: 24, head: affine, init: ridge}
+  - {tap: 24.mid, head: mlp, loss: cross-entropy}
+"""
+
+
+# ---- the reading order (train/read_order.h) ----
+
+MASK = (1 << 64) - 1
+
+
+def mix(z):
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & MASK
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & MASK
+    return z ^ z >> 31
+
+
+def permute(index, count, seed):
+    half = 1
+    while half < 32 and count > 1 << 2 * half:
+        half += 1
+    mask = (1 << half) - 1
+    while True:
+        left, right = index >> half, index & mask
+        for number in range(6):
+            left, right = right, left ^ mix(right + mix(seed + number + 1 & MASK) & MASK) & mask
+        index = left << half | right
+        if index < count:
+            return index
+
+
+def xxh3(data, seed):
+    function = ctypes.CDLL("libxxhash.so.0").XXH3_64bits_withSeed
+    function.restype = ctypes.c_uint64
+    function.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
+    return function(data, len(data), seed)
+
+
+def sequence_at(place, count, seed):
+    return permute(place % count, count, xxh3(struct.pack("<Q", place // count), seed))
+
+
+# ---- what offramp gives ----
+
+
+def offramp(program, *arguments):
+    done = subprocess.run([BUILD / program, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{program}: {done.stderr}")
+
+
+class Store:
+    """What a store has of its training split."""
+
+    def __init__(self, path, folder, dtype):
+        self.path, self.folder, self.dtype, self.taps = path, folder, dtype, {}
+        model = folder / "model.safetensors"
+        offramp("cache", "export", "--tensor", "output", "--tensor", "final_norm", "--out", model, path)
+        tensors = load_file(model)
+        self.output, self.final_norm = tensors["output"].to(dtype), tensors["final_norm"].flatten().to(dtype)
+        self.u = self.tap("target")
+        self.tokens = self.read("target")["tokens"].long()
+
+    def read(self, tap):
+        file = self.folder / f"{tap}.safetensors"
+        if not file.exists():
+            offramp("cache", "export", "--tap", tap, "--split", "train", "--out", file, self.path)
+        return load_file(file)
+
+    def tap(self, name):
+        """[N, T, H]"""
+        if name not in self.taps:
+            self.taps[name] = self.read(name)["states"].to(self.dtype)
+        return self.taps[name]
+
+
+class Trial:
+    def __init__(self, start, run, name, store):
+        folder = start / "trials" / name
+        self.name, self.store = name, store
+        self.config = json.loads((folder / "config.json").read_text())
+        with safe_open(folder / "head.safetensors", "pt") as file:
+            self.head = Head(file.metadata(), {key: file.get_tensor(key) for key in file.keys()}, store.output, store.dtype)
+        points = [json.loads(line) for line in (run / "trials" / name / "metrics.jsonl").read_text().splitlines()]
+        self.losses = [point["loss"] for point in points if "loss" in point]
+
+
+# ---- training ----
+
+
+def loss_of(trial, batch):
+    """Mean over the rows, in nats (docs/design.md)."""
+    store, head = trial.store, trial.head
+    hidden = head.hidden(store.tap(trial.config["tap"])[batch])
+    logits = F.linear(hidden, head.tensor["output"] if "output" in head.tensor else store.output)
+    if trial.config["loss"] == "cross-entropy":
+        return F.cross_entropy(logits.flatten(0, 1), store.tokens[batch][:, 1:].flatten())
+    if trial.config["output"] == "tied":
+        return (torch.logsumexp(logits, -1) - (hidden * store.u[batch]).sum(-1)).mean()
+    teacher = F.linear(norm(store.tap("final")[batch], store.final_norm, head.epsilon), store.output)
+    return -(F.softmax(teacher, -1) * F.log_softmax(logits, -1)).sum(-1).mean()
+
+
+def rate_at(config, step, steps):
+    """train/trial_config.h; step from 1."""
+    if step <= config["warmup"]:
+        return config["rate"] * step / config["warmup"]
+    done = (step - config["warmup"]) / (steps - config["warmup"])
+    return config["rate"] * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
+
+
+def train(trial, settings):
+    """The losses of the steps."""
+    config, steps, count = trial.config, settings["steps"], len(trial.store.tokens)
+    trained = [value for value in trial.head.parameters() if value.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trained, betas=(config["beta1"], config["beta2"]), eps=config["epsilon"], weight_decay=config["decay"]
+    )
+    losses = []
+    for step in range(1, steps + 1):
+        places = range((step - 1) * settings["sequences"], step * settings["sequences"])
+        loss = loss_of(trial, torch.tensor([sequence_at(place, count, settings["seed"]) for place in places]))
+        optimizer.zero_grad()
+        loss.backward()
+        if config["clip"] > 0:
+            torch.nn.utils.clip_grad_norm_(trained, config["clip"])
+        for group in optimizer.param_groups:
+            group["lr"] = rate_at(config, step, steps)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def compare(trial, losses):
+    differences = [abs(a - b) for a, b in zip(losses, trial.losses)]
+    good = len(losses) == len(trial.losses) and max(differences) <= TOLERANCE
+    print(
+        f"{trial.name}: loss {losses[0]:.4f} to {losses[-1]:.4f} in {len(losses)} steps, at most {max(differences):.1e} apart"
+        f"{'' if good else ': NOT THE SAME'}",
+        flush=True,
+    )
+    return good
+
+
+def prepare(options, folder):
+    """The store's path, and the sweep's text."""
+    store = folder / "store"
+    if options.demo:
+        model = os.environ.get("OFFRAMP_TEST_MODEL") or sys.exit("--demo: OFFRAMP_TEST_MODEL is not set")
+        offramp(
+            *("extract", "--model", model, "--corpus", ROOT / "docs", "--tokens", 4096, "--seq-len", 64, "--codec", "raw:f32"),
+            *("--taps", "24,24.mid,final", "--out", store),
+        )
+        return store, DEMO_SWEEP
+    made = subprocess.run([BUILD / "tests/interop/training_model", folder], check=True, capture_output=True, text=True)
+    offramp(*made.stdout.split(), "--model", folder / "model", "--corpus", folder / "ids.u16", "--out", store)
+    return store, SWEEP.read_text()
+
+
+def run_sweep(store, text, steps, run):
+    lines = [f"steps: {steps}" if line.startswith("steps:") else line for line in text.splitlines()]
+    sweep = run.with_suffix(".yaml")
+    sweep.write_text("\n".join(lines) + "\n")
+    offramp("train", "--store", store, "--sweep", sweep, "--out", run)
+    return json.loads((run / "run.json").read_text())
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--golden", action="store_true")
+    parser.add_argument("--demo", action="store_true")
+    parser.add_argument("trial", nargs="*")
+    options = parser.parse_args()
+    good, golden = True, []
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        path, text = prepare(options, folder)
+        settings = run_sweep(path, text, 50, folder / "run")
+        run_sweep(path, text, 0, folder / "start")
+        store = Store(path, folder, torch.float32 if options.demo else torch.float64)
+        for name in sorted(settings["result"]["trials"]):
+            if options.trial and not any(part in name for part in options.trial):
+                continue
+            trial = Trial(folder / "start", folder / "run", name, store)
+            losses = train(trial, settings)
+            good &= compare(trial, losses)
+            golden.append("\t".join([name, *(f"{loss:.7f}" for loss in losses)]) + "\n")
+    if options.golden and not options.trial and not options.demo:
+        (ROOT / "tests/golden/training.tsv").write_text("".join(golden))
+    sys.exit(0 if good else 1)
+
+
+main()
