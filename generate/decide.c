@@ -32,7 +32,7 @@ static int load_exit(const struct policy *policy, int index, const struct model_
     if (result == 0 && check_head(exit->head, expected, error) < 0)
         result = error_prefix(error, "%s", path);
     if (result == 0)
-        result = head_scratch_create(exit->head, 1, false, &exit->scratch, error);
+        result = head_scratch_create(exit->head, 1, 1, false, &exit->scratch, error);
     free(path);
     exit->tap = expected->tap;
     exit->evidence = expected->evidence.kind;

@@ -25,19 +25,6 @@ static struct matrix piece_states(const struct trial *trial, const struct batch 
     return piece_of(batch_states(batch, trial->config.spec.tap), piece);
 }
 
-/* A trial's head at work in a slot of the workspace, which has the room; without gradients. */
-static struct head_run run_in_slot(const struct trial *trial, struct workspace *workspace, int slot,
-                                   const struct batch *batch, struct piece piece)
-{
-    struct head_run run = {.head = trial->head,
-                           .scratch = workspace_scratch(workspace, trial->head, slot),
-                           .x = piece_states(trial, batch, piece),
-                           .h = slot_rows(workspace->h, slot, piece.rows, workspace->hidden),
-                           .dh = slot_rows(workspace->dh, slot, piece.rows, workspace->hidden)};
-    run.span_count = workspace_spans(workspace, piece, &run.spans);
-    return run;
-}
-
 /* ---- a step ---- */
 
 /* Trials that take a step together. */
@@ -53,13 +40,28 @@ struct group {
     const struct matrix *gradients[TRIALS_TOGETHER]; /* of each, [parameter]; none of a frozen one */
 };
 
+static bool slots_join(const struct group *group, int slot, int other)
+{
+    return head_specs_join(head_get_spec(group->trials[slot]->head), head_get_spec(group->trials[other]->head));
+}
+
+/* How many trials before it have heads that join that of a slot. */
+static int joining_before(const struct group *group, int slot)
+{
+    int count = 0;
+    for (int t = 0; t < slot; t++)
+        count += slots_join(group, slot, t);
+    return count;
+}
+
 /* The room for a group's heads at work. */
 static int group_prepare_heads(const struct group *group, struct error *error)
 {
     if (workspace_need_rows(group->workspace, group->by_row, error) < 0)
         return -1;
     for (int t = 0; t < group->count; t++) {
-        if (workspace_need_scratch(group->workspace, group->trials[t]->head, t, error) < 0)
+        if (workspace_need_scratch(group->workspace, group->trials[t]->head, joining_before(group, t), error) <
+            0)
             return -1;
     }
     return 0;
@@ -127,33 +129,37 @@ static struct vocab_loss group_target(const struct group *group, const struct se
     return target;
 }
 
-/* Heads of a group that are of one kind, at work: their products go together. */
+/* Heads of a group that join, at work: their products go together. */
 struct runs {
     struct head_run run[TRIALS_TOGETHER];
     int slot[TRIALS_TOGETHER];
     int count;
 };
 
-static const struct head_kind *kind_at(const struct group *group, int slot)
-{
-    return head_get_spec(group->trials[slot]->head)->kind;
-}
-
-/* Those of the kind that the trial in `slot` has; none where a trial before it has the same. */
+/* Those that join the head in `slot`; none where they join one before it. */
 static void gather_runs(const struct group *group, int slot, struct piece piece, struct runs *runs)
 {
-    const struct head_kind *kind = kind_at(group, slot);
+    struct workspace *workspace = group->workspace;
+    const struct span *spans;
+    const int span_count = workspace_spans(workspace, piece, &spans);
     runs->count = 0;
-    for (int t = 0; t < slot; t++)
-        if (kind_at(group, t) == kind)
-            return;
+    if (joining_before(group, slot) > 0)
+        return;
     for (int t = slot; t < group->count; t++) {
-        if (kind_at(group, t) != kind)
+        const struct trial *trial = group->trials[t];
+        if (!slots_join(group, slot, t))
             continue;
-        struct head_run *run = &runs->run[runs->count];
+        runs->run[runs->count] = (struct head_run){
+            .head = trial->head,
+            .scratch = workspace_scratch(workspace, trial->head, runs->count),
+            .x = piece_states(trial, group->batch, piece),
+            .spans = spans,
+            .span_count = span_count,
+            .h = slot_rows(workspace->h, t, piece.rows, workspace->hidden),
+            .dh = slot_rows(workspace->dh, t, piece.rows, workspace->hidden),
+            .gradients = group->gradients[t],
+        };
         runs->slot[runs->count++] = t;
-        *run = run_in_slot(group->trials[t], group->workspace, t, group->batch, piece);
-        run->gradients = group->gradients[t];
     }
 }
 

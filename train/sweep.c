@@ -231,12 +231,25 @@ static int check_states(const struct sweep *sweep, const struct stores *stores,
     return 0;
 }
 
+/* A run that takes steps must have something to train. Trials without are evaluated beside others. */
+static int check_trained(const struct sweep *sweep, const struct model_config *model, struct error *error)
+{
+    for (int i = 0; i < sweep->trials; i++) {
+        if (sweep->steps == 0 || head_spec_values(&sweep->trial[i].spec, model, true) > 0)
+            return 0;
+    }
+    error_set(error, "%s, %s, has nothing to train: give `steps: 0` to evaluate it alone, or `output: untied`",
+              head_kind_name(sweep->trial->spec.kind), head_output_name(sweep->trial->spec.output));
+    return trial_config_blame(sweep->trial, sweep->name, KEY_HEAD, error);
+}
+
 int sweep_take_stores(struct sweep *sweep, const struct stores *stores, struct error *error)
 {
     const struct store_info *info = shards_info(stores->shards);
     const bool best = store_find_target(info) >= 0 && target_best(&info->columns) > 0;
     if (sweep_choose_vocabulary(sweep, best, error) < 0 || sweep_resolve(sweep, &stores->config, error) < 0 ||
-        sweep_fit(sweep, stores->sequences[SPLIT_TRAIN], error) < 0)
+        sweep_fit(sweep, stores->sequences[SPLIT_TRAIN], error) < 0 ||
+        check_trained(sweep, &stores->config, error) < 0)
         return error_narrow(error, ERROR_USAGE);
     for (int i = 0; i < sweep->trials; i++) {
         if (check_states(sweep, stores, &sweep->trial[i], error) < 0)

@@ -6,7 +6,7 @@
 
 const struct sweep_key trial_keys[TRIAL_KEYS] = {
     [KEY_TAP] = {"tap", "TAP", "where the head reads: 12, 12.mid", NULL, KEY_WORD, 0, 0},
-    [KEY_HEAD] = {"head", "KIND", "norm, affine or mlp", NULL, KEY_WORD, 0, 0},
+    [KEY_HEAD] = {"head", "KIND", "embedding, norm, affine or mlp", NULL, KEY_WORD, 0, 0},
     [KEY_OUTPUT] = {"output", "OUTPUT", "tied (the model's output weight) or untied (a trained copy)", "tied",
                     KEY_WORD, 0, 0},
     [KEY_INIT] = {"init", "INIT", "copy, random or ridge", "copy", KEY_WORD, 0, 0},

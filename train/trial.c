@@ -84,7 +84,7 @@ int trial_open_head(const struct trial_config *config, const char *path, const s
         queue_create(backend, &made->queue, error) < 0)
         goto fail;
     const struct head_spec *spec = head_get_spec(made->head);
-    if (spec->kind != config->spec.kind || spec->output != config->spec.output ||
+    if (!head_specs_join(spec, &config->spec) || spec->output != config->spec.output ||
         tap_compare(spec->tap, config->spec.tap) != 0) {
         error_set(error, "%s: is not the head of trial %s; remove its folder to train it again", path,
                   config->id);
@@ -166,7 +166,7 @@ bool trial_joins(const struct trial *trial, const struct trial *other)
 
 bool trial_is_by_row(const struct trial *trial)
 {
-    return head_kind_is_by_row(trial->config.spec.kind);
+    return head_spec_is_by_row(&trial->config.spec);
 }
 
 void trial_starve(struct trial *trial, const struct error *reason)

@@ -78,7 +78,7 @@ struct trial_result {
  * the batch's subsets of its rows. */
 bool trial_joins(const struct trial *trial, const struct trial *other);
 
-/* Its head is of a kind by row (head.h). */
+/* Its head is by row (head.h). */
 bool trial_is_by_row(const struct trial *trial);
 /* Marks a trial starved. */
 void trial_starve(struct trial *trial, const struct error *reason);

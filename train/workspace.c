@@ -41,12 +41,11 @@ static void drop_buffers(struct workspace *workspace)
     }
     workspace->values = 0;
     workspace->capacity = 0;
-    for (int k = 0; k < KINDS_MAX; k++) {
-        for (int t = 0; t < TRIALS_TOGETHER; t++) {
-            head_scratch_destroy(workspace->kind[k].scratch[t]);
-            workspace->kind[k].scratch[t] = NULL;
-        }
+    for (int s = 0; s < workspace->shapes; s++) {
+        for (int t = 0; t < TRIALS_TOGETHER; t++)
+            head_scratch_destroy(workspace->shape[s].scratch[t]);
     }
+    workspace->shapes = 0;
 }
 
 void workspace_destroy(struct workspace *workspace)
@@ -55,6 +54,7 @@ void workspace_destroy(struct workspace *workspace)
         return;
     drop_buffers(workspace);
     queue_destroy(workspace->queue);
+    free(workspace->shape);
     free(workspace->spans);
     free(workspace->gradient);
     free(workspace->squares);
@@ -96,28 +96,33 @@ int workspace_need_rows(struct workspace *workspace, bool by_row, struct error *
     return 0;
 }
 
-static int find_kind(const struct workspace *workspace, const struct head_kind *kind)
+/* The index of the shape that a head has; workspace->shapes: it is not there yet. */
+static int find_shape(const struct workspace *workspace, const struct head *head)
 {
-    int k = 0;
-    while (k < KINDS_MAX - 1 && workspace->kind[k].kind && workspace->kind[k].kind != kind)
-        k++;
-    return k;
+    int s = 0;
+    while (s < workspace->shapes && !head_specs_join(&workspace->shape[s].spec, head_get_spec(head)))
+        s++;
+    return s;
 }
 
-struct head_scratch *workspace_scratch(const struct workspace *workspace, const struct head *head, int slot)
+struct head_scratch *workspace_scratch(const struct workspace *workspace, const struct head *head, int number)
 {
-    return workspace->kind[find_kind(workspace, head_get_spec(head)->kind)].scratch[slot];
+    return workspace->shape[find_shape(workspace, head)].scratch[number];
 }
 
-int workspace_need_scratch(struct workspace *workspace, const struct head *head, int slot, struct error *error)
+int workspace_need_scratch(struct workspace *workspace, const struct head *head, int number,
+                           struct error *error)
 {
-    const struct head_kind *kind = head_get_spec(head)->kind;
-    const int k = find_kind(workspace, kind);
-    if (workspace->kind[k].kind && workspace->kind[k].kind != kind)
-        return error_set(error, "a run cannot have more than %d kinds of heads", KINDS_MAX);
-    workspace->kind[k].kind = kind;
-    struct head_scratch **scratch = &workspace->kind[k].scratch[slot];
-    return *scratch ? 0 : head_scratch_create(head, workspace->capacity, true, scratch, error);
+    const int s = find_shape(workspace, head);
+    if (s == workspace->shapes) {
+        if (array_grow(&workspace->shape, &workspace->shape_room, (size_t)s + 1, error) < 0)
+            return -1;
+        workspace->shape[s] = (struct workspace_shape){.spec = *head_get_spec(head)};
+        workspace->shapes++;
+    }
+    struct head_scratch **scratch = &workspace->shape[s].scratch[number];
+    return *scratch ? 0
+                    : head_scratch_create(head, workspace->capacity, workspace->length, true, scratch, error);
 }
 
 int workspace_need_gradients(struct workspace *workspace, int64_t values, struct error *error)

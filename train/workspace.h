@@ -10,7 +10,7 @@
  *                piece 0    | piece 1    | ...                             of one
  *                0   | 1    | 2   | 3    | ...                             of half a sequence
  *
- * A sequence itself is cut only for kinds of heads that are by row (common/head/head.h).
+ * A sequence itself is cut only for heads that are by row (common/head/head.h).
  *
  *     workspace_create(backend, sequences, length, hidden, trials, &workspace, error);
  *     do {
@@ -32,7 +32,6 @@
 #define TRIALS_ROWS     4096 /* of a group of more than one trial, at most */
 #define TRIALS_TOGETHER HEADS_TOGETHER /* trials of a group, at most */
 #define PIECE_ROWS      32 /* pieces are not made smaller than this */
-#define KINDS_MAX       8
 
 /* A trial of a group has a slot: 0 .. trials - 1. Fields are read by whoever takes a step (step.c). */
 struct workspace {
@@ -52,10 +51,12 @@ struct workspace {
     struct buffer *norm; /* [T, 1] f64 */
     struct buffer *gradients; /* of the trained parameters of each; zeros between steps */
     int64_t values; /* in gradients */
-    struct {
-        const struct head_kind *kind;
-        struct head_scratch *scratch[TRIALS_TOGETHER]; /* by slot */
-    } kind[KINDS_MAX];
+    struct workspace_shape {
+        struct head_spec spec; /* of one of the heads that join (head.h) */
+        struct head_scratch *scratch[TRIALS_TOGETHER]; /* of the first of them in a group, of the second ... */
+    } * shape; /* [shapes] */
+    int shapes;
+    size_t shape_room;
 
     /* Lists that ops go over: the parameters of a group's trials, slot after slot. */
     int parameters; /* room */
@@ -97,8 +98,10 @@ bool workspace_recover(struct workspace *workspace, bool by_row, struct error *r
 
 /* For the rows of a piece; before the others. */
 int workspace_need_rows(struct workspace *workspace, bool by_row, struct error *error);
-int workspace_need_scratch(struct workspace *workspace, const struct head *head, int slot, struct error *error);
-struct head_scratch *workspace_scratch(const struct workspace *workspace, const struct head *head, int slot);
+/* For a head; number: of the trials before it in its group whose heads join it. */
+int workspace_need_scratch(struct workspace *workspace, const struct head *head, int number,
+                           struct error *error);
+struct head_scratch *workspace_scratch(const struct workspace *workspace, const struct head *head, int number);
 /* Values of all gradients; parameters of all trials of a group. */
 int workspace_need_gradients(struct workspace *workspace, int64_t values, struct error *error);
 int workspace_need_parameters(struct workspace *workspace, int parameters, struct error *error);

@@ -2,26 +2,27 @@
  *
  *     x [M, H]  ->  kind  ->  h [M, H]  ->  output weight  ->  logits
  *
- *     kind    h                                                       trained
- *     norm    norm(x)                                                 the norm's scale
- *     affine  norm(x A + b), the "tuned lens" (Belrose et al. 2023)   A, b, scale
- *     mlp     norm(x + MLP(frozen norm of layer L(x))), tap L.mid     gate, up, down, scale; biases
- *                                                                     where the model's MLPs have them
+ *     kind       h                                                       trained
+ *     embedding  x                                                       the output weight, if untied
+ *     norm       norm(x)                                                 the norm's scale
+ *     affine     norm(x A + b), the "tuned lens" (Belrose et al. 2023)   A, b, scale
+ *     mlp        norm(x + MLP(frozen norm of layer L(x))), tap L.mid     gate, up, down, scale; biases
+ *                                                                        where the model's MLPs have them
  *
  * The output weight is the model's (`tied`: frozen, shared by all heads) or the head's own copy (`untied`:
  * trained). What is here ends at h; the ops of the vocabulary (kernels/ops.h) take h and the output weight
- * together. A kind is one row of a table (head.c). Its forward and backward are made of ops and run on every
- * backend.
+ * together. A kind is a list of stages, one row of a table (kind.c). Forward and backward are made of ops and run
+ * on every backend.
  *
  *     head_load(path, config, fingerprint, backend, &head, error);
- *     head_scratch_create(head, rows, false, &scratch, error);
+ *     head_scratch_create(head, rows, 0, false, &scratch, error);
  *     head_forward(head, queue, scratch, x, h);
  *
  * To train one, or several whose products go together:
  *
  *     head_create(&spec, config, backend, &head, error);
  *     head_initialise(head, INIT_COPY, seed, &source, error);
- *     head_scratch_create(head, rows, true, &scratch, error);
+ *     head_scratch_create(head, rows, positions, true, &scratch, error);
  *     heads_forward(queue, runs, count);
  *     ...                                                     // op_vocab_loss: dh from h
  *     heads_backward(queue, runs, count);                     // gradients[i] += , for each parameter
@@ -52,9 +53,6 @@ struct head_kind; /* a row of the table */
 /* NULL with an error that lists the kinds. */
 const struct head_kind *head_kind_find(const char *name, struct error *error);
 const char *head_kind_name(const struct head_kind *kind);
-/* Whether what a head of the kind makes of a row depends on that row alone. A head of another kind (one with
- * attention) needs whole sequences. */
-bool head_kind_is_by_row(const struct head_kind *kind);
 /* Whether head_initialise can do that for the kind; the error says what it can do. */
 int head_init_check(const struct head_kind *kind, enum head_init init, struct error *error);
 
@@ -67,10 +65,17 @@ struct head_spec {
 /* Whether the spec makes sense for the model: the model has the tap, and the kind can read it. */
 int head_spec_check(const struct head_spec *spec, const struct model_config *config, struct error *error);
 
+/* Whether what such a head makes of a row depends on that row alone. Others (those with attention) need whole
+ * sequences. */
+bool head_spec_is_by_row(const struct head_spec *spec);
+/* Whether heads of both go through heads_forward together, and take the same working memory: they have the same stages. */
+bool head_specs_join(const struct head_spec *spec, const struct head_spec *other);
+
+#define HEAD_NAME_SIZE 32
+
 struct head_parameter {
-    const char *name; /* "scale", "a", "b", "gate", "up", "down", "gate_bias", ..., "output", "mlp_norm" */
-    enum tensor_role
-        role; /* the tensor of the model that it stands for; ROLE_NONE: the model has no such tensor */
+    char name
+        [HEAD_NAME_SIZE]; /* "scale", "a", "b", "gate", "up", "down", "gate_bias", ..., "output", "mlp_norm" */
     struct matrix value;
     bool trained; /* a frozen one is kept with the head, so that the head's file is whole */
 };
@@ -110,11 +115,11 @@ int64_t head_spec_scratch(const struct head_spec *spec, const struct model_confi
 
 /* ---- running ---- */
 
-/* Working memory for calls of up to `rows` rows, of any head of the same kind and model. backward:
- * heads_backward is called, too. */
+/* Working memory for calls of up to `rows` rows, of any head that joins this one (head_specs_join) and is of the same
+ * model. positions: the longest sequence, where the head is not by row. backward: heads_backward is called, too. */
 struct head_scratch;
-int head_scratch_create(const struct head *head, int64_t rows, bool backward, struct head_scratch **scratch,
-                        struct error *error);
+int head_scratch_create(const struct head *head, int64_t rows, int64_t positions, bool backward,
+                        struct head_scratch **scratch, struct error *error);
 void head_scratch_destroy(struct head_scratch *scratch); /* NULL is fine */
 
 #define HEADS_TOGETHER 32
@@ -125,20 +130,20 @@ struct head_run {
     struct head_scratch *scratch; /* its own */
     struct matrix x; /* [M, H] the tap's states */
     const struct span
-        *spans; /* [span_count] the sequences and positions of the M rows. Kinds by row need none */
+        *spans; /* [span_count] the sequences and positions of the M rows. Heads by row need none */
     int span_count;
     struct matrix h; /* [M, H] what the head makes of them */
     struct matrix dh; /* [M, H] backward: the gradient of h */
     const struct matrix *gradients; /* [parameter] backward: these are added to; none for a frozen one */
 };
 
-/* h from x, of up to HEADS_TOGETHER heads of one kind and model, each with the same M: their products go
- * together. */
+/* h from x, of up to HEADS_TOGETHER heads that join (head_specs_join) and are of one model, each with the same M: their
+ * products go together. */
 void heads_forward(struct queue *queue, const struct head_run *runs, int count);
 /* After heads_forward of the same runs. The gradient of "output" is not touched (op_vocab_loss does that). */
 void heads_backward(struct queue *queue, const struct head_run *runs, int count);
 
-/* heads_forward of one head of a kind by row. Few rows (at most MATMUL_FEW_ROWS) give the same as many, up to
+/* heads_forward of one head by row. Few rows (at most MATMUL_FEW_ROWS) give the same as many, up to
  * rounding. */
 void head_forward(const struct head *head, struct queue *queue, struct head_scratch *scratch, struct matrix x,
                   struct matrix h);

@@ -52,7 +52,7 @@ int head_save(const struct head *head, struct queue *queue, const char *path, co
         return -1;
     for (int i = 0; i < head->parameters; i++) {
         const struct matrix value = head->parameter[i].value;
-        tensors[i].name = (char *)(uintptr_t)head->parameter[i].name;
+        tensors[i].name = head->parameter[i].name;
         tensors[i].type = DTYPE_F32;
         tensors[i].dims = value.rows == 1 ? 1 : 2;
         tensors[i].shape[0] = value.rows == 1 ? value.cols : value.rows;
@@ -151,11 +151,10 @@ static int read_metadata(const char *path, const json_t *metadata, const char *f
 }
 
 static int check_tensor(const char *path, const struct safetensors *file, const struct parameter_rule *rule,
-                        const struct head_spec *spec, const struct model_config *config, struct error *error)
+                        const struct head_spec *spec, struct error *error)
 {
     const struct tensor *tensor = safetensors_find(file, rule->name);
-    int64_t rows, cols;
-    rule_shape(rule, config, &rows, &cols);
+    const int64_t rows = rule->rows, cols = rule->cols;
     if (!tensor)
         return error_set(error, "%s: the tensor \"%s\" of a head of kind %s is missing", path, rule->name,
                          spec->kind->name);
@@ -178,15 +177,15 @@ static int check_tensor(const char *path, const struct safetensors *file, const 
 static int check_tensors(const char *path, const struct safetensors *file, const struct head_spec *spec,
                          const struct model_config *config, struct error *error)
 {
-    const struct parameter_rule *rule;
-    size_t count = 0;
-    for (; (rule = head_rule(spec, config, (int)count)); count++) {
-        if (check_tensor(path, file, rule, spec, config, error) < 0)
+    struct head_plan plan;
+    head_plan_make(spec, config, &plan);
+    for (int i = 0; i < plan.rules; i++) {
+        if (check_tensor(path, file, &plan.rule[i], spec, error) < 0)
             return -1;
     }
-    if (safetensors_count(file) != count)
-        return error_set(error, "%s: holds %zu tensors where a head of kind %s, output %s, has %zu", path,
-                         safetensors_count(file), spec->kind->name, head_output_name(spec->output), count);
+    if (safetensors_count(file) != (size_t)plan.rules)
+        return error_set(error, "%s: holds %zu tensors where a head of kind %s, output %s, has %d", path,
+                         safetensors_count(file), spec->kind->name, head_output_name(spec->output), plan.rules);
     return 0;
 }
 

@@ -8,22 +8,22 @@ static const double normal_deviation = 0.02;
 
 /* The model's tensor as *values, in the shape of the parameter. Stores may name the one row of a
  * norm [1, H] or [H, 1]: vectors are compared by their length. */
-static int fill_from_model(const struct head *head, const struct parameter_rule *rule, int64_t rows,
-                           int64_t cols, const struct head_source *source, float **values, struct error *error)
+static int fill_from_model(const struct parameter_rule *rule, const struct head_source *source, float **values,
+                           struct error *error)
 {
     char name[SOURCE_NAME_SIZE];
-    int64_t found_rows, found_cols;
-    source_name(rule->role, head->spec.tap.layer, name);
-    if (source->get(source->context, name, values, &found_rows, &found_cols, error) < 0)
+    int64_t rows, cols;
+    source_name(rule->role, rule->layer, name);
+    if (source->get(source->context, name, values, &rows, &cols, error) < 0)
         return error_prefix(error, "the parameter %s of a head", rule->name);
-    const bool fits = rows == 1 ? found_rows * found_cols == cols : found_rows == rows && found_cols == cols;
+    const bool fits = rule->rows == 1 ? rows * cols == rule->cols : rows == rule->rows && cols == rule->cols;
     if (fits)
         return 0;
     free(*values);
     *values = NULL;
     return error_set(error, "the parameter %s of a head is [%lld, %lld], but the model's %s is [%lld, %lld]",
-                     rule->name, (long long)rows, (long long)cols, name, (long long)found_rows,
-                     (long long)found_cols);
+                     rule->name, (long long)rule->rows, (long long)rule->cols, name, (long long)rows,
+                     (long long)cols);
 }
 
 static void fill_values(enum fill fill, int64_t rows, int64_t cols, struct random *random, float *values)
@@ -59,18 +59,17 @@ int head_initialise(struct head *head, enum head_init init, uint64_t seed, const
     if (queue_create(head->backend, &queue, error) < 0)
         return -1;
     for (int i = 0; i < head->parameters; i++) {
-        const struct parameter_rule *rule = head_rule(&head->spec, &head->config, i);
-        const struct matrix matrix = head->parameter[i].value;
+        const struct parameter_rule *rule = &head->plan.rule[i];
         const enum fill fill = init == INIT_RANDOM ? rule->random : rule->copy;
         if (fill == FILL_MODEL) {
-            if (fill_from_model(head, rule, matrix.rows, matrix.cols, source, &values, error) < 0)
+            if (fill_from_model(rule, source, &values, error) < 0)
                 goto done;
         } else {
-            if (array_alloc(&values, matrix.rows * matrix.cols, error) < 0)
+            if (array_alloc(&values, rule->rows * rule->cols, error) < 0)
                 goto done;
-            fill_values(fill, matrix.rows, matrix.cols, &random, values);
+            fill_values(fill, rule->rows, rule->cols, &random, values);
         }
-        op_write(queue, matrix, values);
+        op_write(queue, head->parameter[i].value, values);
         free(values);
         values = NULL;
     }

@@ -1,10 +1,10 @@
 #include "common/model/layer.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "common/base/cli.h"
 #include "common/base/memory.h"
+#include "common/model/attend.h"
 #include "common/model/upload.h"
 
 /* A half of a layer with its weights; NULL what the model does not have. */
@@ -18,20 +18,16 @@ struct half {
 
 struct layer {
     const struct model_config *config; /* the model's */
-    int window;
+    int index;
     struct half half[BLOCK_HALVES];
 };
 
 struct layer_scratch {
-    int rows, spans, positions;
+    int rows;
     struct buffer *normed; /* [rows, H] */
     struct buffer *projected; /* [rows, the most that a half projects] */
     struct buffer *mixed; /* [rows, the most that a half mixes] */
-    struct buffer *table; /* [positions, D], for op_rope */
-    struct buffer *position; /* [rows] i32 */
-    int32_t *host_position; /* [rows] what `position` holds, as far as it has been written */
-    int64_t written; /* rows */
-    struct attention_span *attention; /* [spans] */
+    struct attend *attend;
 };
 
 /* ---- one layer ---- */
@@ -62,7 +58,7 @@ int layer_load(const struct model *model, int index, struct backend *backend, un
     if (array_alloc(&layer, 1, error) < 0)
         return -1;
     layer->config = config;
-    layer->window = config_window(config, index);
+    layer->index = index;
     for (int i = 0; i < BLOCK_HALVES; i++) {
         layer->half[i].block = &block_of(config)->half[i];
         if (load_half(model, index, backend, uses, &layer->half[i], error) < 0) {
@@ -110,21 +106,6 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-static int create_table(const struct model_config *config, struct backend *backend, int positions,
-                        struct buffer **buffer, struct error *error)
-{
-    float *table;
-    size_t count;
-    if (!size_multiply((size_t)positions, (size_t)config->head_size, &count))
-        return error_set(error, "a rope table of %d positions cannot be addressed", positions);
-    if (array_alloc(&table, count, error) < 0)
-        return -1;
-    config_rope_table(config, positions, table);
-    int result = floats_upload(backend, table, positions, config->head_size, buffer, error);
-    free(table);
-    return result;
-}
-
 int scratch_create(const struct model_config *config, struct backend *backend, int rows, int spans,
                    int positions, struct layer_scratch **result, struct error *error)
 {
@@ -135,8 +116,6 @@ int scratch_create(const struct model_config *config, struct backend *backend, i
     if (array_alloc(&scratch, 1, error) < 0)
         return -1;
     scratch->rows = rows;
-    scratch->spans = spans;
-    scratch->positions = positions;
     int64_t projected = 0, mixed = 0;
     for (int i = 0; i < BLOCK_HALVES; i++) {
         const struct block_half *half = &block_of(config)->half[i];
@@ -146,10 +125,7 @@ int scratch_create(const struct model_config *config, struct backend *backend, i
     if (floats_create(backend, rows, config->hidden, &scratch->normed, error) < 0 ||
         floats_create(backend, rows, projected, &scratch->projected, error) < 0 ||
         floats_create(backend, rows, mixed, &scratch->mixed, error) < 0 ||
-        create_table(config, backend, positions, &scratch->table, error) < 0 ||
-        buffer_create(backend, (size_t)rows * sizeof(int32_t), &scratch->position, error) < 0 ||
-        array_alloc(&scratch->host_position, rows, error) < 0 ||
-        array_alloc(&scratch->attention, spans, error) < 0) {
+        attend_create(config, backend, rows, spans, positions, &scratch->attend, error) < 0) {
         scratch_destroy(scratch);
         return -1;
     }
@@ -164,10 +140,7 @@ void scratch_destroy(struct layer_scratch *scratch)
     buffer_destroy(scratch->normed);
     buffer_destroy(scratch->projected);
     buffer_destroy(scratch->mixed);
-    buffer_destroy(scratch->table);
-    buffer_destroy(scratch->position);
-    free(scratch->host_position);
-    free(scratch->attention);
+    attend_destroy(scratch->attend);
     free(scratch);
 }
 
@@ -194,84 +167,12 @@ void kv_destroy(struct kv *kv)
 
 /* ---- running ---- */
 
-/* Positions of `rows` rows on the device, written only when they are not there already. The caller has
- * made sure that rows fit. */
-static struct matrix span_positions(struct queue *queue, struct layer_scratch *scratch,
-                                    const struct span *spans, int count, int64_t rows)
-{
-    const struct matrix position = matrix_i32(scratch->position, rows, 1);
-    bool changed = rows > scratch->written;
-    int64_t row = 0;
-    for (int s = 0; s < count; s++) {
-        for (int i = 0; i < spans[s].rows && row < rows; i++, row++) {
-            const int32_t at = spans[s].first + i;
-            changed = changed || scratch->host_position[row] != at;
-            scratch->host_position[row] = at;
-        }
-    }
-    if (changed) {
-        op_write(queue, position, scratch->host_position);
-        scratch->written = rows;
-    }
-    return position;
-}
-
-/* Rope of the results that are rotated; they are neighbours. */
-static void rotate(const struct layer *layer, struct queue *queue, struct layer_scratch *scratch,
-                   const struct span *spans, int count, struct matrix x)
-{
-    const struct model_config *config = layer->config;
-    int64_t positions = 1;
-    /* Only as much of the table as is needed: a longer sequence than it was made for fails by its size. */
-    for (int s = 0; s < count; s++)
-        positions = larger(positions, (int64_t)spans[s].first + spans[s].rows);
-    op_rope(queue, x, span_positions(queue, scratch, spans, count, x.rows),
-            matrix_f32(scratch->table, positions, config->head_size), config->rope_pairs);
-}
-
-/* The keys and values that the rows of a span see; k and v [rows, kv_heads D] are those of the rows
- * themselves. */
-static struct attention_span span_keys(struct queue *queue, const struct span *span, struct matrix k,
-                                       struct matrix v)
-{
-    const struct kv *kv = span->kv;
-    if (kv) {
-        const int64_t rows = span->first + k.rows;
-        op_copy(queue, k, matrix_rows(matrix_f32(kv->keys, kv->capacity, k.cols), span->first, k.rows));
-        op_copy(queue, v, matrix_rows(matrix_f32(kv->values, kv->capacity, v.cols), span->first, v.rows));
-        k = matrix_f32(kv->keys, rows, k.cols);
-        v = matrix_f32(kv->values, rows, v.cols);
-    }
-    return (struct attention_span){span->rows, k, v};
-}
-
 /* The result of a half's product among those of all. */
 static struct matrix result_of(const struct layer *layer, const struct half *half, struct matrix projected,
                                int product)
 {
     const int64_t column = half_column(layer->config, half->block, product);
     return matrix_cols(projected, column, half_column(layer->config, half->block, product + 1) - column);
-}
-
-static void attend(const struct layer *layer, const struct half *half, struct queue *queue,
-                   struct layer_scratch *scratch, const struct span *spans, int count, struct matrix projected,
-                   struct matrix mixed)
-{
-    const struct model_config *config = layer->config;
-    const struct attention attention = {.heads = config->attention_heads,
-                                        .kv_heads = config->kv_heads,
-                                        .head_size = config->head_size,
-                                        .window = layer->window,
-                                        .scale = (float)(1 / sqrt((double)config->head_size))};
-    const struct matrix q = result_of(layer, half, projected, 0);
-    const struct matrix k = result_of(layer, half, projected, 1), v = result_of(layer, half, projected, 2);
-    int64_t row = 0;
-    count =
-        count < scratch->spans ? count : scratch->spans; /* more of them: op_attention misses rows, and fails */
-    for (int s = 0; s < count; row += spans[s++].rows)
-        scratch->attention[s] =
-            span_keys(queue, &spans[s], matrix_rows(k, row, spans[s].rows), matrix_rows(v, row, spans[s].rows));
-    op_attention(queue, &attention, q, scratch->attention, count, mixed);
 }
 
 /* x + out(mix(in(norm(x)))): block.h. */
@@ -296,10 +197,13 @@ static void run_half(const struct layer *layer, const struct half *half, struct 
         op_norm(queue, result, scale, config->norm_epsilon, result);
     }
     if (block->rotated > 0)
-        rotate(layer, queue, scratch, spans, count,
-               matrix_cols(projected, 0, half_column(config, block, block->rotated)));
+        attend_rotate(scratch->attend, queue, spans, count,
+                      matrix_cols(projected, 0, half_column(config, block, block->rotated)));
     switch (block->mix) {
-    case MIX_ATTENTION: attend(layer, half, queue, scratch, spans, count, projected, mixed); break;
+    case MIX_ATTENTION:
+        attend_forward(scratch->attend, queue, layer->index, spans, count, result_of(layer, half, projected, 0),
+                       result_of(layer, half, projected, 1), result_of(layer, half, projected, 2), mixed);
+        break;
     case MIX_SWIGLU: op_swiglu(queue, projected, mixed); break;
     }
     op_matmul(queue, mixed, half->out, x, OP_ADD);

@@ -195,10 +195,11 @@ static int open_shard(struct safetensors *file, size_t index, struct error *erro
             goto done;
         }
     }
-    if (file->tensor_count > first)
-        result = check_places(shard, file->tensors + first, file->tensor_count - first, error);
-    else
+    const size_t count = file->tensor_count - first;
+    if (count == 0 && !file->metadata) /* what is said of nothing may be all that a file is for */
         error_set(error, "%s: it holds no tensor", shard->path);
+    else
+        result = check_places(shard, count > 0 ? file->tensors + first : NULL, count, error);
 done:
     json_decref(header);
     return result;

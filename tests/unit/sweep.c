@@ -209,7 +209,7 @@ TEST(sweep_wrong_values_have_their_line)
     check_refused("steps: 3\npasses: 2\ntrials: [{tap: 6, head: norm}]\n", "line 1", "give one");
     check_refused("trials:\n  - {tap: 6x, head: norm}\n", "line 2: tap", "\"6x\" is not a tap");
     check_refused("trials:\n  - {tap: 6, head: norm}\n  - {tap: 31, head: norm}\n", "line 3: tap", "31");
-    check_refused("trials:\n  - tap: 6\n    head: nrom\n", "line 3: head", "there are: norm");
+    check_refused("trials:\n  - tap: 6\n    head: nrom\n", "line 3: head", "there are: embedding, norm");
     check_refused("trials:\n  - {tap: 6, head: mlp}\n", "line 2: tap", "mlp");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    init: ridge\n", "line 4: init", "no ridge");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    output: shared\n", "line 4: output", "\"shared\"");

@@ -719,24 +719,34 @@ static struct {
     int64_t rows, spans, longest;
 } seen;
 
-static void see_spans(struct queue *queue, const struct head_run *runs, int count)
+static void see_spans(struct queue *queue, const struct stage_run *runs, int count)
 {
+    const struct head_run *run = runs[0].run;
     int64_t rows = 0;
-    for (int i = 0; i < runs[0].span_count; i++) {
-        CHECK(runs[0].spans[i].first == 0 && !runs[0].spans[i].kv);
-        rows += runs[0].spans[i].rows;
-        seen.longest = runs[0].spans[i].rows > seen.longest ? runs[0].spans[i].rows : seen.longest;
+    for (int i = 0; i < run->span_count; i++) {
+        CHECK(run->spans[i].first == 0 && !run->spans[i].kv);
+        rows += run->spans[i].rows;
+        seen.longest = run->spans[i].rows > seen.longest ? run->spans[i].rows : seen.longest;
     }
-    CHECK(rows == runs[0].x.rows);
+    CHECK(rows == run->x.rows);
     seen.rows += rows;
-    seen.spans += runs[0].span_count;
-    head_kind_norm.forward(queue, runs, count);
+    seen.spans += run->span_count;
+    stage_norm.forward(queue, runs, count);
+}
+
+static struct stage_kind seeing;
+
+static void seeing_stages(const struct head_spec *spec, const struct model_config *config,
+                          struct head_plan *plan)
+{
+    (void)spec, (void)config;
+    plan_add_stage(plan, (struct stage){.kind = &seeing});
 }
 
 /* It gets whole sequences, also where memory has not held one for another trial. */
 TEST(whole_sequences_for_a_kind_that_is_not_by_row)
 {
-    struct head_kind kind = head_kind_norm;
+    struct head_kind kind = {.name = "seeing", .stages = seeing_stages};
     struct train_fixture fixture = small_fixture;
     struct error error = {0}, reason = {.kind = ERROR_NO_MEMORY};
     struct bench bench;
@@ -744,8 +754,8 @@ TEST(whole_sequences_for_a_kind_that_is_not_by_row)
     struct trial_result results[2];
     struct trial_config config = make_config(0, OUTPUT_TIED, LOSS_DISTILLATION);
     fixture.rows = 48;
-    kind.by_row = false;
-    kind.forward = see_spans;
+    seeing = stage_norm;
+    seeing.forward = see_spans;
     REQUIRE_OK(bench_open_on(&bench, "ref", MATH_F32, &fixture, TEACH_ALL, &error));
     REQUIRE_OK(bench_load(&bench, &error));
     REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trials[0], &error));
