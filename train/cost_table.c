@@ -3,9 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "common/base/clock.h"
 #include "common/base/file.h"
-#include "common/base/svg.h"
+#include "common/base/string.h"
 
 static int64_t tokens_of(const struct leaderboard_row *row)
 {
@@ -21,8 +20,7 @@ static struct cost_row make_row(struct trial_cost cost, double shared, int64_t t
                              .tokens_per_second = seconds > 0 ? (double)tokens / seconds : 0};
 }
 
-/* The sum over all trials. */
-static struct cost_row row_of_all(const struct leaderboard *board)
+struct cost_row cost_row_of_all(const struct leaderboard *board)
 {
     int64_t tokens = 0;
     for (int i = 0; i < board->count; i++)
@@ -35,8 +33,7 @@ struct cost_row cost_row(const struct leaderboard *board, const struct leaderboa
     return make_row(row->metrics.cost, board->cost.shared, tokens_of(row));
 }
 
-/* Seconds of the run that are no trial's. */
-static double rest_of(const struct run_folder *run, const struct cost_row *all)
+double cost_of_none(const struct run_folder *run, const struct cost_row *all)
 {
     return fmax(run_folder_number(run, "seconds") - all->seconds, 0);
 }
@@ -59,58 +56,15 @@ int cost_table_write(const struct run_folder *run, const struct leaderboard *boa
         const struct cost_row row = cost_row(board, &board->row[i]);
         print_row(&text, board->row[i].config->id, &row);
     }
-    const struct cost_row all = row_of_all(board);
+    const struct cost_row all = cost_row_of_all(board);
     print_row(&text, "(all trials)", &all);
-    string_print(&text, "(no trial)\t%.3f\t\t\t\t\t\n", rest_of(run, &all));
+    string_print(&text, "(no trial)\t%.3f\t\t\t\t\t\n", cost_of_none(run, &all));
     char *path = run_folder_path(run, error, "cost.tsv");
     if (path && !string_failed(&text, error))
         result = file_write(path, text.data, text.length, error);
     free(path);
     string_free(&text);
     return result;
-}
-
-/* ---- the report ---- */
-
-static void html_row(struct string *out, const char *name, const struct cost_row *row, double longest)
-{
-    char seconds[32], own[32], shared[32], stalled[32];
-    string_print(out,
-                 "<tr><td class=\"name\">%s</td><td class=\"text\"><span class=\"rail\"><span class=\"bar\" "
-                 "style=\"width:%.0fpx\"></span></span><span class=\"share\">%s</span></td><td>%s</td>"
-                 "<td>%s</td><td>%.1f %%</td><td>%s</td><td>%.0f</td></tr>\n",
-                 name, longest > 0 ? 60 * row->seconds / longest : 0,
-                 format_duration(row->seconds, seconds, sizeof seconds),
-                 format_duration(row->cost.own, own, sizeof own),
-                 format_duration(row->cost.shared, shared, sizeof shared), 100 * row->part,
-                 format_duration(row->cost.stalled, stalled, sizeof stalled), row->tokens_per_second);
-}
-
-void cost_table_html(const struct run_folder *run, const struct leaderboard *board, struct string *out)
-{
-    const struct cost_row all = row_of_all(board);
-    char rest[32];
-    double longest = 0;
-    if (!(all.seconds > 0))
-        return;
-    string_print(out,
-                 "<h2>What each trial took</h2>\n<div class=\"wide\"><table>\n<tr><th class=\"text\">trial</th>"
-                 "<th class=\"text\">time</th><th>its own</th><th>shared</th><th>of all shared</th>"
-                 "<th>waiting</th><th>tokens/s</th></tr>\n");
-    for (int i = 0; i < board->count; i++)
-        longest = fmax(longest, cost_row(board, &board->row[i]).seconds);
-    for (int i = 0; i < board->count; i++) {
-        const struct cost_row row = cost_row(board, &board->row[i]);
-        html_row(out, board->row[i].config->id, &row, longest);
-    }
-    html_row(out, "all trials", &all, 0);
-    string_print(
-        out,
-        "</table></div>\n<p class=\"quiet\">Shared: the trial's equal part of what was done for several "
-        "at once, which is reading, decoding, first values, products with the same output weight, and "
-        "evaluations; waiting: the part of that in which the store was waited for. Another %s of the "
-        "run were for no trial: opening, the policy, the report.</p>\n",
-        format_duration(rest_of(run, &all), rest, sizeof rest));
 }
 
 /* ---- --json ---- */

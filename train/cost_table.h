@@ -8,7 +8,6 @@
 #include <jansson.h>
 
 #include "common/base/error.h"
-#include "common/base/string.h"
 #include "train/leaderboard.h"
 
 /* One trial's, or that of all. */
@@ -20,11 +19,12 @@ struct cost_row {
 };
 
 struct cost_row cost_row(const struct leaderboard *board, const struct leaderboard_row *row);
+struct cost_row cost_row_of_all(const struct leaderboard *board);
+/* Seconds of the run that are nobody's; `all`: the row of all. */
+double cost_of_none(const struct run_folder *run, const struct cost_row *all);
 
 /* Writes RUN/cost.tsv. It is beside leaderboard.tsv, whose bytes are the same whenever the run is. */
 int cost_table_write(const struct run_folder *run, const struct leaderboard *board, struct error *error);
-/* A section of the report. */
-void cost_table_html(const struct run_folder *run, const struct leaderboard *board, struct string *out);
 /* An object; NULL when memory is out. */
 json_t *cost_row_to_json(const struct cost_row *row);
 

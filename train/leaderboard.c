@@ -92,14 +92,15 @@ static int read_full_loss(const struct run_folder *run, struct leaderboard *boar
     return 0;
 }
 
-int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, struct leaderboard *board,
-                     struct error *error)
+int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, const struct model_config *model,
+                     struct leaderboard *board, struct error *error)
 {
     *board = (struct leaderboard){0};
     if (json_get_integer("run.json", run->facts, "steps", 0, INT64_MAX, &board->steps, error) < 0 ||
         read_full_loss(run, board, error) < 0)
         return error_prefix(error, "%s", run->path);
     board->split = (int64_t)run_folder_number(run, "held_out_sequences");
+    board->output = output_cost(model);
     board->guessing = log(run_folder_number(run, "vocabulary"));
     if (array_alloc(&board->row, sweep->trials, error) < 0)
         return -1;
@@ -110,6 +111,7 @@ int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, st
         }
     }
     for (int i = 0; i < board->count; i++) {
+        board->row[i].exit = exit_cost(&board->row[i].config->spec, model);
         const struct trial_cost *cost = &board->row[i].metrics.cost;
         board->cost.own += cost->own;
         board->cost.shared += cost->shared;
@@ -125,6 +127,11 @@ void leaderboard_free(struct leaderboard *board)
         metrics_free(&board->row[i].metrics);
     free(board->row);
     *board = (struct leaderboard){0};
+}
+
+double leaderboard_cost(const struct leaderboard *board, const struct leaderboard_row *row)
+{
+    return row->exit.depth + row->exit.head + board->output;
 }
 
 char *leaderboard_remark(const struct leaderboard *board, const struct leaderboard_row *row, char *text,
@@ -169,7 +176,7 @@ int leaderboard_write(const struct run_folder *run, const struct leaderboard *bo
     struct string text = {0};
     int result = -1;
     string_print(&text, "rank\ttrial\ttap\thead\toutput\tinit\tloss\trate\ttrained\tstatus\tstep\theld_out_loss"
-                        "\tkl\tagreement\thead_step\tsequences\n");
+                        "\tkl\tagreement\thead_step\tsequences\tdepth\tcost\n");
     for (int i = 0; i < board->count; i++) {
         const struct leaderboard_row *row = &board->row[i];
         const struct trial_config *config = row->config;
@@ -178,10 +185,11 @@ int leaderboard_write(const struct run_folder *run, const struct leaderboard *bo
                      head_init_name(config->init), trial_loss_name(config->loss), config->rate, row->trained,
                      row->status, row->step);
         if (row->best)
-            string_print(&text, "\t%.6f\t%.6f\t%.6f\t%" PRId64 "\t%" PRId64 "\n", row->held_out.loss,
+            string_print(&text, "\t%.6f\t%.6f\t%.6f\t%" PRId64 "\t%" PRId64, row->held_out.loss,
                          row->held_out.kl, row->held_out.agreement, row->best->step, row->sequences);
         else
-            string_print(&text, "\t\t\t\t\t\n");
+            string_print(&text, "\t\t\t\t\t");
+        string_print(&text, "\t%.4f\t%.4f\n", row->exit.depth, leaderboard_cost(board, row));
     }
     char *path = run_folder_path(run, error, "leaderboard.tsv");
     if (path && !string_failed(&text, error))
@@ -236,6 +244,9 @@ static json_t *row_to_json(const struct leaderboard *board, const struct leaderb
     json_object_set_new(object, "status", json_string(row->status));
     json_object_set_new(object, "step", json_integer(row->step));
     json_object_set_new(object, "trained", json_integer(row->trained));
+    json_object_set_new(
+        object, "layers",
+        json_pack("{sf sf sf}", "depth", row->exit.depth, "head", row->exit.head, "output", board->output));
     const struct cost_row cost = cost_row(board, row);
     json_object_set_new(object, "cost", cost_row_to_json(&cost));
     if (row->metrics.failed[0])

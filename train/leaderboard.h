@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "common/base/error.h"
+#include "train/exit_cost.h"
 #include "train/metrics.h"
 #include "train/run_folder.h"
 #include "train/sweep.h"
@@ -21,6 +22,7 @@ struct leaderboard_row {
     int64_t sequences; /* that held_out was measured on */
     int64_t step; /* the last one in metrics */
     int64_t trained; /* values the optimizer changes */
+    struct exit_cost exit; /* what an exit with this head costs, without the product with the output weight */
     bool finished; /* held_out is of the whole split */
     const char *status; /* "done", "failed", "stopped"; "unfinished": it is trained still */
 };
@@ -33,13 +35,17 @@ struct leaderboard {
     int64_t split; /* sequences of the held-out split */
     double full_loss; /* held-out loss of the full model, on the whole split */
     double sample_full_loss; /* the same on the sample */
+    double output; /* what that product costs (exit_cost.h) */
     double guessing; /* the loss of giving every token the same probability */
 };
 
-/* The trials of the sweep, which must outlive the board. */
-int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, struct leaderboard *board,
-                     struct error *error);
+/* The trials of the sweep, which must outlive the board, for a model of that config. */
+int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, const struct model_config *model,
+                     struct leaderboard *board, struct error *error);
 void leaderboard_free(struct leaderboard *board); /* a zeroed one is fine */
+
+/* What a token costs that leaves at an exit with this head, in layers. */
+double leaderboard_cost(const struct leaderboard *board, const struct leaderboard_row *row);
 
 /* Says why a head is worse than guessing. Empty for one that is not, or whose trial is not finished. Returns
  * `text`. */

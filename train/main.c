@@ -282,7 +282,7 @@ static int run(const struct arguments *arguments, struct sweep *sweep, struct er
     if (result == 0 && left != LEFT_NOTHING)
         result = training_finish(training, error);
     if (result == 0 && !run_is_part(training_run(training)))
-        result = results_print(training_run(training), sweep, arguments->json, error);
+        result = results_print(training_run(training), sweep, training_model(training), arguments->json, error);
     training_close(training);
     return result;
 }

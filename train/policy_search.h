@@ -1,9 +1,8 @@
 /* policy_search.h: which exits, with which threshold, are predicted to be the fastest.
  *
- * Speeds are predictions. Costs are in layers, and follow the number of weights, because decoding one token at
- * a time is bound by reading them: a head and an output product cost what they have of a layer's weights. Every
- * check that lets a token go on counts. Layers that a token has skipped and a later token makes up for count
- * nothing: the later token reads their weights anyway.
+ * Speeds are predictions, from costs in layers (exit_cost.h). Every check that lets a token go on counts. Layers
+ * that a token has skipped and a later token makes up for count nothing: the later token reads their weights
+ * anyway.
  *
  * What exits would do is counted on the held-out tokens (evaluate.h), with the rule that `generate` decides by:
  *
@@ -22,6 +21,7 @@
 #include "common/base/error.h"
 #include "common/head/policy.h"
 #include "train/evaluate.h"
+#include "train/exit_cost.h"
 
 /* What is asked of a policy. */
 struct policy_wish {
@@ -31,12 +31,6 @@ struct policy_wish {
     struct tap *exit; /* [exits], by tap: these, whatever they cost */
 };
 #define POLICY_AGREEMENT 0.95
-
-/* What an exit costs, in layers. */
-struct exit_cost {
-    double depth; /* the layers down to its tap */
-    double head; /* without the output product */
-};
 
 struct policy_costs {
     double layers; /* of the model */

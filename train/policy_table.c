@@ -6,28 +6,6 @@
 
 #include "common/base/file.h"
 #include "common/base/memory.h"
-#include "common/model/block.h"
-
-/* ---- costs ---- */
-
-double tap_depth(const struct model_config *config, struct tap tap)
-{
-    if (!tap.mid)
-        return tap.layer;
-    const double attention = (double)half_values(config, &block_of(config)->half[HALF_ATTENTION]);
-    return tap.layer - 1 + attention / (double)block_values(config);
-}
-
-static double head_parameters(const struct head *head)
-{
-    double count = 0;
-    for (int i = 0; i < head_parameter_count(head); i++) {
-        const struct head_parameter *parameter = head_parameter(head, i);
-        if (strcmp(parameter->name, "output") != 0)
-            count += (double)parameter->value.rows * (double)parameter->value.cols;
-    }
-    return count;
-}
 
 /* ---- which trials ---- */
 
@@ -82,15 +60,11 @@ static uint64_t held_out_tokens(const struct evaluation_setting *setting)
 static int make_costs(const struct model_config *config, struct trial *const *best, int count,
                       struct policy_costs *costs, struct error *error)
 {
-    const double layer = (double)block_values(config);
-    const int64_t output = role_values(config, role_holder(config, ROLE_OUTPUT));
-    *costs = (struct policy_costs){.layers = config->layers, .output = (double)output / layer, .exits = count};
+    *costs = (struct policy_costs){.layers = config->layers, .output = output_cost(config), .exits = count};
     if (array_alloc(&costs->exit, count, error) < 0)
         return -1;
-    for (int e = 0; e < count; e++) {
-        costs->exit[e].depth = tap_depth(config, best[e]->config.spec.tap);
-        costs->exit[e].head = head_parameters(best[e]->head) / layer;
-    }
+    for (int e = 0; e < count; e++)
+        costs->exit[e] = exit_cost(&best[e]->config.spec, config);
     return 0;
 }
 

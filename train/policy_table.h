@@ -21,9 +21,6 @@
 #include "train/observations.h"
 #include "train/policy_search.h"
 
-/* How many layers lead to a tap. The attention half of a layer counts by the values of its matrices. */
-double tap_depth(const struct model_config *config, struct tap tap);
-
 /* Chooses the finished trial with the lowest KL of each tap, in the order of the taps, into best (room for all
  * of the board). Returns how many. Left out are the final tap, which is not an exit, and a tap whose KL is not
  * lower than that of an exit before it. A tap that `wish` names is never left out. */

@@ -117,8 +117,10 @@ int results_write(const struct results_setting *setting, struct error *error)
     struct leaderboard board = {0};
     struct policy policy = {0};
     int result = -1;
-    if (leaderboard_read(setting->run, setting->sweep, &board, error) < 0 || note_wish(setting, error) < 0 ||
-        write_policy_folder(setting, &board, error) < 0 || cost_note(setting->cost, setting->run, error) < 0 ||
+    if (leaderboard_read(setting->run, setting->sweep, &setting->evaluation->stores->config, &board, error) <
+            0 ||
+        note_wish(setting, error) < 0 || write_policy_folder(setting, &board, error) < 0 ||
+        cost_note(setting->cost, setting->run, error) < 0 ||
         read_policy_folder(setting->run, &policy, error) < 0 ||
         leaderboard_write(setting->run, &board, error) < 0 ||
         cost_table_write(setting->run, &board, error) < 0 ||
@@ -158,12 +160,13 @@ static int print_json(const struct run_folder *run, const struct leaderboard *bo
     return json_print("the result", object, stdout, error);
 }
 
-int results_print(const struct run_folder *run, const struct sweep *sweep, bool json, struct error *error)
+int results_print(const struct run_folder *run, const struct sweep *sweep, const struct model_config *model,
+                  bool json, struct error *error)
 {
     struct leaderboard board = {0};
     struct policy policy = {0};
     int result = -1;
-    if (leaderboard_read(run, sweep, &board, error) < 0 || read_policy_folder(run, &policy, error) < 0)
+    if (leaderboard_read(run, sweep, model, &board, error) < 0 || read_policy_folder(run, &policy, error) < 0)
         goto done;
     result = 0;
     if (json)

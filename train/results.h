@@ -27,6 +27,7 @@ int results_write(const struct results_setting *setting, struct error *error);
 
 /* The ranked table, the exits and where everything lies, from the run's folder; as JSON when asked. An error
  * when every trial has failed, after that was printed. */
-int results_print(const struct run_folder *run, const struct sweep *sweep, bool json, struct error *error);
+int results_print(const struct run_folder *run, const struct sweep *sweep, const struct model_config *model,
+                  bool json, struct error *error);
 
 #endif

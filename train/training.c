@@ -198,6 +198,11 @@ const struct run_folder *training_run(const struct training *training)
     return &training->run;
 }
 
+const struct model_config *training_model(const struct training *training)
+{
+    return &training->stores.config;
+}
+
 /* ---- the trials ---- */
 
 static struct first_values_setting first_values_setting(const struct training *training)

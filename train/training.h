@@ -6,7 +6,7 @@
  *         training_train(training, error);        // goes on where an earlier process stopped
  *     if (training_left(training) != LEFT_NOTHING)
  *         training_finish(training, error);       // policy, leaderboard, report
- *     results_print(training_run(training), &sweep, false, error);
+ *     results_print(training_run(training), &sweep, training_model(training), false, error);
  *     training_close(training);
  *
  * A trial that fails is marked so, and the others do not notice. What is here puts the parts of a run together;
@@ -52,6 +52,7 @@ void training_close(struct training *training); /* NULL is fine */
 /* What the run had to do still when it was opened. */
 enum run_left training_left(const struct training *training);
 const struct run_folder *training_run(const struct training *training);
+const struct model_config *training_model(const struct training *training);
 
 /* To the last step and its evaluation. -1 also when the program was told to stop: all trials are saved
  * then, and the error says how to go on. */

@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Room around the plot for labels. */
@@ -15,7 +16,8 @@ const char svg_style[] =
     ".label{fill:#3b4552;font-size:12px}.title{fill:#1d2530;font-size:14px;font-weight:600}\n"
     ".line{fill:none;stroke-width:1.8;stroke-linejoin:round}.mark{stroke:#fff;stroke-width:1}\n"
     ".rule{stroke:#1d2530;stroke-width:1.2;stroke-dasharray:5 4}\n"
-    ".note{fill:#3b4552;font-size:11px;paint-order:stroke;stroke:#fff;stroke-width:3px}\n";
+    ".note{fill:#3b4552;font-size:11px;paint-order:stroke;stroke:#fff;stroke-width:3px}\n"
+    ".end{font-size:11px;font-weight:600}\n";
 
 void html_escape(struct string *out, const char *text)
 {
@@ -40,9 +42,15 @@ static double axis_share(const struct svg_axis *axis, double value)
     return (value - axis->least) / (axis->most - axis->least);
 }
 
+/* Where the plot ends. */
+static double right_of(const struct svg_chart *chart)
+{
+    return chart->width - fmax(RIGHT, chart->room);
+}
+
 static double place_x(const struct svg_chart *chart, double x)
 {
-    return LEFT + axis_share(&chart->x, x) * (chart->width - LEFT - RIGHT);
+    return LEFT + axis_share(&chart->x, x) * (right_of(chart) - LEFT);
 }
 
 static double place_y(const struct svg_chart *chart, double y)
@@ -103,7 +111,7 @@ static void draw_tick(struct svg_chart *chart, enum svg_direction direction, dou
         string_print(chart->out,
                      "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" y1=\"%.1f\" y2=\"%.1f\"/>"
                      "<text class=\"tick\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
-                     x, chart->width - RIGHT, y, y, x - 7, y + 4, text);
+                     x, right_of(chart), y, y, x - 7, y + 4, text);
 }
 
 /* Powers of ten, with 2 and 5 times as much between them where there are few. */
@@ -144,6 +152,10 @@ void svg_begin(struct svg_chart *chart, const char *title)
                      chart->height);
     string_print(out, " aria-label=\"");
     html_escape(out, title);
+    if (chart->summary) {
+        string_print(out, ". ");
+        html_escape(out, chart->summary);
+    }
     string_print(out, "\">\n");
     if (chart->alone)
         string_print(out,
@@ -156,7 +168,7 @@ void svg_begin(struct svg_chart *chart, const char *title)
     draw_axis(chart, SVG_DOWN);
     draw_axis(chart, SVG_ACROSS);
     string_print(out, "<text class=\"label\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">",
-                 (LEFT + chart->width - RIGHT) / 2, chart->height - 8);
+                 (LEFT + right_of(chart)) / 2, chart->height - 8);
     html_escape(out, chart->x.label);
     string_print(out,
                  "</text>\n<text class=\"label\" transform=\"translate(13 %.1f) rotate(-90)\" "
@@ -182,7 +194,7 @@ void svg_line(struct svg_chart *chart, const struct svg_point *points, size_t co
         if (!isfinite(x) || !isfinite(y))
             continue;
         if (!begun)
-            string_print(chart->out, "<polyline class=\"line\" stroke=\"%s\"%s%s%s points=\"", colour,
+            string_print(chart->out, "<polyline class=\"line\" style=\"stroke:%s\"%s%s%s points=\"", colour,
                          dash ? " stroke-dasharray=\"" : "", dash ? dash : "", dash ? "\"" : "");
         string_print(chart->out, "%s%.1f,%.1f", begun ? " " : "", x, y);
         begun = true;
@@ -191,32 +203,38 @@ void svg_line(struct svg_chart *chart, const struct svg_point *points, size_t co
         string_print(chart->out, "\"/>\n");
 }
 
+/* Outlines of the marks, about the origin. */
+static const char *const outlines[SVG_SHAPES] = {
+    [SVG_CIRCLE] = "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0z",
+    [SVG_SQUARE] = "M-4-4h8v8h-8z",
+    [SVG_DIAMOND] = "M0-5.6L5.6 0L0 5.6L-5.6 0z",
+    [SVG_TRIANGLE] = "M0-5.6L5.4 4H-5.4z",
+    [SVG_WEDGE] = "M0 5.6L5.4-4H-5.4z",
+    [SVG_PLUS] = "M-1.7-5.2h3.4v3.5h3.5v3.4h-3.5v3.5h-3.4v-3.5h-3.5v-3.4h3.5z",
+    [SVG_CROSS] = "M-5-2.6L-2.6-5L0-2.4L2.6-5L5-2.6L2.4 0L5 2.6L2.6 5L0 2.4L-2.6 5L-5 2.6L-2.4 0z",
+    [SVG_HEXAGON] = "M-5 0L-2.5-4.4H2.5L5 0L2.5 4.4H-2.5z",
+};
+
 void svg_mark(struct svg_chart *chart, struct svg_point point, enum svg_shape shape, const char *colour,
               const char *hint)
 {
     const double x = place_x(chart, point.x), y = place_y(chart, point.y);
     if (!isfinite(x) || !isfinite(y))
         return;
-    switch (shape) {
-    case SVG_CIRCLE:
-        string_print(chart->out, "<circle class=\"mark\" cx=\"%.1f\" cy=\"%.1f\" r=\"4.5\" fill=\"%s\">", x, y,
-                     colour);
-        break;
-    case SVG_SQUARE:
-        string_print(chart->out,
-                     "<rect class=\"mark\" x=\"%.1f\" y=\"%.1f\" width=\"8\" height=\"8\" fill=\"%s\">", x - 4,
-                     y - 4, colour);
-        break;
-    case SVG_DIAMOND:
-        string_print(chart->out,
-                     "<rect class=\"mark\" x=\"%.1f\" y=\"%.1f\" width=\"8\" height=\"8\" fill=\"%s\" "
-                     "transform=\"rotate(45 %.1f %.1f)\">",
-                     x - 4, y - 4, colour, x, y);
-        break;
-    }
-    string_print(chart->out, "<title>");
+    string_print(chart->out,
+                 "<path class=\"mark\" transform=\"translate(%.1f %.1f)\" d=\"%s\" style=\"fill:%s\"><title>",
+                 x, y, outlines[shape], colour);
     html_escape(chart->out, hint);
-    string_print(chart->out, "</title></%s>\n", shape == SVG_CIRCLE ? "circle" : "rect");
+    string_print(chart->out, "</title></path>\n");
+}
+
+void svg_symbol(struct string *out, enum svg_shape shape, const char *colour)
+{
+    string_print(
+        out,
+        "<svg class=\"symbol\" viewBox=\"-7 -7 14 14\" width=\"14\" height=\"14\" aria-hidden=\"true\">"
+        "<path d=\"%s\" style=\"fill:%s\"/></svg>",
+        outlines[shape], colour);
 }
 
 void svg_note(struct svg_chart *chart, struct svg_point point, const char *text)
@@ -237,7 +255,7 @@ void svg_rule(struct svg_chart *chart, enum svg_direction direction, double valu
     if (!(share >= 0 && share <= 1))
         return;
     const double x = down ? place_x(chart, value) : LEFT, y = down ? TOP : place_y(chart, value);
-    const double x2 = down ? x : chart->width - RIGHT, y2 = down ? chart->height - BOTTOM : y;
+    const double x2 = down ? x : right_of(chart), y2 = down ? chart->height - BOTTOM : y;
     string_print(chart->out, "<line class=\"rule\" x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\"/>", x, y, x2,
                  y2);
     if (down)
@@ -250,4 +268,41 @@ void svg_rule(struct svg_chart *chart, enum svg_direction direction, double valu
                      y - 5);
     html_escape(chart->out, label);
     string_print(chart->out, "</text>\n");
+}
+
+/* ---- names at the ends of lines ---- */
+
+/* Between the baselines of two names. */
+#define NAME_HEIGHT 13.0
+
+static int compare_ends(const void *left, const void *right)
+{
+    const struct svg_line_end *a = left, *b = right;
+    return a->y != b->y ? (a->y < b->y ? -1 : 1) : strcmp(a->name, b->name);
+}
+
+void svg_ends(struct svg_chart *chart, struct svg_line_end *ends, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct svg_line_end end = ends[i];
+        end.y = place_y(chart, end.y);
+        if (isfinite(end.y))
+            ends[kept++] = end;
+    }
+    qsort(ends, kept, sizeof *ends, compare_ends);
+    /* Down from the highest one, then up again from the bottom of the plot. */
+    double lowest = chart->height - BOTTOM;
+    for (size_t i = 1; i < kept; i++)
+        ends[i].y = fmax(ends[i].y, ends[i - 1].y + NAME_HEIGHT);
+    for (size_t i = kept; i > 0; i--) {
+        ends[i - 1].y = fmin(ends[i - 1].y, lowest);
+        lowest = ends[i - 1].y - NAME_HEIGHT;
+    }
+    for (size_t i = 0; i < kept; i++) {
+        string_print(chart->out, "<text class=\"end\" x=\"%.1f\" y=\"%.1f\" style=\"fill:%s\">",
+                     right_of(chart) + 5, ends[i].y + 4, ends[i].colour);
+        html_escape(chart->out, ends[i].name);
+        string_print(chart->out, "</text>\n");
+    }
 }

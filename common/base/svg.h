@@ -34,29 +34,51 @@ struct svg_chart {
     double width, height; /* of the whole, in units of the view box */
     struct svg_axis x, y;
     bool alone; /* a file of its own; false: inside HTML whose style has svg_style */
+    const char *summary; /* what the chart shows, for those who cannot see it; NULL: its title says it */
+    double room; /* at the right of the plot, for svg_ends */
 };
 
 struct svg_point {
     double x, y;
 };
 
-enum svg_shape { SVG_CIRCLE, SVG_SQUARE, SVG_DIAMOND };
+enum svg_shape {
+    SVG_CIRCLE,
+    SVG_SQUARE,
+    SVG_DIAMOND,
+    SVG_TRIANGLE,
+    SVG_WEDGE, /* a triangle on its tip */
+    SVG_PLUS,
+    SVG_CROSS,
+    SVG_HEXAGON
+};
+enum { SVG_SHAPES = SVG_HEXAGON + 1 };
 enum svg_direction { SVG_ACROSS, SVG_DOWN };
 
 /* CSS of what the functions below draw. */
 extern const char svg_style[];
 
 void svg_begin(struct svg_chart *chart, const char *title);
-/* dash: as stroke-dasharray, or NULL. */
+/* colour: as CSS has it. dash: as stroke-dasharray, or NULL. */
 void svg_line(struct svg_chart *chart, const struct svg_point *points, size_t count, const char *colour,
               const char *dash);
 /* hint: shown where the pointer rests. */
 void svg_mark(struct svg_chart *chart, struct svg_point point, enum svg_shape shape, const char *colour,
               const char *hint);
+/* A mark by itself, at the origin: for legends. */
+void svg_symbol(struct string *out, enum svg_shape shape, const char *colour);
 /* Small text beside a point. */
 void svg_note(struct svg_chart *chart, struct svg_point point, const char *text);
 /* A dashed line at a value of the other axis, with its name. */
 void svg_rule(struct svg_chart *chart, enum svg_direction direction, double value, const char *label);
+/* Names of lines, in the room at the right of the plot: each as high as its line ends, or as near as the others
+ * let it. Puts `ends` in their order. */
+struct svg_line_end {
+    double y;
+    char name[16];
+    const char *colour;
+};
+void svg_ends(struct svg_chart *chart, struct svg_line_end *ends, size_t count);
 void svg_end(struct svg_chart *chart);
 
 /* Appends text with HTML's special characters escaped. */

@@ -117,7 +117,7 @@ sweep_of_eight() {
         [ -n "$(exits_of "$work/eight")" ] &&
         [ "$(exits_of "$work/eight")" = "$(cd "$work/eight/policy" && ls ./*.safetensors | cut -c 3-)" ] &&
         grep -q '<svg' "$work/eight/report.html" && grep -q 'prefers-color-scheme:dark' "$work/eight/report.html" &&
-        grep -q '<td class="text">random</td><td class="text">cross-entropy</td><td>0.001</td>' "$work/eight/report.html" &&
+        grep -q '<td class="text minor">random</td><td class="text minor">cross-entropy</td><td class="minor">0.001</td>' "$work/eight/report.html" &&
         says err "train: 8 trials, 20 steps of 4 sequences (64 tokens each); about" && ! grep -qE 'https?://' "$work/eight/report.html" &&
         ls "$work"/eight/trials/*/ | grep -c head.safetensors | grep -qx 8 && no_checkpoints "$work/eight"
 }
@@ -244,7 +244,7 @@ mlp_with_biases() {
         --end-of-text 5 --seq-len 32 --taps 1.mid,1,final --codec raw:f32 --out "$work/bias" >/dev/null 2>&1 || return 1
     printf 'steps: 0\ntrials:\n  - {tap: 1.mid, head: mlp}\n  - {tap: 1, head: norm}\n' >"$work/bias.yaml"
     run 0 train --store "$work/bias" --out "$work/bias.run" --sweep "$work/bias.yaml" || return 1
-    [ "$(cut -f 12- "$work/bias.run/leaderboard.tsv" | tail -n +2 | sed -E 's/([0-9]\.[0-9]{4})[0-9]*/\1/g' | sort -u | wc -l)" = 1 ]
+    [ "$(cut -f 12-16 "$work/bias.run/leaderboard.tsv" | tail -n +2 | sed -E 's/([0-9]\.[0-9]{4})[0-9]*/\1/g' | sort -u | wc -l)" = 1 ]
 }
 
 finished_run_again() {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/base/file.h"
+#include "tests/small_config.h"
 #include "tests/test.h"
 
 static char path[4300];
@@ -327,11 +328,12 @@ TEST(leaderboard_ranks_by_the_whole_split)
     REQUIRE_OK(run_folder_note(&run, "held_out_sequences", json_integer(40), &error));
     REQUIRE_OK(run_folder_note(&run, "sample_full_loss", json_real(0.75), &error));
     for (int i = 0; i < COUNT; i++) {
-        configs[i] = (struct trial_config){.tap = "1", .spec.kind = head_kind_find("norm", &error)};
+        configs[i] =
+            (struct trial_config){.tap = "1", .spec = {.kind = head_kind_find("norm", &error), .tap.layer = 1}};
         strcpy(configs[i].id, cases[i].id);
         REQUIRE_OK(add_trial(folder, cases[i].id, cases[i].sample, cases[i].whole, cases[i].stopped, &error));
     }
-    REQUIRE_OK(leaderboard_read(&run, &sweep, &board, &error));
+    REQUIRE_OK(leaderboard_read(&run, &sweep, &small, &board, &error));
     CHECK(board.full_loss == 0.75 && board.sample_full_loss == 0.75);
     for (int i = 0; i < COUNT; i++) {
         const struct leaderboard_row *row = &board.row[i];
@@ -342,13 +344,13 @@ TEST(leaderboard_ranks_by_the_whole_split)
     }
     leaderboard_free(&board);
     REQUIRE_OK(run_folder_note(&run, "full_loss", json_real(0.5), &error));
-    REQUIRE_OK(leaderboard_read(&run, &sweep, &board, &error));
+    REQUIRE_OK(leaderboard_read(&run, &sweep, &small, &board, &error));
     CHECK(board.full_loss == 0.5 && board.sample_full_loss == 0.75 && board.split == 40);
     REQUIRE_OK(leaderboard_write(&run, &board, &error));
     snprintf(path, sizeof path, "%s/leaderboard.tsv", folder);
     REQUIRE_OK(file_read(path, &text, &size, &error));
     CHECK_TEXT(text, "\n3\tc\t1\tnorm\t");
-    CHECK_TEXT(text, "\tstopped\t4\t9.000000\t1.000000\t0.500000\t4\t8\n");
+    CHECK_TEXT(text, "\tstopped\t4\t9.000000\t1.000000\t0.500000\t4\t8\t1.0000\t9.0002\n");
     free(text);
     leaderboard_free(&board);
     run_folder_close(&run);

@@ -1,22 +1,9 @@
-/* Depths of taps, which trials become exits, and what is said of a policy. */
+/* Which trials become exits, and what is said of a policy. */
 #include "train/policy_table.h"
 
 #include <math.h>
 
-#include "tests/small_config.h"
 #include "tests/test.h"
-
-static bool near(double a, double b)
-{
-    return fabs(a - b) < 1e-9;
-}
-
-TEST(policy_table_costs_follow_parameters)
-{
-    CHECK(tap_depth(&small, (struct tap){12, false}) == 12);
-    CHECK(near(tap_depth(&small, (struct tap){12, true}), 11 + 1536. / (1536 + 4608)));
-    CHECK(tap_depth(&small, (struct tap){0, false}) == 0);
-}
 
 static const struct policy_wish standard = {.agreement = 0.95, .threshold = NAN};
 
