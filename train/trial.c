@@ -83,9 +83,7 @@ int trial_open_head(const struct trial_config *config, const char *path, const s
     if (head_load(path, model, fingerprint, backend, &made->head, error) < 0 ||
         queue_create(backend, &made->queue, error) < 0)
         goto fail;
-    const struct head_spec *spec = head_get_spec(made->head);
-    if (!head_specs_join(spec, &config->spec) || spec->output != config->spec.output ||
-        tap_compare(spec->tap, config->spec.tap) != 0) {
+    if (!head_spec_equal(head_get_spec(made->head), &config->spec)) {
         error_set(error, "%s: is not the head of trial %s; remove its folder to train it again", path,
                   config->id);
         goto fail;

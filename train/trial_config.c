@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/hash.h"
+#include "common/head/draft.h"
 
 static const char *const loss_names[] = {
     [LOSS_CROSS_ENTROPY] = "cross-entropy", [LOSS_DISTILLATION] = "distillation"};
@@ -57,12 +58,19 @@ static int set_tap(const char *text, char tap[TAP_NAME_SIZE], struct error *erro
     return 0;
 }
 
+static int set_kind(const char *text, const struct head_kind **kind, struct error *error)
+{
+    if (!(*kind = head_kind_find(text, error)))
+        return -1;
+    return head_kind_is_draft(*kind) ? error_set(error, "drafts cannot be trained yet") : 0;
+}
+
 int trial_config_set(struct trial_config *config, enum trial_key key, const char *text, struct error *error)
 {
     const struct sweep_key *row = &trial_keys[key];
     switch (key) {
     case KEY_TAP: return set_tap(text, config->tap, error);
-    case KEY_HEAD: return (config->spec.kind = head_kind_find(text, error)) ? 0 : -1;
+    case KEY_HEAD: return set_kind(text, &config->spec.kind, error);
     case KEY_OUTPUT: return head_output_find(text, &config->spec.output, error);
     case KEY_INIT: return head_init_find(text, &config->init, error);
     case KEY_LOSS: return set_loss(text, &config->loss, error);

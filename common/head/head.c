@@ -46,15 +46,39 @@ int head_init_find(const char *name, enum head_init *init, struct error *error)
 
 /* ---- life ---- */
 
-int head_spec_check(const struct head_spec *spec, const struct model_config *config, struct error *error)
+static int check_tap(struct tap tap, const struct model_config *config, struct error *error)
 {
-    char name[TAP_NAME_SIZE];
-    const struct tap tap = spec->tap;
     if (tap.layer < (tap.mid ? 1 : 0) || tap.layer > config->layers)
         return error_set(error, "there is no tap %d%s in a model of %d layers", tap.layer,
                          tap.mid ? ".mid" : "", config->layers);
-    tap_name(tap, config->layers, name);
-    if (spec->kind->wants_mid && !tap.mid)
+    return 0;
+}
+
+static int check_draft(const struct head_spec *spec, const struct model_config *config, struct error *error)
+{
+    if (!spec->kind->draft && (spec->befores > 0 || spec->draft_vocab > 0))
+        return error_set(error, "a head of kind %s reads one tap; a draft may read several", spec->kind->name);
+    if (spec->kind->draft && (spec->draft_vocab < 1 || spec->draft_vocab > config->vocab))
+        return error_set(error, "a draft cannot choose from %d tokens of a vocabulary of %d", spec->draft_vocab,
+                         config->vocab);
+    return 0;
+}
+
+int head_spec_check(const struct head_spec *spec, const struct model_config *config, struct error *error)
+{
+    char name[TAP_NAME_SIZE];
+    struct tap taps[HEAD_TAPS];
+    const int count = head_spec_taps(spec, taps);
+    for (int i = 0; i < count; i++) {
+        if (check_tap(taps[i], config, error) < 0)
+            return -1;
+        if (i > 0 && tap_compare(taps[i - 1], taps[i]) >= 0)
+            return error_set(error, "the taps of a head do not ascend");
+    }
+    if (check_draft(spec, config, error) < 0)
+        return -1;
+    tap_name(spec->tap, config->layers, name);
+    if (spec->kind->wants_mid && !spec->tap.mid)
         return error_set(error, "a head of kind %s reads a tap L.mid, not %s", spec->kind->name, name);
     return 0;
 }
@@ -131,7 +155,7 @@ const struct head_parameter *head_parameter(const struct head *head, int index)
 
 struct vocab head_vocab(const struct head *head, const struct weight *tied)
 {
-    if (head->spec.output == OUTPUT_TIED)
+    if (head->spec.output == OUTPUT_TIED && !head->spec.kind->draft)
         return (struct vocab){.tied = tied, .own = matrix_none()};
     return (struct vocab){.own = head->parameter[head->parameters - 1].value};
 }

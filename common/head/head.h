@@ -56,11 +56,25 @@ const char *head_kind_name(const struct head_kind *kind);
 /* Whether head_initialise can do that for the kind; the error says what it can do. */
 int head_init_check(const struct head_kind *kind, enum head_init init, struct error *error);
 
+#define HEAD_TAPS      3 /* that a draft reads, at most */
+#define TAPS_NAME_SIZE (HEAD_TAPS * TAP_NAME_SIZE)
+
 struct head_spec {
     const struct head_kind *kind;
     enum head_output output;
-    struct tap tap;
+    struct tap tap; /* of a draft: the last one that it reads */
+    struct tap before[HEAD_TAPS - 1]; /* of a draft, ascending: those before it */
+    int befores;
+    int draft_vocab; /* of a draft: D, the tokens that it chooses from; 0 of other kinds */
 };
+
+/* The taps of a spec, in order; returns how many. */
+int head_spec_taps(const struct head_spec *spec, struct tap taps[HEAD_TAPS]);
+/* The other way, and to names: "2+15+27". */
+int head_spec_parse_taps(const char *text, int layers, struct head_spec *spec, struct error *error);
+void head_spec_name_taps(const struct head_spec *spec, int layers, char name[TAPS_NAME_SIZE]);
+/* Whether both are the same head, but for the values of its parameters. */
+bool head_spec_equal(const struct head_spec *a, const struct head_spec *b);
 
 /* Whether the spec makes sense for the model: the model has the tap, and the kind can read it. */
 int head_spec_check(const struct head_spec *spec, const struct model_config *config, struct error *error);

@@ -12,18 +12,19 @@
 
 static json_t *metadata_of(const struct head *head, const char *fingerprint)
 {
-    char tap[TAP_NAME_SIZE], number[5][32];
+    char tap[TAPS_NAME_SIZE], number[6][32];
     const struct model_config *config = &head->config;
-    tap_name(head->spec.tap, config->layers, tap);
-    const int sizes[4] = {config->layers, config->hidden, config->intermediate, config->vocab};
-    for (int i = 0; i < 4; i++)
+    head_spec_name_taps(&head->spec, config->layers, tap);
+    const int sizes[5] = {config->layers, config->hidden, config->intermediate, config->vocab,
+                          head->spec.draft_vocab};
+    for (int i = 0; i < 5; i++)
         snprintf(number[i], sizeof number[i], "%d", sizes[i]);
-    snprintf(number[4], sizeof number[4], "%.9g", (double)config->norm_epsilon);
-    return json_pack("{ss ss ss ss ss ss ss ss ss ss ss}", "offramp", OFFRAMP_VERSION, "kind",
+    snprintf(number[5], sizeof number[5], "%.9g", (double)config->norm_epsilon);
+    return json_pack("{ss ss ss ss ss ss ss ss ss ss ss ss*}", "offramp", OFFRAMP_VERSION, "kind",
                      head->spec.kind->name, "output", head_output_name(head->spec.output), "tap", tap, "layers",
                      number[0], "hidden", number[1], "intermediate", number[2], "vocab", number[3],
-                     "norm_epsilon", number[4], "mlp_bias", config->mlp_bias ? "yes" : "no", "model",
-                     fingerprint);
+                     "norm_epsilon", number[5], "mlp_bias", config->mlp_bias ? "yes" : "no", "model",
+                     fingerprint, "draft_vocab", head->spec.kind->draft ? number[4] : NULL);
 }
 
 static int write_parameter(const struct head_parameter *parameter, struct queue *queue,
@@ -143,9 +144,12 @@ static int read_metadata(const char *path, const json_t *metadata, const char *f
     if (parse_number(epsilon, 0, 1, &number, error) < 0)
         return error_prefix(error, "%s: metadata \"norm_epsilon\"", path);
     config->norm_epsilon = (float)number;
-    spec->kind = head_kind_find(kind, error);
+    *spec = (struct head_spec){.kind = head_kind_find(kind, error)};
     if (!spec->kind || head_output_find(output, &spec->output, error) < 0 ||
-        tap_parse(tap, config->layers, &spec->tap, error) < 0 || head_spec_check(spec, config, error) < 0)
+        head_spec_parse_taps(tap, config->layers, spec, error) < 0 ||
+        (spec->kind->draft &&
+         read_size(path, metadata, "draft_vocab", config->vocab, &spec->draft_vocab, error) < 0) ||
+        head_spec_check(spec, config, error) < 0)
         return error_prefix(error, "%s", path);
     return 0;
 }

@@ -56,6 +56,8 @@ int head_initialise(struct head *head, enum head_init init, uint64_t seed, const
     int result = -1;
     if (head_init_check(head->spec.kind, init, error) < 0)
         return -1;
+    if (head->spec.kind->initialise)
+        return head->spec.kind->initialise(head, init, seed, source, error);
     if (queue_create(head->backend, &queue, error) < 0)
         return -1;
     for (int i = 0; i < head->parameters; i++) {

@@ -40,7 +40,7 @@ static const struct head_kind affine = {
     .name = "affine", .by_row = true, .has_ridge = true, .stages = affine_stages};
 static const struct head_kind mlp = {.name = "mlp", .by_row = true, .wants_mid = true, .stages = mlp_stages};
 
-const struct head_kind *const head_kinds[] = {&embedding, &norm, &affine, &mlp, NULL};
+const struct head_kind *const head_kinds[] = {&embedding, &norm, &affine, &mlp, &head_kind_draft, NULL};
 
 const struct head_kind *head_kind_find(const char *name, struct error *error)
 {
@@ -118,7 +118,7 @@ void head_plan_make(const struct head_spec *spec, const struct model_config *con
             plan_add_scratch(plan, (struct scratch_rule){config->hidden, false});
     }
     order_rules(plan);
-    if (spec->output == OUTPUT_UNTIED) /* its own output weight, behind all else */
+    if (spec->output == OUTPUT_UNTIED && !spec->kind->draft) /* its own output weight, behind all else */
         plan_add_rule(plan, (struct parameter_rule){.name = "output",
                                                     .rows = config->vocab,
                                                     .cols = config->hidden,

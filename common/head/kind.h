@@ -69,10 +69,15 @@ struct head_kind {
     bool wants_mid; /* only makes sense at a tap L.mid */
     bool has_ridge; /* INIT_RIDGE */
     bool by_row; /* head_spec_is_by_row: no stage reads spans */
+    bool draft; /* it runs by draft.h, and has rules of parameters, but no stages */
     /* Adds the stages to the plan, in order (plan_add_stage). */
     void (*stages)(const struct head_spec *spec, const struct model_config *config, struct head_plan *plan);
+    /* head_initialise of a kind that does it by itself; or NULL. */
+    int (*initialise)(struct head *head, enum head_init init, uint64_t seed, const struct head_source *source,
+                      struct error *error);
 };
 
+extern const struct head_kind head_kind_draft;
 /* The kinds; NULL ends the list. */
 extern const struct head_kind *const head_kinds[];
 
