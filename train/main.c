@@ -11,6 +11,7 @@
 #include "common/base/string.h"
 #include "common/device/options.h"
 #include "train/dry_run.h"
+#include "train/export.h"
 #include "train/results.h"
 #include "train/training.h"
 
@@ -27,6 +28,9 @@ enum {
     OPTION_PART,
     OPTION_COLLECT,
     OPTION_DRY_RUN,
+    OPTION_EXPORT,
+    OPTION_FORMAT,
+    OPTION_MODEL,
     OPTION_TRIAL = 512,
     OPTION_SETTING = 768
 };
@@ -40,6 +44,7 @@ struct arguments {
     const char *sweep; /* file, or NULL: one trial by flags */
     const char *trial[TRIAL_KEYS], *setting[SETTING_KEYS]; /* flags, NULL: not given */
     bool json, dry_run;
+    struct export_options export; /* its trial is NULL: nothing is exported */
 };
 
 static const char description[] =
@@ -52,7 +57,9 @@ static const char description[] =
     "key from a list, or between two bounds: {uniform: [A, B]}, {log_uniform: [A, B]}, {integer: [A, B]}), "
     "`trials` (single ones), and `defaults` (what the others do not give). pipelines/demo.yaml is an example. "
     "Without --sweep the flags describe one trial:\n\n"
-    "  train --store STORE --out RUN --tap 12 --head affine --init ridge\n";
+    "  train --store STORE --out RUN --tap 12 --head affine --init ridge\n\n"
+    "A finished trial's head for other software:\n\n"
+    "  train --store STORE --export RUN/trials/ID --format torch --out DIR\n";
 
 static const struct argp_option common_options[] = {
     {"store", OPTION_STORE, "STORE", 0, "a finished store; give it again for each further shard", 1},
@@ -78,6 +85,13 @@ static const struct argp_option common_options[] = {
     {"collect", OPTION_COLLECT, NULL, 0, "when all parts have ended: make leaderboard, report and policy", 1},
     {"dry-run", OPTION_DRY_RUN, NULL, 0,
      "only list the trials, with their memory and time, after some seconds of measuring; writes nothing", 1},
+    {"export", OPTION_EXPORT, "TRIAL", 0,
+     "write the head of a finished trial, RUN/trials/ID, into --out as other software reads it; nothing is "
+     "trained",
+     1},
+    {"format", OPTION_FORMAT, "FORMAT", 0, "of --export: torch or ee-llm (docs/formats.md)", 1},
+    {"model", OPTION_MODEL, "PATH", 0,
+     "of --export: the model's folder, which eagle3's readers open, too (default: its name in the store)", 1},
     {"json", OPTION_JSON, NULL, 0, "print the result as JSON", DEVICE_OPTIONS_GROUP},
 };
 enum { COMMON_OPTIONS = sizeof common_options / sizeof common_options[0] };
@@ -115,8 +129,35 @@ static void check_share(const struct arguments *arguments, struct argp_state *st
         argp_error(state, "--json belongs to --collect: a part has no result of its own");
 }
 
+/* Nothing is trained, so nothing that says how is taken. */
+static void check_export(const struct arguments *arguments, struct argp_state *state)
+{
+    const struct wish_options *wish = &arguments->options.wish;
+    bool other = arguments->sweep || arguments->dry_run || arguments->json ||
+                 arguments->options.share.collect || arguments->options.share.part.count > 0 || wish->exits ||
+                 !isnan(wish->agreement) || !isnan(wish->threshold);
+    for (int k = 0; k < TRIAL_KEYS; k++)
+        other = other || arguments->trial[k];
+    for (int k = 0; k < SETTING_KEYS; k++)
+        other = other || arguments->setting[k];
+    if (!arguments->export.format)
+        argp_error(state, "--format is missing: torch or ee-llm");
+    if (arguments->options.stores == 0)
+        argp_error(state, "--store is missing: the store that the trial was trained from");
+    if (!arguments->options.out)
+        argp_error(state, "--out is missing: a folder for what is exported");
+    if (other)
+        argp_error(state, "--export takes --store, --format, --model and --out only");
+}
+
 static void check_arguments(const struct arguments *arguments, struct argp_state *state)
 {
+    if (arguments->export.trial) {
+        check_export(arguments, state);
+        return;
+    }
+    if (arguments->export.format || arguments->export.model)
+        argp_error(state, "--format and --model belong to --export");
     if (arguments->options.stores == 0)
         argp_error(state, "--store is missing: a store that extract made");
     if (!arguments->options.out && !arguments->dry_run)
@@ -165,6 +206,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case OPTION_COLLECT: arguments->options.share.collect = true; return 0;
     case OPTION_JSON: arguments->json = true; return 0;
     case OPTION_DRY_RUN: arguments->dry_run = true; return 0;
+    case OPTION_EXPORT: arguments->export.trial = value; return 0;
+    case OPTION_FORMAT: arguments->export.format = value; return 0;
+    case OPTION_MODEL: arguments->export.model = value; return 0;
     case OPTION_AGREEMENT:
         arguments->options.wish.agreement = option_number(state, "agreement", value, 0, 1);
         return 0;
@@ -287,6 +331,26 @@ static int run(const struct arguments *arguments, struct sweep *sweep, struct er
     return result;
 }
 
+static int run_export(struct arguments *arguments, struct error *error)
+{
+    arguments->export.store = arguments->store;
+    arguments->export.stores = arguments->options.stores;
+    arguments->export.out = arguments->options.out;
+    return export_trial(&arguments->export, error);
+}
+
+/* Trains, or says what it would do. */
+static int run_sweep(const struct arguments *arguments, struct error *error)
+{
+    struct sweep sweep = {0};
+    int result = read_sweep(arguments, &sweep, error);
+    if (result == 0)
+        result = arguments->dry_run ? dry_run(&arguments->options, &sweep, arguments->json, error)
+                                    : run(arguments, &sweep, error);
+    sweep_free(&sweep);
+    return result;
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = {.options = {.device = {.name = "auto", .backend = {.timed = true}},
@@ -294,21 +358,16 @@ int main(int argc, char **argv)
     struct option_table table = {0};
     static const struct argp_child children[] = {{.argp = &device_argp}, {0}};
     const struct argp argp = {table.option, parse_option, NULL, description, children, NULL, NULL};
-    struct sweep sweep = {0};
     struct error error = {0};
     list_options(&table);
     cli_start();
     cli_parse(&argp, argc, argv, 0, &arguments);
     arguments.options.store = arguments.store;
-    int result = read_sweep(&arguments, &sweep, &error);
-    if (result == 0)
-        result = arguments.dry_run ? dry_run(&arguments.options, &sweep, arguments.json, &error)
-                                   : run(&arguments, &sweep, &error);
+    int result = arguments.export.trial ? run_export(&arguments, &error) : run_sweep(&arguments, &error);
     if (result == 0)
         result = cli_finish_output(&error);
     if (result < 0)
         cli_say("%s", error.text);
-    sweep_free(&sweep);
     free(arguments.store);
     return cli_exit_code(result, &error);
 }

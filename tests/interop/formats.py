@@ -4,6 +4,8 @@ fingerprint, the head's losses of a leaderboard, the policy's hashes and the tab
     formats.py run RUN FOLDER      FOLDER: TAP.safetensors of the run's taps, final and target, held-out sequences only,
                                    and model.safetensors with output and final_norm
     formats.py fingerprint MODEL INFO.json    a folder of Hugging Face's llama, and what `cache info --json` says
+    formats.py export MODEL TRIAL TORCH [EE_LLM]    model.safetensors with the model's output, a trial's folder, and those of
+                                   its exports
 """
 
 import ctypes
@@ -311,8 +313,63 @@ def check_fingerprint(folder, info):
     return found == model["fingerprint"]
 
 
+# ---- exports ----
+
+def read_config(folder):
+    with open(os.path.join(folder, "config.json")) as file:
+        return json.load(file)
+
+
+def check_torch(trial, folder):
+    """The head's file is the trial's, and config.json says what is in it."""
+    files = [os.path.join(path, "head.safetensors") for path in (trial, folder)]
+    (facts, tensors), config = read_tensors(files[1]), read_config(folder)
+    model = config["model"]
+    good = open(files[0], "rb").read() == open(files[1], "rb").read()
+    good &= all(config[name] == facts[name] for name in ("kind", "output", "tap", "offramp"))
+    good &= all(model[name] == int(facts[name]) for name in ("layers", "hidden", "intermediate", "vocab"))
+    good &= abs(model["norm_epsilon"] / float(facts["norm_epsilon"]) - 1) < 1e-6 and config["fingerprint"] == facts["model"]
+    good &= config["tensors"] == {name: shape for name, (shape, _) in tensors.items()}
+    print(f"{folder}: {'good' if good else 'NOT WHAT docs/formats.md SAYS'}")
+    return good
+
+
+EE_MLP = {
+    "mlp.branch.dense_h_to_4h.weight": ("gate", "up"),
+    "mlp.branch.dense_h_to_4h.bias": ("gate_bias", "up_bias"),
+    "mlp.branch.dense_4h_to_h.weight": ("down",),
+    "mlp.branch.dense_4h_to_h.bias": ("down_bias",),
+}
+
+
+def check_ee_llm(model, trial, folder, tied):
+    """Each tensor has the values of the head's parameters, one behind the other. tied: the model's output is its embedding."""
+    facts, tensors = read_tensors(os.path.join(trial, "head.safetensors"))
+    if not tied and "output" not in tensors:
+        tensors["output"] = read_tensors(model)[1]["output"]
+    _, exported = read_tensors(os.path.join(folder, "exit.safetensors"))
+    layer = int(facts["tap"].split(".")[0])
+    parts = dict(EE_MLP) if facts["kind"] == "mlp" else {}
+    parts |= {} if facts["kind"] == "embedding" else {"exit_norm.weight": ("scale",)}
+    wanted = {f"language_model.encoder.layers.{layer - 1}.{name}": names for name, names in parts.items()}
+    wanted["language_model.exit_output_layer.0.weight"] = ("output",)
+    wanted = {name: names for name, names in wanted.items() if all(part in tensors for part in names)}
+    good = set(wanted) == set(exported) and read_config(folder)["args"]["exit_layer_nums"] == [layer]
+    for name, names in wanted.items():
+        values = [value for part in names for value in tensors[part][1]]
+        rows = sum(tensors[part][0][0] for part in names)
+        good &= name in exported and exported[name] == ([rows] + tensors[names[0]][0][1:], tuple(values))
+    print(f"{folder}: {'good' if good else 'NOT WHAT docs/formats.md SAYS'}: {', '.join(sorted(exported))}")
+    return good
+
+
+def check_exports(model, trial, torch, ee_llm=None):
+    tied = read_config(torch)["model"]["tied"]
+    return check_torch(trial, torch) & (ee_llm is None or check_ee_llm(model, trial, ee_llm, tied))
+
+
 def main():
-    check = {"run": check_run, "fingerprint": check_fingerprint}[sys.argv[1]]
+    check = {"run": check_run, "fingerprint": check_fingerprint, "export": check_exports}[sys.argv[1]]
     sys.exit(0 if check(*sys.argv[2:]) else 1)
 
 

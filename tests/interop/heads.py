@@ -1,10 +1,14 @@
 """Exit heads as PyTorch modules, by docs/formats.md alone.
 
-    head = Head(facts, tensors, output)        facts: the metadata of head.safetensors; output: the model's output weight
-    logits = head(states)                      [..., T, H] -> [..., T, V]
+    head = Head.load(folder, output)        folder: of train --export --format torch; output: the model's output weight
+    logits = head(states)                   [..., T, H] -> [..., T, V]
 """
 
+import json
+import pathlib
+
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 
@@ -15,9 +19,14 @@ def norm(x, scale, epsilon):
 class Head(torch.nn.Module):
     FROZEN = ("mlp_norm",)  # a kind's tensors that training leaves as they are
 
-    def __init__(self, facts, tensors, output, dtype=torch.float32):
+    @classmethod
+    def load(cls, folder, output, dtype=torch.float32):
+        folder = pathlib.Path(folder)
+        return cls(json.loads((folder / "config.json").read_text()), load_file(folder / "head.safetensors"), output, dtype)
+
+    def __init__(self, config, tensors, output, dtype):
         super().__init__()
-        self.facts, self.epsilon = facts, float(facts["norm_epsilon"])
+        self.config, self.epsilon = config, config["model"]["norm_epsilon"]
         self.tied = output.to(dtype)
         self.tensor = torch.nn.ParameterDict(
             {name: torch.nn.Parameter(value.to(dtype), name not in self.FROZEN) for name, value in tensors.items()}
@@ -30,9 +39,9 @@ class Head(torch.nn.Module):
     def hidden(self, x):
         """What the output weight is multiplied with."""
         own = self.tensor
-        if self.facts["kind"] == "affine":
+        if self.config["kind"] == "affine":
             x = x @ own["a"] + own["b"]
-        elif self.facts["kind"] == "mlp":
+        elif self.config["kind"] == "mlp":
             n = norm(x, own["mlp_norm"], self.epsilon)
             x = x + self.linear(F.silu(self.linear(n, "gate")) * self.linear(n, "up"), "down")
         return norm(x, own["scale"], self.epsilon)

@@ -19,34 +19,16 @@ import math
 import os
 import pathlib
 import struct
-import subprocess
 import sys
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-CACHE = pathlib.Path(os.environ.get("OFFRAMP_CACHE", ROOT / ".cache"))
-BUILD = ROOT / os.environ.get("BUILD", "build")
-VENV = CACHE / "venv-torch"
-PACKAGES = ["torch==2.13.0", "safetensors==0.8.0", "numpy"]
+from small_run import ROOT, SWEEP, Store, make_store, offramp, run_sweep
 
-try:
-    import torch
-except ImportError:
-    if pathlib.Path(sys.prefix) == VENV:
-        raise
-    if not (VENV / "complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-        subprocess.run([VENV / "bin/pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES], check=True)
-        (VENV / "complete").touch()
-    os.execv(VENV / "bin/python", [VENV / "bin/python", __file__, *sys.argv[1:]])
-
+import torch
 from heads import Head, norm
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 TOLERANCE = 1e-3
-SWEEP = ROOT / "tests/golden/training.yaml"
 DEMO_SWEEP = """
 steps: 50
 sequences: 2
@@ -93,47 +75,13 @@ def sequence_at(place, count, seed):
     return permute(place % count, count, xxh3(struct.pack("<Q", place // count), seed))
 
 
-# ---- what offramp gives ----
-
-
-def offramp(program, *arguments):
-    done = subprocess.run([BUILD / program, *map(str, arguments)], capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{program}: {done.stderr}")
-
-
-class Store:
-    """What a store has of its training split."""
-
-    def __init__(self, path, folder, dtype):
-        self.path, self.folder, self.dtype, self.taps = path, folder, dtype, {}
-        model = folder / "model.safetensors"
-        offramp("cache", "export", "--tensor", "output", "--tensor", "final_norm", "--out", model, path)
-        tensors = load_file(model)
-        self.output, self.final_norm = tensors["output"].to(dtype), tensors["final_norm"].flatten().to(dtype)
-        self.u = self.tap("target")
-        self.tokens = self.read("target")["tokens"].long()
-
-    def read(self, tap):
-        file = self.folder / f"{tap}.safetensors"
-        if not file.exists():
-            offramp("cache", "export", "--tap", tap, "--split", "train", "--out", file, self.path)
-        return load_file(file)
-
-    def tap(self, name):
-        """[N, T, H]"""
-        if name not in self.taps:
-            self.taps[name] = self.read(name)["states"].to(self.dtype)
-        return self.taps[name]
-
-
 class Trial:
     def __init__(self, start, run, name, store):
-        folder = start / "trials" / name
+        folder, exported = start / "trials" / name, start / "exported" / name
         self.name, self.store = name, store
         self.config = json.loads((folder / "config.json").read_text())
-        with safe_open(folder / "head.safetensors", "pt") as file:
-            self.head = Head(file.metadata(), {key: file.get_tensor(key) for key in file.keys()}, store.output, store.dtype)
+        offramp("train", "--store", store.path, "--export", folder, "--format", "torch", "--out", exported)
+        self.head = Head.load(exported, store.output, store.dtype)
         points = [json.loads(line) for line in (run / "trials" / name / "metrics.jsonl").read_text().splitlines()]
         self.losses = [point["loss"] for point in points if "loss" in point]
 
@@ -149,7 +97,7 @@ def loss_of(trial, batch):
     if trial.config["loss"] == "cross-entropy":
         return F.cross_entropy(logits.flatten(0, 1), store.tokens[batch][:, 1:].flatten())
     if trial.config["output"] == "tied":
-        return (torch.logsumexp(logits, -1) - (hidden * store.u[batch]).sum(-1)).mean()
+        return (torch.logsumexp(logits, -1) - (hidden * store.tap("target")[batch]).sum(-1)).mean()
     teacher = F.linear(norm(store.tap("final")[batch], store.final_norm, head.epsilon), store.output)
     return -(F.softmax(teacher, -1) * F.log_softmax(logits, -1)).sum(-1).mean()
 
@@ -197,25 +145,15 @@ def compare(trial, losses):
 
 def prepare(options, folder):
     """The store's path, and the sweep's text."""
-    store = folder / "store"
     if options.demo:
+        store = folder / "store"
         model = os.environ.get("OFFRAMP_TEST_MODEL") or sys.exit("--demo: OFFRAMP_TEST_MODEL is not set")
         offramp(
-            *("extract", "--model", model, "--corpus", ROOT / "docs", "--tokens", 4096, "--seq-len", 64, "--codec", "raw:f32"),
+            *("extract", "--model", model, "--corpus", ROOT / "README.md", "--tokens", 4096, "--seq-len", 64, "--codec", "raw:f32"),
             *("--taps", "24,24.mid,final", "--out", store),
         )
         return store, DEMO_SWEEP
-    made = subprocess.run([BUILD / "tests/interop/training_model", folder], check=True, capture_output=True, text=True)
-    offramp(*made.stdout.split(), "--model", folder / "model", "--corpus", folder / "ids.u16", "--out", store)
-    return store, SWEEP.read_text()
-
-
-def run_sweep(store, text, steps, run):
-    lines = [f"steps: {steps}" if line.startswith("steps:") else line for line in text.splitlines()]
-    sweep = run.with_suffix(".yaml")
-    sweep.write_text("\n".join(lines) + "\n")
-    offramp("train", "--store", store, "--sweep", sweep, "--out", run)
-    return json.loads((run / "run.json").read_text())
+    return make_store(folder), SWEEP.read_text()
 
 
 def main():
