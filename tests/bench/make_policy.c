@@ -17,7 +17,8 @@ static int save_exit(struct model *model, struct backend *backend, struct queue 
 {
     const struct model_config *config = model_config(model);
     const struct head_source source = {model_source, model};
-    struct head_spec spec = {head_kind_find(exit->tap.mid ? "mlp" : "norm", error), OUTPUT_TIED, exit->tap};
+    struct head_spec spec = {
+        .kind = head_kind_find(exit->tap.mid ? "mlp" : "norm", error), .output = OUTPUT_TIED, .tap = exit->tap};
     struct head *head = NULL;
     char tap[TAP_NAME_SIZE], *path = NULL;
     int result = -1;

@@ -124,7 +124,8 @@ static int write_head(const char *folder, const struct model *model, int index, 
                       struct policy_exit *exit, struct error *error)
 {
     const struct head_source source = {model_source, (void *)(uintptr_t)model};
-    struct head_spec spec = {head_kind_find(exit_table[index].kind, error), exit_table[index].output, {0}};
+    struct head_spec spec = {.kind = head_kind_find(exit_table[index].kind, error),
+                             .output = exit_table[index].output};
     struct backend *backend = NULL;
     struct queue *queue = NULL;
     struct head *head = NULL;

@@ -102,7 +102,8 @@ static int read_parameter(struct bench *bench, int index, struct error *error)
 static int bench_open(struct bench *bench, const char *device, const char *kind, enum head_output output,
                       enum head_init init, struct error *error)
 {
-    struct head_spec spec = {head_kind_find(kind, error), output, {LAYER, !strcmp(kind, "mlp")}};
+    struct head_spec spec = {
+        .kind = head_kind_find(kind, error), .output = output, .tap = {LAYER, !strcmp(kind, "mlp")}};
     *bench = (struct bench){0};
     if (!spec.kind ||
         backend_open(device, &(struct backend_options){.threads = 1}, &bench->backend, error) < 0 ||
@@ -413,7 +414,7 @@ TEST(head_initialise_refuses)
 TEST(head_spec)
 {
     struct error error;
-    struct head_spec spec = {head_kind_find("mlp", &error), OUTPUT_TIED, {1, true}};
+    struct head_spec spec = {.kind = head_kind_find("mlp", &error), .output = OUTPUT_TIED, .tap = {1, true}};
     CHECK(head_spec_check(&spec, &config, &error) == 0);
     spec.tap.mid = false;
     CHECK(head_spec_check(&spec, &config, &error) < 0);
