@@ -64,8 +64,13 @@ struct backend_table {
     void (*swiglu_grad)(struct queue *, struct matrix dy, struct matrix x, struct matrix dx);
     void (*rope)(struct queue *, struct matrix x, struct matrix positions, struct matrix table,
                  enum rope_pairs);
+    void (*rope_grad)(struct queue *, struct matrix dx, struct matrix positions, struct matrix table,
+                      enum rope_pairs);
     void (*attention)(struct queue *, const struct attention *, struct matrix q, const struct attention_span *,
                       int count, struct matrix out);
+    void (*attention_grad)(struct queue *, const struct attention *, struct matrix q,
+                           const struct attention_span *, int count, struct matrix out, struct matrix dout,
+                           struct matrix dq, const struct attention_span *dspans);
     void (*vocab_stats)(struct queue *, struct matrix h, const struct vocab *, struct matrix labels,
                         const struct vocab_stats *);
     void (*vocab_cross)(struct queue *, struct matrix h, const struct vocab *, struct matrix t,

@@ -626,50 +626,113 @@ void op_swiglu_grad(struct queue *queue, struct matrix dy, struct matrix x, stru
         input("x", x, DTYPE_F32, x.rows, 2 * dy.cols), output("dx", dx, DTYPE_F32, x.rows, 2 * dy.cols));
 }
 
+static const char *rope_wrong(struct matrix x, struct matrix table)
+{
+    return unless(divides(table.cols, x.cols) && table.cols % 2 == 0,
+                  "table's columns, an even number, must divide x's");
+}
+
 void op_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
              enum rope_pairs pairs)
 {
-    RUN(rope, (queue, x, positions, table, pairs),
-        unless(divides(table.cols, x.cols) && table.cols % 2 == 0,
-               "table's columns, an even number, must divide x's"),
+    RUN(rope, (queue, x, positions, table, pairs), rope_wrong(x, table),
         output("x", x, DTYPE_F32, x.rows, x.cols), input("positions", positions, DTYPE_I32, x.rows, 1),
         input("table", table, DTYPE_F32, table.rows, table.cols));
 }
 
-/* Each span against the whole call: its message shows the keys of the span that is wrong. */
-static bool accept_spans(struct queue *queue, const struct attention *attention, struct matrix q,
-                         const struct attention_span *spans, int count, struct matrix out)
+void op_rope_grad(struct queue *queue, struct matrix dx, struct matrix positions, struct matrix table,
+                  enum rope_pairs pairs)
 {
-    const int64_t size = attention->head_size, width = attention->heads * size;
-    const int64_t kv_width = attention->kv_heads * size;
-    int64_t left = q.rows; /* without a span */
-    for (int i = 0; i < count; i++) {
-        const struct attention_span *span = &spans[i];
-        const bool right = span->queries >= 1 && span->queries <= left && span->k.rows >= span->queries;
-        const struct operand operands[] = {input("q", q, DTYPE_F32, q.rows, width),
-                                           input("k", span->k, DTYPE_F32, span->k.rows, kv_width),
-                                           input("v", span->v, DTYPE_F32, span->k.rows, kv_width),
-                                           output("out", out, DTYPE_F32, q.rows, width),
-                                           {.name = NULL}};
-        const char *wrong =
-            unless(right, "a span has 1 query or more, no more than q has left, nor more than keys");
-        if (!accept(queue, "op_attention", wrong, operands))
-            return false;
-        left -= span->queries;
-    }
-    return left == 0;
+    RUN(rope_grad, (queue, dx, positions, table, pairs), rope_wrong(dx, table),
+        output("dx", dx, DTYPE_F32, dx.rows, dx.cols), input("positions", positions, DTYPE_I32, dx.rows, 1),
+        input("table", table, DTYPE_F32, table.rows, table.cols));
+}
+
+/* A call of op_attention, or of its gradient: with dout, dq and dspans. */
+struct attention_call {
+    const char *op;
+    const struct attention *attention;
+    struct matrix q, out, dout, dq;
+    const struct attention_span *spans, *dspans;
+    int count;
+};
+
+/* A span against the whole call, which has `left` rows without a span: the message shows the keys of the span that
+ * is wrong. */
+static bool accept_span(struct queue *queue, const struct attention_call *call, int number, int64_t left)
+{
+    const int64_t width = (int64_t)call->attention->heads * call->attention->head_size;
+    const int64_t kv_width = (int64_t)call->attention->kv_heads * call->attention->head_size;
+    const struct attention_span *span = &call->spans[number], none = {0};
+    const struct operand end = {.name = NULL};
+    const struct attention_span *grads = call->dspans ? &call->dspans[number] : &none;
+    const unsigned optional = OPERAND_OPTIONAL;
+    const int64_t keys = span->k.rows, rows = call->q.rows, own = span->own_k.cols;
+    const struct operand operands[] = {
+        input("q", call->q, DTYPE_F32, rows, width),
+        input("k", span->k, DTYPE_F32, keys, kv_width),
+        input("v", span->v, DTYPE_F32, keys, kv_width),
+        with(optional, input("own_k", span->own_k, DTYPE_F32, span->queries, own)),
+        with(optional, input("own_v", span->own_v, DTYPE_F32, span->queries, own)),
+        call->dspans ? input("out", call->out, DTYPE_F32, rows, width)
+                     : output("out", call->out, DTYPE_F32, rows, width),
+        call->dspans ? input("dout", call->dout, DTYPE_F32, rows, width) : end,
+        output("dq", call->dq, DTYPE_F32, rows, width),
+        with(optional, output("dk", grads->k, DTYPE_F32, keys, kv_width)),
+        with(optional, output("dv", grads->v, DTYPE_F32, keys, kv_width)),
+        with(optional, output("own_dk", grads->own_k, DTYPE_F32, span->queries, own)),
+        with(optional, output("own_dv", grads->own_v, DTYPE_F32, span->queries, own)),
+        end};
+    const bool right = span->queries >= 1 && span->queries <= left && keys >= span->queries;
+    const char *wrong = !right ? "a span has 1 query or more, no more than q has left, nor more than keys"
+                        : matrix_is_none(span->own_k) != matrix_is_none(span->own_v)
+                            ? "own_k and own_v go together"
+                            : unless(own % kv_width == 0, "own_k must have whole keys");
+    return accept(queue, call->op, wrong, operands);
+}
+
+/* Why the call may not run, or NULL; each span has been accepted, or the queue has failed. */
+static const char *attention_wrong(struct queue *queue, const struct attention_call *call)
+{
+    const struct attention *attention = call->attention;
+    int64_t left = call->q.rows; /* without a span */
+    if (attention->head_size <= 0 || attention->window < 0 || attention->heads <= 0 ||
+        !divides(attention->kv_heads, attention->heads))
+        return "kv_heads must divide the heads";
+    for (int i = 0; i < call->count; left -= call->spans[i++].queries)
+        if (!accept_span(queue, call, i, left))
+            return NULL;
+    return unless(left == 0, "the spans' queries must be all of q");
 }
 
 void op_attention(struct queue *queue, const struct attention *attention, struct matrix q,
                   const struct attention_span *spans, int count, struct matrix out)
 {
-    const int64_t size = attention->head_size, width = attention->heads * size;
-    const bool right = size > 0 && attention->window >= 0 && attention->heads > 0 &&
-                       divides(attention->kv_heads, attention->heads);
-    const bool covered = right && accept_spans(queue, attention, q, spans, count, out);
-    RUN(attention, (queue, attention, q, spans, count, out),
-        right ? unless(covered, "the spans' queries must be all of q") : "kv_heads must divide the heads",
+    const int64_t width = (int64_t)attention->heads * attention->head_size;
+    const struct attention_call call = {
+        .op = "op_attention", .attention = attention, .q = q, .out = out, .spans = spans, .count = count};
+    RUN(attention, (queue, attention, q, spans, count, out), attention_wrong(queue, &call),
         input("q", q, DTYPE_F32, q.rows, width), output("out", out, DTYPE_F32, q.rows, width));
+}
+
+void op_attention_grad(struct queue *queue, const struct attention *attention, struct matrix q,
+                       const struct attention_span *spans, int count, struct matrix out, struct matrix dout,
+                       struct matrix dq, const struct attention_span *dspans)
+{
+    const int64_t width = (int64_t)attention->heads * attention->head_size;
+    const struct attention_call call = {.op = "op_attention_grad",
+                                        .attention = attention,
+                                        .q = q,
+                                        .out = out,
+                                        .dout = dout,
+                                        .dq = dq,
+                                        .spans = spans,
+                                        .dspans = dspans,
+                                        .count = count};
+    RUN(attention_grad, (queue, attention, q, spans, count, out, dout, dq, dspans),
+        attention_wrong(queue, &call), input("q", q, DTYPE_F32, q.rows, width),
+        input("out", out, DTYPE_F32, q.rows, width), input("dout", dout, DTYPE_F32, q.rows, width),
+        output("dq", dq, DTYPE_F32, q.rows, width));
 }
 
 void op_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,

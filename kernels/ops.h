@@ -31,7 +31,7 @@
  *   rows, and the same in all calls of so few, but these may differ. op_attention chooses its kernel for each span in the same way: an
  *   output row depends on its query, on the keys and values that it sees, and on whether its span has more than MATMUL_FEW_ROWS queries.
  * - What sums over rows depends on all of them: op_gemm with transpose_a, op_gram, op_sum_rows, op_sum_squares, and the gradients of
- *   shared weights (dscale, down).
+ *   shared weights (dscale, down). The gradients of keys and values depend on all rows of their span, and on no other span.
  * All of this holds with every instruction set, but two sets give different bytes.
  *
  * Aliasing. Outputs must not overlap inputs unless the op says "in place".
@@ -282,6 +282,9 @@ enum rope_pairs {
  * makes the queue fail. */
 void op_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
              enum rope_pairs pairs);
+/* Its gradient, in place: dx turned back by the same angles. */
+void op_rope_grad(struct queue *queue, struct matrix dx, struct matrix positions, struct matrix table,
+                  enum rope_pairs pairs);
 
 struct attention {
     int heads,
@@ -294,20 +297,29 @@ struct attention {
 /* The rows of a call that belong to one sequence. Its queries are R neighbouring rows of q and out; its keys
  * and values may lie in any buffer.
  *
- *     q, out   span 0's rows | span 1's rows | ...        one behind the other, all of q
- *     k, v     span 0: keys 0 .. S - 1                    the last R of them belong to its R queries
+ *     q, out          span 0's rows | span 1's rows | ...        one behind the other, all of q
+ *     k, v            span 0: keys 0 .. S - 1                    the last R of them belong to its R queries
+ *     own_k, own_v    span 0: row r: E keys of query r alone     one beside the other, each kv_heads D wide
  */
 struct attention_span {
     int64_t queries; /* R >= 1 */
     struct matrix k, v; /* [S, kv_heads D], S >= R */
+    /* [R, E kv_heads D], or none: E more keys of each query, which no other query sees and no window hides. */
+    struct matrix own_k, own_v;
 };
 
 /* Causal softmax attention of `count` spans. q and out [sum of R, heads D]. Query r of a span stands at key S -
- * R + r and sees keys 0 .. S - R + r (or its window). A span of at most MATMUL_FEW_ROWS queries runs one
- * kernel, a span of more another one. On a device, spans of equal R and S whose keys lie one behind the other
- * run as one call. */
+ * R + r and sees keys 0 .. S - R + r (or its window), and its own ones. A span of at most MATMUL_FEW_ROWS queries
+ * runs one kernel, a span of more another one. On a device, spans of equal R and S whose keys lie one behind the
+ * other run as one call. */
 void op_attention(struct queue *queue, const struct attention *attention, struct matrix q,
                   const struct attention_span *spans, int count, struct matrix out);
+/* Its gradients, from what it read and its result `out`. dq is stored. To dspans[i].k, .v, .own_k and .own_v the
+ * gradients of those of spans[i] are added; each may be none: not wanted. Those of two spans must not overlap, also
+ * where the spans see the same keys. dspans[i].queries is not read. */
+void op_attention_grad(struct queue *queue, const struct attention *attention, struct matrix q,
+                       const struct attention_span *spans, int count, struct matrix out, struct matrix dout,
+                       struct matrix dq, const struct attention_span *dspans);
 
 /* ---- the vocabulary: fused with the output product, the whole [M, V] never exists ---- */
 

@@ -19,7 +19,7 @@
 #include "kernels/ops.h"
 #include "tests/test.h"
 
-enum { OP_OPERANDS = 16, OP_DIMENSIONS = 6, OP_BATCHES = 5 };
+enum { OP_OPERANDS = 16, OP_DIMENSIONS = 8, OP_BATCHES = 5 };
 
 struct op_run;
 

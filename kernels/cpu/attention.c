@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/stage.h"
 
 enum {
@@ -36,6 +36,7 @@ struct attention_job {
     int64_t blocks; /* of keys, per span */
     int64_t first_tile, tiles; /* of queries */
     int64_t stack, rows; /* heads in a stack; rows: stack * TILE */
+    int64_t own, own_width; /* own keys of a query; rounded up to whole vectors */
     char *staged_keys; /* [span, kv head, block] of [head_size, TILE] */
     char *staged_values; /* [span, kv head, block] of [TILE, head_size] */
     const struct product *score; /* [rows, head_size] [head_size, TILE] */
@@ -48,33 +49,38 @@ struct attention_job {
     float *scores; /* per worker [most_keys] */
 };
 
-/* The keys that the query at `position` sees: [first, position]. */
-static int64_t first_key(const struct attention *shape, int64_t position)
-{
-    return shape->window > 0 ? max_int64(0, position - shape->window + 1) : 0;
-}
-
-static const float *head_row(struct matrix m, int64_t row, int64_t head, int64_t head_size)
-{
-    return matrix_floats(m) + row * m.stride + head * head_size;
-}
-
 /* ---- few rows ---- */
+
+void list_keys(const struct attention *shape, const struct attention_span *span, int64_t query, int64_t head,
+               struct attend_keys keys[ATTEND_KEYS])
+{
+    int64_t size = shape->head_size, kv_width = shape->kv_heads * size;
+    int64_t position = span->k.rows - span->queries + query, first = first_key(shape, position);
+    keys[0] = (struct attend_keys){.keys = head_row(span->k, first, head, size),
+                                   .values = head_row(span->v, first, head, size),
+                                   .key_stride = span->k.stride,
+                                   .value_stride = span->v.stride,
+                                   .count = position - first + 1};
+    keys[1] =
+        (struct attend_keys){.key_stride = kv_width, .value_stride = kv_width, .count = own_keys(shape, span)};
+    if (keys[1].count > 0) {
+        keys[1].keys = head_row(span->own_k, query, head, size);
+        keys[1].values = head_row(span->own_v, query, head, size);
+    }
+}
 
 static void query_task(void *context, int task, int worker)
 {
     const struct attention_job *job = context;
     const struct attention *shape = &job->shape;
     int64_t size = shape->head_size, head = task % shape->heads, row = task / shape->heads;
+    struct attend_keys keys[ATTEND_KEYS];
     int s = 0;
     while (row >= job->first[s + 1])
         s++;
-    const struct attention_span *span = &job->spans[s];
-    int64_t position = span->k.rows - span->queries + row - job->first[s], first = first_key(shape, position);
-    int64_t kv_head = head / (shape->heads / shape->kv_heads);
-    job->loops->attend(head_row(job->q, row, head, size), head_row(span->k, first, kv_head, size),
-                       span->k.stride, head_row(span->v, first, kv_head, size), span->v.stride,
-                       position - first + 1, size, shape->scale, job->scores + worker * job->most_keys,
+    list_keys(shape, &job->spans[s], row - job->first[s], head / (shape->heads / shape->kv_heads), keys);
+    job->loops->attend(head_row(job->q, row, head, size), keys, size, shape->scale,
+                       job->scores + worker * job->most_keys,
                        matrix_floats(job->out) + row * job->out.stride + head * size);
 }
 
@@ -83,7 +89,8 @@ static void attend_queries(struct attention_job *job)
     int64_t threads = pool_threads(queue_cpu(job->queue)->pool);
     for (int s = 0; s < job->count; s++) {
         job->first[s + 1] = job->first[s] + job->spans[s].queries;
-        job->most_keys = max_int64(job->most_keys, job->spans[s].k.rows);
+        job->most_keys =
+            max_int64(job->most_keys, job->spans[s].k.rows + own_keys(&job->shape, &job->spans[s]));
     }
     job->scores = scratch_get(job->queue, SCRATCH_SCORES, threads * job->most_keys, sizeof(float));
     cpu_run(job->queue, job->q.rows * job->shape.heads, query_task, job);
@@ -120,6 +127,7 @@ struct stack {
     float *query; /* [rows, head_size], times scale; bf16 behind it when the job's are */
     float *scores; /* [blocks, rows, TILE] */
     void *weights; /* per sum [rows, its keys], in the compute type */
+    float *own; /* [rows, own_width] scores, then weights, of own keys; -infinity behind them */
     float *result; /* [rows, head_size] */
 };
 
@@ -165,13 +173,46 @@ static void mask_row(const struct attention_job *job, const struct stack *stack,
     }
 }
 
+/* Scores of the own keys of row i. */
+static void score_own(const struct attention_job *job, const struct stack *stack, int64_t i)
+{
+    const struct attention *shape = &job->shape;
+    int64_t size = shape->head_size, query = stack_query(job, stack, i);
+    int64_t head = (stack->head + i / TILE) / (shape->heads / shape->kv_heads);
+    float *scores = stack->own + i * job->own_width;
+    for (int64_t e = 0; e < job->own_width; e++)
+        scores[e] = query < 0 || e >= job->own ? -INFINITY
+                                               : job->loops->dot(stack->query + i * size,
+                                                                 head_row(job->spans[stack->span].own_k, query,
+                                                                          e * shape->kv_heads + head, size),
+                                                                 size);
+}
+
+/* Adds the own values of row i to its result. */
+static void weigh_own(const struct attention_job *job, const struct stack *stack, int64_t i)
+{
+    const struct attention *shape = &job->shape;
+    int64_t size = shape->head_size, query = stack_query(job, stack, i);
+    int64_t head = (stack->head + i / TILE) / (shape->heads / shape->kv_heads);
+    for (int64_t e = 0; e < job->own; e++)
+        job->loops->axpy(stack->own[i * job->own_width + e],
+                         head_row(job->spans[stack->span].own_v, query, e * shape->kv_heads + head, size), size,
+                         stack->result + i * size);
+}
+
 /* Softmax of row i of the scores into the weights, not yet divided by the sum, which is returned. */
 static float weigh_row(const struct attention_job *job, const struct stack *stack, int64_t i)
 {
     const float *row = stack->scores + i * TILE;
+    float *own = stack->own + i * job->own_width;
     int64_t stride = job->rows * TILE; /* from block to block */
     mask_row(job, stack, i);
     float largest = job->loops->blocks_largest(row, stride, stack->blocks, TILE), sum = 0;
+    if (job->own > 0) {
+        score_own(job, stack, i);
+        largest = fmaxf(largest, job->loops->blocks_largest(own, 0, 1, job->own_width));
+        sum = job->loops->blocks_exp(own, 0, 1, job->own_width, largest, own, NULL);
+    }
     for (int64_t b = 0; b < stack->blocks; b += SUM_BLOCKS) {
         int64_t blocks = min_int64(SUM_BLOCKS, stack->blocks - b);
         int64_t at = b * stride + i * blocks * TILE;
@@ -193,7 +234,8 @@ static void stack_open(const struct attention_job *job, int task, int worker, st
     stack->blocks = stack->tile + 1 - stack->first_block;
     stack->query = job->workers + worker * job->space;
     stack->result = stack->query + 2 * job->rows * size;
-    stack->scores = stack->result + job->rows * size;
+    stack->own = stack->result + job->rows * size;
+    stack->scores = stack->own + job->rows * job->own_width;
     stack->weights = stack->scores + stack->blocks * job->rows * TILE;
 }
 
@@ -223,10 +265,12 @@ static void stack_task(void *context, int task, int worker)
     }
     for (int64_t i = 0; i < job->rows; i++) {
         int64_t query = stack_query(job, &stack, i), head = stack.head + i / TILE;
-        if (query >= 0)
-            job->loops->scale(1.0f / sums[i], stack.result + i * size, size,
-                              matrix_floats(job->out) + (stack.span * job->queries + query) * job->out.stride +
-                                  head * size);
+        if (query < 0)
+            continue;
+        weigh_own(job, &stack, i);
+        job->loops->scale(1.0f / sums[i], stack.result + i * size, size,
+                          matrix_floats(job->out) + (stack.span * job->queries + query) * job->out.stride +
+                              head * size);
     }
 }
 
@@ -257,12 +301,14 @@ static void attend_stacks(struct attention_job *job)
     for (job->stack = min_int64(sharing, STACK_MOST); sharing % job->stack != 0;)
         job->stack--;
     job->rows = job->stack * TILE;
+    job->own = own_keys(shape, &job->spans[0]);
+    job->own_width = round_up(job->own, ROW_MULTIPLE); /* whole vectors of every instruction set */
     job->blocks = divide_up(job->keys, TILE);
     job->first_tile = (job->keys - job->queries) / TILE;
     job->tiles = job->blocks - job->first_tile;
     int64_t most_blocks =
         shape->window > 0 ? min_int64(job->blocks, divide_up(shape->window, TILE) + 1) : job->blocks;
-    job->space = 3 * job->rows * size + 2 * most_blocks * job->rows * TILE;
+    job->space = 3 * job->rows * size + job->rows * job->own_width + 2 * most_blocks * job->rows * TILE;
     job->workers = scratch_get(job->queue, SCRATCH_SCORES, threads * job->space, sizeof(float));
     job->staged_keys =
         scratch_get(job->queue, SCRATCH_KEYS, pairs * job->blocks * size * TILE, operand_size(job->bf16));
@@ -288,7 +334,7 @@ static int run_length(const struct attention_span *spans, int count)
             length++;
     else
         while (length < count && spans[length].queries == spans[0].queries &&
-               spans[length].k.rows == spans[0].k.rows)
+               spans[length].k.rows == spans[0].k.rows && spans[length].own_k.cols == spans[0].own_k.cols)
             length++;
     return length;
 }

@@ -137,8 +137,13 @@ void cpu_norm_grad(struct queue *, struct matrix dy, struct matrix x, struct mat
 void cpu_swiglu(struct queue *, struct matrix x, struct matrix y);
 void cpu_swiglu_grad(struct queue *, struct matrix dy, struct matrix x, struct matrix dx);
 void cpu_rope(struct queue *, struct matrix x, struct matrix positions, struct matrix table, enum rope_pairs);
+void cpu_rope_grad(struct queue *, struct matrix dx, struct matrix positions, struct matrix table,
+                   enum rope_pairs);
 void cpu_attention(struct queue *, const struct attention *, struct matrix q, const struct attention_span *,
                    int count, struct matrix out);
+void cpu_attention_grad(struct queue *, const struct attention *, struct matrix q,
+                        const struct attention_span *, int count, struct matrix out, struct matrix dout,
+                        struct matrix dq, const struct attention_span *dspans);
 void cpu_vocab_stats(struct queue *, struct matrix h, const struct vocab *, struct matrix labels,
                      const struct vocab_stats *);
 void cpu_vocab_cross(struct queue *, struct matrix h, const struct vocab *, struct matrix t,

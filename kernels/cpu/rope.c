@@ -1,9 +1,10 @@
-/* rope.c: rotary embedding, in place. */
+/* rope.c: rotary embedding, in place, and its gradient, which turns the other way. */
 #include "kernels/cpu/cpu.h"
 
 struct rope_job {
     struct matrix x, positions, table;
-    void (*rotate)(float *x, const float *cosine, const float *sine, int64_t half);
+    void (*rotate)(float *x, const float *cosine, const float *sine, float direction, int64_t half);
+    float direction; /* of the angle: 1 or -1 */
     int64_t per_task;
 };
 
@@ -18,18 +19,19 @@ static void rope_task(void *context, int task, int worker)
         int64_t position = matrix_ints(job->positions)[r * job->positions.stride];
         const float *cosine = matrix_floats(job->table) + position * job->table.stride;
         for (int64_t c = 0; c < job->x.cols; c += head_size)
-            job->rotate(row + c, cosine, cosine + head_size / 2, head_size / 2);
+            job->rotate(row + c, cosine, cosine + head_size / 2, job->direction, head_size / 2);
     }
 }
 
-void cpu_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
-              enum rope_pairs pairs)
+static void rotate(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
+                   enum rope_pairs pairs, float direction)
 {
     const struct cpu_loops *loops = queue_cpu(queue)->loops;
     struct rope_job job = {.x = x,
                            .positions = positions,
                            .table = table,
                            .rotate = pairs == ROPE_HALVES ? loops->rope_halves : loops->rope_adjacent,
+                           .direction = direction,
                            .per_task = rows_per_task(x.cols)};
     for (int64_t r = 0; r < positions.rows; r++) {
         int64_t position = matrix_ints(positions)[r * positions.stride];
@@ -40,4 +42,16 @@ void cpu_rope(struct queue *queue, struct matrix x, struct matrix positions, str
         }
     }
     cpu_run(queue, divide_up(x.rows, job.per_task), rope_task, &job);
+}
+
+void cpu_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
+              enum rope_pairs pairs)
+{
+    rotate(queue, x, positions, table, pairs, 1);
+}
+
+void cpu_rope_grad(struct queue *queue, struct matrix dx, struct matrix positions, struct matrix table,
+                   enum rope_pairs pairs)
+{
+    rotate(queue, dx, positions, table, pairs, -1);
 }

@@ -346,6 +346,9 @@ void cuda_attention(struct queue *queue, const struct attention *attention, stru
     l.scale = attention->scale;
     for (int i = 0, length; i < count && !queue->failed; i += length, row += rows) {
         const struct attention_span *span = &spans[i];
+        if (span->own_k.buffer)
+            cuda_fail(queue, ERROR_INTERNAL,
+                      "own keys of op_attention are not on this device yet: use --device cpu");
         length = run_length(span, count - i);
         rows = 0;
         for (int s = 0; s < length; s++)

@@ -58,9 +58,15 @@ void cuda_swiglu_grad(struct queue *queue, struct matrix dy, struct matrix x, st
 /* rope.cu */
 void cuda_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
                enum rope_pairs pairs);
+void cuda_rope_grad(struct queue *queue, struct matrix dx, struct matrix positions, struct matrix table,
+                    enum rope_pairs pairs);
 /* attention.cu */
 void cuda_attention(struct queue *queue, const struct attention *attention, struct matrix q,
                     const struct attention_span *spans, int count, struct matrix out);
+/* attention_grad.cu */
+void cuda_attention_grad(struct queue *queue, const struct attention *attention, struct matrix q,
+                         const struct attention_span *spans, int count, struct matrix out, struct matrix dout,
+                         struct matrix dq, const struct attention_span *dspans);
 /* vocab.cu */
 void cuda_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
                       const struct vocab_stats *stats);

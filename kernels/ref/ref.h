@@ -81,10 +81,15 @@ void ref_swiglu_grad(struct queue *queue, struct matrix dy, struct matrix x, str
 /* rope.c */
 void ref_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
               enum rope_pairs pairs);
+void ref_rope_grad(struct queue *queue, struct matrix dx, struct matrix positions, struct matrix table,
+                   enum rope_pairs pairs);
 
 /* attention.c */
 void ref_attention(struct queue *queue, const struct attention *attention, struct matrix q,
                    const struct attention_span *spans, int count, struct matrix out);
+void ref_attention_grad(struct queue *queue, const struct attention *attention, struct matrix q,
+                        const struct attention_span *spans, int count, struct matrix out, struct matrix dout,
+                        struct matrix dq, const struct attention_span *dspans);
 
 /* vocab.c */
 void ref_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,

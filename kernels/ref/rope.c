@@ -1,8 +1,9 @@
-/* rope.c: rotary position embedding. */
+/* rope.c: rotary position embedding, and its gradient, which turns the other way. */
 #include "kernels/ref/ref.h"
 
-void ref_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
-              enum rope_pairs pairs)
+/* direction: of the angle, 1 or -1 */
+static void rotate(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
+                   enum rope_pairs pairs, double direction)
 {
     const int64_t size = table.cols, half = size / 2;
     /* Pair i of a head is values i * apart and i * apart + distance. */
@@ -18,9 +19,21 @@ void ref_rope(struct queue *queue, struct matrix x, struct matrix positions, str
         for (int64_t first = 0; first < x.cols; first += size)
             for (int64_t i = 0; i < half; i++) {
                 float *a = matrix_floats(x) + m * x.stride + first + i * apart, *b = a + distance;
-                const double c = (double)cosine[i], s = (double)sine[i], old = (double)*a;
+                const double c = (double)cosine[i], s = direction * (double)sine[i], old = (double)*a;
                 *a = (float)(old * c - (double)*b * s);
                 *b = (float)(old * s + (double)*b * c);
             }
     }
+}
+
+void ref_rope(struct queue *queue, struct matrix x, struct matrix positions, struct matrix table,
+              enum rope_pairs pairs)
+{
+    rotate(queue, x, positions, table, pairs, 1);
+}
+
+void ref_rope_grad(struct queue *queue, struct matrix dx, struct matrix positions, struct matrix table,
+                   enum rope_pairs pairs)
+{
+    rotate(queue, dx, positions, table, pairs, -1);
 }

@@ -312,8 +312,10 @@ static void run_attention(void *context)
                               1.0f / sqrtf((float)ops->config->head_size)};
     for (int s = 0; s < ROWS / LENGTH; s++) {
         const struct matrix rows = matrix_rows(ops->qkv, s * LENGTH, LENGTH);
-        spans[s] = (struct attention_span){LENGTH, matrix_cols(rows, ops->heads_width, ops->kv_width),
-                                           matrix_cols(rows, ops->heads_width + ops->kv_width, ops->kv_width)};
+        spans[s] =
+            (struct attention_span){.queries = LENGTH,
+                                    .k = matrix_cols(rows, ops->heads_width, ops->kv_width),
+                                    .v = matrix_cols(rows, ops->heads_width + ops->kv_width, ops->kv_width)};
     }
     op_attention(ops->queue, &shape, matrix_cols(ops->qkv, 0, ops->heads_width), spans, ROWS / LENGTH,
                  ops->attended);

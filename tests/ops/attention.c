@@ -12,48 +12,107 @@
 
 enum { SPANS_MAX = 40 };
 
-/* Spans of `queries` rows each, whose keys lie one behind the other in k and v. */
-static void cut_spans(struct matrix k, struct matrix v, int64_t queries, int count,
-                      struct attention_span *spans)
-{
-    const int64_t keys = k.rows / count;
-    for (int s = 0; s < count; s++)
-        spans[s] =
-            (struct attention_span){queries, matrix_rows(k, s * keys, keys), matrix_rows(v, s * keys, keys)};
-}
+/* A call of `count` spans alike, and what they see. */
+struct shape {
+    struct attention attention;
+    int64_t count, queries, keys, width, kv_width, own; /* queries, keys, own: per span, per span, per query */
+};
 
-/* shape: R, S, heads, kv_heads, head size, window. The batch is the sequences. */
-static void run_attention(struct op_run *run, const int64_t *shape)
+/* R, S, heads, kv_heads, head size, window, own keys */
+static struct shape shape_of(const struct op_run *run, const int64_t *shape)
 {
-    const struct attention attention = {.heads = (int)shape[2],
+    return (struct shape){.attention = {.heads = (int)shape[2],
                                         .kv_heads = (int)shape[3],
                                         .head_size = (int)shape[4],
                                         .window = (int)shape[5],
-                                        .scale = 0.2f};
-    const int64_t queries = run->batch * shape[0], keys = run->batch * shape[1];
-    struct attention_span spans[SPANS_MAX];
-    struct matrix q = row_input(run, queries, shape[2] * shape[4]);
-    struct matrix k = row_input(run, keys, shape[3] * shape[4]), v = row_input(run, keys, shape[3] * shape[4]);
-    cut_spans(k, v, shape[0], (int)run->batch, spans);
-    op_attention(run->queue, &attention, q, spans, (int)run->batch,
-                 row_output(run, DTYPE_F32, queries, shape[2] * shape[4]));
+                                        .scale = 0.2f},
+                          .count = run->batch,
+                          .queries = shape[0],
+                          .keys = shape[1],
+                          .width = shape[2] * shape[4],
+                          .kv_width = shape[3] * shape[4],
+                          .own = shape[6]};
 }
 
-/* q, k and v side by side in one matrix, as a model's product leaves them. shape as above, R = S. */
-static void run_attention_joined(struct op_run *run, const int64_t *shape)
+static struct matrix rows_of(struct matrix all, int64_t span, int64_t rows)
 {
-    const struct attention attention = {.heads = (int)shape[2],
-                                        .kv_heads = (int)shape[3],
-                                        .head_size = (int)shape[4],
-                                        .window = (int)shape[5],
-                                        .scale = 0.2f};
-    const int64_t rows = run->batch * shape[0], width = shape[2] * shape[4], kv_width = shape[3] * shape[4];
+    return matrix_is_none(all) ? all : matrix_rows(all, span * rows, rows);
+}
+
+/* Spans of all queries, whose keys lie one behind the other in `all`. */
+static void cut_spans(const struct shape *shape, const struct attention_span *all, struct attention_span *spans)
+{
+    for (int64_t s = 0; s < shape->count; s++)
+        spans[s] = (struct attention_span){.queries = shape->queries,
+                                           .k = rows_of(all->k, s, shape->keys),
+                                           .v = rows_of(all->v, s, shape->keys),
+                                           .own_k = rows_of(all->own_k, s, shape->queries),
+                                           .own_v = rows_of(all->own_v, s, shape->queries)};
+}
+
+/* The keys and values of all spans. */
+static struct attention_span key_inputs(struct op_run *run, const struct shape *shape)
+{
+    const int64_t keys = shape->count * shape->keys, queries = shape->count * shape->queries;
+    struct attention_span all = {.k = row_input(run, keys, shape->kv_width)};
+    all.v = row_input(run, keys, shape->kv_width);
+    if (shape->own > 0) {
+        all.own_k = row_input(run, queries, shape->own * shape->kv_width);
+        all.own_v = row_input(run, queries, shape->own * shape->kv_width);
+    }
+    return all;
+}
+
+/* The batch is the sequences. */
+static void run_attention(struct op_run *run, const int64_t *numbers)
+{
+    const struct shape shape = shape_of(run, numbers);
+    const int64_t queries = shape.count * shape.queries;
     struct attention_span spans[SPANS_MAX];
-    struct matrix joined = row_input(run, rows, width + 2 * kv_width);
-    cut_spans(matrix_cols(joined, width, kv_width), matrix_cols(joined, width + kv_width, kv_width), shape[0],
-              (int)run->batch, spans);
-    op_attention(run->queue, &attention, matrix_cols(joined, 0, width), spans, (int)run->batch,
-                 row_output(run, DTYPE_F32, rows, width));
+    const struct matrix q = row_input(run, queries, shape.width);
+    const struct attention_span all = key_inputs(run, &shape);
+    cut_spans(&shape, &all, spans);
+    op_attention(run->queue, &shape.attention, q, spans, (int)shape.count,
+                 row_output(run, DTYPE_F32, queries, shape.width));
+}
+
+/* Gradients that a call wants: bits of the last number. */
+enum { DK = 1, DV = 2, OWN_DK = 4, OWN_DV = 8, ALL = 15 };
+
+static void run_attention_grad(struct op_run *run, const int64_t *numbers)
+{
+    const struct shape shape = shape_of(run, numbers);
+    const int64_t queries = shape.count * shape.queries, keys = shape.count * shape.keys, wanted = numbers[7];
+    struct attention_span spans[SPANS_MAX], dspans[SPANS_MAX], grads = {0};
+    const struct matrix q = row_input(run, queries, shape.width);
+    const struct attention_span all = key_inputs(run, &shape);
+    const struct matrix out = row_input(run, queries, shape.width), dout = row_input(run, queries, shape.width);
+    const struct matrix dq = row_output(run, DTYPE_F32, queries, shape.width);
+    if (wanted & DK)
+        grads.k = row_output(run, DTYPE_F32, keys, shape.kv_width);
+    if (wanted & DV)
+        grads.v = row_output(run, DTYPE_F32, keys, shape.kv_width);
+    if (shape.own > 0 && wanted & OWN_DK)
+        grads.own_k = row_output(run, DTYPE_F32, queries, shape.own * shape.kv_width);
+    if (shape.own > 0 && wanted & OWN_DV)
+        grads.own_v = row_output(run, DTYPE_F32, queries, shape.own * shape.kv_width);
+    cut_spans(&shape, &all, spans);
+    cut_spans(&shape, &grads, dspans);
+    op_attention_grad(run->queue, &shape.attention, q, spans, (int)shape.count, out, dout, dq, dspans);
+}
+
+/* q, k and v side by side in one matrix, as a model's product leaves them; R = S. */
+static void run_attention_joined(struct op_run *run, const int64_t *numbers)
+{
+    const struct shape shape = shape_of(run, numbers);
+    const int64_t rows = shape.count * shape.queries;
+    struct attention_span spans[SPANS_MAX];
+    const struct matrix joined = row_input(run, rows, shape.width + 2 * shape.kv_width);
+    const struct attention_span all = {.k = matrix_cols(joined, shape.width, shape.kv_width),
+                                       .v = matrix_cols(joined, shape.width + shape.kv_width, shape.kv_width)};
+    cut_spans(&shape, &all, spans);
+    op_attention(run->queue, &shape.attention, matrix_cols(joined, 0, shape.width), spans, (int)shape.count,
+                 row_output(run, DTYPE_F32, rows, shape.width));
 }
 
 /* Calls of spans that differ: as rows of several sequences come from a prompt, from decoding and from a draft
@@ -80,8 +139,9 @@ static int ragged_spans(int64_t number, struct matrix joined[2], struct matrix a
         const int pair = count / 2 % 2;
         const struct matrix *from = pair ? apart : joined;
         const int64_t first = keys[pair];
-        spans[count] = (struct attention_span){(*size)[0], matrix_rows(from[0], first, (*size)[1]),
-                                               matrix_rows(from[1], first, (*size)[1])};
+        spans[count] = (struct attention_span){.queries = (*size)[0],
+                                               .k = matrix_rows(from[0], first, (*size)[1]),
+                                               .v = matrix_rows(from[1], first, (*size)[1])};
         *queries += (*size)[0];
         keys[pair] += (*size)[1] + (count % 3 == 0);
     }
@@ -110,6 +170,10 @@ static void run_ragged(struct op_run *run, const int64_t *shape)
     op_attention(run->queue, &attention, q, spans, count, row_output(run, DTYPE_F32, queries, width));
 }
 
+/* A gradient is a sum of products of weights, their differences and values: of up to 200 terms that cancel in
+ * part. */
+#define GRADIENT .tolerance = 2e-5, .bf16_tolerance = 8e-2, .many = 12
+
 static const struct op_case cases[] = {
     {"op_attention", run_attention, {1, 1, 1, 1, 2, 0}, .batches = {1, 3}, ATTENTION},
     {"op_attention", run_attention, {1, 70, 3, 1, 64, 0}, .batches = {1, 3}, ATTENTION},
@@ -124,11 +188,29 @@ static const struct op_case cases[] = {
     {"op_attention", run_attention, {131, 300, 3, 3, 64, 100}, .batches = {1, 2}, ATTENTION},
     {"op_attention", run_attention_joined, {100, 100, 6, 2, 16, 0}, .batches = {1, 3}, ATTENTION},
     {"op_attention", run_attention_joined, {4, 4, 6, 2, 16, 0}, .batches = {1, 3}, ATTENTION},
+    {"op_attention", run_attention, {1, 1, 1, 1, 2, 0, 1}, .batches = {1, 3}, ATTENTION},
+    {"op_attention", run_attention, {3, 40, 4, 2, 20, 7, 2}, .batches = {1, 3}, ATTENTION},
+    {"op_attention", run_attention, {70, 70, 4, 2, 32, 0, 3}, .batches = {1, 3}, ATTENTION},
+    {"op_attention", run_attention, {65, 150, 6, 1, 14, 9, 17}, .batches = {1, 3}, ATTENTION},
     {"op_attention", run_ragged, {0, 4, 2, 20, 0}, .batches = {1}, .mixes_rows = true, ATTENTION},
     {"op_attention", run_ragged, {0, 3, 1, 64, 33}, .batches = {1}, .mixes_rows = true, ATTENTION},
     {"op_attention", run_ragged, {1, 4, 2, 20, 0}, .batches = {1}, .mixes_rows = true, ATTENTION},
     {"op_attention", run_ragged, {1, 6, 3, 16, 40}, .batches = {1}, .mixes_rows = true, ATTENTION},
     {"op_attention", run_ragged, {2, 4, 4, 16, 0}, .batches = {1}, .mixes_rows = true, ATTENTION},
+    {"op_attention_grad", run_attention_grad, {1, 1, 1, 1, 2, 0, 0, ALL}, .batches = {1, 3}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {1, 70, 3, 1, 64, 0, 0, ALL}, .batches = {1, 3}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {7, 40, 6, 2, 16, 5, 0, ALL}, .batches = {1, 3}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {3, 40, 4, 2, 20, 7, 2, ALL}, .batches = {1, 3}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {9, 30, 4, 2, 20, 0, 0, ALL}, .batches = {1, 3}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {70, 70, 4, 2, 32, 0, 0, ALL}, .batches = {1, 3}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {70, 70, 4, 2, 32, 16, 0, ALL}, .batches = {1, 3}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {65, 150, 2, 1, 14, 1, 0, ALL}, .batches = {1, 3}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {131, 200, 9, 3, 64, 100, 0, ALL}, .batches = {1, 2}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {70, 70, 4, 2, 32, 0, 3, ALL}, .batches = {1, 3}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {65, 150, 6, 1, 14, 9, 17, ALL}, .batches = {1, 3}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {70, 70, 5, 1, 33, 0, 1, DV | OWN_DK}, .batches = {1}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {70, 70, 2, 2, 8, 0, 1, DK | OWN_DV}, .batches = {1}, GRADIENT},
+    {"op_attention_grad", run_attention_grad, {5, 9, 2, 1, 8, 0, 1, 0}, .batches = {1}, GRADIENT},
 };
 OP_TESTS(attention, cases)
 
@@ -165,8 +247,8 @@ static int sequence_create(struct backend *backend, struct sequence *s, struct e
 static void attend(struct sequence *s, int window, int first, int count, float *out)
 {
     const struct attention attention = {HEADS, KV_HEADS, SIZE, window, 0.2f};
-    const struct attention_span span = {count, matrix_rows(s->k, 0, first + count),
-                                        matrix_rows(s->v, 0, first + count)};
+    const struct attention_span span = {
+        .queries = count, .k = matrix_rows(s->k, 0, first + count), .v = matrix_rows(s->v, 0, first + count)};
     struct matrix result = matrix_rows(s->out, first, count);
     op_attention(s->queue, &attention, matrix_rows(s->q, first, count), &span, 1, result);
     op_read(s->queue, result, out);
@@ -272,8 +354,9 @@ static void check_ragged(const char *device, enum math math, int number, int win
     for (; count < SPANS_MAX && queries + ragged[number][count][0] <= KEYS && ragged[number][count][0];
          count++) {
         const int64_t keys = ragged[number][count][1] < KEYS ? ragged[number][count][1] : KEYS;
-        spans[count] = (struct attention_span){ragged[number][count][0], matrix_rows(s.k, KEYS - keys, keys),
-                                               matrix_rows(s.v, KEYS - keys, keys)};
+        spans[count] = (struct attention_span){.queries = ragged[number][count][0],
+                                               .k = matrix_rows(s.k, KEYS - keys, keys),
+                                               .v = matrix_rows(s.v, KEYS - keys, keys)};
         queries += spans[count].queries;
         rows[count + 1] = queries;
     }

@@ -156,10 +156,15 @@ TEST(wrong_shapes)
     REFUSED(op_swiglu_grad(queue, matrix_f32(desk.b, 9, 16), x, y), "op_swiglu_grad(", "dx must be [9, 32]");
     REFUSED(op_rope(queue, x, matrix_i32(desk.b, 9, 1), matrix_f32(desk.c, 7, 5), ROPE_HALVES),
             "table f32 [7, 5]", "must divide x's");
-    const struct attention_span span = {5, matrix_f32(desk.b, 6, 16), matrix_f32(desk.c, 6, 16)};
-    const struct attention_span spans[] = {span, {4, matrix_f32(desk.b, 3, 16), matrix_f32(desk.c, 3, 16)}},
-                                longer[] = {span, span}, narrower[] = {span, {4, span.k, narrow}},
-                                empty[] = {span, {0, span.k, span.v}};
+    const struct attention_span span = {
+        .queries = 5, .k = matrix_f32(desk.b, 6, 16), .v = matrix_f32(desk.c, 6, 16)};
+    struct attention_span spans[] = {span, span}, longer[] = {span, span}, narrower[] = {span, span},
+                          empty[] = {span, span};
+    spans[1].k = matrix_f32(desk.b, 3, 16);
+    spans[1].v = matrix_f32(desk.c, 3, 16);
+    narrower[1].v = narrow;
+    empty[1].queries = 0;
+    spans[1].queries = narrower[1].queries = 4;
     REFUSED(op_attention(queue, &odd, x, longer, 2, matrix_f32(desk.d, 9, 32)), "op_attention(q f32 [9, 32], ",
             "kv_heads must divide the heads");
     REFUSED(op_attention(queue, &attention, x, spans, 1, matrix_f32(desk.d, 9, 32)),
@@ -185,6 +190,45 @@ TEST(wrong_shapes)
                     2),
             "op_adam(", "steps count from 1");
     REFUSED(op_norm(queue, none, scale, 0, x), "op_norm(x none, ", "x is missing");
+    desk_close(&desk);
+}
+
+TEST(wrong_own_keys_and_gradients_of_attention)
+{
+    struct desk desk;
+    desk_open(&desk);
+    const struct attention attention = {4, 2, 8, 0, 1};
+    const struct matrix q = matrix_f32(desk.a, 3, 32), out = matrix_rows(matrix_f32(desk.a, 6, 32), 3, 3);
+    const struct matrix both = matrix_f32(desk.b, 3, 32), dq = matrix_f32(desk.c, 3, 32);
+    const struct matrix dboth = matrix_rows(matrix_f32(desk.c, 9, 32), 3, 3);
+    const struct attention_span span = {
+        .queries = 3, .k = matrix_cols(both, 0, 16), .v = matrix_cols(both, 16, 16)};
+    struct attention_span alone = span, odd = span, short_one = span, own = span;
+    alone.own_k = odd.own_k = odd.own_v = matrix_f32(desk.d, 3, 15);
+    short_one.own_k = short_one.own_v = matrix_f32(desk.d, 2, 16);
+    own.own_k = own.own_v = matrix_f32(desk.d, 3, 32);
+    REFUSED(op_attention(queue, &attention, q, &alone, 1, dq), "own_k f32 [3, 15], own_v none",
+            "own_k and own_v go together");
+    REFUSED(op_attention(queue, &attention, q, &odd, 1, dq), "own_k f32 [3, 15]", "own_k must have whole keys");
+    REFUSED(op_attention(queue, &attention, q, &short_one, 1, dq), "own_k f32 [2, 16]",
+            "own_k must be [3, 16]");
+    const struct attention_span dspan = {.k = matrix_cols(dboth, 0, 16), .v = matrix_cols(dboth, 16, 16)};
+    struct attention_span dwide = dspan, down = dspan, dq_again = dspan;
+    dwide.v = dboth;
+    down.own_v = matrix_rows(matrix_f32(desk.c, 9, 32), 6, 3);
+    dq_again.k = matrix_cols(dq, 0, 16);
+    ACCEPTED(op_attention_grad(queue, &attention, q, &span, 1, out, q, dq, &dspan));
+    ACCEPTED(op_attention_grad(queue, &attention, q, &own, 1, out, q, dq, &down));
+    REFUSED(op_attention_grad(queue, &attention, q, &span, 1, matrix_rows(out, 0, 2), q, dq, &dspan),
+            "op_attention_grad(q f32 [3, 32], ", "out must be [3, 32]");
+    REFUSED(op_attention_grad(queue, &attention, q, &span, 1, out, q, dq, &dwide), "dv f32 [3, 32]",
+            "dv must be [3, 16]");
+    REFUSED(op_attention_grad(queue, &attention, q, &span, 1, out, q, dq, &down), "own_dv f32 [3, 32]",
+            "own_dv must be [3, 0]");
+    REFUSED(op_attention_grad(queue, &attention, q, &span, 1, out, q, dq, &dq_again), "op_attention_grad(",
+            "dq overlaps dk");
+    REFUSED(op_attention_grad(queue, &attention, q, NULL, 0, out, q, dq, NULL), "op_attention_grad(",
+            "queries must be all of q");
     desk_close(&desk);
 }
 

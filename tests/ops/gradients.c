@@ -14,7 +14,7 @@
 static const float step = 1.0f / 32;
 static const double tolerance = 1e-3;
 
-enum { MATRICES = 8, SAMPLES = 60 };
+enum { MATRICES = 12, SAMPLES = 60 };
 
 struct lab {
     struct backend *backend;
@@ -23,6 +23,10 @@ struct lab {
     struct random random;
     double (*loss)(struct lab *lab); /* what is differentiated, from what follows */
     struct matrix x, scale, y, dy, dx, dscale;
+    struct matrix positions; /* of rope */
+    enum rope_pairs pairs;
+    struct attention attention;
+    struct attention_span spans[2], dspans[2];
     struct vocab vocab;
     struct vocab_loss target;
     struct weight *weight;
@@ -207,6 +211,98 @@ TEST(matmul_grad_is_the_gradient_of_matmul)
     op_matmul_grad(lab.queue, lab.dy, lab.weight, lab.dx, OP_STORE);
     check_gradient(&lab, "dx", lab.x, lab.dx);
     lab_close(&lab);
+}
+
+static double attention_loss(struct lab *lab)
+{
+    op_attention(lab->queue, &lab->attention, lab->x, lab->spans, 2, lab->y);
+    return weighted_sum(lab);
+}
+
+enum { QUERIES = 4, KEYS = 6, HEADS = 4, KV_HEADS = 2, SIZE = 3, OWN = 2 };
+
+/* x: queries of two spans, the second one of a window's length and with own keys where `own`. */
+static void attention_lab(struct lab *lab, int window, int own)
+{
+    lab_open(lab, attention_loss);
+    lab->attention = (struct attention){HEADS, KV_HEADS, SIZE, window, 0.4f};
+    lab->x = lab_matrix(lab, 2 * QUERIES, HEADS * SIZE, 1);
+    lab->y = lab_matrix(lab, 2 * QUERIES, HEADS * SIZE, 0);
+    lab->dy = lab_matrix(lab, 2 * QUERIES, HEADS * SIZE, 1);
+    lab->dx = lab_matrix(lab, 2 * QUERIES, HEADS * SIZE, 1);
+    const struct matrix k = lab_matrix(lab, 2 * KEYS, 2 * KV_HEADS * SIZE, 1);
+    const struct matrix dk = lab_matrix(lab, 2 * KEYS, 2 * KV_HEADS * SIZE, 0);
+    const int width = KV_HEADS * SIZE, own_width = OWN * width;
+    struct matrix own_k = {0}, own_dk = {0};
+    if (own) {
+        own_k = lab_matrix(lab, 2 * QUERIES, 2 * own_width, 1);
+        own_dk = lab_matrix(lab, 2 * QUERIES, 2 * own_width, 0);
+    }
+    for (int s = 0; s < 2; s++) {
+        const struct matrix keys[] = {k, dk}, owns[] = {own_k, own_dk};
+        for (int d = 0; d < 2; d++) {
+            struct attention_span *span = d ? &lab->dspans[s] : &lab->spans[s];
+            const struct matrix rows = matrix_rows(keys[d], s * KEYS, KEYS - s);
+            span->queries = QUERIES;
+            span->k = matrix_cols(rows, 0, width);
+            span->v = matrix_cols(rows, width, width);
+            if (own) {
+                span->own_k = matrix_cols(matrix_rows(owns[d], s * QUERIES, QUERIES), 0, own_width);
+                span->own_v = matrix_cols(matrix_rows(owns[d], s * QUERIES, QUERIES), own_width, own_width);
+            }
+        }
+    }
+    op_attention(lab->queue, &lab->attention, lab->x, lab->spans, 2, lab->y);
+    op_attention_grad(lab->queue, &lab->attention, lab->x, lab->spans, 2, lab->y, lab->dy, lab->dx,
+                      lab->dspans);
+}
+
+TEST(attention_grad_is_the_gradient_of_attention)
+{
+    static const int windows[] = {0, 3, 0, 3};
+    for (int i = 0; i < 4; i++) {
+        struct lab lab;
+        attention_lab(&lab, windows[i], i >= 2);
+        check_gradient(&lab, "dq", lab.x, lab.dx);
+        for (int s = 0; s < 2; s++) {
+            check_gradient(&lab, "dk", lab.spans[s].k, lab.dspans[s].k);
+            check_gradient(&lab, "dv", lab.spans[s].v, lab.dspans[s].v);
+            if (i < 2)
+                continue;
+            check_gradient(&lab, "own_dk", lab.spans[s].own_k, lab.dspans[s].own_k);
+            check_gradient(&lab, "own_dv", lab.spans[s].own_v, lab.dspans[s].own_v);
+        }
+        lab_close(&lab);
+    }
+}
+
+static double rope_loss(struct lab *lab)
+{
+    op_copy(lab->queue, lab->x, lab->y);
+    op_rope(lab->queue, lab->y, lab->positions, lab->scale, lab->pairs);
+    return weighted_sum(lab);
+}
+
+TEST(rope_grad_is_the_gradient_of_rope)
+{
+    for (enum rope_pairs pairs = ROPE_ADJACENT; pairs <= ROPE_HALVES; pairs++) {
+        static const int32_t positions[] = {2, 0, 3};
+        struct lab lab;
+        lab_open(&lab, rope_loss);
+        lab.pairs = pairs;
+        lab.x = lab_matrix(&lab, 3, 12, 1);
+        lab.y = lab_matrix(&lab, 3, 12, 1);
+        lab.dy = lab_matrix(&lab, 3, 12, 1);
+        lab.dx = lab_matrix(&lab, 3, 12, 1);
+        lab.scale = lab_matrix(&lab, 4, 6, 1); /* any numbers do for cosines and sines */
+        lab.positions = lab_matrix(&lab, 3, 1, 0);
+        lab.positions.type = DTYPE_I32;
+        op_write(lab.queue, lab.positions, positions);
+        op_copy(lab.queue, lab.dy, lab.dx);
+        op_rope_grad(lab.queue, lab.dx, lab.positions, lab.scale, pairs);
+        check_gradient(&lab, "dx", lab.x, lab.dx);
+        lab_close(&lab);
+    }
 }
 
 enum { ROWS = 5, WORDS = 13, WIDTH = 8 };

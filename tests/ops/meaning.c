@@ -221,9 +221,10 @@ MEANING(attention_sees_the_past_in_its_window)
     struct matrix q = put(desk, DTYPE_F32, 2, 2, FLOATS(0, 0, 0, 0)), out = put(desk, DTYPE_F32, 2, 2, NULL);
     struct matrix k = put(desk, DTYPE_F32, 4, 1, FLOATS(1, 2, 3, 4)),
                   v = put(desk, DTYPE_F32, 4, 1, FLOATS(8, 2, 5, 1));
-    const struct attention_span whole = {2, k, v};
-    const struct attention_span halves[] = {{1, matrix_rows(k, 0, 2), matrix_rows(v, 0, 2)},
-                                            {1, matrix_rows(k, 2, 2), matrix_rows(v, 2, 2)}};
+    const struct attention_span whole = {.queries = 2, .k = k, .v = v};
+    const struct attention_span halves[] = {
+        {.queries = 1, .k = matrix_rows(k, 0, 2), .v = matrix_rows(v, 0, 2)},
+        {.queries = 1, .k = matrix_rows(k, 2, 2), .v = matrix_rows(v, 2, 2)}};
     struct attention attention = {2, 1, 1, 0, 1};
     op_attention(desk->queue, &attention, q, &whole, 1, out);
     check_values(desk, "R < S", out, FLOATS(5, 5, 4, 4), ROUNDED);

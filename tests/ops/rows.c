@@ -96,6 +96,13 @@ static void run_rope(struct op_run *run, const int64_t *shape)
     op_rope(run->queue, x, positions, table, (enum rope_pairs)shape[2]);
 }
 
+static void run_rope_grad(struct op_run *run, const int64_t *shape)
+{
+    struct matrix positions = row_integers(run, run->batch, 0, 40), table = shared_input(run, 41, shape[1], 1);
+    struct matrix x = row_output(run, DTYPE_F32, run->batch, shape[0] * shape[1]);
+    op_rope_grad(run->queue, x, positions, table, (enum rope_pairs)shape[2]);
+}
+
 #define EXACT      .tolerance = 0
 #define ROUNDINGS  .tolerance = 5e-7
 #define DIFFERENCE .tolerance = 2e-6 /* of two terms of about the result's size */
@@ -134,6 +141,8 @@ static const struct op_case cases[] = {
     {"op_rope", run_rope, {1, 2, ROPE_ADJACENT}, ROUNDINGS},
     {"op_rope", run_rope, {5, 14, ROPE_HALVES}, ROUNDINGS},
     {"op_rope", run_rope, {5, 14, ROPE_ADJACENT}, ROUNDINGS},
+    {"op_rope_grad", run_rope_grad, {3, 64, ROPE_HALVES}, ROUNDINGS},
+    {"op_rope_grad", run_rope_grad, {5, 14, ROPE_ADJACENT}, ROUNDINGS},
 };
 OP_TESTS(rows, cases)
 

@@ -45,20 +45,20 @@ void LOOP(swiglu_grad)(const float *dy, const float *gate, const float *up, int6
     }
 }
 
-void LOOP(rope_halves)(float *x, const float *cosine, const float *sine, int64_t half)
+void LOOP(rope_halves)(float *x, const float *cosine, const float *sine, float direction, int64_t half)
 {
     for (int64_t i = 0; i < half; i++) {
-        float a = x[i], b = x[i + half];
-        x[i] = a * cosine[i] - b * sine[i];
-        x[i + half] = b * cosine[i] + a * sine[i];
+        float a = x[i], b = x[i + half], s = direction * sine[i];
+        x[i] = a * cosine[i] - b * s;
+        x[i + half] = b * cosine[i] + a * s;
     }
 }
 
-void LOOP(rope_adjacent)(float *x, const float *cosine, const float *sine, int64_t half)
+void LOOP(rope_adjacent)(float *x, const float *cosine, const float *sine, float direction, int64_t half)
 {
     for (int64_t i = 0; i < half; i++) {
-        float a = x[2 * i], b = x[2 * i + 1];
-        x[2 * i] = a * cosine[i] - b * sine[i];
-        x[2 * i + 1] = b * cosine[i] + a * sine[i];
+        float a = x[2 * i], b = x[2 * i + 1], s = direction * sine[i];
+        x[2 * i] = a * cosine[i] - b * s;
+        x[2 * i + 1] = b * cosine[i] + a * s;
     }
 }

@@ -48,6 +48,18 @@ static inline int64_t part_best_add(struct part_best one, int64_t most, int64_t 
     return count < most ? count + 1 : most;
 }
 
+/* Some of the keys that a query sees, and their values: one key head's. */
+struct attend_keys {
+    const float *keys, *values; /* rows */
+    int64_t key_stride, value_stride, count;
+};
+/* Where the gradients of such keys and values are added; NULL: not wanted. */
+struct attend_grads {
+    float *keys, *values;
+    int64_t key_stride, value_stride;
+};
+enum { ATTEND_KEYS = 2 }; /* those of the span, and the query's own */
+
 /* Up to FEW_BLOCK rows share one read of a weight row. */
 enum { FEW_BLOCK = 4 };
 
@@ -84,8 +96,9 @@ struct cpu_loops {
     void (*swiglu)(const float *gate, const float *up, int64_t n, float *y);
     void (*swiglu_grad)(const float *dy, const float *gate, const float *up, int64_t n, float *dgate,
                         float *dup);
-    void (*rope_halves)(float *x, const float *cosine, const float *sine, int64_t half);
-    void (*rope_adjacent)(float *x, const float *cosine, const float *sine, int64_t half);
+    /* direction: 1, or -1 for the gradient */
+    void (*rope_halves)(float *x, const float *cosine, const float *sine, float direction, int64_t half);
+    void (*rope_adjacent)(float *x, const float *cosine, const float *sine, float direction, int64_t half);
 
     /* softmax.c: values = e^(x - largest x), their sum is returned */
     float (*softmax)(const float *x, int64_t n, float *values);
@@ -95,10 +108,13 @@ struct cpu_loops {
     float (*blocks_exp)(const float *x, int64_t x_stride, int64_t blocks, int64_t width, float largest,
                         float *values, uint16_t *values_bf16);
 
-    /* attend.c: one query over keys 0 .. count-1; scores [count] is working memory */
-    void (*attend)(const float *query, const float *keys, int64_t key_stride, const float *values,
-                   int64_t value_stride, int64_t count, int64_t head_size, float scale, float *scores,
-                   float *out);
+    /* attend.c: one query over keys [ATTEND_KEYS], one list behind the other; scores [all keys] is working memory */
+    void (*attend)(const float *query, const struct attend_keys *keys, int64_t head_size, float scale,
+                   float *scores, float *out);
+    /* Its gradients, all added; grads [ATTEND_KEYS] */
+    void (*attend_grad)(const float *query, const struct attend_keys *keys, int64_t head_size, float scale,
+                        float *scores, const float *out, const float *dout, float *dq,
+                        const struct attend_grads *grads);
 
     /* vocab.c: one row's logits z of one part of the vocabulary */
     /* values (f32 or bf16, or both NULL); other: NULL, or the z of `cross` */
@@ -142,13 +158,14 @@ void LOOP(norm)(const float *, const float *, float, int64_t, float *);
 void LOOP(norm_grad)(const float *, const float *, const float *, float, int64_t, bool, float *, float *);
 void LOOP(swiglu)(const float *, const float *, int64_t, float *);
 void LOOP(swiglu_grad)(const float *, const float *, const float *, int64_t, float *, float *);
-void LOOP(rope_halves)(float *, const float *, const float *, int64_t);
-void LOOP(rope_adjacent)(float *, const float *, const float *, int64_t);
+void LOOP(rope_halves)(float *, const float *, const float *, float, int64_t);
+void LOOP(rope_adjacent)(float *, const float *, const float *, float, int64_t);
 float LOOP(softmax)(const float *, int64_t, float *);
 float LOOP(blocks_largest)(const float *, int64_t, int64_t, int64_t);
 float LOOP(blocks_exp)(const float *, int64_t, int64_t, int64_t, float, float *, uint16_t *);
-void LOOP(attend)(const float *, const float *, int64_t, const float *, int64_t, int64_t, int64_t, float,
-                  float *, float *);
+void LOOP(attend)(const float *, const struct attend_keys *, int64_t, float, float *, float *);
+void LOOP(attend_grad)(const float *, const struct attend_keys *, int64_t, float, float *, const float *,
+                       const float *, float *, const struct attend_grads *);
 void LOOP(part_softmax)(const float *, const float *, int64_t, struct part_sums *, float *, uint16_t *);
 int64_t LOOP(part_top)(const float *, int64_t);
 int64_t LOOP(part_best)(const float *, int64_t, int64_t, float, int64_t, struct part_best *);
