@@ -147,6 +147,24 @@ static inline size_t value_size(enum dtype type)
     }
 }
 
+/* What a row's loss is made of (struct vocab_loss). */
+struct loss_shares {
+    double labels, teacher; /* c, d */
+};
+/* has_label: the row's label is in the vocabulary. */
+static inline struct loss_shares loss_shares_of(const struct vocab_loss *target, bool has_label)
+{
+    const double share = target->target == VOCAB_LABELS ? 1 : (double)target->share;
+    struct loss_shares shares;
+    shares.labels = has_label ? share : 0;
+    shares.teacher = 1 - share;
+    return shares;
+}
+static inline float vocab_temperature(const struct vocab_loss *target)
+{
+    return target->temperature > 0 ? target->temperature : 1;
+}
+
 /* Host backends: address of a view's first value. */
 static inline float *matrix_floats(struct matrix matrix)
 {

@@ -768,13 +768,26 @@ void op_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vo
         output("cross", cross, DTYPE_F32, h.rows, 1));
 }
 
+static const char *impossible_loss(const struct vocab_loss *target)
+{
+    const bool tempered = target->temperature != 0 && target->temperature != 1;
+    if (!(target->share >= 0 && target->share <= 1))
+        return "share must be in 0 .. 1";
+    if (!(target->temperature >= 0) || !isfinite(target->temperature))
+        return "the temperature must be above 0";
+    return unless(!tempered || target->target == VOCAB_TEACHER, "a temperature needs VOCAB_TEACHER");
+}
+
 void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab,
                    const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down)
 {
     const struct matrix state = target->teacher_state;
     const int64_t size = vocab_size(vocab);
-    struct operand wanted[2] = {{0}}; /* the target's; without a name: none */
+    struct operand wanted[3] = {{0}}; /* the target's; the first without a name ends them */
+    int more = 1;
     const char *wrong = unless(!vocab->tied || matrix_is_none(down), "a tied weight has no gradient");
+    if (!wrong)
+        wrong = impossible_loss(target);
     switch (target->target) {
     case VOCAB_LABELS: wanted[0] = input("labels", target->labels, DTYPE_I32, h.rows, 1); break;
     case VOCAB_U:
@@ -784,16 +797,18 @@ void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *voc
         break;
     case VOCAB_TEACHER:
         wanted[0] = input("teacher_state", state, DTYPE_F32, h.rows, h.cols);
-        wanted[1] = vocabulary("teacher", &target->teacher, size, state, false);
+        wanted[more++] = vocabulary("teacher", &target->teacher, size, state, false);
         if (!wrong)
             wrong = unlike(vocab, &target->teacher);
         break;
     }
+    if (target->target != VOCAB_LABELS && target->share > 0)
+        wanted[more] = input("labels", target->labels, DTYPE_I32, h.rows, 1);
     RUN(vocab_loss, (queue, h, vocab, target, loss, dh, down), wrong, input("h", h, DTYPE_F32, h.rows, h.cols),
         vocabulary("vocab", vocab, size, h, true),
         with(OPERAND_OPTIONAL, input("shift", target->shift, DTYPE_F32, 1, size)),
         output("loss", loss, DTYPE_F32, h.rows, 1), output("dh", dh, DTYPE_F32, h.rows, h.cols),
-        with(OPERAND_OPTIONAL, output("down", down, DTYPE_F32, size, h.cols)), wanted[0], wanted[1]);
+        with(OPERAND_OPTIONAL, output("down", down, DTYPE_F32, size, h.cols)), wanted[0], wanted[1], wanted[2]);
 }
 
 void op_quantise(struct queue *queue, struct matrix x, struct matrix basis, struct matrix offset, float spacing,

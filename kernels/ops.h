@@ -355,24 +355,37 @@ void op_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vo
                     const struct vocab *teacher, struct matrix cross);
 
 enum vocab_target {
-    VOCAB_LABELS, /* cross-entropy on labels; a label outside 0 .. V-1 counts nothing */
-    VOCAB_U, /* distillation into a frozen weight, tied or own, through u (docs/design.md): lse - h . u */
-    VOCAB_TEACHER /* distillation from a teacher's states: lse - sum_v q_v z_v */
+    VOCAB_LABELS, /* cross-entropy on labels alone: d = 0 */
+    VOCAB_U, /* distillation into a frozen weight, tied or own, through u (docs/design.md): q . z = h . u, T = 1 */
+    VOCAB_TEACHER /* distillation from a teacher's states: q = softmax of its logits / T */
 };
 
+/* With the logits z of a row, its label's z_l, and the teacher's probabilities q at the temperature T, the row's
+ * loss is
+ *
+ *     w (c (lse(z) - z_l) + d T^2 (lse(z / T) - q . z / T))
+ *
+ * c and d are the shares of cross-entropy and of distillation. T^2 keeps the size of distillation's gradient
+ * (Hinton, Vinyals and Dean 2015, arXiv 1503.02531). The weight w of a row is 1, or its largest probability at
+ * temperature 1, which is a constant to the gradient: EE-LLM's dynamic token-wise weight (Chen et al. 2023, arXiv
+ * 2312.04916), which is not brought to a mean of 1 either. */
 struct vocab_loss {
     enum vocab_target target;
-    struct matrix labels; /* VOCAB_LABELS: [M, 1] i32 */
+    float
+        share; /* VOCAB_U, VOCAB_TEACHER: c, 0 .. 1, with d = 1 - c. A row whose label is outside 0 .. V-1 has c = 0 */
+    bool weighted; /* w is the largest probability */
+    float temperature; /* VOCAB_TEACHER: T; 0 counts as 1 */
+    struct matrix labels; /* [M, 1] i32: VOCAB_LABELS, and where share is above 0 */
     struct matrix u; /* VOCAB_U: [M, H] */
     struct matrix teacher_state; /* VOCAB_TEACHER: [M, H], normed */
     struct vocab teacher; /* VOCAB_TEACHER: its output weight */
-    /* [1, V] or none: added to every row's logits before all else, the teacher's included. Where the weight holds
-     * a sample of a vocabulary's rows, the logarithm of how many rows each stands for. */
+    /* [1, V] or none: added to the exponents of every sum over the vocabulary: in lse, and in q. Where the weight
+     * holds a sample of a vocabulary's rows, the logarithm of how many rows each stands for. */
     struct matrix shift;
     float scale; /* of the gradients, usually 1 / rows that count */
 };
 
-/* loss [M, 1] per row (0 for rows that do not count), dh [M, H] = scale * gradient, and
+/* loss [M, 1] per row (0 where c and d are), dh [M, H] = scale * gradient, and
  * down [V, H] += scale * gradient of the own weight (none: tied). Two products for a tied weight. */
 void op_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vocab,
                    const struct vocab_loss *target, struct matrix loss, struct matrix dh, struct matrix down);

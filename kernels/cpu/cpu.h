@@ -38,6 +38,7 @@ enum scratch {
     SCRATCH_TEACHER_STATES,
     SCRATCH_PARTS, /* vocab: one chunk's softmax */
     SCRATCH_TEACHER_PARTS,
+    SCRATCH_PLAIN_PARTS,
     SCRATCH_PART_SUMS,
     SCRATCH_PART_BEST,
     SCRATCH_PACK_FORWARD, /* vocab: an own weight, packed for one op */

@@ -48,10 +48,16 @@ struct part {
 struct row_total {
     float exponent, sum; /* of the softmax: values are e^(z - exponent ln 2) / sum */
     float teacher_exponent, teacher_sum;
+    float plain_exponent, plain_sum;
     float label_logit;
     int32_t label; /* or -1 */
-    bool counts; /* a label inside the vocabulary, or another target */
+    /* What the row's values are multiplied by before product 2. Without a teacher they stay as they are: what this
+     * would be is in out_scale. */
+    float share, teacher_share, plain_share;
+    float label_value; /* is subtracted from the label's then */
     float out_scale; /* product 2 is multiplied by this */
+    float u_scale; /* this times u is subtracted then */
+    bool counts; /* it has a loss */
 };
 
 /* For a chunk's rows: [last tile]. */
@@ -67,8 +73,11 @@ struct vocab_job {
     struct matrix h, t, labels;
     struct vocab_weight weight, teacher;
     bool with_teacher, keep; /* keep: values are needed for product 2 */
+    float temperature; /* the softmax and the teacher's are of logits divided by this */
+    bool with_plain; /* and that of the logits as they are is wanted, too */
     const struct vocab_stats *stats; /* op_vocab_stats */
     const struct vocab_loss *target; /* op_vocab_loss */
+    bool top; /* the largest logit is wanted */
     struct matrix cross, loss, dh, down, shift;
     int64_t size, width; /* of the vocabulary, of h */
     int64_t tile, tiles, slices;
@@ -81,7 +90,8 @@ struct vocab_job {
     char *states_space, *teacher_states_space; /* [padded, width] */
     const void *states, *teacher_states; /* [padded, width] left sides; NULL for few rows */
     char *values, *teacher_values; /* [tiles] of [padded, tile] */
-    struct part *parts, *teacher_parts; /* [tiles, chunk] */
+    char *plain_values; /* or NULL: only their sums are wanted */
+    struct part *parts, *teacher_parts, *plain_parts; /* [tiles, chunk] */
     int64_t best_most; /* op_vocab_stats's K; 0: none are wanted */
     struct part_best *best; /* [tiles, chunk, best_most] of each tile those that may be among the row's */
     _Atomic(float) least[CHUNK]; /* the row's last best logit is at least that; a tile that ends raises it */
@@ -187,15 +197,12 @@ static void weight_close(struct vocab_weight *weight)
 static void tile_logits(const struct vocab_job *job, const struct vocab_weight *weight, struct matrix states,
                         const void *left, int64_t t, int worker, float *z)
 {
-    const float *shift = matrix_floats(job->shift);
     if (job->few)
         few_rows_range(job->loops, &weight->few, t * job->tile, tile_size(job, t), states, z,
                        tile_size(job, t));
     else
         tile_multiply(job->queue, &chunk_products(job)->logits[t == job->tiles - 1], weight->forward, t, worker,
                       left, job->padded, false, z);
-    for (int64_t r = 0; shift && r < job->rows; r++)
-        job->loops->axpy(1.0f, shift + t * job->tile, tile_size(job, t), z + r * tile_size(job, t));
 }
 
 static struct part_best *best_of(const struct vocab_job *job, int64_t t, int64_t r)
@@ -223,27 +230,61 @@ static void pick_from_row(struct vocab_job *job, const float *z, int64_t t, int6
         job->total[r].label_logit = z[label];
     if (job->best_most > 0) {
         find_best(job, z, t, r, part);
-    } else if (job->stats && (!matrix_is_none(job->stats->top) || !matrix_is_none(job->stats->top_logit))) {
+    } else if (job->top) {
         part->top = (int32_t)job->loops->part_top(z, size);
         part->top_logit = z[part->top];
         part->top += (int32_t)(t * job->tile);
     }
 }
 
+/* values: NULL where only the sums are wanted. */
 static void softmax_row(const struct vocab_job *job, const float *z, const float *other, char *values,
                         int64_t t, int64_t r, struct part_sums *sums)
 {
     int64_t size = tile_size(job, t);
-    void *tile = job->keep ? tile_values(job, values, t) : NULL;
+    void *tile = values ? tile_values(job, values, t) : NULL;
     job->loops->part_softmax(z, other, size, sums, tile && !job->bf16 ? (float *)tile + r * size : NULL,
                              tile && job->bf16 ? (uint16_t *)tile + r * size : NULL);
+}
+
+static void divide_row(const struct vocab_job *job, int64_t t, float *z)
+{
+    if (job->temperature != 1)
+        job->loops->scale(1 / job->temperature, z, tile_size(job, t), z);
+}
+
+static void shift_row(const struct vocab_job *job, int64_t t, float *z)
+{
+    const float *shift = matrix_floats(job->shift);
+    if (shift)
+        job->loops->axpy(1.0f, shift + t * job->tile, tile_size(job, t), z);
+}
+
+/* Row r of a tile: logits z (and the teacher's, or NULL) become the values of their softmax; copy: [tile]. */
+static void tile_row(struct vocab_job *job, float *z, float *teacher_z, float *copy, int64_t t, int64_t r)
+{
+    struct part *part = &job->parts[t * job->chunk + r];
+    pick_from_row(job, z, t, r, part);
+    if (job->with_plain) {
+        memcpy(copy, z, (size_t)tile_size(job, t) * sizeof *copy);
+        shift_row(job, t, copy);
+        softmax_row(job, copy, NULL, job->plain_values, t, r, &job->plain_parts[t * job->chunk + r].sums);
+    }
+    divide_row(job, t, z);
+    if (teacher_z) {
+        divide_row(job, t, teacher_z);
+        shift_row(job, t, teacher_z);
+        softmax_row(job, teacher_z, z, job->teacher_values, t, r, &job->teacher_parts[t * job->chunk + r].sums);
+    }
+    shift_row(job, t, z);
+    softmax_row(job, z, NULL, job->values, t, r, &part->sums);
 }
 
 static void tile_task(void *context, int t, int worker)
 {
     struct vocab_job *job = context;
     int64_t size = tile_size(job, t);
-    float *space = job->scores + worker * job->score_space;
+    float *space = job->scores + worker * job->score_space, *copy = space + 2 * job->chunk * job->tile;
     bool in_place = job->keep && !job->bf16; /* logits become values where they lie */
     float *z = in_place ? tile_values(job, job->values, t) : space, *teacher_z = NULL;
     tile_logits(job, &job->weight, matrix_rows(job->h, job->first, job->rows), job->states, t, worker, z);
@@ -252,14 +293,8 @@ static void tile_task(void *context, int t, int worker)
         tile_logits(job, &job->teacher, matrix_rows(job->t, job->first, job->rows), job->teacher_states, t,
                     worker, teacher_z);
     }
-    for (int64_t r = 0; r < job->rows; r++) {
-        struct part *part = &job->parts[t * job->chunk + r];
-        pick_from_row(job, z + r * size, t, r, part);
-        if (teacher_z)
-            softmax_row(job, teacher_z + r * size, z + r * size, job->teacher_values, t, r,
-                        &job->teacher_parts[t * job->chunk + r].sums);
-        softmax_row(job, z + r * size, NULL, job->values, t, r, &part->sums);
-    }
+    for (int64_t r = 0; r < job->rows; r++)
+        tile_row(job, z + r * size, teacher_z ? teacher_z + r * size : NULL, copy, t, r);
 }
 
 /* ---- 2: rows ---- */
@@ -347,15 +382,52 @@ static void write_stats(const struct vocab_job *job, int64_t r, const struct sof
     write_top(stats, row, best->top, best->top_logit);
 }
 
-static double target_logit(const struct vocab_job *job, int64_t r, double cross)
+/* q . z / T, q . z being h . u without a teacher's logits. */
+static double teacher_cross(const struct vocab_job *job, int64_t r, const struct softmax_total *teacher)
 {
-    int64_t row = job->first + r;
-    if (job->target->target == VOCAB_LABELS)
-        return job->total[r].label_logit;
-    if (job->target->target == VOCAB_TEACHER)
-        return cross;
+    const int64_t row = job->first + r;
+    if (job->with_teacher)
+        return teacher->cross / teacher->sum;
     return job->loops->dot(matrix_floats(job->h) + row * job->h.stride,
                            matrix_floats(job->target->u) + row * job->target->u.stride, job->width);
+}
+
+static double total_lse(const struct softmax_total *total)
+{
+    return total->exponent * LN2 + log(total->sum);
+}
+
+static float largest_logit(const struct vocab_job *job, int64_t r)
+{
+    float largest = job->parts[r].top_logit;
+    for (int64_t t = 1; t < job->tiles; t++)
+        if (!(job->parts[t * job->chunk + r].top_logit <= largest))
+            largest = job->parts[t * job->chunk + r].top_logit;
+    return largest;
+}
+
+/* The row's loss, and what its values are multiplied by. plain: the softmax at temperature 1. */
+static void write_loss(struct vocab_job *job, int64_t r, const struct softmax_total *total,
+                       const struct softmax_total *teacher, const struct softmax_total *plain)
+{
+    const struct vocab_loss *target = job->target;
+    struct row_total *row = &job->total[r];
+    const struct loss_shares shares = loss_shares_of(target, row->label >= 0);
+    const double t = (double)job->temperature, all = shares.labels + shares.teacher,
+                 w = target->weighted ? exp((double)largest_logit(job, r) - total_lse(plain)) : 1;
+    double loss = 0;
+    row->counts = all > 0;
+    if (shares.labels > 0)
+        loss += shares.labels * (total_lse(plain) - row->label_logit);
+    if (shares.teacher > 0)
+        loss += shares.teacher * t * t * (total_lse(total) - teacher_cross(job, r, teacher));
+    set_value(job->loss, job->first + r, row->counts ? w * loss : 0.0);
+    row->share = (float)(job->temperature != 1 ? shares.teacher * t : all);
+    row->teacher_share = (float)(shares.teacher * t);
+    row->plain_share = (float)shares.labels;
+    row->label_value = (float)(job->with_teacher ? shares.labels : total->sum * (shares.labels / all));
+    row->out_scale = (float)(target->scale * w * (job->with_teacher ? 1.0 : all / total->sum));
+    row->u_scale = (float)(target->scale * w * shares.teacher);
 }
 
 static void total_task(void *context, int task, int worker)
@@ -363,60 +435,78 @@ static void total_task(void *context, int task, int worker)
     struct vocab_job *job = context;
     int64_t r = task;
     struct row_total *row = &job->total[r];
-    struct softmax_total total = add_parts(job, job->parts, r), teacher = {.sum = 1};
-    double lse = total.exponent * LN2 + log(total.sum), cross = 0;
+    struct softmax_total total = add_parts(job, job->parts, r), teacher = {.sum = 1}, plain = total;
     (void)worker;
-    if (job->with_teacher) {
+    if (job->with_teacher)
         teacher = add_parts(job, job->teacher_parts, r);
-        cross = teacher.cross / teacher.sum;
-    }
+    if (job->with_plain)
+        plain = add_parts(job, job->plain_parts, r);
     row->exponent = total.exponent;
     row->sum = (float)total.sum;
     row->teacher_exponent = teacher.exponent;
     row->teacher_sum = (float)teacher.sum;
-    row->out_scale = (float)((job->target ? job->target->scale : 1.0) / (job->with_teacher ? 1.0 : total.sum));
-    set_value(job->cross, job->first + r, cross);
-    if (job->stats)
-        write_stats(job, r, &total, lse);
+    row->plain_exponent = plain.exponent;
+    row->plain_sum = (float)plain.sum;
+    set_value(job->cross, job->first + r, teacher.cross / teacher.sum);
+    if (job->stats) {
+        row->counts = true;
+        row->out_scale = (float)(1.0 / total.sum);
+        write_stats(job, r, &total, total_lse(&total));
+    }
     if (job->target)
-        set_value(job->loss, job->first + r, row->counts ? lse - target_logit(job, r, cross) : 0.0);
+        write_loss(job, r, &total, &teacher, &plain);
 }
 
 /* ---- 3: product 2, per slice of the vocabulary ---- */
 
+/* Row r of a tile's values: factor * values - other_factor * others; others may be NULL. */
+static void combine_values(const struct vocab_job *job, char *values, char *others, int64_t t, int64_t r,
+                           float factor, float other_factor)
+{
+    const int64_t size = tile_size(job, t), at = r * size;
+    void *to = tile_values(job, values, t), *other = others ? tile_values(job, others, t) : NULL;
+    if (factor == 1.0f && !others)
+        return;
+    if (job->bf16)
+        job->loops->part_combine_bf16(factor, other_factor, other ? (uint16_t *)other + at : NULL, size,
+                                      (uint16_t *)to + at);
+    else
+        job->loops->part_combine(factor, other_factor, other ? (float *)other + at : NULL, size,
+                                 (float *)to + at);
+}
+
 /* Brings row r of a tile's values to the row's common reference: the softmax times its sum, minus the
- * sum at the label; with a teacher the difference of both softmaxes. */
+ * label's part; with a teacher the difference of both softmaxes, each times its share. */
 static void combine_row(const struct vocab_job *job, int64_t t, int64_t r)
 {
     const struct row_total *row = &job->total[r];
-    int64_t size = tile_size(job, t), label = row->label - t * job->tile;
+    const int64_t size = tile_size(job, t), label = row->label - t * job->tile, at = t * job->chunk + r;
     float *values = (float *)tile_values(job, job->values, t) + r * size;
     uint16_t *halves = (uint16_t *)tile_values(job, job->values, t) + r * size;
-    float factor = power_of_two(job->parts[t * job->chunk + r].sums.exponent - row->exponent), other_factor = 0;
-    const float *others = NULL;
-    const uint16_t *other_halves = NULL;
+    float factor = power_of_two(job->parts[at].sums.exponent - row->exponent), other_factor = 0;
     if (!row->counts) {
         memset(job->bf16 ? (void *)halves : values, 0, (size_t)size * operand_size(job->bf16));
         return;
     }
     if (job->with_teacher) {
-        others = (float *)tile_values(job, job->teacher_values, t) + r * size;
-        other_halves = (uint16_t *)tile_values(job, job->teacher_values, t) + r * size;
-        factor /= row->sum;
+        factor = row->share * (factor / row->sum);
         other_factor =
-            power_of_two(job->teacher_parts[t * job->chunk + r].sums.exponent - row->teacher_exponent) /
-            row->teacher_sum;
+            row->teacher_share *
+            (power_of_two(job->teacher_parts[at].sums.exponent - row->teacher_exponent) / row->teacher_sum);
     }
-    if (job->bf16 && (factor != 1.0f || other_halves))
-        job->loops->part_combine_bf16(factor, other_factor, other_halves, size, halves);
-    else if (factor != 1.0f || others)
-        job->loops->part_combine(factor, other_factor, others, size, values);
-    if (!job->target || job->target->target != VOCAB_LABELS || label < 0 || label >= size)
+    combine_values(job, job->values, job->with_teacher ? job->teacher_values : NULL, t, r, factor,
+                   other_factor);
+    if (job->plain_values)
+        combine_values(
+            job, job->values, job->plain_values, t, r, 1,
+            -row->plain_share *
+                (power_of_two(job->plain_parts[at].sums.exponent - row->plain_exponent) / row->plain_sum));
+    if (!job->target || label < 0 || label >= size)
         return;
     if (job->bf16)
-        halves[label] = f32_to_bf16(bf16_to_f32(halves[label]) - row->sum);
+        halves[label] = f32_to_bf16(bf16_to_f32(halves[label]) - row->label_value);
     else
-        values[label] -= row->sum;
+        values[label] -= row->label_value;
 }
 
 /* down [tile] += values^T (out_scale h): rows of the vocabulary, so tiles do not meet. */
@@ -476,7 +566,7 @@ static void reduce_task(void *context, int r, int worker)
         job->loops->axpy(1.0f, job->partial + (p * job->padded + r) * job->width, job->width, sum);
     job->loops->scale(row->out_scale, sum, job->width, y);
     if (job->target && job->target->target == VOCAB_U)
-        job->loops->axpy(-job->target->scale,
+        job->loops->axpy(-row->u_scale,
                          matrix_floats(job->target->u) + (job->first + r) * job->target->u.stride, job->width,
                          y);
 }
@@ -523,14 +613,13 @@ static bool find_vocab_products(const struct vocab_job *job, int64_t padded, str
 
 static void read_labels(struct vocab_job *job)
 {
-    bool by_label = job->target && job->target->target == VOCAB_LABELS;
     for (int64_t r = 0; r < job->rows; r++) {
         int32_t label = -1;
         if (!matrix_is_none(job->labels))
             label = matrix_ints(job->labels)[(job->first + r) * job->labels.stride];
         if (label < 0 || label >= job->size)
             label = -1;
-        job->total[r] = (struct row_total){.label = label, .counts = !by_label || label >= 0};
+        job->total[r] = (struct row_total){.label = label};
         job->least[r] = -INFINITY;
     }
 }
@@ -581,6 +670,12 @@ static int64_t values_bytes(const struct vocab_job *job)
     return job->tiles * job->chunk * job->tile * (int64_t)operand_size(job->bf16);
 }
 
+/* A chunk's parts, of as many softmaxes as there may be. */
+static int64_t part_count(const struct vocab_job *job)
+{
+    return 3 * job->tiles * job->chunk;
+}
+
 static int64_t partial_values(const struct vocab_job *job)
 {
     return job->slices * job->chunk * job->width;
@@ -591,23 +686,25 @@ static bool vocab_scratch(struct vocab_job *job, int64_t copies)
 {
     struct queue *queue = job->queue;
     int64_t threads = pool_threads(queue_cpu(queue)->pool), tile = round_up(job->tile, ROW_MULTIPLE);
-    job->score_space = 2 * job->chunk * tile + (matrix_is_none(job->down) ? 0 : tile * job->width);
+    job->score_space = (2 * job->chunk + 1) * tile + (matrix_is_none(job->down) ? 0 : tile * job->width);
     job->scores = scratch_get(queue, SCRATCH_SCORES, threads * job->score_space, sizeof(float));
     job->states_space = scratch_get(queue, SCRATCH_STATES, copies * states_bytes(job), 1);
     job->teacher_states_space = scratch_get(queue, SCRATCH_TEACHER_STATES, copies * states_bytes(job), 1);
-    job->parts =
-        scratch_get(queue, SCRATCH_PART_SUMS, copies * 2 * job->tiles * job->chunk, sizeof *job->parts);
+    job->parts = scratch_get(queue, SCRATCH_PART_SUMS, copies * part_count(job), sizeof *job->parts);
     if (job->best_most > 0)
         job->best =
             scratch_get(queue, SCRATCH_PART_BEST, job->tiles * job->chunk * job->best_most, sizeof *job->best);
     if (queue->failed)
         return false;
     job->teacher_parts = job->parts + job->tiles * job->chunk;
+    job->plain_parts = job->teacher_parts + job->tiles * job->chunk;
     if (!job->keep)
         return true;
     job->values = scratch_get(queue, SCRATCH_PARTS, copies * values_bytes(job), 1);
     if (job->with_teacher)
         job->teacher_values = scratch_get(queue, SCRATCH_TEACHER_PARTS, copies * values_bytes(job), 1);
+    if (job->with_plain && !matrix_is_none(job->labels))
+        job->plain_values = scratch_get(queue, SCRATCH_PLAIN_PARTS, copies * values_bytes(job), 1);
     job->partial = scratch_get(queue, SCRATCH_SUMS, copies * partial_values(job), sizeof(float));
     job->scaled_states = scratch_get(queue, SCRATCH_RIGHT, states_bytes(job), 1);
     return !queue->failed;
@@ -634,12 +731,15 @@ static void alone_task(void *context, int task, int worker)
     chunk.first = task * job->chunk;
     chunk.states_space += worker * states_bytes(job);
     chunk.teacher_states_space += worker * states_bytes(job);
-    chunk.parts += worker * 2 * job->tiles * job->chunk;
-    chunk.teacher_parts += worker * 2 * job->tiles * job->chunk;
+    chunk.parts += worker * part_count(job);
+    chunk.teacher_parts += worker * part_count(job);
+    chunk.plain_parts += worker * part_count(job);
     if (job->keep)
         chunk.values += worker * values_bytes(job);
     if (job->keep && job->with_teacher)
         chunk.teacher_values += worker * values_bytes(job);
+    if (job->plain_values)
+        chunk.plain_values += worker * values_bytes(job);
     if (job->keep)
         chunk.partial += worker * partial_values(job);
     run_chunk(&chunk);
@@ -710,17 +810,18 @@ static void vocab_run(struct vocab_job *job, const struct vocab *vocab, const st
 void cpu_vocab_stats(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix labels,
                      const struct vocab_stats *stats)
 {
-    struct vocab_job job = {.queue = queue, .h = h, .labels = labels, .stats = stats};
+    struct vocab_job job = {.queue = queue, .h = h, .labels = labels, .stats = stats, .temperature = 1};
     job.cross = job.loss = job.dh = job.down = job.shift = matrix_none();
     job.keep = !matrix_is_none(stats->u);
     job.best_most = stats->best.cols;
+    job.top = !matrix_is_none(stats->top) || !matrix_is_none(stats->top_logit);
     vocab_run(&job, vocab, NULL);
 }
 
 void cpu_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *vocab, struct matrix t,
                      const struct vocab *teacher, struct matrix cross)
 {
-    struct vocab_job job = {.queue = queue, .h = h, .t = t, .cross = cross};
+    struct vocab_job job = {.queue = queue, .h = h, .t = t, .cross = cross, .temperature = 1};
     job.labels = job.loss = job.dh = job.down = job.shift = matrix_none();
     vocab_run(&job, vocab, teacher);
 }
@@ -731,7 +832,10 @@ void cpu_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vo
     bool by_teacher = target->target == VOCAB_TEACHER;
     struct vocab_job job = {.queue = queue, .h = h, .target = target, .loss = loss, .dh = dh, .down = down};
     job.cross = matrix_none();
-    job.labels = target->target == VOCAB_LABELS ? target->labels : matrix_none();
+    job.temperature = vocab_temperature(target);
+    job.top = target->weighted;
+    job.labels = target->target == VOCAB_LABELS || target->share > 0 ? target->labels : matrix_none();
+    job.with_plain = job.temperature != 1 && (target->weighted || !matrix_is_none(job.labels));
     job.shift = target->shift;
     job.t = by_teacher ? target->teacher_state : matrix_none();
     job.keep = true;

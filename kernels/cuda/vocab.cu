@@ -86,13 +86,14 @@ __device__ inline struct log_sum log_sum_add(struct log_sum s, float value)
     return s;
 }
 
-/* A row of logits, and what is added to it, or NULL. */
+/* A row of logits, what it is multiplied by, and what is added then, or NULL. */
 struct logits_row {
     const float *logits, *shift;
+    float factor;
 
     __device__ float operator[](int64_t i) const
     {
-        return shift ? logits[i] + shift[i] : logits[i];
+        return shift ? factor * logits[i] + shift[i] : factor * logits[i];
     }
 };
 
@@ -121,7 +122,7 @@ __global__ void describe_rows(const float *logits, int64_t size, const int32_t *
 {
     __shared__ float partial[32];
     __shared__ int least;
-    const struct logits_row row = {logits + blockIdx.x * size, NULL};
+    const struct logits_row row = {logits + blockIdx.x * size, NULL, 1};
     float most, lse = row_lse(row, size, partial, &most), mean = 0;
     if (out.top) {
         if (threadIdx.x == 0)
@@ -308,7 +309,7 @@ __global__ void cross_rows(const float *own, const float *teacher, int64_t size,
 {
     __shared__ float partial[32];
     const float *z = own + blockIdx.x * size;
-    const struct logits_row t = {teacher + blockIdx.x * size, NULL};
+    const struct logits_row t = {teacher + blockIdx.x * size, NULL, 1};
     float most, lse = row_lse(t, size, partial, &most), sum = 0;
     for (int64_t i = threadIdx.x; i < size; i += blockDim.x)
         sum += __expf(t[i] - lse) * z[i];
@@ -348,53 +349,93 @@ void cuda_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *
 
 /* Where a row's loss and gradient come from. */
 struct loss_rows {
-    enum vocab_target target;
-    const int32_t *labels;
+    float share; /* of cross-entropy, where a row has a label; the rest is distillation */
+    bool weighted;
+    float temperature, cold; /* T, 1 / T */
+    const int32_t *labels; /* or NULL */
     int64_t labels_stride;
-    const float *h, *u; /* VOCAB_U: [M, H] */
+    const float *h, *u; /* [M, H]; u: or NULL */
     int64_t h_stride, u_stride, hidden;
-    const float *teacher; /* VOCAB_TEACHER: logits [M, V] */
+    const float *teacher; /* logits [M, V], or NULL */
     const float *shift; /* [V] or NULL */
     float scale;
     float *loss;
     int64_t loss_stride;
+    float *u_scale; /* [M] what u is multiplied by in the gradient */
 };
 
-/* One block a row: the loss, and the gradient of the logits (without u's part) in the compute type:
- * scale (softmax - onehot), scale softmax, or scale (softmax - teacher's). Bound by memory. */
+__device__ inline float largest_logit(const float *logits, int64_t size, float *partial)
+{
+    float most = -INFINITY;
+    for (int64_t i = threadIdx.x; i < size; i += blockDim.x)
+        most = logits[i] > most ? logits[i] : most;
+    return block_max(most, partial);
+}
+
+/* q . z / T; teacher: the teacher's row over T, with its shift. */
+__device__ inline float teacher_cross(const struct loss_rows r, const float *logits, struct logits_row teacher,
+                                      float teacher_lse, int64_t size, float *partial)
+{
+    float sum = 0;
+    if (r.teacher) {
+        for (int64_t i = threadIdx.x; i < size; i += blockDim.x)
+            sum += __expf(teacher[i] - teacher_lse) * (r.cold * logits[i]);
+    } else if (r.u) {
+        for (int64_t i = threadIdx.x; i < r.hidden; i += blockDim.x)
+            sum += r.h[blockIdx.x * r.h_stride + i] * r.u[blockIdx.x * r.u_stride + i];
+    }
+    return block_sum(sum, partial);
+}
+
+/* One block a row: the loss, and the gradient of the logits (without u's part) in the compute type. Bound by
+ * memory. */
 template <typename T>
 __global__ void loss_gradients(const float *logits, int64_t size, struct loss_rows r, T *gradient)
 {
     __shared__ float partial[32];
-    const struct logits_row row = {logits + blockIdx.x * size, r.shift},
-                            t = {r.teacher ? r.teacher + blockIdx.x * size : NULL, r.shift};
+    const float *plain = logits + blockIdx.x * size;
+    const struct logits_row row = {plain, r.shift, 1}, soft = {plain, r.shift, r.cold},
+                            t = {r.teacher ? r.teacher + blockIdx.x * size : NULL, r.shift, r.cold};
+    const int label = r.labels ? r.labels[blockIdx.x * r.labels_stride] : -1;
+    const float c = label >= 0 && label < size ? r.share : 0, d = 1 - r.share, heat = d * r.temperature;
+    const bool tempered = r.temperature != 1;
     T *to = gradient + blockIdx.x * size;
-    float most, lse = row_lse(row, size, partial, &most), teacher_lse = 0, sum = 0;
-    int label = r.target == VOCAB_LABELS ? r.labels[blockIdx.x * r.labels_stride] : 0;
-    bool counts = label >= 0 && label < size;
-    if (r.target == VOCAB_TEACHER) {
-        float teacher_most;
-        teacher_lse = row_lse(t, size, partial, &teacher_most);
-        for (int64_t i = threadIdx.x; i < size; i += blockDim.x)
-            sum += __expf(t[i] - teacher_lse) * row[i];
-        sum = block_sum(sum, partial);
-    } else if (r.target == VOCAB_U) {
-        for (int64_t i = threadIdx.x; i < r.hidden; i += blockDim.x)
-            sum += r.h[blockIdx.x * r.h_stride + i] * r.u[blockIdx.x * r.u_stride + i];
-        sum = block_sum(sum, partial);
-    } else if (counts) {
-        sum = row[label];
-    }
+    float most, weight = 1, teacher_lse = 0;
+    const float soft_lse = row_lse(soft, size, partial, &most);
+    const float lse = tempered && (c > 0 || r.weighted) ? row_lse(row, size, partial, &most) : soft_lse;
+    if (r.weighted)
+        weight = __expf(largest_logit(plain, size, partial) - lse);
+    if (r.teacher)
+        teacher_lse = row_lse(t, size, partial, &most);
+    const float cross = teacher_cross(r, plain, t, teacher_lse, size, partial);
+    const float scale = r.scale * weight;
     for (int64_t i = threadIdx.x; i < size; i += blockDim.x) {
-        float value = __expf(row[i] - lse);
-        if (r.target == VOCAB_TEACHER)
-            value -= __expf(t[i] - teacher_lse);
-        else if (r.target == VOCAB_LABELS && i == label)
-            value -= 1.0f;
-        store_value(to + i, counts ? r.scale * value : 0.0f);
+        float value = (tempered ? heat : c + d) * __expf(soft[i] - soft_lse);
+        if (r.teacher)
+            value -= heat * __expf(t[i] - teacher_lse);
+        if (tempered && c > 0)
+            value += c * __expf(row[i] - lse);
+        if (i == label)
+            value -= c;
+        store_value(to + i, c + d > 0 ? scale * value : 0.0f);
     }
-    if (threadIdx.x == 0)
-        r.loss[blockIdx.x * r.loss_stride] = counts ? lse - sum : 0.0f;
+    if (threadIdx.x == 0) {
+        float loss = 0;
+        if (c > 0)
+            loss += c * (lse - plain[label]);
+        if (d > 0)
+            loss += heat * r.temperature * (soft_lse - cross);
+        r.loss[blockIdx.x * r.loss_stride] = c + d > 0 ? weight * loss : 0.0f;
+        r.u_scale[blockIdx.x] = scale * d;
+    }
+}
+
+/* y [M, H] -= factors [M] u, a block a row. */
+__global__ void subtract_rows(const float *factors, const float *u, int64_t u_stride, int64_t cols, float *y,
+                              int64_t y_stride)
+{
+    for (int64_t i = threadIdx.x; i < cols; i += blockDim.x)
+        y[blockIdx.x * y_stride + i] -= factors[blockIdx.x] * u[blockIdx.x * u_stride + i];
 }
 
 /* down [V, H] += gradient [M, V]^T h [M, H]. */
@@ -422,7 +463,7 @@ static void weight_gradient(struct queue *queue, int64_t rows, int64_t size, con
 
 /* Working memory of a loss, for chunks of tokens. */
 struct loss_work {
-    float *logits, *teacher;
+    float *logits, *teacher, *u_scale;
     void *gradient, *scratch, *teacher_scratch;
     struct operand weight, teacher_weight;
     int64_t size;
@@ -433,8 +474,11 @@ static void loss_chunk(struct queue *queue, struct loss_work *work, struct matri
                        struct matrix down)
 {
     struct loss_rows rows = {};
-    rows.target = target->target;
-    rows.labels = (const int32_t *)rows_from(target->labels, first);
+    rows.share = (float)loss_shares_of(target, true).labels;
+    rows.weighted = target->weighted;
+    rows.temperature = vocab_temperature(target);
+    rows.cold = 1 / rows.temperature;
+    rows.labels = rows.share > 0 ? (const int32_t *)rows_from(target->labels, first) : NULL;
     rows.labels_stride = target->labels.stride;
     rows.h = matrix_floats(h);
     rows.h_stride = h.stride;
@@ -445,6 +489,7 @@ static void loss_chunk(struct queue *queue, struct loss_work *work, struct matri
     rows.scale = target->scale;
     rows.loss = rows_from(loss, first);
     rows.loss_stride = loss.stride;
+    rows.u_scale = work->u_scale;
     make_logits(queue, "vocab_loss", h, vocab, work->weight, work->logits);
     if (target->target == VOCAB_TEACHER) {
         make_logits(queue, "vocab_loss", view_rows(target->teacher_state, first, h.rows), &target->teacher,
@@ -459,8 +504,9 @@ static void loss_chunk(struct queue *queue, struct loss_work *work, struct matri
                queue_stream(queue), work->logits, work->size, rows, (float *)work->gradient);
     struct matrix to = view_rows(dh, first, h.rows);
     weigh_vocab(queue, "vocab_loss", h.rows, work->size, work->gradient, work->weight, to);
-    if (target->target == VOCAB_U)
-        cuda_axpy(queue, -target->scale, view_rows(target->u, first, h.rows), to);
+    if (rows.u)
+        LAUNCH(subtract_rows, dim3((unsigned)h.rows), row_threads(h.cols, THREADS_MOST), 0, queue_stream(queue),
+               work->u_scale, rows.u, rows.u_stride, h.cols, matrix_floats(to), to.stride);
     if (down.buffer)
         weight_gradient(queue, h.rows, work->size, work->gradient, h, down);
     launch_ok(queue, "vocab_loss", h);
@@ -480,6 +526,7 @@ void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *v
     size_t bytes = (size_t)(chunk * work.size) * sizeof(float);
     work.logits = (float *)scratch_take(queue, "vocab_loss", h, bytes);
     work.gradient = scratch_take(queue, "vocab_loss", h, (size_t)(chunk * work.size * value));
+    work.u_scale = (float *)scratch_take(queue, "vocab_loss", h, (size_t)chunk * sizeof(float));
     if (teacher)
         work.teacher = (float *)scratch_take(queue, "vocab_loss", h, bytes);
     if (!queue->failed && vocab_operand(queue, "vocab_loss", vocab, &work.weight, &work.scratch) &&
@@ -490,6 +537,7 @@ void cuda_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *v
                        vocab, target, first, loss, dh, down);
     scratch_free(queue, work.logits);
     scratch_free(queue, work.gradient);
+    scratch_free(queue, work.u_scale);
     scratch_free(queue, work.teacher);
     scratch_free(queue, work.scratch);
     scratch_free(queue, work.teacher_scratch);

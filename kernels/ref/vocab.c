@@ -32,14 +32,6 @@ static void fill_logits(const float *h, struct rows weight, double *logits)
         logits[v] = dot(h, weight.values + v * weight.stride, weight.cols);
 }
 
-/* fill_logits, and what is added to each, or none. */
-static void fill_shifted(const float *h, struct rows weight, struct matrix shift, double *logits)
-{
-    fill_logits(h, weight, logits);
-    for (int64_t v = 0; v < shift.cols; v++)
-        logits[v] += (double)matrix_floats(shift)[v];
-}
-
 static int64_t largest_of(const double *logits, int64_t count)
 {
     int64_t top = 0;
@@ -142,36 +134,85 @@ void ref_vocab_cross(struct queue *queue, struct matrix h, const struct vocab *v
     free(logits);
 }
 
+/* softmax of logits / temperature + shift (or none); returns log sum exp. */
+static double fill_shifted(const double *logits, int64_t count, double temperature, struct matrix shift,
+                           double *softmax)
+{
+    for (int64_t v = 0; v < count; v++)
+        softmax[v] = logits[v] / temperature;
+    for (int64_t v = 0; v < shift.cols; v++)
+        softmax[v] += (double)matrix_floats(shift)[v];
+    return fill_softmax(softmax, count, softmax);
+}
+
 /* Values of one row while its loss is computed, V each. */
 struct row_work {
-    double *logits, *dz; /* dz: gradient of the loss by the logits, before scaling */
+    double *logits, *softmax;
+    double *dz; /* gradient of the loss by the logits, before scaling; without what u has of it */
     double *teacher; /* the teacher's logits, then their softmax q */
 };
 
-/* Loss of row m; fills dz. False for a row that does not count. VOCAB_U's -h.u is not in dz. */
-static bool row_loss(const struct vocab_loss *target, const float *h, struct rows weight, int64_t m,
-                     struct row_work *work, double *loss)
+/* Adds c times the cross-entropy on the label, and its gradient; softmax: that of the logits. */
+static void add_cross_entropy(double share, int32_t label, double lse, int64_t count, struct row_work *work,
+                              double *loss)
 {
-    fill_shifted(h, weight, target->shift, work->logits);
-    *loss = fill_softmax(work->logits, weight.rows, work->dz);
-    if (target->target == VOCAB_LABELS) {
-        const int32_t label = matrix_ints(target->labels)[m * target->labels.stride];
-        if (label < 0 || label >= weight.rows)
-            return false;
-        *loss -= work->logits[label];
-        work->dz[label] -= 1;
-    } else if (target->target == VOCAB_U) {
-        *loss -= dot(h, matrix_floats(target->u) + m * target->u.stride, weight.cols);
+    *loss += share * (lse - work->logits[label]);
+    for (int64_t v = 0; v < count; v++)
+        work->dz[v] += share * work->softmax[v];
+    work->dz[label] -= share;
+}
+
+/* Adds d times distillation. */
+static void add_distillation(const struct vocab_loss *target, double share, const float *h, struct rows weight,
+                             int64_t m, struct row_work *work, double *loss)
+{
+    const double t = (double)vocab_temperature(target);
+    double cross = 0;
+    const double lse = fill_shifted(work->logits, weight.rows, t, target->shift, work->softmax);
+    for (int64_t v = 0; v < weight.rows; v++)
+        work->dz[v] += share * t * work->softmax[v];
+    if (target->target == VOCAB_U) {
+        cross = dot(h, matrix_floats(target->u) + m * target->u.stride, weight.cols);
     } else {
         const float *state = matrix_floats(target->teacher_state) + m * target->teacher_state.stride;
-        fill_shifted(state, vocab_rows(&target->teacher), target->shift, work->teacher);
-        fill_softmax(work->teacher, weight.rows, work->teacher);
+        fill_logits(state, vocab_rows(&target->teacher), work->teacher);
+        fill_shifted(work->teacher, weight.rows, t, target->shift, work->teacher);
         for (int64_t v = 0; v < weight.rows; v++) {
-            *loss -= work->teacher[v] * work->logits[v];
-            work->dz[v] -= work->teacher[v];
+            cross += work->teacher[v] * work->logits[v] / t;
+            work->dz[v] -= share * t * work->teacher[v];
         }
     }
-    return true;
+    *loss += share * t * t * (lse - cross);
+}
+
+/* What row m is made of: shares with its weight in them; both 0 for a row that does not count. Fills its loss and
+ * dz. */
+static struct loss_shares row_loss(const struct vocab_loss *target, const float *h, struct rows weight,
+                                   int64_t m, struct row_work *work, double *loss)
+{
+    const int32_t label =
+        matrix_is_none(target->labels) ? -1 : matrix_ints(target->labels)[m * target->labels.stride];
+    struct loss_shares shares = loss_shares_of(target, label >= 0 && label < weight.rows);
+    double w = 1;
+    *loss = 0;
+    for (int64_t v = 0; v < weight.rows; v++)
+        work->dz[v] = 0;
+    if (shares.labels == 0 && shares.teacher == 0)
+        return shares;
+    fill_logits(h, weight, work->logits);
+    const double lse = fill_shifted(work->logits, weight.rows, 1, target->shift, work->softmax);
+    if (target->weighted)
+        w = exp(work->logits[largest_of(work->logits, weight.rows)] - lse);
+    if (shares.labels > 0)
+        add_cross_entropy(shares.labels, label, lse, weight.rows, work, loss);
+    if (shares.teacher > 0)
+        add_distillation(target, shares.teacher, h, weight, m, work, loss);
+    for (int64_t v = 0; v < weight.rows; v++)
+        work->dz[v] *= w;
+    *loss *= w;
+    shares.labels *= w;
+    shares.teacher *= w;
+    return shares;
 }
 
 /* down [V, H] += scale dz h^T. */
@@ -187,25 +228,24 @@ void ref_vocab_loss(struct queue *queue, struct matrix h, const struct vocab *vo
 {
     const struct rows weight = vocab_rows(vocab);
     const double scale = (double)target->scale;
-    double *values = ref_scratch(queue, 3 * weight.rows + weight.cols);
+    double *values = ref_scratch(queue, 4 * weight.rows + weight.cols);
     if (!values)
         return;
-    struct row_work work = {values, values + weight.rows, values + 2 * weight.rows};
-    double *gradient = values + 3 * weight.rows;
+    struct row_work work = {values, values + weight.rows, values + 2 * weight.rows, values + 3 * weight.rows};
+    double *gradient = values + 4 * weight.rows;
     for (int64_t m = 0; m < h.rows; m++) {
         const float *state = matrix_floats(h) + m * h.stride;
         float *out = matrix_floats(dh) + m * dh.stride;
-        double row = 0;
-        const bool counts = row_loss(target, state, weight, m, &work, &row);
-        put_row(loss, m, counts ? row : 0);
-        if (counts)
-            combine_rows(work.dz, weight, gradient);
+        double row;
+        const struct loss_shares shares = row_loss(target, state, weight, m, &work, &row);
+        put_row(loss, m, row);
+        combine_rows(work.dz, weight, gradient);
         for (int64_t k = 0; k < weight.cols; k++) {
             const double u =
                 target->target == VOCAB_U ? (double)matrix_floats(target->u)[m * target->u.stride + k] : 0;
-            out[k] = counts ? (float)(scale * (gradient[k] - u)) : 0;
+            out[k] = (float)(scale * (gradient[k] - shares.teacher * u));
         }
-        if (counts && !matrix_is_none(down))
+        if (!matrix_is_none(down))
             add_outer(down, scale, work.dz, state);
     }
     free(values);

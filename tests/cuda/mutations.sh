@@ -110,7 +110,14 @@ if [ "$which" = all ]; then
     mutate "a product of rounded operands" coding.cu coding.cu coding 9 's/product\.f32 = true/product.f32 = false/'
     mutate "a shift of another token" vocab.cu vocab.cu vocab 9 's/logits\[i\] \+ shift\[i\]/logits[i] + shift[i > 0 ? i - 1 : i]/'
     mutate "a shift left out of the teacher's logits" vocab.cu vocab.cu vocab 9 's/size : NULL, r\.shift/size : NULL, NULL/'
-    mutate "a label's logit without its shift" vocab.cu vocab.cu vocab 9 's/sum = row\[label\]/sum = row.logits[label]/'
+    mutate "a label's logit with its shift" vocab.cu vocab.cu vocab 9 's/lse - plain\[label\]/lse - row[label]/'
+    mutate "a temperature left out of the teacher's logits" vocab.cu vocab.cu vocab 9 's/r\.shift, r\.cold\};/r.shift, 1};/'
+    mutate "a label's part at the distillation's temperature" vocab.cu vocab.cu vocab 9 's/value \+= c \* __expf\(row\[i\] - lse\)/value += c * __expf(soft[i] - soft_lse)/'
+    mutate "a row's weight from its shifted logits" vocab.cu vocab.cu vocab 9 's/largest_logit\(plain, size, partial\)/most/'
+    mutate "a row's weight left out of what u is multiplied by" vocab.cu vocab.cu vocab 9 's/= scale \* d;/= r.scale * d;/'
+    mutate "a row's u taken for the first one's" vocab.cu vocab.cu vocab 9 '/void subtract_rows/,/^}/{s/factors\[blockIdx\.x\]/factors[0]/}'
+    mutate "labels of another chunk" vocab.cu vocab.cu vocab 20 's/rows_from\(target->labels, first\)/rows_from(target->labels, 0)/'
+    mutate "a mix of a row without a label that still has its share" vocab.cu vocab.cu vocab 9 's/c \+ d\) \* __expf\(soft/r.share + d) * __expf(soft/'
     mutate "an index that is not there: a gathered row before a part's first" weight.cu weight.cu products 9 \
         '/void embed_rows/,/^}/{s/if \(id < 0 \|\| id >= rows\)/if (id >= rows)/}'
     mutate "a gathered row in the place of its neighbour" weight.cu weight.cu products 9 \

@@ -284,6 +284,21 @@ TEST(wrong_vocabularies)
     REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_rows(matrix_f32(desk.d, 27, 32), 9, 9),
                           matrix_f32(desk.d, 48, 32)),
             "op_vocab_loss(", "VOCAB_U has no gradient of the weight");
+    loss.temperature = 2;
+    REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_rows(matrix_f32(desk.d, 27, 32), 9, 9), none),
+            "op_vocab_loss(", "a temperature needs VOCAB_TEACHER");
+    loss.temperature = -1;
+    REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_rows(matrix_f32(desk.d, 27, 32), 9, 9), none),
+            "op_vocab_loss(", "the temperature must be above 0");
+    loss.temperature = 0;
+    loss.share = 1.5f;
+    REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_rows(matrix_f32(desk.d, 27, 32), 9, 9), none),
+            "op_vocab_loss(", "share must be in 0 .. 1");
+    loss.share = 0.5f;
+    loss.labels = none;
+    REFUSED(op_vocab_loss(queue, h, &own, &loss, column, matrix_rows(matrix_f32(desk.d, 27, 32), 9, 9), none),
+            "labels none", "labels is missing");
+    loss.share = 0;
     loss.target = VOCAB_TEACHER;
     loss.teacher = own;
     loss.teacher_state = matrix_f32(desk.d, 9, 16);

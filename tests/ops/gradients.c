@@ -405,6 +405,88 @@ TEST(vocab_loss_gradients_with_a_teacher)
     }
 }
 
+static void give_labels(struct lab *lab)
+{
+    static const int32_t labels[ROWS] = {3, 12, -1, 0, 5}; /* one is none */
+    lab->target.labels = lab_matrix(lab, ROWS, 1, 0);
+    lab->target.labels.type = DTYPE_I32;
+    op_write(lab->queue, lab->target.labels, labels);
+}
+
+TEST(vocab_loss_gradients_of_mixed_losses)
+{
+    static const struct {
+        enum vocab_target target;
+        bool own, shifted;
+        float share, temperature;
+    } cases[] = {{VOCAB_U, false, true, 0.3f, 1},    {VOCAB_TEACHER, true, true, 0.3f, 1},
+                 {VOCAB_TEACHER, true, false, 0, 2}, {VOCAB_TEACHER, true, true, 0.3f, 0.5f},
+                 {VOCAB_TEACHER, false, true, 0, 2}, {VOCAB_TEACHER, false, false, 0.6f, 2},
+                 {VOCAB_TEACHER, true, false, 1, 2}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct lab lab;
+        vocab_lab(&lab, cases[i].own, cases[i].target);
+        give_labels(&lab);
+        lab.target.share = cases[i].share;
+        lab.target.temperature = cases[i].temperature;
+        lab.target.u = lab.target.teacher_state = lab_matrix(&lab, ROWS, WIDTH, 0.5);
+        lab.target.teacher.tied = lab.weight;
+        if (cases[i].shifted)
+            lab.target.shift = lab_matrix(&lab, 1, WORDS, 2);
+        check_vocab_gradients(&lab);
+    }
+}
+
+/* A row's weight is its largest probability, and a constant: loss and gradients are those of rows by themselves,
+ * times it. */
+TEST(vocab_loss_of_weighted_rows)
+{
+    for (int warm = 0; warm < 2; warm++) {
+        struct lab lab;
+        float top[ROWS], lse[ROWS], loss[ROWS], dh[ROWS * WIDTH], down[WORDS * WIDTH],
+            zeros[WORDS * WIDTH] = {0};
+        double sum[WORDS * WIDTH] = {0};
+        vocab_lab(&lab, true, VOCAB_TEACHER);
+        give_labels(&lab);
+        lab.target.share = 0.3f;
+        lab.target.temperature = warm ? 2 : 1;
+        lab.target.teacher_state = lab_matrix(&lab, ROWS, WIDTH, 1);
+        lab.target.teacher.tied = lab.weight;
+        lab.target.weighted = true;
+        vocab_loss(&lab);
+        op_read(lab.queue, lab.y, loss);
+        op_read(lab.queue, lab.dx, dh);
+        op_read(lab.queue, lab.dscale, down);
+        const struct matrix column = lab_matrix(&lab, ROWS, 1, 0), state = lab.x,
+                            teacher = lab.target.teacher_state, labels = lab.target.labels;
+        op_vocab_stats(lab.queue, state, &lab.vocab, matrix_none(), &(struct vocab_stats){.top_logit = column});
+        op_read(lab.queue, column, top);
+        op_vocab_stats(lab.queue, state, &lab.vocab, matrix_none(), &(struct vocab_stats){.lse = column});
+        op_read(lab.queue, column, lse);
+        lab.target.weighted = false;
+        for (int m = 0; m < ROWS; m++) {
+            const double weight = exp((double)top[m] - (double)lse[m]);
+            float alone, gradient[WIDTH], added[WORDS * WIDTH];
+            lab.target.teacher_state = matrix_rows(teacher, m, 1);
+            lab.target.labels = matrix_rows(labels, m, 1);
+            op_write(lab.queue, lab.dscale, zeros);
+            op_vocab_loss(lab.queue, matrix_rows(state, m, 1), &lab.vocab, &lab.target,
+                          matrix_rows(lab.y, m, 1), matrix_rows(lab.dx, m, 1), lab.dscale);
+            op_read(lab.queue, matrix_rows(lab.y, m, 1), &alone);
+            op_read(lab.queue, matrix_rows(lab.dx, m, 1), gradient);
+            op_read(lab.queue, lab.dscale, added);
+            CHECK(weight < 1 && fabs((double)loss[m] - weight * (double)alone) < 1e-5);
+            for (int k = 0; k < WIDTH; k++)
+                CHECK(fabs((double)dh[m * WIDTH + k] - weight * (double)gradient[k]) < 1e-5);
+            for (int i = 0; i < WORDS * WIDTH; i++)
+                sum[i] += weight * (double)added[i];
+        }
+        for (int i = 0; i < WORDS * WIDTH; i++)
+            CHECK(fabs(sum[i] - (double)down[i]) < 1e-5);
+        lab_close(&lab);
+    }
+}
+
 /* The losses are what the other ops of the vocabulary say: lse minus the label's logit, minus h . u,
  * minus the cross term; and u of the teacher's softmax makes VOCAB_U equal VOCAB_TEACHER. */
 TEST(vocab_losses_agree_with_stats_and_cross)

@@ -80,29 +80,36 @@ static void run_cross(struct op_run *run, const int64_t *shape)
     op_vocab_cross(run->queue, h, &vocab, t, &teacher, row_output(run, DTYPE_F32, run->batch, 1));
 }
 
-enum { SHIFTED = 1 };
+enum { SHIFTED = 1, WEIGHTED = 2, MIXED = 4, WARM = 8, COLD = 16 };
 
-/* shape: V, H, type, the teacher's type, target, SHIFTED or 0. u is that of a teacher with the same weight. */
+/* shape: V, H, type, the teacher's type, target, and of the above. u is that of a teacher with the same weight. */
 static void run_loss(struct op_run *run, const int64_t *shape)
 {
     const int64_t rows = run->batch, cols = shape[1];
     struct matrix h = row_input(run, rows, cols);
     struct vocab vocab = make_vocab(run, shape[0], cols, shape[2]);
-    struct vocab_loss target = {.target = (enum vocab_target)shape[4], .scale = 50};
-    if (target.target == VOCAB_LABELS) {
-        target.labels = row_integers(run, rows, -1, (int32_t)shape[0]);
-    } else if (target.target == VOCAB_U) {
+    struct vocab_loss target = {.target = (enum vocab_target)shape[4],
+                                .share = shape[5] & MIXED ? 0.3f : 0,
+                                .weighted = shape[5] & WEIGHTED,
+                                .temperature = shape[5] & WARM   ? 2
+                                               : shape[5] & COLD ? 0.7f
+                                                                 : 1,
+                                .scale = 50};
+    if (target.target == VOCAB_LABELS || shape[5] & MIXED)
+        target.labels =
+            row_integers(run, rows, shape[5] & MIXED ? -(int32_t)shape[0] / 3 : -1, (int32_t)shape[0]);
+    if (target.target == VOCAB_U) {
         target.u = row_output(run, DTYPE_F32, rows, cols);
         op_vocab_stats(run->queue, row_input(run, rows, cols), &vocab, matrix_none(),
                        &(struct vocab_stats){.u = target.u});
-    } else {
+    } else if (target.target == VOCAB_TEACHER) {
         target.teacher_state = row_input(run, rows, cols);
         target.teacher = make_vocab(run, shape[0], shape[1], shape[3]);
     }
     struct matrix loss = row_output(run, DTYPE_F32, rows, 1), dh = row_output(run, DTYPE_F32, rows, cols);
     const bool trained = !vocab.tied && target.target != VOCAB_U;
     struct matrix down = trained ? shared_output(run, DTYPE_F32, shape[0], cols) : matrix_none();
-    target.shift = shape[5] == SHIFTED ? shared_input(run, 1, shape[0], 1) : matrix_none();
+    target.shift = shape[5] & SHIFTED ? shared_input(run, 1, shape[0], 1) : matrix_none();
     op_vocab_loss(run->queue, h, &vocab, &target, loss, dh, down);
 }
 
@@ -172,6 +179,67 @@ static const struct op_case cases[] = {
     {"op_vocab_loss subset u", run_loss, {4500, 32, SUBSET + DTYPE_BF16, 0, VOCAB_U, SHIFTED}, TALL},
     {"op_vocab_loss subset u", run_loss, {3, 800, SUBSET + DTYPE_F16, 0, VOCAB_U, SHIFTED}, VOCAB},
     {"op_vocab_loss subset q", run_loss, {530, 33, OWN, SUBSET + DTYPE_F32, VOCAB_TEACHER, SHIFTED}, TEACHER},
+    {"op_vocab_loss weighted labels",
+     run_loss,
+     {77, 37, OWN, 0, VOCAB_LABELS, WEIGHTED},
+     .batches = {1, 7, 9, 600},
+     VOCAB},
+    {"op_vocab_loss weighted labels",
+     run_loss,
+     {5197, 64, DTYPE_Q8_0, 0, VOCAB_LABELS, WEIGHTED | SHIFTED},
+     TALL},
+    {"op_vocab_loss weighted u", run_loss, {1030, 37, DTYPE_F32, 0, VOCAB_U, WEIGHTED | SHIFTED}, VOCAB},
+    {"op_vocab_loss weighted q", run_loss, {530, 33, OWN, DTYPE_F32, VOCAB_TEACHER, WEIGHTED}, TEACHER},
+    {"op_vocab_loss mixed u",
+     run_loss,
+     {77, 37, DTYPE_F32, 0, VOCAB_U, MIXED},
+     .batches = {1, 7, 9, 70, 600},
+     VOCAB},
+    {"op_vocab_loss mixed u", run_loss, {5197, 64, DTYPE_Q8_0, 0, VOCAB_U, MIXED | WEIGHTED | SHIFTED}, TALL},
+    {"op_vocab_loss mixed q",
+     run_loss,
+     {77, 37, OWN, DTYPE_F32, VOCAB_TEACHER, MIXED},
+     .batches = {1, 7, 9, 600},
+     TEACHER},
+    {"op_vocab_loss mixed q",
+     run_loss,
+     {530, 33, OWN, DTYPE_F32, VOCAB_TEACHER, MIXED | WEIGHTED | SHIFTED},
+     TEACHER},
+    {"op_vocab_loss warm q",
+     run_loss,
+     {77, 37, OWN, DTYPE_F32, VOCAB_TEACHER, WARM},
+     .batches = {1, 7, 9, 600},
+     TEACHER},
+    {"op_vocab_loss cold q",
+     run_loss,
+     {500, 64, DTYPE_Q8_0, DTYPE_Q8_0, VOCAB_TEACHER, COLD | SHIFTED},
+     TEACHER},
+    {"op_vocab_loss warm weighted q",
+     run_loss,
+     {530, 33, OWN, OWN, VOCAB_TEACHER, WARM | WEIGHTED | SHIFTED},
+     TEACHER},
+    {"op_vocab_loss warm mixed q",
+     run_loss,
+     {77, 37, OWN, DTYPE_F32, VOCAB_TEACHER, WARM | MIXED | WEIGHTED},
+     TEACHER},
+    {"op_vocab_loss warm mixed q",
+     run_loss,
+     {5197, 32, OWN, DTYPE_Q8_0, VOCAB_TEACHER, WARM | MIXED | SHIFTED},
+     TEACHER,
+     .many = 60,
+     .batches = {1, 9, 33}},
+    {"op_vocab_loss subset mixed u",
+     run_loss,
+     {513, 37, SUBSET + DTYPE_F32, 0, VOCAB_U, MIXED | WEIGHTED | SHIFTED},
+     VOCAB,
+     .many = 600,
+     .batches = {1, 9, 33, 600}},
+    {"op_vocab_loss subset warm mixed q",
+     run_loss,
+     {513, 37, SUBSET + DTYPE_F32, SUBSET + DTYPE_F32, VOCAB_TEACHER, WARM | MIXED | WEIGHTED | SHIFTED},
+     TEACHER,
+     .many = 600,
+     .batches = {1, 9, 33, 600}},
 };
 OP_TESTS(vocab, cases)
 
