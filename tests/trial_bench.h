@@ -92,6 +92,8 @@ static inline struct trial_config make_config(int kind, enum head_output output,
     struct trial_config config = {
         .spec = {head_kind_find(kinds[kind].kind, &error), output, kinds[kind].tap},
         .loss = loss,
+        .share = 0.5,
+        .temperature = 1,
         .rate = 3e-3,
         .warmup = 2,
         .clip = 1,

@@ -57,7 +57,7 @@ unsigned members_teaching(const struct members *members, int64_t step)
     unsigned teach = TEACH_NOTHING;
     for (int i = 0; i < members->count; i++) {
         if (member_is_at(&members->member[i], step))
-            teach |= trial_teaching(members->member[i].trial);
+            teach |= trial_teaching(members->member[i].config);
     }
     return teach;
 }

@@ -28,7 +28,7 @@ struct bench {
 
 static bool same_make(const struct trial_config *a, const struct trial_config *b)
 {
-    return a->spec.kind == b->spec.kind && a->spec.output == b->spec.output && a->loss == b->loss &&
+    return a->spec.kind == b->spec.kind && a->spec.output == b->spec.output && trial_config_same_loss(a, b) &&
            a->vocabulary == b->vocabulary;
 }
 
@@ -108,7 +108,7 @@ static unsigned teaching(const struct bench *bench)
 {
     unsigned teach = TEACH_NOTHING;
     for (int m = 0; m < bench->makes; m++)
-        teach |= trial_teaching(bench->trial[m]);
+        teach |= trial_teaching(&bench->trial[m]->config);
     return teach;
 }
 

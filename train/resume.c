@@ -41,6 +41,8 @@ static int keep_config(const struct member *member, const struct model_config *m
         const json_t *before = json_object_get(kept, key);
         if (!before && strcmp(key, "vocabulary") == 0) /* run_identity_keep_vocabulary */
             continue;
+        if (!before && trial_config_is_default(key, value))
+            continue;
         const bool same = json_is_number(value) ? json_number_value(before) == json_number_value(value)
                                                 : json_equal(before, value);
         if (!same && strcmp(key, "trained") != 0)

@@ -107,24 +107,29 @@ static struct matrix repeat_rows(const struct group *group, struct matrix rows, 
 static struct vocab_loss group_target(const struct group *group, const struct section *section,
                                       struct piece piece)
 {
-    const struct trial *trial = group->trials[0];
+    const struct trial_config *config = &group->trials[0]->config;
     const struct batch *batch = group->batch;
-    struct vocab_loss target = {.labels = matrix_none(),
+    struct workspace *workspace = group->workspace;
+    struct vocab_loss target = {.target = VOCAB_LABELS,
+                                .share = config->loss == LOSS_MIX ? (float)config->share : 0,
+                                .weighted = config->weighting == WEIGHTING_CONFIDENCE,
+                                .temperature = (float)config->temperature,
+                                .labels = matrix_none(),
                                 .u = matrix_none(),
                                 .teacher_state = matrix_none(),
                                 .shift = section ? section->shift : matrix_none(),
                                 .scale = (float)(1.0 / (double)batch->rows)};
-    if (trial->config.loss == LOSS_CROSS_ENTROPY) {
-        target.target = VOCAB_LABELS;
+    if (config->loss != LOSS_DISTILLATION)
         target.labels = repeat_rows(group, piece_of(section ? batch->subsets->labels : batch->labels, piece),
-                                    group->workspace->labels);
-    } else if (trial->config.spec.output == OUTPUT_TIED) {
-        target.target = VOCAB_U;
-        target.u = repeat_rows(group, piece_of(batch->u, piece), group->workspace->u);
-    } else {
+                                    workspace->labels);
+    if (trial_config_takes_final(config)) {
         target.target = VOCAB_TEACHER;
-        target.teacher_state = piece_of(batch->teacher, piece);
-        target.teacher = (struct vocab){.tied = batch->output, .own = matrix_none()};
+        target.teacher_state = repeat_rows(group, piece_of(batch->teacher, piece), workspace->u);
+        target.teacher =
+            (struct vocab){.tied = section ? section->output : batch->output, .own = matrix_none()};
+    } else if (config->loss != LOSS_CROSS_ENTROPY) {
+        target.target = VOCAB_U;
+        target.u = repeat_rows(group, piece_of(batch->u, piece), workspace->u);
     }
     return target;
 }

@@ -225,6 +225,9 @@ static int check_states(const struct sweep *sweep, const struct stores *stores,
         (config->spec.output == OUTPUT_UNTIED &&
          check_tap(sweep, stores, config, final, KEY_OUTPUT, "untied is taught by the final states", error) <
              0) ||
+        (trial_config_takes_final(config) && config->spec.output == OUTPUT_TIED &&
+         check_tap(sweep, stores, config, final, KEY_TEMPERATURE,
+                   "other than 1 it takes the full model's probabilities from the final states", error) < 0) ||
         (!target && check_tap(sweep, stores, config, final, KEY_LOSS,
                               "without a target heads are taught by the final states", error) < 0))
         return -1;

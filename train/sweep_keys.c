@@ -10,7 +10,18 @@ const struct sweep_key trial_keys[TRIAL_KEYS] = {
     [KEY_OUTPUT] = {"output", "OUTPUT", "tied (the model's output weight) or untied (a trained copy)", "tied",
                     KEY_WORD, 0, 0},
     [KEY_INIT] = {"init", "INIT", "copy, random or ridge", "copy", KEY_WORD, 0, 0},
-    [KEY_LOSS] = {"loss", "LOSS", "distillation or cross-entropy", "distillation", KEY_WORD, 0, 0},
+    [KEY_LOSS] =
+        {"loss", "LOSS",
+         "distillation, cross-entropy, or mix of both; exits are trained one by one and need no weights",
+         "distillation", KEY_WORD, 0, 0},
+    [KEY_SHARE] = {"share", "SHARE", "of cross-entropy in a mix", "0.5", KEY_NUMBER, 0, 1},
+    [KEY_TEMPERATURE] =
+        {"temperature", "T",
+         "distillation of softmaxes of logits / T, times T^2; other than 1 it takes more products", "1",
+         KEY_NUMBER, 0.05, 100},
+    [KEY_WEIGHTING] = {"weighting", "WEIGHTS",
+                       "none, or confidence: of a token's loss, the head's largest probability (EE-LLM)",
+                       "none", KEY_WORD, 0, 0},
     [KEY_VOCABULARY] =
         {"vocabulary", "TOKENS",
          "a step's softmax is over a subset of the vocabulary, or all; auto: subset for tied heads from ridge",

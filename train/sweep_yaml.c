@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <yaml.h>
 
 #include "common/base/memory.h"
@@ -139,6 +140,19 @@ static bool is_key(const struct sweep_key *keys, int count, const char *name)
     return false;
 }
 
+/* A weight of layers or exits, as sweeps of other programs have: exit_layer_weight, loss-weights ... */
+static bool is_weight(const char *word)
+{
+    const size_t length = strlen(word);
+    const char *const ends[] = {"weight", "weights"};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        const size_t end = strlen(ends[i]);
+        if (length >= end && !strcasecmp(word + length - end, ends[i]))
+            return true;
+    }
+    return false;
+}
+
 /* what: "key"; where: " in grid", or nothing. */
 static int refuse_word(const struct sweep_document *document, const char *what, const struct sweep_scalar *word,
                        const char *where, const struct vocabulary *known, struct error *error)
@@ -147,7 +161,14 @@ static int refuse_word(const struct sweep_document *document, const char *what, 
     const int nearest = spelling_nearest(word->text, known->word, known->count);
     for (int i = 0; i < known->count; i++)
         string_print(&list, "%s%s", i ? ", " : "", known->word[i]);
-    if (!string_failed(&list, error))
+    if (is_weight(word->text))
+        error_set(
+            error,
+            "\"%.40s\": exits have no weights here. They share no parameter, so each is trained as if it were "
+            "alone, and a factor of its loss would change nothing but the size of its gradient; leave the key "
+            "out. `weighting: confidence` is EE-LLM's weight of each token",
+            word->text);
+    else if (!string_failed(&list, error))
         error_set(error, "unknown %s \"%.40s\"%s%s%s%s (known here: %s)", what, word->text, where,
                   nearest < 0 ? "" : "; did you mean \"", nearest < 0 ? "" : known->word[nearest],
                   nearest < 0 ? "" : "\"?", list.data);

@@ -121,13 +121,12 @@ void trial_destroy(struct trial *trial)
     free(trial);
 }
 
-unsigned trial_teaching(const struct trial *trial)
+unsigned trial_teaching(const struct trial_config *config)
 {
-    const struct trial_config *config = &trial->config;
     const unsigned subset = config->vocabulary == VOCABULARY_SUBSET ? TEACH_SUBSET : TEACH_NOTHING;
     if (config->loss == LOSS_CROSS_ENTROPY)
         return subset;
-    return subset | (config->spec.output == OUTPUT_TIED ? TEACH_U : TEACH_STATES);
+    return subset | (trial_config_takes_final(config) ? TEACH_STATES : TEACH_U);
 }
 
 unsigned trial_measuring(const struct trial_config *config)
@@ -144,9 +143,7 @@ int trials_create_batch(const struct sweep *sweep, const struct stores *stores, 
         return -1;
     for (int i = 0; i < sweep->trials; i++) {
         taps[i] = sweep->trial[i].spec.tap;
-        teach |= trial_measuring(&sweep->trial[i]);
-        if (sweep->trial[i].vocabulary == VOCABULARY_SUBSET)
-            teach |= TEACH_SUBSET;
+        teach |= trial_measuring(&sweep->trial[i]) | trial_teaching(&sweep->trial[i]);
     }
     int result = batch_create(stores, backend, taps, sweep->trials, teach, (int64_t)sequences * stores->rows,
                               batch, error);
@@ -159,7 +156,8 @@ int trials_create_batch(const struct sweep *sweep, const struct stores *stores, 
 bool trial_joins(const struct trial *trial, const struct trial *other)
 {
     return trial->config.spec.output == OUTPUT_TIED && other->config.spec.output == OUTPUT_TIED &&
-           trial->config.loss == other->config.loss && trial->config.vocabulary == other->config.vocabulary;
+           trial_config_same_loss(&trial->config, &other->config) &&
+           trial->config.vocabulary == other->config.vocabulary;
 }
 
 bool trial_is_by_row(const struct trial *trial)

@@ -58,7 +58,7 @@ struct matrix trial_first_moment(const struct trial *trial, int parameter);
 struct matrix trial_second_moment(const struct trial *trial, int parameter);
 
 /* What batch_load must have computed for a step. */
-unsigned trial_teaching(const struct trial *trial);
+unsigned trial_teaching(const struct trial_config *config);
 /* The same for an evaluation, without the outcome. It includes the above but for the subset: evaluations are on
  * the whole vocabulary. */
 unsigned trial_measuring(const struct trial_config *config);

@@ -9,12 +9,14 @@
 #include "common/head/draft.h"
 
 static const char *const loss_names[] = {
-    [LOSS_CROSS_ENTROPY] = "cross-entropy", [LOSS_DISTILLATION] = "distillation"};
+    [LOSS_CROSS_ENTROPY] = "cross-entropy", [LOSS_DISTILLATION] = "distillation", [LOSS_MIX] = "mix"};
 
 const char *trial_loss_name(enum trial_loss loss)
 {
     return loss_names[loss];
 }
+
+static const char *const weighting_names[] = {[WEIGHTING_NONE] = "none", [WEIGHTING_CONFIDENCE] = "confidence"};
 
 static const char *const vocabulary_names[] = {
     [VOCABULARY_AUTO] = "auto", [VOCABULARY_SUBSET] = "subset", [VOCABULARY_ALL] = "all"};
@@ -37,13 +39,24 @@ static int set_vocabulary(const char *text, enum trial_vocabulary *vocabulary, s
 
 static int set_loss(const char *text, enum trial_loss *loss, struct error *error)
 {
-    for (int i = LOSS_CROSS_ENTROPY; i <= LOSS_DISTILLATION; i++) {
+    for (int i = LOSS_CROSS_ENTROPY; i <= LOSS_MIX; i++) {
         if (!strcmp(loss_names[i], text)) {
             *loss = (enum trial_loss)i;
             return 0;
         }
     }
-    return error_set(error, "\"%s\" is not a loss (distillation or cross-entropy)", text);
+    return error_set(error, "\"%s\" is not a loss (distillation, cross-entropy or mix)", text);
+}
+
+static int set_weighting(const char *text, enum trial_weighting *weighting, struct error *error)
+{
+    for (int i = WEIGHTING_NONE; i <= WEIGHTING_CONFIDENCE; i++) {
+        if (!strcmp(weighting_names[i], text)) {
+            *weighting = (enum trial_weighting)i;
+            return 0;
+        }
+    }
+    return error_set(error, "\"%s\" is not one of none and confidence", text);
 }
 
 /* What a tap looks like in any model; whether this model has it, sweep_resolve finds out. */
@@ -74,6 +87,9 @@ int trial_config_set(struct trial_config *config, enum trial_key key, const char
     case KEY_OUTPUT: return head_output_find(text, &config->spec.output, error);
     case KEY_INIT: return head_init_find(text, &config->init, error);
     case KEY_LOSS: return set_loss(text, &config->loss, error);
+    case KEY_SHARE: return sweep_key_number(row, text, &config->share, error);
+    case KEY_TEMPERATURE: return sweep_key_number(row, text, &config->temperature, error);
+    case KEY_WEIGHTING: return set_weighting(text, &config->weighting, error);
     case KEY_VOCABULARY:
         if (set_vocabulary(text, &config->vocabulary, error) < 0)
             return -1;
@@ -90,22 +106,59 @@ int trial_config_set(struct trial_config *config, enum trial_key key, const char
     return -1;
 }
 
+/* Whether a number is not its key's default. */
+static bool is_changed(enum trial_key key, double value)
+{
+    return value != strtod(trial_keys[key].standard, NULL);
+}
+
+int trial_config_check_loss(const struct trial_config *config, enum trial_key *key, struct error *error)
+{
+    if (config->loss != LOSS_MIX && is_changed(KEY_SHARE, config->share))
+        return *key = KEY_SHARE,
+               error_set(error,
+                         "it is the share of cross-entropy in `loss: mix`, and this trial's loss is "
+                         "%s; leave it out, or give such trials a section of their own",
+                         trial_loss_name(config->loss));
+    if (config->loss == LOSS_CROSS_ENTROPY && is_changed(KEY_TEMPERATURE, config->temperature))
+        return *key = KEY_TEMPERATURE,
+               error_set(error,
+                         "it is that of distillation, and this trial's loss is cross-entropy alone; leave it "
+                         "out, or give such trials a section of their own");
+    return 0;
+}
+
+bool trial_config_takes_final(const struct trial_config *config)
+{
+    return config->loss != LOSS_CROSS_ENTROPY &&
+           (config->spec.output == OUTPUT_UNTIED || is_changed(KEY_TEMPERATURE, config->temperature));
+}
+
+bool trial_config_same_loss(const struct trial_config *config, const struct trial_config *other)
+{
+    return config->loss == other->loss && config->share == other->share &&
+           config->temperature == other->temperature && config->weighting == other->weighting;
+}
+
 /* Everything that is not the default goes into the name; what tells trials apart most comes first. */
 int trial_config_name(struct trial_config *config, struct error *error)
 {
     char extra[128] = "";
-    if (config->vocabulary_named)
-        snprintf(extra, sizeof extra, "-%s", vocabulary_name(config->vocabulary));
+    snprintf(extra, sizeof extra, "%s%s%s%s", config->weighting == WEIGHTING_NONE ? "" : "-",
+             config->weighting == WEIGHTING_NONE ? "" : weighting_names[config->weighting],
+             config->vocabulary_named ? "-" : "",
+             config->vocabulary_named ? vocabulary_name(config->vocabulary) : "");
     const struct {
         enum trial_key key;
         double value;
-    } numbers[] = {{KEY_WARMUP, (double)config->warmup}, {KEY_CLIP, config->clip},
+    } numbers[] = {{KEY_SHARE, config->share},           {KEY_TEMPERATURE, config->temperature},
+                   {KEY_WARMUP, (double)config->warmup}, {KEY_CLIP, config->clip},
                    {KEY_DECAY, config->decay},           {KEY_BETA1, config->beta1},
                    {KEY_BETA2, config->beta2},           {KEY_EPSILON, config->epsilon}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         const struct sweep_key *key = &trial_keys[numbers[i].key];
         size_t used = strlen(extra);
-        if (numbers[i].value != strtod(key->standard, NULL))
+        if (is_changed(numbers[i].key, numbers[i].value))
             snprintf(extra + used, sizeof extra - used, "-%s%g", key->name, numbers[i].value);
     }
     int length =
@@ -156,14 +209,26 @@ double trial_rate(const struct trial_config *config, int64_t step, int64_t steps
 
 json_t *trial_config_to_json(const struct trial_config *config, struct error *error)
 {
-    json_t *object =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f}", "id", config->id,
-                  "tap", config->tap, "head", head_kind_name(config->spec.kind), "output",
-                  head_output_name(config->spec.output), "init", head_init_name(config->init), "loss",
-                  trial_loss_name(config->loss), "vocabulary", vocabulary_name(config->vocabulary), "rate",
-                  config->rate, "warmup", (json_int_t)config->warmup, "clip", config->clip, "decay",
-                  config->decay, "beta1", config->beta1, "beta2", config->beta2, "epsilon", config->epsilon);
+    json_t *object = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:s, s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f}", "id",
+        config->id, "tap", config->tap, "head", head_kind_name(config->spec.kind), "output",
+        head_output_name(config->spec.output), "init", head_init_name(config->init), "loss",
+        trial_loss_name(config->loss), "share", config->share, "temperature", config->temperature, "weighting",
+        weighting_names[config->weighting], "vocabulary", vocabulary_name(config->vocabulary), "rate",
+        config->rate, "warmup", (json_int_t)config->warmup, "clip", config->clip, "decay", config->decay,
+        "beta1", config->beta1, "beta2", config->beta2, "epsilon", config->epsilon);
     if (!object)
         error_set_kind(error, ERROR_NO_MEMORY, "trial %s: out of memory", config->id);
     return object;
+}
+
+bool trial_config_is_default(const char *key, const json_t *value)
+{
+    for (int k = 0; k < TRIAL_KEYS; k++) {
+        const char *standard = trial_keys[k].standard;
+        if (standard && !strcmp(trial_keys[k].name, key))
+            return json_is_number(value) ? json_number_value(value) == strtod(standard, NULL)
+                                         : !strcmp(json_string_value(value), standard);
+    }
+    return false;
 }

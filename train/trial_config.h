@@ -17,7 +17,9 @@
 #include "common/head/head.h"
 #include "train/sweep_keys.h"
 
-enum trial_loss { LOSS_CROSS_ENTROPY, LOSS_DISTILLATION };
+enum trial_loss { LOSS_CROSS_ENTROPY, LOSS_DISTILLATION, LOSS_MIX };
+/* What the loss of a token is multiplied by (ops.h, struct vocab_loss). */
+enum trial_weighting { WEIGHTING_NONE, WEIGHTING_CONFIDENCE };
 
 /* Over which tokens the softmax of a step is taken (subset.h). Evaluations are over all. */
 enum trial_vocabulary {
@@ -37,6 +39,9 @@ struct trial_config {
     struct head_spec spec; /* its tap is set by sweep_resolve */
     enum head_init init;
     enum trial_loss loss;
+    double share; /* of cross-entropy in LOSS_MIX; the rest is distillation */
+    double temperature; /* of distillation */
+    enum trial_weighting weighting;
     enum trial_vocabulary vocabulary; /* subset or all after sweep_choose_vocabulary */
     bool vocabulary_auto; /* nobody asked for it: what its run began with counts (run_identity.h) */
     bool vocabulary_named; /* it is not what auto comes to, as far as that is known: part of the id */
@@ -51,11 +56,19 @@ struct trial_config {
 
 /* A key's value from the text of it. */
 int trial_config_set(struct trial_config *config, enum trial_key key, const char *text, struct error *error);
+/* Whether its keys of the loss go together; where they do not, *key is the one to blame. */
+int trial_config_check_loss(const struct trial_config *config, enum trial_key *key, struct error *error);
 /* The id. */
 int trial_config_name(struct trial_config *config, struct error *error);
 /* Puts before an error where the key's value is: in the file of that name, or, where that is NULL, in a flag. */
 int trial_config_blame(const struct trial_config *config, const char *name, enum trial_key key,
                        struct error *error);
+
+/* What its softmax is compared with is the full model's, as `final` has it: the head has an output weight of its own,
+ * or u (docs/design.md) is of another temperature. */
+bool trial_config_takes_final(const struct trial_config *config);
+/* Trials with the same loss can take a step in one group. */
+bool trial_config_same_loss(const struct trial_config *config, const struct trial_config *other);
 
 /* ---- finding one by its id ---- */
 
@@ -73,6 +86,9 @@ double trial_rate(const struct trial_config *config, int64_t step, int64_t steps
 
 /* The trial's settings by the names of their keys. NULL on error. */
 json_t *trial_config_to_json(const struct trial_config *config, struct error *error);
+
+/* Whether a value of that is its key's default: what counts where a config.json of an older program lacks the key. */
+bool trial_config_is_default(const char *key, const json_t *value);
 
 const char *trial_loss_name(enum trial_loss loss);
 

@@ -46,7 +46,9 @@ struct workspace {
     /* Made when they are first needed, so that they may be smaller once memory has run out. */
     int64_t capacity; /* rows of a piece that all of these are for */
     struct buffer *h, *dh; /* [T rows, H], slot after slot, as all of these */
-    struct buffer *labels, *u; /* [T rows, 1] i32, [T rows, H]: the batch's, once for each slot, where T > 1 */
+    struct buffer *labels,
+        *u; /* [T rows, 1] i32, [T rows, H]: the batch's (u, or what takes its place), once for
+                                  each slot, where T > 1 */
     struct buffer *loss; /* [T rows, 1] */
     struct buffer *norm; /* [T, 1] f64 */
     struct buffer *gradients; /* of the trained parameters of each; zeros between steps */

@@ -121,7 +121,7 @@ static double time_step(struct bench *bench, struct trial *const *trials, int co
     unsigned teach = TEACH_NOTHING;
     const double started = clock_seconds();
     for (int i = 0; i < count; i++)
-        teach |= trial_teaching(trials[i]);
+        teach |= trial_teaching(&trials[i]->config);
     if (feed_next(bench->feed, &next, error) < 0 || batch_load(bench->batch, next, teach, error) < 0)
         return -1;
     for (int first = 0; first < count; first += group) {
@@ -141,6 +141,7 @@ static int make_trial(struct bench *bench, const char *kind, bool mid, enum tria
 {
     const struct head_source source = stores_head_source(&bench->stores);
     const struct trial_config config = {
+        .temperature = 1,
         .spec = {head_kind_find(kind, error), OUTPUT_TIED, {1, mid}},
         .loss = loss,
         .rate = 1e-4,

@@ -128,6 +128,36 @@ TEST(subset_step_batch_has_the_rows_of_its_tokens)
     }
 }
 
+static double dot(const float *a, const float *b)
+{
+    double sum = 0;
+    for (int c = 0; c < HIDDEN; c++)
+        sum += (double)a[c] * (double)b[c];
+    return sum;
+}
+
+/* The loss of a row x (ops.h, struct vocab_loss) over a section's rows w; own: its label's member, u and the teacher's
+ * normed state. */
+static double row_by_hand(const struct trial_config *config, const float *x, const float *w, const float *shift,
+                          int32_t own, const float *u, const float *teacher)
+{
+    const double t = config->temperature;
+    const double share = config->loss == LOSS_CROSS_ENTROPY ? 1 : config->loss == LOSS_MIX ? config->share : 0;
+    double plain = 0, warm = 0, likely = 0, cross = 0, largest = -INFINITY;
+    for (int i = 0; i < SIZE; i++) {
+        const double z = dot(x, w + i * HIDDEN), q = exp(dot(teacher, w + i * HIDDEN) / t + (double)shift[i]);
+        plain += exp(z + (double)shift[i]);
+        warm += exp(z / t + (double)shift[i]);
+        likely += q;
+        cross += q * z / t;
+        largest = fmax(largest, z);
+    }
+    cross = t == 1 ? dot(x, u) : cross / likely;
+    const double loss =
+        share * (log(plain) - dot(x, w + own * HIDDEN)) + (1 - share) * t * t * (log(warm) - cross);
+    return loss * (config->weighting == WEIGHTING_CONFIDENCE ? exp(largest) / plain : 1);
+}
+
 /* The loss of the loaded batch from what the head makes of it. */
 static double loss_by_hand(struct bench *bench, struct trial *trial, struct error *error)
 {
@@ -137,28 +167,19 @@ static double loss_by_hand(struct bench *bench, struct trial *trial, struct erro
     if (trials_forward(&trial, 1, bench->workspace, batch, (struct piece){0, ALL_ROWS}, &stack, error) < 0 ||
         queue_wait(bench->workspace->queue, error) < 0)
         return NAN;
-    float *x = read_matrix(bench, stack.h), *u = read_matrix(bench, batch->u), *w[2], *shift[2];
+    float *x = read_matrix(bench, stack.h), *u = read_matrix(bench, batch->u),
+          *teacher = read_matrix(bench, batch->teacher), *w[2], *shift[2];
     for (int i = 0; i < 2; i++) {
         w[i] = read_rows(bench, &batch->subsets->section[i]);
         shift[i] = read_matrix(bench, batch->subsets->section[i].shift);
     }
     op_read(batch->queue, batch->subsets->labels, member);
-    if (!x || !u || queue_wait(batch->queue, error) < 0)
+    if (!x || !u || !teacher || queue_wait(batch->queue, error) < 0)
         return NAN;
     for (int r = 0; r < ALL_ROWS; r++) {
         const int section = r / SECTION;
-        double partition = 0, wanted = 0;
-        for (int i = 0; i < SIZE; i++) {
-            double z = 0;
-            for (int c = 0; c < HIDDEN; c++)
-                z += (double)x[r * HIDDEN + c] * w[section][i * HIDDEN + c];
-            partition += exp(z + shift[section][i]);
-            if (trial->config.loss == LOSS_CROSS_ENTROPY && i == member[r])
-                wanted = z;
-        }
-        for (int c = 0; c < HIDDEN && trial->config.loss == LOSS_DISTILLATION; c++)
-            wanted += (double)x[r * HIDDEN + c] * u[r * HIDDEN + c];
-        sum += log(partition) - wanted;
+        sum += row_by_hand(&trial->config, x + r * HIDDEN, w[section], shift[section], member[r],
+                           u + r * HIDDEN, teacher + r * HIDDEN);
     }
     for (int i = 0; i < 2; i++) {
         free(w[i]);
@@ -166,20 +187,31 @@ static double loss_by_hand(struct bench *bench, struct trial *trial, struct erro
     }
     free(x);
     free(u);
+    free(teacher);
     return sum / ALL_ROWS;
 }
 
 TEST(subset_step_loss_by_hand)
 {
+    static const struct {
+        enum trial_loss loss;
+        double temperature;
+        enum trial_weighting weighting;
+    } cases[] = {{LOSS_CROSS_ENTROPY, 1, WEIGHTING_NONE},      {LOSS_DISTILLATION, 1, WEIGHTING_NONE},
+                 {LOSS_MIX, 1, WEIGHTING_CONFIDENCE},          {LOSS_DISTILLATION, 2, WEIGHTING_NONE},
+                 {LOSS_DISTILLATION, 2, WEIGHTING_CONFIDENCE}, {LOSS_MIX, 2, WEIGHTING_CONFIDENCE}};
     for (int d = 0; d < 2; d++) {
         struct error error = {0};
         struct bench bench;
         REQUIRE_OK(open_on(&bench, d ? "cpu" : "ref", &error));
-        for (int loss = LOSS_CROSS_ENTROPY; loss <= LOSS_DISTILLATION; loss++) {
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
             for (int kind = 0; kind < KINDS; kind++) {
-                const struct trial_config config = subset_config(kind, (enum trial_loss)loss);
+                struct trial_config config = subset_config(kind, cases[i].loss);
                 struct trial *trial;
                 struct trial_result result;
+                config.share = 0.3;
+                config.temperature = cases[i].temperature;
+                config.weighting = cases[i].weighting;
                 REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
                 REQUIRE_OK(load(&bench, &error));
                 const double wanted = loss_by_hand(&bench, trial, &error);

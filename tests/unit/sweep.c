@@ -96,6 +96,13 @@ TEST(sweep_config_as_json)
     CHECK(!strcmp(json_string_value(json_object_get(object, "tap")), "6"));
     CHECK(!strcmp(json_string_value(json_object_get(object, "output")), "tied"));
     CHECK(json_number_value(json_object_get(object, "beta1")) == 0.8);
+    CHECK(json_number_value(json_object_get(object, "share")) == 0.5);
+    CHECK(json_number_value(json_object_get(object, "temperature")) == 1);
+    CHECK(!strcmp(json_string_value(json_object_get(object, "weighting")), "none"));
+    CHECK(trial_config_is_default("share", json_object_get(object, "share")));
+    CHECK(trial_config_is_default("weighting", json_object_get(object, "weighting")));
+    CHECK(!trial_config_is_default("beta1", json_object_get(object, "beta1")));
+    CHECK(!trial_config_is_default("tap", json_object_get(object, "tap")));
     json_decref(object);
     sweep_free(&sweep);
 }
@@ -175,6 +182,20 @@ TEST(sweep_wrong_keys_have_their_line)
     check_refused("seed: 1\n? [a]\n: 1\n", "line 2", "a key is not a single word");
 }
 
+TEST(sweep_weights_of_exits_are_refused_with_a_reason)
+{
+    static const char *const keys[] = {"weight",      "layer_weight",  "exit_weight",
+                                       "loss_weight", "layer-weights", "exit_layer_weight"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "trials:\n  - tap: 6\n    head: norm\n    %s: 0.5\n", keys[i]);
+        check_refused(text, "line 4", "exits have no weights here. They share no parameter");
+        snprintf(text, sizeof text, "seed: 1\n%s: [0.5, 1]\n", keys[i]);
+        check_refused(text, "line 2", "leave the key out");
+    }
+    check_refused("trials:\n  - {tap: 6, head: norm, weight_decay: 0.1}\n", "line 2", "unknown key");
+}
+
 TEST(sweep_wrong_structure_has_its_line)
 {
     check_refused("seed: 1\ngrid:\n  tap: {uniform: [1, 2]}\n  head: [norm]\n", "line 3",
@@ -216,10 +237,20 @@ TEST(sweep_wrong_values_have_their_line)
     check_refused("trials:\n  - tap: 6\n    head: norm\n    loss: kl\n", "line 4: loss",
                   "\"kl\" is not a loss");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    init: zero\n", "line 4: init", "\"zero\"");
+    check_refused("trials:\n  - tap: 6\n    head: norm\n    share: 0.3\n", "line 4: share",
+                  "this trial's loss is distillation");
+    check_refused("trials:\n  - {tap: 6, head: norm, loss: mix, share: 1.5}\n", "line 2: share",
+                  "not in 0 .. 1");
+    check_refused("trials:\n  - tap: 6\n    head: norm\n    loss: cross-entropy\n    temperature: 2\n",
+                  "line 5: temperature", "this trial's loss is cross-entropy alone");
+    check_refused("trials:\n  - {tap: 6, head: norm, temperature: 0}\n", "line 2: temperature",
+                  "not in 0.05 .. 100");
+    check_refused("trials:\n  - tap: 6\n    head: norm\n    weighting: top\n", "line 4: weighting",
+                  "\"top\" is not one of none and confidence");
     check_refused("grid:\n  tap: [6]\n  head: [norm]\n  rate: [1e-3,\n    'fast']\n", "line 5: rate",
                   "not a number");
     check_refused("grid:\n  tap: [6]\n  head: [norm]\n  rate: [nan]\n", "line 4: rate", "not in 0 .. 10");
-    for (int k = KEY_RATE + 1; k < TRIAL_KEYS; k++) { /* the numbers behind rate */
+    for (int k = KEY_RATE + 1; k <= KEY_EPSILON; k++) { /* the numbers behind rate */
         char text[128], line[64];
         snprintf(text, sizeof text, "trials:\n  - tap: 6\n    head: norm\n    %s: -2\n", trial_keys[k].name);
         snprintf(line, sizeof line, "line 4: %s", trial_keys[k].name);
@@ -271,6 +302,25 @@ TEST(sweep_defaults_and_what_overrides_them)
                   "  - {tap: [8], head: affine, init: ridge, rate: [1e-2, 2e-2]}\n",
                   &sweep);
     check_ids(&sweep, ids, 4);
+    sweep_free(&sweep);
+}
+
+TEST(sweep_names_of_losses)
+{
+    static const char *const ids[] = {
+        "6-norm-copy-mix-0.001", "6-norm-copy-mix-0.001-confidence-share0.25-temperature2",
+        "6-norm-copy-distillation-0.001-temperature2", "6-norm-copy-cross-entropy-0.001-confidence"};
+    struct sweep sweep;
+    open_resolved("defaults: {tap: 6, head: norm, share: 0.5}\n"
+                  "trials:\n"
+                  "  - {loss: mix}\n"
+                  "  - {loss: mix, share: 0.25, temperature: 2, weighting: confidence}\n"
+                  "  - {temperature: 2}\n"
+                  "  - {loss: cross-entropy, weighting: confidence}\n",
+                  &sweep);
+    check_ids(&sweep, ids, 4);
+    CHECK(!trial_config_takes_final(&sweep.trial[0]) && trial_config_takes_final(&sweep.trial[1]) &&
+          trial_config_takes_final(&sweep.trial[2]) && !trial_config_takes_final(&sweep.trial[3]));
     sweep_free(&sweep);
 }
 

@@ -59,11 +59,14 @@ static double gradient_error(struct bench *bench, struct trial *trial, int param
     return worst / largest;
 }
 
-static void check_gradient(struct bench *bench, int kind, enum head_output output, enum trial_loss loss)
+static void check_gradient(struct bench *bench, int kind, enum head_output output, enum trial_loss loss,
+                           double temperature)
 {
     struct error error = {0};
     struct trial_config config = make_config(kind, output, loss);
     struct trial *trial;
+    config.temperature = temperature;
+    config.share = 0.3;
     config.rate = 0;
     config.clip = 0;
     config.beta1 = 0.5; /* after one step the first moment is half the gradient */
@@ -102,8 +105,10 @@ TEST(trial_gradients)
     REQUIRE_OK(bench_load(&bench, &error));
     for (int kind = 0; kind < KINDS; kind++) {
         for (int output = OUTPUT_TIED; output <= OUTPUT_UNTIED; output++) {
-            check_gradient(&bench, kind, (enum head_output)output, LOSS_CROSS_ENTROPY);
-            check_gradient(&bench, kind, (enum head_output)output, LOSS_DISTILLATION);
+            check_gradient(&bench, kind, (enum head_output)output, LOSS_CROSS_ENTROPY, 1);
+            check_gradient(&bench, kind, (enum head_output)output, LOSS_DISTILLATION, 1);
+            check_gradient(&bench, kind, (enum head_output)output, LOSS_MIX, 1);
+            check_gradient(&bench, kind, (enum head_output)output, LOSS_MIX, 2);
         }
     }
     bench_close(&bench);
@@ -360,12 +365,14 @@ static void in_modes(void (*check)(const struct mode *mode), enum math math)
 
 enum { MEMBERS = 16, GROUP_STEPS = 3 };
 
-/* Trials of one loss, of all kinds, each with a rate of its own. */
+/* Trials of one loss, of all kinds, each with a rate of its own. A mix has all that a loss may have. */
 static int make_members(struct bench *bench, enum trial_loss loss, struct trial **trials, struct error *error)
 {
     for (int i = 0; i < MEMBERS; i++) {
         struct trial_config config = make_config(i % KINDS, OUTPUT_TIED, loss);
         config.rate = 1e-3 * (i + 1);
+        config.temperature = loss == LOSS_MIX ? 2 : 1;
+        config.weighting = loss == LOSS_MIX ? WEIGHTING_CONFIDENCE : WEIGHTING_NONE;
         if (bench_trial(bench, &config, i % 2 ? INIT_RANDOM : INIT_COPY, &trials[i], error) < 0)
             return -1;
     }
@@ -457,6 +464,7 @@ static void check_all_groups(const struct mode *mode)
 {
     check_groups(mode, LOSS_CROSS_ENTROPY);
     check_groups(mode, LOSS_DISTILLATION);
+    check_groups(mode, LOSS_MIX);
 }
 
 TEST_IN_MODES(groups_give_what_trials_give_alone, check_all_groups)
@@ -782,6 +790,12 @@ TEST(groups_share_loss_and_output_weight)
     const struct trial a = {.config = make_config(0, OUTPUT_TIED, LOSS_DISTILLATION)};
     const struct trial b = {.config = make_config(1, OUTPUT_TIED, LOSS_DISTILLATION)};
     const struct trial other_loss = {.config = make_config(0, OUTPUT_TIED, LOSS_CROSS_ENTROPY)};
+    struct trial other_share = a, warm = a, weighted = a;
+    other_share.config.share = 0.3;
+    warm.config.temperature = 2;
+    weighted.config.weighting = WEIGHTING_CONFIDENCE;
+    CHECK(!trial_joins(&a, &other_share) && !trial_joins(&a, &warm) && !trial_joins(&a, &weighted));
+    CHECK(trial_joins(&warm, &warm));
     const struct trial own_weight = {.config = make_config(0, OUTPUT_UNTIED, LOSS_DISTILLATION)};
     CHECK(trial_joins(&a, &b) && !trial_joins(&a, &other_loss));
     CHECK(!trial_joins(&own_weight, &a) && !trial_joins(&a, &own_weight));
