@@ -125,6 +125,8 @@ static void check_share(const struct arguments *arguments, struct argp_state *st
         argp_error(state, "--part and --collect: give one of them; --collect comes when all parts have ended");
     if (share->part.count > 0 && (wish->exits || !isnan(wish->agreement) || !isnan(wish->threshold)))
         argp_error(state, "--agreement, --threshold and --exits belong to --collect: a part makes no policy");
+    if (share->part.count > 0 && arguments->setting[KEY_GATES])
+        argp_error(state, "--gates belongs to --collect: a part makes no gates");
     if (share->part.count > 0 && arguments->json)
         argp_error(state, "--json belongs to --collect: a part has no result of its own");
 }
@@ -172,7 +174,7 @@ static void check_arguments(const struct arguments *arguments, struct argp_state
             argp_error(state, "--%s belongs in %s when --sweep is given", trial_keys[k].name, arguments->sweep);
     }
     for (int k = 0; arguments->sweep && k < SETTING_KEYS; k++) {
-        if (arguments->setting[k])
+        if (arguments->setting[k] && k != KEY_GATES) /* which a finished run can be given, too */
             argp_error(state, "--%s belongs in %s when --sweep is given", setting_keys[k].name,
                        arguments->sweep);
     }
@@ -295,6 +297,9 @@ static int read_sweep(const struct arguments *arguments, struct sweep *sweep, st
         arguments->sweep ? sweep_read(arguments->sweep, sweep, error) : write_flags(arguments, &text, error);
     if (result == 0 && !arguments->sweep)
         result = sweep_parse(NULL, text.data, text.length, sweep, error);
+    if (result == 0 && arguments->sweep && arguments->setting[KEY_GATES] &&
+        gate_wish_parse(arguments->setting[KEY_GATES], &sweep->gates, error) < 0)
+        result = error_prefix(error, "--gates");
     string_free(&text);
     return result < 0 ? error_narrow(error, ERROR_USAGE) : 0;
 }
@@ -308,6 +313,8 @@ static void tell_left(const struct arguments *arguments, const struct training *
                 run->share.part.count, arguments->options.out);
     else if (left == LEFT_NOTHING)
         cli_say("the run in %s is finished; nothing is left to do", arguments->options.out);
+    if (left == LEFT_GATES)
+        cli_say("the run in %s is finished; gates are added", arguments->options.out);
     if (left == LEFT_POLICY && run_is_whole(run))
         cli_say("the run in %s is finished; its policy is made again, and the report with it",
                 arguments->options.out);

@@ -16,13 +16,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
-
-/* Tokens whose predictions are near each other. */
-struct gate_bin {
-    double predicted, observed; /* means: of what the gate says, of how often the tokens agree */
-    int64_t tokens;
-};
-enum { GATE_BINS = 10 };
+#include "train/gate_score.h"
 
 struct gate_result {
     char tap[32], gate[64];

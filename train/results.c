@@ -8,6 +8,8 @@
 #include "common/base/memory.h"
 #include "common/head/policy.h"
 #include "train/cost_table.h"
+#include "train/gate_results.h"
+#include "train/gates.h"
 #include "train/html_report.h"
 #include "train/leaderboard.h"
 #include "train/members.h"
@@ -112,6 +114,28 @@ static int note_result(const struct results_setting *setting, struct error *erro
     return run_folder_save(setting->run, error);
 }
 
+static int write_gates(const struct results_setting *setting, const struct leaderboard *board,
+                       struct error *error)
+{
+    const struct gates_setting gates = {setting->run, setting->evaluation, &setting->sweep->gates};
+    return gates_write(&gates, board, error);
+}
+
+int results_add_gates(const struct results_setting *setting, struct error *error)
+{
+    struct leaderboard board = {0};
+    struct policy policy = {0};
+    int result = -1;
+    const struct model_config *model = &setting->evaluation->stores->config;
+    if (leaderboard_read(setting->run, setting->sweep, model, &board, error) == 0 &&
+        write_gates(setting, &board, error) == 0 && cost_note(setting->cost, setting->run, error) == 0 &&
+        read_policy_folder(setting->run, &policy, error) == 0)
+        result = html_report_write(setting->run, setting->evaluation->stores, &board, &policy, error);
+    leaderboard_free(&board);
+    policy_free(&policy);
+    return result;
+}
+
 int results_write(const struct results_setting *setting, struct error *error)
 {
     struct leaderboard board = {0};
@@ -119,8 +143,8 @@ int results_write(const struct results_setting *setting, struct error *error)
     int result = -1;
     if (leaderboard_read(setting->run, setting->sweep, &setting->evaluation->stores->config, &board, error) <
             0 ||
-        note_wish(setting, error) < 0 || write_policy_folder(setting, &board, error) < 0 ||
-        cost_note(setting->cost, setting->run, error) < 0 ||
+        note_wish(setting, error) < 0 || write_gates(setting, &board, error) < 0 ||
+        write_policy_folder(setting, &board, error) < 0 || cost_note(setting->cost, setting->run, error) < 0 ||
         read_policy_folder(setting->run, &policy, error) < 0 ||
         leaderboard_write(setting->run, &board, error) < 0 ||
         cost_table_write(setting->run, &board, error) < 0 ||
@@ -138,6 +162,17 @@ done:
 
 /* ---- printing ---- */
 
+/* Where there are any. */
+static void print_gates(const struct run_folder *run)
+{
+    if (!json_array_size(json_object_get(run->facts, "gates")))
+        return;
+    json_t *results = gate_results_read(run);
+    gate_results_print(results, stdout);
+    json_decref(results);
+    printf("\n");
+}
+
 static void print_text(const struct run_folder *run, const struct leaderboard *board,
                        const struct policy *policy)
 {
@@ -145,6 +180,7 @@ static void print_text(const struct run_folder *run, const struct leaderboard *b
     printf("\n");
     policy_table_print(policy, stdout);
     printf("\n");
+    print_gates(run);
     cost_print(run, stdout);
     printf("Report: %s/report.html\n", run->path);
 }

@@ -1,4 +1,4 @@
-/* results.h: what a run leaves beside its trials: the policy, the leaderboard and the report; and what is
+/* results.h: what a run leaves beside its trials: gates, the policy, the leaderboard and the report; and what is
  * printed of it. */
 #ifndef OFFRAMP_TRAIN_RESULTS_H
 #define OFFRAMP_TRAIN_RESULTS_H
@@ -24,6 +24,9 @@ struct results_setting {
 /* After the last step: writes everything into the run's folder, marks the run as done, and removes its
  * checkpoints. A trial that failed is in the leaderboard, with the reason. */
 int results_write(const struct results_setting *setting, struct error *error);
+
+/* Of a run that is done: makes the gates that are asked for and not there, and the report again. */
+int results_add_gates(const struct results_setting *setting, struct error *error);
 
 /* The ranked table, the exits and where everything lies, from the run's folder; as JSON when asked. An error
  * when every trial has failed, after that was printed. */

@@ -6,6 +6,8 @@
 
 #include "common/head/policy.h"
 #include "common/model/safetensors.h"
+#include "train/gates.h"
+#include "train/leaderboard.h"
 #include "train/member.h"
 #include "train/metrics.h"
 
@@ -58,6 +60,16 @@ bool run_is_finished(const struct run_folder *run, const struct sweep *sweep)
             return false;
     }
     return true;
+}
+
+bool run_has_gates(const struct run_folder *run, const struct sweep *sweep, const struct model_config *model)
+{
+    struct error ignored;
+    struct leaderboard board = {0};
+    const bool there = sweep->gates.count == 0 || (leaderboard_read(run, sweep, model, &board, &ignored) == 0 &&
+                                                   gates_are_there(run, &board, model->layers, &sweep->gates));
+    leaderboard_free(&board);
+    return there;
 }
 
 bool run_has_results(const struct run_folder *run)

@@ -16,6 +16,8 @@
 static int set_setting(struct sweep *sweep, enum setting_key key, const char *text, struct error *error)
 {
     int64_t value = -1; /* of an empty text: it is not given */
+    if (key == KEY_GATES)
+        return gate_wish_parse(text, &sweep->gates, error);
     if (*text && sweep_key_whole(&setting_keys[key], text, &value, error) < 0)
         return -1;
     switch (key) {
@@ -30,6 +32,7 @@ static int set_setting(struct sweep *sweep, enum setting_key key, const char *te
         sweep->halving = (int)value;
         return value == 1 ? error_set(error, "1 would stop no trial; give at least 2, or 0 for that") : 0;
     case KEY_PATIENCE: sweep->patience = (int)value; break;
+    case KEY_GATES: break;
     }
     return 0;
 }

@@ -41,6 +41,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "train/gate_wish.h"
 #include "train/stores.h"
 #include "train/trial_config.h"
 
@@ -63,6 +64,7 @@ struct sweep {
     int64_t checkpoint; /* steps between checkpoints */
     int halving; /* of the trials of a tap the best 1 / halving go on at each rung (schedule.h); 0: all */
     int patience; /* evaluations without a lower KL after which a trial ends; 0: none does */
+    struct gate_wish gates; /* of the best heads of the taps */
     int line[SETTING_KEYS]; /* of the file, where a setting is given; 0: it is not */
     struct trial_config *trial; /* [trials] */
     int trials;

@@ -58,6 +58,11 @@ const struct sweep_key setting_keys[SETTING_KEYS] = {
          KEY_WHOLE, 0, 1000},
     [KEY_PATIENCE] = {"patience", "N", "evaluations without a lower KL after which a trial ends; 0: none does",
                       "0", KEY_WHOLE, 0, 1e6},
+    [KEY_GATES] =
+        {"gates", "GATE,...",
+         "probes that tell where exits are right: linear, mlp (of the state), candidates, short-list, "
+         "confidence, joined ones such as short-list+state; none",
+         "", KEY_WORD, 0, 0},
 };
 
 int sweep_key_whole(const struct sweep_key *key, const char *text, int64_t *value, struct error *error)

@@ -54,9 +54,10 @@ enum setting_key {
     KEY_SAMPLE,
     KEY_CHECKPOINT,
     KEY_HALVING,
-    KEY_PATIENCE
+    KEY_PATIENCE,
+    KEY_GATES
 };
-enum { SETTING_KEYS = KEY_PATIENCE + 1 };
+enum { SETTING_KEYS = KEY_GATES + 1 };
 extern const struct sweep_key setting_keys[SETTING_KEYS];
 
 /* The value of a key of KEY_WHOLE or KEY_NUMBER, in its range. */

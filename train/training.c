@@ -14,6 +14,7 @@
 #include "train/evaluate.h"
 #include "train/first_values.h"
 #include "train/foretell.h"
+#include "train/gates.h"
 #include "train/held_out.h"
 #include "train/live_view.h"
 #include "train/members.h"
@@ -85,6 +86,17 @@ static int open_device(struct training *training, struct error *error)
     return create_batch(training, error);
 }
 
+/* Which gates are asked for. */
+static int read_gates(struct training *training, struct error *error)
+{
+    struct gate_wish *wish = &training->sweep->gates;
+    if (run_is_part(&training->run)) {
+        *wish = (struct gate_wish){0}; /* they are made when parts are collected */
+        return 0;
+    }
+    return gate_wish_keep(json_object_get(training->run.facts, "gates"), wish, error);
+}
+
 /* What the run has to do still. other: another policy is asked for; more: more steps. */
 static enum run_left find_left(const struct training *training, bool other, bool more)
 {
@@ -92,7 +104,11 @@ static enum run_left find_left(const struct training *training, bool other, bool
     if (!run_is_finished(&training->run, training->sweep))
         return LEFT_TRAINING;
     members_remove_checkpoints(&training->run, training->sweep, &ignored);
-    return more ? LEFT_TRAINING : other || !run_has_results(&training->run) ? LEFT_POLICY : LEFT_NOTHING;
+    if (more)
+        return LEFT_TRAINING;
+    if (other || !run_has_results(&training->run))
+        return LEFT_POLICY;
+    return run_has_gates(&training->run, training->sweep, &training->stores.config) ? LEFT_NOTHING : LEFT_GATES;
 }
 
 /* The same of a part, or of parts that are collected. Without trials a part needs no device. */
@@ -117,7 +133,8 @@ static int open_run(struct training *training, struct error *error)
     if (stores_open(options->store, options->stores, &training->stores, error) < 0)
         return -1;
     const uint64_t sequences = training->stores.sequences[SPLIT_TRAIN];
-    if (sweep_take_stores(sweep, &training->stores, error) < 0)
+    if (sweep_take_stores(sweep, &training->stores, error) < 0 ||
+        gates_check(&training->stores, &sweep->gates, error) < 0)
         return -1;
     struct run_folder *run = &training->run;
     if (run_folder_open_share(options->out, &options->share, run, error) < 0)
@@ -132,7 +149,9 @@ static int open_run(struct training *training, struct error *error)
     if (run_identity_check(&training->run, &training->stores, sweep, error) < 0 ||
         run_identity_keep_vocabulary(&training->run, sweep, error) < 0 ||
         run_identity_check_steps(&training->run, training->steps, &more, error) < 0 ||
-        wish_read(&options->wish, sweep, &training->run, &training->stores, &training->wish, &other, error) < 0)
+        wish_read(&options->wish, sweep, &training->run, &training->stores, &training->wish, &other, error) <
+            0 ||
+        read_gates(training, error) < 0)
         return -1;
     if (run_is_whole(run))
         training->left = find_left(training, other, more);
@@ -145,7 +164,7 @@ static int open_run(struct training *training, struct error *error)
                               options->out);
     if (open_device(training, error) < 0)
         return -1;
-    if (training->left == LEFT_POLICY)
+    if (training->left != LEFT_TRAINING)
         return 0;
     json_object_del(run->facts, "result");
     return run_folder_begin(run, error) < 0 ? -1 : run_folder_keep_sweep(run, sweep->text, sweep->size, error);
@@ -538,5 +557,5 @@ int training_finish(struct training *training, struct error *error)
                                             .seen = &training->seen,
                                             .wish = &training->wish,
                                             .cost = &training->cost};
-    return results_write(&setting, error);
+    return training->left == LEFT_GATES ? results_add_gates(&setting, error) : results_write(&setting, error);
 }

@@ -5,7 +5,7 @@
  *     if (training_left(training) == LEFT_TRAINING)
  *         training_train(training, error);        // goes on where an earlier process stopped
  *     if (training_left(training) != LEFT_NOTHING)
- *         training_finish(training, error);       // policy, leaderboard, report
+ *         training_finish(training, error);       // gates, policy, leaderboard, report
  *     results_print(training_run(training), &sweep, training_model(training), false, error);
  *     training_close(training);
  *
@@ -58,7 +58,7 @@ const struct model_config *training_model(const struct training *training);
  * then, and the error says how to go on. */
 int training_train(struct training *training, struct error *error);
 
-/* Writes the policy, the leaderboard and the report (results.h); of a part, that it has ended. Not of a run that has
+/* Writes gates, the policy, the leaderboard and the report (results.h); of a part, that it has ended. Not of a run that has
  * nothing left to do. */
 int training_finish(struct training *training, struct error *error);
 

@@ -16,7 +16,10 @@ static const struct {
     {"confidence", GATE_CONFIDENCE, false}, {"state", GATE_STATE, false},
     {"linear", GATE_STATE, true},           {"mlp", GATE_STATE, false},
 };
-enum { WORDS = sizeof words / sizeof words[0], FEATURES = 4 /* the first words: one a feature, in their order */ };
+enum {
+    WORDS = sizeof words / sizeof words[0],
+    FEATURES = 4 /* the first words: one a feature, in their order */
+};
 
 static int parse_word_of(const char *name, const char *word, size_t length, struct gate_spec *spec,
                          struct error *error)
@@ -30,10 +33,11 @@ static int parse_word_of(const char *name, const char *word, size_t length, stru
         spec->linear = spec->linear || words[w].linear;
         return 0;
     }
-    return error_set(error,
-                     "\"%.60s\" is not a gate (there are: linear, mlp, candidates, short-list, confidence, and joined "
-                     "ones such as short-list+state)",
-                     name);
+    return error_set(
+        error,
+        "\"%.60s\" is not a gate (there are: linear, mlp, candidates, short-list, confidence, and joined "
+        "ones such as short-list+state)",
+        name);
 }
 
 int gate_spec_parse(const char *name, struct gate_spec *spec, struct error *error)
@@ -185,8 +189,8 @@ double gate_logit(const struct gate *gate, const float *values)
         return logit + product(gate, gate->out, values);
     for (int64_t u = 0; u < gate->units; u++) {
         const double g = product(gate, gate->in + u * gate->width, values) + gate->in_bias[u];
-        const double v = product(gate, gate->in + (gate->units + u) * gate->width, values) +
-                         gate->in_bias[gate->units + u];
+        const double v =
+            product(gate, gate->in + (gate->units + u) * gate->width, values) + gate->in_bias[gate->units + u];
         logit += gate->out[u] * v * g / (1 + exp(-g));
     }
     return logit;

@@ -87,7 +87,8 @@ struct gate {
     struct tap tap;
     int layers, hidden, vocab; /* of the model */
     char fingerprint[17]; /* of the model */
-    char head[17]; /* XXH3-64 of the file of the exit's head, whose logits it knows; all but the state depend on it */
+    char head
+        [17]; /* XXH3-64 of the file of the exit's head, whose logits it knows; all but the state depend on it */
     int64_t width; /* values of its features: F */
     int64_t units; /* of the probe; 0: linear */
     float *mean, *scale; /* [F] a value is normalised to (value - mean) * scale */

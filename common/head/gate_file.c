@@ -59,9 +59,9 @@ static json_t *metadata_of(const struct gate *gate)
     gate_spec_name(&gate->spec, name);
     for (int i = 0; i < 3; i++)
         snprintf(number[i], sizeof number[i], "%d", sizes[i]);
-    return json_pack("{ss ss ss ss ss ss ss ss}", "offramp", OFFRAMP_VERSION, "gate", name, "tap", tap, "layers",
-                     number[0], "hidden", number[1], "vocab", number[2], "model", gate->fingerprint, "head",
-                     gate->head);
+    return json_pack("{ss ss ss ss ss ss ss ss}", "offramp", OFFRAMP_VERSION, "gate", name, "tap", tap,
+                     "layers", number[0], "hidden", number[1], "vocab", number[2], "model", gate->fingerprint,
+                     "head", gate->head);
 }
 
 int gate_save(const struct gate *gate, const char *path, struct error *error)
@@ -105,7 +105,8 @@ static int read_text(const char *path, const json_t *metadata, const char *key, 
     return 0;
 }
 
-static int check_size(const char *path, const json_t *metadata, const char *key, int expected, struct error *error)
+static int check_size(const char *path, const json_t *metadata, const char *key, int expected,
+                      struct error *error)
 {
     const char *text;
     int64_t number;
@@ -114,8 +115,8 @@ static int check_size(const char *path, const json_t *metadata, const char *key,
     if (parse_integer(text, 1, 1 << 28, &number, error) < 0)
         return error_prefix(error, "%s: metadata \"%s\"", path, key);
     if (number != expected)
-        return error_set(error, "%s: is for a model with %s %d, but this one has %d", path, key,
-                         (int)number, expected);
+        return error_set(error, "%s: is for a model with %s %d, but this one has %d", path, key, (int)number,
+                         expected);
     return 0;
 }
 
@@ -128,7 +129,8 @@ static int read_metadata(const char *path, const json_t *metadata, const struct 
                          const char *fingerprint, struct gate *gate, struct error *error)
 {
     const char *name, *tap, *model, *head;
-    if (read_text(path, metadata, "gate", &name, error) < 0 || read_text(path, metadata, "tap", &tap, error) < 0 ||
+    if (read_text(path, metadata, "gate", &name, error) < 0 ||
+        read_text(path, metadata, "tap", &tap, error) < 0 ||
         read_text(path, metadata, "model", &model, error) < 0 ||
         read_text(path, metadata, "head", &head, error) < 0)
         return -1;
@@ -220,7 +222,8 @@ static int check_tokens(const char *path, const struct gate *gate, struct error 
     return result;
 }
 
-static int take_tensors(const char *path, const struct safetensors *file, struct gate *gate, struct error *error)
+static int take_tensors(const char *path, const struct safetensors *file, struct gate *gate,
+                        struct error *error)
 {
     double calibration[2];
     struct entry entries[TENSORS_MOST];
