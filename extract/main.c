@@ -20,6 +20,7 @@
 #include "extract/plan.h"
 #include "extract/preflight.h"
 #include "extract/run.h"
+#include "extract/scout_report.h"
 #include "extract/summary.h"
 #include "extract/tokenize.h"
 #include "extract/write.h"
@@ -102,30 +103,41 @@ static void add_target(struct extraction *extraction)
         extraction->tap[extraction->taps++] = tap_target(final.layer);
 }
 
-/* The file of parameters replaces nothing that is read, nor what is in the store. */
-static int check_pilot_out(const struct extract_options *options, struct error *error)
+/* A file that is written replaces nothing that is read. path NULL: there is none. */
+static int check_file_out(const struct extract_options *options, const char *option, const char *path,
+                          struct error *error)
 {
-    const char *out = options->pilot_out;
-    const struct path_list *lists[] = {&options->corpus, &options->held_out_corpus};
-    if (!out)
+    const struct path_list *lists[] = {&options->corpus, &options->held_out_corpus, &options->sums};
+    if (!path)
         return 0;
-    if (file_check_output(out, error) < 0 || file_check_apart(out, options->model, error) < 0 ||
-        file_check_apart(out, options->out, error) < 0)
-        return error_prefix(error, "--pilot-out");
+    if (file_check_output(path, error) < 0 || file_check_apart(path, options->model, error) < 0)
+        return error_prefix(error, "%s", option);
     for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
         for (size_t i = 0; i < lists[l]->count; i++) {
-            const char *corpus = lists[l]->path[i];
-            if ((path_is_directory(corpus) ? corpus_check_output(corpus, out, error)
-                                           : file_check_apart(out, corpus, error)) < 0)
-                return error_prefix(error, "--pilot-out");
+            const char *input = lists[l]->path[i];
+            if ((path_is_directory(input) ? corpus_check_output(input, path, error)
+                                          : file_check_apart(path, input, error)) < 0)
+                return error_prefix(error, "%s", option);
         }
     return 0;
+}
+
+/* The file of parameters replaces nothing that is in the store. */
+static int check_pilot_out(const struct extract_options *options, struct error *error)
+{
+    if (options->pilot_out && file_check_apart(options->pilot_out, options->out, error) < 0)
+        return error_prefix(error, "--pilot-out");
+    return check_file_out(options, "--pilot-out", options->pilot_out, error);
 }
 
 /* What is written must not be read as a part of the corpus, nor replace what is not a file. */
 static int check_outputs(const struct extract_options *options, struct error *error)
 {
     const struct path_list *lists[] = {&options->corpus, &options->held_out_corpus};
+    if (options->scout)
+        return check_file_out(options, "--out", options->out, error) < 0
+                   ? -1
+                   : check_file_out(options, "--svg", options->svg, error);
     if (directory_check(options->out, error) < 0)
         return error_prefix(error, "--out");
     for (size_t l = 0; l < sizeof lists / sizeof *lists; l++)
@@ -482,6 +494,48 @@ static int run(struct extraction *extraction, struct error *error)
     return summary_print(&summary, options->json, error);
 }
 
+/* ---- --scout ---- */
+
+static uint64_t most_held_out(const struct extract_options *options)
+{
+    const uint64_t least = (uint64_t)options->rows, wanted = SCOUT_HELD_OUT > least ? SCOUT_HELD_OUT : least;
+    return options->tokens[SPLIT_HELD_OUT] == UINT64_MAX ? wanted / (uint64_t)options->rows
+                                                         : most_sequences(options, SPLIT_HELD_OUT);
+}
+
+static int run_scout(struct extraction *extraction, struct error *error)
+{
+    const struct extract_options *options = extraction->options;
+    struct scout_result result;
+    if (choose_holding(extraction, error) < 0)
+        return -1;
+    const struct tokenize_job tokens = tokenize_job(extraction);
+    const struct scout_job job = {.model = extraction->model,
+                                  .backend = extraction->backend,
+                                  .wish = {.list = &extraction->list,
+                                           .rules = tokens.rules,
+                                           .rows = options->rows,
+                                           .most = {tokens.most[SPLIT_TRAIN], most_held_out(options)},
+                                           .runs = tokens.runs,
+                                           .shard = options->shard,
+                                           .shards = options->shards,
+                                           .threads = extraction->threads},
+                                  .memory = extraction->memory,
+                                  .manifest = extraction->manifest,
+                                  .out = options->out,
+                                  .sums = options->sums.path,
+                                  .files = options->sums.count};
+    if (options->dry_run)
+        return scout_foretell(&job, options->json, error);
+    int done = scout_run(&job, &result, error);
+    if (done == 0)
+        done = scout_print(&job, &result, options->json, error);
+    if (done == 0 && options->svg)
+        done = scout_draw(&result, options->svg, error);
+    scout_free(&result);
+    return done;
+}
+
 static void close_extraction(struct extraction *extraction)
 {
     store_close(extraction->store);
@@ -504,11 +558,11 @@ int main(int argc, char **argv)
     int result = open_inputs(&extraction, &error);
     if (result == 0)
         result = make_manifest(&extraction, &error);
-    if (result == 0 && options.dry_run)
+    if (result == 0 && options.scout)
+        result = run_scout(&extraction, &error);
+    else if (result == 0 && options.dry_run)
         result = dry_run(&extraction, &error);
-    if (result == 0 && !options.dry_run)
-        result = open_store(&extraction, &error);
-    if (result == 0 && !options.dry_run)
+    else if (result == 0 && (result = open_store(&extraction, &error)) == 0)
         result = run(&extraction, &error);
     if (result < 0)
         cli_say("%s", error.text);

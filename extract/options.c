@@ -35,6 +35,9 @@ enum {
     OPTION_CODEC,
     OPTION_PILOT,
     OPTION_PILOT_OUT,
+    OPTION_SCOUT,
+    OPTION_SUMS,
+    OPTION_SVG,
     OPTION_OUT,
     OPTION_SHARD,
     OPTION_SEQ_LEN,
@@ -44,11 +47,12 @@ enum {
     OPTION_JSON
 };
 
-enum { LAST_GROUP = DEVICE_OPTIONS_GROUP + 1 };
+enum { SCOUT_GROUP = 4, LAST_GROUP = DEVICE_OPTIONS_GROUP + 1 };
+_Static_assert((int)SCOUT_GROUP < (int)DEVICE_OPTIONS_GROUP, "groups are printed in their order");
 
 static const struct argp_option option_list[] = {
     {"model", OPTION_MODEL, "PATH", 0, "A GGUF file, or a folder with config.json and safetensors", 1},
-    {"out", OPTION_OUT, "STORE", 0, "The folder that gets the states", 1},
+    {"out", OPTION_OUT, "STORE", 0, "The folder that gets the states; with --scout, a file that gets sums", 1},
     {"shard", OPTION_SHARD, "I/N", 0,
      "Make a store of every N-th sequence only, from I on (0 .. N-1); train reads the N stores as one", 1},
     {"corpus", OPTION_CORPUS, "PATH...", 0,
@@ -77,6 +81,13 @@ static const struct argp_option option_list[] = {
     {"pilot", OPTION_PILOT, "FILE", 0, "Take the parameters of codecs from FILE, as all shards must", 3},
     {"pilot-out", OPTION_PILOT_OUT, "FILE", 0,
      "Write the parameters of codecs to FILE; with --dry-run nothing else", 3},
+    {"scout", OPTION_SCOUT, NULL, 0,
+     "Store nothing: say how well heads without training do at every layer, and propose taps", SCOUT_GROUP},
+    {"sums", OPTION_SUMS, "FILE...", 0,
+     "With --scout: take the sums of these files, one of each shard, which --scout --shard I/N --out FILE "
+     "wrote",
+     SCOUT_GROUP},
+    {"svg", OPTION_SVG, "FILE", 0, "With --scout: draw a picture, agreement by layer", SCOUT_GROUP},
     {"memory", OPTION_MEMORY, "SIZE", 0,
      "Stay within SIZE, such as 8G: weights are loaded layer by layer if need be", DEVICE_OPTIONS_GROUP},
     {"dry-run", OPTION_DRY_RUN, NULL, 0,
@@ -88,7 +99,7 @@ static const struct argp_option option_list[] = {
 struct parse {
     struct extract_options *options;
     struct path_list *paths; /* what a bare argument is added to; NULL: nothing */
-    bool held_out_given;
+    bool held_out_given, codec_given;
 };
 
 /* An empty one comes of a variable of the shell that is not set. */
@@ -103,7 +114,10 @@ static void add_path(struct parse *parse, char *path, struct argp_state *state)
 {
     struct path_list *list = parse->paths;
     struct error error;
-    check_path(list == &parse->options->corpus ? "corpus" : "held-out-corpus", path, state);
+    check_path(list == &parse->options->corpus ? "corpus"
+               : list == &parse->options->sums ? "sums"
+                                               : "held-out-corpus",
+               path, state);
     if (array_grow(&list->path, &list->capacity, list->count + 1, &error) < 0)
         argp_failure(state, EXIT_FAILED, 0, "%s", error.text);
     list->path[list->count++] = path;
@@ -116,12 +130,34 @@ static void check_codec(const char *name, struct argp_state *state)
         argp_error(state, "--codec: %s", error.text);
 }
 
+/* What --scout goes with, and what goes with it alone. */
+static void check_scout(const struct parse *parse, struct argp_state *state)
+{
+    const struct extract_options *options = parse->options;
+    if (!options->scout && (options->sums.count > 0 || options->svg))
+        argp_error(state, "--%s: is for --scout", options->svg ? "svg" : "sums");
+    if (!options->scout)
+        return;
+    if (options->taps || options->no_target || options->pilot || options->pilot_out || parse->codec_given)
+        argp_error(
+            state,
+            "--scout looks at every layer and stores no states: --taps, --no-target, --codec and --pilot "
+            "are not for it");
+    if (options->shards > 1 && (!options->out || options->svg || options->sums.count > 0))
+        argp_error(
+            state,
+            "--scout --shard: makes a file of sums (--out FILE), which --scout --sums adds up and draws");
+    if (options->sums.count > 0 && options->out)
+        argp_error(state, "--sums: the files hold what --out would write");
+}
+
 /* What can only be checked once every option is there. */
 static void check_all(struct parse *parse, struct argp_state *state)
 {
     struct extract_options *options = parse->options;
-    if (!options->model || !options->out || options->corpus.count == 0)
+    if (!options->model || !(options->out || options->scout) || options->corpus.count == 0)
         argp_error(state, "--model, --corpus and --out are wanted");
+    check_scout(parse, state);
     if (options->held_out_corpus.count > 0 && parse->held_out_given)
         argp_error(state, "--held-out and --held-out-corpus are two ways to choose what is held out: give one");
     if (options->pilot && options->pilot_out)
@@ -191,9 +227,16 @@ static error_t parse_run_option(int key, char *text, struct parse *parse, struct
     case OPTION_CODEC:
         check_codec(text, state);
         options->codec = text;
+        parse->codec_given = true;
         break;
     case OPTION_PILOT: options->pilot = check_path("pilot", text, state); break;
     case OPTION_PILOT_OUT: options->pilot_out = check_path("pilot-out", text, state); break;
+    case OPTION_SCOUT: options->scout = true; break;
+    case OPTION_SUMS:
+        parse->paths = &options->sums;
+        add_path(parse, text, state);
+        break;
+    case OPTION_SVG: options->svg = check_path("svg", text, state); break;
     case OPTION_MEMORY: options->memory = option_size(state, "memory", text, true); break;
     case OPTION_DRY_RUN: options->dry_run = true; break;
     case OPTION_FORCE: options->force = true; break;
@@ -292,5 +335,6 @@ void extract_options_free(struct extract_options *options)
 {
     free(options->corpus.path);
     free(options->held_out_corpus.path);
+    free(options->sums.path);
     free(options->command);
 }

@@ -27,6 +27,9 @@ struct extract_options {
     bool no_target;
     const char *codec; /* as codecs_parse takes it */
     const char *pilot, *pilot_out; /* files of parameters, or NULL */
+    bool scout; /* then `out` may be NULL, or is a file of sums */
+    struct path_list sums; /* of --scout: files of sums */
+    const char *svg; /* of --scout, or NULL */
     int rows; /* tokens per sequence */
     struct device_options device;
     uint64_t memory; /* bytes, 0: what it takes */

@@ -7,14 +7,10 @@
 #include "common/base/clock.h"
 #include "common/base/json.h"
 #include "common/base/progress.h"
-#include "extract/packing.h"
-#include "extract/tokenize_parts.h"
+#include "extract/portions.h"
 
-#define NOTE            "corpus"
-#define READ_BYTES      (4u << 20)
-#define READ_LEAST      (64u << 10)
-#define BYTES_PER_TOKEN 8 /* more than text has, so that one reading mostly suffices */
-#define COMMIT_SECONDS  2.0
+#define NOTE           "corpus"
+#define COMMIT_SECONDS 2.0
 
 /* What corpus_compare has seen. */
 struct comparison {
@@ -25,11 +21,7 @@ struct comparison {
 
 struct tokenize {
     const struct tokenize_job *job;
-    struct corpus *corpus;
-    struct packing *packing;
-    struct pool *pool;
-    struct part_list parts;
-    bool complete;
+    struct portions portions;
     bool again; /* packs from the beginning: what is stored already is left out */
     struct comparison *comparison; /* NULL: sequences are stored */
     double committed; /* clock_seconds */
@@ -40,14 +32,14 @@ struct tokenize {
 
 static int save_note(struct tokenize *state, struct error *error)
 {
-    struct corpus_position position = corpus_tell(state->corpus);
-    json_t *packing = packing_save(state->packing, error);
+    struct corpus_position position = corpus_tell(state->portions.corpus);
+    json_t *packing = packing_save(state->portions.packing, error);
     if (!packing)
         return -1;
     json_t *note =
-        json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:b, s:i, s:o}", "complete", (int)state->complete,
-                  "again", (int)state->again, "file", (json_int_t)position.file, "offset",
-                  (json_int_t)position.offset, "line", (json_int_t)position.line, "document",
+        json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:b, s:i, s:o}", "complete",
+                  (int)state->portions.complete, "again", (int)state->again, "file", (json_int_t)position.file,
+                  "offset", (json_int_t)position.offset, "line", (json_int_t)position.line, "document",
                   (json_int_t)position.document, "empty", (json_int_t)position.empty, "inside",
                   (int)position.inside, "split", (int)position.split, "packing", packing);
     char *text = json_text("the note of the corpus position", note, JSON_COMPACT, error);
@@ -85,22 +77,22 @@ static int restore(struct tokenize *state, struct error *error)
     if (store_get_note(job->store, NOTE, &text, &size, error) < 0)
         return -1;
     if (!text)
-        return corpus_open(job->list, &job->rules, NULL, &state->corpus, error);
+        return portions_open(&state->portions, job->list, NULL, error);
     json_t *note = json_parse("the note of the corpus position", text, size, error);
     free(text);
     if (!note)
         return -1;
     int result = read_position(note, &position, error);
     if (result == 0)
-        result = packing_restore(state->packing, json_object_get(note, "packing"), error);
+        result = packing_restore(state->portions.packing, json_object_get(note, "packing"), error);
     if (result == 0)
-        result = corpus_open(job->list, &job->rules, &position, &state->corpus, error);
-    state->complete = json_is_true(json_object_get(note, "complete"));
+        result = portions_open(&state->portions, job->list, &position, error);
+    state->portions.complete = json_is_true(json_object_get(note, "complete"));
     state->again = json_is_true(json_object_get(note, "again"));
     json_decref(note);
     for (int split = 0; split < SPLIT_COUNT && result == 0; split++) {
         const uint64_t packed =
-            store_share(store_info(job->store), packing_sequences(state->packing, (enum split)split));
+            store_share(store_info(job->store), packing_sequences(state->portions.packing, (enum split)split));
         const uint64_t stored = store_sequences(job->store, (enum split)split);
         if (state->again ? packed > stored : packed != stored)
             result = error_set(error, "%s: the position in the corpus does not belong to the tokens stored",
@@ -133,7 +125,7 @@ static int put_sequence(void *context, enum split split, const int32_t *ids, con
 {
     struct tokenize *state = context;
     const struct store_info *info = store_info(state->job->store);
-    const uint64_t number = packing_sequences(state->packing, split);
+    const uint64_t number = packing_sequences(state->portions.packing, split);
     const uint64_t index = number / (uint64_t)info->shards;
     if (number % (uint64_t)info->shards != (uint64_t)info->shard)
         return 0;
@@ -144,29 +136,6 @@ static int put_sequence(void *context, enum split split, const int32_t *ids, con
     return store_put_tokens(state->job->store, split, ids, starts, count, error);
 }
 
-static int check_ids(const struct tokenize *state, const struct token_list *ids, struct error *error)
-{
-    for (size_t i = 0; i < ids->count; i++)
-        if (ids->data[i] < 0 || ids->data[i] >= state->job->rules.vocab)
-            return error_set(
-                error,
-                "the tokenizer has a token %d, the model a vocabulary of %d: they do not belong together",
-                ids->data[i], state->job->rules.vocab);
-    return 0;
-}
-
-static int pack_parts(struct tokenize *state, struct error *error)
-{
-    for (size_t i = 0; i < state->parts.count; i++) {
-        const struct document_part *part = &state->parts.part[i];
-        if (check_ids(state, &part->ids, error) < 0 ||
-            packing_append(state->packing, part->split, part->ids.data, part->ids.count, part->first,
-                           part->last, error) < 0)
-            return -1;
-    }
-    return 0;
-}
-
 /* ---- the stage ---- */
 
 static int commit(struct tokenize *state, struct error *error)
@@ -175,58 +144,27 @@ static int commit(struct tokenize *state, struct error *error)
     return save_note(state, error) < 0 || store_commit(state->job->store, error) < 0 ? -1 : 0;
 }
 
-/* Bytes worth reading next: not much more than what is still wanted. */
-static size_t next_bytes(const struct tokenize *state)
-{
-    uint64_t wanted = 0;
-    for (int split = 0; split < SPLIT_COUNT; split++) {
-        uint64_t left = state->job->most[split] - packing_sequences(state->packing, (enum split)split);
-        wanted += left < READ_BYTES ? left : READ_BYTES;
-    }
-    wanted *= (uint64_t)store_info(state->job->store)->rows * BYTES_PER_TOKEN;
-    return wanted > READ_BYTES ? READ_BYTES : wanted < READ_LEAST ? READ_LEAST : (size_t)wanted;
-}
-
-/* Reads, encodes and packs one portion; sets `complete` when there is none. */
-static int advance(struct tokenize *state, struct error *error)
-{
-    bool wanted[SPLIT_COUNT] = {packing_wants(state->packing, SPLIT_TRAIN),
-                                packing_wants(state->packing, SPLIT_HELD_OUT)};
-    part_list_clear(&state->parts);
-    if (corpus_read(state->corpus, wanted, next_bytes(state), &state->parts, error) < 0)
-        return -1;
-    if (state->parts.count == 0) {
-        state->complete = true;
-        packing_finish(state->packing);
-        return 0;
-    }
-    return parts_tokenize(state->pool, &state->job->rules, &state->parts, error) < 0 ||
-                   pack_parts(state, error) < 0
-               ? -1
-               : 0;
-}
-
 static int run_stage(struct tokenize *state, struct error *error)
 {
     struct store *store = state->job->store;
     progress_start(&state->progress, "tokenize", "bytes", state->job->list->bytes);
-    state->progress.first = corpus_bytes_read(state->corpus);
+    state->progress.first = corpus_bytes_read(state->portions.corpus);
     if (store_begin(store, error) < 0)
         return -1;
-    while (!state->complete) {
-        if (advance(state, error) < 0)
+    while (!state->portions.complete) {
+        if (portions_advance(&state->portions, error) < 0)
             return -1;
-        bool stop = cli_interrupted() && !state->complete;
+        bool stop = cli_interrupted() && !state->portions.complete;
         bool due = store_commit_due(store) || clock_seconds() - state->committed >= COMMIT_SECONDS;
-        if ((due || stop || state->complete) && commit(state, error) < 0)
+        if ((due || stop || state->portions.complete) && commit(state, error) < 0)
             return -1;
         if (stop)
             return error_set_kind(error, ERROR_INTERRUPTED,
                                   "interrupted while the corpus was tokenized; what was done is kept: the same "
                                   "command goes on from there");
-        if (due && !state->complete && store_begin(store, error) < 0)
+        if (due && !state->portions.complete && store_begin(store, error) < 0)
             return -1;
-        progress_update(&state->progress, corpus_bytes_read(state->corpus));
+        progress_update(&state->progress, corpus_bytes_read(state->portions.corpus));
     }
     return 0;
 }
@@ -243,18 +181,13 @@ static int open_stage(struct tokenize *state, const struct tokenize_job *job, st
                                         .put = put_sequence,
                                         .context = state};
     *state = (struct tokenize){.job = job, .committed = clock_seconds()};
-    if (packing_create(&rules, &state->packing, error) < 0)
-        return -1;
-    return pool_create(job->threads, &state->pool, error);
+    return portions_create(&rules, &job->rules, job->threads, &state->portions, error);
 }
 
 static void close_stage(struct tokenize *state)
 {
     progress_finish(&state->progress);
-    corpus_close(state->corpus);
-    packing_destroy(state->packing);
-    pool_destroy(state->pool);
-    part_list_free(&state->parts);
+    portions_close(&state->portions);
 }
 
 int corpus_tokenize(const struct tokenize_job *job, struct tokenize_result *result, struct error *error)
@@ -264,14 +197,14 @@ int corpus_tokenize(const struct tokenize_job *job, struct tokenize_result *resu
     const double started = state.committed;
     if (status == 0)
         status = restore(&state, error);
-    if (status == 0 && !state.complete)
+    if (status == 0 && !state.portions.complete)
         status = run_stage(&state, error);
     if (status == 0) {
-        *result = (struct tokenize_result){.empty = corpus_tell(state.corpus).empty,
+        *result = (struct tokenize_result){.empty = corpus_tell(state.portions.corpus).empty,
                                            .seconds = clock_seconds() - started};
         for (int split = 0; split < SPLIT_COUNT; split++) {
-            result->sequences[split] = packing_sequences(state.packing, (enum split)split);
-            result->documents[split] = packing_documents(state.packing, (enum split)split);
+            result->sequences[split] = packing_sequences(state.portions.packing, (enum split)split);
+            result->documents[split] = packing_documents(state.portions.packing, (enum split)split);
         }
     }
     close_stage(&state);
@@ -283,7 +216,7 @@ int corpus_restart(const struct tokenize_job *job, struct error *error)
     struct tokenize state;
     int status = open_stage(&state, job, error);
     if (status == 0)
-        status = corpus_open(job->list, &job->rules, NULL, &state.corpus, error);
+        status = portions_open(&state.portions, job->list, NULL, error);
     state.again = true;
     if (status == 0)
         status = save_note(&state, error);
@@ -311,18 +244,18 @@ int corpus_compare(const struct tokenize_job *job, uint64_t same[SPLIT_COUNT], u
     int status = open_stage(&state, job, error);
     state.comparison = &comparison;
     if (status == 0)
-        status = corpus_open(job->list, &job->rules, NULL, &state.corpus, error);
+        status = portions_open(&state.portions, job->list, NULL, error);
     if (status == 0)
         status = reader_open(job->store, &comparison.reader, error);
     if (status == 0)
         status = array_alloc(&comparison.ids, store_info(job->store)->rows + 1, error);
     if (status == 0)
         progress_start(&state.progress, "compare", "bytes", job->list->bytes);
-    while (status == 0 && !state.complete && is_missing(&state)) {
+    while (status == 0 && !state.portions.complete && is_missing(&state)) {
         status = cli_interrupted()
                      ? error_set_kind(error, ERROR_INTERRUPTED, "interrupted; nothing was changed")
-                     : advance(&state, error);
-        progress_update(&state.progress, corpus_bytes_read(state.corpus));
+                     : portions_advance(&state.portions, error);
+        progress_update(&state.progress, corpus_bytes_read(state.portions.corpus));
     }
     reader_close(comparison.reader);
     free(comparison.ids);

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "common/base/memory.h"
-#include "common/model/ends.h"
 
 /* ---- values of rows ---- */
 
@@ -193,6 +192,11 @@ int teacher_ask(struct teacher *teacher, struct queue *queue, struct matrix stat
     op_norm(queue, states, ends_final_norm(teacher->ends), config->norm_epsilon, normed);
     op_vocab_stats(queue, normed, &vocab, ids, &stats);
     return answer_read(teacher->answer, queue, states.rows, values, error);
+}
+
+const struct ends *teacher_ends(const struct teacher *teacher)
+{
+    return teacher->ends;
 }
 
 void teacher_rest(struct teacher *teacher)

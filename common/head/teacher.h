@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/model/ends.h"
 #include "common/model/model.h"
 #include "common/store/target.h"
 #include "kernels/ops.h"
@@ -53,6 +54,10 @@ void teacher_close(struct teacher *teacher); /* NULL is fine */
  * row gets does not depend on the rows beside it as long as there are more than MATMUL_FEW_ROWS. */
 int teacher_ask(struct teacher *teacher, struct queue *queue, struct matrix states, const int32_t *labels,
                 struct target_row *values, struct matrix *u, struct error *error);
+
+/* The final norm and the output weight, where others ask the model's head, too: the teacher's, until it rests. After a
+ * teacher_ask. */
+const struct ends *teacher_ends(const struct teacher *teacher);
 
 /* Drops the output weight unless it is resident. The next teacher_ask loads it again. */
 void teacher_rest(struct teacher *teacher);
