@@ -4,6 +4,7 @@
 
 #include "common/base/memory.h"
 #include "common/head/kind.h"
+#include "common/head/source.h"
 
 /* ---- words ---- */
 
@@ -64,6 +65,37 @@ static int check_draft(const struct head_spec *spec, const struct model_config *
     return 0;
 }
 
+int head_spec_check_rank(const struct head_spec *spec, const struct model_config *config, struct error *error)
+{
+    if (spec->rank != 0 && !spec->kind->has_map)
+        return error_set(error, "a head of kind %s has no affine map that could be of a rank", spec->kind->name);
+    if (spec->rank < 0 || spec->rank >= config->hidden)
+        return error_set(error, "a map of %d values is of a rank below that (or 0, for full), not %d",
+                         config->hidden, spec->rank);
+    return 0;
+}
+
+int head_spec_check_layers(const struct head_spec *spec, const struct model_config *config, struct error *error)
+{
+    const int layers = config->layers, first = layers > SOURCE_LAYERS ? layers - SOURCE_LAYERS : 0;
+    char name[TAP_NAME_SIZE];
+    if (!spec->kind->has_layers)
+        return spec->to == 0 && !spec->frozen
+                   ? 0
+                   : error_set(error, "a head of kind %s has none of the model's last layers (bridge has)",
+                               spec->kind->name);
+    tap_name(spec->tap, layers, name);
+    if (spec->to < first || spec->to >= layers)
+        return error_set(error,
+                         "a head of kind %s leads to a tap from %d to %d, not to %d: stores keep the last %d of the "
+                         "model's %d layers",
+                         spec->kind->name, first, layers - 1, spec->to, SOURCE_LAYERS, layers);
+    if (tap_compare(spec->tap, (struct tap){.layer = spec->to}) > 0)
+        return error_set(error, "a head of kind %s does not lead back from tap %s to %d", spec->kind->name, name,
+                         spec->to);
+    return 0;
+}
+
 int head_spec_check(const struct head_spec *spec, const struct model_config *config, struct error *error)
 {
     char name[TAP_NAME_SIZE];
@@ -75,7 +107,8 @@ int head_spec_check(const struct head_spec *spec, const struct model_config *con
         if (i > 0 && tap_compare(taps[i - 1], taps[i]) >= 0)
             return error_set(error, "the taps of a head do not ascend");
     }
-    if (check_draft(spec, config, error) < 0)
+    if (check_draft(spec, config, error) < 0 || head_spec_check_rank(spec, config, error) < 0 ||
+        head_spec_check_layers(spec, config, error) < 0)
         return -1;
     tap_name(spec->tap, config->layers, name);
     if (spec->kind->wants_mid && !spec->tap.mid)

@@ -6,8 +6,16 @@
  *     embedding  x                                                       the output weight, if untied
  *     norm       norm(x)                                                 the norm's scale
  *     affine     norm(x A + b), the "tuned lens" (Belrose et al. 2023)   A, b, scale
+ *     affine+mlp norm(y + MLP(norm(y))), y = x A + b                     A, b, norms, gate, up, down; biases
  *     mlp        norm(x + MLP(frozen norm of layer L(x))), tap L.mid     gate, up, down, scale; biases
  *                                                                        where the model's MLPs have them
+ *     block      norm(layer(x))                                          all tensors of the layer, scale
+ *     bridge     norm(layers to + 1 .. n(x A + b)), n the model's last   A, b, scale; the layers, if not frozen
+ *
+ * A map has `rank` r where it is x + x U V + b, with U [H, r] and V [r, H] trained. The MLP of affine+mlp is copied from
+ * the model's last layer, because the map leads to where that leaves off; its `down` starts at zero, so that at first the
+ * head is the affine one. block copies the model's last layer, whose states the output weight is made for. A bridge
+ * leads the states to an earlier tap of the model, whose own last layers then do the rest.
  *
  * The output weight is the model's (`tied`: frozen, shared by all heads) or the head's own copy (`untied`:
  * trained). What is here ends at h; the ops of the vocabulary (kernels/ops.h) take h and the output weight
@@ -66,6 +74,9 @@ struct head_spec {
     struct tap before[HEAD_TAPS - 1]; /* of a draft, ascending: those before it */
     int befores;
     int draft_vocab; /* of a draft: D, the tokens that it chooses from; 0 of other kinds */
+    int rank; /* of the affine map; 0: it is full */
+    int to; /* bridge: the tap that the map leads to; else 0 */
+    bool frozen; /* bridge: the layers stay as they are */
 };
 
 /* The taps of a spec, in order; returns how many. */
@@ -78,6 +89,11 @@ bool head_spec_equal(const struct head_spec *a, const struct head_spec *b);
 
 /* Whether the spec makes sense for the model: the model has the tap, and the kind can read it. */
 int head_spec_check(const struct head_spec *spec, const struct model_config *config, struct error *error);
+/* Of that, what is about `rank`, and about `to` and `frozen`. */
+int head_spec_check_rank(const struct head_spec *spec, const struct model_config *config, struct error *error);
+int head_spec_check_layers(const struct head_spec *spec, const struct model_config *config, struct error *error);
+/* `to` where nobody says it: the model's last two layers are behind it. 0 for kinds that have none. */
+int head_spec_standard_to(const struct head_kind *kind, const struct model_config *config);
 
 /* Whether what such a head makes of a row depends on that row alone. Others (those with attention) need whole
  * sequences. */
@@ -115,10 +131,10 @@ struct head_source {
 };
 
 /* Fills the parameters. Frozen ones always come from `source`.
- *     COPY     the model's tensors: the final norm's scale, the MLP of the tap's layer, the output weight. A is the
- *              identity, b is zero
- *     RANDOM   matrices normal(0, 0.02), scale ones; down and biases zero
- *     RIDGE    as COPY; the caller then writes "a" and "b" from its regression. Affine heads only */
+ *     COPY     the model's tensors: the final norm's scale, the MLP of the tap's layer, layers, the output weight. A is
+ *              the identity, b is zero. U is normal(0, 0.02), V is zero
+ *     RANDOM   matrices normal(0, 0.02), norms ones; down, o and biases zero
+ *     RIDGE    as COPY; the caller then brings the map from its regression (head_set_map). Heads with a map only */
 int head_initialise(struct head *head, enum head_init init, uint64_t seed, const struct head_source *source,
                     struct error *error);
 
@@ -136,6 +152,23 @@ int head_scratch_create(const struct head *head, int64_t rows, int64_t positions
                         struct head_scratch **scratch, struct error *error);
 void head_scratch_destroy(struct head_scratch *scratch); /* NULL is fine */
 
+/* Keys and values of a head that is not by row, of one sequence, so that its rows may come one after another:
+ *
+ *     head_cache_create(head, capacity, &cache, error);
+ *     head_scratch_create(head, rows, capacity, false, &scratch, error);
+ *     const struct span span = {.rows = 1, .first = position};
+ *     const struct head_run run = {
+ *         .head = head, .scratch = scratch, .x = x, .spans = &span, .span_count = 1, .caches = &cache, .h = h};
+ *     heads_forward(queue, &run, 1);
+ *
+ * A span's rows stand at the positions first .. first + rows - 1 of its sequence, and read what is kept of the positions
+ * before, which must have gone through before. A position may go through again: what it leaves is overwritten. Spans of
+ * one sequence may follow each other in a call. On the cpu a row has the same bytes in all spans of at most
+ * MATMUL_FEW_ROWS rows (ops.h, "Same bytes"). capacity: positions, at most. */
+struct head_cache;
+int head_cache_create(const struct head *head, int capacity, struct head_cache **cache, struct error *error);
+void head_cache_destroy(struct head_cache *cache); /* NULL is fine */
+
 #define HEADS_TOGETHER 32
 
 /* A head at work on rows: what heads_forward and heads_backward take. */
@@ -146,6 +179,7 @@ struct head_run {
     const struct span
         *spans; /* [span_count] the sequences and positions of the M rows. Heads by row need none */
     int span_count;
+    struct head_cache *const *caches; /* [span_count] of the spans' sequences; NULL: each span is a whole one */
     struct matrix h; /* [M, H] what the head makes of them */
     struct matrix dh; /* [M, H] backward: the gradient of h */
     const struct matrix *gradients; /* [parameter] backward: these are added to; none for a frozen one */
@@ -168,7 +202,8 @@ struct vocab head_vocab(const struct head *head, const struct weight *tied);
 
 /* Writes head.safetensors: one F32 tensor for each parameter; metadata, all strings: "offramp" (version),
  * "kind", "output", "tap", "layers", "hidden", "intermediate", "vocab", "norm_epsilon", "mlp_bias" ("yes" or
- * "no"), and "model", the model's fingerprint. */
+ * "no"), and "model", the model's fingerprint; of a map that is not of full rank "rank"; of a bridge "to", a tap's name,
+ * and "frozen" ("yes" or "no"). */
 int head_save(const struct head *head, struct queue *queue, const char *path, const char *fingerprint,
               struct error *error);
 /* Reads a head of the model with that config and fingerprint; a head of another model is an error. Every byte

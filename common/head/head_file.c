@@ -20,11 +20,19 @@ static json_t *metadata_of(const struct head *head, const char *fingerprint)
     for (int i = 0; i < 5; i++)
         snprintf(number[i], sizeof number[i], "%d", sizes[i]);
     snprintf(number[5], sizeof number[5], "%.9g", (double)config->norm_epsilon);
-    return json_pack("{ss ss ss ss ss ss ss ss ss ss ss ss*}", "offramp", OFFRAMP_VERSION, "kind",
-                     head->spec.kind->name, "output", head_output_name(head->spec.output), "tap", tap, "layers",
-                     number[0], "hidden", number[1], "intermediate", number[2], "vocab", number[3],
-                     "norm_epsilon", number[5], "mlp_bias", config->mlp_bias ? "yes" : "no", "model",
-                     fingerprint, "draft_vocab", head->spec.kind->draft ? number[4] : NULL);
+    json_t *metadata =
+        json_pack("{ss ss ss ss ss ss ss ss ss ss ss ss*}", "offramp", OFFRAMP_VERSION, "kind",
+                  head->spec.kind->name, "output", head_output_name(head->spec.output), "tap", tap, "layers",
+                  number[0], "hidden", number[1], "intermediate", number[2], "vocab", number[3], "norm_epsilon",
+                  number[5], "mlp_bias", config->mlp_bias ? "yes" : "no", "model", fingerprint, "draft_vocab",
+                  head->spec.kind->draft ? number[4] : NULL);
+    if (metadata && head->spec.rank > 0)
+        json_object_set_new(metadata, "rank", json_sprintf("%d", head->spec.rank));
+    if (metadata && head->spec.kind->has_layers) {
+        json_object_set_new(metadata, "to", json_sprintf("%d", head->spec.to));
+        json_object_set_new(metadata, "frozen", json_string(head->spec.frozen ? "yes" : "no"));
+    }
+    return metadata;
 }
 
 static int write_parameter(const struct head_parameter *parameter, struct queue *queue,
@@ -91,14 +99,14 @@ static int read_text(const char *path, const json_t *metadata, const char *key, 
     return 0;
 }
 
-static int read_size(const char *path, const json_t *metadata, const char *key, int most, int *value,
-                     struct error *error)
+static int read_number(const char *path, const json_t *metadata, const char *key, int least, int most, int *value,
+                       struct error *error)
 {
     const char *text;
     int64_t number;
     if (read_text(path, metadata, key, &text, error) < 0)
         return -1;
-    if (parse_integer(text, 1, most, &number, error) < 0)
+    if (parse_integer(text, least, most, &number, error) < 0)
         return error_prefix(error, "%s: metadata \"%s\"", path, key);
     *value = (int)number;
     return 0;
@@ -109,10 +117,10 @@ static int check_sizes(const char *path, const json_t *metadata, const struct mo
                        struct error *error)
 {
     int layers, hidden, intermediate, vocab;
-    if (read_size(path, metadata, "layers", 1 << 16, &layers, error) < 0 ||
-        read_size(path, metadata, "hidden", 1 << 20, &hidden, error) < 0 ||
-        read_size(path, metadata, "intermediate", 1 << 24, &intermediate, error) < 0 ||
-        read_size(path, metadata, "vocab", 1 << 28, &vocab, error) < 0)
+    if (read_number(path, metadata, "layers", 1, 1 << 16, &layers, error) < 0 ||
+        read_number(path, metadata, "hidden", 1, 1 << 20, &hidden, error) < 0 ||
+        read_number(path, metadata, "intermediate", 1, 1 << 24, &intermediate, error) < 0 ||
+        read_number(path, metadata, "vocab", 1, 1 << 28, &vocab, error) < 0)
         return -1;
     if (layers != config->layers || hidden != config->hidden || intermediate != config->intermediate ||
         vocab != config->vocab)
@@ -122,6 +130,24 @@ static int check_sizes(const char *path, const json_t *metadata, const struct mo
                          path, layers, hidden, intermediate, vocab, config->layers, config->hidden,
                          config->intermediate, config->vocab);
     return 0;
+}
+
+/* What only some heads have of a spec. */
+static int read_own(const char *path, const json_t *metadata, struct head_spec *spec, struct error *error)
+{
+    const char *frozen;
+    if (json_object_get(metadata, "rank") &&
+        read_number(path, metadata, "rank", 1, 1 << 20, &spec->rank, error) < 0)
+        return -1;
+    if (!spec->kind->has_layers)
+        return 0;
+    if (read_number(path, metadata, "to", 0, 1 << 16, &spec->to, error) < 0 ||
+        read_text(path, metadata, "frozen", &frozen, error) < 0)
+        return -1;
+    spec->frozen = !strcmp(frozen, "yes");
+    return spec->frozen || !strcmp(frozen, "no")
+               ? 0
+               : error_set(error, "%s: metadata \"frozen\" is neither yes nor no", path);
 }
 
 /* The spec, and in `config`, the model's, the epsilon. */
@@ -145,10 +171,12 @@ static int read_metadata(const char *path, const json_t *metadata, const char *f
         return error_prefix(error, "%s: metadata \"norm_epsilon\"", path);
     config->norm_epsilon = (float)number;
     *spec = (struct head_spec){.kind = head_kind_find(kind, error)};
+    if (spec->kind && read_own(path, metadata, spec, error) < 0)
+        return -1;
     if (!spec->kind || head_output_find(output, &spec->output, error) < 0 ||
         head_spec_parse_taps(tap, config->layers, spec, error) < 0 ||
         (spec->kind->draft &&
-         read_size(path, metadata, "draft_vocab", config->vocab, &spec->draft_vocab, error) < 0) ||
+         read_number(path, metadata, "draft_vocab", 1, config->vocab, &spec->draft_vocab, error) < 0) ||
         head_spec_check(spec, config, error) < 0)
         return error_prefix(error, "%s", path);
     return 0;

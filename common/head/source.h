@@ -12,6 +12,7 @@
 #include "common/store/store.h"
 
 #define SOURCE_NAME_SIZE 64
+#define SOURCE_LAYERS    2 /* of which all tensors are kept: the model's last ones */
 
 /* How the store names a role's tensor, for instance "12/mlp_gate". layer: L; of no account for what a model has
  * once. */

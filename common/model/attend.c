@@ -142,3 +142,29 @@ void attend_forward(struct attend *attend, struct queue *queue, int index, const
             span_keys(queue, &spans[s], matrix_rows(k, row, spans[s].rows), matrix_rows(v, row, spans[s].rows));
     op_attention(queue, &attention, q, attend->span, count, out);
 }
+
+/* ---- gradients ---- */
+
+void attend_rotate_back(struct attend *attend, struct queue *queue, const struct span *spans, int count,
+                        struct matrix dx)
+{
+    op_rope_grad(queue, dx, span_positions(attend, queue, spans, count, dx.rows), table_of(attend, spans, count),
+                 attend->config.rope_pairs);
+}
+
+void attend_backward(struct attend *attend, struct queue *queue, int index, const struct span *spans, int count,
+                     struct matrix q, struct matrix k, struct matrix v, struct matrix out, struct matrix dout,
+                     struct matrix dq, struct matrix dk, struct matrix dv)
+{
+    const struct attention attention = attention_of(attend, index);
+    int64_t row = 0;
+    count = count < attend->spans ? count : (int)attend->spans;
+    for (int s = 0; s < count; row += spans[s++].rows) {
+        const int64_t rows = spans[s].rows;
+        attend->span[s] = (struct attention_span){
+            .queries = rows, .k = matrix_rows(k, row, rows), .v = matrix_rows(v, row, rows)};
+        attend->gradient[s] = (struct attention_span){
+            .queries = rows, .k = matrix_rows(dk, row, rows), .v = matrix_rows(dv, row, rows)};
+    }
+    op_attention_grad(queue, &attention, q, attend->span, count, out, dout, dq, attend->gradient);
+}
