@@ -68,7 +68,8 @@ static int check_draft(const struct head_spec *spec, const struct model_config *
 int head_spec_check_rank(const struct head_spec *spec, const struct model_config *config, struct error *error)
 {
     if (spec->rank != 0 && !spec->kind->has_map)
-        return error_set(error, "a head of kind %s has no affine map that could be of a rank", spec->kind->name);
+        return error_set(error, "a head of kind %s has no affine map that could be of a rank",
+                         spec->kind->name);
     if (spec->rank < 0 || spec->rank >= config->hidden)
         return error_set(error, "a map of %d values is of a rank below that (or 0, for full), not %d",
                          config->hidden, spec->rank);
@@ -86,13 +87,14 @@ int head_spec_check_layers(const struct head_spec *spec, const struct model_conf
                                spec->kind->name);
     tap_name(spec->tap, layers, name);
     if (spec->to < first || spec->to >= layers)
-        return error_set(error,
-                         "a head of kind %s leads to a tap from %d to %d, not to %d: stores keep the last %d of the "
-                         "model's %d layers",
-                         spec->kind->name, first, layers - 1, spec->to, SOURCE_LAYERS, layers);
+        return error_set(
+            error,
+            "a head of kind %s leads to a tap from %d to %d, not to %d: stores keep the last %d of the "
+            "model's %d layers",
+            spec->kind->name, first, layers - 1, spec->to, SOURCE_LAYERS, layers);
     if (tap_compare(spec->tap, (struct tap){.layer = spec->to}) > 0)
-        return error_set(error, "a head of kind %s does not lead back from tap %s to %d", spec->kind->name, name,
-                         spec->to);
+        return error_set(error, "a head of kind %s does not lead back from tap %s to %d", spec->kind->name,
+                         name, spec->to);
     return 0;
 }
 

@@ -91,7 +91,8 @@ bool head_spec_equal(const struct head_spec *a, const struct head_spec *b);
 int head_spec_check(const struct head_spec *spec, const struct model_config *config, struct error *error);
 /* Of that, what is about `rank`, and about `to` and `frozen`. */
 int head_spec_check_rank(const struct head_spec *spec, const struct model_config *config, struct error *error);
-int head_spec_check_layers(const struct head_spec *spec, const struct model_config *config, struct error *error);
+int head_spec_check_layers(const struct head_spec *spec, const struct model_config *config,
+                           struct error *error);
 /* `to` where nobody says it: the model's last two layers are behind it. 0 for kinds that have none. */
 int head_spec_standard_to(const struct head_kind *kind, const struct model_config *config);
 

@@ -99,8 +99,8 @@ static int read_text(const char *path, const json_t *metadata, const char *key, 
     return 0;
 }
 
-static int read_number(const char *path, const json_t *metadata, const char *key, int least, int most, int *value,
-                       struct error *error)
+static int read_number(const char *path, const json_t *metadata, const char *key, int least, int most,
+                       int *value, struct error *error)
 {
     const char *text;
     int64_t number;

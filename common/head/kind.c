@@ -33,8 +33,8 @@ static void affine_mlp_stages(const struct head_spec *spec, const struct model_c
                               struct head_plan *plan)
 {
     plan_add_stage(plan, (struct stage){.kind = &stage_affine, .rank = spec->rank});
-    plan_add_stage(plan,
-                   (struct stage){.kind = &stage_half, .layer = config->layers, .half = HALF_MLP, .idle = true});
+    plan_add_stage(
+        plan, (struct stage){.kind = &stage_half, .layer = config->layers, .half = HALF_MLP, .idle = true});
     norm_stages(spec, config, plan);
 }
 
@@ -46,7 +46,8 @@ static void add_layer(struct head_plan *plan, struct stage half)
         plan_add_stage(plan, half);
 }
 
-static void block_stages(const struct head_spec *spec, const struct model_config *config, struct head_plan *plan)
+static void block_stages(const struct head_spec *spec, const struct model_config *config,
+                         struct head_plan *plan)
 {
     add_layer(plan, (struct stage){.layer = config->layers});
     norm_stages(spec, config, plan);
@@ -84,8 +85,8 @@ static const struct head_kind block = {.name = "block", .stages = block_stages};
 static const struct head_kind bridge = {
     .name = "bridge", .has_map = true, .has_layers = true, .stages = bridge_stages};
 
-const struct head_kind *const head_kinds[] = {&embedding, &norm,   &affine, &affine_mlp,
-                                              &mlp,       &block, &bridge, &head_kind_draft, NULL};
+const struct head_kind *const head_kinds[] = {&embedding, &norm,   &affine,          &affine_mlp, &mlp,
+                                              &block,     &bridge, &head_kind_draft, NULL};
 
 const struct head_kind *head_kind_find(const char *name, struct error *error)
 {

@@ -9,14 +9,23 @@
 enum { A, B, U, V };
 enum { INNER }; /* of rank r: x U */
 
-static void rules(const struct stage *stage, int index, const struct model_config *config, struct head_plan *plan)
+static void rules(const struct stage *stage, int index, const struct model_config *config,
+                  struct head_plan *plan)
 {
     const int64_t hidden = config->hidden, rank = stage->rank;
     const struct parameter_rule
-        a = {"a", hidden, hidden, .trained = true, .copy = FILL_IDENTITY, .random = FILL_NORMAL, .stage = index},
+        a = {"a",           hidden, hidden, .trained = true, .copy = FILL_IDENTITY, .random = FILL_NORMAL,
+             .stage = index},
         b = {"b", 1, hidden, .trained = true, .stage = index, .slot = B},
         /* Of a copy only U is not zero: the map is the identity, and V has a gradient. */
-        u = {"u", hidden, rank, .trained = true, .copy = FILL_NORMAL, .random = FILL_NORMAL, .stage = index, .slot = U},
+        u = {"u",
+             hidden,
+             rank,
+             .trained = true,
+             .copy = FILL_NORMAL,
+             .random = FILL_NORMAL,
+             .stage = index,
+             .slot = U},
         v = {"v", rank, hidden, .trained = true, .random = FILL_NORMAL, .stage = index, .slot = V};
     if (rank > 0) {
         plan_add_rule(plan, u);
@@ -87,11 +96,8 @@ static void low_rank_backward(struct queue *queue, const struct stage_run *runs,
                              .mode = OP_ADD};
         inner[r] = (struct gemm){
             .a = runs[r].dy, .b = stage_value(&runs[r], V), .transpose_b = true, .c = dinner, .mode = OP_STORE};
-        u[r] = (struct gemm){.a = runs[r].x,
-                             .transpose_a = true,
-                             .b = dinner,
-                             .c = stage_gradient(&runs[r], U),
-                             .mode = OP_ADD};
+        u[r] = (struct gemm){
+            .a = runs[r].x, .transpose_a = true, .b = dinner, .c = stage_gradient(&runs[r], U), .mode = OP_ADD};
     }
     op_gemm_group(queue, v, count);
     op_gemm_group(queue, inner, count);

@@ -45,7 +45,8 @@ static bool reaches_norm(const struct stage *stage)
     return !stage->first || !(stage->frozen || stage->norm_frozen);
 }
 
-static void name_parameter(const struct stage *stage, bool norm, enum tensor_role role, char name[HEAD_NAME_SIZE])
+static void name_parameter(const struct stage *stage, bool norm, enum tensor_role role,
+                           char name[HEAD_NAME_SIZE])
 {
     const char *own = role_name(role);
     if (stage->names == NAMES_LAYER)
@@ -84,19 +85,22 @@ static void add_rule(const struct adding *adding, enum tensor_role role, struct 
     plan_add_rule(adding->plan, rule);
 }
 
-static void rules(const struct stage *stage, int index, const struct model_config *config, struct head_plan *plan)
+static void rules(const struct stage *stage, int index, const struct model_config *config,
+                  struct head_plan *plan)
 {
     const struct adding adding = {stage, index, config, plan};
     const struct block_half *half = half_of(config, stage);
     const int products = half_products(half);
     const enum fill from = stage->idle ? FILL_ZEROS : FILL_MODEL;
     const bool norm_trained = !stage->norm_frozen;
-    const struct parameter_rule
-        in = {.trained = true, .copy = FILL_MODEL, .random = FILL_NORMAL},
-        out = {.trained = true, .copy = from},
-        norm = {.trained = norm_trained, .copy = FILL_MODEL, .random = norm_trained ? FILL_ONES : FILL_MODEL, .last = true},
-        in_bias = {.trained = true, .copy = FILL_MODEL, .last = true},
-        out_bias = {.trained = true, .copy = from, .last = true};
+    const struct parameter_rule in = {.trained = true, .copy = FILL_MODEL, .random = FILL_NORMAL},
+                                out = {.trained = true, .copy = from},
+                                norm = {.trained = norm_trained,
+                                        .copy = FILL_MODEL,
+                                        .random = norm_trained ? FILL_ONES : FILL_MODEL,
+                                        .last = true},
+                                in_bias = {.trained = true, .copy = FILL_MODEL, .last = true},
+                                out_bias = {.trained = true, .copy = from, .last = true};
     for (int i = 0; i < products; i++)
         add_rule(&adding, half->in[i].weight, in);
     add_rule(&adding, half->out.weight, out);
@@ -139,15 +143,15 @@ static void add_bias(struct queue *queue, const struct stage_run *run, enum tens
 
 /* Of the result `index` of `in`: where attention reads it; all that have positions. Or, in the gradients' working
  * memory, the gradients of those. */
-static struct matrix attended(const struct stage_run *run, const struct block_half *half, struct matrix projected,
-                              struct matrix with_norms, int index)
+static struct matrix attended(const struct stage_run *run, const struct block_half *half,
+                              struct matrix projected, struct matrix with_norms, int index)
 {
     const bool apart = index < half->rotated && has_norms(config_of(run), half);
     return columns_of(run, half, apart ? with_norms : projected, index);
 }
 
-static struct matrix rotated(const struct stage_run *run, const struct block_half *half, struct matrix projected,
-                             struct matrix with_norms)
+static struct matrix rotated(const struct stage_run *run, const struct block_half *half,
+                             struct matrix projected, struct matrix with_norms)
 {
     return has_norms(config_of(run), half)
                ? with_norms
@@ -271,15 +275,16 @@ static void attend_back(struct queue *queue, const struct stage_run *run, const 
         if (i > 0)
             op_copy(queue, stage_temporary(run, TEMPORARY_ZEROS, gradient[i].cols), gradient[i]);
     }
-    attend_backward(stage_attend(run), queue, run->stage->layer - 1, run->run->spans, run->run->span_count, value[0],
-                    value[1], value[2], stage_scratch(run, MIXED), dmixed_of(run, half), gradient[0], gradient[1],
-                    gradient[2]);
+    attend_backward(stage_attend(run), queue, run->stage->layer - 1, run->run->spans, run->run->span_count,
+                    value[0], value[1], value[2], stage_scratch(run, MIXED), dmixed_of(run, half), gradient[0],
+                    gradient[1], gradient[2]);
     attend_rotate_back(stage_attend(run), queue, run->run->spans, run->run->span_count,
                        rotated(run, half, dprojected, dnormed));
     for (int i = 0; i < half->rotated && !matrix_is_none(normed); i++)
         op_norm_grad(queue, columns_of(run, half, dnormed, i), columns_of(run, half, projected, i),
                      stage_value(run, (int)half->in_norm[i]), config->norm_epsilon,
-                     columns_of(run, half, dprojected, i), OP_STORE, stage_gradient(run, (int)half->in_norm[i]));
+                     columns_of(run, half, dprojected, i), OP_STORE,
+                     stage_gradient(run, (int)half->in_norm[i]));
 }
 
 static void mix_backward(struct queue *queue, const struct stage_run *run, const struct block_half *half)

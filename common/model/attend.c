@@ -148,8 +148,8 @@ void attend_forward(struct attend *attend, struct queue *queue, int index, const
 void attend_rotate_back(struct attend *attend, struct queue *queue, const struct span *spans, int count,
                         struct matrix dx)
 {
-    op_rope_grad(queue, dx, span_positions(attend, queue, spans, count, dx.rows), table_of(attend, spans, count),
-                 attend->config.rope_pairs);
+    op_rope_grad(queue, dx, span_positions(attend, queue, spans, count, dx.rows),
+                 table_of(attend, spans, count), attend->config.rope_pairs);
 }
 
 void attend_backward(struct attend *attend, struct queue *queue, int index, const struct span *spans, int count,

@@ -105,13 +105,14 @@ struct made {
     bool frozen;
 };
 static const struct made made[] = {
-    {"embedding", 0, 0, false}, {"norm", 0, 0, false},       {"affine", 0, 0, false}, {"affine", 5, 0, false},
-    {"mlp", 0, 0, false},       {"affine+mlp", 0, 0, false}, {"block", 0, 0, false},  {"bridge", 0, 1, false},
-    {"bridge", 0, 2, true},     {"bridge", 3, 2, false},     {"affine+mlp", 4, 0, false}};
+    {"embedding", 0, 0, false}, {"norm", 0, 0, false},      {"affine", 0, 0, false},
+    {"affine", 5, 0, false},    {"mlp", 0, 0, false},       {"affine+mlp", 0, 0, false},
+    {"block", 0, 0, false},     {"bridge", 0, 1, false},    {"bridge", 0, 2, true},
+    {"bridge", 3, 2, false},    {"affine+mlp", 4, 0, false}};
 enum { MADE = sizeof made / sizeof made[0] };
 
-static int bench_open_made(struct bench *bench, const char *device, const struct made *how, enum head_output output,
-                           enum head_init init, struct error *error)
+static int bench_open_made(struct bench *bench, const char *device, const struct made *how,
+                           enum head_output output, enum head_init init, struct error *error)
 {
     const struct head_spec spec = {.kind = head_kind_find(how->kind, error),
                                    .output = output,
