@@ -162,7 +162,21 @@ static int read_eos(const struct gguf *gguf, int vocab, int *eos, struct error *
     return 0;
 }
 
-/* Refuses what would be run wrongly: a model in several files, or a mixture of experts. */
+/* Capped logits are cap tanh(z / cap): of the output's, u (docs/design.md) would not be what a head learns from. */
+static int refuse_capping(const struct gguf *gguf, const struct family *family, const char *name,
+                          struct error *error)
+{
+    char key[KEY_SIZE];
+    double cap;
+    if (read_number(gguf, family, name, 0, &cap, error) < 0)
+        return -1;
+    if (cap != 0)
+        return error_set(error, "%s: key \"%s\" is %g: models with soft-capped logits are not supported",
+                         gguf_path(gguf), family_key(family, name, key), cap);
+    return 0;
+}
+
+/* Refuses what would be run wrongly: a model in several files, a mixture of experts, or soft-capped logits. */
 static int refuse_variants(const struct gguf *gguf, const struct family *family, struct error *error)
 {
     int64_t parts = 1;
@@ -179,7 +193,9 @@ static int refuse_variants(const struct gguf *gguf, const struct family *family,
     if (experts > 0)
         return error_set(error, "%s: the model is a mixture of %d experts, which is not supported",
                          gguf_path(gguf), experts);
-    return 0;
+    return refuse_capping(gguf, family, "final_logit_softcapping", error) < 0
+               ? -1
+               : refuse_capping(gguf, family, "attn_logit_softcapping", error);
 }
 
 int config_from_gguf(const struct gguf *gguf, struct model_config *config, struct error *error)

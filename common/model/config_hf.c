@@ -197,6 +197,14 @@ static int refuse_variants(const char *path, const json_t *object, struct error 
             error,
             "%s: the model is quantised (\"quantization_config\"); use the original model, or a GGUF file",
             path);
+    /* Capped logits are cap tanh(z / cap): of the output's, u (docs/design.md) would not be what a head learns from. */
+    static const char *const caps[] = {"final_logit_softcapping", "attn_logit_softcapping"};
+    for (size_t i = 0; i < sizeof caps / sizeof caps[0]; i++) {
+        const json_t *cap = member(object, caps[i]);
+        if (cap && json_number_value(cap) != 0)
+            return error_set(error, "%s: it has \"%s\": models with soft-capped logits are not supported", path,
+                             caps[i]);
+    }
     return 0;
 }
 

@@ -350,6 +350,11 @@ static void spoil_parts(struct gguf_maker *maker)
 {
     maker_u32(maker, "split.count", 3);
 }
+static void spoil_capping(struct gguf_maker *maker)
+{
+    maker_f32(maker, "llama.final_logit_softcapping", 30);
+}
+
 static void spoil_experts(struct gguf_maker *maker)
 {
     maker_u32(maker, "llama.expert_count", 8);
@@ -414,6 +419,7 @@ TEST(malformed_gguf_hostile)
         {spoil_divisors, "rope divisor 0 is 0"},
         {spoil_parts, "one of 3 parts of a model"},
         {spoil_experts, "a mixture of 8 experts"},
+        {spoil_capping, "key \"llama.final_logit_softcapping\" is 30: models with soft-capped logits are not"},
     };
     const char *path = folder_file(test_folder(), "a.gguf");
     struct gguf_maker maker;
