@@ -10,7 +10,7 @@ static const struct {
     [DTYPE_F32] = {"f32", 1, 4},     [DTYPE_F16] = {"f16", 1, 2},     [DTYPE_BF16] = {"bf16", 1, 2},
     [DTYPE_Q8_0] = {"q8_0", 32, 34}, [DTYPE_Q4_0] = {"q4_0", 32, 18}, [DTYPE_Q4_1] = {"q4_1", 32, 20},
     [DTYPE_F64] = {"f64", 1, 8},     [DTYPE_I32] = {"i32", 1, 4},     [DTYPE_I16] = {"i16", 1, 2},
-    [DTYPE_U8] = {"u8", 1, 1},
+    [DTYPE_U8] = {"u8", 1, 1},       [DTYPE_I64] = {"i64", 1, 8},     [DTYPE_BOOL] = {"bool", 1, 1},
 };
 
 const char *dtype_name(enum dtype type)
@@ -137,6 +137,8 @@ void dtype_to_f32(enum dtype type, const void *source, int64_t count, float *val
     case DTYPE_I32:
     case DTYPE_I16:
     case DTYPE_U8:
+    case DTYPE_I64:
+    case DTYPE_BOOL:
     case DTYPE_COUNT: break; /* no weight has these */
     }
 }

@@ -26,6 +26,8 @@ enum dtype {
     DTYPE_I32 = 7,
     DTYPE_I16 = 8,
     DTYPE_U8 = 9,
+    DTYPE_I64 = 10, /* this one and the next: in files for other software only */
+    DTYPE_BOOL = 11,
     DTYPE_COUNT
 };
 

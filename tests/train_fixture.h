@@ -25,6 +25,7 @@ struct train_fixture {
     const char *codec;
     uint64_t seed;
     int shard, shards; /* 0 of 0: not sharded */
+    bool tied; /* the output weight is the embedding */
     const char *broken; /* a tap where training sequence 7 holds a NaN, or NULL */
 };
 
@@ -56,6 +57,7 @@ static inline json_t *train_fixture_manifest(const struct train_fixture *fixture
         .norm_epsilon = 1e-5f,
         .rope_theta = 10000,
         .rope_factor = 1,
+        .tied = fixture->tied,
         .eos = -1,
     };
     json_t *model = config_to_json(&config, error), *taps = json_array();

@@ -13,7 +13,7 @@
 #include "train/export_format.h"
 #include "train/metrics.h"
 
-static const struct export_format *const export_formats[] = {&export_torch, &export_ee_llm};
+static const struct export_format *const export_formats[] = {&export_torch, &export_ee_llm, &export_eagle3};
 enum { FORMATS = sizeof export_formats / sizeof export_formats[0] };
 
 static int find_format(const char *name, const struct export_format **format, struct error *error)

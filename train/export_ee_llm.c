@@ -36,7 +36,7 @@ static int check(const struct export_subject *subject, struct error *error)
     const struct head_spec *spec = head_get_spec(subject->head);
     const struct model_config *config = head_get_config(subject->head);
     const enum ee_kind kind = kind_of(subject);
-    char tap[TAP_NAME_SIZE];
+    char tap[TAPS_NAME_SIZE];
     export_tap_name(subject, tap);
     if (kind == EE_KINDS)
         return error_set(error, "EE-LLM has no head of kind %s (it has embedding, norm, mlp and block)",

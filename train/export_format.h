@@ -31,7 +31,7 @@ struct export_format {
 
 #define EXPORT_CONFIG "config.json"
 
-extern const struct export_format export_torch, export_ee_llm;
+extern const struct export_format export_torch, export_ee_llm, export_eagle3;
 
 /* ---- the tensors of a file ---- */
 
@@ -63,8 +63,8 @@ const struct head_parameter *export_parameter(const struct export_subject *subje
 /* Its values into [rows * cols] floats. */
 int export_read(const struct export_subject *subject, const struct head_parameter *parameter, float *values,
                 struct error *error);
-/* The tap's name. */
-void export_tap_name(const struct export_subject *subject, char name[TAP_NAME_SIZE]);
+/* What the head reads: "12.mid", of a draft "2+15+27". */
+void export_tap_name(const struct export_subject *subject, char name[TAPS_NAME_SIZE]);
 /* Writes folder/config.json. Takes the reference; NULL: memory is out. */
 int export_config_write(const char *folder, json_t *config, struct error *error);
 

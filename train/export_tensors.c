@@ -28,9 +28,9 @@ int export_read(const struct export_subject *subject, const struct head_paramete
     return queue_wait(subject->queue, error);
 }
 
-void export_tap_name(const struct export_subject *subject, char name[TAP_NAME_SIZE])
+void export_tap_name(const struct export_subject *subject, char name[TAPS_NAME_SIZE])
 {
-    tap_name(head_get_spec(subject->head)->tap, subject->stores->config.layers, name);
+    head_spec_name_taps(head_get_spec(subject->head), subject->stores->config.layers, name);
 }
 
 int export_config_write(const char *folder, json_t *config, struct error *error)

@@ -31,7 +31,7 @@ static json_t *shapes_to_json(const struct head *head)
 static json_t *config_of(const struct export_subject *subject, struct error *error)
 {
     const struct head_spec *spec = head_get_spec(subject->head);
-    char tap[TAP_NAME_SIZE];
+    char tap[TAPS_NAME_SIZE];
     json_t *model = config_to_json(head_get_config(subject->head), error);
     export_tap_name(subject, tap);
     return json_pack("{ss si ss ss ss ss so ss so}", "offramp", OFFRAMP_VERSION, "version", 1, "trial",

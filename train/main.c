@@ -89,7 +89,7 @@ static const struct argp_option common_options[] = {
      "write the head of a finished trial, RUN/trials/ID, into --out as other software reads it; nothing is "
      "trained",
      1},
-    {"format", OPTION_FORMAT, "FORMAT", 0, "of --export: torch or ee-llm (docs/formats.md)", 1},
+    {"format", OPTION_FORMAT, "FORMAT", 0, "of --export: torch, ee-llm or eagle3 (docs/formats.md)", 1},
     {"model", OPTION_MODEL, "PATH", 0,
      "of --export: the model's folder, which eagle3's readers open, too (default: its name in the store)", 1},
     {"json", OPTION_JSON, NULL, 0, "print the result as JSON", DEVICE_OPTIONS_GROUP},
@@ -143,7 +143,7 @@ static void check_export(const struct arguments *arguments, struct argp_state *s
     for (int k = 0; k < SETTING_KEYS; k++)
         other = other || arguments->setting[k];
     if (!arguments->export.format)
-        argp_error(state, "--format is missing: torch or ee-llm");
+        argp_error(state, "--format is missing: torch, ee-llm or eagle3");
     if (arguments->options.stores == 0)
         argp_error(state, "--store is missing: the store that the trial was trained from");
     if (!arguments->options.out)

@@ -33,7 +33,7 @@ const struct tensor *safetensors_find(const struct safetensors *file, const char
 /* The "__metadata__" object of a single file, or NULL; borrowed. */
 const json_t *safetensors_metadata(const struct safetensors *file);
 
-/* ---- writing: F32, F16, BF16, I32, F64 ---- */
+/* ---- writing: F32, F16, BF16, F64, I32, I64, BOOL ---- */
 
 struct safetensors_writer;
 

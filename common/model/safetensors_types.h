@@ -19,6 +19,8 @@ static inline const char *safetensors_type_name(enum dtype type)
     case DTYPE_BF16: return "BF16";
     case DTYPE_F64: return "F64";
     case DTYPE_I32: return "I32";
+    case DTYPE_I64: return "I64";
+    case DTYPE_BOOL: return "BOOL";
     default: return NULL;
     }
 }

@@ -63,7 +63,8 @@ other_folders() {
 
 not_held() {
     export_to 1 "$work/no" "$trials/$affine" ee-llm && says err "EE-LLM has no head of kind affine (it has embedding, norm, mlp and block)" &&
-        export_to 2 "$work/no" "$trials/$affine" pickle && says err '"pickle" is none of: torch ee-llm' && [ ! -e "$work/no" ]
+        export_to 1 "$work/no" "$trials/$mlp" eagle3 && says err "EAGLE-3 has no head of kind mlp (it has draft)" &&
+        export_to 2 "$work/no" "$trials/$affine" pickle && says err '"pickle" is none of: torch ee-llm eagle3' && [ ! -e "$work/no" ]
 }
 
 # A trial that goes on, or has failed, has no head to give away; a folder that is no trial's says so.

@@ -125,8 +125,8 @@ TEST(dtype_numbers_are_pinned)
     static const struct {
         const char *name;
         int number;
-    } pinned[] = {{"f32", 0},  {"f16", 1}, {"bf16", 2}, {"q8_0", 3}, {"q4_0", 4},
-                  {"q4_1", 5}, {"f64", 6}, {"i32", 7},  {"i16", 8},  {"u8", 9}};
+    } pinned[] = {{"f32", 0}, {"f16", 1}, {"bf16", 2}, {"q8_0", 3}, {"q4_0", 4}, {"q4_1", 5},
+                  {"f64", 6}, {"i32", 7}, {"i16", 8},  {"u8", 9},   {"i64", 10}, {"bool", 11}};
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
         CHECK(dtype_find(pinned[i].name) == pinned[i].number);
     CHECK(DTYPE_COUNT == sizeof pinned / sizeof *pinned);
