@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -5,7 +6,10 @@
 #include "common/head/draft.h"
 #include "tests/test.h"
 
-enum { H = 8, HEADS = 2, KV = 1, SIZE = 4, I = 16, V = 16, D = 8, TAPS = 3, Q = HEADS * SIZE, K = KV * SIZE };
+/* The golden example of EAGLE-3 (../shared/eagle3.md of the project's notes; two implementations in Python gave its
+ * figures): every tensor is made by golden_fill. */
+enum { H = 8, HEADS = 2, KV = 1, SIZE = 4, I = 16, V = 16, D = 8, TAPS = 3, STEPS = 3, ROWS = 6 };
+enum { Q = HEADS * SIZE, K = KV * SIZE, LENGTH = ROWS + STEPS, SEQUENCES = 2, M = SEQUENCES * LENGTH };
 enum { PARAMETERS = 14 };
 
 static const struct model_config config = {.family = "llama",
@@ -19,8 +23,392 @@ static const struct model_config config = {.family = "llama",
                                            .norm_epsilon = 1e-5f,
                                            .rope_theta = 1e4};
 
+/* What golden_fill is told for each parameter: its place among the published names in alphabetical order. */
+static const struct {
+    const char *name;
+    int place;
+} places[] = {{"fc", 1}, {"hidden_norm", 2}, {"input_norm", 3}, {"down", 4}, {"gate", 5},
+              {"up", 6}, {"mlp_norm", 7},    {"k", 8},          {"o", 9},    {"q", 10},
+              {"v", 11}, {"output", 12},     {"scale", 13}};
+
+static const int32_t token_ids[ROWS] = {5, 1, 14, 2, 9, 7};
 static const int32_t draft_ids[D] = {0, 1, 3, 4, 7, 9, 12, 15};
 
+static double golden_fill(int place, int64_t i)
+{
+    return (double)((7919 * i + 104729 * place) % 2003) / 2003 - 0.5;
+}
+
+/* ---- the draft once more, as plain loops in double ---- */
+
+struct plain {
+    double *parameter[PARAMETERS]; /* by index in the head */
+    double states[M][TAPS * H], embedded[M][H];
+    double y[STEPS][M][H];
+};
+
+static const char *parameter_name(int index)
+{
+    static const char *const names[PARAMETERS] = {"fc",   "input_norm", "hidden_norm", "mlp_norm", "q",
+                                                  "k",    "v",          "o",           "gate",     "up",
+                                                  "down", "scale",      "tokens",      "output"};
+    return names[index];
+}
+
+static const double *named(const struct plain *plain, const char *name)
+{
+    int index = 0;
+    while (strcmp(parameter_name(index), name) != 0)
+        index++;
+    return plain->parameter[index];
+}
+
+static void plain_norm(const double *x, const double *scale, double *y)
+{
+    double square = 0;
+    for (int i = 0; i < H; i++)
+        square += x[i] * x[i];
+    for (int i = 0; i < H; i++)
+        y[i] = x[i] / sqrt(square / H + (double)config.norm_epsilon) * scale[i];
+}
+
+static void plain_product(const double *weight, int rows, int cols, const double *x, double *y)
+{
+    for (int r = 0; r < rows; r++) {
+        y[r] = 0;
+        for (int c = 0; c < cols; c++)
+            y[r] += weight[r * cols + c] * x[c];
+    }
+}
+
+static void plain_rope(double *x, int heads, int position)
+{
+    for (int h = 0; h < heads; h++) {
+        for (int i = 0; i < SIZE / 2; i++) {
+            const double angle = position * pow(1e4, -2.0 * i / SIZE), c = cos(angle), s = sin(angle);
+            double *a = x + h * SIZE + i, *b = a + SIZE / 2, old = *a;
+            *a = old * c - *b * s;
+            *b = old * s + *b * c;
+        }
+    }
+}
+
+/* One sequence, whose rows begin at `first`. */
+struct plain_keys {
+    double k[STEPS][LENGTH][K], v[STEPS][LENGTH][K];
+};
+
+static void plain_attend(const struct plain_keys *keys, int step, int row, const double *q, double *out)
+{
+    for (int h = 0; h < HEADS; h++) {
+        const int from = h / (HEADS / KV) * SIZE;
+        double weights[LENGTH + STEPS], largest = -INFINITY, total = 0;
+        const int count = row + 1 + step;
+        for (int j = 0; j < count; j++) {
+            const double *k = j <= row ? keys->k[0][j] : keys->k[j - row][row];
+            weights[j] = 0;
+            for (int i = 0; i < SIZE; i++)
+                weights[j] += q[h * SIZE + i] * k[from + i] / sqrt(SIZE);
+            largest = fmax(largest, weights[j]);
+        }
+        for (int j = 0; j < count; j++)
+            total += weights[j] = exp(weights[j] - largest);
+        for (int i = 0; i < SIZE; i++) {
+            out[h * SIZE + i] = 0;
+            for (int j = 0; j < count; j++)
+                out[h * SIZE + i] +=
+                    weights[j] / total * (j <= row ? keys->v[0][j] : keys->v[j - row][row])[from + i];
+        }
+    }
+}
+
+/* g of a row becomes its result. */
+static void plain_row(struct plain *plain, struct plain_keys *keys, int step, int first, int row, double *g)
+{
+    double both[2 * H], q[Q], mixed[Q], o[H], middle[H], normed[H], gate[I], up[I], down[H];
+    plain_norm(plain->embedded[first + row + step], named(plain, "input_norm"), both);
+    plain_norm(g, named(plain, "hidden_norm"), both + H);
+    plain_product(named(plain, "q"), Q, 2 * H, both, q);
+    plain_product(named(plain, "k"), K, 2 * H, both, keys->k[step][row]);
+    plain_product(named(plain, "v"), K, 2 * H, both, keys->v[step][row]);
+    plain_rope(q, HEADS, row + 1 + step);
+    plain_rope(keys->k[step][row], KV, row + 1 + step);
+    plain_attend(keys, step, row, q, mixed);
+    plain_product(named(plain, "o"), H, Q, mixed, o);
+    for (int i = 0; i < H; i++)
+        middle[i] = g[i] + o[i];
+    plain_norm(middle, named(plain, "mlp_norm"), normed);
+    plain_product(named(plain, "gate"), I, H, normed, gate);
+    plain_product(named(plain, "up"), I, H, normed, up);
+    for (int i = 0; i < I; i++)
+        gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
+    plain_product(named(plain, "down"), H, I, gate, down);
+    for (int i = 0; i < H; i++)
+        g[i] = middle[i] + down[i];
+    plain_norm(g, named(plain, "scale"), plain->y[step][first + row]);
+}
+
+static void plain_forward(struct plain *plain)
+{
+    for (int first = 0; first < M; first += LENGTH) {
+        struct plain_keys keys;
+        double g[LENGTH][H];
+        for (int row = 0; row < LENGTH; row++)
+            plain_product(named(plain, "fc"), H, TAPS * H, plain->states[first + row], g[row]);
+        for (int step = 0; step < STEPS; step++) {
+            for (int row = 0; row + step + 1 < LENGTH; row++)
+                plain_row(plain, &keys, step, first, row, g[row]);
+        }
+    }
+}
+
+/* ---- a bench ---- */
+
+struct bench {
+    struct backend *backend;
+    struct queue *queue;
+    struct head *head;
+    struct draft_scratch *scratch;
+    struct buffer *states[TAPS], *embedded;
+    struct draft_run run;
+    struct plain plain;
+};
+
+static void bench_close(struct bench *bench)
+{
+    for (int i = 0; i < PARAMETERS; i++)
+        free(bench->plain.parameter[i]);
+    for (int t = 0; t < TAPS; t++)
+        buffer_destroy(bench->states[t]);
+    buffer_destroy(bench->embedded);
+    draft_scratch_destroy(bench->scratch);
+    head_destroy(bench->head);
+    queue_destroy(bench->queue);
+    backend_close(bench->backend);
+    free(bench);
+}
+
+static int64_t parameter_size(const struct head *head, int index)
+{
+    const struct matrix value = head_parameter(head, index)->value;
+    return value.rows * value.cols;
+}
+
+static int fill_parameter(struct bench *bench, int index, struct error *error)
+{
+    const struct head_parameter *parameter = head_parameter(bench->head, index);
+    const int64_t count = parameter_size(bench->head, index);
+    float *values;
+    int place = -1;
+    for (size_t p = 0; p < sizeof places / sizeof places[0]; p++)
+        place = strcmp(places[p].name, parameter->name) ? place : places[p].place;
+    if (array_alloc(&values, count, error) < 0 || array_alloc(&bench->plain.parameter[index], count, error) < 0)
+        return -1;
+    for (int64_t i = 0; i < count; i++) {
+        const double value = golden_fill(place, i);
+        values[i] = (float)(place < 0 ? draft_ids[i] : parameter->value.rows == 1 ? 0.5 * value + 1 : value);
+        bench->plain.parameter[index][i] = values[i];
+    }
+    op_write(bench->queue, parameter->value, values);
+    int result = queue_wait(bench->queue, error);
+    free(values);
+    return result;
+}
+
+/* The first sequence is the golden example with three rows behind it, the second one other numbers. */
+static int fill_rows(struct bench *bench, struct error *error)
+{
+    float states[TAPS][M][H], embedded[M][H];
+    for (int m = 0; m < M; m++) {
+        const int32_t id = m < ROWS ? token_ids[m] : m < LENGTH ? 0 : (m * 7) % V;
+        for (int i = 0; i < H; i++) {
+            embedded[m][i] = (float)golden_fill(0, id * H + i);
+            bench->plain.embedded[m][i] = (double)embedded[m][i];
+            for (int t = 0; t < TAPS; t++) {
+                states[t][m][i] = (float)(2 * golden_fill(30, (m * TAPS + t) * H + i));
+                bench->plain.states[m][t * H + i] = (double)states[t][m][i];
+            }
+        }
+    }
+    for (int t = 0; t < TAPS; t++) {
+        if (buffer_create(bench->backend, sizeof states[t], &bench->states[t], error) < 0)
+            return -1;
+        bench->run.states[t] = matrix_f32(bench->states[t], M, H);
+        op_write(bench->queue, bench->run.states[t], states[t]);
+    }
+    if (buffer_create(bench->backend, sizeof embedded, &bench->embedded, error) < 0)
+        return -1;
+    bench->run.embedded = matrix_f32(bench->embedded, M, H);
+    op_write(bench->queue, bench->run.embedded, embedded);
+    return queue_wait(bench->queue, error);
+}
+
+static int bench_open(struct bench **result, const char *device, enum head_output output, struct error *error)
+{
+    struct head_spec spec = {.kind = head_kind_find("draft", error), .output = output, .draft_vocab = D};
+    const struct draft_size size = {.rows = M, .length = LENGTH, .steps = STEPS, .backward = true};
+    struct bench *bench;
+    if (array_alloc(result, 1, error) < 0)
+        return -1;
+    bench = *result;
+    if (head_spec_parse_taps("1+2+final", config.layers, &spec, error) < 0 ||
+        backend_open(device, &(struct backend_options){.threads = 1}, &bench->backend, error) < 0 ||
+        queue_create(bench->backend, &bench->queue, error) < 0 ||
+        head_create(&spec, &config, bench->backend, &bench->head, error) < 0 ||
+        draft_scratch_create(bench->head, &size, &bench->scratch, error) < 0 || fill_rows(bench, error) < 0)
+        return -1;
+    for (int i = 0; i < head_parameter_count(bench->head); i++) {
+        if (fill_parameter(bench, i, error) < 0)
+            return -1;
+    }
+    bench->run.head = bench->head;
+    bench->run.scratch = bench->scratch;
+    bench->run.sequences = SEQUENCES;
+    return 0;
+}
+
+static void forward(struct bench *bench)
+{
+    draft_begin(bench->queue, &bench->run);
+    for (int step = 0; step < STEPS; step++)
+        draft_step(bench->queue, &bench->run, step);
+}
+
+static const char *const devices[] = {"ref", "cpu"};
+
+/* ---- forward ---- */
+
+static void check_golden(struct bench *bench, const float *y, int step)
+{
+    static const double first[D] = {-0.646883, 1.397180,  -0.619861, 0.092412,
+                                    -0.592839, -0.631877, 2.715910,  -0.604855};
+    static const double sums[STEPS] = {38.18589, 34.78146, 31.54597};
+    const double *output = named(&bench->plain, "output");
+    double sum = 0;
+    for (int m = 0; m < ROWS; m++) {
+        for (int d = 0; d < D; d++) {
+            double logit = 0;
+            for (int i = 0; i < H; i++)
+                logit += (double)y[m * H + i] * output[d * H + i];
+            sum += fabs(logit);
+            if (m == 0 && step == 0)
+                CHECK(fabs(logit - first[d]) < 2e-6);
+        }
+    }
+    CHECK(fabs(sum - sums[step]) < 2e-5);
+}
+
+TEST(draft_golden)
+{
+    for (int d = 0; d < 2; d++) {
+        struct error error;
+        struct bench *bench;
+        float y[M * H];
+        REQUIRE_OK(bench_open(&bench, devices[d], OUTPUT_TIED, &error));
+        forward(bench);
+        plain_forward(&bench->plain);
+        for (int step = 0; step < STEPS; step++) {
+            op_read(bench->queue, draft_output(&bench->run, step), y);
+            REQUIRE_OK(queue_wait(bench->queue, &error));
+            check_golden(bench, y, step);
+            CHECK(draft_rows(&bench->run, step) == LENGTH - 1 - step);
+            for (int m = 0; m < M; m++) {
+                for (int i = 0; i < H && m % LENGTH < LENGTH - 1 - step; i++)
+                    CHECK(fabs((double)y[m * H + i] - bench->plain.y[step][m][i]) < 2e-5);
+            }
+        }
+        bench_close(bench);
+    }
+}
+
+/* ---- gradients ---- */
+
+/* Of y of a row of a step. */
+static double wanted(int step, int m, int i)
+{
+    return golden_fill(40 + step, m * H + i);
+}
+
+/* The sum of wanted * y over all rows that count. */
+static double plain_loss(struct plain *plain)
+{
+    double loss = 0;
+    plain_forward(plain);
+    for (int step = 0; step < STEPS; step++) {
+        for (int m = 0; m < M; m++) {
+            for (int i = 0; i < H && m % LENGTH < LENGTH - 1 - step; i++)
+                loss += wanted(step, m, i) * plain->y[step][m][i];
+        }
+    }
+    return loss;
+}
+
+static double difference(struct plain *plain, int index, int64_t at)
+{
+    const double step = 1e-5, value = plain->parameter[index][at];
+    plain->parameter[index][at] = value + step;
+    const double above = plain_loss(plain);
+    plain->parameter[index][at] = value - step;
+    const double below = plain_loss(plain);
+    plain->parameter[index][at] = value;
+    return (above - below) / (2 * step);
+}
+
+static void backward(struct bench *bench)
+{
+    for (int step = 0; step < STEPS; step++) {
+        float dy[M * H]; /* rows that do not count are not read */
+        for (int m = 0; m < M; m++) {
+            for (int i = 0; i < H; i++)
+                dy[m * H + i] = m % LENGTH < LENGTH - 1 - step ? (float)wanted(step, m, i) : 1e6f;
+        }
+        op_write(bench->queue, draft_output_gradient(&bench->run, step), dy);
+    }
+    draft_backward(bench->queue, &bench->run, STEPS);
+}
+
+static void check_backward(const char *device)
+{
+    struct error error;
+    struct bench *bench;
+    struct buffer *buffers[PARAMETERS] = {0};
+    struct matrix gradients[PARAMETERS];
+    float values[D * H + 4 * H * H + I * H];
+    REQUIRE_OK(bench_open(&bench, device, OUTPUT_UNTIED, &error));
+    const int count = head_parameter_count(bench->head);
+    for (int i = 0; i < count; i++) {
+        const struct head_parameter *parameter = head_parameter(bench->head, i);
+        REQUIRE_OK(buffer_create(bench->backend, (size_t)parameter_size(bench->head, i) * sizeof(float),
+                                 &buffers[i], &error));
+        gradients[i] = matrix_f32(buffers[i], parameter->value.rows, parameter->value.cols);
+        for (int64_t v = 0; v < parameter_size(bench->head, i); v++) /* gradients are added */
+            values[v] = 0.5f;
+        op_write(bench->queue, gradients[i], values);
+    }
+    bench->run.gradients = gradients;
+    forward(bench);
+    backward(bench);
+    for (int i = 0; i < count; i++) {
+        const struct head_parameter *parameter = head_parameter(bench->head, i);
+        const bool touched = parameter->trained && strcmp(parameter->name, "output") != 0;
+        op_read(bench->queue, gradients[i], values);
+        REQUIRE_OK(queue_wait(bench->queue, &error));
+        for (int64_t v = 0; v < parameter_size(bench->head, i); v++) {
+            const double expected = 0.5 + (touched ? difference(&bench->plain, i, v) : 0);
+            if (!(fabs((double)values[v] - expected) < 3e-5 * (1 + fabs(expected))))
+                test_fail(__FILE__, __LINE__, "%s, %s [%d]: %.9g, expected %.9g", device, parameter->name,
+                          (int)v, (double)values[v], expected);
+        }
+        buffer_destroy(buffers[i]);
+    }
+    bench_close(bench);
+}
+
+TEST(draft_backward)
+{
+    check_backward("ref");
+    check_backward("cpu");
+}
 /* ---- first values and files ---- */
 
 static int get_named(void *context, const char *name, float **values, int64_t *rows, int64_t *cols,
