@@ -30,7 +30,7 @@ struct report_fixture {
     struct policy_exit exit[FIXTURE_EXITS];
     struct tap tried[FIXTURE_EXITS];
     double rate[FIXTURE_ROWS][FIXTURE_EXITS];
-    struct gate_list gates;
+    struct report_gate_list gates;
 };
 
 /* Between 0 and 1. */
@@ -107,12 +107,25 @@ static inline int fixture_row(struct report_fixture *fixture, int i, int count, 
         snprintf(row->metrics.stopped, sizeof row->metrics.stopped,
                  "its KL of %.4f is number 9 of 12 at tap %s, of which 3 go on", kl, config->tap);
     row->best = &row->metrics.point[row->metrics.count - 1];
-    row->held_out = (struct evaluation){2.55 + kl, kl, 0.9 - 0.2 * kl};
+    row->held_out = (struct evaluation){.loss = 2.55 + kl, .kl = kl, .agreement = 0.9 - 0.2 * kl};
     row->sequences = done ? 40 : 4;
     fixture->board.cost.own += row->metrics.cost.own;
     fixture->board.cost.shared += row->metrics.cost.shared;
     fixture->board.cost.stalled += row->metrics.cost.stalled;
     return 0;
+}
+
+static inline void fixture_draft(struct leaderboard_row *row, int i)
+{
+    row->metrics.failed[0] = 0;
+    row->status = "done";
+    row->finished = true;
+    row->best = &row->metrics.point[0];
+    row->exit = (struct exit_cost){0, 2.1};
+    row->held_out = (struct evaluation){.loss = 2.9,
+                                        .kl = 1.1,
+                                        .agreement = 0.5,
+                                        .draft = {3, {0.5, 0.42, 0.3 + 0.1 * (i % 2)}, {0.5, 0.24, 0.12}}};
 }
 
 static inline void fixture_policy(struct report_fixture *fixture)
@@ -145,12 +158,13 @@ static inline int fixture_gates(struct report_fixture *fixture, struct error *er
 {
     static const char *const taps[] = {"6", "12", "18", "24"};
     static const char *const names[] = {"linear", "mlp", "candidates+state", "short-list", "confidence"};
-    struct gate_list *gates = &fixture->gates;
+    struct report_gate_list *gates = &fixture->gates;
     if (array_grow(&gates->gate, &gates->capacity, 20, error) < 0)
         return -1;
     for (unsigned i = 0; i < 20; i++) {
-        struct gate_result *gate = &gates->gate[gates->count++];
-        *gate = (struct gate_result){.auc = 0.68 + 0.12 * fixture_random(i, 3),
+        struct report_gate *gate = &gates->gate[gates->count++];
+        *gate = (struct report_gate){.confidence = i % 2 ? 0.72 : NAN,
+                                     .auc = 0.68 + 0.12 * fixture_random(i, 3),
                                      .cost = 0.01 * i,
                                      .fitted = 8192,
                                      .scored = 8192,
@@ -158,9 +172,10 @@ static inline int fixture_gates(struct report_fixture *fixture, struct error *er
         snprintf(gate->tap, sizeof gate->tap, "%s", taps[i / 5]);
         snprintf(gate->gate, sizeof gate->gate, "%s", names[i % 5]);
         for (int b = 0; b < GATE_BINS; b++)
-            gate->bin[b] = (struct gate_bin){0.05 + 0.1 * b,
-                                             fmin(1, 0.02 + 0.1 * b + 0.1 * fixture_random(i, (unsigned)b)),
-                                             b == 9 && i == 3 ? 0 : 800};
+            gate->bin[b] =
+                (struct gate_bin){.tokens = b == 9 && i == 3 ? 0 : 800,
+                                  .predicted = 0.05 + 0.1 * b,
+                                  .observed = fmin(1, 0.02 + 0.1 * b + 0.1 * fixture_random(i, (unsigned)b))};
         if (!(gate->trial = string_copy("24-affine", error)))
             return -1;
     }
@@ -170,7 +185,7 @@ static inline int fixture_gates(struct report_fixture *fixture, struct error *er
 static inline void report_fixture_free(struct report_fixture *fixture)
 {
     leaderboard_free(&fixture->board);
-    gate_list_free(&fixture->gates);
+    report_gate_list_free(&fixture->gates);
     free(fixture->config);
     run_folder_close(&fixture->run);
 }
@@ -203,6 +218,15 @@ static inline int report_fixture_make(struct report_fixture *fixture, const char
     for (; fixture->board.count < trials; fixture->board.count++) {
         if (fixture_row(fixture, fixture->board.count, trials, error) < 0)
             return -1;
+    }
+    /* The last two are drafts, of many. */
+    fixture->board.exits = trials >= 8 ? trials - 2 : trials;
+    for (int i = 0; i < trials; i++) {
+        struct leaderboard_row *row = &fixture->board.row[i];
+        row->draft = i >= fixture->board.exits;
+        row->rank = row->draft ? i + 1 - fixture->board.exits : i + 1;
+        if (row->draft)
+            fixture_draft(row, i);
     }
     fixture_policy(fixture);
     if (fixture_gates(fixture, error) < 0)

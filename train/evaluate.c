@@ -358,7 +358,8 @@ struct evaluation evaluation_mean(const struct evaluation_setting *setting, cons
         mean.kl += sums[p].kl;
         mean.agreement += sums[p].agreement;
     }
-    return (struct evaluation){mean.loss / tokens, mean.kl / tokens, mean.agreement / tokens};
+    return (struct evaluation){
+        .loss = mean.loss / tokens, .kl = mean.kl / tokens, .agreement = mean.agreement / tokens};
 }
 
 int evaluate_trials(const struct evaluation_setting *setting, struct trial *const *trials, int count,

@@ -25,11 +25,20 @@
 #include "train/batch.h"
 #include "train/step.h"
 
+/* How often a draft is right: shares of the held-out rows. */
+enum { DRAFT_STEPS = 7 };
+struct draft_hits {
+    int steps; /* of its chain; 0: the head is an exit */
+    double hit[DRAFT_STEPS]; /* the best token of step k is the full model's likeliest one there */
+    double accepted[DRAFT_STEPS]; /* and so are those of all steps before */
+};
+
 /* Means over the held-out tokens. */
 struct evaluation {
     double loss; /* nats */
     double kl; /* nats; the full model's is 0 */
     double agreement; /* a share; the full model's is 1 */
+    struct draft_hits draft;
 };
 
 /* What is seen of a head on each of the held-out tokens, in the order of the places. */

@@ -27,3 +27,8 @@ struct exit_cost exit_cost(const struct head_spec *spec, const struct model_conf
         values -= output_values(config);
     return (struct exit_cost){tap_depth(config, spec->tap), values / (double)block_values(config)};
 }
+
+struct exit_cost draft_cost(const struct head_spec *spec, const struct model_config *config)
+{
+    return (struct exit_cost){0, (double)head_spec_values(spec, config, false) / (double)block_values(config)};
+}

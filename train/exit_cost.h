@@ -23,5 +23,7 @@ double tap_depth(const struct model_config *config, struct tap tap);
 double output_cost(const struct model_config *config);
 
 struct exit_cost exit_cost(const struct head_spec *spec, const struct model_config *config);
+/* Of a step of a draft, which has all that it needs from the last pass of the model, and an output weight of its own. */
+struct exit_cost draft_cost(const struct head_spec *spec, const struct model_config *config);
 
 #endif

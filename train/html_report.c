@@ -23,6 +23,7 @@ static const struct page_section sections[] = {
     {"depth", "By depth and kind", report_depth, report_front_applies},
     {"trials", "Trials", report_trials, NULL},
     {"curves", "Curves", report_curves, report_curves_apply},
+    {"drafts", "Drafts", report_drafts, report_drafts_apply},
     {"gates", "Gates", report_gates, report_gates_apply},
     {"halving", "Rungs of halving", report_halving, report_halving_applies},
     {"time", "Where the time went", report_time, report_time_applies},
@@ -133,12 +134,12 @@ int html_report_write(const struct run_folder *run, const struct stores *stores,
 {
     const json_t *model = json_object_get(shards_manifest(stores->shards), "model");
     const char *name = json_string_value(json_object_get(model, "name"));
-    struct gate_list gates = {0};
+    struct report_gate_list gates = {0};
     struct string text = {0};
     int result = -1;
     char *path = run_folder_path(run, error, "report.html");
     char *gates_path = run_folder_path(run, error, "gates/gates.json");
-    if (!path || !gates_path || gate_list_read(gates_path, &gates, error) < 0)
+    if (!path || !gates_path || report_gate_list_read(gates_path, &gates, error) < 0)
         goto done;
     html_report_page(&(struct report){.name = name ? name : "a model",
                                       .fingerprint = stores->fingerprint,
@@ -153,7 +154,7 @@ int html_report_write(const struct run_folder *run, const struct stores *stores,
 done:
     free(path);
     free(gates_path);
-    gate_list_free(&gates);
+    report_gate_list_free(&gates);
     string_free(&text);
     return result;
 }

@@ -40,7 +40,8 @@ static int read_row(const struct run_folder *run, const struct trial_config *con
     int result = -1;
     char *metrics_path = run_folder_trial_path(run, config->id, "metrics.jsonl", error);
     char *config_path = run_folder_trial_path(run, config->id, "config.json", error);
-    *row = (struct leaderboard_row){.config = config};
+    *row = (struct leaderboard_row){.config = config,
+                                    .draft = !strcmp(head_kind_name(config->spec.kind), "draft")};
     if (!metrics_path || !config_path || metrics_read(metrics_path, &row->metrics, error) < 0 ||
         /* Of a folder that has been removed there is nothing to say. */
         (file_exists(config_path) &&
@@ -71,6 +72,8 @@ static int class_of(const struct leaderboard_row *row)
 static int compare_rows(const void *left, const void *right)
 {
     const struct leaderboard_row *a = left, *b = right;
+    if (a->draft != b->draft)
+        return a->draft - b->draft;
     if (class_of(a) != class_of(b))
         return class_of(a) - class_of(b);
     if (class_of(a) < 2 && a->held_out.kl != b->held_out.kl)
@@ -92,6 +95,14 @@ static int read_full_loss(const struct run_folder *run, struct leaderboard *boar
     return 0;
 }
 
+static void rank_rows(struct leaderboard *board)
+{
+    for (int i = 0; i < board->count; i++) {
+        board->exits += !board->row[i].draft;
+        board->row[i].rank = board->row[i].draft ? i + 1 - board->exits : i + 1;
+    }
+}
+
 int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, const struct model_config *model,
                      struct leaderboard *board, struct error *error)
 {
@@ -111,13 +122,15 @@ int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, co
         }
     }
     for (int i = 0; i < board->count; i++) {
-        board->row[i].exit = exit_cost(&board->row[i].config->spec, model);
+        board->row[i].exit = board->row[i].draft ? draft_cost(&board->row[i].config->spec, model)
+                                                 : exit_cost(&board->row[i].config->spec, model);
         const struct trial_cost *cost = &board->row[i].metrics.cost;
         board->cost.own += cost->own;
         board->cost.shared += cost->shared;
         board->cost.stalled += cost->stalled;
     }
     qsort(board->row, (size_t)board->count, sizeof *board->row, compare_rows);
+    rank_rows(board);
     return 0;
 }
 
@@ -131,7 +144,7 @@ void leaderboard_free(struct leaderboard *board)
 
 double leaderboard_cost(const struct leaderboard *board, const struct leaderboard_row *row)
 {
-    return row->exit.depth + row->exit.head + board->output;
+    return row->exit.depth + row->exit.head + (row->draft ? 0 : board->output);
 }
 
 char *leaderboard_remark(const struct leaderboard *board, const struct leaderboard_row *row, char *text,
@@ -140,7 +153,7 @@ char *leaderboard_remark(const struct leaderboard *board, const struct leaderboa
     const struct metrics_point *first = row->metrics.point;
     char *const begin = text;
     *text = 0;
-    if (!row->finished || !(row->held_out.loss > board->guessing))
+    if (!row->finished || row->draft || !(row->held_out.loss > board->guessing))
         return text;
     int length = snprintf(text, size, "worse than guessing, whose loss is %.2f: ", board->guessing);
     text += length;
@@ -171,16 +184,24 @@ char *leaderboard_remark(const struct leaderboard *board, const struct leaderboa
 
 /* ---- writing ---- */
 
+/* With commas between them. */
+static void print_shares(struct string *text, const double *share, int count)
+{
+    string_print(text, "\t");
+    for (int k = 0; k < count; k++)
+        string_print(text, "%s%.6f", k ? "," : "", share[k]);
+}
+
 int leaderboard_write(const struct run_folder *run, const struct leaderboard *board, struct error *error)
 {
     struct string text = {0};
     int result = -1;
     string_print(&text, "rank\ttrial\ttap\thead\toutput\tinit\tloss\trate\ttrained\tstatus\tstep\theld_out_loss"
-                        "\tkl\tagreement\thead_step\tsequences\tdepth\tcost\n");
+                        "\tkl\tagreement\thead_step\tsequences\tdepth\tcost\thits\taccepted\n");
     for (int i = 0; i < board->count; i++) {
         const struct leaderboard_row *row = &board->row[i];
         const struct trial_config *config = row->config;
-        string_print(&text, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%g\t%" PRId64 "\t%s\t%" PRId64, i + 1, config->id,
+        string_print(&text, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%g\t%" PRId64 "\t%s\t%" PRId64, row->rank, config->id,
                      config->tap, head_kind_name(config->spec.kind), head_output_name(config->spec.output),
                      head_init_name(config->init), trial_loss_name(config->loss), config->rate, row->trained,
                      row->status, row->step);
@@ -189,7 +210,10 @@ int leaderboard_write(const struct run_folder *run, const struct leaderboard *bo
                          row->held_out.kl, row->held_out.agreement, row->best->step, row->sequences);
         else
             string_print(&text, "\t\t\t\t\t");
-        string_print(&text, "\t%.4f\t%.4f\n", row->exit.depth, leaderboard_cost(board, row));
+        string_print(&text, "\t%.4f\t%.4f", row->exit.depth, leaderboard_cost(board, row));
+        print_shares(&text, row->held_out.draft.hit, row->held_out.draft.steps);
+        print_shares(&text, row->held_out.draft.accepted, row->held_out.draft.steps);
+        string_print(&text, "\n");
     }
     char *path = run_folder_path(run, error, "leaderboard.tsv");
     if (path && !string_failed(&text, error))
@@ -199,33 +223,77 @@ int leaderboard_write(const struct run_folder *run, const struct leaderboard *bo
     return result;
 }
 
-void leaderboard_print(const struct leaderboard *board, FILE *stream)
+static int name_width(const struct leaderboard *board)
 {
     int width = 12;
     for (int i = 0; i < board->count; i++) {
         const int length = (int)strlen(board->row[i].config->id);
         width = length > width ? length : width;
     }
+    return width;
+}
+
+/* What both kinds of rows end with. */
+static void print_end(const struct leaderboard *board, const struct leaderboard_row *row, FILE *stream)
+{
+    char took[32];
+    fprintf(stream, "  %10s", format_duration(cost_row(board, row).seconds, took, sizeof took));
+    if (!row->finished)
+        fprintf(stream, "  %s, measured on %" PRId64 " of %" PRId64 " held-out sequences%s%s", row->status,
+                row->sequences, board->split, row->metrics.stopped[0] ? "; " : "", row->metrics.stopped);
+    fprintf(stream, "\n");
+}
+
+static bool print_begin(const struct leaderboard_row *row, int width, FILE *stream)
+{
+    fprintf(stream, "%4d  %-*s", row->rank, width, row->config->id);
+    if (row->metrics.failed[0])
+        fprintf(stream, "  failed after step %" PRId64 ": %s\n", row->step, row->metrics.failed);
+    return !row->metrics.failed[0];
+}
+
+static void print_exits(const struct leaderboard *board, int width, FILE *stream)
+{
     fprintf(stream, "rank  %-*s  held-out loss  KL to full  agreement  of step        took\n", width, "trial");
-    for (int i = 0; i < board->count; i++) {
+    for (int i = 0; i < board->exits; i++) {
         const struct leaderboard_row *row = &board->row[i];
-        char took[32];
-        fprintf(stream, "%4d  %-*s", i + 1, width, row->config->id);
-        if (row->metrics.failed[0]) {
-            fprintf(stream, "  failed after step %" PRId64 ": %s\n", row->step, row->metrics.failed);
+        if (!print_begin(row, width, stream))
             continue;
-        }
         if (row->best)
             fprintf(stream, "  %13.4f  %10.4f  %7.1f %%  %7" PRId64, row->held_out.loss, row->held_out.kl,
                     100 * row->held_out.agreement, row->best->step);
-        fprintf(stream, "  %10s", format_duration(cost_row(board, row).seconds, took, sizeof took));
-        if (!row->finished)
-            fprintf(stream, "  %s, measured on %" PRId64 " of %" PRId64 " held-out sequences%s%s", row->status,
-                    row->sequences, board->split, row->metrics.stopped[0] ? "; " : "", row->metrics.stopped);
-        fprintf(stream, "\n");
+        print_end(board, row, stream);
     }
     fprintf(stream, "   -  %-*s  %13.4f  %10.4f  %7.1f %%\n", width, "full model", board->full_loss, 0.0,
             100.0);
+}
+
+/* Of a draft's steps: how often each is right, and how often with all before it. */
+static void print_drafts(const struct leaderboard *board, int width, FILE *stream)
+{
+    fprintf(stream, "rank  %-*s  held-out loss  of step        took  right at steps 1, 2 .. (accepted)\n",
+            width, "draft");
+    for (int i = board->exits; i < board->count; i++) {
+        const struct leaderboard_row *row = &board->row[i];
+        const struct draft_hits *draft = &row->held_out.draft;
+        char took[32];
+        if (!print_begin(row, width, stream))
+            continue;
+        if (row->best)
+            fprintf(stream, "  %13.4f  %7" PRId64, row->held_out.loss, row->best->step);
+        fprintf(stream, "  %10s ", format_duration(cost_row(board, row).seconds, took, sizeof took));
+        for (int k = 0; k < draft->steps; k++)
+            fprintf(stream, "%s %.1f %% (%.1f)", k ? "," : "", 100 * draft->hit[k], 100 * draft->accepted[k]);
+        fprintf(stream, "%s%s\n", row->finished ? "" : "  ", row->finished ? "" : row->status);
+    }
+}
+
+void leaderboard_print(const struct leaderboard *board, FILE *stream)
+{
+    const int width = name_width(board);
+    print_exits(board, width, stream);
+    if (board->exits < board->count)
+        print_drafts(board, width, stream);
     for (int i = 0; i < board->count; i++) {
         char remark[400];
         if (*leaderboard_remark(board, &board->row[i], remark, sizeof remark))
@@ -233,14 +301,14 @@ void leaderboard_print(const struct leaderboard *board, FILE *stream)
     }
 }
 
-static json_t *row_to_json(const struct leaderboard *board, const struct leaderboard_row *row, int rank)
+static json_t *row_to_json(const struct leaderboard *board, const struct leaderboard_row *row)
 {
     struct error ignored;
     char remark[400];
     json_t *object = trial_config_to_json(row->config, &ignored);
     if (!object)
         return NULL;
-    json_object_set_new(object, "rank", json_integer(rank));
+    json_object_set_new(object, "rank", json_integer(row->rank));
     json_object_set_new(object, "status", json_string(row->status));
     json_object_set_new(object, "step", json_integer(row->step));
     json_object_set_new(object, "trained", json_integer(row->trained));
@@ -257,6 +325,12 @@ static json_t *row_to_json(const struct leaderboard *board, const struct leaderb
         json_object_set_new(object, "held_out_loss", json_real(row->held_out.loss));
         json_object_set_new(object, "kl", json_real(row->held_out.kl));
         json_object_set_new(object, "agreement", json_real(row->held_out.agreement));
+        if (row->draft) {
+            json_object_set_new(object, "hits",
+                                metrics_shares(row->held_out.draft.hit, row->held_out.draft.steps));
+            json_object_set_new(object, "accepted",
+                                metrics_shares(row->held_out.draft.accepted, row->held_out.draft.steps));
+        }
         json_object_set_new(object, "head_step", json_integer(row->best->step));
         json_object_set_new(object, "sequences", json_integer(row->sequences));
         if (*leaderboard_remark(board, row, remark, sizeof remark))
@@ -269,7 +343,7 @@ json_t *leaderboard_to_json(const struct leaderboard *board)
 {
     json_t *array = json_array();
     for (int i = 0; array && i < board->count; i++) {
-        if (json_array_append_new(array, row_to_json(board, &board->row[i], i + 1)) < 0) {
+        if (json_array_append_new(array, row_to_json(board, &board->row[i])) < 0) {
             json_decref(array);
             return NULL;
         }

@@ -24,12 +24,16 @@ struct leaderboard_row {
     int64_t trained; /* values the optimizer changes */
     struct exit_cost exit; /* what an exit with this head costs, without the product with the output weight */
     bool finished; /* held_out is of the whole split */
+    bool draft; /* it says what comes next, and is not an exit */
+    int rank; /* among the exits, or among the drafts; from 1 */
     const char *status; /* "done", "failed", "stopped"; "unfinished": it is trained still */
 };
 
 struct leaderboard {
-    struct leaderboard_row *row; /* [count], best first: those that are done, stopped ones, the others */
+    struct leaderboard_row *
+        row; /* [count] exits, then drafts; of each the best first: those that are done, stopped ones, the others */
     int count;
+    int exits; /* of these */
     int64_t steps;
     struct trial_cost cost; /* of all trials together */
     int64_t split; /* sequences of the held-out split */
@@ -44,7 +48,7 @@ int leaderboard_read(const struct run_folder *run, const struct sweep *sweep, co
                      struct leaderboard *board, struct error *error);
 void leaderboard_free(struct leaderboard *board); /* a zeroed one is fine */
 
-/* What a token costs that leaves at an exit with this head, in layers. */
+/* What a token costs that leaves at an exit with this head, in layers; of a draft what a step of it costs. */
 double leaderboard_cost(const struct leaderboard *board, const struct leaderboard_row *row);
 
 /* Says why a head is worse than guessing. Empty for one that is not, or whose trial is not finished. Returns

@@ -40,11 +40,44 @@ static int add_cost(const char *name, const json_t *line, struct trial_cost *cos
 /* Digits of the numbers that are written. */
 #define DIGITS 9
 
+/* A list of shares of the draft's steps. */
+static int read_shares(const char *name, const json_t *line, const char *key, double share[DRAFT_STEPS],
+                       int *steps, struct error *error)
+{
+    const json_t *list = json_object_get(line, key);
+    const size_t count = json_array_size(list);
+    if (count == 0 || count > DRAFT_STEPS)
+        return error_set_kind(error, ERROR_DAMAGED, "%s: \"%s\" is not a list of 1 to %d shares", name, key,
+                              DRAFT_STEPS);
+    for (size_t k = 0; k < count; k++) {
+        const json_t *value = json_array_get(list, k);
+        share[k] = json_number_value(value);
+        if (!json_is_number(value) || !(share[k] >= 0 && share[k] <= 1))
+            return error_set_kind(error, ERROR_DAMAGED, "%s: \"%s\" holds what is not a share", name, key);
+    }
+    *steps = (int)count;
+    return 0;
+}
+
+static int read_draft(const char *name, const json_t *line, struct draft_hits *draft, struct error *error)
+{
+    int steps = 0;
+    if (!json_object_get(line, "hits"))
+        return 0;
+    if (read_shares(name, line, "hits", draft->hit, &draft->steps, error) < 0 ||
+        read_shares(name, line, "accepted", draft->accepted, &steps, error) < 0)
+        return -1;
+    return steps == draft->steps
+               ? 0
+               : error_set_kind(error, ERROR_DAMAGED, "%s: \"hits\" and \"accepted\" differ in length", name);
+}
+
 static int read_evaluation(const char *name, const json_t *line, struct evaluation *held_out,
                            int64_t *sequences, struct error *error)
 {
     *sequences = 0;
-    if (json_get_number(name, line, "held_out_loss", &held_out->loss, error) < 0 ||
+    if (read_draft(name, line, &held_out->draft, error) < 0 ||
+        json_get_number(name, line, "held_out_loss", &held_out->loss, error) < 0 ||
         json_get_number(name, line, "kl", &held_out->kl, error) < 0 ||
         json_get_number(name, line, "agreement", &held_out->agreement, error) < 0)
         return -1;
@@ -246,27 +279,51 @@ int metrics_write_step(struct string *lines, int64_t step, int64_t tokens, const
                       cost, read, error);
 }
 
+json_t *metrics_shares(const double *share, int count)
+{
+    json_t *list = json_array();
+    for (int k = 0; k < count; k++)
+        json_array_append_new(list, json_real(share[k]));
+    return list;
+}
+
+/* Takes the reference to `line`, and gives it back; NULL where memory is out. */
+static json_t *add_draft(json_t *line, const struct draft_hits *draft)
+{
+    if (line && draft->steps > 0 &&
+        (json_object_set_new(line, "hits", metrics_shares(draft->hit, draft->steps)) < 0 ||
+         json_object_set_new(line, "accepted", metrics_shares(draft->accepted, draft->steps)) < 0)) {
+        json_decref(line);
+        return NULL;
+    }
+    return line;
+}
+
 int metrics_write_evaluation(struct string *lines, int64_t step, int64_t tokens,
                              const struct evaluation *held_out, int64_t sequences,
                              const struct trial_cost *cost, int64_t read, struct error *error)
 {
-    return write_line(lines,
-                      json_pack("{sI sI sf sf sf sI}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
-                                "held_out_loss", held_out->loss, "kl", held_out->kl, "agreement",
-                                held_out->agreement, "sequences", (json_int_t)sequences),
-                      cost, read, error);
+    return write_line(
+        lines,
+        add_draft(json_pack("{sI sI sf sf sf sI}", "step", (json_int_t)step, "tokens", (json_int_t)tokens,
+                            "held_out_loss", held_out->loss, "kl", held_out->kl, "agreement",
+                            held_out->agreement, "sequences", (json_int_t)sequences),
+                  &held_out->draft),
+        cost, read, error);
 }
 
 int metrics_write_whole(struct string *lines, const struct metrics_whole *whole, const struct trial_cost *cost,
                         int64_t read, struct error *error)
 {
     const struct evaluation *held_out = &whole->held_out;
-    return write_line(lines,
-                      json_pack("{sI sI sf sf sf sI sb sI}", "step", (json_int_t)whole->step, "tokens",
-                                (json_int_t)whole->tokens, "held_out_loss", held_out->loss, "kl", held_out->kl,
-                                "agreement", held_out->agreement, "sequences", (json_int_t)whole->sequences,
-                                "whole", 1, "of_step", (json_int_t)whole->of_step),
-                      cost, read, error);
+    return write_line(
+        lines,
+        add_draft(json_pack("{sI sI sf sf sf sI sb sI}", "step", (json_int_t)whole->step, "tokens",
+                            (json_int_t)whole->tokens, "held_out_loss", held_out->loss, "kl", held_out->kl,
+                            "agreement", held_out->agreement, "sequences", (json_int_t)whole->sequences,
+                            "whole", 1, "of_step", (json_int_t)whole->of_step),
+                  &held_out->draft),
+        cost, read, error);
 }
 
 int metrics_write_failure(struct string *lines, int64_t step, const char *reason, struct error *error)
@@ -288,5 +345,13 @@ static double as_read(double value)
 
 struct evaluation metrics_as_read(const struct evaluation *held_out)
 {
-    return (struct evaluation){as_read(held_out->loss), as_read(held_out->kl), as_read(held_out->agreement)};
+    struct evaluation read = *held_out;
+    read.loss = as_read(held_out->loss);
+    read.kl = as_read(held_out->kl);
+    read.agreement = as_read(held_out->agreement);
+    for (int k = 0; k < held_out->draft.steps; k++) {
+        read.draft.hit[k] = as_read(held_out->draft.hit[k]);
+        read.draft.accepted[k] = as_read(held_out->draft.accepted[k]);
+    }
+    return read;
 }

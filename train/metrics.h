@@ -3,6 +3,7 @@
  *     {"step": 8, "tokens": 16384, "loss": 4.1, "rate": 0.001, "norm": 0.7, COST}    after every step
  *     {"step": 8, "tokens": 16384, "held_out_loss": 4.0, "kl": 1.3, "agreement": 0.55,
  *      "sequences": 4, COST}                                         evaluations, on so many held-out sequences
+ *     {..., "hits": [0.43, 0.37, 0.33], "accepted": [0.43, 0.2, 0.11]}      a draft's have these, too
  *
  * and the last line of a trial says how it has ended:
  *
@@ -26,6 +27,7 @@
 #ifndef OFFRAMP_TRAIN_METRICS_H
 #define OFFRAMP_TRAIN_METRICS_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -96,6 +98,9 @@ int metrics_write_whole(struct string *lines, const struct metrics_whole *whole,
                         int64_t read, struct error *error);
 int metrics_write_failure(struct string *lines, int64_t step, const char *reason, struct error *error);
 int metrics_write_stop(struct string *lines, int64_t step, const char *reason, struct error *error);
+
+/* A list of shares; NULL where memory is out. */
+json_t *metrics_shares(const double *share, int count);
 
 /* An evaluation as it is read again: lines have fewer digits. */
 struct evaluation metrics_as_read(const struct evaluation *held_out);

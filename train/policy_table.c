@@ -30,7 +30,8 @@ int policy_choose(const struct leaderboard *board, int layers, const struct poli
         const struct leaderboard_row *row = &board->row[i];
         const struct tap tap = row->config->spec.tap;
         int index = 0;
-        if (!row->finished || tap_compare(tap, (struct tap){.layer = layers}) == 0 || !is_wanted(wish, tap))
+        if (!row->finished || row->draft || tap_compare(tap, (struct tap){.layer = layers}) == 0 ||
+            !is_wanted(wish, tap))
             continue;
         while (index < chosen && tap_compare(best[index]->config->spec.tap, tap) < 0)
             index++;

@@ -23,7 +23,7 @@ struct report {
     const struct run_folder *run;
     const struct leaderboard *board;
     const struct policy *policy;
-    const struct gate_list *gates; /* empty: there are none */
+    const struct report_gate_list *gates; /* empty: there are none */
 };
 
 /* What to deploy, and why, in plain words. */
@@ -45,6 +45,10 @@ void report_trials(const struct report *report, struct string *out);
 /* Losses by step. */
 void report_curves(const struct report *report, struct string *out);
 bool report_curves_apply(const struct report *report);
+
+/* How far drafts are right, by step. */
+void report_drafts(const struct report *report, struct string *out);
+bool report_drafts_apply(const struct report *report);
 
 /* How well gates tell which tokens may leave. */
 void report_gates(const struct report *report, struct string *out);

@@ -83,7 +83,7 @@ static void draw_curves(const struct leaderboard *board, take_curve *take, bool 
         svg_line(chart, curve.point, curve.count, report_colour(l),
                  !marks && row->config->loss == LOSS_CROSS_ENTROPY ? "6 3" : NULL);
         ends[l] = (struct svg_line_end){.y = NAN, .colour = report_colour(l)};
-        snprintf(ends[l].name, sizeof ends[l].name, "#%d", lights.row[l] + 1);
+        snprintf(ends[l].name, sizeof ends[l].name, "%s%d", row->draft ? "d" : "#", row->rank);
         if (curve.count > 0)
             ends[l].y = curve.point[curve.count - 1].y;
     }
@@ -206,7 +206,8 @@ void report_curves(const struct report *report, struct string *out)
     string_print(out, "</div>\n");
     write_legend(board, out);
     string_print(
-        out, "<p class=\"quiet\">Numbers at the lines are ranks. In colour: the best trial of each tap, then "
+        out, "<p class=\"quiet\">Numbers at the lines are ranks, of drafts with a d. In colour: the best trial "
+             "of each tap, then "
              "the best of "
              "all. A cross: the trial was stopped there, or has failed. Training loss by distillation (whole "
              "lines) is "

@@ -38,7 +38,7 @@ static bool is_best(const struct leaderboard *board, int index)
 static const struct leaderboard_row *next_best(const struct leaderboard *board, const char *kind, double depth)
 {
     const struct leaderboard_row *next = NULL;
-    for (int i = 0; i < board->count; i++) {
+    for (int i = 0; i < board->exits; i++) {
         const struct leaderboard_row *row = &board->row[i];
         if (is_best(board, i) && !strcmp(kind_of(row), kind) && row->exit.depth > depth &&
             (!next || row->exit.depth < next->exit.depth))
@@ -66,7 +66,7 @@ static void draw_line(const struct leaderboard *board, int index, row_value *val
 static void draw_marks(const struct leaderboard *board, row_value *value, const char *format,
                        struct svg_chart *chart)
 {
-    for (int i = board->count - 1; i >= 0; i--) {
+    for (int i = board->exits - 1; i >= 0; i--) {
         const struct leaderboard_row *row = &board->row[i];
         const struct report_look look = report_kind_look(kind_of(row));
         char number[32], hint[TRIAL_ID_SIZE + 64];
@@ -94,17 +94,17 @@ static void write_chart(const struct report *report, struct string *out, bool ag
         chart.y = (struct svg_axis){.label = chart.y.label, .least = 0, .most = 1, .percent = true};
     else
         report_stretch(&chart.y, board->full_loss);
-    for (int i = 0; i < board->count && !agreement; i++) {
+    for (int i = 0; i < board->exits && !agreement; i++) {
         if (board->row[i].finished)
             report_stretch(&chart.y, loss_of(&board->row[i]));
     }
-    if (board->count > 0 && board->row[0].finished)
+    if (board->exits > 0 && board->row[0].finished)
         snprintf(summary, sizeof summary, "The best is the %s head at %s with %.3f.", kind_of(&board->row[0]),
                  board->row[0].config->tap, value(&board->row[0]));
     report_chart_begin(&chart, agreement ? "Agreement with the full model" : "Held-out loss", summary);
     if (!agreement)
         svg_rule(&chart, SVG_ACROSS, board->full_loss, "full model");
-    for (int i = 0; i < board->count; i++) {
+    for (int i = 0; i < board->exits; i++) {
         if (board->row[i].finished)
             draw_line(board, i, value, &chart);
     }

@@ -15,7 +15,7 @@ static double cost_of(const struct leaderboard *board, int index)
 static bool is_on_front(const struct leaderboard *board, int index)
 {
     const struct leaderboard_row *row = &board->row[index];
-    for (int i = 0; i < board->count; i++) {
+    for (int i = 0; i < board->exits; i++) {
         const struct leaderboard_row *other = &board->row[i];
         const bool as_good = other->finished && cost_of(board, i) <= cost_of(board, index) &&
                              other->held_out.kl <= row->held_out.kl;
@@ -30,7 +30,7 @@ static bool is_on_front(const struct leaderboard *board, int index)
 static int next_on_front(const struct leaderboard *board, double cost)
 {
     int next = -1;
-    for (int i = 0; i < board->count; i++) {
+    for (int i = 0; i < board->exits; i++) {
         if (is_on_front(board, i) && cost_of(board, i) > cost &&
             (next < 0 || cost_of(board, i) < cost_of(board, next)))
             next = i;
@@ -41,7 +41,7 @@ static int next_on_front(const struct leaderboard *board, double cost)
 static int front_size(const struct leaderboard *board)
 {
     int count = 0;
-    for (int i = 0; i < board->count; i++)
+    for (int i = 0; i < board->exits; i++)
         count += is_on_front(board, i);
     return count;
 }
@@ -71,7 +71,7 @@ static void draw_front(const struct report *report, struct svg_chart *chart, boo
 
 static void draw_heads(const struct leaderboard *board, struct svg_chart *chart, bool agreement)
 {
-    for (int i = board->count - 1; i >= 0; i--) {
+    for (int i = board->exits - 1; i >= 0; i--) {
         const struct leaderboard_row *row = &board->row[i];
         const struct report_look look = report_kind_look(head_kind_name(row->config->spec.kind));
         const bool front = is_on_front(board, i);
@@ -100,7 +100,7 @@ static void write_chart(const struct report *report, struct string *out, bool ag
     report_stretch(&chart.x, full_cost(report));
     if (agreement)
         report_stretch(&chart.y, 1);
-    for (int i = 0; i < board->count; i++) {
+    for (int i = 0; i < board->exits; i++) {
         const struct leaderboard_row *row = &board->row[i];
         if (!row->finished)
             continue;
@@ -122,8 +122,10 @@ static void write_table(const struct report *report, struct string *out)
     struct report_table table = {
         .out = out,
         .caption = "Heads on the front",
-        .head = "<th class=\"text\">trial</th><th>layers run</th><th>head</th><th>output</th>"
-                "<th>cost, layers</th><th>of the full model's</th><th>KL</th><th>agreement</th>",
+        .head =
+            "<th class=\"text\">trial</th><th class=\"minor\">layers run</th><th class=\"minor\">head</th>"
+            "<th class=\"minor\">output</th><th>cost, layers</th><th class=\"minor\">of the full model's</th>"
+            "<th>KL</th><th>agreement</th>",
         .count = front_size(board)};
     report_table_begin(&table);
     for (int i = -1; (i = next_on_front(board, i < 0 ? -1 : cost_of(board, i))) >= 0;) {
@@ -132,8 +134,9 @@ static void write_table(const struct report *report, struct string *out)
         string_print(out, "<th scope=\"row\">");
         html_escape(out, row->config->id);
         string_print(out,
-                     "</th><td>%.2f</td><td>%.2f</td><td>%.2f</td><td>%.2f</td><td>%.1f "
-                     "%%</td><td>%.4f</td><td>%.1f %%</td></tr>\n",
+                     "</th><td class=\"minor\">%.2f</td><td class=\"minor\">%.2f</td><td "
+                     "class=\"minor\">%.2f</td><td>%.2f</td><td class=\"minor\">%.1f %%</td>"
+                     "<td>%.4f</td><td>%.1f %%</td></tr>\n",
                      row->exit.depth, row->exit.head, board->output, cost_of(board, i),
                      100 * cost_of(board, i) / full_cost(report), row->held_out.kl,
                      100 * row->held_out.agreement);

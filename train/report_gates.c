@@ -1,6 +1,7 @@
 /* How well gates tell which tokens may leave. */
 #include "train/report_gates.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,9 @@ static int read_name(const char *name, const json_t *object, const char *key, ch
 static int read_share(const char *name, const json_t *object, const char *key, double *value,
                       struct error *error)
 {
+    *value = NAN;
+    if (json_is_null(json_object_get(object, key))) /* there is none */
+        return 0;
     if (json_get_number(name, object, key, value, error) < 0)
         return -1;
     if (!(*value >= 0 && *value <= 1))
@@ -37,7 +41,7 @@ static int read_share(const char *name, const json_t *object, const char *key, d
     return 0;
 }
 
-static int read_bins(const char *name, const json_t *list, struct gate_result *gate, struct error *error)
+static int read_bins(const char *name, const json_t *list, struct report_gate *gate, struct error *error)
 {
     if (json_array_size(list) > GATE_BINS)
         return error_set_kind(error, ERROR_DAMAGED, "%s: reliability has more than %d parts", name, GATE_BINS);
@@ -53,13 +57,16 @@ static int read_bins(const char *name, const json_t *list, struct gate_result *g
     return 0;
 }
 
-static int read_gate(const char *name, const json_t *object, struct gate_result *gate, struct error *error)
+static int read_gate(const char *name, const json_t *object, struct report_gate *gate, struct error *error)
 {
     const char *trial;
+    gate->confidence = NAN;
     if (read_name(name, object, "tap", gate->tap, sizeof gate->tap, error) < 0 ||
         read_name(name, object, "gate", gate->gate, sizeof gate->gate, error) < 0 ||
         json_get_string(name, object, "trial", &trial, error) < 0 ||
         read_share(name, object, "auc", &gate->auc, error) < 0 ||
+        (json_object_get(object, "confidence") &&
+         read_share(name, object, "confidence", &gate->confidence, error) < 0) ||
         json_get_number(name, object, "cost", &gate->cost, error) < 0 ||
         json_get_integer(name, object, "fitted", 0, INT64_MAX, &gate->fitted, error) < 0 ||
         json_get_integer(name, object, "scored", 0, INT64_MAX, &gate->scored, error) < 0 ||
@@ -68,9 +75,9 @@ static int read_gate(const char *name, const json_t *object, struct gate_result 
     return read_bins(name, json_object_get(object, "reliability"), gate, error);
 }
 
-int gate_list_read(const char *path, struct gate_list *gates, struct error *error)
+int report_gate_list_read(const char *path, struct report_gate_list *gates, struct error *error)
 {
-    *gates = (struct gate_list){0};
+    *gates = (struct report_gate_list){0};
     if (!file_exists(path))
         return 0;
     json_t *root = json_read(path, error);
@@ -83,16 +90,16 @@ int gate_list_read(const char *path, struct gate_list *gates, struct error *erro
     }
     json_decref(root);
     if (result < 0)
-        gate_list_free(gates);
+        report_gate_list_free(gates);
     return result;
 }
 
-void gate_list_free(struct gate_list *gates)
+void report_gate_list_free(struct report_gate_list *gates)
 {
     for (size_t i = 0; i < gates->count; i++)
         free(gates->gate[i].trial);
     free(gates->gate);
-    *gates = (struct gate_list){0};
+    *gates = (struct report_gate_list){0};
 }
 
 /* ---- taps and kinds of gates, in the order in which they come ---- */
@@ -103,7 +110,7 @@ bool report_gates_apply(const struct report *report)
 }
 
 /* The number of a gate's tap among the taps: how many others came before it. */
-static int tap_number(const struct gate_list *gates, size_t index)
+static int tap_number(const struct report_gate_list *gates, size_t index)
 {
     int number = 0;
     for (size_t i = 0; i < gates->count; i++) {
@@ -118,7 +125,7 @@ static int tap_number(const struct gate_list *gates, size_t index)
 }
 
 /* The same of its kind. */
-static int kind_number(const struct gate_list *gates, size_t index)
+static int kind_number(const struct report_gate_list *gates, size_t index)
 {
     int number = 0;
     for (size_t i = 0; i < gates->count; i++) {
@@ -132,7 +139,7 @@ static int kind_number(const struct gate_list *gates, size_t index)
     return number;
 }
 
-static int count_taps(const struct gate_list *gates)
+static int count_taps(const struct report_gate_list *gates)
 {
     int most = 0;
     for (size_t i = 0; i < gates->count; i++)
@@ -140,7 +147,7 @@ static int count_taps(const struct gate_list *gates)
     return most;
 }
 
-static bool is_first_of_kind(const struct gate_list *gates, size_t index)
+static bool is_first_of_kind(const struct report_gate_list *gates, size_t index)
 {
     for (size_t i = 0; i < index; i++) {
         if (!strcmp(gates->gate[i].gate, gates->gate[index].gate))
@@ -154,11 +161,11 @@ static enum svg_shape kind_shape(int number)
     return (enum svg_shape)(number % SVG_SHAPES);
 }
 
-static const struct gate_result *best_at(const struct gate_list *gates, int tap)
+static const struct report_gate *best_at(const struct report_gate_list *gates, int tap)
 {
-    const struct gate_result *best = NULL;
+    const struct report_gate *best = NULL;
     for (size_t i = 0; i < gates->count; i++) {
-        if (tap_number(gates, i) == tap && (!best || gates->gate[i].auc > best->auc))
+        if (tap_number(gates, i) == tap && (!best || isnan(best->auc) || gates->gate[i].auc > best->auc))
             best = &gates->gate[i];
     }
     return best;
@@ -166,26 +173,44 @@ static const struct gate_result *best_at(const struct gate_list *gates, int tap)
 
 /* ---- charts ---- */
 
-/* A mark for each gate, taps side by side; the axis has no numbers of its own, so taps are written below. */
-static void write_auc(const struct gate_list *gates, struct string *out)
+/* Where a tap is drawn: at its layer, or half a layer before. */
+static double tap_place(const struct report_gate *gate)
 {
-    struct svg_chart chart = report_chart(out, "tap (in the table's order)", "AUC");
+    return strtod(gate->tap, NULL) - (strstr(gate->tap, ".mid") ? 0.5 : 0);
+}
+
+/* The same kind of gate at the next tap; NULL: there is none. */
+static const struct report_gate *next_of_kind(const struct report_gate_list *gates,
+                                              const struct report_gate *gate)
+{
+    const struct report_gate *next = NULL;
+    for (size_t i = 0; i < gates->count; i++) {
+        const struct report_gate *other = &gates->gate[i];
+        if (!strcmp(other->gate, gate->gate) && tap_place(other) > tap_place(gate) &&
+            (!next || tap_place(other) < tap_place(next)))
+            next = other;
+    }
+    return next;
+}
+
+static void write_auc(const struct report *report, struct string *out)
+{
+    const struct report_gate_list *gates = report->gates;
+    struct svg_chart chart = report_chart(out, "layer of the exit", "AUC");
     chart.x =
-        (struct svg_axis){.label = chart.x.label, .least = 0.5, .most = count_taps(gates) + 0.5, .exact = true};
+        (struct svg_axis){.label = chart.x.label, .least = 0, .most = report->model->layers, .exact = true};
     for (size_t i = 0; i < gates->count; i++)
         report_stretch(&chart.y, gates->gate[i].auc);
     report_chart_begin(&chart, "How well gates tell",
                        "AUC of each gate at each tap; the table below has the numbers.");
     for (size_t i = 0; i < gates->count; i++) {
-        const struct gate_result *gate = &gates->gate[i];
+        const struct report_gate *gate = &gates->gate[i], *next = next_of_kind(gates, gate);
         const int kind = kind_number(gates, i);
-        const struct svg_point point = {tap_number(gates, i) + 1, gate->auc};
+        const struct svg_point point = {tap_place(gate), gate->auc};
         char hint[160];
-        for (size_t j = 0; j < gates->count; j++) {
-            const struct svg_point pair[] = {point, {tap_number(gates, j) + 1, gates->gate[j].auc}};
-            if (kind_number(gates, j) == kind && tap_number(gates, j) == tap_number(gates, i) + 1)
-                svg_line(&chart, pair, 2, report_colour(kind), NULL);
-        }
+        if (next)
+            svg_line(&chart, (const struct svg_point[]){point, {tap_place(next), next->auc}}, 2,
+                     report_colour(kind), NULL);
         snprintf(hint, sizeof hint, "tap %s, %s: %.3f", gate->tap, gate->gate, gate->auc);
         svg_mark(&chart, point, kind_shape(kind), report_colour(kind), hint);
     }
@@ -193,17 +218,18 @@ static void write_auc(const struct gate_list *gates, struct string *out)
 }
 
 /* What gates say against what is so, at one tap. */
-static void write_reliability(const struct gate_list *gates, int tap, struct string *out)
+static void write_reliability(const struct report_gate_list *gates, int tap, struct string *out)
 {
     struct svg_chart chart = report_chart(out, "what the gate says", "how often it is so");
     char title[80];
     chart.x = (struct svg_axis){.label = chart.x.label, .least = 0, .most = 1, .percent = true, .exact = true};
     chart.y = (struct svg_axis){.label = chart.y.label, .least = 0, .most = 1, .percent = true, .exact = true};
+    chart.room = 24;
     snprintf(title, sizeof title, "Reliability at tap %s", best_at(gates, tap)->tap);
     report_chart_begin(&chart, title, "A gate that is right lies on the diagonal.");
     svg_line(&chart, (const struct svg_point[]){{0, 0}, {1, 1}}, 2, report_colour(-1), "4 4");
     for (size_t i = 0; i < gates->count; i++) {
-        const struct gate_result *gate = &gates->gate[i];
+        const struct report_gate *gate = &gates->gate[i];
         const int kind = kind_number(gates, i);
         struct svg_point points[GATE_BINS];
         size_t count = 0;
@@ -224,7 +250,7 @@ static void write_reliability(const struct gate_list *gates, int tap, struct str
     report_chart_end(&chart);
 }
 
-static void write_legend(const struct gate_list *gates, struct string *out)
+static void write_legend(const struct report_gate_list *gates, struct string *out)
 {
     string_print(out, "<div class=\"legend\">");
     for (size_t i = 0; i < gates->count; i++) {
@@ -241,49 +267,47 @@ static void write_legend(const struct gate_list *gates, struct string *out)
 
 /* ---- the table ---- */
 
-/* How far what it says is from what is so: the mean over tokens of the distance of their bin. */
-static double calibration_error(const struct gate_result *gate)
+static void write_auc_cell(double auc, bool best, struct string *out)
 {
-    double sum = 0, tokens = 0;
-    for (int b = 0; b < gate->bins; b++) {
-        sum += (double)gate->bin[b].tokens * fabs(gate->bin[b].predicted - gate->bin[b].observed);
-        tokens += (double)gate->bin[b].tokens;
-    }
-    return tokens > 0 ? sum / tokens : NAN;
+    if (isnan(auc))
+        string_print(out, "<td>-</td>");
+    else
+        string_print(out, best ? "<td>best <b>%.3f</b></td>" : "<td>%.3f</td>", auc);
 }
 
-static void write_table(const struct gate_list *gates, struct string *out)
+static void write_table(const struct report_gate_list *gates, struct string *out)
 {
-    struct report_table table = {
-        .out = out,
-        .caption = "Gates",
-        .head = "<th class=\"text\">tap</th><th class=\"text\">gate</th><th>AUC</th>"
-                "<th>off by, mean</th><th>cost, layers</th><th class=\"minor\">tokens fitted</th>"
-                "<th class=\"minor\">tokens scored</th>",
-        .count = (int)gates->count};
+    struct report_table table = {.out = out,
+                                 .caption = "Gates",
+                                 .head = "<th class=\"text\">tap</th><th class=\"text\">gate</th><th>AUC</th>"
+                                         "<th>confidence's AUC</th><th>off by, mean</th><th>cost, "
+                                         "layers</th><th class=\"minor\">tokens fitted</th>"
+                                         "<th class=\"minor\">tokens scored</th>",
+                                 .count = (int)gates->count};
     char share[32];
     report_table_begin(&table);
     for (size_t i = 0; i < gates->count; i++) {
-        const struct gate_result *gate = &gates->gate[i];
-        const bool best = best_at(gates, tap_number(gates, i)) == gate;
+        const struct report_gate *gate = &gates->gate[i];
         report_table_row(&table, NULL);
         string_print(out, "<th scope=\"row\">");
         html_escape(out, gate->tap);
         string_print(out, "</th><td class=\"text\">");
         html_escape(out, gate->gate);
+        string_print(out, "</td>");
+        write_auc_cell(gate->auc, best_at(gates, tap_number(gates, i)) == gate, out);
+        write_auc_cell(gate->confidence, false, out);
         string_print(out,
-                     "</td><td>%s%.3f%s</td><td>%s</td><td>%.3f</td><td class=\"minor\">%lld</td><td "
-                     "class=\"minor\">%lld</td></tr>\n",
-                     best ? "<b>" : "", gate->auc, best ? "</b> best" : "",
-                     report_share(calibration_error(gate), share, sizeof share), gate->cost,
-                     (long long)gate->fitted, (long long)gate->scored);
+                     "<td>%s</td><td>%.3f</td><td class=\"minor\">%" PRId64 "</td><td class=\"minor\">%" PRId64
+                     "</td></tr>\n",
+                     report_share(gate_calibration_error(gate->bin), share, sizeof share), gate->cost,
+                     gate->fitted, gate->scored);
     }
     report_table_end(&table);
 }
 
 void report_gates(const struct report *report, struct string *out)
 {
-    const struct gate_list *gates = report->gates;
+    const struct report_gate_list *gates = report->gates;
     string_print(
         out,
         "<p>A gate says, before or without the vocabulary product, how likely it is that the exit's likeliest "
@@ -291,7 +315,7 @@ void report_gates(const struct report *report, struct string *out)
         "which it is not: 0.5 is guessing, 1 never errs. Gates are scored on held-out tokens that they were "
         "not "
         "fitted to.</p>\n<div class=\"charts\">\n");
-    write_auc(gates, out);
+    write_auc(report, out);
     for (int tap = 0; tap < count_taps(gates); tap++)
         write_reliability(gates, tap, out);
     string_print(out, "</div>\n");

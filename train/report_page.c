@@ -49,7 +49,7 @@ static const char page_style[] =
     "details{margin:8px 0}summary{cursor:pointer;color:var(--link);padding:4px 0}\n"
     ".swatch{display:inline-block;width:10px;height:10px;border-radius:2px;margin-right:7px}\n"
     ".symbol{vertical-align:-2px;margin-right:6px}\n"
-    ".number{display:inline-block;min-width:1.6em;font-weight:600}\n"
+    ".number{font-weight:600;margin-right:6px}\n"
     ".stack{display:flex;width:150px;height:12px;border-radius:3px;overflow:hidden;background:var(--grid)}\n"
     ".stack.long{width:100%;height:22px;border-radius:5px;gap:1px}.stack span{display:block}\n"
     ".legend{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13px;color:var(--quiet);margin:8px 4px 2px}\n"
@@ -101,7 +101,7 @@ _Static_assert((int)KINDS < (int)SVG_SHAPES && (int)KINDS < (int)REPORT_COLOURS,
 void report_kind_legend(const struct leaderboard *board, struct string *out)
 {
     string_print(out, "<div class=\"legend\">");
-    for (int i = 0; i < board->count; i++) {
+    for (int i = 0; i < board->exits; i++) {
         const char *kind = head_kind_name(board->row[i].config->spec.kind);
         bool told = !board->row[i].finished;
         for (int j = 0; j < i && !told; j++)

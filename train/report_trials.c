@@ -31,7 +31,7 @@ static void write_row(const struct leaderboard *board, int index, int light, str
     const struct leaderboard_row *row = &board->row[index];
     struct string *out = table->out;
     report_table_row(table, NULL);
-    string_print(out, "<td>%d</td><th scope=\"row\">", index + 1);
+    string_print(out, "<td>%d</td><th scope=\"row\">", row->rank);
     if (light >= 0)
         string_print(out, "<span class=\"swatch\" style=\"background:%s\"></span>", report_colour(light));
     html_escape(out, row->config->id);
@@ -57,7 +57,7 @@ void report_trials(const struct report *report, struct string *out)
     struct report_table table = {.out = out,
                                  .caption = "Trials, ranked by their distance from the full model",
                                  .head = head,
-                                 .count = board->count};
+                                 .count = board->exits};
     int64_t sample = 0;
     string_print(out,
                  "<p>Ranked by KL, the distance of a head's probabilities from the full model's. The full "
@@ -65,7 +65,7 @@ void report_trials(const struct report *report, struct string *out)
                  "is %.4f.</p>\n",
                  board->full_loss);
     report_table_begin(&table);
-    for (int i = 0; i < board->count; i++) {
+    for (int i = 0; i < board->exits; i++) {
         write_row(board, i, report_light(&lights, i), &table);
         if (board->row[i].best && !board->row[i].finished)
             sample = board->row[i].sequences;

@@ -104,7 +104,7 @@ static void tell_none(const struct report *report, struct string *out)
 
 static const struct leaderboard_row *best_row(const struct leaderboard *board)
 {
-    return board->count > 0 && board->row[0].finished ? &board->row[0] : NULL;
+    return board->exits > 0 && board->row[0].finished ? &board->row[0] : NULL;
 }
 
 static void tell_best(const struct report *report, struct string *out)

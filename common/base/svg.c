@@ -74,9 +74,10 @@ static void widen(struct svg_axis *axis)
 {
     if (!(axis->most > axis->least)) {
         axis->most = axis->least + (axis->log ? axis->least : 1);
-        if (!(axis->most > axis->least))
-            *axis =
-                (struct svg_axis){axis->label, axis->log ? 0.1 : 0, 1, axis->log, axis->percent, axis->exact};
+        if (!(axis->most > axis->least)) {
+            axis->least = axis->log ? 0.1 : 0;
+            axis->most = 1;
+        }
     }
     if (axis->exact)
         return;
@@ -134,7 +135,9 @@ static void draw_axis(struct svg_chart *chart, enum svg_direction direction)
         draw_decades(chart, direction, axis);
         return;
     }
-    const double spacing = round_spacing(axis->most - axis->least, direction == SVG_DOWN ? 8 : 6);
+    double spacing = round_spacing(axis->most - axis->least, direction == SVG_DOWN ? 8 : 6);
+    if (axis->whole)
+        spacing = fmax(spacing, 1);
     const double first = ceil(axis->least / spacing - 1e-9) * spacing;
     for (int i = 0; first + i * spacing <= axis->most + spacing * 1e-9; i++)
         draw_tick(chart, direction, first + i * spacing);

@@ -27,6 +27,7 @@ struct svg_axis {
     bool log;
     bool percent; /* values are shares */
     bool exact; /* least and most stay as they are */
+    bool whole; /* ticks at whole numbers only */
 };
 
 struct svg_chart {

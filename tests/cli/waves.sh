@@ -147,7 +147,7 @@ failure_in_waves() {
     "$make_store" "$work/broken" broken=2.mid || return 1
     store=$work/broken train_sweep 0 halved nan --max-parallel 4 && [ "$(count_of nan failed)" = 1 ] || return 1
     # It keeps no head, so it has no numbers: a KL of 0 would be the best.
-    grep -q "	failed	[0-9]*						[0-9.]*	[0-9.]*$" "$work/nan/leaderboard.tsv" || { grep failed "$work/nan/leaderboard.tsv"; return 1; }
+    grep -q "	failed	[0-9]*						[0-9.]*	[0-9.]*		$" "$work/nan/leaderboard.tsv" || { grep failed "$work/nan/leaderboard.tsv"; return 1; }
     store=$work/broken train_sweep 0 halved nan --json && [ "$(grep -c '"kl"' "$work/out")" = 13 ] || return 1
     rm -r "$work/nan/trials/2.mid-mlp-copy-distillation-0.001"
     for trial in "$work/nan"/trials/*; do

@@ -33,13 +33,15 @@ static int write_some(struct error *error)
     snprintf(path, sizeof path, "%s/metrics.jsonl", test_folder());
     if (metrics_continue(path, -1, &file, error) < 0)
         return -1;
-    int result = metrics_write_evaluation(&lines, 0, 0, &(struct evaluation){5, 2, 0.25}, 3, &cost, 50, error);
+    int result = metrics_write_evaluation(
+        &lines, 0, 0, &(struct evaluation){.loss = 5, .kl = 2, .agreement = 0.25}, 3, &cost, 50, error);
     for (int64_t step = 1; step <= 4 && result == 0; step++) {
         const struct trial_result training = {.loss = 4 - 0.1 * (double)step, .norm = 0.5, .rate = 1e-3};
         result = metrics_write_step(&lines, step, 100 * step, &training, &cost, 100, error);
         if (step == 2 && result == 0)
-            result = metrics_write_evaluation(&lines, step, 200, &(struct evaluation){4, 1, 0.5}, 3, &cost, 50,
-                                              error);
+            result = metrics_write_evaluation(&lines, step, 200,
+                                              &(struct evaluation){.loss = 4, .kl = 1, .agreement = 0.5}, 3,
+                                              &cost, 50, error);
     }
     close_written(file);
     return result;
@@ -166,7 +168,8 @@ TEST(metrics_as_they_are_read)
     struct error error = {0};
     struct metrics metrics;
     FILE *file;
-    const struct evaluation exact = {1. / 3, 2e-7 / 3, 5. / 7};
+    const struct evaluation exact = {
+        .loss = 1. / 3, .kl = 2e-7 / 3, .agreement = 5. / 7, .draft = {2, {1. / 3, 2. / 7}, {1. / 3, 1. / 7}}};
     snprintf(path, sizeof path, "%s/metrics.jsonl", test_folder());
     REQUIRE_OK(metrics_continue(path, -1, &file, &error));
     REQUIRE_OK(metrics_write_evaluation(&lines, 0, 0, &exact, 1, &cost, 1, &error));
@@ -175,6 +178,8 @@ TEST(metrics_as_they_are_read)
     const struct evaluation read = metrics_as_read(&exact), found = metrics.point[0].held_out;
     CHECK(read.loss == found.loss && read.kl == found.kl && read.agreement == found.agreement);
     CHECK(read.kl != exact.kl);
+    CHECK(found.draft.steps == 2 && read.draft.steps == 2 && read.draft.hit[1] != exact.draft.hit[1]);
+    CHECK(read.draft.hit[1] == found.draft.hit[1] && read.draft.accepted[1] == found.draft.accepted[1]);
     metrics_free(&metrics);
 }
 
@@ -217,6 +222,9 @@ TEST(metrics_broken_lines_have_their_number)
         {"{\"step\": 9, \"stopped\": 7}\n", "\"stopped\" is not a string"},
         {"{\"step\": 9, \"tokens\": 5, \"kl\": 1, \"whole\": true}\n", "\"of_step\" is missing"},
         {"{\"step\": 9, \"tokens\": 5, \"kl\": 1, \"whole\": true, \"of_step\": 10}\n", "\"of_step\" is 10"},
+        {"{\"step\": 9, \"tokens\": 5, \"kl\": 1, \"hits\": []}\n", "\"hits\" is not a list of 1 to 7 shares"},
+        {"{\"step\": 9, \"tokens\": 5, \"kl\": 1, \"hits\": [2]}\n", "\"hits\" holds what is not a share"},
+        {"{\"step\": 9, \"tokens\": 5, \"kl\": 1, \"hits\": [1], \"accepted\": [1, 1]}\n", "differ in length"},
         {"[1, 2]\n", "line 7: \"step\" is missing"},
     };
     struct error error = {0};
@@ -291,8 +299,8 @@ static int add_trial(const char *folder, const char *id, double sample_kl, doubl
     snprintf(name, sizeof name, "%s/trials/%s/metrics.jsonl", folder, id);
     if (metrics_continue(name, -1, &file, error) < 0)
         return -1;
-    int result =
-        metrics_write_evaluation(&lines, 4, 0, &(struct evaluation){9, sample_kl, 0.5}, 8, &cost, 8, error);
+    int result = metrics_write_evaluation(
+        &lines, 4, 0, &(struct evaluation){.loss = 9, .kl = sample_kl, .agreement = 0.5}, 8, &cost, 8, error);
     if (result == 0 && stopped)
         result = metrics_write_stop(&lines, 4, stopped, error);
     else if (result == 0 && whole_kl > 0)
@@ -350,7 +358,7 @@ TEST(leaderboard_ranks_by_the_whole_split)
     snprintf(path, sizeof path, "%s/leaderboard.tsv", folder);
     REQUIRE_OK(file_read(path, &text, &size, &error));
     CHECK_TEXT(text, "\n3\tc\t1\tnorm\t");
-    CHECK_TEXT(text, "\tstopped\t4\t9.000000\t1.000000\t0.500000\t4\t8\t1.0000\t9.0002\n");
+    CHECK_TEXT(text, "\tstopped\t4\t9.000000\t1.000000\t0.500000\t4\t8\t1.0000\t9.0002\t\t\n");
     free(text);
     leaderboard_free(&board);
     run_folder_close(&run);

@@ -152,7 +152,7 @@ TEST(report_says_what_failed)
 {
     struct report_fixture fixture;
     make(&fixture, 24);
-    check_says(&fixture, "Of 24 trials 3 failed and 9 were stopped early");
+    check_says(&fixture, "Of 24 trials 1 failed and 9 were stopped early");
     check_says(&fixture, "is not a number &lt;after step 7&gt; &amp; the head's &quot;a&quot;");
     report_fixture_free(&fixture);
 }
@@ -167,18 +167,28 @@ TEST(report_front_has_no_beaten_head)
     report_fixture_free(&fixture);
 }
 
+TEST(report_shows_drafts_apart)
+{
+    struct report_fixture fixture;
+    make(&fixture, 24);
+    check_says(&fixture, "<td>50.0 / 42.0 / 40.0 %</td><td>50.0 / 24.0 / 12.0 %</td><td>2.10</td>");
+    /* Three drafted: (1 + 0.5 + 0.24 + 0.12) (30 + 8.0) / (38.0 + 3 2.1) */
+    check_says(&fixture, "<td>3: 1.86</td><td>1.60x</td>");
+    report_fixture_free(&fixture);
+}
+
 /* ---- gates ---- */
 
-static int read_text(const char *text, struct gate_list *gates, struct error *error)
+static int read_text(const char *text, struct report_gate_list *gates, struct error *error)
 {
     char path[4200];
     snprintf(path, sizeof path, "%s/gates.json", test_folder());
-    return file_write(path, text, strlen(text), error) < 0 ? -1 : gate_list_read(path, gates, error);
+    return file_write(path, text, strlen(text), error) < 0 ? -1 : report_gate_list_read(path, gates, error);
 }
 
 TEST(report_reads_gates)
 {
-    struct gate_list gates;
+    struct report_gate_list gates;
     struct error error = {0};
     char path[4200];
     REQUIRE_OK(read_text(
@@ -189,12 +199,12 @@ TEST(report_reads_gates)
     REQUIRE(gates.count == 1);
     CHECK(!strcmp(gates.gate[0].tap, "12") && !strcmp(gates.gate[0].gate, "mlp") && gates.gate[0].auc == 0.75);
     CHECK(gates.gate[0].bins == 2 && gates.gate[0].bin[0].observed == 0.5 && gates.gate[0].bin[1].tokens == 0);
-    gate_list_free(&gates);
+    report_gate_list_free(&gates);
     CHECK(read_text("{\"gates\": [{\"tap\": \"12\", \"trial\": \"t\", \"gate\": \"mlp\", \"auc\": 2}]}", &gates,
                     &error) < 0);
     CHECK_TEXT(error.text, "gate 1: auc is 2, which is not within 0 and 1");
     snprintf(path, sizeof path, "%s/none.json", test_folder());
-    REQUIRE_OK(gate_list_read(path, &gates, &error));
+    REQUIRE_OK(report_gate_list_read(path, &gates, &error));
     CHECK(gates.count == 0);
 }
 
