@@ -111,6 +111,10 @@ static inline int train_fixture_sources(const struct train_fixture *fixture, str
     const int hidden = fixture->hidden, width = fixture->intermediate;
     int result =
         train_fixture_put(store, "output", train_fixture_output(fixture, error), fixture->vocab, hidden, error);
+    if (result == 0) /* which is not tied to it */
+        result = train_fixture_put(store, "embedding",
+                                   train_fixture_matrix(fixture, 3, fixture->vocab, hidden, 0, 0.5f, error),
+                                   fixture->vocab, hidden, error);
     if (result == 0)
         result = train_fixture_put(
             store, "final_norm", train_fixture_matrix(fixture, 2, 1, hidden, 1, 0.1f, error), 1, hidden, error);

@@ -4,32 +4,49 @@
 
 #include "common/base/memory.h"
 
-enum { BUFFER_FINAL_NORM, BUFFER_LABELS, BUFFER_TEACHER, BUFFER_U, BUFFER_ENTROPY, BUFFERS };
+enum { BUFFER_FINAL_NORM, BUFFER_LABELS, BUFFER_TEACHER, BUFFER_U, BUFFER_ENTROPY, BUFFER_FOLLOWERS, BUFFERS };
 
 /* ---- making ---- */
 
-/* gather: its rows will be gathered. */
-static int load_output(struct batch *batch, const struct stores *stores, bool gather, struct error *error)
+/* A weight [V, H] of the model, by its name in the stores. data: its rows will be gathered, and this holds them. */
+static int load_weight(const struct batch *batch, const struct stores *stores, const char *name, unsigned uses,
+                       struct weight **weight, void **data, struct error *error)
 {
     struct source_shape shape;
-    void *data = NULL;
-    if (shards_get_source(stores->shards, "output", &shape, &data, error) < 0)
+    void *values = NULL;
+    if (shards_get_source(stores->shards, name, &shape, &values, error) < 0)
         return -1;
-    const struct weight_part part = {.type = shape.type, .rows = shape.rows, .cols = shape.cols, .data = data};
+    const struct weight_part part = {
+        .type = shape.type, .rows = shape.rows, .cols = shape.cols, .data = values};
     int result;
     if (part.rows != stores->config.vocab || part.cols != stores->config.hidden)
         result =
-            error_set(error, "the store's output weight is [%lld, %lld], but its model's is [%d, %d]",
+            error_set(error, "the store's %s weight is [%lld, %lld], but its model's is [%d, %d]", name,
                       (long long)part.rows, (long long)part.cols, stores->config.vocab, stores->config.hidden);
     else
-        result = weight_prepare(batch->backend, &part, 1, NULL,
-                                WEIGHT_FORWARD | WEIGHT_BACKWARD | (gather ? WEIGHT_ROWS : 0), &batch->output,
-                                error);
-    if (gather)
-        batch->output_data = data;
+        result = weight_prepare(batch->backend, &part, 1, NULL, uses, weight, error);
+    if (uses & WEIGHT_ROWS)
+        *data = values;
     else
-        free(data);
+        free(values);
     return result;
+}
+
+static int load_weights(struct batch *batch, const struct stores *stores, unsigned teach, struct error *error)
+{
+    const unsigned rows = teach & (TEACH_SUBSET | TEACH_DRAFT) ? WEIGHT_ROWS : 0;
+    if (load_weight(batch, stores, "output", WEIGHT_FORWARD | WEIGHT_BACKWARD | rows, &batch->output,
+                    &batch->output_data, error) < 0)
+        return -1;
+    if (!(teach & TEACH_DRAFT))
+        return 0;
+    if (array_alloc(&batch->follower, batch->capacity, error) < 0)
+        return -1;
+    if (!stores->config.tied)
+        return load_weight(batch, stores, "embedding", WEIGHT_ROWS, &batch->embedding, &batch->embedding_data,
+                           error);
+    batch->embedding = batch->output;
+    return 0;
 }
 
 static int load_norm(struct batch *batch, const struct stores *stores, struct error *error)
@@ -79,6 +96,7 @@ static int create_buffers(struct batch *batch, struct error *error)
         [BUFFER_TEACHER] = batch->reads_final ? rows * hidden : 1,
         [BUFFER_U] = rows * hidden,
         [BUFFER_ENTROPY] = rows,
+        [BUFFER_FOLLOWERS] = rows,
     };
     size_t bytes;
     if (!size_multiply(rows, hidden, &bytes) || !size_multiply(bytes, sizeof(float), &bytes))
@@ -129,7 +147,7 @@ int batch_create(const struct stores *stores, struct backend *backend, const str
             goto fail;
     }
     if (create_buffers(made, error) < 0 || load_norm(made, stores, error) < 0 ||
-        load_output(made, stores, subset, error) < 0)
+        load_weights(made, stores, teach, error) < 0)
         goto fail;
     if (subset && subsets_create(backend, made->output, stores->config.vocab, rows, stores->rows, &made->drawn,
                                  error) < 0)
@@ -154,8 +172,12 @@ void batch_destroy(struct batch *batch)
     free(batch->computed);
     free(batch->entropy);
     subsets_destroy(batch->drawn);
+    if (batch->embedding != batch->output)
+        weight_destroy(batch->embedding);
     weight_destroy(batch->output);
     free(batch->output_data);
+    free(batch->embedding_data);
+    free(batch->follower);
     queue_destroy(batch->queue);
     free(batch->states);
     free(batch->read);
@@ -194,6 +216,7 @@ static void set_rows(struct batch *batch, int64_t rows)
     struct buffer *const *buffer = batch->buffer;
     batch->rows = rows;
     batch->labels = matrix_i32(buffer[BUFFER_LABELS], rows, 1);
+    batch->followers = matrix_i32(buffer[BUFFER_FOLLOWERS], rows, 1);
     batch->u = matrix_f32(buffer[BUFFER_U], rows, batch->hidden);
     if (batch->reads_final)
         batch->teacher = matrix_f32(buffer[BUFFER_TEACHER], rows, batch->hidden);
@@ -243,10 +266,19 @@ static void take(struct batch *batch, const struct feed_batch *next, unsigned te
     }
 }
 
+static void write_followers(const struct batch *batch, const struct feed_batch *next)
+{
+    for (int64_t r = 0; r < next->rows; r++)
+        batch->follower[r] = next->labels[r] > 0 ? next->labels[r] : 0;
+    op_write(batch->queue, batch->followers, batch->follower);
+}
+
 int batch_load(struct batch *batch, const struct feed_batch *next, unsigned teach, struct error *error)
 {
     set_rows(batch, next->rows);
     op_write(batch->queue, batch->labels, next->labels);
+    if (teach & TEACH_DRAFT)
+        write_followers(batch, next);
     for (int t = 0; t < batch->reads; t++)
         feed_write(batch->queue, next->states[t], next->sequences, states_rows(batch, batch->place[t]));
     if (needs_final(teach, batch->target))
@@ -254,7 +286,7 @@ int batch_load(struct batch *batch, const struct feed_batch *next, unsigned teac
                 batch->teacher);
     if (batch->target)
         take(batch, next, teach);
-    else if (teach & ~(unsigned)(TEACH_STATES | TEACH_SUBSET) && compute(batch, teach, error) < 0)
+    else if (teach & ~(unsigned)(TEACH_STATES | TEACH_SUBSET | TEACH_DRAFT) && compute(batch, teach, error) < 0)
         return -1;
     if (teach & TEACH_SUBSET) {
         if (subsets_load(batch->drawn, batch->queue, next, batch->seed, error) < 0)

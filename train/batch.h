@@ -28,13 +28,16 @@ enum {
     TEACH_OUTCOME = 2, /* values: one, none beside u */
     TEACH_STATES = 4, /* teacher: none */
     TEACH_STATES_ENTROPY = 8, /* states_entropy: one, none without a target beside the outcome */
-    TEACH_SUBSET = 16 /* a subset of the vocabulary: none. The stores' target must have best tokens */
+    TEACH_SUBSET = 16, /* a subset of the vocabulary: none. The stores' target must have best tokens */
+    TEACH_DRAFT = 32 /* followers, and the embedding: none. With TEACH_STATES */
 };
 
 struct batch {
     struct backend *backend;
     struct queue *queue;
     struct weight *output; /* [V, H], the model's output weight */
+    struct weight
+        *embedding; /* [V, H] its embedding, for drafts: `output` where the model is tied; else NULL */
     uint64_t seed; /* of subsets; set by whoever loads batches with TEACH_SUBSET */
     struct matrix final_norm; /* [1, H] */
     float norm_epsilon;
@@ -50,6 +53,7 @@ struct batch {
     /* Of what was loaded last, M rows. */
     int64_t rows;
     struct matrix labels; /* [M, 1] i32 */
+    struct matrix followers; /* [M, 1] i32: the labels, and 0 where there is none */
     struct matrix u; /* [M, H] of docs/design.md */
     const struct target_row *values; /* [M], host */
     struct matrix teacher; /* [M, H] normed final state, for heads with an output weight of their own */
@@ -59,9 +63,10 @@ struct batch {
 
     int64_t capacity; /* rows */
     struct buffer **states; /* [taps], [capacity, H] each */
-    struct buffer *buffer[5]; /* of the matrices above */
+    struct buffer *buffer[6]; /* of the matrices above */
     struct subsets *drawn; /* NULL: no batch is loaded with TEACH_SUBSET */
-    void *output_data; /* of `output`, whose rows they gather */
+    void *output_data, *embedding_data; /* of `output` and `embedding`, whose rows are gathered */
+    int32_t *follower; /* [capacity] host */
     struct answer *answer;
     struct target_row *computed; /* [capacity] */
     float *entropy; /* [capacity] */

@@ -10,6 +10,7 @@
 #include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/base/pool.h"
+#include "common/head/draft.h"
 #include "train/foretell.h"
 #include "train/probe.h"
 #include "train/schedule.h"
@@ -79,7 +80,9 @@ static void set_parts(struct plan *plan, const struct standing *standings)
     for (int i = 0; i < sweep->trials; i++) {
         int64_t steps = 0, most = 0;
         for (int j = 0; j < sweep->trials; j++) {
-            if (tap_compare(sweep->trial[i].spec.tap, sweep->trial[j].spec.tap) == 0) {
+            if (tap_compare(sweep->trial[i].spec.tap, sweep->trial[j].spec.tap) == 0 &&
+                head_kind_is_draft(sweep->trial[i].spec.kind) ==
+                    head_kind_is_draft(sweep->trial[j].spec.kind)) {
                 steps += standings[j].step;
                 most += plan->steps;
             }
@@ -102,6 +105,7 @@ static int rehearse(struct plan *plan, struct error *error)
         goto done;
     for (int i = 0; i < trials; i++) {
         standings[i].tap = plan->sweep->trial[i].spec.tap;
+        standings[i].draft = head_kind_is_draft(plan->sweep->trial[i].spec.kind);
         for (int r = 0; r < RUNGS_MAX; r++)
             standings[i].kl[r] = NAN;
     }

@@ -5,6 +5,7 @@
 
 #include "common/base/cli.h"
 #include "common/base/memory.h"
+#include "train/draft_evaluate.h"
 
 /* What is computed of each row's logits, on the device and on the host. */
 enum { VALUE_LSE, VALUE_LABEL, VALUE_TOP, VALUE_TOP_LOGIT, VALUE_CROSS, VALUES };
@@ -93,7 +94,7 @@ struct group {
 
 static bool is_tied(const struct trial *trial)
 {
-    return trial->config.spec.output == OUTPUT_TIED;
+    return trial->config.spec.output == OUTPUT_TIED && !trial_is_draft(trial);
 }
 
 /* Trial `first` and those behind it that share its output weight and are not measured yet. */
@@ -217,10 +218,13 @@ static int evaluate_group(struct evaluator *evaluator, int first, struct error *
     int result;
     do {
         gather_group(evaluator, first, &group);
-        result = take_group(evaluator, &group, error);
+        result = trial_is_draft(trial) ? draft_evaluate(trial, workspace, evaluator->setting->batch,
+                                                        evaluator->sums->trial[first] + evaluator->place, error)
+                                       : take_group(evaluator, &group, error);
     } while (result < 0 && workspace_recover(workspace, trial_is_by_row(trial), error));
     for (int t = 0; t < group.count && result == 0; t++) {
-        add_rows(evaluator, group.index[t], t);
+        if (!trial_is_draft(trial))
+            add_rows(evaluator, group.index[t], t);
         evaluator->measured[group.index[t]] = true;
     }
     if (result == 0)
@@ -357,9 +361,16 @@ struct evaluation evaluation_mean(const struct evaluation_setting *setting, cons
         mean.loss += sums[p].loss;
         mean.kl += sums[p].kl;
         mean.agreement += sums[p].agreement;
+        mean.draft.steps = sums[p].draft.steps;
+        for (int k = 0; k < sums[p].draft.steps; k++) {
+            mean.draft.hit[k] += sums[p].draft.hit[k] / tokens;
+            mean.draft.accepted[k] += sums[p].draft.accepted[k] / tokens;
+        }
     }
-    return (struct evaluation){
-        .loss = mean.loss / tokens, .kl = mean.kl / tokens, .agreement = mean.agreement / tokens};
+    mean.loss /= tokens;
+    mean.kl /= tokens;
+    mean.agreement /= tokens;
+    return mean;
 }
 
 int evaluate_trials(const struct evaluation_setting *setting, struct trial *const *trials, int count,

@@ -6,6 +6,9 @@
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
+#include "common/head/draft.h"
+#include "train/draft_ridge.h"
+#include "train/draft_tokens.h"
 #include "train/regressions.h"
 
 static int initialise(const struct member *member, const struct first_values_setting *setting,
@@ -17,27 +20,54 @@ static int initialise(const struct member *member, const struct first_values_set
                : 0;
 }
 
+/* The tokens of a draft, and its regression. counts: read for the first one, and kept for the others. */
+static int begin_draft(const struct member *member, const struct first_values_setting *setting,
+                       struct draft_counts *counts, struct error *error)
+{
+    const struct head_source source = stores_head_source(setting->stores);
+    const int count = member->config->spec.draft_vocab;
+    int32_t *tokens;
+    if (!counts->vocab && draft_tokens_count(setting->stores, setting->threads, counts, error) < 0)
+        return -1;
+    if (array_alloc(&tokens, count, error) < 0)
+        return -1;
+    int result = draft_tokens_choose(counts, count, tokens, error);
+    if (result == 0)
+        result = draft_set_tokens(member->trial->head, tokens, &source, error);
+    free(tokens);
+    if (result == 0 && member->config->init == INIT_RIDGE)
+        result = draft_ridge(member->trial, setting->stores, setting->backend, setting->threads, setting->seed,
+                             error);
+    return result < 0 ? error_prefix(error, "trial %s", member->config->id) : 0;
+}
+
 int members_set_first_values(struct members *members, const struct first_values_setting *setting,
                              struct error *error)
 {
-    for (int i = 0; i < members->count; i++) {
+    struct draft_counts counts = {0};
+    int result = 0;
+    for (int i = 0; i < members->count && result == 0; i++) {
         const struct member *member = &members->member[i];
         if (member->state != MEMBER_TRAINING || member->saved >= 0)
             continue;
         if (cli_interrupted())
-            return error_set_kind(error, ERROR_INTERRUPTED,
-                                  "stopped before all first values were there; the same command goes on");
-        if (initialise(member, setting, error) < 0)
-            return -1;
+            result = error_set_kind(error, ERROR_INTERRUPTED,
+                                    "stopped before all first values were there; the same command goes on");
+        else
+            result = initialise(member, setting, error);
+        if (result == 0 && trial_is_draft(member->trial))
+            result = begin_draft(member, setting, &counts, error);
     }
-    return 0;
+    draft_counts_free(&counts);
+    return result;
 }
 
 /* ---- ridge regressions ---- */
 
 static bool needs_ridge(const struct member *member)
 {
-    return member->state == MEMBER_WAITING && member->saved < 0 && member->config->init == INIT_RIDGE;
+    return member->state == MEMBER_WAITING && member->saved < 0 && member->config->init == INIT_RIDGE &&
+           !head_kind_is_draft(member->config->spec.kind);
 }
 
 /* Puts a solution [H, H], [H] into an affine head. */

@@ -8,6 +8,7 @@
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/head/teacher.h"
+#include "train/draft_work.h"
 #include "train/feed.h"
 #include "train/subsets.h"
 #include "train/workspace.h"
@@ -20,17 +21,31 @@ static uint64_t largest(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+static bool reads_tap(const struct head_spec *spec, struct tap tap)
+{
+    struct tap taps[HEAD_TAPS];
+    const int count = head_spec_taps(spec, taps);
+    bool found = false;
+    for (int t = 0; t < count; t++)
+        found = found || tap_compare(taps[t], tap) == 0;
+    return found;
+}
+
 /* Taps that are read, each once, the final one among them. */
 static uint64_t count_taps(const struct sweep *sweep)
 {
-    uint64_t taps = 1;
+    uint64_t count = 1;
     for (int i = 0; i < sweep->trials; i++) {
-        bool before = false;
-        for (int j = 0; j < i && !before; j++)
-            before = tap_compare(sweep->trial[j].spec.tap, sweep->trial[i].spec.tap) == 0;
-        taps += !before;
+        struct tap taps[HEAD_TAPS];
+        const int own = head_spec_taps(&sweep->trial[i].spec, taps);
+        for (int t = 0; t < own; t++) {
+            bool before = false;
+            for (int j = 0; j < i && !before; j++)
+                before = reads_tap(&sweep->trial[j].spec, taps[t]);
+            count += !before;
+        }
     }
-    return taps;
+    return count;
 }
 
 uint64_t foretell_trial(const struct trial_config *config, const struct model_config *model)
@@ -68,12 +83,14 @@ static uint64_t subset_bytes(const struct sweep *sweep, const struct stores *sto
 {
     const struct model_config *config = &stores->config;
     const int64_t rows = (int64_t)sweep->sequences * stores->rows;
-    bool any = false;
-    for (int i = 0; i < sweep->trials && !any; i++)
-        any = sweep->trial[i].vocabulary == VOCABULARY_SUBSET;
-    return any ? 2 * (uint64_t)config->vocab * (uint64_t)config->hidden +
-                     subsets_bytes(config->vocab, config->hidden, rows, stores->rows)
-               : 0;
+    bool any = false, draft = false;
+    for (int i = 0; i < sweep->trials; i++) {
+        any = any || sweep->trial[i].vocabulary == VOCABULARY_SUBSET;
+        draft = draft || head_kind_is_draft(sweep->trial[i].spec.kind);
+    }
+    const uint64_t weights = (uint64_t)(any || draft) + (draft && !config->tied);
+    return weights * 2 * (uint64_t)config->vocab * (uint64_t)config->hidden +
+           (any ? subsets_bytes(config->vocab, config->hidden, rows, stores->rows) : 0);
 }
 
 int foretell(const struct sweep *sweep, const struct stores *stores, enum math math, int live,
@@ -84,7 +101,7 @@ int foretell(const struct sweep *sweep, const struct stores *stores, enum math m
                    hidden = (uint64_t)config->hidden;
     const uint64_t taps = count_taps(sweep), group = (uint64_t)trials_together((int64_t)rows, live);
     const uint64_t row = sizeof(float) * hidden;
-    uint64_t gradients = 0, scratch = 0;
+    uint64_t gradients = 0, scratch = 0, draft = 0;
     *foretold = (struct foretold){0};
     if (most_of_trials(sweep, config, live, &foretold->trials, error) < 0)
         return -1;
@@ -92,11 +109,14 @@ int foretell(const struct sweep *sweep, const struct stores *stores, enum math m
         const struct head_spec *spec = &sweep->trial[i].spec;
         gradients = largest(gradients, (uint64_t)head_spec_values(spec, config, true));
         scratch = largest(scratch, (uint64_t)head_spec_scratch(spec, config));
+        if (head_kind_is_draft(spec->kind))
+            draft = largest(draft, rows * draft_work_row_bytes(&sweep->trial[i], config) +
+                                       draft_work_fixed_bytes(&sweep->trial[i], config));
     }
     foretold->gradients = sizeof(float) * group * gradients;
     foretold->host = FEED_BATCHES * (taps + 1) * rows * row + 2 * rows * row; /* and what evaluations read */
     foretold->batch = (taps + 2) * rows * row /* states, u and the teacher's */
-                      + group * rows * (3 * row + sizeof(float) * scratch) + foretold->host;
+                      + group * rows * (3 * row + sizeof(float) * scratch) + draft + foretold->host;
     foretold->fixed =
         teacher_weight_bytes(config, math) + teacher_working_bytes(config, 0) + subset_bytes(sweep, stores);
     return 0;

@@ -4,6 +4,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/memory.h"
+#include "common/head/draft.h"
 
 /* The members that are measured, with what is known of them. */
 struct measured {
@@ -202,7 +203,7 @@ static int end(const struct held_out *held_out, const struct measured *measured,
         return member_fail(member, &member->trial->reason, error);
     if (member_end(member, &whole, (int64_t)split, step * held_out->tokens, read, error) < 0)
         return -1;
-    return seen && measured->observed
+    return seen && measured->observed && !head_kind_is_draft(member->config->spec.kind)
                ? observations_keep(held_out->seen, member->config, metrics_as_read(&whole).kl,
                                    &measured->observed[index], error)
                : 0;

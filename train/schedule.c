@@ -80,7 +80,7 @@ static struct rank rank_at(const struct field *field, int index, int rung)
     struct rank rank = {0};
     for (int i = 0; i < field->count && !rank.early; i++) {
         const struct standing *other = &field->standings[i];
-        if (tap_compare(other->tap, one->tap) != 0)
+        if (tap_compare(other->tap, one->tap) != 0 || other->draft != one->draft)
             continue;
         const double kl = other->kl[rung];
         rank.early = is_below(field, other, rung);

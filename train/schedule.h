@@ -61,6 +61,7 @@ enum standing_state {
 struct standing {
     enum standing_state state;
     struct tap tap;
+    bool draft; /* it is compared with drafts, the others with exits */
     int64_t step; /* that it has done */
     double kl
         [RUNGS_MAX]; /* from its evaluation at each rung; NaN: there was none. Of one that ended before a rung:

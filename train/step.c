@@ -7,6 +7,7 @@
 #include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
+#include "train/draft_work.h"
 
 /* ---- a head at work ---- */
 
@@ -57,6 +58,8 @@ static int joining_before(const struct group *group, int slot)
 /* The room for a group's heads at work. */
 static int group_prepare_heads(const struct group *group, struct error *error)
 {
+    if (trial_is_draft(group->trials[0])) /* which is alone */
+        return workspace_need_draft(group->workspace, group->trials[0], group->batch, error);
     if (workspace_need_rows(group->workspace, group->by_row, error) < 0)
         return -1;
     for (int t = 0; t < group->count; t++) {
@@ -222,11 +225,27 @@ static void charge_group(const struct group *group, double seconds, struct trial
 
 /* ---- gradients ---- */
 
+/* piece_gradients of a draft. */
+static void draft_gradients(const struct group *group, struct piece piece, float *losses,
+                            struct trial_result *results)
+{
+    double last = clock_seconds();
+    op_read(group->queue,
+            draft_work_gradients(group->workspace->draft, group->queue, group->trials[0], group->batch, piece,
+                                 group->gradients[0]),
+            losses);
+    charge_group(group, lap(&last), results);
+}
+
 /* Adds to the gradients what a piece of the batch has of them; losses [count, piece.rows]. section: the one that
  * the piece is of, or NULL. */
 static void piece_gradients(const struct group *group, const struct section *section, struct piece piece,
                             float *losses, struct trial_result *results)
 {
+    if (trial_is_draft(group->trials[0])) {
+        draft_gradients(group, piece, losses, results);
+        return;
+    }
     struct workspace *workspace = group->workspace;
     const int64_t all = group->count * piece.rows;
     struct matrix loss = matrix_f32(workspace->loss, all, 1);

@@ -8,6 +8,7 @@
 #include "common/base/file.h"
 #include "common/base/hash_index.h"
 #include "common/base/memory.h"
+#include "common/head/draft.h"
 #include "train/sweep_trials.h"
 #include "train/sweep_yaml.h"
 
@@ -106,6 +107,14 @@ void sweep_free(struct sweep *sweep)
 static int choose_vocabulary(struct trial_config *config, bool best, bool *without, struct error *error)
 {
     const bool tied = config->spec.output == OUTPUT_TIED;
+    if (head_kind_is_draft(config->spec.kind)) {
+        if (config->vocabulary == VOCABULARY_SUBSET)
+            return error_set(error, "a draft takes its softmax over its own `draft_vocab` tokens; leave "
+                                    "`vocabulary` out");
+        config->vocabulary = VOCABULARY_ALL;
+        config->vocabulary_named = false;
+        return 0;
+    }
     const bool good_start = config->init == INIT_RIDGE; /* subset.h: what poor starts lack */
     const enum trial_vocabulary chosen = tied && best && good_start ? VOCABULARY_SUBSET : VOCABULARY_ALL;
     if (config->vocabulary == VOCABULARY_SUBSET && !(tied && best))
@@ -137,15 +146,33 @@ int sweep_choose_vocabulary(struct sweep *sweep, bool best, struct error *error)
     return 0;
 }
 
+/* What only drafts have: their tokens. They learn by distillation alone. */
+static int resolve_draft(const struct sweep *sweep, struct trial_config *config,
+                         const struct model_config *model, struct error *error)
+{
+    if (!head_kind_is_draft(config->spec.kind))
+        return 0;
+    if (config->loss != LOSS_DISTILLATION) {
+        error_set(error, "a draft learns what the full model says, by distillation");
+        return trial_config_blame(config, sweep->name, KEY_LOSS, error);
+    }
+    if (config->draft_vocab > model->vocab && !config->line.key[KEY_DRAFT_VOCAB])
+        config->draft_vocab = model->vocab; /* a default that is too many */
+    config->spec.draft_vocab = config->draft_vocab;
+    return 0;
+}
+
 static int resolve_trial(const struct sweep *sweep, struct trial_config *config,
                          const struct model_config *model, struct error *error)
 {
-    char written[TAP_NAME_SIZE];
+    char written[TAPS_NAME_SIZE];
     strcpy(written, config->tap);
-    if (tap_parse(written, model->layers, &config->spec.tap, error) < 0 ||
+    if (resolve_draft(sweep, config, model, error) < 0)
+        return -1;
+    if (head_spec_parse_taps(written, model->layers, &config->spec, error) < 0 ||
         head_spec_check(&config->spec, model, error) < 0)
         return trial_config_blame(config, sweep->name, KEY_TAP, error);
-    tap_name(config->spec.tap, model->layers, config->tap);
+    head_spec_name_taps(&config->spec, model->layers, config->tap);
     return trial_config_name(config, error);
 }
 
@@ -222,7 +249,20 @@ static int check_states(const struct sweep *sweep, const struct stores *stores,
 {
     const struct tap final = {.layer = stores->config.layers};
     const bool target = store_find_target(shards_info(stores->shards)) >= 0;
-    if (check_tap(sweep, stores, config, config->spec.tap, KEY_TAP, "", error) < 0 ||
+    const bool draft = head_kind_is_draft(config->spec.kind);
+    struct tap taps[HEAD_TAPS];
+    const int count = head_spec_taps(&config->spec, taps);
+    for (int i = 0; i < count; i++) {
+        if (check_tap(sweep, stores, config, taps[i], KEY_TAP, "", error) < 0)
+            return -1;
+    }
+    if (draft && !target) {
+        error_set(error,
+                  "a draft needs what the full model says, which the store does not have; extract it anew");
+        return trial_config_blame(config, sweep->name, KEY_HEAD, error);
+    }
+    if ((draft && check_tap(sweep, stores, config, final, KEY_HEAD, "a draft is taught by the final states",
+                            error) < 0) ||
         (config->init == INIT_RIDGE &&
          check_tap(sweep, stores, config, final, KEY_INIT, "ridge is fitted to the final states", error) < 0) ||
         (config->spec.output == OUTPUT_UNTIED &&

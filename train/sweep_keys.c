@@ -3,10 +3,11 @@
 #include <stddef.h>
 
 #include "common/base/cli.h"
+#include "common/head/draft.h"
 
 const struct sweep_key trial_keys[TRIAL_KEYS] = {
-    [KEY_TAP] = {"tap", "TAP", "where the head reads: 12, 12.mid", NULL, KEY_WORD, 0, 0},
-    [KEY_HEAD] = {"head", "KIND", "embedding, norm, affine or mlp", NULL, KEY_WORD, 0, 0},
+    [KEY_TAP] = {"tap", "TAP", "where the head reads: 12, 12.mid; a draft: 2+15+27", NULL, KEY_WORD, 0, 0},
+    [KEY_HEAD] = {"head", "KIND", "embedding, norm, affine, mlp or draft", NULL, KEY_WORD, 0, 0},
     [KEY_OUTPUT] = {"output", "OUTPUT", "tied (the model's output weight) or untied (a trained copy)", "tied",
                     KEY_WORD, 0, 0},
     [KEY_INIT] = {"init", "INIT", "copy, random or ridge", "copy", KEY_WORD, 0, 0},
@@ -26,6 +27,12 @@ const struct sweep_key trial_keys[TRIAL_KEYS] = {
         {"vocabulary", "TOKENS",
          "a step's softmax is over a subset of the vocabulary, or all; auto: subset for tied heads from ridge",
          "auto", KEY_WORD, 0, 0},
+    [KEY_DRAFT_VOCAB] = {"draft_vocab", "TOKENS", "a draft: how many tokens it chooses from", "6000", KEY_WHOLE,
+                         1, 1 << 28},
+    [KEY_UNROLL] = {"unroll", "STEPS", "a draft: steps on its own output that it learns from", "3", KEY_WHOLE,
+                    1, DRAFT_STEPS_MOST},
+    [KEY_UNROLL_DECAY] = {"unroll_decay", "SHARE", "a draft: what each such step counts of the one before", "1",
+                          KEY_NUMBER, 0.01, 1},
     [KEY_RATE] = {"rate", "RATE", "learning rate", "1e-3", KEY_NUMBER, 0, 10},
     [KEY_WARMUP] = {"warmup", "STEPS", "steps in which the rate grows from 0", "5", KEY_WHOLE, 0, 1e9},
     [KEY_CLIP] = {"clip", "NORM", "largest norm of the gradient; 0: no limit", "1", KEY_NUMBER, 0, 1e9},

@@ -258,11 +258,11 @@ static int use_taps(struct training *training, struct error *error)
     const struct members *members = &training->members;
     struct tap *taps;
     int count = 0;
-    if (array_alloc(&taps, members->count, error) < 0)
+    if (array_alloc(&taps, HEAD_TAPS * members->count, error) < 0)
         return -1;
     for (int i = 0; i < members->count; i++) {
         if (members->member[i].state == MEMBER_TRAINING)
-            taps[count++] = members->member[i].config->spec.tap;
+            count += head_spec_taps(&members->member[i].config->spec, taps + count);
     }
     batch_use(training->batch, taps, count);
     free(taps);

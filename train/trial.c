@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "common/base/memory.h"
+#include "common/head/draft.h"
 
 /* Parameters start at multiples of 16 values in a buffer of many. */
 #define ALIGNMENT 16
@@ -123,6 +124,8 @@ void trial_destroy(struct trial *trial)
 
 unsigned trial_teaching(const struct trial_config *config)
 {
+    if (head_kind_is_draft(config->spec.kind))
+        return TEACH_STATES | TEACH_DRAFT;
     const unsigned subset = config->vocabulary == VOCABULARY_SUBSET ? TEACH_SUBSET : TEACH_NOTHING;
     if (config->loss == LOSS_CROSS_ENTROPY)
         return subset;
@@ -131,6 +134,8 @@ unsigned trial_teaching(const struct trial_config *config)
 
 unsigned trial_measuring(const struct trial_config *config)
 {
+    if (head_kind_is_draft(config->spec.kind))
+        return TEACH_STATES | TEACH_DRAFT;
     return config->spec.output == OUTPUT_TIED ? TEACH_U : TEACH_STATES | TEACH_STATES_ENTROPY;
 }
 
@@ -139,14 +144,15 @@ int trials_create_batch(const struct sweep *sweep, const struct stores *stores, 
 {
     unsigned teach = TEACH_OUTCOME;
     struct tap *taps;
-    if (array_alloc(&taps, sweep->trials, error) < 0)
+    int count = 0;
+    if (array_alloc(&taps, HEAD_TAPS * sweep->trials, error) < 0)
         return -1;
     for (int i = 0; i < sweep->trials; i++) {
-        taps[i] = sweep->trial[i].spec.tap;
+        count += head_spec_taps(&sweep->trial[i].spec, taps + count);
         teach |= trial_measuring(&sweep->trial[i]) | trial_teaching(&sweep->trial[i]);
     }
-    int result = batch_create(stores, backend, taps, sweep->trials, teach, (int64_t)sequences * stores->rows,
-                              batch, error);
+    int result =
+        batch_create(stores, backend, taps, count, teach, (int64_t)sequences * stores->rows, batch, error);
     free(taps);
     if (result == 0)
         (*batch)->seed = sweep->seed;
@@ -155,9 +161,14 @@ int trials_create_batch(const struct sweep *sweep, const struct stores *stores, 
 
 bool trial_joins(const struct trial *trial, const struct trial *other)
 {
-    return trial->config.spec.output == OUTPUT_TIED && other->config.spec.output == OUTPUT_TIED &&
-           trial_config_same_loss(&trial->config, &other->config) &&
+    return !trial_is_draft(trial) && !trial_is_draft(other) && trial->config.spec.output == OUTPUT_TIED &&
+           other->config.spec.output == OUTPUT_TIED && trial_config_same_loss(&trial->config, &other->config) &&
            trial->config.vocabulary == other->config.vocabulary;
+}
+
+bool trial_is_draft(const struct trial *trial)
+{
+    return head_kind_is_draft(trial->config.spec.kind);
 }
 
 bool trial_is_by_row(const struct trial *trial)

@@ -78,6 +78,8 @@ struct trial_result {
  * the batch's subsets of its rows. */
 bool trial_joins(const struct trial *trial, const struct trial *other);
 
+/* Its head is a draft (common/head/draft.h). */
+bool trial_is_draft(const struct trial *trial);
 /* Its head is by row (head.h). */
 bool trial_is_by_row(const struct trial *trial);
 /* Marks a trial starved. */

@@ -59,23 +59,34 @@ static int set_weighting(const char *text, enum trial_weighting *weighting, stru
     return error_set(error, "\"%s\" is not one of none and confidence", text);
 }
 
-/* What a tap looks like in any model; whether this model has it, sweep_resolve finds out. */
-static int set_tap(const char *text, char tap[TAP_NAME_SIZE], struct error *error)
+/* What a tap looks like in any model, and taps of a draft, whose last one may be `final`; whether this model has it,
+ * sweep_resolve finds out. */
+static int set_tap(const char *text, char tap[TAPS_NAME_SIZE], struct error *error)
 {
-    size_t digits = strspn(text, "0123456789");
-    const bool good =
-        !strcmp(text, "final") || (digits > 0 && (!text[digits] || !strcmp(text + digits, ".mid")));
-    if (!good || strlen(text) >= TAP_NAME_SIZE)
+    const char *at = text;
+    bool good = strlen(text) < TAPS_NAME_SIZE;
+    for (; good; at++) {
+        const size_t digits = strspn(at, "0123456789");
+        const size_t mid = digits > 0 && !strncmp(at + digits, ".mid", 4) ? 4 : 0;
+        const size_t length = digits > 0 ? digits + mid : !strcmp(at, "final") ? 5 : 0;
+        good = length > 0 && length < TAP_NAME_SIZE && (!at[length] || at[length] == '+');
+        at += length;
+        if (!*at)
+            break;
+    }
+    if (!good)
         return error_set(error, "\"%.40s\" is not a tap (such as 12, 12.mid or final)", text);
     strcpy(tap, text);
     return 0;
 }
 
-static int set_kind(const char *text, const struct head_kind **kind, struct error *error)
+static int set_int(const struct sweep_key *key, const char *text, int *value, struct error *error)
 {
-    if (!(*kind = head_kind_find(text, error)))
+    int64_t whole;
+    if (sweep_key_whole(key, text, &whole, error) < 0)
         return -1;
-    return head_kind_is_draft(*kind) ? error_set(error, "drafts cannot be trained yet") : 0;
+    *value = (int)whole;
+    return 0;
 }
 
 int trial_config_set(struct trial_config *config, enum trial_key key, const char *text, struct error *error)
@@ -83,7 +94,7 @@ int trial_config_set(struct trial_config *config, enum trial_key key, const char
     const struct sweep_key *row = &trial_keys[key];
     switch (key) {
     case KEY_TAP: return set_tap(text, config->tap, error);
-    case KEY_HEAD: return set_kind(text, &config->spec.kind, error);
+    case KEY_HEAD: return (config->spec.kind = head_kind_find(text, error)) ? 0 : -1;
     case KEY_OUTPUT: return head_output_find(text, &config->spec.output, error);
     case KEY_INIT: return head_init_find(text, &config->init, error);
     case KEY_LOSS: return set_loss(text, &config->loss, error);
@@ -95,6 +106,9 @@ int trial_config_set(struct trial_config *config, enum trial_key key, const char
             return -1;
         config->vocabulary_named = config->vocabulary != VOCABULARY_AUTO;
         return 0;
+    case KEY_DRAFT_VOCAB: return set_int(row, text, &config->draft_vocab, error);
+    case KEY_UNROLL: return set_int(row, text, &config->unroll, error);
+    case KEY_UNROLL_DECAY: return sweep_key_number(row, text, &config->unroll_decay, error);
     case KEY_RATE: return sweep_key_number(row, text, &config->rate, error);
     case KEY_WARMUP: return sweep_key_whole(row, text, &config->warmup, error);
     case KEY_CLIP: return sweep_key_number(row, text, &config->clip, error);
@@ -140,6 +154,11 @@ bool trial_config_same_loss(const struct trial_config *config, const struct tria
            config->temperature == other->temperature && config->weighting == other->weighting;
 }
 
+static double standard_of(enum trial_key key)
+{
+    return strtod(trial_keys[key].standard, NULL);
+}
+
 /* Everything that is not the default goes into the name; what tells trials apart most comes first. */
 int trial_config_name(struct trial_config *config, struct error *error)
 {
@@ -148,13 +167,21 @@ int trial_config_name(struct trial_config *config, struct error *error)
              config->weighting == WEIGHTING_NONE ? "" : weighting_names[config->weighting],
              config->vocabulary_named ? "-" : "",
              config->vocabulary_named ? vocabulary_name(config->vocabulary) : "");
+    const bool draft = head_kind_is_draft(config->spec.kind);
     const struct {
         enum trial_key key;
         double value;
-    } numbers[] = {{KEY_SHARE, config->share},           {KEY_TEMPERATURE, config->temperature},
-                   {KEY_WARMUP, (double)config->warmup}, {KEY_CLIP, config->clip},
-                   {KEY_DECAY, config->decay},           {KEY_BETA1, config->beta1},
-                   {KEY_BETA2, config->beta2},           {KEY_EPSILON, config->epsilon}};
+    } numbers[] = {{KEY_DRAFT_VOCAB, draft ? config->draft_vocab : standard_of(KEY_DRAFT_VOCAB)},
+                   {KEY_UNROLL, draft ? config->unroll : standard_of(KEY_UNROLL)},
+                   {KEY_UNROLL_DECAY, draft ? config->unroll_decay : standard_of(KEY_UNROLL_DECAY)},
+                   {KEY_SHARE, config->share},
+                   {KEY_TEMPERATURE, config->temperature},
+                   {KEY_WARMUP, (double)config->warmup},
+                   {KEY_CLIP, config->clip},
+                   {KEY_DECAY, config->decay},
+                   {KEY_BETA1, config->beta1},
+                   {KEY_BETA2, config->beta2},
+                   {KEY_EPSILON, config->epsilon}};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         const struct sweep_key *key = &trial_keys[numbers[i].key];
         size_t used = strlen(extra);
@@ -217,6 +244,13 @@ json_t *trial_config_to_json(const struct trial_config *config, struct error *er
         weighting_names[config->weighting], "vocabulary", vocabulary_name(config->vocabulary), "rate",
         config->rate, "warmup", (json_int_t)config->warmup, "clip", config->clip, "decay", config->decay,
         "beta1", config->beta1, "beta2", config->beta2, "epsilon", config->epsilon);
+    if (object && head_kind_is_draft(config->spec.kind) &&
+        (json_object_set_new(object, "draft_vocab", json_integer(config->draft_vocab)) < 0 ||
+         json_object_set_new(object, "unroll", json_integer(config->unroll)) < 0 ||
+         json_object_set_new(object, "unroll_decay", json_real(config->unroll_decay)) < 0)) {
+        json_decref(object);
+        object = NULL;
+    }
     if (!object)
         error_set_kind(error, ERROR_NO_MEMORY, "trial %s: out of memory", config->id);
     return object;

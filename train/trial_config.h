@@ -35,8 +35,8 @@ struct trial_config {
     /* Made from the trial's settings alone, so that it has the same name in every sweep: for instance
      * "12-affine-ridge-distillation-0.001". Set by trial_config_name. */
     char id[TRIAL_ID_SIZE];
-    char tap[TAP_NAME_SIZE]; /* as written; after sweep_resolve the tap's own name */
-    struct head_spec spec; /* its tap is set by sweep_resolve */
+    char tap[TAPS_NAME_SIZE]; /* as written; after sweep_resolve the tap's own name, or the taps' */
+    struct head_spec spec; /* its taps and draft_vocab are set by sweep_resolve */
     enum head_init init;
     enum trial_loss loss;
     double share; /* of cross-entropy in LOSS_MIX; the rest is distillation */
@@ -45,6 +45,9 @@ struct trial_config {
     enum trial_vocabulary vocabulary; /* subset or all after sweep_choose_vocabulary */
     bool vocabulary_auto; /* nobody asked for it: what its run began with counts (run_identity.h) */
     bool vocabulary_named; /* it is not what auto comes to, as far as that is known: part of the id */
+    int draft_vocab; /* a draft's tokens; after sweep_resolve those of the model at most */
+    int unroll; /* steps of a draft that it learns from */
+    double unroll_decay; /* the weight of each, of the one before */
     double rate; /* of the first step after the warm-up */
     int64_t warmup; /* steps in which the rate grows from 0 */
     double clip; /* largest norm of the gradient; 0: no limit */

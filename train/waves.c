@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/base/memory.h"
+#include "common/head/draft.h"
 
 int waves_open(const struct waves_setting *setting, struct waves *waves, struct error *error)
 {
@@ -39,7 +40,9 @@ static double kl_at_rung(const struct waves_setting *setting, const struct membe
 static struct standing stand(const struct waves_setting *setting, const struct member *member)
 {
     const struct schedule *schedule = &setting->schedule;
-    struct standing standing = {.tap = member->config->spec.tap, .step = member_step(member)};
+    struct standing standing = {.tap = member->config->spec.tap,
+                                .draft = head_kind_is_draft(member->config->spec.kind),
+                                .step = member_step(member)};
     switch (member->state) {
     case MEMBER_DONE: standing.state = STANDING_ENDED; break;
     case MEMBER_FAILED: standing.state = STANDING_FAILED; break;

@@ -6,6 +6,7 @@
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/base/string.h"
+#include "common/head/draft.h"
 
 json_t *wish_to_json(const struct policy_wish *wish, int layers)
 {
@@ -28,7 +29,8 @@ static int check_tap(const struct sweep *sweep, int layers, struct tap tap, stru
     bool found = false;
     for (int i = 0; i < sweep->trials; i++) {
         const struct tap other = sweep->trial[i].spec.tap;
-        if (tap_compare(other, (struct tap){.layer = layers}) == 0)
+        if (tap_compare(other, (struct tap){.layer = layers}) == 0 ||
+            head_kind_is_draft(sweep->trial[i].spec.kind))
             continue;
         found = found || tap_compare(other, tap) == 0;
         bool told = false;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/base/memory.h"
+#include "train/draft_work.h"
 
 int trials_together(int64_t rows, int trials)
 {
@@ -46,6 +47,8 @@ static void drop_buffers(struct workspace *workspace)
             head_scratch_destroy(workspace->shape[s].scratch[t]);
     }
     workspace->shapes = 0;
+    draft_work_destroy(workspace->draft);
+    workspace->draft = NULL;
 }
 
 void workspace_destroy(struct workspace *workspace)
@@ -123,6 +126,15 @@ int workspace_need_scratch(struct workspace *workspace, const struct head *head,
     struct head_scratch **scratch = &workspace->shape[s].scratch[number];
     return *scratch ? 0
                     : head_scratch_create(head, workspace->capacity, workspace->length, true, scratch, error);
+}
+
+int workspace_need_draft(struct workspace *workspace, const struct trial *trial, const struct batch *batch,
+                         struct error *error)
+{
+    return workspace_need_rows(workspace, false, error) < 0
+               ? -1
+               : draft_work_need(&workspace->draft, trial, batch, workspace->queue, workspace->capacity,
+                                 workspace->length, error);
 }
 
 int workspace_need_gradients(struct workspace *workspace, int64_t values, struct error *error)

@@ -33,6 +33,10 @@
 #define TRIALS_TOGETHER HEADS_TOGETHER /* trials of a group, at most */
 #define PIECE_ROWS      32 /* pieces are not made smaller than this */
 
+struct batch;
+struct draft_work;
+struct trial;
+
 /* A trial of a group has a slot: 0 .. trials - 1. Fields are read by whoever takes a step (step.c). */
 struct workspace {
     struct backend *backend;
@@ -59,6 +63,7 @@ struct workspace {
     } * shape; /* [shapes] */
     int shapes;
     size_t shape_room;
+    struct draft_work *draft; /* of the draft whose step it was last (draft_work.h) */
 
     /* Lists that ops go over: the parameters of a group's trials, slot after slot. */
     int parameters; /* room */
@@ -104,6 +109,9 @@ int workspace_need_rows(struct workspace *workspace, bool by_row, struct error *
 int workspace_need_scratch(struct workspace *workspace, const struct head *head, int number,
                            struct error *error);
 struct head_scratch *workspace_scratch(const struct workspace *workspace, const struct head *head, int number);
+/* For a draft, which is at work on the batch next. */
+int workspace_need_draft(struct workspace *workspace, const struct trial *trial, const struct batch *batch,
+                         struct error *error);
 /* Values of all gradients; parameters of all trials of a group. */
 int workspace_need_gradients(struct workspace *workspace, int64_t values, struct error *error);
 int workspace_need_parameters(struct workspace *workspace, int parameters, struct error *error);

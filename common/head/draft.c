@@ -52,6 +52,11 @@ bool head_kind_is_draft(const struct head_kind *kind)
     return kind->draft;
 }
 
+struct matrix draft_scale(const struct head *head)
+{
+    return head->parameter[DRAFT_SCALE].value;
+}
+
 /* ---- working memory ---- */
 
 static int64_t larger(int64_t a, int64_t b)

@@ -3,6 +3,9 @@
  * COPY takes the model's last layer: its norms, its products, its MLP. What they made of the residual stream they make
  * of n; the columns of e are zeros. fc passes the last tap on. The model's tensors may have their rows in the order of
  * adjacent pairs (GGUF); a draft's are in halves.
+ *
+ * RIDGE takes the norms and the MLP only; down is zeros. draft_use_regression fills the rest, so that the draft begins
+ * as the regression itself.
  */
 #include <stdlib.h>
 
@@ -78,6 +81,12 @@ static int copy_parameter(const struct head *head, int index, const struct head_
     return 0;
 }
 
+/* Parameters that do not begin as the model's where a regression fills the draft. */
+static bool is_regressed(int index)
+{
+    return index == DRAFT_HIDDEN_NORM || (index >= DRAFT_Q && index <= DRAFT_O) || index == DRAFT_DOWN;
+}
+
 int draft_initialise(struct head *head, enum head_init init, uint64_t seed, const struct head_source *source,
                      struct error *error)
 {
@@ -89,14 +98,15 @@ int draft_initialise(struct head *head, enum head_init init, uint64_t seed, cons
     for (int i = 0; i < head->parameters && result == 0; i++) {
         const struct parameter_rule *rule = &head->plan.rule[i];
         const struct matrix matrix = head->parameter[i].value;
-        const enum fill how = init == INIT_RANDOM ? rule->random : rule->copy;
+        const enum fill how =
+            init == INIT_RANDOM || (init == INIT_RIDGE && is_regressed(i)) ? rule->random : rule->copy;
         float *values;
         if ((result = array_alloc(&values, matrix.rows * matrix.cols, error)) < 0)
             break;
         fill(how, matrix, &random, values);
         if (how == FILL_MODEL)
             result = copy_parameter(head, i, source, values, error);
-        if (i == DRAFT_FC && init != INIT_RANDOM) {
+        if (i == DRAFT_FC && init == INIT_COPY) {
             for (int64_t r = 0; r < matrix.rows; r++)
                 values[r * matrix.cols + matrix.cols - matrix.rows + r] = 1;
         }

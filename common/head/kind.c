@@ -111,7 +111,7 @@ const char *head_kind_name(const struct head_kind *kind)
 
 int head_init_check(const struct head_kind *kind, enum head_init init, struct error *error)
 {
-    if (init == INIT_RIDGE && !kind->has_map)
+    if (init == INIT_RIDGE && !kind->has_map && !kind->draft)
         return error_set(error, "a head of kind %s has no ridge initialisation (use copy or random)",
                          kind->name);
     return 0;

