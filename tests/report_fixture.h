@@ -83,7 +83,7 @@ static inline int fixture_row(struct report_fixture *fixture, int i, int count, 
         (struct head_spec){.kind = head_kind_find(i % 5 == 4 ? "mlp" : kinds[i % 3], error), .tap = taps[tap]};
     config->spec.tap.mid = i % 5 == 4;
     tap_name(config->spec.tap, small.layers, config->tap);
-    snprintf(config->id, sizeof config->id, "%s-%s-ridge-%s-0.001%s-%d", config->tap,
+    snprintf(config->id, sizeof config->id, "%.15s-%s-ridge-%s-0.001%s-%d", config->tap,
              head_kind_name(config->spec.kind), trial_loss_name(config->loss),
              i == 2 ? "-warmup1000000-clip0.12345678901234-decay0.0123456789-beta10.987654321-beta20.987654321"
                     : "",

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "common/base/memory.h"
-#include "common/head/draft.h"
+#include "common/head/draft_chain.h"
 #include "tests/test.h"
 
 /* A golden example of EAGLE-3's published checkpoints: every tensor is made by golden_fill. Two implementations in Python
@@ -539,6 +539,21 @@ TEST(draft_taps)
     REQUIRE_OK(head_spec_check(&spec, &config, &error));
     spec.befores = 1;
     CHECK(head_spec_check(&spec, &config, &error) < 0);
+}
+
+/* ---- chains ---- */
+
+TEST(draft_rounds)
+{
+    /* Rounds at rows 1 (2 are accepted), 4 (none), 5 (3) and 9; a hit behind a miss is worth nothing. */
+    static const bool hit[10][3] = {{1, 1, 1}, {1, 1, 0}, {1, 1, 1}, {1, 1, 1}, {0, 1, 1},
+                                    {1, 1, 1}, {1, 0, 0}, {1, 0, 0}, {1, 0, 0}, {1, 0, 1}};
+    struct draft_chain chain = {.steps = 3};
+    draft_chain_count(&chain, hit[0], 10, 1);
+    CHECK(chain.rounds == 4);
+    CHECK(chain.accepted[0] == 3 && chain.accepted[1] == 2 && chain.accepted[2] == 1);
+    draft_chain_count(&chain, hit[0], 10, 9); /* added */
+    CHECK(chain.rounds == 5 && chain.accepted[0] == 4);
 }
 
 TEST_MAIN
