@@ -14,7 +14,7 @@
 static const double relative_ridge = 1e-4; /* of the mean of the diagonal, as in common/head/ridge.h */
 
 struct fit {
-    struct trial *trial;
+    const struct trial *trial;
     struct batch *batch;
     struct queue *queue;
     struct tap taps[HEAD_TAPS + 1]; /* the draft's, then the final one */
@@ -41,9 +41,10 @@ static void fit_free(struct fit *fit)
     queue_destroy(fit->queue);
 }
 
-static int fit_create(struct fit *fit, const struct stores *stores, struct backend *backend,
-                      struct error *error)
+static int fit_create(struct fit *fit, const struct draft_ridge_setting *setting, struct error *error)
 {
+    const struct stores *stores = setting->stores;
+    struct backend *backend = setting->backend;
     const size_t rows = (size_t)stores->rows, hidden = (size_t)stores->config.hidden;
     fit->hidden = stores->config.hidden;
     fit->count = head_spec_taps(&fit->trial->config.spec, fit->taps);
@@ -140,13 +141,13 @@ static int try_factors(struct fit *fit, const struct feed_batch *next, struct ca
     return 0;
 }
 
-static int calibrate(struct fit *fit, const struct stores *stores, int threads, uint64_t seed,
-                     struct error *error)
+static int calibrate(struct fit *fit, const struct draft_ridge_setting *setting, struct error *error)
 {
+    const struct stores *stores = setting->stores;
     const uint64_t all = stores->sequences[SPLIT_TRAIN];
     struct feed_plan plan = {.split = SPLIT_TRAIN,
                              .shuffled = true,
-                             .seed = seed,
+                             .seed = setting->seed,
                              .sequences = 1,
                              .end = all < CALIBRATED ? all : CALIBRATED};
     struct calibration calibration = {.scale = draft_scale(fit->trial->head)};
@@ -158,7 +159,7 @@ static int calibrate(struct fit *fit, const struct stores *stores, int threads, 
         array_alloc(&calibration.scaled, fit->hidden, error) < 0)
         goto done;
     op_read(fit->queue, calibration.scale, calibration.values);
-    if (queue_wait(fit->queue, error) < 0 || feed_open(stores, &plan, threads, &feed, error) < 0)
+    if (queue_wait(fit->queue, error) < 0 || feed_open(stores, &plan, setting->threads, &feed, error) < 0)
         goto done;
     while ((result = feed_next(feed, &next, error)) == 0 && next) {
         if ((result = try_factors(fit, next, &calibration, error)) < 0)
@@ -178,14 +179,14 @@ done:
 
 /* ---- the regression ---- */
 
-static int add_sequences(const struct fit *fit, const struct stores *stores, int threads, uint64_t seed,
-                         struct error *error)
+static int add_sequences(const struct fit *fit, const struct draft_ridge_setting *setting, struct error *error)
 {
+    const struct stores *stores = setting->stores;
     const uint64_t all = stores->sequences[SPLIT_TRAIN];
     const uint64_t enough = (DRAFT_RIDGE_TOKENS + (uint64_t)stores->rows - 1) / (uint64_t)stores->rows;
     struct feed_plan plan = {.split = SPLIT_TRAIN,
                              .shuffled = true,
-                             .seed = seed,
+                             .seed = setting->seed,
                              .sequences = 1,
                              .end = enough < all ? enough : all};
     const struct feed_batch *next;
@@ -193,7 +194,7 @@ static int add_sequences(const struct fit *fit, const struct stores *stores, int
     struct feed *feed;
     int result;
     batch_plan(fit->batch, TEACH_DRAFT, &plan);
-    if (feed_open(stores, &plan, threads, &feed, error) < 0)
+    if (feed_open(stores, &plan, setting->threads, &feed, error) < 0)
         return -1;
     progress_start(&progress, "draft ridge", "sequences", plan.end);
     while ((result = feed_next(feed, &next, error)) == 0 && next) {
@@ -246,33 +247,63 @@ done:
     return result;
 }
 
-int draft_ridge(struct trial *trial, const struct stores *stores, struct backend *backend, int threads,
-                uint64_t seed, struct error *error)
+/* Whether it is of these taps. */
+static bool is_of(const struct draft_regression *regression, const struct trial *trial)
+{
+    struct tap taps[HEAD_TAPS];
+    const int count = head_spec_taps(&trial->config.spec, taps);
+    bool same = regression->a && regression->count == count;
+    for (int t = 0; t < count && same; t++)
+        same = tap_compare(regression->taps[t], taps[t]) == 0;
+    return same;
+}
+
+void draft_regression_free(struct draft_regression *regression)
+{
+    free(regression->a);
+    free(regression->moment);
+    *regression = (struct draft_regression){0};
+}
+
+int draft_ridge_fit(struct draft_regression *regression, const struct trial *trial,
+                    const struct draft_ridge_setting *setting, struct error *error)
 {
     struct fit fit = {.trial = trial};
-    double *sums = NULL, *moment = NULL;
-    float *a = NULL;
-    int result = fit_create(&fit, stores, backend, error);
+    double *sums = NULL;
+    if (is_of(regression, trial))
+        return 0;
+    draft_regression_free(regression);
+    regression->count = head_spec_taps(&trial->config.spec, regression->taps);
+    int result = fit_create(&fit, setting, error);
     const int64_t values = fit.inputs * (fit.inputs + fit.hidden);
     if (result == 0)
-        result = add_sequences(&fit, stores, threads, seed, error);
-    if (result == 0 &&
-        (array_alloc(&sums, values, error) < 0 || array_alloc(&moment, fit.hidden * fit.hidden, error) < 0 ||
-         array_alloc(&a, fit.inputs * fit.hidden, error) < 0))
+        result = add_sequences(&fit, setting, error);
+    if (result == 0 && (array_alloc(&sums, values, error) < 0 ||
+                        array_alloc(&regression->moment, fit.hidden * fit.hidden, error) < 0 ||
+                        array_alloc(&regression->a, fit.inputs * fit.hidden, error) < 0))
         result = -1;
     if (result == 0) {
         op_read(fit.queue, matrix_f64(fit.sums, fit.inputs, fit.inputs + fit.hidden), sums);
         result = queue_wait(fit.queue, error);
     }
     if (result == 0)
-        result = solve(&fit, sums, a, moment, error);
-    if (result == 0)
-        result = draft_use_regression(trial->head, a, moment, seed, error);
-    if (result == 0)
-        result = calibrate(&fit, stores, threads, seed, error);
+        result = solve(&fit, sums, regression->a, regression->moment, error);
+    if (result < 0)
+        draft_regression_free(regression);
     free(sums);
-    free(moment);
-    free(a);
+    fit_free(&fit);
+    return result;
+}
+
+int draft_ridge_use(const struct draft_regression *regression, struct trial *trial,
+                    const struct draft_ridge_setting *setting, struct error *error)
+{
+    struct fit fit = {.trial = trial};
+    int result = draft_use_regression(trial->head, regression->a, regression->moment, setting->seed, error);
+    if (result == 0)
+        result = fit_create(&fit, setting, error);
+    if (result == 0)
+        result = calibrate(&fit, setting, error);
     fit_free(&fit);
     return result;
 }

@@ -20,31 +20,41 @@ static int initialise(const struct member *member, const struct first_values_set
                : 0;
 }
 
-/* The tokens of a draft, and its regression. counts: read for the first one, and kept for the others. */
+/* What drafts begin with: read for the first one, and kept for the others. */
+struct draft_start {
+    struct draft_counts counts;
+    struct draft_regression regression;
+};
+
+/* The tokens of a draft, and its regression. */
 static int begin_draft(const struct member *member, const struct first_values_setting *setting,
-                       struct draft_counts *counts, struct error *error)
+                       struct draft_start *start, struct error *error)
 {
     const struct head_source source = stores_head_source(setting->stores);
+    const struct draft_ridge_setting ridge = {setting->stores, setting->backend, setting->threads,
+                                              setting->seed};
     const int count = member->config->spec.draft_vocab;
     int32_t *tokens;
-    if (!counts->vocab && draft_tokens_count(setting->stores, setting->threads, counts, error) < 0)
+    if (!start->counts.vocab &&
+        draft_tokens_count(setting->stores, setting->threads, &start->counts, error) < 0)
         return -1;
     if (array_alloc(&tokens, count, error) < 0)
         return -1;
-    int result = draft_tokens_choose(counts, count, tokens, error);
+    int result = draft_tokens_choose(&start->counts, count, tokens, error);
     if (result == 0)
         result = draft_set_tokens(member->trial->head, tokens, &source, error);
     free(tokens);
     if (result == 0 && member->config->init == INIT_RIDGE)
-        result = draft_ridge(member->trial, setting->stores, setting->backend, setting->threads, setting->seed,
-                             error);
+        result = draft_ridge_fit(&start->regression, member->trial, &ridge, error);
+    if (result == 0 && member->config->init == INIT_RIDGE)
+        result = draft_ridge_use(&start->regression, member->trial, &ridge, error);
     return result < 0 ? error_prefix(error, "trial %s", member->config->id) : 0;
 }
 
 int members_set_first_values(struct members *members, const struct first_values_setting *setting,
                              struct error *error)
 {
-    struct draft_counts counts = {0};
+    struct draft_start start = {0};
     int result = 0;
     for (int i = 0; i < members->count && result == 0; i++) {
         const struct member *member = &members->member[i];
@@ -56,9 +66,10 @@ int members_set_first_values(struct members *members, const struct first_values_
         else
             result = initialise(member, setting, error);
         if (result == 0 && trial_is_draft(member->trial))
-            result = begin_draft(member, setting, &counts, error);
+            result = begin_draft(member, setting, &start, error);
     }
-    draft_counts_free(&counts);
+    draft_counts_free(&start.counts);
+    draft_regression_free(&start.regression);
     return result;
 }
 

@@ -48,12 +48,13 @@ int draft_get_tokens(const struct head *head, struct queue *queue, int32_t *toke
 
 /* After head_initialise by INIT_RIDGE: fills the draft from a regression without an intercept, from the states of its
  * T taps at t and the normed embedding e of the token after it, to the final state at t + 1. a [(T + 1) H, H], e's rows
- * last; moment [H, H]: sum of e e^T over the rows, row by row; it is destroyed.
+ * last; moment [H, H]: sum of e e^T over the rows, row by row.
  *     fc      the rows of the states
  *     v, o    the best approximation of e's rows that v and o can hold: of rank kv_heads head_size, in the first query
  *             head of each group. Its q and k are the same random map of e, so long that a row attends to itself, or to
  *             rows with the same token, whose v are the same */
-int draft_use_regression(struct head *head, const float *a, double *moment, uint64_t seed, struct error *error);
+int draft_use_regression(struct head *head, const float *a, const double *moment, uint64_t seed,
+                         struct error *error);
 
 /* The scale [1, H] of its last norm. */
 struct matrix draft_scale(const struct head *head);

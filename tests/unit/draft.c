@@ -526,6 +526,7 @@ TEST(draft_taps)
     REQUIRE_OK(head_spec_check(&spec, &config, &error));
     CHECK(head_spec_parse_taps("2+1", config.layers, &spec, &error) < 0);
     CHECK_TEXT(error.text, "do not ascend");
+    CHECK(head_spec_parse_taps("1+1", config.layers, &spec, &error) < 0);
     CHECK(head_spec_parse_taps("0+1+2+3", config.layers, &spec, &error) < 0);
     CHECK(head_spec_parse_taps("1++2", config.layers, &spec, &error) < 0);
     CHECK(head_spec_parse_taps("1+", config.layers, &spec, &error) < 0);
