@@ -104,8 +104,8 @@ static int add_sequence(const struct fit *fit, const struct feed_batch *next, st
 
 /* ---- the norm's scale ---- */
 
-#define CALIBRATED 8 /* sequences */
-static const float factors[] = {1, 0.85f, 0.7f, 0.6f, 0.5f, 0.42f, 0.35f, 0.3f, 0.25f};
+#define CALIBRATED 2 /* sequences */
+static const float factors[] = {1, 0.7f, 0.5f, 0.35f, 0.25f};
 enum { FACTORS = sizeof factors / sizeof factors[0] };
 
 /* The draft's scale, and how the loss depends on what it is multiplied by. */
