@@ -542,6 +542,76 @@ TEST(draft_taps)
     CHECK(head_spec_check(&spec, &config, &error) < 0);
 }
 
+/* ---- a regression ---- */
+
+/* y of a row by the regression a alone: norm(x a) scale. */
+static void plain_regression(const struct bench *bench, const float *a, const double *scale, int m, double *y)
+{
+    double both[(TAPS + 1) * H], r[H] = {0}, ones[H];
+    for (int i = 0; i < TAPS * H; i++)
+        both[i] = bench->plain.states[m][i];
+    for (int i = 0; i < H; i++)
+        ones[i] = 1;
+    plain_norm(bench->plain.embedded[0], ones, both + TAPS * H);
+    for (int i = 0; i < (TAPS + 1) * H; i++) {
+        for (int c = 0; c < H; c++)
+            r[c] += both[i] * (double)a[i * H + c];
+    }
+    plain_norm(r, scale, y);
+}
+
+/* e's rows of rank K, which v and o hold exactly. */
+static void make_regression(float a[(TAPS + 1) * H * H], double moment[H * H])
+{
+    for (int i = 0; i < TAPS * H * H; i++)
+        a[i] = (float)golden_fill(50, i);
+    for (int i = 0; i < H; i++) {
+        for (int c = 0; c < H; c++) {
+            double sum = 0;
+            for (int k = 0; k < K; k++)
+                sum += golden_fill(51, i * K + k) * golden_fill(52, k * H + c);
+            a[(TAPS * H + i) * H + c] = (float)(4 * sum);
+            moment[i * H + c] = (i == c) + golden_fill(53, i + c);
+        }
+    }
+}
+
+/* All rows have the same token, so that it does not matter which of them a row attends to. */
+static void check_regression(struct bench *bench)
+{
+    struct error error;
+    float a[(TAPS + 1) * H * H], y[M * H], scale[H];
+    double moment[H * H], expected[H], wide[H];
+    make_regression(a, moment);
+    REQUIRE_OK(head_initialise(bench->head, INIT_RIDGE, 1, &source, &error));
+    REQUIRE_OK(draft_use_regression(bench->head, a, moment, 1, &error));
+    for (int m = 0; m < M; m++) {
+        for (int i = 0; i < H; i++)
+            y[m * H + i] = (float)bench->plain.embedded[0][i];
+    }
+    op_write(bench->queue, bench->run.embedded, y);
+    forward(bench);
+    op_read(bench->queue, draft_scale(bench->head), scale);
+    op_read(bench->queue, draft_output(&bench->run, 0), y);
+    REQUIRE_OK(queue_wait(bench->queue, &error));
+    for (int i = 0; i < H; i++)
+        wide[i] = (double)scale[i];
+    for (int m = 0; m < M; m++) {
+        plain_regression(bench, a, wide, m, expected);
+        for (int i = 0; i < H; i++)
+            CHECK(fabs((double)y[m * H + i] - expected[i]) < 1e-4 * fabs(wide[i]));
+    }
+}
+
+TEST(draft_begins_as_a_regression)
+{
+    struct error error;
+    struct bench *bench;
+    REQUIRE_OK(bench_open(&bench, "cpu", OUTPUT_TIED, &error));
+    check_regression(bench);
+    bench_close(bench);
+}
+
 /* ---- chains ---- */
 
 TEST(draft_rounds)
