@@ -286,8 +286,13 @@ int draft_ridge_fit(struct draft_regression *regression, const struct trial *tri
         op_read(fit.queue, matrix_f64(fit.sums, fit.inputs, fit.inputs + fit.hidden), sums);
         result = queue_wait(fit.queue, error);
     }
-    if (result == 0)
-        result = solve(&fit, sums, regression->a, regression->moment, error);
+    if (result == 0) {
+        regression->solved = solve(&fit, sums, regression->a, regression->moment, &regression->reason) == 0;
+        if (!regression->solved && error_is_machines(&regression->reason)) {
+            *error = regression->reason;
+            result = -1;
+        }
+    }
     if (result < 0)
         draft_regression_free(regression);
     free(sums);

@@ -22,6 +22,8 @@ struct draft_regression {
     int count;
     float *a; /* [(count + 1) H, H] */
     double *moment; /* [H, H] of e */
+    bool solved; /* else by the fault of the states: why is in `reason` */
+    struct error reason;
 };
 
 /* Where and by what it is computed. */
@@ -32,11 +34,10 @@ struct draft_ridge_setting {
     uint64_t seed; /* of the order of sequences, and of q and k */
 };
 
-/* Makes the regression that of the draft's taps, unless it is already. An error of the kind ERROR_INPUT is the states'
- * fault. */
+/* Makes the regression that of the draft's taps, unless it is already. */
 int draft_ridge_fit(struct draft_regression *regression, const struct trial *trial,
                     const struct draft_ridge_setting *setting, struct error *error);
-/* Fills a draft that was initialised by INIT_RIDGE, and has its tokens. */
+/* Fills a draft that was initialised by INIT_RIDGE, and has its tokens, from a regression that is solved. */
 int draft_ridge_use(const struct draft_regression *regression, struct trial *trial,
                     const struct draft_ridge_setting *setting, struct error *error);
 void draft_regression_free(struct draft_regression *regression); /* a zeroed one is fine */

@@ -26,8 +26,8 @@ struct draft_start {
     struct draft_regression regression;
 };
 
-/* The tokens of a draft, and its regression. */
-static int begin_draft(const struct member *member, const struct first_values_setting *setting,
+/* The tokens of a draft, and its regression; without a solution the draft fails. */
+static int begin_draft(struct member *member, const struct first_values_setting *setting,
                        struct draft_start *start, struct error *error)
 {
     const struct head_source source = stores_head_source(setting->stores);
@@ -47,7 +47,8 @@ static int begin_draft(const struct member *member, const struct first_values_se
     if (result == 0 && member->config->init == INIT_RIDGE)
         result = draft_ridge_fit(&start->regression, member->trial, &ridge, error);
     if (result == 0 && member->config->init == INIT_RIDGE)
-        result = draft_ridge_use(&start->regression, member->trial, &ridge, error);
+        result = start->regression.solved ? draft_ridge_use(&start->regression, member->trial, &ridge, error)
+                                          : member_fail(member, &start->regression.reason, error);
     return result < 0 ? error_prefix(error, "trial %s", member->config->id) : 0;
 }
 
@@ -57,7 +58,7 @@ int members_set_first_values(struct members *members, const struct first_values_
     struct draft_start start = {0};
     int result = 0;
     for (int i = 0; i < members->count && result == 0; i++) {
-        const struct member *member = &members->member[i];
+        struct member *member = &members->member[i];
         if (member->state != MEMBER_TRAINING || member->saved >= 0)
             continue;
         if (cli_interrupted())

@@ -70,6 +70,23 @@ same_bytes_after_a_kill() {
     run 0 train "${draft[@]}" --checkpoint 3 --out "$work/killed" && same_trial "$work/killed"
 }
 
+# A tap that holds what is not a number fails the drafts that read it, by a regression or without, and no other trial.
+a_broken_tap() {
+    "$build/tests/bench/make_store" "$work/broken" broken=2 &&
+        cat >"$work/broken.yaml" <<'END'
+steps: 20
+defaults: {warmup: 2, head: draft, draft_vocab: 40}
+trials:
+  - {tap: 1+2, init: ridge}
+  - {tap: 2+3, init: random}
+  - {tap: 1+3, init: ridge}
+END
+    run 0 train --store "$work/broken" --sweep "$work/broken.yaml" --out "$work/some" &&
+        run 0 train --store "$work/broken" --tap 1+3 --head draft --init ridge --draft_vocab 40 --warmup 2 --steps 20 --out "$work/one" &&
+        [ "$(grep -l '"failed"' "$work"/some/trials/*/metrics.jsonl | wc -l)" = 2 ] &&
+        cmp "$work"/some/trials/1+3-*/head.safetensors "$work"/one/trials/*/head.safetensors
+}
+
 wrong_drafts() {
     run 2 train "${draft[@]}" --out "$work/none" --loss cross-entropy && says err "by distillation" &&
         run 2 train "${draft[@]}" --out "$work/none" --vocabulary subset && says err "draft_vocab" &&
@@ -89,6 +106,7 @@ check learns
 check same_bytes_among_others
 check other_drafts_learn
 check same_bytes_after_a_kill
+check a_broken_tap
 check wrong_drafts
 check listed_before
 finish
