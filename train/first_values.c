@@ -103,11 +103,13 @@ struct solution {
 };
 
 /* Opens the member, gives it the solution, or marks it failed, and puts it away. */
-static int begin(struct member *member, const struct solution *solution,
+static int begin(const struct members *members, struct member *member, const struct solution *solution,
                  const struct first_values_setting *setting, struct error *error)
 {
-    if (member_resume(member, setting->resume, error) < 0)
+    if (members_resume(members, member, setting->resume, error) < 0)
         return -1;
+    if (member->state != MEMBER_TRAINING)
+        return 0;
     if (!solution->solved)
         return member_fail(member, &solution->reason, error);
     return initialise(member, setting, error) < 0 ||
@@ -134,7 +136,7 @@ static int solve(struct members *members, const struct first_values_setting *set
     for (int i = 0; i < members->count && result == 0; i++) {
         struct member *member = &members->member[i];
         if (needs_ridge(member) && tap_compare(member->config->spec.tap, tap) == 0)
-            result = begin(member, &solution, setting, error);
+            result = begin(members, member, &solution, setting, error);
     }
 done:
     free(solution.a);

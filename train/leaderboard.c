@@ -33,34 +33,41 @@ static void value_row(const struct run_folder *run, struct leaderboard_row *row,
     }
 }
 
+static int read_files(const struct run_folder *run, const struct trial_config *config,
+                      struct leaderboard_row *row, struct error *error)
+{
+    json_t *kept = NULL;
+    char *metrics_path = run_folder_trial_path(run, config->id, "metrics.jsonl", error);
+    char *config_path = run_folder_trial_path(run, config->id, "config.json", error);
+    const bool read = metrics_path && config_path && metrics_read(metrics_path, &row->metrics, error) == 0 &&
+                      /* Of a folder that has been removed there is nothing to say. */
+                      (!file_exists(config_path) || ((kept = json_read(config_path, error)) &&
+                                                     json_get_integer(config_path, kept, "trained", 0,
+                                                                      INT64_MAX, &row->trained, error) == 0));
+    json_decref(kept);
+    free(metrics_path);
+    free(config_path);
+    return read ? 0 : -1;
+}
+
+/* A trial whose files cannot be read has failed. */
 static int read_row(const struct run_folder *run, const struct trial_config *config, int64_t steps,
                     struct leaderboard_row *row, struct error *error)
 {
-    json_t *kept = NULL;
-    int result = -1;
-    char *metrics_path = run_folder_trial_path(run, config->id, "metrics.jsonl", error);
-    char *config_path = run_folder_trial_path(run, config->id, "config.json", error);
     *row = (struct leaderboard_row){.config = config,
                                     .draft = !strcmp(head_kind_name(config->spec.kind), "draft")};
-    if (!metrics_path || !config_path || metrics_read(metrics_path, &row->metrics, error) < 0 ||
-        /* Of a folder that has been removed there is nothing to say. */
-        (file_exists(config_path) &&
-         (!(kept = json_read(config_path, error)) ||
-          json_get_integer(config_path, kept, "trained", 0, INT64_MAX, &row->trained, error) < 0)))
-        goto done;
+    if (read_files(run, config, row, error) < 0) {
+        metrics_free(&row->metrics);
+        if (error_is_machines(error))
+            return -1;
+        snprintf(row->metrics.failed, sizeof row->metrics.failed, "%.511s", error->text);
+    }
     value_row(run, row, steps);
     row->status = row->metrics.failed[0]    ? "failed"
                   : row->finished           ? "done"
                   : row->metrics.stopped[0] ? "stopped"
                                             : "unfinished";
-    result = 0;
-done:
-    if (result < 0)
-        metrics_free(&row->metrics);
-    json_decref(kept);
-    free(metrics_path);
-    free(config_path);
-    return result;
+    return 0;
 }
 
 /* Done, stopped, the others: only within one of them heads were measured on the same. */

@@ -321,6 +321,17 @@ int member_fail(struct member *member, const struct error *reason, struct error 
     return 0;
 }
 
+void member_leave_out(struct member *member, const struct error *reason)
+{
+    cli_say(
+        "%s is left out: %s; the other trials go on. Once that is mended, the same command takes it up again",
+        member->config->id, reason->text);
+    close_metrics(member);
+    drop_trial(member);
+    member->todo = 0;
+    member->state = MEMBER_FAILED;
+}
+
 int64_t member_end_step(const struct run_folder *run, const struct metrics *metrics)
 {
     const struct metrics_point *last = metrics->count > 0 ? &metrics->point[metrics->count - 1] : NULL;

@@ -35,7 +35,7 @@ enum member_state {
     MEMBER_TRAINING, /* it has a trial that takes part in the run */
     MEMBER_DONE, /* it has ended: nothing of it changes any more */
     MEMBER_STOPPED, /* the run has stopped it (schedule.h): likewise */
-    MEMBER_FAILED /* by its own fault, in this process or before it */
+    MEMBER_FAILED /* by its own fault, in this process or before it; or left out of this process */
 };
 
 /* What it was found to be worth after a step. */
@@ -125,6 +125,10 @@ int member_sync(const struct member *member, struct error *error);
 /* It has failed for good: says so on stderr and in its metrics, drops its trial and its head. reason: may be that of
  * its trial. */
 int member_fail(struct member *member, const struct error *reason, struct error *error);
+
+/* Its files cannot be used: says so on stderr. In this process it counts as failed. Its files stay as they are, so that
+ * the next command can go on with it. */
+void member_leave_out(struct member *member, const struct error *reason);
 
 /* ---- files that cannot be written ---- */
 

@@ -2,25 +2,83 @@
 
 #include <stdlib.h>
 
+#include "common/base/cli.h"
 #include "common/base/file.h"
 #include "common/base/memory.h"
+
+static bool others_can_write(const struct members *members, const struct member *troubled)
+{
+    for (int i = 0; i < members->count; i++) {
+        const struct member *other = &members->member[i];
+        if (other != troubled && !other->todo && other->state != MEMBER_FAILED && member_can_write(other))
+            return true;
+    }
+    return false;
+}
+
+/* ---- files that cannot be used when a run goes on ---- */
+
+/* Whether an error may be of one trial's files alone. */
+static bool may_be_left_out(const struct error *error)
+{
+    return member_may_fail_by(error) || error->kind == ERROR_DAMAGED;
+}
+
+/* The members that are in trouble have failed, each for its reason; it is their own fault when another one is served. */
+static int leave_out(const struct members *members, struct member *member, const struct error *reason,
+                     struct error *error)
+{
+    if (!others_can_write(members, member)) {
+        *error = *reason;
+        return error_prefix(error, "trial %s", member->config->id);
+    }
+    member_leave_out(member, reason);
+    return 0;
+}
 
 int members_open(const struct resume_setting *setting, const struct sweep *sweep, const char *fingerprint,
                  struct members *members, struct error *error)
 {
+    struct error *reasons = NULL;
+    int result = 0;
     *members = (struct members){0};
-    if (array_alloc(&members->member, sweep->trials, error) < 0)
-        return -1;
-    while (members->count < sweep->trials) {
+    if (array_alloc(&reasons, sweep->trials, error) < 0 ||
+        array_alloc(&members->member, sweep->trials, error) < 0)
+        result = -1;
+    while (members->count < sweep->trials && result == 0) {
         const struct trial_config *config = &sweep->trial[members->count];
+        struct error *reason = &reasons[members->count];
         struct member *member = &members->member[members->count++];
-        if (member_open(setting->run, config, fingerprint, member, error) < 0 ||
-            member_look(member, setting, error) < 0) {
-            members_close(members);
-            return -1;
+        if (member_open(setting->run, config, fingerprint, member, reason) == 0 &&
+            member_look(member, setting, reason) == 0) {
+            reason->text[0] = 0;
+            continue;
+        }
+        member->state = MEMBER_FAILED; /* so that nobody asks it whether the machine still serves */
+        if (!may_be_left_out(reason)) {
+            *error = *reason;
+            result = -1;
         }
     }
-    return 0;
+    for (int i = 0; i < members->count && result == 0; i++)
+        if (reasons[i].text[0])
+            result = leave_out(members, &members->member[i], &reasons[i], error);
+    free(reasons);
+    if (result < 0)
+        members_close(members);
+    return result;
+}
+
+int members_resume(const struct members *members, struct member *member, const struct resume_setting *setting,
+                   struct error *error)
+{
+    struct error reason;
+    if (member_resume(member, setting, &reason) == 0)
+        return 0;
+    if (may_be_left_out(&reason))
+        return leave_out(members, member, &reason, error);
+    *error = reason;
+    return -1;
 }
 
 void members_close(struct members *members)
@@ -76,16 +134,6 @@ void members_charge(struct members *members, int64_t step, double seconds, doubl
     }
 }
 
-static bool others_can_write(const struct members *members, const struct member *troubled)
-{
-    for (int i = 0; i < members->count; i++) {
-        const struct member *other = &members->member[i];
-        if (other != troubled && !other->todo && other->state != MEMBER_FAILED && member_can_write(other))
-            return true;
-    }
-    return false;
-}
-
 int members_settle(const struct members *members, struct error *error)
 {
     for (int i = 0; i < members->count; i++) {
@@ -133,6 +181,10 @@ int members_remove_checkpoints(const struct run_folder *run, const struct sweep 
     for (int i = 0; i < sweep->trials && result == 0; i++) {
         char *path = run_folder_trial_path(run, sweep->trial[i].id, "last.ckpt", error);
         result = !path ? -1 : file_exists(path) ? file_remove(path, error) : 0;
+        if (result < 0 && path && member_may_fail_by(error)) { /* it is of no use, and does no harm */
+            cli_say("%s; it is of no use any more", error->text);
+            result = 0;
+        }
         free(path);
     }
     return result;

@@ -19,10 +19,15 @@ struct members {
     int count;
 };
 
-/* The sweep, the fingerprint (of the model) and what is in `setting` must outlive the members. */
+/* The sweep, the fingerprint (of the model) and what is in `setting` must outlive the members. A trial whose folder cannot
+ * be made, read or written is left out (member_leave_out), as long as the folder of another one takes files. */
 int members_open(const struct resume_setting *setting, const struct sweep *sweep, const char *fingerprint,
                  struct members *members, struct error *error);
 void members_close(struct members *members); /* a zeroed one is fine */
+
+/* member_resume, or in the same way the member is left out. */
+int members_resume(const struct members *members, struct member *member, const struct resume_setting *setting,
+                   struct error *error);
 
 /* The steps that all trials have done that are trained; -1 when none is. Those that are ahead, because their
  * last checkpoint is a later one, wait until the others have caught up. */
@@ -50,7 +55,8 @@ int members_settle(const struct members *members, struct error *error);
 /* Brings to the disk what their metrics say. */
 int members_sync(const struct members *members, struct error *error);
 
-/* Removes the checkpoints of a run that is done, whose members need not be open. */
+/* Removes the checkpoints of a run that is done, whose members need not be open. Where a folder does not let one go,
+ * that is said. */
 int members_remove_checkpoints(const struct run_folder *run, const struct sweep *sweep, struct error *error);
 
 #endif

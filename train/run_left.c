@@ -41,7 +41,8 @@ bool run_trial_is_there(const struct run_folder *run, const char *id)
     char *path = run_folder_trial_path(run, id, "metrics.jsonl", &ignored);
     bool there = path && metrics_read(path, &metrics, &ignored) == 0;
     if (there) {
-        there = metrics.failed[0] || ((member_end_step(run, &metrics) >= 0 || metrics.stopped[0]) &&
+        const bool over = member_end_step(run, &metrics) >= (int64_t)run_folder_number(run, "steps");
+        there = metrics.failed[0] || ((over || metrics.stopped[0]) &&
                                       has_head(run_folder_trial_path(run, id, "head.safetensors", &ignored)));
         metrics_free(&metrics);
     }

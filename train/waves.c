@@ -76,7 +76,7 @@ int waves_next(struct waves *waves, struct wave *wave, struct error *error)
     for (int i = 0; i < members->count; i++) {
         struct member *member = &members->member[i];
         if (waves->verdicts[i].kind == VERDICT_LIVE && member->state == MEMBER_WAITING &&
-            member_resume(member, setting->resume, error) < 0)
+            members_resume(members, member, setting->resume, error) < 0)
             return -1;
     }
     return 0;
