@@ -10,6 +10,8 @@
 #   --parts N             tasks of training (default: 1); each trains a part of the sweep's trials
 #   --agreement SHARE, --threshold P, --exits TAP,...   of the policy, as train takes them
 #   --math M              of extraction and training
+#   --memory SIZE         that each program may take, such as 24G: below --mem, which bounds the whole task
+#   --max-parallel N      trials that are trained at a time
 #   --partition P, --time T, --gpus N, --cpus N, --mem M, --account A   of each task, as Slurm's sbatch takes them; with
 #                         --gpus N the programs compute on a GPU, without it on the CPU
 #   --sbatch-option O     another option of sbatch, such as --sbatch-option --qos=night; may be given again
@@ -68,7 +70,7 @@ choose_command() {
     local store extract train
     extract=$(program extract) train=$(program train)
     local of_extract=("$extract" --model "$model" --corpus "${corpus[@]}" "${computing[@]}" "${extracting[@]}")
-    local of_train=("$train" --sweep "$out/sweep.yaml" --out "$out/run" "${computing[@]}")
+    local of_train=("$train" --sweep "$out/sweep.yaml" --out "$out/run" "${computing[@]}" "${training[@]}")
     for ((store = 0; store < shards; store++)); do of_train+=(--store "$out/store/$store"); done
     case $stage in
     pilot) command=("${of_extract[@]}" --out "$out/store/pilot" --dry-run --pilot-out "$out/codecs") ;;
@@ -90,6 +92,7 @@ run_task() {
     name=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$task}
     name=${name:-${SLURM_JOB_ID:-}}
     local command status=0
+    training=() # a folder of before there were any has none
     # shellcheck source=/dev/null
     . "$out/chain"
     choose_command
@@ -109,7 +112,7 @@ if [ "${1:-}" = --task ]; then run_task "${2:-}" "${3:-}"; fi
 
 number() { [[ $2 =~ ^[1-9][0-9]{0,5}$ ]] || wrong "$1 $2 is not a number from 1 on"; }
 
-out='' model='' corpus=() sweep='' shards=4 parts=1 policy=() computing=() extracting=() resources=() gpus='' dry='' corpora=''
+out='' model='' corpus=() sweep='' shards=4 parts=1 policy=() computing=() extracting=() training=() resources=() gpus='' dry='' corpora=''
 [ $# -gt 0 ] || usage 2 >&2
 while [ $# -gt 0 ]; do
     case $1 in
@@ -126,7 +129,8 @@ while [ $# -gt 0 ]; do
         --shards) number "$1" "$2" && shards=$2 ;;
         --parts) number "$1" "$2" && parts=$2 ;;
         --agreement | --threshold | --exits) policy+=("$1" "$2") ;;
-        --math) computing+=("$1" "$2") ;;
+        --math | --memory) computing+=("$1" "$2") ;;
+        --max-parallel) number "$1" "$2" && training=("$1" "$2") ;;
         --gpus) number "$1" "$2" && gpus=$2 && resources+=("$1=$2") ;;
         --cpus) number "$1" "$2" && resources+=("--cpus-per-task=$2") ;;
         --partition | --time | --mem | --account) resources+=("$1=$2") ;;
@@ -154,6 +158,7 @@ for needed in extract train; do program $needed >/dev/null; done
 [ -z "${BUILD:-}" ] || BUILD=$(realpath "$BUILD")
 out=$(realpath -m "$out") folder=$PWD
 chain=$(declare -p folder model corpus shards parts policy computing extracting pilot)
+[ ${#training[@]} = 0 ] || chain+=$'\n'$(declare -p training)
 
 # The jobs of the folder that are queued or at work. Of jobs that are long over Slurm says that their ids are invalid.
 jobs_at_work() {

@@ -75,7 +75,7 @@ wrong_usage() {
         slurm 0 --help && says out "--shards N" || return 1
     slurm 2 o && says err "--model, --corpus and --sweep are wanted" && slurm 2 --model M && says err "OUT is wanted" &&
         chain 2 o --shards 0 && says err "--shards 0 is not a number" && chain 2 o --parts x && says err "--parts x" &&
-        chain 2 o --cpus 1.5 && chain 2 o --nonsense 1 && says err "unknown option --nonsense" && chain 2 o --time && says err "wants a value" &&
+        chain 2 o --cpus 1.5 && chain 2 o --max-parallel 0 && says err "--max-parallel 0 is not a number" && chain 2 o --nonsense 1 && says err "unknown option --nonsense" && chain 2 o --time && says err "wants a value" &&
         chain 2 o --math f32 word && says err '"word" is too much' &&
         slurm 2 o --model M --corpus c --sweep "$work/none" && says err "is not there" && [ ! -e "$work/o" ] && [ ! -s "$work/calls" ] || return 1
     PATH=/usr/bin:/bin BUILD=$work/bin pipelines/slurm.sh "$work/o" --model M --corpus c --sweep "$work/sweep.yaml" >"$work/out" 2>"$work/err"
@@ -117,7 +117,10 @@ stages_run_programs() {
     chain 0 fitted --math bf16 --gpus 1 -- --codec klt:4 && grep -q "afterok:101" "$work/calls" && slurm 0 --task pilot "$work/fitted" &&
         says out "--math;bf16;--device;cuda;--codec;klt:4;--out;$work/fitted/store/pilot;--dry-run;--pilot-out;$work/fitted/codecs;" &&
         task 0 extract 0 fitted && says out "--pilot;$work/fitted/codecs;" || return 1
-    chain 0 given -- --codec klt:4 --pilot P && ! grep -q offramp-pilot "$work/calls"
+    chain 0 given -- --codec klt:4 --pilot P && ! grep -q offramp-pilot "$work/calls" || return 1
+    chain 0 bounded --memory 3G --max-parallel 4 && task 0 extract 0 bounded && says out "--memory;3G;" && ! grep -q "max-parallel" "$work/out" &&
+        task 0 train 0 bounded && says out "--memory;3G;" && says out "--max-parallel;4;" && slurm 0 --task collect "$work/bounded" &&
+        says out "--max-parallel;4;" && chain 2 bounded --memory 3G && says err "begun with other options"
 }
 
 # What has ended is not run again, unless what it made is gone.
@@ -186,7 +189,7 @@ done
 
 # ---- on a real Slurm ----
 
-daemons=()
+daemons=() keys=munge skipped_munge='' munge_socket=$work/slurm/munge.socket
 end_daemons() {
     [ ${#daemons[@]} = 0 ] || kill "${daemons[@]}" 2>/dev/null
     wait "${daemons[@]}" 2>/dev/null
@@ -194,13 +197,33 @@ end_daemons() {
 }
 trap end_daemons EXIT
 
-# A controller and a node of two CPUs, without accounting, control groups or keys.
+# Munge, by which the daemons and commands of a cluster know each other, with a key and a socket of this test. Its folder is not
+# for others, which munged would rather have: --force.
+start_munge() {
+    local i
+    command -v munged munge unmunge >/dev/null || return 1
+    head -c 128 /dev/urandom >"$work/slurm/munge.key" && chmod 600 "$work/slurm/munge.key"
+    munged --foreground --force --key-file="$work/slurm/munge.key" --socket="$munge_socket" --pid-file="$work/slurm/munge.pid" \
+        --log-file="$work/slurm/munge.out" --seed-file="$work/slurm/munge.seed" --num-threads=2 >"$work/slurm/munge.log" 2>&1 &
+    daemons+=($!)
+    for ((i = 0; i < 50; i++)); do
+        ! munge -S "$munge_socket" -n 2>/dev/null | unmunge -S "$munge_socket" >/dev/null 2>&1 || return 0
+        sleep 0.1
+    done
+    return 1
+}
+
+# A controller and a node of two CPUs, without accounting and control groups.
 start_slurm() {
     local root=${OFFRAMP_TEST_SLURM:-} lib port i
     lib=$root/usr/lib/$(uname -m)-linux-gnu
     export LD_LIBRARY_PATH=$lib:$lib/slurm-wlm PATH=$root/usr/bin:$root/usr/sbin:$PATH SLURM_CONF=$work/slurm/slurm.conf
     command -v slurmctld-wlm slurmd-wlm slurmstepd-wlm sbatch >/dev/null || return 1
     mkdir -p "$work/slurm/state" "$work/slurm/spool"
+    start_munge || {
+        skipped_munge="munge: $(tail -n 1 "$work/slurm/munge.log" 2>/dev/null | grep . || echo "munged is not there"): Slurm runs without keys"
+        keys=none
+    }
     port=$((20000 + $$ % 5000 * 2))
     cat >"$SLURM_CONF" <<END
 ClusterName=test
@@ -209,8 +232,9 @@ SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 SlurmctldPort=$port
 SlurmdPort=$((port + 1))
-AuthType=auth/none
-CredType=cred/none
+AuthType=auth/$keys
+CredType=cred/$keys
+$([ $keys = none ] || echo "AuthInfo=socket=$munge_socket")
 PluginDir=$lib/slurm-wlm
 StateSaveLocation=$work/slurm/state
 SlurmdSpoolDir=$work/slurm/spool
@@ -340,7 +364,16 @@ a_task_fails_then_all_is_cancelled() (
         until_is 60 is "${jobs[1]}" COMPLETED && same_as_here broken
 )
 
+# A command with another key is nobody.
+keys_are_asked_for() {
+    sinfo -h >/dev/null && ! sed 's,munge.socket,none.socket,' "$SLURM_CONF" | SLURM_CONF=/dev/stdin sinfo -h >/dev/null 2>&1
+}
+
 if start_slurm; then
+    if [ $keys = munge ]; then check keys_are_asked_for; else
+        skipped=$((skipped + 1))
+        echo "    skipped: $skipped_munge"
+    fi
     check a_chain_with_requeued_tasks
     check a_task_fails_then_all_is_cancelled
 else
