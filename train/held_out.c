@@ -1,7 +1,9 @@
 #include "train/held_out.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
+#include "common/base/cli.h"
 #include "common/base/clock.h"
 #include "common/base/memory.h"
 #include "common/head/draft.h"
@@ -203,6 +205,10 @@ static int end(const struct held_out *held_out, const struct measured *measured,
         return member_fail(member, &member->trial->reason, error);
     if (member_end(member, &whole, (int64_t)split, step * held_out->tokens, read, error) < 0)
         return -1;
+    if (step < held_out->steps)
+        cli_say("%s ends early, after step %" PRId64 " of %" PRId64
+                ": its last %d evaluations brought no lower KL (patience)",
+                member->config->id, step, held_out->steps, held_out->patience);
     return seen && measured->observed && !head_kind_is_draft(member->config->spec.kind)
                ? observations_keep(held_out->seen, member->config, metrics_as_read(&whole).kl,
                                    &measured->observed[index], error)

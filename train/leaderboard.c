@@ -245,6 +245,9 @@ static void print_end(const struct leaderboard *board, const struct leaderboard_
 {
     char took[32];
     fprintf(stream, "  %10s", format_duration(cost_row(board, row).seconds, took, sizeof took));
+    if (row->finished && row->metrics.ended && row->metrics.whole.step < board->steps)
+        fprintf(stream, "  ended early, after step %" PRId64 " of %" PRId64, row->metrics.whole.step,
+                board->steps);
     if (!row->finished)
         fprintf(stream, "  %s, measured on %" PRId64 " of %" PRId64 " held-out sequences%s%s", row->status,
                 row->sequences, board->split, row->metrics.stopped[0] ? "; " : "", row->metrics.stopped);

@@ -58,6 +58,7 @@ sweep_in_waves() {
 halving_in_waves() {
     train_sweep 0 halved halved && says err "14 trials to step 2 of 18" &&
         says err "1-affine-random-distillation-0.001 stops: halving: after step 2 its KL is" &&
+        says err " of 18: its last 2 evaluations brought no lower KL (patience)" && says out "  ended early, after step " &&
         says err "number 6 of the 6 trials at its tap; the best 2 go on" && says out "halving: after step" || return 1
     # Of six at a tap two come to step 6, and one of them to the end; one is worse than its first values.
     [ "$(count_of halved done) $(count_of halved stopped)" = "4 10" ] || { cat "$work/halved/leaderboard.tsv"; return 1; }
