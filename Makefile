@@ -15,6 +15,8 @@ bench: tests-build ## print speed, as ratios to what bounds it
 	tests/bench/run.sh
 bench-sweep: tests-build ## 16 trials in one run beside single runs, the full model, and PyTorch
 	tests/bench/sweep.sh
+bench-halving: tests-build ## successive halving beside a full sweep, on the demo's store
+	tests/bench/halving.sh
 soak: tests-build ## the long campaigns: kills, interrupts, flips, fuzzing
 	tests/soak.sh
 fuzz: ## run every libFuzzer target for SECONDS (default 60)
@@ -40,4 +42,4 @@ uninstall: ## remove what install put there
 		rmdir --ignore-fail-on-non-empty $(INSTALLED)/$$d || exit 1; fi; done
 clean: ## remove what was built
 	rm -rf build build-*
-.PHONY: all help demo test check bench bench-sweep soak fuzz bundle format install uninstall clean
+.PHONY: all help demo test check bench bench-sweep bench-halving soak fuzz bundle format install uninstall clean
