@@ -86,6 +86,20 @@ few() {
     run 0 extract --scout --model "$tiny" --seq-len 16 --corpus "$work/few.u16" && says err "are fewer than 16 for each"
 }
 
+# A scout that is told to stop keeps nothing, and says so; in its pass over the text, or before.
+stopped() {
+    local pid status
+    perl -e 'srand(2); print pack("v*", map { int(rand(64)) } 1 .. 3000000)' >"$work/long.u16"
+    "$build/extract" --scout --model "$tiny" --seq-len 16 --corpus "$work/long.u16" --held-out 0.01 --out "$work/stopped" >"$work/out" 2>"$work/err" </dev/null &
+    pid=$!
+    until grep -q "^device" "$work/err"; do sleep 0.02; done
+    sleep 0.3
+    kill -TERM $pid
+    wait $pid
+    status=$?
+    [ $status = 1 ] && says err "the same command begins again" && [ ! -s "$work/out" ] && [ -z "$(ls -d "$work"/stopped* 2>/dev/null)" ]
+}
+
 check whole
 check as_train
 check shards
@@ -93,4 +107,5 @@ check wrong_sums
 check wrong_usage
 check_with_model turns
 check few
+check stopped
 finish
