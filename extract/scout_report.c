@@ -157,9 +157,18 @@ static void draw_heads(const struct scout_result *result, struct svg_chart *char
                  score->loss, score->kl, 100 * score->agreement);
         svg_mark(chart, points[i], SVG_CIRCLE, colour, hint);
     }
-    if (count > 0)
-        svg_note(chart, points[count / 2], name);
     free(points);
+}
+
+/* At the top left, where heads are not so good. */
+static void draw_legend(struct svg_chart *chart)
+{
+    static const char *const names[] = {"affine", "bridge"}, *const colours[] = {affine_colour, bridge_colour};
+    for (int i = 0; i < 2; i++)
+        string_print(chart->out,
+                     "<circle class=\"mark\" cx=\"82\" cy=\"%d\" r=\"4.5\" fill=\"%s\"/>"
+                     "<text class=\"note\" x=\"92\" y=\"%d\">%s</text>\n",
+                     50 + 17 * i, colours[i], 54 + 17 * i, names[i]);
 }
 
 int scout_draw(const struct scout_result *result, const char *path, struct error *error)
@@ -181,6 +190,7 @@ int scout_draw(const struct scout_result *result, const char *path, struct error
     }
     draw_heads(result, &chart, "affine", affine_colour, affine_of);
     draw_heads(result, &chart, "bridge", bridge_colour, bridge_of);
+    draw_legend(&chart);
     svg_end(&chart);
     const int written = string_failed(&text, error) ? -1 : file_write(path, text.data, text.length, error);
     string_free(&text);
