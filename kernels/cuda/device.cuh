@@ -174,6 +174,15 @@ __device__ inline void store_value(__nv_bfloat16 *to, float value)
     *to = __float2bfloat16_rn(value);
 }
 
+__device__ inline float load_value(const float *from)
+{
+    return *from;
+}
+__device__ inline float load_value(const __nv_bfloat16 *from)
+{
+    return __bfloat162float(*from);
+}
+
 /* The bits of f32_to_bf16: __float2bfloat16_rn makes one NaN of all. */
 __device__ inline unsigned bf16_bits(float value)
 {

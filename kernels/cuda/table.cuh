@@ -63,7 +63,6 @@ void cuda_rope_grad(struct queue *queue, struct matrix dx, struct matrix positio
 /* attention.cu */
 void cuda_attention(struct queue *queue, const struct attention *attention, struct matrix q,
                     const struct attention_span *spans, int count, struct matrix out);
-/* attention_grad.cu */
 void cuda_attention_grad(struct queue *queue, const struct attention *attention, struct matrix q,
                          const struct attention_span *spans, int count, struct matrix out, struct matrix dout,
                          struct matrix dq, const struct attention_span *dspans);

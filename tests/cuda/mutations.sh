@@ -79,7 +79,7 @@ if [ "$which" = all ]; then
     mutate "an index one too far: a row of another part" elementwise.cu elementwise.cu rows 1500 \
         's/row < last/row <= last/'
     mutate "an index one too far: a key after the query" attention.cu attention.cu attention 3 \
-        's/key <= position;/key <= position + 1;/'
+        's/key <= part.last;/key <= part.last + 1;/'
     mutate "an index one too far: an output behind the last" weight.cu weight.cu products 9 \
         's/lane == 0 && first \+ o < rows/lane == 0/'
     mutate "an index one too far: a value behind a weight" weight.cu weight.cu products 9 \
@@ -93,6 +93,24 @@ if [ "$which" = all ]; then
         's/row >= spans.span\[i\].first \+ spans.span\[i\].queries/row > spans.span[i].first + spans.span[i].queries/'
     mutate "spans taken for neighbours that are not" attention.cu attention.cu attention 3 \
         's/x.offset == first.offset \+/x.offset >= first.offset +/'
+    mutate "own keys of the query before" attention.cu attention.cu attention 3 \
+        's/rows\.data \+ row \* rows\.stride/rows.data + (row > 0 ? row - 1 : row) * rows.stride/'
+    mutate "a part forgotten: own keys behind the first" attention.cu attention.cu attention 3 \
+        's/parts_of\(span\.keys\) \+ parts_of\(span\.own\)/parts_of(span.keys)/'
+    mutate "own keys left out of a sum" attention.cu attention.cu attention 3 \
+        '/void softmax_lines/,/^}/{s/sum \+= __expf\(\(own\[e\] - most\)/sum += 0 * __expf((own[e] - most)/}'
+    mutate "a mean of another line" attention.cu attention.cu attention 3 's/means\[index \/ count\]/means[index \/ (count + 1)]/'
+    mutate "a head left out of its key head's sum" attention.cu attention.cu attention 3 \
+        '/void spread_own/,/^}/{s/j < per/j + 1 < per/}'
+    mutate "a sum stored, not added" attention.cu attention.cu attention 3 \
+        '/void add_packed/,/^}/{s/\+= from\[index\]/= from[index]/}'
+    mutate "tiles that do not add up" attention.cu attention.cu attention 3 \
+        '/void spread_tile/,/^}/{s/product\.add = true/product.add = false/}'
+    mutate "slopes before the values' gradient has read the weights" attention.cu attention.cu attention 3 \
+        '/void attend_backwards/,/^}/{s/weigh_tile\(queue, &t, call\);/weigh_tile(queue, \&t, call); slope_tile(queue, \&t, call, out, dout);/}'
+    mutate "gradients taken for neighbours that are not" attention.cu attention.cu attention 3 \
+        '/int grad_run_length/,/^}/{s/is_behind_or_none\(dspans\[length\]\.[a-z_]+, dspans->[a-z_]+, length\)/true/g}'
+    mutate "an angle turned on, not back" rope.cu rope.cu rows 9 's/pairs, -1\)/pairs, 1)/'
     mutate "a chunk in the place of another" vocab.cu vocab.cu vocab 20 's/rows_from\(stats->lse, first\)/rows_from(stats->lse, 0)/'
     mutate "a row that ends early: a value behind it rounded, too" transfer.cu transfer.cu contract 9 \
         '/void pack_rounded/,/^}/{s/i < 8 \&\& k \+ i < cols/i < 8/}'

@@ -76,8 +76,8 @@ static void run_attention(struct op_run *run, const int64_t *numbers)
                  row_output(run, DTYPE_F32, queries, shape.width));
 }
 
-/* Gradients that a call wants: bits of the last number. */
-enum { DK = 1, DV = 2, OWN_DK = 4, OWN_DV = 8, ALL = 15 };
+/* Gradients that a call wants: bits of the last number. BACKWARDS: those of the last span come first. */
+enum { DK = 1, DV = 2, OWN_DK = 4, OWN_DV = 8, ALL = 15, BACKWARDS = 16 };
 
 static void run_attention_grad(struct op_run *run, const int64_t *numbers)
 {
@@ -98,6 +98,11 @@ static void run_attention_grad(struct op_run *run, const int64_t *numbers)
         grads.own_v = row_output(run, DTYPE_F32, queries, shape.own * shape.kv_width);
     cut_spans(&shape, &all, spans);
     cut_spans(&shape, &grads, dspans);
+    for (int64_t s = 0; wanted & BACKWARDS && s < shape.count / 2; s++) {
+        const struct attention_span last = dspans[shape.count - 1 - s];
+        dspans[shape.count - 1 - s] = dspans[s];
+        dspans[s] = last;
+    }
     op_attention_grad(run->queue, &shape.attention, q, spans, (int)shape.count, out, dout, dq, dspans);
 }
 
@@ -210,6 +215,12 @@ static const struct op_case cases[] = {
     {"op_attention_grad", run_attention_grad, {65, 150, 6, 1, 14, 9, 17, ALL}, .batches = {1, 3}, GRADIENT},
     {"op_attention_grad", run_attention_grad, {70, 70, 5, 1, 33, 0, 1, DV | OWN_DK}, .batches = {1}, GRADIENT},
     {"op_attention_grad", run_attention_grad, {70, 70, 2, 2, 8, 0, 1, DK | OWN_DV}, .batches = {1}, GRADIENT},
+    {"op_attention_grad",
+     run_attention_grad,
+     {20, 30, 4, 2, 16, 0, 2, ALL | BACKWARDS},
+     .batches = {2, 3},
+     .mixes_rows = true,
+     GRADIENT},
     {"op_attention_grad", run_attention_grad, {5, 9, 2, 1, 8, 0, 1, 0}, .batches = {1}, GRADIENT},
 };
 OP_TESTS(attention, cases)
