@@ -17,8 +17,6 @@
 #include "kernels/cpu/stage.h"
 
 enum {
-    TILE = TILE_ROWS,
-    STACK_MOST = 4, /* heads */
     SUM_BLOCKS = 8, /* blocks of keys whose weighted values one product sums */
     FEW_SPANS = 32 /* in a run of few rows */
 };
@@ -159,13 +157,12 @@ static const void *stage_queries(const struct attention_job *job, const struct s
     return halves;
 }
 
-/* Scores of keys that row i may not see become -infinity. */
-static void mask_row(const struct attention_job *job, const struct stack *stack, int64_t i)
+void mask_scores(const struct attention *shape, int64_t position, int64_t first_block, int64_t blocks,
+                 float *row, int64_t stride)
 {
-    int64_t position = stack->tile * TILE + i % TILE, seen = first_key(&job->shape, position);
-    float *row = stack->scores + i * TILE;
-    for (int64_t b = 0; b < stack->blocks; b++, row += job->rows * TILE) {
-        int64_t key = (stack->first_block + b) * TILE;
+    int64_t seen = first_key(shape, position);
+    for (int64_t b = 0; b < blocks; b++, row += stride) {
+        int64_t key = (first_block + b) * TILE;
         for (int64_t c = 0; c < min_int64(seen - key, TILE); c++)
             row[c] = -INFINITY;
         for (int64_t c = max_int64(position + 1 - key, 0); c < TILE; c++)
@@ -203,10 +200,10 @@ static void weigh_own(const struct attention_job *job, const struct stack *stack
 /* Softmax of row i of the scores into the weights, not yet divided by the sum, which is returned. */
 static float weigh_row(const struct attention_job *job, const struct stack *stack, int64_t i)
 {
-    const float *row = stack->scores + i * TILE;
+    float *row = stack->scores + i * TILE;
     float *own = stack->own + i * job->own_width;
     int64_t stride = job->rows * TILE; /* from block to block */
-    mask_row(job, stack, i);
+    mask_scores(&job->shape, stack->tile * TILE + i % TILE, stack->first_block, stack->blocks, row, stride);
     float largest = job->loops->blocks_largest(row, stride, stack->blocks, TILE), sum = 0;
     if (job->own > 0) {
         score_own(job, stack, i);
@@ -295,11 +292,10 @@ static void attend_stacks(struct attention_job *job)
 {
     const struct attention *shape = &job->shape;
     int64_t threads = pool_threads(queue_cpu(job->queue)->pool), size = shape->head_size;
-    int64_t sharing = shape->heads / shape->kv_heads, pairs = (int64_t)job->count * shape->kv_heads;
+    int64_t pairs = (int64_t)job->count * shape->kv_heads;
     job->queries = job->spans[0].queries;
     job->keys = job->spans[0].k.rows;
-    for (job->stack = min_int64(sharing, STACK_MOST); sharing % job->stack != 0;)
-        job->stack--;
+    job->stack = heads_in_stack(shape);
     job->rows = job->stack * TILE;
     job->own = own_keys(shape, &job->spans[0]);
     job->own_width = round_up(job->own, ROW_MULTIPLE); /* whole vectors of every instruction set */
@@ -320,17 +316,12 @@ static void attend_stacks(struct attention_job *job)
     cpu_run(job->queue, job->tiles * job->count * (shape->heads / job->stack), stack_task, job);
 }
 
-static bool is_few(const struct attention_span *span)
-{
-    return span->queries <= MATMUL_FEW_ROWS;
-}
-
 /* How many of the spans, from the first on, go together. */
 static int run_length(const struct attention_span *spans, int count)
 {
     int length = 1;
-    if (is_few(&spans[0]))
-        while (length < count && length < FEW_SPANS && is_few(&spans[length]))
+    if (has_few_queries(&spans[0]))
+        while (length < count && length < FEW_SPANS && has_few_queries(&spans[length]))
             length++;
     else
         while (length < count && spans[length].queries == spans[0].queries &&
@@ -357,7 +348,7 @@ void cpu_attention(struct queue *queue, const struct attention *shape, struct ma
                                     .q = matrix_rows(q, row, rows),
                                     .out = matrix_rows(out, row, rows),
                                     .bf16 = backend->bf16};
-        if (is_few(&spans[s]))
+        if (has_few_queries(&spans[s]))
             attend_queries(&job);
         else
             attend_stacks(&job);

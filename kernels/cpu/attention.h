@@ -4,6 +4,11 @@
 
 #include "kernels/cpu/cpu.h"
 
+enum {
+    TILE = TILE_ROWS, /* of queries, and a block of keys */
+    STACK_MOST = 4 /* heads that stand one below the other */
+};
+
 /* The keys that the query at `position` sees: [first, position]. */
 static inline int64_t first_key(const struct attention *shape, int64_t position)
 {
@@ -21,7 +26,28 @@ static inline float *head_row(struct matrix m, int64_t row, int64_t head, int64_
     return matrix_floats(m) + row * m.stride + head * head_size;
 }
 
-/* attention.c: the keys that query `query` of a span sees with key head `head`. */
+static inline bool has_few_queries(const struct attention_span *span)
+{
+    return span->queries <= MATMUL_FEW_ROWS;
+}
+
+/* Heads that share a key head, as many as may stand in a stack. */
+static inline int64_t heads_in_stack(const struct attention *shape)
+{
+    int64_t sharing = shape->heads / shape->kv_heads, stack = min_int64(sharing, STACK_MOST);
+    while (sharing % stack != 0)
+        stack--;
+    return stack;
+}
+
+/* ---- attention.c ---- */
+
+/* Scores of keys that the query at `position` may not see become -infinity: of `blocks` blocks of TILE keys, from
+ * block first_block on, `stride` apart. */
+void mask_scores(const struct attention *shape, int64_t position, int64_t first_block, int64_t blocks,
+                 float *row, int64_t stride);
+
+/* The keys that query `query` of a span sees with key head `head`. */
 void list_keys(const struct attention *shape, const struct attention_span *span, int64_t query, int64_t head,
                struct attend_keys keys[ATTEND_KEYS]);
 

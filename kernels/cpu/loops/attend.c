@@ -60,3 +60,11 @@ void LOOP(attend_grad)(const float *query, const struct attend_keys *keys, int64
                 LOOP(axpy)(weight, dout, head_size, grads[i].values + s * grads[i].value_stride);
         }
 }
+
+void LOOP(slopes)(float inverse, float mean, int64_t n, float *weights, float *dweights)
+{
+    for (int64_t i = 0; i < n; i++) {
+        weights[i] *= inverse;
+        dweights[i] = weights[i] * (dweights[i] - mean);
+    }
+}

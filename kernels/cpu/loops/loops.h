@@ -116,6 +116,10 @@ struct cpu_loops {
                         float *scores, const float *out, const float *dout, float *dq,
                         const struct attend_grads *grads);
 
+    /* Of n weights before they are divided by their sum, and the gradients of the weights:
+     * weights *= inverse, dweights = weights * (dweights - mean). */
+    void (*slopes)(float inverse, float mean, int64_t n, float *weights, float *dweights);
+
     /* vocab.c: one row's logits z of one part of the vocabulary */
     /* values (f32 or bf16, or both NULL); other: NULL, or the z of `cross` */
     void (*part_softmax)(const float *z, const float *other, int64_t n, struct part_sums *sums, float *values,
@@ -166,6 +170,7 @@ float LOOP(blocks_exp)(const float *, int64_t, int64_t, int64_t, float, float *,
 void LOOP(attend)(const float *, const struct attend_keys *, int64_t, float, float *, float *);
 void LOOP(attend_grad)(const float *, const struct attend_keys *, int64_t, float, float *, const float *,
                        const float *, float *, const struct attend_grads *);
+void LOOP(slopes)(float, float, int64_t, float *, float *);
 void LOOP(part_softmax)(const float *, const float *, int64_t, struct part_sums *, float *, uint16_t *);
 int64_t LOOP(part_top)(const float *, int64_t);
 int64_t LOOP(part_best)(const float *, int64_t, int64_t, float, int64_t, struct part_best *);

@@ -27,6 +27,7 @@ const struct cpu_loops LOOP_PASTE(loops, LOOP_SET) = {
     .blocks_exp = LOOP(blocks_exp),
     .attend = LOOP(attend),
     .attend_grad = LOOP(attend_grad),
+    .slopes = LOOP(slopes),
     .part_softmax = LOOP(part_softmax),
     .part_top = LOOP(part_top),
     .part_best = LOOP(part_best),
