@@ -17,7 +17,7 @@
 #include "kernels/cpu/cpu.h"
 #include "tests/bench/median.h"
 
-enum { ROUNDS = 7, FIGURES_MAX = 96, LENGTH = 512, ROWS = 4 * LENGTH, VOCAB_ROWS = 512 };
+enum { ROUNDS = 7, FIGURES_MAX = 100, LENGTH = 512, ROWS = 4 * LENGTH, VOCAB_ROWS = 512 };
 
 struct figure {
     void (*run)(void *context);
@@ -197,6 +197,9 @@ struct ops_case {
     struct weight *qkv_weight, *out_weight, *gate_up_weight, *down_weight, *vocab_weight;
     struct matrix x, normed, qkv, attended, gate_up, activated, scale, positions, table;
     struct matrix labels, loss, gradient, target, best, best_logit;
+    /* backwards: what comes from above, by the op that it comes to; and weights as they are trained */
+    struct matrix dx, dnormed, dqkv, dattended, dgate_up, dactivated;
+    struct matrix own[4], down[4]; /* q|k|v, output, gate|up, down; their gradients */
 };
 
 static struct matrix make_matrix(struct queue *queue, int64_t rows, int64_t cols)
@@ -265,15 +268,32 @@ static void ops_prepare(struct ops_case *ops, const struct model_config *config,
     ops->best_logit = make_matrix(ops->queue, VOCAB_ROWS, 8);
     ops->best = make_matrix(ops->queue, VOCAB_ROWS, 8);
     ops->best.type = DTYPE_I32;
+    ops->dx = make_matrix(queue, ROWS, ops->hidden);
+    ops->dnormed = make_matrix(queue, ROWS, ops->hidden);
+    ops->dqkv = make_matrix(queue, ROWS, qkv);
+    ops->dattended = make_matrix(queue, ROWS, ops->heads_width);
+    ops->dgate_up = make_matrix(queue, ROWS, 2 * ops->inner);
+    ops->dactivated = make_matrix(queue, ROWS, ops->inner);
+    const int64_t shapes[4][2] = {{qkv, ops->hidden},
+                                  {ops->hidden, ops->heads_width},
+                                  {2 * ops->inner, ops->hidden},
+                                  {ops->hidden, ops->inner}};
+    for (int i = 0; i < 4; i++) {
+        ops->own[i] = make_matrix(queue, shapes[i][0], shapes[i][1]);
+        ops->down[i] = make_matrix(queue, shapes[i][0], shapes[i][1]);
+    }
 }
 
 static void ops_free(struct ops_case *ops)
 {
     struct weight *weights[] = {ops->qkv_weight, ops->out_weight, ops->gate_up_weight, ops->down_weight,
                                 ops->vocab_weight};
-    struct matrix matrices[] = {ops->x,         ops->normed,   ops->qkv,       ops->attended, ops->gate_up,
-                                ops->activated, ops->scale,    ops->positions, ops->table,    ops->labels,
-                                ops->loss,      ops->gradient, ops->target,    ops->best,     ops->best_logit};
+    struct matrix matrices[] = {ops->x,          ops->normed,   ops->qkv,       ops->attended,  ops->gate_up,
+                                ops->activated,  ops->scale,    ops->positions, ops->table,     ops->labels,
+                                ops->loss,       ops->gradient, ops->target,    ops->best,      ops->best_logit,
+                                ops->dx,         ops->dnormed,  ops->dqkv,      ops->dattended, ops->dgate_up,
+                                ops->dactivated, ops->own[0],   ops->own[1],    ops->own[2],    ops->own[3],
+                                ops->down[0],    ops->down[1],  ops->down[2],   ops->down[3]};
     for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
         weight_destroy(weights[i]);
     for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++)
@@ -304,21 +324,38 @@ static void run_down(void *context)
     op_matmul(ops->queue, ops->activated, ops->down_weight, ops->x, OP_ADD);
 }
 
-static void run_attention(void *context)
+/* The keys and values in q | k | v of every sequence. */
+static struct attention list_spans(const struct ops_case *ops, struct matrix qkv,
+                                   struct attention_span spans[ROWS / LENGTH])
 {
-    struct ops_case *ops = context;
-    struct attention_span spans[ROWS / LENGTH];
-    struct attention shape = {ops->config->attention_heads, ops->config->kv_heads, ops->config->head_size, 0,
-                              1.0f / sqrtf((float)ops->config->head_size)};
     for (int s = 0; s < ROWS / LENGTH; s++) {
-        const struct matrix rows = matrix_rows(ops->qkv, s * LENGTH, LENGTH);
+        const struct matrix rows = matrix_rows(qkv, s * LENGTH, LENGTH);
         spans[s] =
             (struct attention_span){.queries = LENGTH,
                                     .k = matrix_cols(rows, ops->heads_width, ops->kv_width),
                                     .v = matrix_cols(rows, ops->heads_width + ops->kv_width, ops->kv_width)};
     }
+    return (struct attention){ops->config->attention_heads, ops->config->kv_heads, ops->config->head_size, 0,
+                              1.0f / sqrtf((float)ops->config->head_size)};
+}
+
+static void run_attention(void *context)
+{
+    struct ops_case *ops = context;
+    struct attention_span spans[ROWS / LENGTH];
+    struct attention shape = list_spans(ops, ops->qkv, spans);
     op_attention(ops->queue, &shape, matrix_cols(ops->qkv, 0, ops->heads_width), spans, ROWS / LENGTH,
                  ops->attended);
+}
+
+static void run_attention_grad(void *context)
+{
+    struct ops_case *ops = context;
+    struct attention_span spans[ROWS / LENGTH], dspans[ROWS / LENGTH];
+    struct attention shape = list_spans(ops, ops->qkv, spans);
+    list_spans(ops, ops->dqkv, dspans);
+    op_attention_grad(ops->queue, &shape, matrix_cols(ops->qkv, 0, ops->heads_width), spans, ROWS / LENGTH,
+                      ops->attended, ops->dattended, matrix_cols(ops->dqkv, 0, ops->heads_width), dspans);
 }
 
 static void run_norm(void *context)
@@ -351,6 +388,30 @@ static void run_layer(void *context)
     run_gate_up(context);
     run_swiglu(context);
     run_down(context);
+}
+
+/* A product's two: of its input, and of its weight. */
+static void run_product_grad(struct ops_case *ops, int product, struct matrix dy, struct matrix x,
+                             struct matrix dx)
+{
+    op_gemm(ops->queue, dy, false, ops->own[product], false, dx, OP_STORE);
+    op_gemm(ops->queue, dy, true, x, false, ops->down[product], OP_ADD);
+}
+
+/* What training a layer adds to run_layer. */
+static void run_layer_grad(void *context)
+{
+    struct ops_case *ops = context;
+    run_product_grad(ops, 3, ops->dx, ops->activated, ops->dactivated);
+    op_swiglu_grad(ops->queue, ops->dactivated, ops->gate_up, ops->dgate_up);
+    run_product_grad(ops, 2, ops->dgate_up, ops->normed, ops->dnormed);
+    op_norm_grad(ops->queue, ops->dnormed, ops->x, ops->scale, 1e-5f, ops->dx, OP_STORE, matrix_none());
+    run_product_grad(ops, 1, ops->dx, ops->attended, ops->dattended);
+    run_attention_grad(ops);
+    op_rope_grad(ops->queue, matrix_cols(ops->dqkv, 0, ops->heads_width + ops->kv_width), ops->positions,
+                 ops->table, ROPE_ADJACENT);
+    run_product_grad(ops, 0, ops->dqkv, ops->normed, ops->dnormed);
+    op_norm_grad(ops->queue, ops->dnormed, ops->x, ops->scale, 1e-5f, ops->dx, OP_STORE, matrix_none());
 }
 
 static void run_loss(struct ops_case *ops, enum vocab_target kind)
@@ -459,6 +520,8 @@ static void bench_math(const struct model_config *config, struct backend_options
     const struct figure *norm = figure_add(&bench, run_norm, &ops), *rope = figure_add(&bench, run_rope, &ops);
     const struct figure *swiglu = figure_add(&bench, run_swiglu, &ops),
                         *layer = figure_add(&bench, run_layer, &ops);
+    const struct figure *attention_grad = figure_add(&bench, run_attention_grad, &ops);
+    const struct figure *layer_grad = figure_add(&bench, run_layer_grad, &ops);
     const struct figure *labels = figure_add(&bench, run_labels, &ops);
     const struct figure *distillation = figure_add(&bench, run_distillation, &ops);
     const struct figure *stats = figure_add(&bench, run_stats, &ops);
@@ -478,6 +541,10 @@ static void bench_math(const struct model_config *config, struct backend_options
     double layer_products = attention_products;
     for (int i = 0; i <= DOWN; i++)
         layer_products += shapes[i].op_flops / shape_rate(&shapes[i], true);
+    /* Scores twice, three products of the values' shape; each other product twice. */
+    double attention_grad_products =
+        2 * causal / shape_rate(&shapes[SCORES], true) + 3 * causal / shape_rate(&shapes[VALUES], true);
+    double layer_grad_products = 2 * (layer_products - attention_products) + attention_grad_products;
     double head_flops = 2.0 * VOCAB_ROWS * (double)hidden * (double)vocab;
     double logits = head_flops / shape_rate(&shapes[LOGITS], true);
     double two = logits + head_flops / shape_rate(&shapes[BACK], true);
@@ -494,6 +561,8 @@ static void bench_math(const struct model_config *config, struct backend_options
         {"rope", rope, 0, ROWS},
         {"swiglu", swiglu, 0, ROWS},
         {"whole layer", layer, layer_products, ROWS},
+        {"attention_grad", attention_grad, attention_grad_products, ROWS},
+        {"whole layer's gradient", layer_grad, layer_grad_products, ROWS},
         {"vocab_loss, labels", labels, two, VOCAB_ROWS},
         {"vocab_loss, distillation", distillation, two, VOCAB_ROWS},
         {"vocab_stats, lse", stats, logits, VOCAB_ROWS},
