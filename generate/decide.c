@@ -31,7 +31,7 @@ static int load_exit(const struct policy *policy, int index, const struct model_
     int result = head_load(path, config, policy->fingerprint, backend, &exit->head, error);
     if (result == 0 && check_head(exit->head, expected, error) < 0)
         result = error_prefix(error, "%s", path);
-    if (result == 0)
+    if (result == 0 && head_spec_is_by_row(head_get_spec(exit->head)))
         result = head_scratch_create(exit->head, 1, 1, false, &exit->scratch, error);
     free(path);
     exit->tap = expected->tap;
@@ -53,15 +53,33 @@ int exits_load(const struct policy *policy, const char *fingerprint, const struc
     if (array_alloc(&exits->exit, policy->exits, error) < 0)
         return -1;
     exits->count = policy->exits;
+    int attached = 0;
     for (int e = 0; e < exits->count; e++) {
         if (load_exit(policy, e, config, backend, &exits->exit[e], error) < 0) {
             exits_free(exits);
             return -1;
         }
+        exits->exit[e].attached = exits->exit[e].scratch ? -1 : attached++;
         if (!isnan(threshold))
             exits->exit[e].rule.threshold = threshold;
     }
     return 0;
+}
+
+int exits_attach(const struct exits *exits, struct engine *engine, struct error *error)
+{
+    struct attached_head *heads;
+    int count = 0;
+    if (array_alloc(&heads, exits->count, error) < 0)
+        return -1;
+    for (int e = 0; e < exits->count; e++) {
+        const struct exit_point *exit = &exits->exit[e];
+        if (exit->attached >= 0)
+            heads[count++] = (struct attached_head){.head = exit->head, .half = tap_half(exit->tap)};
+    }
+    const int result = count > 0 ? engine_attach(engine, heads, count, error) : 0;
+    free(heads);
+    return result;
 }
 
 void exits_free(struct exits *exits)
@@ -74,11 +92,17 @@ void exits_free(struct exits *exits)
     *exits = (struct exits){0};
 }
 
-int exit_check(const struct exit_point *exit, const struct engine *engine, struct matrix state,
-               struct predictor *predictor, struct prediction *prediction, bool *leaves, struct error *error)
+int exit_check(const struct exit_point *exit, const struct engine *engine,
+               const struct engine_sequence *sequence, struct matrix state, struct predictor *predictor,
+               struct prediction *prediction, bool *leaves, struct error *error)
 {
     const struct vocab weight = head_vocab(exit->head, ends_output(engine_ends(engine)));
-    head_forward(exit->head, engine_queue(engine), exit->scratch, state, predictor_input(predictor));
+    struct queue *queue = engine_queue(engine);
+    if (exit->attached < 0)
+        head_forward(exit->head, queue, exit->scratch, state, predictor_input(predictor));
+    else
+        op_copy(queue, sequence_head_row(sequence, exit->attached, sequence_rows(sequence) - 1),
+                predictor_input(predictor));
     if (predictor_run(predictor, &weight, prediction, error) < 0)
         return -1;
     const struct evidence evidence = {.confidence = prediction->probability};

@@ -23,6 +23,7 @@ struct engine {
     struct ends *ends;
     struct layer **layer; /* [n] */
     struct layer_scratch *scratch;
+    struct attached *attached; /* or NULL */
     struct buffer *gathered; /* [ENGINE_ROWS, H] states of a call of several spans */
     struct buffer *result; /* [ENGINE_ROWS, H] */
     int positions;
@@ -101,10 +102,17 @@ void engine_close(struct engine *engine)
         layer_destroy(engine->layer[l]);
     ends_destroy(engine->ends);
     scratch_destroy(engine->scratch);
+    attached_destroy(engine->attached);
     buffer_destroy(engine->gathered);
     buffer_destroy(engine->result);
     free(engine->layer);
     free(engine);
+}
+
+int engine_attach(struct engine *engine, const struct attached_head *heads, int count, struct error *error)
+{
+    return attached_create(engine->config, queue_backend(engine->queue), heads, count, ENGINE_ROWS,
+                           engine->positions, &engine->attached, error);
 }
 
 int engine_sequence_create(struct engine *engine, int positions, struct engine_sequence **sequence,
@@ -114,7 +122,8 @@ int engine_sequence_create(struct engine *engine, int positions, struct engine_s
     if (positions < 1 || positions > engine->positions)
         return error_set(error, "%d positions are not in 1 .. %d, which the engine was opened for", positions,
                          engine->positions);
-    return sequence_create(engine->config, engine->queue, engine->ends, positions, sequence, error);
+    return sequence_create(engine->config, engine->queue, engine->ends, engine->attached, positions, sequence,
+                           error);
 }
 
 /* ---- one call ---- */
@@ -162,6 +171,16 @@ static struct matrix hold_states(struct engine *engine)
     return matrix_f32(engine->gathered, call->rows, engine->config->hidden);
 }
 
+/* Puts the call's rows, whose states are x, through the heads that are attached behind the half. */
+static void run_heads(struct engine *engine, int half, struct matrix x)
+{
+    struct attached_kept *keeps[SPANS];
+    const struct call *call = &engine->call;
+    for (int s = 0; s < call->count; s++)
+        keeps[s] = sequence_kept(call->sequence[s]);
+    attached_run(engine->attached, engine->queue, half, call->spans, keeps, call->count, x);
+}
+
 /* Runs the call that has been collected, if there is one. */
 static void run_call(struct engine *engine, int half)
 {
@@ -176,6 +195,8 @@ static void run_call(struct engine *engine, int half)
         layer_attention(engine->layer[layer], engine->queue, engine->scratch, call->spans, call->count, x);
     else
         layer_mlp(engine->layer[layer], engine->queue, engine->scratch, x);
+    if (engine->attached)
+        run_heads(engine, half, x);
     call->rows = call->count = 0;
 }
 

@@ -37,6 +37,10 @@ int engine_open(const struct model *model, struct backend *backend, int position
                 struct error *error);
 void engine_close(struct engine *engine); /* NULL is fine */
 
+/* Heads that are not by row, in sequences that are created from now on: every row goes through them on its way up
+ * (attached.h). Once, before the first sequence. The heads must outlive the engine. */
+int engine_attach(struct engine *engine, const struct attached_head *heads, int count, struct error *error);
+
 /* Bytes of a device's memory for the weights, beside working memory: each in the compute type and as the file
  * has it. */
 uint64_t engine_bytes(const struct model *model, enum math math);

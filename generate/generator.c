@@ -78,7 +78,8 @@ static int predict_early(struct generator *generator, struct prediction *predict
     for (int e = 0; e < generator->exits->count && !leaves; e++) {
         const struct exit_point *point = &generator->exits->exit[e];
         const struct matrix state = run_last(generator, tap_half(point->tap));
-        if (exit_check(point, generator->engine, state, generator->predictor, prediction, &leaves, error) < 0)
+        if (exit_check(point, generator->engine, generator->sequence, state, generator->predictor, prediction,
+                       &leaves, error) < 0)
             return -1;
         if (leaves)
             *exit = e;

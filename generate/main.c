@@ -80,6 +80,7 @@ static int open_run(struct run *run, const struct generate_options *options, con
     const int tokens = options->tokens < room ? options->tokens : room;
     run->positions = (int)run->prompt.count + tokens;
     if (engine_open(run->model, run->backend, run->positions, &run->engine, error) < 0 ||
+        exits_attach(&run->exits, run->engine, error) < 0 ||
         engine_sequence_create(run->engine, run->positions, &run->sequence, error) < 0 ||
         sampler_create(&run->sampler, options->temperature, options->top_k, options->top_p, options->seed,
                        config->vocab, error) < 0 ||

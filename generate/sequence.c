@@ -9,6 +9,8 @@ struct engine_sequence {
     const struct model_config *config;
     struct queue *queue;
     const struct ends *ends;
+    const struct attached *attached; /* or NULL */
+    struct attached_kept *kept; /* or NULL */
     struct kv *kv; /* [n] */
     struct buffer *ids; /* [capacity, 1] i32 */
     struct buffer *states; /* [capacity, H], each row where it stopped */
@@ -48,11 +50,12 @@ static int create_buffers(struct engine_sequence *sequence, struct error *error)
         if (kv_create(sequence->config, backend, capacity, &sequence->kv[l], error) < 0)
             return -1;
     }
-    return 0;
+    return sequence->attached ? attached_kept_create(sequence->attached, capacity, &sequence->kept, error) : 0;
 }
 
 int sequence_create(const struct model_config *config, struct queue *queue, const struct ends *ends,
-                    int positions, struct engine_sequence **result, struct error *error)
+                    const struct attached *attached, int positions, struct engine_sequence **result,
+                    struct error *error)
 {
     struct engine_sequence *sequence;
     *result = NULL;
@@ -61,6 +64,7 @@ int sequence_create(const struct model_config *config, struct queue *queue, cons
     sequence->config = config;
     sequence->queue = queue;
     sequence->ends = ends;
+    sequence->attached = attached;
     sequence->capacity = positions;
     if (create_buffers(sequence, error) < 0) {
         sequence_destroy(sequence);
@@ -76,6 +80,7 @@ void sequence_destroy(struct engine_sequence *sequence)
         return;
     for (int l = 0; sequence->kv && l < sequence->config->layers; l++)
         kv_destroy(&sequence->kv[l]);
+    attached_kept_destroy(sequence->kept);
     buffer_destroy(sequence->ids);
     buffer_destroy(sequence->states);
     free(sequence->kv);
@@ -121,22 +126,32 @@ int sequence_truncate(struct engine_sequence *sequence, int rows, struct error *
     return 0;
 }
 
+/* Rows that have taken a half: the first ones. */
+static int rows_at(const void *context, int half)
+{
+    const struct engine_sequence *sequence = context;
+    int rows = sequence->rows;
+    while (rows > 0 && sequence->depth[rows - 1] < half)
+        rows--;
+    return rows;
+}
+
 /* Keys and values that there are, and states. */
 static void copy_rows(const struct engine_sequence *from, struct engine_sequence *to)
 {
     const int64_t k_cols = role_rows(from->config, ROLE_K), v_cols = role_rows(from->config, ROLE_V);
-    int with_keys = from->rows;
     op_copy(to->queue, sequence_states(from, 0, from->rows), sequence_states(to, 0, from->rows));
     for (int l = 0; l < from->config->layers; l++) {
-        while (with_keys > 0 && from->depth[with_keys - 1] < 2 * l + 1)
-            with_keys--;
+        const int with_keys = rows_at(from, 2 * l + 1);
         if (with_keys == 0)
-            return;
+            break;
         op_copy(to->queue, matrix_f32(from->kv[l].keys, with_keys, k_cols),
                 matrix_f32(to->kv[l].keys, with_keys, k_cols));
         op_copy(to->queue, matrix_f32(from->kv[l].values, with_keys, v_cols),
                 matrix_f32(to->kv[l].values, with_keys, v_cols));
     }
+    if (from->attached)
+        attached_copy(from->attached, to->queue, from->kept, to->kept, rows_at, from);
 }
 
 int sequence_fork(const struct engine_sequence *from, int positions, struct engine_sequence **result,
@@ -145,7 +160,7 @@ int sequence_fork(const struct engine_sequence *from, int positions, struct engi
     *result = NULL;
     if (positions < from->rows || positions < 1)
         return error_set(error, "%d rows do not fit in %d positions", from->rows, positions);
-    if (sequence_create(from->config, from->queue, from->ends, positions, result, error) < 0)
+    if (sequence_create(from->config, from->queue, from->ends, from->attached, positions, result, error) < 0)
         return -1;
     struct engine_sequence *to = *result;
     for (int i = 0; i < from->rows; i++) {
@@ -166,6 +181,16 @@ struct matrix sequence_states(const struct engine_sequence *sequence, int first,
 const struct kv *sequence_kv(const struct engine_sequence *sequence, int layer)
 {
     return &sequence->kv[layer];
+}
+
+struct matrix sequence_head_row(const struct engine_sequence *sequence, int index, int position)
+{
+    return attached_row(sequence->kept, index, position);
+}
+
+struct attached_kept *sequence_kept(const struct engine_sequence *sequence)
+{
+    return sequence->kept;
 }
 
 int sequence_prompt_end(const struct engine_sequence *sequence, int position)

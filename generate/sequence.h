@@ -24,6 +24,7 @@
 #include "common/model/ends.h"
 #include "common/model/layer.h"
 #include "common/store/tap.h"
+#include "generate/attached.h"
 
 struct engine_sequence;
 
@@ -45,10 +46,13 @@ int sequence_append(struct engine_sequence *sequence, const int32_t *ids, int co
 int sequence_truncate(struct engine_sequence *sequence, int rows, struct error *error);
 
 /* Makes another sequence that begins with the rows of `from`, each as far up as it is there. States, keys and
- * values are copied on the device: for each row H values, and 2 kv_heads D values a layer. A row that waits is
+ * values are copied on the device: for each row H values, and 2 kv_heads D values a layer; and those of attached heads. A row that waits is
  * run in both sequences later. `positions` as in engine_sequence_create. */
 int sequence_fork(const struct engine_sequence *from, int positions, struct engine_sequence **sequence,
                   struct error *error);
+
+/* [1, H]: what the engine's attached head `index` made of the row at a position, which has taken the half of its tap. */
+struct matrix sequence_head_row(const struct engine_sequence *sequence, int index, int position);
 
 /* Rows there are. */
 int sequence_rows(const struct engine_sequence *sequence);
@@ -61,14 +65,17 @@ int64_t sequence_work(const struct engine_sequence *sequence, int half);
 
 /* ---- for engine.c ---- */
 
-/* positions >= 1; what is passed must outlive it. */
+/* positions >= 1; what is passed must outlive it. attached: NULL, or the heads that its rows go through. */
 int sequence_create(const struct model_config *config, struct queue *queue, const struct ends *ends,
-                    int positions, struct engine_sequence **sequence, struct error *error);
+                    const struct attached *attached, int positions, struct engine_sequence **sequence,
+                    struct error *error);
 /* Bytes of keys and values. */
 uint64_t sequence_bytes(const struct model_config *config, int positions);
 /* States [rows, H] of neighbouring rows. */
 struct matrix sequence_states(const struct engine_sequence *sequence, int first, int rows);
 const struct kv *sequence_kv(const struct engine_sequence *sequence, int layer);
+/* NULL without attached heads. */
+struct attached_kept *sequence_kept(const struct engine_sequence *sequence);
 /* Of a prompt's row: the position behind the prompt's last row; 0: it came alone. */
 int sequence_prompt_end(const struct engine_sequence *sequence, int position);
 /* The rows have taken the half. */

@@ -169,6 +169,9 @@ void head_scratch_destroy(struct head_scratch *scratch); /* NULL is fine */
 struct head_cache;
 int head_cache_create(const struct head *head, int capacity, struct head_cache **cache, struct error *error);
 void head_cache_destroy(struct head_cache *cache); /* NULL is fine */
+/* Copies what is kept of the first `rows` positions, which both caches of the head have room for. */
+void head_cache_copy(const struct head *head, struct queue *queue, const struct head_cache *from,
+                     struct head_cache *to, int64_t rows);
 
 #define HEADS_TOGETHER 32
 

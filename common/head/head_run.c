@@ -128,6 +128,17 @@ void head_cache_destroy(struct head_cache *cache)
     free(cache);
 }
 
+void head_cache_copy(const struct head *head, struct queue *queue, const struct head_cache *from,
+                     struct head_cache *to, int64_t rows)
+{
+    const int64_t k_cols = role_rows(&head->config, ROLE_K), v_cols = role_rows(&head->config, ROLE_V);
+    for (int i = 0; i < from->attentions; i++) {
+        const struct kv *kv = &from->kv[i], *copy = &to->kv[i];
+        op_copy(queue, matrix_f32(kv->keys, rows, k_cols), matrix_f32(copy->keys, rows, k_cols));
+        op_copy(queue, matrix_f32(kv->values, rows, v_cols), matrix_f32(copy->values, rows, v_cols));
+    }
+}
+
 const struct span *stage_spans(const struct stage_run *run)
 {
     const struct head_run *at = run->run;

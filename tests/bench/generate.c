@@ -262,6 +262,7 @@ static int run_bench(struct bench *bench, const char *path, const char *policy, 
         pool_create(0, &bench->pool, error) < 0 || array_alloc(&bench->memory, words, error) < 0 ||
         (policy && load_policy(bench, policy, exits, error) < 0) ||
         engine_open(bench->model, bench->backend, POSITIONS, &bench->engine, error) < 0 ||
+        exits_attach(exits, bench->engine, error) < 0 ||
         sampler_create(&bench->sampler, 0, 0, 1, 0, model_config(bench->model)->vocab, error) < 0)
         return -1;
     for (size_t i = 0; i < words; i++)

@@ -1,5 +1,6 @@
-/* make_policy MODEL FOLDER TAP:THRESHOLD...: a policy of untrained exits, for tests and benchmarks that need
- * one at once: heads copied from the model, mlp at taps L.mid, norm elsewhere. Taps ascending. */
+/* make_policy MODEL FOLDER TAP:THRESHOLD[:KIND]...: a policy of untrained exits, for tests and benchmarks that need
+ * one at once: heads copied from the model, mlp at taps L.mid, norm elsewhere where no kind is given. A bridge leads to
+ * where bridges lead that are told nothing. Taps ascending. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +19,14 @@ static int save_exit(struct model *model, struct backend *backend, struct queue 
     const struct model_config *config = model_config(model);
     const struct head_source source = {model_source, model};
     struct head_spec spec = {
-        .kind = head_kind_find(exit->tap.mid ? "mlp" : "norm", error), .output = OUTPUT_TIED, .tap = exit->tap};
+        .kind = head_kind_find(exit->head.kind, error), .output = OUTPUT_TIED, .tap = exit->tap};
     struct head *head = NULL;
     char tap[TAP_NAME_SIZE], *path = NULL;
     int result = -1;
+    if (!spec.kind)
+        return -1;
+    spec.to = head_spec_standard_to(spec.kind, config);
     tap_name(exit->tap, config->layers, tap);
-    snprintf(exit->head.kind, sizeof exit->head.kind, "%s", head_kind_name(spec.kind));
     snprintf(exit->head.output, sizeof exit->head.output, "tied");
     snprintf(exit->head.file, sizeof exit->head.file, "%s.safetensors", tap);
     path = path_join(folder, exit->head.file, error);
@@ -36,15 +39,19 @@ static int save_exit(struct model *model, struct backend *backend, struct queue 
     return result;
 }
 
-/* "12:0.9" */
+/* "12:0.9" or "12:0.9:block" */
 static int parse_exit(char *text, int layers, struct policy_exit *exit, struct error *error)
 {
     char *colon = strchr(text, ':');
     if (!colon)
-        return error_set(error, "\"%s\" is not TAP:THRESHOLD", text);
+        return error_set(error, "\"%s\" is not TAP:THRESHOLD[:KIND]", text);
     *colon = 0;
     if (tap_parse(text, layers, &exit->tap, error) < 0)
         return -1;
+    char *kind = strchr(colon + 1, ':');
+    if (kind)
+        *kind++ = 0;
+    snprintf(exit->head.kind, sizeof exit->head.kind, "%s", kind ? kind : exit->tap.mid ? "mlp" : "norm");
     return parse_number(colon + 1, 0, 1, &exit->rule.threshold, error);
 }
 
@@ -79,7 +86,7 @@ int main(int argc, char **argv)
 {
     struct error error;
     if (argc < 4) {
-        fprintf(stderr, "usage: make_policy MODEL FOLDER TAP:THRESHOLD...\n");
+        fprintf(stderr, "usage: make_policy MODEL FOLDER TAP:THRESHOLD[:KIND]...\n");
         return EXIT_WRONG_USAGE;
     }
     if (make_policy(argv[1], argv[2], argv + 3, argc - 3, &error) < 0) {

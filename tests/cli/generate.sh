@@ -188,6 +188,24 @@ early_exits() {
             --threshold 1.1 && cmp "$work/out" "$work/first" && says err "24: 0, top: 8"
 }
 
+# Copied from the model, a block at the tap before the last layer, and a bridge at the tap that it leads to, are the rest of
+# the model: what leaves there is what the full model says. And tokens leave the same however many threads there are.
+exits_with_attention() {
+    run 0 --model "$model" --prompt "The capital of France is" --tokens 12 && cp "$work/out" "$work/first" || return 1
+    for exit in 29:0:block 28:0:bridge; do
+        "$BUILD/tests/bench/make_policy" "$model" "$work/${exit##*:}" "$exit" >"$work/log" 2>&1 ||
+            { cat "$work/log"; return 1; }
+        run 0 --model "$model" --policy "$work/${exit##*:}" --prompt "The capital of France is" --tokens 12 &&
+            cmp "$work/out" "$work/first" && says err "left at    ${exit%%:*}: 11, top: 1" || return 1
+    done
+    "$BUILD/tests/bench/make_policy" "$model" "$work/both" 12:0.5 20:0.2:block 26:0.4:bridge >"$work/log" 2>&1 ||
+        { cat "$work/log"; return 1; }
+    run 0 --model "$model" --policy "$work/both" --prompt "The capital of France is" --tokens 24 --json &&
+        cp "$work/out" "$work/first" && says out '"left_at": "20"' && says out '"left_at": "26"' &&
+        run 0 --model "$model" --policy "$work/both" --prompt "The capital of France is" --tokens 24 --json \
+            --threads 1 && grep -v second "$work/out" >"$work/one" && grep -v second "$work/first" | cmp - "$work/one"
+}
+
 json() {
     run 0 --model "$model" --prompt "The capital of France is" --tokens 8 --json &&
         says out '"prompt_tokens": 5' && says out '"left_at": "top"' && says out Paris
@@ -232,6 +250,7 @@ check_with_model policy_of_another_model
 check_with_model policy_without_exits
 check_with_model plain_text
 check_with_model early_exits
+check_with_model exits_with_attention
 check_with_model json
 check_with_model sampling
 check_with_model empty_prompt

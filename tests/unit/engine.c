@@ -1,13 +1,15 @@
 /* engine.c: rows of several sequences in one engine. What every row is at every half is recorded once, from a
  * sequence that is alone and goes to the top at once. However rows wait, share calls, fork and are truncated,
  * they must be the same: to the last bit, but for cuda, where ops.h does not promise it. That record is
- * compared with whole sequences through the layers, without a cache. */
+ * compared with whole sequences through the layers, without a cache. Two heads with attention ride along, and what they
+ * make of a row is held to the same. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "generate/engine.h"
 #include "tests/make_model.h"
 #include "tests/mode.h"
+#include "tests/model_source.h"
 #include "tests/test.h"
 
 enum {
@@ -23,19 +25,45 @@ enum {
 };
 static const struct made_model made = {LAYERS, H, HEADS, KV_HEADS, D, I, V, CONTEXT, 5, true};
 
+/* Heads with attention: at a half, and the tap that a bridge leads to. */
+enum { ATTACHED = 2 };
+static const struct {
+    const char *kind;
+    int half, to;
+} attached_table[ATTACHED] = {{"block", 4, 0}, {"bridge", 2, 2}};
+
 /* ---- an engine ---- */
 
 struct bench {
     struct model *model;
     struct backend *backend;
     struct engine *engine;
+    struct head *head[ATTACHED];
 };
 
 static void bench_close(struct bench *bench)
 {
     engine_close(bench->engine);
+    for (int i = 0; i < ATTACHED; i++)
+        head_destroy(bench->head[i]);
     backend_close(bench->backend);
     model_close(bench->model);
+}
+
+static int attach_heads(struct bench *bench, struct error *error)
+{
+    const struct head_source source = {model_source, bench->model};
+    struct attached_head heads[ATTACHED];
+    for (int i = 0; i < ATTACHED; i++) {
+        const struct head_spec spec = {.kind = head_kind_find(attached_table[i].kind, error),
+                                       .tap = {.layer = attached_table[i].half / 2},
+                                       .to = attached_table[i].to};
+        if (head_create(&spec, model_config(bench->model), bench->backend, &bench->head[i], error) < 0 ||
+            head_initialise(bench->head[i], INIT_COPY, 1, &source, error) < 0)
+            return -1;
+        heads[i] = (struct attached_head){.head = bench->head[i], .half = attached_table[i].half};
+    }
+    return engine_attach(bench->engine, heads, ATTACHED, error);
 }
 
 static int bench_open(struct bench *bench, const char *device, enum math math, int positions,
@@ -47,7 +75,9 @@ static int bench_open(struct bench *bench, const char *device, enum math math, i
     if (make_model(&made, folder, error) < 0 || model_open(folder, &bench->model, error) < 0 ||
         backend_open(device, &(struct backend_options){.threads = 2, .math = math}, &bench->backend, error) < 0)
         return -1;
-    return engine_open(bench->model, bench->backend, positions, &bench->engine, error);
+    if (engine_open(bench->model, bench->backend, positions, &bench->engine, error) < 0)
+        return -1;
+    return attach_heads(bench, error);
 }
 
 static void make_ids(int32_t *ids, int count, uint64_t seed)
@@ -88,6 +118,7 @@ struct text {
 struct record {
     double tolerance; /* of a value, as a share of the row's largest one; 0: the same bits */
     float state[ROWS][HALVES + 1][H];
+    float of_heads[ATTACHED][ROWS][H]; /* what the heads make of it */
 };
 
 static int text_rows(const struct text *text)
@@ -103,6 +134,18 @@ static void read_states(struct bench *bench, const struct engine_sequence *seque
 {
     struct error error;
     op_read(engine_queue(bench->engine), sequence_states(sequence, first, rows), states);
+    REQUIRE_OK(queue_wait(engine_queue(bench->engine), &error));
+}
+
+/* What the heads have made of a sequence's rows. */
+static void read_made(struct bench *bench, const struct engine_sequence *sequence,
+                      float of_heads[ATTACHED][ROWS][H])
+{
+    struct error error;
+    for (int h = 0; h < ATTACHED; h++) {
+        for (int i = 0; i < sequence_rows(sequence); i++)
+            op_read(engine_queue(bench->engine), sequence_head_row(sequence, h, i), of_heads[h][i]);
+    }
     REQUIRE_OK(queue_wait(engine_queue(bench->engine), &error));
 }
 
@@ -124,7 +167,20 @@ static void record_text(struct bench *bench, const struct text *text, struct rec
                 memcpy(record->state[first + i][half], states + i * H, H * sizeof(float));
         }
     }
+    read_made(bench, sequence, record->of_heads);
     sequence_destroy(sequence);
+}
+
+/* Whether values are what the record says. */
+static bool same_values(const struct record *record, const float *state, const float *expected)
+{
+    double worst = 0, largest = 0;
+    for (int i = 0; i < H; i++) {
+        worst = fmax(worst, fabs((double)state[i] - (double)expected[i]));
+        largest = fmax(largest, fabs((double)expected[i]));
+    }
+    return record->tolerance > 0 ? worst <= record->tolerance * largest
+                                 : memcmp(state, expected, H * sizeof *state) == 0;
 }
 
 /* What the result of engine_run says of a row is what the record says. */
@@ -132,14 +188,7 @@ static void check_state(const float *state, const struct record *record, const s
                         int position, const char *what)
 {
     const int half = sequence_depth(sequence, position);
-    const float *expected = record->state[position][half];
-    double worst = 0, largest = 0;
-    for (int i = 0; i < H; i++) {
-        worst = fmax(worst, fabs((double)state[i] - (double)expected[i]));
-        largest = fmax(largest, fabs((double)expected[i]));
-    }
-    if (record->tolerance > 0 ? !(worst <= record->tolerance * largest)
-                              : memcmp(state, expected, H * sizeof *state) != 0)
+    if (!same_values(record, state, record->state[position][half]))
         test_fail(__FILE__, __LINE__, "%s: row %d at half %d is not what it is alone", what, position, half);
 }
 
@@ -147,14 +196,57 @@ static void check_state(const float *state, const struct record *record, const s
 static void check_top(struct bench *bench, struct engine_sequence *sequence, const struct record *record,
                       const char *what)
 {
-    static float states[ROWS * H];
+    static float states[ROWS * H], of_heads[ATTACHED][ROWS][H];
     const int rows = sequence_rows(sequence);
     run_last(bench, sequence, HALVES);
+    read_made(bench, sequence, of_heads);
+    for (int h = 0; h < ATTACHED; h++) {
+        for (int i = 0; i < rows; i++) {
+            if (!same_values(record, of_heads[h][i], record->of_heads[h][i]))
+                test_fail(__FILE__, __LINE__, "%s: what head %d makes of row %d is not what it is alone", what,
+                          h, i);
+        }
+    }
     read_states(bench, sequence, 0, rows, states);
     for (int i = 0; i < rows; i++) {
         CHECK(sequence_depth(sequence, i) == HALVES);
         check_state(states + i * H, record, sequence, i, what);
     }
+}
+
+/* What the heads made, against the heads on the whole sequence at once. x [rows, H] is working memory. */
+static void check_made(struct bench *bench, int rows, const struct record *record, struct matrix x)
+{
+    static float states[ROWS * H], of_heads[ROWS * H];
+    const struct span whole = {.rows = rows};
+    struct queue *queue = engine_queue(bench->engine);
+    struct buffer *h;
+    struct error error;
+    REQUIRE_OK(buffer_create(bench->backend, sizeof of_heads, &h, &error));
+    for (int a = 0; a < ATTACHED; a++) {
+        struct head_scratch *scratch;
+        double worst = 0, largest = 0;
+        for (int i = 0; i < rows; i++)
+            memcpy(states + i * H, record->state[i][attached_table[a].half], H * sizeof(float));
+        REQUIRE_OK(head_scratch_create(bench->head[a], rows, rows, false, &scratch, &error));
+        const struct head_run run = {.head = bench->head[a],
+                                     .scratch = scratch,
+                                     .x = x,
+                                     .spans = &whole,
+                                     .span_count = 1,
+                                     .h = matrix_f32(h, rows, H)};
+        op_write(queue, x, states);
+        heads_forward(queue, &run, 1);
+        op_read(queue, run.h, of_heads);
+        REQUIRE_OK(queue_wait(queue, &error));
+        for (int i = 0; i < rows * H; i++) {
+            worst = fmax(worst, fabs((double)of_heads[i] - (double)record->of_heads[a][i / H][i % H]));
+            largest = fmax(largest, fabs((double)of_heads[i]));
+        }
+        CHECK(worst < (backend_math(bench->backend) == MATH_BF16 ? 3e-2 : 1e-4) * largest);
+        head_scratch_destroy(scratch);
+    }
+    buffer_destroy(h);
 }
 
 /* The record itself, against the whole sequence through the layers, with no cache, on the same backend. */
@@ -190,6 +282,7 @@ static void check_record(struct bench *bench, const struct text *text, const str
         layer_destroy(layer);
     }
     CHECK(worst < (backend_math(bench->backend) == MATH_BF16 ? 3e-2 : 1e-4) * largest); /* four layers */
+    check_made(bench, rows, record, matrix_f32(x, rows, H));
     buffer_destroy(ids);
     buffer_destroy(x);
     scratch_destroy(scratch);

@@ -25,7 +25,7 @@ enum {
     CONTEXT = 1024,
     HALVES = 2 * LAYERS
 };
-enum { TENSORS_A_LAYER = 9, TENSORS = TENSORS_A_LAYER * LAYERS + 3, PROMPT = 6, TOKENS = 60 };
+enum { TENSORS_A_LAYER = 9, TENSORS = TENSORS_A_LAYER * LAYERS + 3, PROMPT = 6, TOKENS = 120 };
 
 /* ---- a model ---- */
 
@@ -113,10 +113,12 @@ static const struct {
     const char *tap, *kind;
     enum head_output output;
     double threshold;
+    int to; /* of a bridge */
 } exit_table[] = {
-    {"0", "norm", OUTPUT_TIED, 0.7},    {"1", "affine", OUTPUT_UNTIED, 0.5},
-    {"2.mid", "mlp", OUTPUT_TIED, 0.5}, {"3.mid", "norm", OUTPUT_TIED, 0.5},
-    {"3", "norm", OUTPUT_TIED, 0.5},
+    {"0", "norm", OUTPUT_TIED, 0.6, 0},     {"1.mid", "affine", OUTPUT_UNTIED, 0.5, 0},
+    {"1", "block", OUTPUT_TIED, 0.6, 0},    {"2.mid", "mlp", OUTPUT_TIED, 0.5, 0},
+    {"2", "bridge", OUTPUT_UNTIED, 0.6, 2}, {"3.mid", "norm", OUTPUT_TIED, 0.5, 0},
+    {"3", "norm", OUTPUT_TIED, 0.5, 0},
 };
 enum { EXITS = sizeof exit_table / sizeof exit_table[0] };
 
@@ -125,7 +127,8 @@ static int write_head(const char *folder, const struct model *model, int index, 
 {
     const struct head_source source = {model_source, (void *)(uintptr_t)model};
     struct head_spec spec = {.kind = head_kind_find(exit_table[index].kind, error),
-                             .output = exit_table[index].output};
+                             .output = exit_table[index].output,
+                             .to = exit_table[index].to};
     struct backend *backend = NULL;
     struct queue *queue = NULL;
     struct head *head = NULL;
@@ -186,10 +189,10 @@ struct oracle {
     struct layer *layer[LAYERS];
     struct ends *ends;
     struct layer_scratch *scratch;
-    struct buffer *ids, *states, *row;
+    struct buffer *ids, *states, *made, *row;
     struct predictor *predictor;
     struct exits exits;
-    float half[HALVES + 1][H]; /* the last row after each half-layer */
+    float half[HALVES + 1][(PROMPT + TOKENS) * H]; /* every row after each half-layer */
 };
 
 static int oracle_open(struct oracle *oracle, const struct model *model, struct error *error)
@@ -202,6 +205,7 @@ static int oracle_open(struct oracle *oracle, const struct model *model, struct 
             0 ||
         buffer_create(oracle->backend, CONTEXT * sizeof(int32_t), &oracle->ids, error) < 0 ||
         buffer_create(oracle->backend, CONTEXT * H * sizeof(float), &oracle->states, error) < 0 ||
+        buffer_create(oracle->backend, CONTEXT * H * sizeof(float), &oracle->made, error) < 0 ||
         buffer_create(oracle->backend, H * sizeof(float), &oracle->row, error) < 0 ||
         predictor_create(oracle->queue, H, V, false, &oracle->predictor, error) < 0)
         return -1;
@@ -218,6 +222,7 @@ static void oracle_close(struct oracle *oracle)
     predictor_destroy(oracle->predictor);
     buffer_destroy(oracle->ids);
     buffer_destroy(oracle->states);
+    buffer_destroy(oracle->made);
     buffer_destroy(oracle->row);
     scratch_destroy(oracle->scratch);
     ends_destroy(oracle->ends);
@@ -227,21 +232,40 @@ static void oracle_close(struct oracle *oracle)
     backend_close(oracle->backend);
 }
 
-/* Every token through every layer; keeps what the last one is on the way. */
+/* Every token through every layer; keeps what they are on the way. */
 static int oracle_run(struct oracle *oracle, const int32_t *ids, int count, struct error *error)
 {
     const struct matrix tokens = matrix_i32(oracle->ids, count, 1), x = matrix_f32(oracle->states, count, H);
     const struct span whole = {.rows = count};
     op_write(oracle->queue, tokens, ids);
     ends_embed(oracle->ends, oracle->queue, tokens, x);
-    op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->half[0]);
+    op_read(oracle->queue, x, oracle->half[0]);
     for (int l = 0; l < LAYERS; l++) {
         layer_attention(oracle->layer[l], oracle->queue, oracle->scratch, &whole, 1, x);
-        op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->half[2 * l + 1]);
+        op_read(oracle->queue, x, oracle->half[2 * l + 1]);
         layer_mlp(oracle->layer[l], oracle->queue, oracle->scratch, x);
-        op_read(oracle->queue, matrix_rows(x, count - 1, 1), oracle->half[2 * l + 2]);
+        op_read(oracle->queue, x, oracle->half[2 * l + 2]);
     }
     return queue_wait(oracle->queue, error);
+}
+
+/* What an exit's head makes of the last row: a head with attention gets the whole sequence at once. */
+static int oracle_head(struct oracle *oracle, const struct exit_point *exit, const float *states, int count,
+                       struct matrix h, struct error *error)
+{
+    const struct span whole = {.rows = count};
+    const struct matrix x = matrix_f32(oracle->states, count, H), all = matrix_f32(oracle->made, count, H);
+    struct head_scratch *scratch;
+    if (head_scratch_create(exit->head, count, count, false, &scratch, error) < 0)
+        return -1;
+    const struct head_run run = {
+        .head = exit->head, .scratch = scratch, .x = x, .spans = &whole, .span_count = 1, .h = all};
+    op_write(oracle->queue, x, states);
+    heads_forward(oracle->queue, &run, 1);
+    op_copy(oracle->queue, matrix_rows(all, count - 1, 1), h);
+    const int result = queue_wait(oracle->queue, error);
+    head_scratch_destroy(scratch);
+    return result;
 }
 
 /* A probability so near a threshold that backends may differ would make the test say nothing. */
@@ -259,9 +283,8 @@ static int oracle_next(struct oracle *oracle, const int32_t *ids, int count, boo
         const struct exit_point *exit = &oracle->exits.exit[e];
         const int half = 2 * exit->tap.layer - exit->tap.mid;
         const struct vocab weight = head_vocab(exit->head, full.tied);
-        op_write(oracle->queue, row, oracle->half[half]);
-        head_forward(exit->head, oracle->queue, exit->scratch, row, input);
-        if (predictor_run(oracle->predictor, &weight, &prediction, error) < 0)
+        if (oracle_head(oracle, exit, oracle->half[half], count, input, error) < 0 ||
+            predictor_run(oracle->predictor, &weight, &prediction, error) < 0)
             return -1;
         CHECK(fabs(prediction.probability - exit->rule.threshold) > margin);
         if (prediction.probability >= exit->rule.threshold) {
@@ -269,7 +292,7 @@ static int oracle_next(struct oracle *oracle, const int32_t *ids, int count, boo
             return 0;
         }
     }
-    op_write(oracle->queue, row, oracle->half[HALVES]);
+    op_write(oracle->queue, row, oracle->half[HALVES] + (count - 1) * H);
     op_norm(oracle->queue, row, ends_final_norm(oracle->ends), 1e-5f, input);
     if (predictor_run(oracle->predictor, &full, &prediction, error) < 0)
         return -1;
@@ -306,12 +329,15 @@ static int subject_open(struct subject *subject, const char *folder, struct mode
     *subject = (struct subject){.model = model};
     if (backend_open(device, &(struct backend_options){.threads = 2}, &subject->backend, error) < 0 ||
         engine_open(model, subject->backend, CONTEXT, &subject->engine, error) < 0 ||
+        (!(threshold < 0) &&
+         load_exits(folder, model, subject->backend, threshold, &subject->exits, error) < 0) ||
+        exits_attach(&subject->exits, subject->engine, error) < 0 ||
         engine_sequence_create(subject->engine, CONTEXT, &subject->sequence, error) < 0 ||
         sampler_create(&subject->sampler, temperature, 0, 1, seed, V, error) < 0 ||
         generator_create(subject->engine, subject->sequence, &subject->exits, &subject->sampler,
                          model_config(model), &subject->generator, error) < 0)
         return -1;
-    return threshold < 0 ? 0 : load_exits(folder, model, subject->backend, threshold, &subject->exits, error);
+    return 0;
 }
 
 static void make_prompt(int32_t *ids, int count)
