@@ -7,10 +7,22 @@
 #include "common/base/memory.h"
 #include "common/base/random.h"
 
-/* How probes are trained. */
-static const struct gate_recipe mlp_recipe = {
-    .units = 16, .rate = 1e-3f, .decay = 0.1f, .steps = 3000, .patience = 4};
-static const struct gate_recipe linear_recipe = {.rate = 3e-3f, .decay = 0.1f, .steps = 3000, .patience = 4};
+/* How probes are trained. Of about 30 recipes these had the lowest cross-entropy on folds that a probe had not seen: demo
+ * model, ridge heads at taps 12, 18 and 24, 8,192 tokens. */
+static const struct gate_recipe recipes[] = {
+    /* of some values */ {.units = 16, .rate = 2e-3f, .decay = 1, .steps = 3000, .patience = 8},
+    /* with the state */ {.units = 32, .rate = 2e-3f, .decay = 3, .steps = 3000, .patience = 8},
+    /* linear */ {.rate = 3e-2f, .decay = 0.3f, .steps = 3000, .patience = 8},
+};
+
+static struct gate_recipe recipe_of(const struct gate_spec *spec)
+{
+    return recipes[spec->linear ? 2 : spec->features & GATE_STATE ? 1 : 0];
+}
+
+/* All values of the state weigh as so many others. Each with a weight of its own, they drown what else a probe looks at:
+ * at tap 24 short-list+state had an AUC of 0.77 on those folds, and 0.84 so. */
+static const double state_weight = 6;
 
 /* ---- the values of a gate ---- */
 
@@ -46,6 +58,13 @@ static int pick_all(const struct gate_samples *samples, const struct gate *gate,
     return 0;
 }
 
+/* What a normalised value is multiplied by. */
+static double value_weight(const struct gate *gate, int64_t value)
+{
+    const int64_t state = gate_width(gate->spec.features & GATE_STATE, gate->hidden); /* the last ones */
+    return value < gate->width - state ? 1 : sqrt(state_weight / (double)state);
+}
+
 static void normalise(struct gate *gate, float *values, int64_t tokens)
 {
     for (int64_t f = 0; f < gate->width; f++) {
@@ -57,8 +76,8 @@ static void normalise(struct gate *gate, float *values, int64_t tokens)
             squares += pow(values[t * gate->width + f] - mean, 2);
         const double deviation = sqrt(squares / (double)tokens);
         gate->mean[f] = (float)mean;
-        gate->scale[f] =
-            deviation > 1e-6 ? (float)(1 / deviation) : 0; /* a value that never changes says nothing */
+        /* A value that never changes says nothing. */
+        gate->scale[f] = deviation > 1e-6 ? (float)(value_weight(gate, f) / deviation) : 0;
     }
     for (int64_t t = 0; t < tokens; t++) {
         for (int64_t f = 0; f < gate->width; f++)
@@ -157,7 +176,7 @@ int gate_fit(const struct gate_samples *samples, const struct gate_cut *cut, str
     struct folds folds = {.samples = samples,
                           .cut = cut,
                           .backend = backend,
-                          .recipe = gate->spec.linear ? linear_recipe : mlp_recipe,
+                          .recipe = recipe_of(&gate->spec),
                           .gate = gate,
                           .tokens = (int64_t)cut->fitted * cut->rows};
     int result = -1;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/cli.h"
 #include "common/base/file.h"
 #include "common/base/memory.h"
 #include "common/head/policy.h"
@@ -335,6 +336,9 @@ static int make_exit(struct maker *maker, bool *complete, struct error *error)
         return -1;
     const unsigned features = missing_features(maker);
     int result = 0;
+    if (features)
+        cli_say("gates at tap %s: %" PRIu64 " held-out sequences are looked at", maker->config->tap,
+                maker->cut.sequences);
     if (features || wants_candidates(maker->setting->wish))
         result = read_samples(maker, features, complete, error);
     if (result == 0 && *complete && maker->samples.tokens > 0)

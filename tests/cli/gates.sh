@@ -86,6 +86,50 @@ json() {
     ' "$work/other/gates/gates.json"
 }
 
+# A disk that takes only small files; kills; no target. What is made afterwards has the bytes of `run`.
+disk_full() {
+    cp -r "$work/run" "$work/full" && rm -r "$work/full/gates" || return 1
+    (ulimit -f 4 && "$build/train" "${sweep[@]}" --out "$work/full" --gates linear,short-list) >"$work/out" 2>"$work/err"
+    [ $? = 1 ] && says err "short-list" && ! ls "$work/full/gates" | grep -q tmp && [ ! -e "$work/full/gates/1-short-list.safetensors" ] || return 1
+    run 0 train "${sweep[@]}" --out "$work/full" --gates linear,short-list && diff -r "$work/before" "$work/full/gates"
+}
+
+killed() {
+    local wait
+    cp -r "$work/run" "$work/killed" && rm -r "$work/killed/gates" || return 1
+    for wait in 0.02 0.05 0.1 0.15 0.2 0.3; do
+        "$build/train" "${sweep[@]}" --out "$work/killed" --gates linear,short-list >/dev/null 2>&1 &
+        sleep $wait
+        kill -9 $! 2>/dev/null
+        wait $! 2>/dev/null
+    done
+    run 0 train "${sweep[@]}" --out "$work/killed" --gates linear,short-list && diff -r "$work/before" "$work/killed/gates"
+}
+
+interrupted() {
+    cp -r "$work/run" "$work/stopped" && rm -r "$work/stopped/gates" || return 1
+    "$build/train" "${sweep[@]}" --out "$work/stopped" --gates linear,short-list >/dev/null 2>"$work/err" &
+    sleep 0.15
+    kill -INT $! 2>/dev/null
+    wait $!
+    [ $? = 0 ] || says err "the same command goes on" || says err "interrupted" || return 1
+    run 0 train "${sweep[@]}" --out "$work/stopped" --gates linear,short-list && diff -r "$work/before" "$work/stopped/gates"
+}
+
+# A head that was trained further has gates of its own.
+trained_further() {
+    sed 's/steps: 2/steps: 4/' "$work/sweep.yaml" >"$work/longer.yaml"
+    cp -r "$work/run" "$work/longer" && run 0 train --store "$work/store" --sweep "$work/longer.yaml" --out "$work/longer" || return 1
+    ! cmp -s "$work/run/gates/gates.json" "$work/longer/gates/gates.json" &&
+        run 0 train --store "$work/store" --sweep "$work/longer.yaml" --out "$work/longer" && says err "nothing is left to do"
+}
+
+without_target() {
+    "$build/extract" --model "$tiny" --seq-len 16 --taps 1,final --corpus "$work/text.u16" --held-out 0.5 --no-target --out "$work/bare" >/dev/null 2>&1
+    run 0 train --store "$work/bare" --tap 1 --head affine --init ridge --steps 1 --out "$work/bare.run" --gates short-list+state,confidence &&
+        says out "short-list+state"
+}
+
 check refused
 check begun
 check threads
@@ -94,4 +138,9 @@ check added
 check mended
 check collected
 check json
+check disk_full
+check killed
+check interrupted
+check trained_further
+check without_target
 finish
