@@ -8,6 +8,7 @@
 #include "train/sweep_draw.h"
 
 #define TRIALS_MAX   10000
+#define FAULTS_TOLD  20 /* of a file, but for the last one */
 #define ATTEMPTS_MAX 100 /* a trial of a section, and as many more, to draw one that is not there */
 
 /* The trials so far, and what they are made from. */
@@ -67,16 +68,37 @@ static int check_value(const struct reading *reading, enum trial_key key, struct
                : 0;
 }
 
+/* What is wrong with a file's values: all that is found but the last is said on stderr, and the last is the error. */
+struct faults {
+    int count;
+    struct error last;
+};
+
+/* Returns -1 where the machine is at fault. */
+static int add_fault(struct faults *faults, const struct error *error)
+{
+    if (error_is_machines(error))
+        return -1;
+    if (faults->count > 0 && faults->count < FAULTS_TOLD)
+        cli_say("%s", faults->last.text);
+    faults->last = *error;
+    faults->count++;
+    return 0;
+}
+
 static int check_section(const struct reading *reading, const struct sweep_section *section,
-                         struct error *error)
+                         struct faults *faults, struct error *error)
 {
     for (int k = 0; k < TRIAL_KEYS; k++) {
         const struct sweep_values *values = &section->key[k];
-        if (sweep_draw_check(reading->document, (enum trial_key)k, values, error) < 0)
-            return -1;
+        if (sweep_draw_check(reading->document, (enum trial_key)k, values, error) < 0) {
+            if (add_fault(faults, error) < 0)
+                return -1;
+            continue;
+        }
         for (int i = 0; i < values->count; i++) {
             const struct sweep_scalar value = sweep_document_item(reading->document, values, i);
-            if (check_value(reading, (enum trial_key)k, value, error) < 0)
+            if (check_value(reading, (enum trial_key)k, value, error) < 0 && add_fault(faults, error) < 0)
                 return -1;
         }
     }
@@ -85,13 +107,17 @@ static int check_section(const struct reading *reading, const struct sweep_secti
 
 static int check_sections(const struct reading *reading, struct error *error)
 {
+    struct faults faults = {0};
     for (int kind = 0; kind < SECTION_KINDS; kind++) {
         for (int i = 0; i < count_sections(reading, (enum section_kind)kind); i++) {
-            if (check_section(reading, get_section(reading, (enum section_kind)kind, i), error) < 0)
+            if (check_section(reading, get_section(reading, (enum section_kind)kind, i), &faults, error) < 0)
                 return -1;
         }
     }
-    return 0;
+    if (faults.count == 0)
+        return 0;
+    *error = faults.last;
+    return -1;
 }
 
 /* ---- how many ---- */

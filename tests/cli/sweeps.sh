@@ -119,6 +119,13 @@ dry_run_without_steps() {
 }
 
 # As the run itself, and without a folder for it.
+# All values that cannot be, in one go.
+all_faults_are_told() {
+    printf 'grid:\n  tap: [1]\n  head: [affine, nonesuch]\n  rate: [1e-3, much]\nrandom:\n  - {count: 2, tap: 1, head: norm, rate: {uniform: [2, 1]}}\n' >"$work/bad.yaml"
+    run 2 train --store "$store" --sweep "$work/bad.yaml" --out "$work/none" && [ "$(grep -c "bad.yaml: line" "$work/err")" = 3 ] &&
+        says err "line 3: head" && says err "line 4: rate" && says err "line 6: rate: uniform: the lower bound 2" && [ ! -e "$work/none" ]
+}
+
 what_cannot_be_is_refused() {
     for dry in "" --dry-run; do
         # shellcheck disable=SC2086 # nothing, or an option
@@ -155,6 +162,7 @@ check dry_run_goes_through_waves_and_rungs
 check dry_run_without_steps
 check memory_is_refused
 check random_trials_are_added
+check all_faults_are_told
 check what_cannot_be_is_refused
 check what_the_store_lacks_is_refused
 finish
