@@ -49,10 +49,14 @@ bool report_curves_apply(const struct report *report);
 /* How far drafts are right, by step. */
 void report_drafts(const struct report *report, struct string *out);
 bool report_drafts_apply(const struct report *report);
+/* For the verdict: the best draft in one paragraph; nothing where there is none. */
+void report_drafts_in_short(const struct report *report, struct string *out);
 
 /* How well gates tell which tokens may leave. */
 void report_gates(const struct report *report, struct string *out);
 bool report_gates_apply(const struct report *report);
+/* For the verdict: the gate that tells more than the head's confidence by most; nothing where none does. */
+void report_gates_in_short(const struct report *report, struct string *out);
 
 /* Which trials went on at the rungs of successive halving. */
 void report_halving(const struct report *report, struct string *out);

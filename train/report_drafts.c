@@ -167,6 +167,27 @@ static void write_row(const struct report *report, const struct leaderboard_row 
                  speed_of_chain(report, row, best));
 }
 
+void report_drafts_in_short(const struct report *report, struct string *out)
+{
+    if (!report_drafts_apply(report) || draft_at(report->board, 0)->held_out.draft.steps == 0)
+        return;
+    const struct leaderboard_row *row = draft_at(report->board, 0);
+    const int steps = best_steps(report, row);
+    string_print(out,
+                 "<p>The best <a href=\"#drafts\">draft</a> says the full model's next word in %.1f %% of the "
+                 "held-out tokens",
+                 100 * row->held_out.draft.hit[0]);
+    if (steps == 0)
+        string_print(out, ", and is predicted to bring no speed: a step costs %.1f layers.</p>\n",
+                     leaderboard_cost(report->board, row));
+    else
+        string_print(out,
+                     ". With %d drafted before each pass of the full model, text is predicted to come %.2f "
+                     "times as fast, "
+                     "and stays the full model's own.</p>\n",
+                     steps, speed_of_chain(report, row, steps));
+}
+
 void report_drafts(const struct report *report, struct string *out)
 {
     const struct leaderboard *board = report->board;

@@ -305,6 +305,26 @@ static void write_table(const struct report_gate_list *gates, struct string *out
     report_table_end(&table);
 }
 
+void report_gates_in_short(const struct report *report, struct string *out)
+{
+    const struct report_gate *best = NULL;
+    for (size_t i = 0; i < report->gates->count; i++) {
+        const struct report_gate *gate = &report->gates->gate[i];
+        if (gate->auc > gate->confidence &&
+            (!best || gate->auc - gate->confidence > best->auc - best->confidence))
+            best = gate;
+    }
+    if (!best)
+        return;
+    string_print(out, "<p>At layer %s the <a href=\"#gates\">gate</a> <b>", best->tap);
+    html_escape(out, best->gate);
+    string_print(out,
+                 "</b> tells more of which tokens may leave than the head's own confidence does (AUC %.3f "
+                 "against %.3f), for "
+                 "%.2f layers.</p>\n",
+                 best->auc, best->confidence, best->cost);
+}
+
 void report_gates(const struct report *report, struct string *out)
 {
     const struct report_gate_list *gates = report->gates;

@@ -54,14 +54,32 @@ static struct rung look_at(const struct leaderboard *board, const char *tap, int
     return rung;
 }
 
-/* Taps of the board in their order: the first row of the next deeper tap; NULL: there is none. */
+static bool is_first_of_tap(const struct leaderboard *board, const struct leaderboard_row *row)
+{
+    for (const struct leaderboard_row *other = board->row; other < row; other++) {
+        if (!strcmp(other->config->tap, row->config->tap))
+            return false;
+    }
+    return true;
+}
+
+/* Exits by depth, then drafts. */
+static bool comes_before(const struct leaderboard_row *a, const struct leaderboard_row *b)
+{
+    if (a->draft != b->draft)
+        return b->draft;
+    return a->exit.depth != b->exit.depth ? a->exit.depth < b->exit.depth : a < b;
+}
+
+/* Taps of the board in their order: the first row of the one behind that of `last`; NULL: there is none. */
 static const struct leaderboard_row *next_tap(const struct leaderboard *board,
                                               const struct leaderboard_row *last)
 {
     const struct leaderboard_row *next = NULL;
     for (int i = 0; i < board->count; i++) {
         const struct leaderboard_row *row = &board->row[i];
-        if ((!last || row->exit.depth > last->exit.depth) && (!next || row->exit.depth < next->exit.depth))
+        if (is_first_of_tap(board, row) && (!last || comes_before(last, row)) &&
+            (!next || comes_before(row, next)))
             next = row;
     }
     return next;

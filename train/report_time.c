@@ -16,7 +16,7 @@ bool report_time_applies(const struct report *report)
 /* ---- the run ---- */
 
 struct part {
-    const char *name;
+    const char *name, *colour;
     double seconds;
 };
 
@@ -26,11 +26,11 @@ static void write_parts(const struct part *parts, int count, double all, struct 
     string_print(out, "<div class=\"stack long\" aria-hidden=\"true\">");
     for (int i = 0; i < count; i++)
         string_print(out, "<span style=\"width:%.2f%%;background:%s\"></span>", 100 * parts[i].seconds / all,
-                     report_colour(i));
+                     parts[i].colour);
     string_print(out, "</div>\n<div class=\"legend\">");
     for (int i = 0; i < count; i++)
         string_print(out, "<span><span class=\"swatch\" style=\"background:%s\"></span>%s: %s, %.1f %%</span>",
-                     report_colour(i), parts[i].name, format_duration(parts[i].seconds, time, sizeof time),
+                     parts[i].colour, parts[i].name, format_duration(parts[i].seconds, time, sizeof time),
                      100 * parts[i].seconds / all);
     string_print(out, "</div>\n");
 }
@@ -39,10 +39,10 @@ static void write_run(const struct report *report, struct string *out)
 {
     const struct cost_row all = cost_row_of_all(report->board);
     const double stalled = fmin(all.cost.stalled, all.cost.shared), rest = cost_of_none(report->run, &all);
-    const struct part parts[] = {{"work for one trial", all.cost.own},
-                                 {"work shared by several", all.cost.shared - stalled},
-                                 {"waiting for the store", stalled},
-                                 {"for no trial (opening, policy, report)", rest}};
+    const struct part parts[] = {{"work for one trial", report_colour(0), all.cost.own},
+                                 {"work shared by several", report_colour(5), all.cost.shared - stalled},
+                                 {"waiting for the store", report_colour(1), stalled},
+                                 {"for no trial (opening, gates, policy, report)", report_colour(-1), rest}};
     write_parts(parts, (int)(sizeof parts / sizeof *parts), all.seconds + rest, out);
 }
 

@@ -16,12 +16,17 @@ static const struct policy_row *row_at(const struct policy *policy, double thres
     return row;
 }
 
+/* Of the rows that agree as often as was asked for; of all where none does. */
 static const struct policy_row *fastest_row(const struct policy *policy)
 {
-    const struct policy_row *best = &policy->row[0];
-    for (int i = 1; i < policy->rows; i++) {
-        if (policy->row[i].speedup > best->speedup)
-            best = &policy->row[i];
+    const struct policy_row *best = NULL;
+    for (int wanted = 1; wanted >= 0 && !best; wanted--) {
+        for (int i = 0; i < policy->rows; i++) {
+            const struct policy_row *row = &policy->row[i];
+            const bool agrees = isnan(policy->agreement) || row->agreement >= policy->agreement;
+            if ((agrees || !wanted) && (!best || row->speedup > best->speedup))
+                best = row;
+        }
     }
     return best;
 }
@@ -93,7 +98,8 @@ static void tell_none(const struct report *report, struct string *out)
                       "faster.</b> The nearest to it ");
     string_print(out, policy_columns(policy) == 1 ? "is " : "are ");
     name_exits(report, out);
-    string_print(out, ", at %.2f times the full model's speed at best. ", row->speedup);
+    string_print(out, ", at %.2f times the full model's speed with a threshold of %g. ", row->speedup,
+                 row->threshold);
     tell_check(report, out);
     string_print(out,
                  ". A token that leaves at layer %g saves %.1f layers by that; one that does not leave has "
@@ -150,6 +156,8 @@ void report_verdict(const struct report *report, struct string *out)
     else
         tell_none(report, out);
     tell_best(report, out);
+    report_drafts_in_short(report, out);
+    report_gates_in_short(report, out);
     tell_ended(report, out);
     if (report->policy->exits > 0)
         string_print(out, "<p>To use it: <code>generate --model MODEL --policy RUN/policy</code>, with RUN the "

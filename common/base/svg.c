@@ -304,7 +304,7 @@ void svg_ends(struct svg_chart *chart, struct svg_line_end *ends, size_t count)
     }
     for (size_t i = 0; i < kept; i++) {
         string_print(chart->out, "<text class=\"end\" x=\"%.1f\" y=\"%.1f\" style=\"fill:%s\">",
-                     right_of(chart) + 5, ends[i].y + 4, ends[i].colour);
+                     right_of(chart) + 8, ends[i].y + 4, ends[i].colour);
         html_escape(chart->out, ends[i].name);
         string_print(chart->out, "</text>\n");
     }
