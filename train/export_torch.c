@@ -34,10 +34,19 @@ static json_t *config_of(const struct export_subject *subject, struct error *err
     char tap[TAPS_NAME_SIZE];
     json_t *model = config_to_json(head_get_config(subject->head), error);
     export_tap_name(subject, tap);
-    return json_pack("{ss si ss ss ss ss so ss so}", "offramp", OFFRAMP_VERSION, "version", 1, "trial",
-                     subject->id, "kind", head_kind_name(spec->kind), "output", head_output_name(spec->output),
-                     "tap", tap, "model", model, "fingerprint", subject->stores->fingerprint, "tensors",
-                     shapes_to_json(subject->head));
+    json_t *object = json_pack("{ss si ss ss ss ss so ss so}", "offramp", OFFRAMP_VERSION, "version", 1,
+                               "trial", subject->id, "kind", head_kind_name(spec->kind), "output",
+                               head_output_name(spec->output), "tap", tap, "model", model, "fingerprint",
+                               subject->stores->fingerprint, "tensors", shapes_to_json(subject->head));
+    if (object && spec->rank > 0)
+        json_object_set_new(object, "rank", json_integer(spec->rank));
+    if (object && spec->to > 0) {
+        json_object_set_new(object, "to", json_integer(spec->to));
+        json_object_set_new(object, "frozen", json_boolean(spec->frozen));
+    }
+    if (object && spec->draft_vocab > 0)
+        json_object_set_new(object, "draft_vocab", json_integer(spec->draft_vocab));
+    return object;
 }
 
 static int write(const struct export_subject *subject, const char *folder, struct error *error)

@@ -8,6 +8,7 @@
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/head/head.h"
+#include "common/model/layer.h"
 #include "common/model/safetensors.h"
 #include "common/store/shards.h"
 
@@ -62,7 +63,7 @@ static int open_work(struct work *work, const char *store, const char *head, str
         backend_open("cpu", &(struct backend_options){0}, &work->backend, error) < 0 ||
         queue_create(work->backend, &work->queue, error) < 0 ||
         head_load(head, &work->config, fingerprint, work->backend, &work->head, error) < 0 ||
-        head_scratch_create(work->head, work->rows, false, &work->scratch, error) < 0)
+        head_scratch_create(work->head, work->rows, work->rows, false, &work->scratch, error) < 0)
         return -1;
     const size_t rows = (size_t)work->rows, hidden = (size_t)work->config.hidden,
                  vocab = (size_t)work->config.vocab;
@@ -83,10 +84,13 @@ static int write_sequence(struct work *work, uint64_t index, struct safetensors_
     const struct matrix x = matrix_f32(work->x, work->rows, work->config.hidden),
                         h = matrix_f32(work->h, work->rows, work->config.hidden),
                         logits = matrix_f32(work->logits, work->rows, work->config.vocab);
+    const struct span span = {.rows = work->rows};
+    const struct head_run run = {
+        .head = work->head, .scratch = work->scratch, .x = x, .spans = &span, .span_count = 1, .h = h};
     if (tap < 0 || shards_reader_states(work->reader, tap, sequence, work->states, error) < 0)
         return -1;
     op_write(work->queue, x, work->states);
-    head_forward(work->head, work->queue, work->scratch, x, h);
+    heads_forward(work->queue, &run, 1);
     op_matmul(work->queue, h, work->output, logits, OP_STORE);
     op_read(work->queue, logits, work->values);
     return queue_wait(work->queue, error) < 0

@@ -89,17 +89,32 @@ class Trial:
 # ---- training ----
 
 
+def distillation(trial, hidden, logits, batch):
+    store, heat = trial.store, trial.config["temperature"]
+    if trial.config["output"] == "tied" and heat == 1:
+        return torch.logsumexp(logits, -1) - (hidden * store.tap("target")[batch]).sum(-1)
+    teacher = F.linear(norm(store.tap("final")[batch], store.final_norm, trial.head.epsilon), store.output)
+    return -heat**2 * (F.softmax(teacher / heat, -1) * F.log_softmax(logits / heat, -1)).sum(-1)
+
+
+def loss_of_rows(trial, hidden, logits, batch):
+    """kernels/ops.h, struct vocab_loss."""
+    config, loss = trial.config, 0
+    share = {"cross-entropy": 1, "distillation": 0, "mix": config["share"]}[config["loss"]]
+    if share > 0:
+        labels = trial.store.tokens[batch][:, 1:]
+        loss = share * F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+    if share < 1:
+        loss = loss + (1 - share) * distillation(trial, hidden, logits, batch)
+    return loss if config["weighting"] == "none" else loss * F.softmax(logits, -1).amax(-1).detach()
+
+
 def loss_of(trial, batch):
-    """Mean over the rows, in nats (docs/design.md)."""
+    """Mean over the rows, in nats."""
     store, head = trial.store, trial.head
     hidden = head.hidden(store.tap(trial.config["tap"])[batch])
     logits = F.linear(hidden, head.tensor["output"] if "output" in head.tensor else store.output)
-    if trial.config["loss"] == "cross-entropy":
-        return F.cross_entropy(logits.flatten(0, 1), store.tokens[batch][:, 1:].flatten())
-    if trial.config["output"] == "tied":
-        return (torch.logsumexp(logits, -1) - (hidden * store.tap("target")[batch]).sum(-1)).mean()
-    teacher = F.linear(norm(store.tap("final")[batch], store.final_norm, head.epsilon), store.output)
-    return -(F.softmax(teacher, -1) * F.log_softmax(logits, -1)).sum(-1).mean()
+    return loss_of_rows(trial, hidden, logits, batch).mean()
 
 
 def rate_at(config, step, steps):
