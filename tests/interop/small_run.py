@@ -56,6 +56,8 @@ class Store:
 
     def __init__(self, path, folder, dtype):
         self.path, self.folder, self.dtype, self.read = path, folder, dtype, {}
+        info = subprocess.run([BUILD / "cache", "info", "--json", path], check=True, capture_output=True, text=True)
+        self.manifest = json.loads(info.stdout)["model"]
         self.output, self.final_norm = self.source("output"), self.source("final_norm")
         self.tokens = self.export("target", "train")["tokens"].long()
 
