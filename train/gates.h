@@ -8,6 +8,20 @@
  * the first; where that would be more than half of it, one sequence is left out, and gates.json says that the parts may share a
  * document.
  *
+ * What they are worth, on the demo model: affine ridge heads of 81,920 tokens, fitted to 8,192 held-out tokens and scored on
+ * 7,680 others. AUC; in layers a check costs 8.1 with the whole vocabulary, 0.8 with the short list, 0.1 with the state:
+ *     tap                            6      12     18     24
+ *     the head's confidence          .715   .715   .733   .784
+ *     confidence                     .733   .729   .743   .802
+ *     short-list                     .735   .733   .747   .784
+ *     linear                         .751   .719   .728   .697
+ *     mlp                            .778   .764   .758   .719
+ *     candidates                            .669   .716   .695
+ *     candidates+state                      .771   .790   .765
+ *     short-list+state               .801   .793   .816   .817
+ *     candidates+short-list+state           .788   .807   .811
+ * Their mean calibration error is 0.01 to 0.04.
+ *
  * `candidates` are the likeliest tokens of the short list at the exit below, so the lowest exit has none.
  *
  * gates.json is written after each tap: a process that is stopped or killed leaves those that are done, and the next
