@@ -1,5 +1,5 @@
 /* The logits of a head of offramp on the held-out sequences of a store, or, where it has none, on the others; for
- * tests/interop/exports.py.
+ * tests/interop/exports.py and vllm_serve.py.
  *
  *     head_logits STORE HEAD.safetensors COUNT OUT.safetensors       OUT has "logits" [COUNT, T, V]; of a draft
  *                                                            [COUNT, DRAFT_STEPS, T, D], of steps on its own output
