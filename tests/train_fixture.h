@@ -119,15 +119,21 @@ static inline int train_fixture_sources(const struct train_fixture *fixture, str
         result = train_fixture_put(
             store, "final_norm", train_fixture_matrix(fixture, 2, 1, hidden, 1, 0.1f, error), 1, hidden, error);
     for (int layer = 1; layer <= fixture->layers && result == 0; layer++) {
-        static const char *const names[] = {"mlp_norm", "mlp_gate", "mlp_up", "mlp_down"};
-        for (int i = 0; i < 4 && result == 0; i++) {
+        const struct {
+            const char *name;
+            int rows, cols;
+        } tensors[] = {{"mlp_norm", 1, hidden},     {"mlp_gate", width, hidden},   {"mlp_up", width, hidden},
+                       {"mlp_down", hidden, width}, {"attention_norm", 1, hidden}, {"q", hidden, hidden},
+                       {"k", hidden / 2, hidden},   {"v", hidden / 2, hidden},     {"o", hidden, hidden}};
+        const int count = layer > fixture->layers - 2 ? 9 : 4; /* as extract keeps them */
+        for (int i = 0; i < count && result == 0; i++) {
             char name[64];
-            const int rows = i == 0 ? 1 : i == 3 ? hidden : width, cols = i == 3 ? width : hidden;
-            snprintf(name, sizeof name, "%d/%s", layer, names[i]);
+            snprintf(name, sizeof name, "%d/%s", layer, tensors[i].name);
             result = train_fixture_put(store, name,
-                                       train_fixture_matrix(fixture, (uint64_t)(10 * layer + i), rows, cols,
-                                                            i == 0 ? 1 : 0, 0.1f, error),
-                                       rows, cols, error);
+                                       train_fixture_matrix(fixture, (uint64_t)(10 * layer + i),
+                                                            tensors[i].rows, tensors[i].cols,
+                                                            tensors[i].rows == 1 ? 1 : 0, 0.1f, error),
+                                       tensors[i].rows, tensors[i].cols, error);
         }
     }
     return result;

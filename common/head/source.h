@@ -2,7 +2,9 @@
  * format, so that training needs no model. Of several shards, the first one keeps them.
  *
  *     final_norm, output                       once; "output" is the embedding where the model is tied
+ *     embedding                                once, where the model is not tied
  *     L/mlp_norm, L/mlp_gate, L/mlp_up, ...    for each tap of layer L >= 1: all tensors of the layer's MLP half
+ *     L/attention_norm, L/q, L/k, ...          of the model's last SOURCE_LAYERS layers: all tensors
  */
 #ifndef OFFRAMP_HEAD_SOURCE_H
 #define OFFRAMP_HEAD_SOURCE_H
@@ -18,7 +20,8 @@
  * once. */
 void source_name(enum tensor_role role, int layer, char name[SOURCE_NAME_SIZE]);
 
-/* Puts them into the store, unless they are there already or the store is not the first shard. */
+/* Puts those into the store that it lacks, unless it is not the first shard. A store that an earlier program has finished
+ * gets what that program did not keep. */
 int sources_store(const struct model *model, struct store *store, struct error *error);
 
 /* Puts all of them there once more, because some are damaged. To be called inside a transaction, which is

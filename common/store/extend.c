@@ -83,3 +83,13 @@ int extend_manifest(struct store *store, const json_t *manifest, struct error *e
         return -1;
     return store_end_change(store, error);
 }
+
+int extend_sources_begin(struct store *store, struct error *error)
+{
+    return store_begin_change(store, NULL, error);
+}
+
+int extend_sources_end(struct store *store, struct error *error)
+{
+    return store_end_change(store, error);
+}

@@ -1,4 +1,5 @@
-/* extend.h: gives a store another manifest, finished or not: its corpus has grown, or it was given a split.
+/* extend.h: gives a store another manifest, finished or not: its corpus has grown, or it was given a split. Or gives a
+ * finished one tensors of the model that the program before did not keep.
  *
  * Caveat: others may read the store meanwhile; store.h says what they see.
  */
@@ -16,5 +17,10 @@ int extend_manifest(struct store *store, const json_t *manifest, struct error *e
  * store_commit. */
 int extend_begin(struct store *store, const json_t *manifest, const uint64_t sequences[SPLIT_COUNT],
                  struct error *error);
+
+/* Begins a transaction in which a finished store gets tensors of the model that it lacks (store_put_source), and notes.
+ * It stays sealed. After store_commit comes the end. After an error the store must be closed. */
+int extend_sources_begin(struct store *store, struct error *error);
+int extend_sources_end(struct store *store, struct error *error);
 
 #endif
