@@ -82,25 +82,50 @@ static bool needs_ridge(const struct member *member)
            !head_kind_is_draft(member->config->spec.kind);
 }
 
-/* Puts a solution [H, H], [H] into an affine head. */
-static int use_solution(struct trial *trial, const float *a, const float *b, struct error *error)
+/* A regression that was solved; or that was not, for a reason. */
+struct solution {
+    const struct regressions *regressions;
+    int pair;
+    bool solved;
+    struct error reason;
+    float *a, *b; /* [H, H], [H] */
+};
+
+static int write_named(struct trial *trial, const char *name, const float *values, struct error *error)
 {
     for (int p = 0; p < head_parameter_count(trial->head); p++) {
         const struct head_parameter *parameter = head_parameter(trial->head, p);
-        if (!strcmp(parameter->name, "a"))
-            op_write(trial->queue, parameter->value, a);
-        if (!strcmp(parameter->name, "b"))
-            op_write(trial->queue, parameter->value, b);
+        if (!strcmp(parameter->name, name))
+            op_write(trial->queue, parameter->value, values);
     }
     return queue_wait(trial->queue, error);
 }
 
-/* A regression that was solved; or that was not, for a reason. */
-struct solution {
-    bool solved;
-    struct error reason;
-    float *a, *b;
-};
+/* Puts the best map of the head's rank into it. */
+static int use_lower(struct trial *trial, const struct solution *solution, struct error *error)
+{
+    const int64_t hidden = head_get_config(trial->head)->hidden;
+    const int rank = trial->config.spec.rank;
+    float *u = NULL, *v = NULL, *c = NULL;
+    int result = -1;
+    if (array_alloc(&u, hidden * rank, error) == 0 && array_alloc(&v, rank * hidden, error) == 0 &&
+        array_alloc(&c, hidden, error) == 0 &&
+        regressions_lower(solution->regressions, solution->pair, solution->a, solution->b, rank, u, v, c,
+                          error) == 0 &&
+        write_named(trial, "u", u, error) == 0 && write_named(trial, "v", v, error) == 0)
+        result = write_named(trial, "b", c, error);
+    free(u);
+    free(v);
+    free(c);
+    return result;
+}
+
+static int use_solution(struct trial *trial, const struct solution *solution, struct error *error)
+{
+    if (trial->config.spec.rank > 0)
+        return use_lower(trial, solution, error);
+    return write_named(trial, "a", solution->a, error) < 0 ? -1 : write_named(trial, "b", solution->b, error);
+}
 
 /* Opens the member, gives it the solution, or marks it failed, and puts it away. */
 static int begin(const struct members *members, struct member *member, const struct solution *solution,
@@ -112,18 +137,17 @@ static int begin(const struct members *members, struct member *member, const str
         return 0;
     if (!solution->solved)
         return member_fail(member, &solution->reason, error);
-    return initialise(member, setting, error) < 0 ||
-                   use_solution(member->trial, solution->a, solution->b, error) < 0
+    return initialise(member, setting, error) < 0 || use_solution(member->trial, solution, error) < 0
                ? -1
                : member_park(member, error);
 }
 
-/* Solves the regression number `index`, which is of `tap`, for the trials that begin with it. */
+/* Solves the regression number `index`, which is of `pair`, for the trials that begin with it. */
 static int solve(struct members *members, const struct first_values_setting *setting,
-                 const struct regressions *regressions, int index, struct tap tap, struct error *error)
+                 const struct regressions *regressions, int index, struct regression pair, struct error *error)
 {
     const int64_t hidden = setting->stores->config.hidden;
-    struct solution solution = {0};
+    struct solution solution = {.regressions = regressions, .pair = index};
     int result = -1;
     if (array_alloc(&solution.a, hidden * hidden, error) < 0 || array_alloc(&solution.b, hidden, error) < 0)
         goto done;
@@ -135,7 +159,8 @@ static int solve(struct members *members, const struct first_values_setting *set
     }
     for (int i = 0; i < members->count && result == 0; i++) {
         struct member *member = &members->member[i];
-        if (needs_ridge(member) && tap_compare(member->config->spec.tap, tap) == 0)
+        if (needs_ridge(member) &&
+            regression_same(regression_of(&member->config->spec, &setting->stores->config), pair))
             result = begin(members, member, &solution, setting, error);
     }
 done:
@@ -144,17 +169,14 @@ done:
     return result;
 }
 
-/* The taps of the members that begin with a regression, each once, into taps (room for all members). */
-static int list_taps(const struct members *members, struct tap *taps)
+/* The pairs of the members that begin with a regression, each once, into pairs (room for all members). */
+static int list_pairs(const struct members *members, const struct stores *stores, struct regression *pairs)
 {
     int count = 0;
     for (int i = 0; i < members->count; i++) {
-        const struct tap tap = members->member[i].config->spec.tap;
-        int index = 0;
-        while (index < count && tap_compare(taps[index], tap) != 0)
-            index++;
-        if (needs_ridge(&members->member[i]) && index == count)
-            taps[count++] = tap;
+        const struct member *member = &members->member[i];
+        if (needs_ridge(member))
+            count = regressions_list(pairs, count, regression_of(&member->config->spec, &stores->config));
     }
     return count;
 }
@@ -174,23 +196,24 @@ static void charge(struct members *members, double seconds)
 int members_regress(struct members *members, const struct first_values_setting *setting, struct error *error)
 {
     const struct stores *stores = setting->stores;
-    struct tap *taps;
+    struct regression *pairs;
     struct regressions *regressions = NULL;
     int result = 0;
-    if (array_alloc(&taps, members->count, error) < 0)
+    if (array_alloc(&pairs, members->count, error) < 0)
         return -1;
     const double started = clock_seconds();
-    const int count = list_taps(members, taps);
+    const int count = list_pairs(members, stores, pairs);
     if (count > 0)
-        result = regressions_read(stores, setting->backend, setting->threads, taps, count, &regressions, error);
+        result =
+            regressions_read(stores, setting->backend, setting->threads, pairs, count, &regressions, error);
     charge(members, clock_seconds() - started);
     for (int t = 0; t < count && result == 0; t++)
         result = cli_interrupted() ? error_set_kind(error, ERROR_INTERRUPTED, "interrupted")
-                                   : solve(members, setting, regressions, t, taps[t], error);
+                                   : solve(members, setting, regressions, t, pairs[t], error);
     if (result < 0 && error->kind == ERROR_INTERRUPTED)
         error_set_kind(error, ERROR_INTERRUPTED,
                        "stopped before the first step; the same command begins again");
     regressions_free(regressions);
-    free(taps);
+    free(pairs);
     return result;
 }

@@ -1,11 +1,11 @@
 /* first_values.h: the values that the heads of new trials begin with: copied from the model, random, or the
- * ridge regression from a tap to the final state.
+ * ridge regression from a tap to where the head's map leads.
  *
  *     members_regress(&members, &setting, error);             // before the first is opened
  *     ... member_resume(...) ...
  *     members_set_first_values(&members, &setting, error);    // of those that are open
  *
- * The regressions of all taps come from one read of the training split. Their trials are opened for that one at a
+ * The regressions of all pairs of taps come from one read of the training split. Their trials are opened for that one at a
  * time, and each is put away with a checkpoint of before its first step.
  */
 #ifndef OFFRAMP_TRAIN_FIRST_VALUES_H

@@ -93,6 +93,21 @@ static uint64_t subset_bytes(const struct sweep *sweep, const struct stores *sto
            (any ? subsets_bytes(config->vocab, config->hidden, rows, stores->rows) : 0);
 }
 
+/* Working memory of heads for a row: of each shape (head_specs_join) as much as a group has of it. */
+static uint64_t scratch_values(const struct sweep *sweep, const struct model_config *config, uint64_t group)
+{
+    uint64_t values = 0;
+    for (int i = 0; i < sweep->trials; i++) {
+        const struct head_spec *spec = &sweep->trial[i].spec;
+        uint64_t before = 0;
+        for (int j = 0; j < i && before < group; j++)
+            before += head_specs_join(&sweep->trial[j].spec, spec);
+        if (before < group)
+            values += (uint64_t)head_spec_scratch(spec, config);
+    }
+    return values;
+}
+
 int foretell(const struct sweep *sweep, const struct stores *stores, enum math math, int live,
              struct foretold *foretold, struct error *error)
 {
@@ -101,14 +116,13 @@ int foretell(const struct sweep *sweep, const struct stores *stores, enum math m
                    hidden = (uint64_t)config->hidden;
     const uint64_t taps = count_taps(sweep), group = (uint64_t)trials_together((int64_t)rows, live);
     const uint64_t row = sizeof(float) * hidden;
-    uint64_t gradients = 0, scratch = 0, draft = 0;
+    uint64_t gradients = 0, draft = 0;
     *foretold = (struct foretold){0};
     if (most_of_trials(sweep, config, live, &foretold->trials, error) < 0)
         return -1;
     for (int i = 0; i < sweep->trials; i++) {
         const struct head_spec *spec = &sweep->trial[i].spec;
         gradients = largest(gradients, (uint64_t)head_spec_values(spec, config, true));
-        scratch = largest(scratch, (uint64_t)head_spec_scratch(spec, config));
         if (head_kind_is_draft(spec->kind))
             draft = largest(draft, rows * draft_work_row_bytes(&sweep->trial[i], config) +
                                        draft_work_fixed_bytes(&sweep->trial[i], config));
@@ -116,7 +130,8 @@ int foretell(const struct sweep *sweep, const struct stores *stores, enum math m
     foretold->gradients = sizeof(float) * group * gradients;
     foretold->host = FEED_BATCHES * (taps + 1) * rows * row + 2 * rows * row; /* and what evaluations read */
     foretold->batch = (taps + 2) * rows * row /* states, u and the teacher's */
-                      + group * rows * (3 * row + sizeof(float) * scratch) + draft + foretold->host;
+                      + group * rows * 3 * row + rows * sizeof(float) * scratch_values(sweep, config, group) +
+                      draft + foretold->host;
     foretold->fixed =
         teacher_weight_bytes(config, math) + teacher_working_bytes(config, 0) + subset_bytes(sweep, stores);
     return 0;

@@ -29,7 +29,7 @@ struct bench {
 
 static bool same_make(const struct trial_config *a, const struct trial_config *b)
 {
-    return a->spec.kind == b->spec.kind && a->spec.output == b->spec.output && trial_config_same_loss(a, b) &&
+    return head_specs_join(&a->spec, &b->spec) && a->spec.output == b->spec.output && trial_config_same_loss(a, b) &&
            a->vocabulary == b->vocabulary && a->spec.draft_vocab == b->spec.draft_vocab &&
            a->spec.befores == b->spec.befores && (!head_kind_is_draft(a->spec.kind) || a->unroll == b->unroll);
 }
@@ -204,16 +204,15 @@ static int time_evaluation(struct bench *bench, struct trial *trial, double read
 
 /* ---- regressions ---- */
 
-/* The taps of trials that begin with a regression, each once. */
-static int list_ridge_taps(const struct sweep *sweep, struct tap *taps)
+/* The regressions of the sweep, each once, into pairs (room for all trials). */
+static int list_pairs(const struct probe_setting *setting, struct regression *pairs)
 {
+    const struct sweep *sweep = setting->sweep;
     int count = 0;
     for (int i = 0; i < sweep->trials; i++) {
-        int index = 0;
-        while (index < count && tap_compare(taps[index], sweep->trial[i].spec.tap) != 0)
-            index++;
-        if (sweep->trial[i].init == INIT_RIDGE && index == count)
-            taps[count++] = sweep->trial[i].spec.tap;
+        if (sweep->trial[i].init == INIT_RIDGE)
+            count =
+                regressions_list(pairs, count, regression_of(&sweep->trial[i].spec, &setting->stores->config));
     }
     return count;
 }
@@ -239,25 +238,25 @@ static int time_regressions(const struct probe_setting *setting, double *seconds
 {
     struct stores few = *setting->stores;
     struct regressions *regressions = NULL;
-    struct tap *taps;
+    struct regression *pairs;
     double solution = 0;
     *seconds = 0;
-    if (array_alloc(&taps, setting->sweep->trials, error) < 0)
+    if (array_alloc(&pairs, setting->sweep->trials, error) < 0)
         return -1;
-    const int count = list_ridge_taps(setting->sweep, taps);
+    const int count = list_pairs(setting, pairs);
     const uint64_t all = few.sequences[SPLIT_TRAIN];
     few.sequences[SPLIT_TRAIN] = all < 2 ? all : 2;
     int result = 0;
     if (count > 0) {
         const double started = clock_seconds();
-        result = regressions_read(&few, setting->backend, setting->threads, taps, count, &regressions, error);
+        result = regressions_read(&few, setting->backend, setting->threads, pairs, count, &regressions, error);
         *seconds = (clock_seconds() - started) * (double)all / (double)few.sequences[SPLIT_TRAIN];
         if (result == 0 && few.config.hidden <= SOLVED_MOST)
             result = time_solution(regressions, few.config.hidden, &solution, error);
         *seconds += count * solution;
     }
     regressions_free(regressions);
-    free(taps);
+    free(pairs);
     return result;
 }
 

@@ -169,8 +169,18 @@ static int resolve_trial(const struct sweep *sweep, struct trial_config *config,
     strcpy(written, config->tap);
     if (resolve_draft(sweep, config, model, error) < 0)
         return -1;
-    if (head_spec_parse_taps(written, model->layers, &config->spec, error) < 0 ||
-        head_spec_check(&config->spec, model, error) < 0)
+    const int to = head_spec_standard_to(config->spec.kind, model);
+    config->to_named = config->spec.to >= 0 && config->spec.to != to;
+    config->spec.to = config->spec.to < 0 ? to : config->spec.to;
+    if (head_spec_check_rank(&config->spec, model, error) < 0)
+        return trial_config_blame(config, sweep->name, KEY_RANK, error);
+    if (head_spec_parse_taps(written, model->layers, &config->spec, error) < 0)
+        return trial_config_blame(config, sweep->name, KEY_TAP, error);
+    if (head_spec_check_layers(&config->spec, model, error) < 0)
+        return trial_config_blame(
+            config, sweep->name,
+            config->line.key[KEY_LAYERS] && !config->line.key[KEY_TO] ? KEY_LAYERS : KEY_TO, error);
+    if (head_spec_check(&config->spec, model, error) < 0)
         return trial_config_blame(config, sweep->name, KEY_TAP, error);
     head_spec_name_taps(&config->spec, model->layers, config->tap);
     return trial_config_name(config, error);
@@ -264,7 +274,8 @@ static int check_states(const struct sweep *sweep, const struct stores *stores,
     if ((draft && check_tap(sweep, stores, config, final, KEY_HEAD, "a draft is taught by the final states",
                             error) < 0) ||
         (config->init == INIT_RIDGE &&
-         check_tap(sweep, stores, config, final, KEY_INIT, "ridge is fitted to the final states", error) < 0) ||
+         check_tap(sweep, stores, config, head_spec_goal(&config->spec, &stores->config), KEY_INIT,
+                   "ridge is fitted to the states that the head's map leads to", error) < 0) ||
         (config->spec.output == OUTPUT_UNTIED &&
          check_tap(sweep, stores, config, final, KEY_OUTPUT, "untied is taught by the final states", error) <
              0) ||
@@ -274,6 +285,27 @@ static int check_states(const struct sweep *sweep, const struct stores *stores,
         (!target && check_tap(sweep, stores, config, final, KEY_LOSS,
                               "without a target heads are taught by the final states", error) < 0))
         return -1;
+    return 0;
+}
+
+/* The tensors of the model that a trial's head begins with. */
+static int check_tensors(const struct sweep *sweep, const struct stores *stores,
+                         const struct trial_config *config, struct error *error)
+{
+    char name[HEAD_TENSOR_NAME_SIZE];
+    struct source_shape shape;
+    for (int i = 0; head_spec_tensor(&config->spec, &stores->config, i, name); i++) {
+        if (shards_find_source(stores->shards, name, &shape, error) == 0)
+            continue;
+        if (error->kind != ERROR_USAGE)
+            return -1;
+        error_set(
+            error,
+            "%s begins with the model's tensor %s, which the store lacks: an earlier version made it. The same "
+            "extract command again adds it and computes nothing anew (cache info shows the command)",
+            head_kind_name(config->spec.kind), name);
+        return trial_config_blame(config, sweep->name, KEY_HEAD, error);
+    }
     return 0;
 }
 
@@ -298,7 +330,8 @@ int sweep_take_stores(struct sweep *sweep, const struct stores *stores, struct e
         check_trained(sweep, &stores->config, error) < 0)
         return error_narrow(error, ERROR_USAGE);
     for (int i = 0; i < sweep->trials; i++) {
-        if (check_states(sweep, stores, &sweep->trial[i], error) < 0)
+        if (check_states(sweep, stores, &sweep->trial[i], error) < 0 ||
+            check_tensors(sweep, stores, &sweep->trial[i], error) < 0)
             return error_narrow(error, ERROR_USAGE);
     }
     return 0;

@@ -7,7 +7,15 @@
 
 const struct sweep_key trial_keys[TRIAL_KEYS] = {
     [KEY_TAP] = {"tap", "TAP", "where the head reads: 12, 12.mid; a draft: 2+15+27", NULL, KEY_WORD, 0, 0},
-    [KEY_HEAD] = {"head", "KIND", "embedding, norm, affine, mlp or draft", NULL, KEY_WORD, 0, 0},
+    [KEY_HEAD] = {"head", "KIND", "embedding, norm, affine, affine+mlp, mlp, block, bridge or draft", NULL, KEY_WORD,
+                  0, 0},
+    [KEY_RANK] = {"rank", "N", "rank of the map of affine, affine+mlp and bridge; 0: full", "0", KEY_WHOLE, 0,
+                  1e6},
+    [KEY_TO] = {"to", "TAP",
+                "bridge: the tap that its map leads to, n - 1 or n - 2 of n layers (default: n - 2)", "",
+                KEY_WORD, 0, 0},
+    [KEY_LAYERS] = {"layers", "HOW", "bridge: its layers of the model are trained, or frozen", "trained",
+                    KEY_WORD, 0, 0},
     [KEY_OUTPUT] = {"output", "OUTPUT", "tied (the model's output weight) or untied (a trained copy)", "tied",
                     KEY_WORD, 0, 0},
     [KEY_INIT] = {"init", "INIT", "copy, random or ridge", "copy", KEY_WORD, 0, 0},

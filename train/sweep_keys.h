@@ -26,6 +26,9 @@ struct sweep_key {
 enum trial_key {
     KEY_TAP,
     KEY_HEAD,
+    KEY_RANK,
+    KEY_TO,
+    KEY_LAYERS,
     KEY_OUTPUT,
     KEY_INIT,
     KEY_LOSS,

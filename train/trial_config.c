@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/cli.h"
 #include "common/base/hash.h"
 #include "common/head/draft.h"
 
@@ -89,12 +90,34 @@ static int set_int(const struct sweep_key *key, const char *text, int *value, st
     return 0;
 }
 
+static int set_to(const char *text, int *to, struct error *error)
+{
+    int64_t value = -1;
+    if (*text && parse_integer(text, 0, 1 << 16, &value, error) < 0)
+        return error_set(error, "\"%.40s\" is not a tap after a layer (such as 28)", text);
+    *to = (int)value;
+    return 0;
+}
+
+static const char *const layers_names[] = {"trained", "frozen"};
+
+static int set_layers(const char *text, bool *frozen, struct error *error)
+{
+    *frozen = !strcmp(text, layers_names[true]);
+    return *frozen || !strcmp(text, layers_names[false])
+               ? 0
+               : error_set(error, "\"%.40s\" is not one of trained and frozen", text);
+}
+
 int trial_config_set(struct trial_config *config, enum trial_key key, const char *text, struct error *error)
 {
     const struct sweep_key *row = &trial_keys[key];
     switch (key) {
     case KEY_TAP: return set_tap(text, config->tap, error);
     case KEY_HEAD: return (config->spec.kind = head_kind_find(text, error)) ? 0 : -1;
+    case KEY_RANK: return set_int(row, text, &config->spec.rank, error);
+    case KEY_TO: return set_to(text, &config->spec.to, error);
+    case KEY_LAYERS: return set_layers(text, &config->spec.frozen, error);
     case KEY_OUTPUT: return head_output_find(text, &config->spec.output, error);
     case KEY_INIT: return head_init_find(text, &config->init, error);
     case KEY_LOSS: return set_loss(text, &config->loss, error);
@@ -188,9 +211,15 @@ int trial_config_name(struct trial_config *config, struct error *error)
         if (is_changed(numbers[i].key, numbers[i].value))
             snprintf(extra + used, sizeof extra - used, "-%s%g", key->name, numbers[i].value);
     }
+    char kind[64] = "";
+    snprintf(kind, sizeof kind, "%s", head_kind_name(config->spec.kind));
+    if (config->to_named)
+        snprintf(kind + strlen(kind), sizeof kind - strlen(kind), "-to%d", config->spec.to);
+    if (config->spec.rank > 0)
+        snprintf(kind + strlen(kind), sizeof kind - strlen(kind), "-rank%d", config->spec.rank);
     int length =
-        snprintf(config->id, sizeof config->id, "%s-%s%s-%s-%s-%g%s", config->tap,
-                 head_kind_name(config->spec.kind), config->spec.output == OUTPUT_UNTIED ? "-untied" : "",
+        snprintf(config->id, sizeof config->id, "%s-%s%s%s-%s-%s-%g%s", config->tap, kind,
+                 config->spec.frozen ? "-frozen" : "", config->spec.output == OUTPUT_UNTIED ? "-untied" : "",
                  head_init_name(config->init), trial_loss_name(config->loss), config->rate, extra);
     if (length < 0 || (size_t)length >= sizeof config->id)
         return error_set(error, "the name of a trial at tap %s is too long", config->tap);
@@ -237,8 +266,9 @@ double trial_rate(const struct trial_config *config, int64_t step, int64_t steps
 json_t *trial_config_to_json(const struct trial_config *config, struct error *error)
 {
     json_t *object = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:f, s:s, s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f}", "id",
-        config->id, "tap", config->tap, "head", head_kind_name(config->spec.kind), "output",
+        "{s:s, s:s, s:s, s:i, s:i, s:s, s:s, s:s, s:s, s:f, s:f, s:s, s:s, s:f, s:I, s:f, s:f, s:f, s:f, s:f}",
+        "id", config->id, "tap", config->tap, "head", head_kind_name(config->spec.kind), "rank",
+        config->spec.rank, "to", config->spec.to, "layers", layers_names[config->spec.frozen], "output",
         head_output_name(config->spec.output), "init", head_init_name(config->init), "loss",
         trial_loss_name(config->loss), "share", config->share, "temperature", config->temperature, "weighting",
         weighting_names[config->weighting], "vocabulary", vocabulary_name(config->vocabulary), "rate",

@@ -96,13 +96,17 @@ int head_spec_check_layers(const struct head_spec *spec, const struct model_conf
 /* `to` where nobody says it: the model's last two layers are behind it. 0 for kinds that have none. */
 int head_spec_standard_to(const struct head_kind *kind, const struct model_config *config);
 
+/* The tap to whose states a ridge regression fits the head's map (INIT_RIDGE): where the map leads to. */
+struct tap head_spec_goal(const struct head_spec *spec, const struct model_config *config);
+
 /* Whether what such a head makes of a row depends on that row alone. Others (those with attention) need whole
  * sequences. */
 bool head_spec_is_by_row(const struct head_spec *spec);
 /* Whether heads of both go through heads_forward together, and take the same working memory: they have the same stages. */
 bool head_specs_join(const struct head_spec *spec, const struct head_spec *other);
 
-#define HEAD_NAME_SIZE 32
+#define HEAD_NAME_SIZE        32
+#define HEAD_TENSOR_NAME_SIZE 64
 
 struct head_parameter {
     char name
@@ -131,11 +135,16 @@ struct head_source {
     void *context;
 };
 
+/* The names of the model's tensors that such a head may begin with, as a source has them: number `index`; false behind the
+ * last. */
+bool head_spec_tensor(const struct head_spec *spec, const struct model_config *config, int index,
+                      char name[HEAD_TENSOR_NAME_SIZE]);
+
 /* Fills the parameters. Frozen ones always come from `source`.
  *     COPY     the model's tensors: the final norm's scale, the MLP of the tap's layer, layers, the output weight. A is
  *              the identity, b is zero. U is normal(0, 0.02), V is zero
  *     RANDOM   matrices normal(0, 0.02), norms ones; down, o and biases zero
- *     RIDGE    as COPY; the caller then brings the map from its regression (head_set_map). Heads with a map only */
+ *     RIDGE    as COPY; the caller then writes the map of its regression: "a" or "u" and "v", and "b". Heads with a map only */
 int head_initialise(struct head *head, enum head_init init, uint64_t seed, const struct head_source *source,
                     struct error *error);
 

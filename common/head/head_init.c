@@ -4,6 +4,8 @@
 #include "common/head/kind.h"
 #include "common/head/source.h"
 
+_Static_assert(HEAD_TENSOR_NAME_SIZE == SOURCE_NAME_SIZE, "a head names tensors as sources do");
+
 static const double normal_deviation = 0.02;
 
 /* The model's tensor as *values, in the shape of the parameter. Stores may name the one row of a
@@ -80,4 +82,19 @@ done:
     free(values);
     queue_destroy(queue);
     return result;
+}
+
+bool head_spec_tensor(const struct head_spec *spec, const struct model_config *config, int index,
+                      char name[HEAD_TENSOR_NAME_SIZE])
+{
+    struct head_plan plan;
+    head_plan_make(spec, config, &plan);
+    for (int r = 0; r < plan.rules; r++) {
+        const struct parameter_rule *rule = &plan.rule[r];
+        if ((rule->copy == FILL_MODEL || rule->random == FILL_MODEL) && index-- == 0) {
+            source_name(rule->role, rule->layer, name);
+            return true;
+        }
+    }
+    return false;
 }

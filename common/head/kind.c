@@ -123,6 +123,11 @@ int head_spec_standard_to(const struct head_kind *kind, const struct model_confi
     return kind->has_layers && first > 0 ? first : 0;
 }
 
+struct tap head_spec_goal(const struct head_spec *spec, const struct model_config *config)
+{
+    return (struct tap){.layer = spec->kind->has_layers ? spec->to : config->layers};
+}
+
 /* ---- plans ---- */
 
 void plan_add_stage(struct head_plan *plan, struct stage stage)

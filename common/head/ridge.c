@@ -231,3 +231,117 @@ done:
     free(cross);
     return result;
 }
+
+/* ---- a map of a lower rank ---- */
+
+/* The lower triangle L of S = L L^T, by rows [size, size], and g [size] / G_11, from the sums. */
+static int centred_root(const double *values, int64_t size, double *root, double *mean, struct error *error)
+{
+    const int64_t all = size + 1;
+    double *gram = NULL, *cross = NULL;
+    int result = -1;
+    if (array_alloc(&gram, all * all, error) < 0 || array_alloc(&cross, all * size, error) < 0)
+        goto done;
+    const double ridge = relative_ridge * spread(values, size, size, gram, cross) / (double)all;
+    for (int64_t r = 0; r < all; r++)
+        gram[r * all + r] += ridge;
+    for (int64_t r = 0; r < size; r++)
+        mean[r] = gram[r + 1] / gram[0]; /* column 0 is g */
+    for (int64_t r = 0; r < size; r++) {
+        for (int64_t c = 0; c <= r; c++)
+            root[r * size + c] = gram[(c + 1) * all + r + 1] - mean[r] * gram[c + 1];
+    }
+    blas_use_one_thread();
+    if (LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', (lapack_int)size, root, (lapack_int)size) != 0)
+        error_set(
+            error,
+            "the regression has no map of a lower rank (its matrix is not positive definite: too few tokens?)");
+    else
+        result = 0;
+done:
+    free(gram);
+    free(cross);
+    return result;
+}
+
+/* scatter [size, size], its lower triangle, = m^T L L^T m. */
+static int scatter_of(const double *root, const double *m, int64_t size, double *scatter, struct error *error)
+{
+    double *row; /* of L^T m */
+    if (array_alloc(&row, size, error) < 0)
+        return -1;
+    for (int64_t k = 0; k < size; k++) {
+        memset(row, 0, (size_t)size * sizeof *row);
+        for (int64_t i = k; i < size; i++) {
+            for (int64_t c = 0; c < size; c++)
+                row[c] += root[i * size + k] * m[i * size + c];
+        }
+        for (int64_t r = 0; r < size; r++) {
+            for (int64_t c = 0; c <= r; c++)
+                scatter[r * size + c] += row[r] * row[c];
+        }
+    }
+    free(row);
+    return 0;
+}
+
+/* u, v and c from Q [size, rank], m = A - I, b and mean. */
+static void write_lower(const double *q, const double *m, const float *b, const double *mean, int64_t size,
+                        int64_t rank, double *rest, float *u, float *v, float *c)
+{
+    for (int64_t i = 0; i < size; i++) {
+        rest[i] = 0; /* of mean^T m */
+        for (int64_t j = 0; j < size; j++)
+            rest[i] += mean[j] * m[j * size + i];
+    }
+    for (int64_t i = 0; i < size; i++)
+        c[i] = (float)((double)b[i] + rest[i]);
+    for (int64_t k = 0; k < rank; k++) {
+        double along = 0;
+        for (int64_t i = 0; i < size; i++)
+            along += rest[i] * q[i * rank + k];
+        for (int64_t i = 0; i < size; i++) {
+            double sum = 0;
+            for (int64_t j = 0; j < size; j++)
+                sum += m[i * size + j] * q[j * rank + k];
+            u[i * rank + k] = (float)sum;
+            v[k * size + i] = (float)q[i * rank + k];
+            c[i] -= (float)(along * q[i * rank + k]);
+        }
+    }
+}
+
+int ridge_lower(const double *values, int64_t size, const float *a, const float *b, int64_t rank, float *u,
+                float *v, float *c, struct error *error)
+{
+    double *m = NULL, *root = NULL, *scatter = NULL, *mean = NULL, *eigen = NULL, *q = NULL;
+    lapack_int *support = NULL, found = 0;
+    int result = -1;
+    if (array_alloc(&m, size * size, error) < 0 || array_alloc(&root, size * size, error) < 0 ||
+        array_alloc(&scatter, size * size, error) < 0 || array_alloc(&mean, size, error) < 0 ||
+        array_alloc(&eigen, size, error) < 0 || array_alloc(&q, size * rank, error) < 0 ||
+        array_alloc(&support, 2 * size, error) < 0)
+        goto done;
+    for (int64_t i = 0; i < size * size; i++)
+        m[i] = (double)a[i] - (i % (size + 1) == 0);
+    if (centred_root(values, size, root, mean, error) < 0 || scatter_of(root, m, size, scatter, error) < 0)
+        goto done;
+    if (LAPACKE_dsyevr(LAPACK_ROW_MAJOR, 'V', 'I', 'L', (lapack_int)size, scatter, (lapack_int)size, 0, 0,
+                       (lapack_int)(size - rank + 1), (lapack_int)size, 0, &found, eigen, q, (lapack_int)rank,
+                       support) != 0 ||
+        found != rank) {
+        error_set(error, "the regression has no map of rank %lld", (long long)rank);
+        goto done;
+    }
+    write_lower(q, m, b, mean, size, rank, eigen, u, v, c);
+    result = 0;
+done:
+    free(m);
+    free(root);
+    free(scatter);
+    free(mean);
+    free(eigen);
+    free(q);
+    free(support);
+    return result;
+}

@@ -74,4 +74,17 @@ int ridge_sums_read(const struct ridge_sums *sums, struct queue *queue, double *
  * that is not a number. */
 int ridge_solve(const double *values, int64_t inputs, int64_t outputs, float *a, float *b, struct error *error);
 
+/* The map of a lower rank that is best for the same regression, from its solution a [size, size], b [size], where inputs
+ * and outputs are of one size:
+ *
+ *     y = x + x u v + c,        u [size, rank], v [rank, size], c [size]
+ *
+ * With G = sum w x x^T + r I as above, 1 before x, the regression takes from [c; u v] what
+ * tr(([c; u v] - [b; A - I])^T G ([c; u v] - [b; A - I])) says more than its solution. c may be anything, so G without its
+ * row for 1 becomes S = G_xx - g g^T / G_11, g the row for 1. The best u v of the rank is then (A - I) Q Q^T, with Q the
+ * eigenvectors of (A - I)^T S (A - I) of the largest eigenvalues (reduced-rank regression, Izenman 1975). So
+ *     u = (A - I) Q,        v = Q^T,        c = b + g^T (A - I) (I - Q Q^T) / G_11. */
+int ridge_lower(const double *values, int64_t size, const float *a, const float *b, int64_t rank, float *u,
+                float *v, float *c, struct error *error);
+
 #endif

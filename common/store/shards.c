@@ -239,6 +239,11 @@ uint64_t shards_progress(const struct shards *shards, int tap, enum split split)
     return split_count(&shards->split, split, stored);
 }
 
+int shards_find_source(struct shards *shards, const char *name, struct source_shape *shape, struct error *error)
+{
+    return store_find_source(shards->store[0], name, shape, error);
+}
+
 int shards_get_source(struct shards *shards, const char *name, struct source_shape *shape, void **data,
                       struct error *error)
 {

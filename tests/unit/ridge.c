@@ -363,4 +363,84 @@ TEST(ridge_refuses_too_many_rows)
     fit_close(&fit);
 }
 
+/* ---- maps of a lower rank ---- */
+
+/* A map x + x u v + c of rank `rank`: u [HIDDEN][rank], v [rank][HIDDEN], c [HIDDEN], one behind the other. */
+static int lower_values(int rank)
+{
+    return 2 * HIDDEN * rank + HIDDEN;
+}
+
+/* What the regression makes least: sum w (y - x - x u v - c)^2 + r (c^2 + (I + u v)^2), r of the header. */
+static double regression_error(const float *lower, int rank)
+{
+    const float *u = lower, *v = u + HIDDEN * rank, *c = v + HIDDEN * rank;
+    double a[HIDDEN][HIDDEN], sum = 0, trace = 0, squares = 0;
+    for (int i = 0; i < HIDDEN; i++) {
+        squares += (double)c[i] * c[i];
+        for (int j = 0; j < HIDDEN; j++) {
+            a[i][j] = i == j;
+            for (int k = 0; k < rank; k++)
+                a[i][j] += (double)u[i * rank + k] * v[k * HIDDEN + j];
+            squares += a[i][j] * a[i][j];
+        }
+    }
+    for (int row = 0; row < CALLS * ROWS; row++) {
+        const float *x = states[row / ROWS][0] + row % ROWS * HIDDEN,
+                    *y = states[row / ROWS][TAPS] + row % ROWS * HIDDEN;
+        double weight = 0, wrong = 0, all = 1;
+        for (int j = 0; j < HIDDEN; j++) {
+            double miss = y[j] - (double)c[j];
+            for (int i = 0; i < HIDDEN; i++)
+                miss -= x[i] * a[i][j];
+            weight += (double)y[j] * y[j] / HIDDEN;
+            wrong += miss * miss;
+            all += (double)x[j] * x[j];
+        }
+        sum += wrong / weight;
+        trace += all / weight;
+    }
+    return sum + 1e-4 * trace / (HIDDEN + 1) * squares;
+}
+
+/* No map of the rank beside it is better; of a higher rank one is. Of full rank it is the solution. */
+TEST(ridge_of_a_lower_rank_is_the_best_of_it)
+{
+    enum { MOST = 2 * HIDDEN * HIDDEN + HIDDEN };
+    struct error error = {0};
+    struct random random = {5};
+    struct fit fit;
+    float a[HIDDEN * HIDDEN], b[HIDDEN], lower[MOST], moved[MOST];
+    double *values, before = INFINITY;
+    make_states(0.3f);
+    REQUIRE_OK(fit_open(HIDDEN, &fit, &error));
+    REQUIRE_OK(fit_calls(&fit, 0, CALLS, &error));
+    REQUIRE_OK(fit_solve(&fit, 0, a, b, &error));
+    REQUIRE_OK(ridge_sums_read(&fit.sums[0], fit.queue, &values, &error));
+    for (int rank = 1; rank <= HIDDEN; rank += rank < 3 ? 1 : 3) {
+        float *v = lower + HIDDEN * rank, *c = v + HIDDEN * rank;
+        REQUIRE_OK(ridge_lower(values, HIDDEN, a, b, rank, lower, v, c, &error));
+        const double best = regression_error(lower, rank);
+        CHECK(best < before);
+        before = best;
+        for (int again = 0; again < 200; again++) {
+            const double size = again % 2 ? 1e-2 : 1e-1;
+            for (int i = 0; i < lower_values(rank); i++)
+                moved[i] = lower[i] + (float)(size * random_normal(&random));
+            CHECK(regression_error(moved, rank) > best);
+        }
+        for (int i = 0; i < HIDDEN && rank == HIDDEN; i++) {
+            CHECK(fabsf(c[i] - b[i]) < 1e-5f);
+            for (int j = 0; j < HIDDEN; j++) {
+                double sum = i == j;
+                for (int k = 0; k < rank; k++)
+                    sum += (double)lower[i * rank + k] * v[k * HIDDEN + j];
+                CHECK(fabs(sum - a[i * HIDDEN + j]) < 1e-5);
+            }
+        }
+    }
+    free(values);
+    fit_close(&fit);
+}
+
 TEST_MAIN
