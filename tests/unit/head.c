@@ -721,6 +721,7 @@ TEST(head_of_all_families)
     families[1].qk_norms = true;
     strcpy(families[2].family, "mistral");
     families[2].window = 2;
+    families[2].window_layer = 2; /* the last one */
     families[2].rope_pairs = ROPE_HALVES;
     families[3].mlp_bias = families[3].attention_bias = families[3].output_bias = families[3].qk_norms = true;
     for (size_t f = 0; f < sizeof families / sizeof families[0]; f++) {
