@@ -18,7 +18,11 @@
 static const struct {
     const char *kind;
     struct tap tap;
-} kinds[] = {{"norm", {1, false}}, {"affine", {1, false}}, {"mlp", {2, true}}};
+} kinds[] = {{"norm", {1, false}},
+             {"affine", {1, false}},
+             {"mlp", {2, true}},
+             {"block", {3, false}},
+             {"bridge", {1, false}}};
 
 enum { KINDS = sizeof kinds / sizeof kinds[0], SEQUENCES = 4 };
 
@@ -90,7 +94,10 @@ static inline struct trial_config make_config(int kind, enum head_output output,
 {
     struct error error;
     struct trial_config config = {
-        .spec = {head_kind_find(kinds[kind].kind, &error), output, kinds[kind].tap},
+        .spec = {.kind = head_kind_find(kinds[kind].kind, &error),
+                 .output = output,
+                 .tap = kinds[kind].tap,
+                 .to = strcmp(kinds[kind].kind, "bridge") ? 0 : 2},
         .loss = loss,
         .share = 0.5,
         .temperature = 1,

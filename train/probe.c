@@ -29,9 +29,10 @@ struct bench {
 
 static bool same_make(const struct trial_config *a, const struct trial_config *b)
 {
-    return head_specs_join(&a->spec, &b->spec) && a->spec.output == b->spec.output && trial_config_same_loss(a, b) &&
-           a->vocabulary == b->vocabulary && a->spec.draft_vocab == b->spec.draft_vocab &&
-           a->spec.befores == b->spec.befores && (!head_kind_is_draft(a->spec.kind) || a->unroll == b->unroll);
+    return head_specs_join(&a->spec, &b->spec) && a->spec.output == b->spec.output &&
+           trial_config_same_loss(a, b) && a->vocabulary == b->vocabulary &&
+           a->spec.draft_vocab == b->spec.draft_vocab && a->spec.befores == b->spec.befores &&
+           (!head_kind_is_draft(a->spec.kind) || a->unroll == b->unroll);
 }
 
 /* The first ones: it is the time of their products that counts. */

@@ -26,7 +26,8 @@ bool regression_same(struct regression a, struct regression b);
 /* Reads the sums of all pairs, with `threads` decoders, a sequence at a time: the same stores give the same
  * bytes. */
 int regressions_read(const struct stores *stores, struct backend *backend, int threads,
-                     const struct regression *pairs, int count, struct regressions **regressions, struct error *error);
+                     const struct regression *pairs, int count, struct regressions **regressions,
+                     struct error *error);
 void regressions_free(struct regressions *regressions); /* NULL is fine */
 
 /* a [H, H] and b [H]. An error of the kind ERROR_INPUT is the states' fault, another kind the machine's. */

@@ -7,8 +7,8 @@
 
 const struct sweep_key trial_keys[TRIAL_KEYS] = {
     [KEY_TAP] = {"tap", "TAP", "where the head reads: 12, 12.mid; a draft: 2+15+27", NULL, KEY_WORD, 0, 0},
-    [KEY_HEAD] = {"head", "KIND", "embedding, norm, affine, affine+mlp, mlp, block, bridge or draft", NULL, KEY_WORD,
-                  0, 0},
+    [KEY_HEAD] = {"head", "KIND", "embedding, norm, affine, affine+mlp, mlp, block, bridge or draft", NULL,
+                  KEY_WORD, 0, 0},
     [KEY_RANK] = {"rank", "N", "rank of the map of affine, affine+mlp and bridge; 0: full", "0", KEY_WHOLE, 0,
                   1e6},
     [KEY_TO] = {"to", "TAP",

@@ -36,7 +36,8 @@ struct trial_config {
      * "12-affine-ridge-distillation-0.001". Set by trial_config_name. */
     char id[TRIAL_ID_SIZE];
     char tap[TAPS_NAME_SIZE]; /* as written; after sweep_resolve the tap's own name, or the taps' */
-    struct head_spec spec; /* its taps and draft_vocab are set by sweep_resolve, and `to`, which is -1 before where it was not given */
+    struct head_spec
+        spec; /* its taps and draft_vocab are set by sweep_resolve, and `to`, which is -1 before where it was not given */
     bool to_named; /* `to` is not what it is by default: part of the id. Set by sweep_resolve */
     enum head_init init;
     enum trial_loss loss;

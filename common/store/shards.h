@@ -46,7 +46,8 @@ uint64_t shards_all_sequences(const struct shards *shards); /* of all splits tog
 uint64_t shards_progress(const struct shards *shards, int tap, enum split split);
 
 /* As store_find_source and store_get_source. Shard 0 has them. */
-int shards_find_source(struct shards *shards, const char *name, struct source_shape *shape, struct error *error);
+int shards_find_source(struct shards *shards, const char *name, struct source_shape *shape,
+                       struct error *error);
 int shards_get_source(struct shards *shards, const char *name, struct source_shape *shape, void **data,
                       struct error *error);
 

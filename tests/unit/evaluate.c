@@ -257,7 +257,7 @@ TEST(trial_without_final_states)
     bool complete;
     const struct trial_config config = make_config(1, OUTPUT_TIED, LOSS_DISTILLATION);
     REQUIRE_OK(bench_open_store(&bench, &fixture, TEACH_U | TEACH_OUTCOME, &error));
-    CHECK(!bench.batch->reads_final && bench.batch->taps == 2);
+    CHECK(!bench.batch->reads_final && bench.batch->taps == 3);
     REQUIRE_OK(bench_trial(&bench, &config, INIT_COPY, &trial, &error));
     const struct evaluation_setting setting = {&bench.stores, bench.batch, bench.workspace, SEQUENCES, 1, 4, 0};
     REQUIRE_OK(evaluate_trials(&setting, &trial, 1, &result, &full, NULL, &complete, &error));

@@ -22,7 +22,7 @@ static const struct made_model made = {.layers = LAYERS,
                                        .seed = 21,
                                        .untied = true};
 
-static const char *const layer_tensors[] = {"attention_norm", "q",  "k",        "v",      "o",
+static const char *const layer_tensors[] = {"attention_norm", "q",        "k",      "v",       "o",
                                             "mlp_norm",       "mlp_gate", "mlp_up", "mlp_down"};
 
 static void open_both(struct model **model, struct store **store)
@@ -35,8 +35,8 @@ static void open_both(struct model **model, struct store **store)
     REQUIRE_OK(model_open(path, model, &error));
     json_t *config = config_to_json(model_config(*model), &error);
     json_object_set_new(config, "fingerprint", json_string("0123456789abcdef"));
-    json_t *manifest = json_pack("{s:o, s:i, s:[{s:s, s:s}, {s:s, s:s}]}", "model", config, "rows", 16, "taps", "name",
-                                 "1", "codec", "raw", "name", "final", "codec", "raw");
+    json_t *manifest = json_pack("{s:o, s:i, s:[{s:s, s:s}, {s:s, s:s}]}", "model", config, "rows", 16, "taps",
+                                 "name", "1", "codec", "raw", "name", "final", "codec", "raw");
     snprintf(path, sizeof path, "%.3900s/store", folder);
     REQUIRE_OK(store_create(path, manifest, store, &error));
     json_decref(manifest);
@@ -90,7 +90,8 @@ TEST(sources_of_a_new_store)
     REQUIRE_OK(sources_store(model, store, &error));
     check_all(model, store);
     /* the ends, an MLP half, and two layers */
-    const uint64_t hidden = 32, mlp = 3 * 48 * hidden + hidden, attention = (32 + 16 + 16 + 32) * hidden + hidden;
+    const uint64_t hidden = 32, mlp = 3 * 48 * hidden + hidden,
+                   attention = (32 + 16 + 16 + 32) * hidden + hidden;
     CHECK(sources_bytes(model, store_info(store)) ==
           sizeof(float) * (2 * 100 * hidden + hidden + mlp + 2 * (mlp + attention)));
     store_close(store);
@@ -107,7 +108,8 @@ TEST(sources_of_an_older_store)
     open_both(&model, &store);
     const struct tensor *output = model_tensor(model, 0, ROLE_OUTPUT);
     REQUIRE_OK(store_begin(store, &error));
-    REQUIRE_OK(store_put_source(store, "output", (struct source_shape){DTYPE_F32, 100, 32}, output->data, &error));
+    REQUIRE_OK(
+        store_put_source(store, "output", (struct source_shape){DTYPE_F32, 100, 32}, output->data, &error));
     REQUIRE_OK(store_put_note(store, "sources", "complete", 8, &error));
     REQUIRE_OK(store_commit(store, &error));
     REQUIRE_OK(store_seal(store, &error));
