@@ -15,8 +15,9 @@ struct curve {
 };
 
 /* The training losses in at most CURVE_POINTS groups of neighbouring steps. */
-static void take_training(const struct metrics *metrics, struct curve *curve)
+static void take_training(const struct leaderboard_row *row, struct curve *curve)
 {
+    const struct metrics *metrics = &row->metrics;
     const size_t group = (metrics->count + CURVE_POINTS - 1) / CURVE_POINTS;
     curve->count = 0;
     for (size_t first = 0; first < metrics->count; first += group) {
@@ -34,14 +35,18 @@ static void take_training(const struct metrics *metrics, struct curve *curve)
     }
 }
 
-/* The held-out losses, evenly thinned where there are too many; the last one stays. */
-static void take_held_out(const struct metrics *metrics, struct curve *curve)
+/* The held-out losses, evenly thinned where there are too many; the last one stays. A draft has none: its loss is not
+ * that of the next token. */
+static void take_held_out(const struct leaderboard_row *row, struct curve *curve)
 {
+    const struct metrics *metrics = &row->metrics;
     size_t evaluations = 0, seen = 0;
+    curve->count = 0;
+    if (row->draft)
+        return;
     for (size_t i = 0; i < metrics->count; i++)
         evaluations += metrics->point[i].evaluated;
     const size_t every = (evaluations + CURVE_POINTS - 1) / CURVE_POINTS;
-    curve->count = 0;
     for (size_t i = 0; i < metrics->count; i++) {
         const struct metrics_point *point = &metrics->point[i];
         if (point->evaluated && (++seen == evaluations || (evaluations - seen) % every == 0))
@@ -49,7 +54,13 @@ static void take_held_out(const struct metrics *metrics, struct curve *curve)
     }
 }
 
-typedef void take_curve(const struct metrics *metrics, struct curve *curve);
+/* Of exits and drafts. */
+static const char *rank_mark(const struct leaderboard_row *row)
+{
+    return row->draft ? "d" : "#";
+}
+
+typedef void take_curve(const struct leaderboard_row *row, struct curve *curve);
 
 static void stretch_chart(const struct leaderboard *board, take_curve *take, struct svg_chart *chart)
 {
@@ -59,7 +70,7 @@ static void stretch_chart(const struct leaderboard *board, take_curve *take, str
     chart->y.log = true;
     chart->room = 34;
     for (int i = 0; i < board->count; i++) {
-        take(&board->row[i].metrics, &curve);
+        take(&board->row[i], &curve);
         for (size_t p = 0; p < curve.count; p++)
             report_stretch(&chart->y, curve.point[p].y);
     }
@@ -74,16 +85,16 @@ static void draw_curves(const struct leaderboard *board, take_curve *take, bool 
     for (int i = board->count - 1; i >= 0; i--) {
         if (report_light(&lights, i) >= 0)
             continue;
-        take(&board->row[i].metrics, &curve);
+        take(&board->row[i], &curve);
         svg_line(chart, curve.point, curve.count, report_colour(-1), NULL);
     }
     for (int l = lights.count - 1; l >= 0; l--) {
         const struct leaderboard_row *row = &board->row[lights.row[l]];
-        take(&row->metrics, &curve);
+        take(row, &curve);
         svg_line(chart, curve.point, curve.count, report_colour(l),
                  !marks && row->config->loss == LOSS_CROSS_ENTROPY ? "6 3" : NULL);
         ends[l] = (struct svg_line_end){.y = NAN, .colour = report_colour(l)};
-        snprintf(ends[l].name, sizeof ends[l].name, "%s%d", row->draft ? "d" : "#", row->rank);
+        snprintf(ends[l].name, sizeof ends[l].name, "%s%d", rank_mark(row), row->rank);
         if (curve.count > 0)
             ends[l].y = curve.point[curve.count - 1].y;
     }
@@ -98,7 +109,7 @@ static void mark_ends(const struct leaderboard *board, struct svg_chart *chart)
     for (int i = 0; i < board->count; i++) {
         const struct leaderboard_row *row = &board->row[i];
         char hint[TRIAL_ID_SIZE + 64];
-        take_held_out(&row->metrics, &curve);
+        take_held_out(row, &curve);
         if (row->finished || curve.count == 0)
             continue;
         snprintf(hint, sizeof hint, "%s: %s after step %" PRId64, row->config->id, row->status, row->step);
@@ -112,7 +123,7 @@ static void mark_evaluations(const struct leaderboard *board, struct svg_chart *
     struct curve curve;
     for (int l = 0; l < lights.count; l++) {
         const struct leaderboard_row *row = &board->row[lights.row[l]];
-        take_held_out(&row->metrics, &curve);
+        take_held_out(row, &curve);
         for (size_t p = 0; p < curve.count && curve.count <= 24; p++) {
             char hint[TRIAL_ID_SIZE + 64];
             snprintf(hint, sizeof hint, "%s, step %.0f: %.4f", row->config->id, curve.point[p].x,
@@ -141,7 +152,7 @@ static void describe(const struct leaderboard *board, take_curve *take, char *te
     snprintf(text, size, "%d lines", board->count);
     if (board->count == 0)
         return;
-    take(&board->row[0].metrics, &curve);
+    take(&board->row[0], &curve);
     if (curve.count > 0)
         snprintf(text, size, "%d lines; that of the first in rank goes from %.3f to %.3f nats per token",
                  board->count, curve.point[0].y, curve.point[curve.count - 1].y);
@@ -152,9 +163,10 @@ static void write_legend(const struct leaderboard *board, struct string *out)
     const struct report_lights lights = report_lights(board);
     string_print(out, "<div class=\"legend\">");
     for (int l = 0; l < lights.count; l++) {
-        string_print(out, "<span><span class=\"number\" style=\"color:%s\">#%d</span>", report_colour(l),
-                     lights.row[l] + 1);
-        html_escape(out, board->row[lights.row[l]].config->id);
+        const struct leaderboard_row *row = &board->row[lights.row[l]];
+        string_print(out, "<span><span class=\"number\" style=\"color:%s\">%s%d</span>", report_colour(l),
+                     rank_mark(row), row->rank);
+        html_escape(out, row->config->id);
         string_print(out, "</span>");
     }
     if (board->count > lights.count)

@@ -207,7 +207,8 @@ void report_table_end(struct report_table *table)
 static bool is_best_of_tap(const struct leaderboard *board, int row)
 {
     for (int i = 0; i < row; i++) {
-        if (!strcmp(board->row[i].config->tap, board->row[row].config->tap))
+        if (board->row[i].draft == board->row[row].draft &&
+            !strcmp(board->row[i].config->tap, board->row[row].config->tap))
             return false;
     }
     return board->row[row].finished;

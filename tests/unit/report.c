@@ -175,6 +175,8 @@ TEST(report_shows_drafts_apart)
     struct report_fixture fixture;
     make(&fixture, 24);
     check_says(&fixture, "<td>50.0 / 42.0 / 40.0 %</td><td>50.0 / 24.0 / 12.0 %</td><td>2.10</td>");
+    check_says(&fixture,
+               "\">d1</span>18-"); /* in the legend of the curves; not in the chart of held-out losses */
     /* Three drafted: (1 + 0.5 + 0.24 + 0.12) (30 + 8.0) / (38.0 + 3 2.1) */
     check_says(&fixture, "<td>3: 1.86</td><td>1.60x</td>");
     check_says(&fixture, "next word in 50.0 % of the held-out tokens. With 3 drafted before each pass");
