@@ -176,7 +176,8 @@ static inline int fixture_gates(struct report_fixture *fixture, struct error *er
                 (struct gate_bin){.tokens = b == 9 && i == 3 ? 0 : 800,
                                   .predicted = 0.05 + 0.1 * b,
                                   .observed = fmin(1, 0.02 + 0.1 * b + 0.1 * fixture_random(i, (unsigned)b))};
-        if (!(gate->trial = string_copy("24-affine", error)))
+        if (!(gate->trial =
+                  string_copy(fixture->board.count > 0 ? fixture->board.row[0].config->id : "none", error)))
             return -1;
     }
     return 0;

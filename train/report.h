@@ -35,6 +35,8 @@ void report_exits(const struct report *report, struct string *out);
 /* What an exit costs against how close it is to the full model: the heads that no other beats in both. */
 void report_front(const struct report *report, struct string *out);
 bool report_front_applies(const struct report *report);
+/* Whether no head beats that of the row in both. */
+bool report_front_has(const struct leaderboard *board, int row);
 
 /* Loss and agreement by depth and by kind. */
 void report_depth(const struct report *report, struct string *out);
@@ -55,7 +57,8 @@ void report_drafts_in_short(const struct report *report, struct string *out);
 /* How well gates tell which tokens may leave. */
 void report_gates(const struct report *report, struct string *out);
 bool report_gates_apply(const struct report *report);
-/* For the verdict: the gate that tells more than the head's confidence by most; nothing where none does. */
+/* For the verdict: of the gates of heads on the front the one that tells more than the head's confidence by most; nothing
+ * where none does. */
 void report_gates_in_short(const struct report *report, struct string *out);
 
 /* Which trials went on at the rungs of successive halving. */

@@ -12,7 +12,7 @@ static double cost_of(const struct leaderboard *board, int index)
 
 /* Whether no head is at least as cheap and at least as close, and better in one of the two. Of equals the first in rank
  * stands for all. */
-static bool is_on_front(const struct leaderboard *board, int index)
+bool report_front_has(const struct leaderboard *board, int index)
 {
     const struct leaderboard_row *row = &board->row[index];
     for (int i = 0; i < board->exits; i++) {
@@ -31,7 +31,7 @@ static int next_on_front(const struct leaderboard *board, double cost)
 {
     int next = -1;
     for (int i = 0; i < board->exits; i++) {
-        if (is_on_front(board, i) && cost_of(board, i) > cost &&
+        if (report_front_has(board, i) && cost_of(board, i) > cost &&
             (next < 0 || cost_of(board, i) < cost_of(board, next)))
             next = i;
     }
@@ -42,7 +42,7 @@ static int front_size(const struct leaderboard *board)
 {
     int count = 0;
     for (int i = 0; i < board->exits; i++)
-        count += is_on_front(board, i);
+        count += report_front_has(board, i);
     return count;
 }
 
@@ -74,7 +74,7 @@ static void draw_heads(const struct leaderboard *board, struct svg_chart *chart,
     for (int i = board->exits - 1; i >= 0; i--) {
         const struct leaderboard_row *row = &board->row[i];
         const struct report_look look = report_kind_look(head_kind_name(row->config->spec.kind));
-        const bool front = is_on_front(board, i);
+        const bool front = report_front_has(board, i);
         const struct svg_point point = {cost_of(board, i),
                                         agreement ? row->held_out.agreement : row->held_out.kl};
         char hint[TRIAL_ID_SIZE + 96];

@@ -305,12 +305,22 @@ static void write_table(const struct report_gate_list *gates, struct string *out
     report_table_end(&table);
 }
 
+/* Whether the gate's head is one that could be deployed. */
+static bool is_of_front(const struct leaderboard *board, const struct report_gate *gate)
+{
+    for (int i = 0; i < board->exits; i++) {
+        if (!strcmp(board->row[i].config->id, gate->trial))
+            return report_front_has(board, i);
+    }
+    return false;
+}
+
 void report_gates_in_short(const struct report *report, struct string *out)
 {
     const struct report_gate *best = NULL;
     for (size_t i = 0; i < report->gates->count; i++) {
         const struct report_gate *gate = &report->gates->gate[i];
-        if (gate->auc > gate->confidence &&
+        if (gate->auc > gate->confidence && is_of_front(report->board, gate) &&
             (!best || gate->auc - gate->confidence > best->auc - best->confidence))
             best = gate;
     }

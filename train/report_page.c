@@ -32,7 +32,7 @@ static const char page_style[] =
     ".cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:10px;margin:18px 0}\n"
     ".card{background:var(--card);border:1px solid var(--edge);border-radius:8px;padding:8px 14px}\n"
     ".card b{display:block;font-size:18px;font-weight:600}.card span{color:var(--quiet);font-size:13px}\n"
-    ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(360px,100%),1fr));gap:14px;"
+    ".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(320px,100%),1fr));gap:14px;"
     "margin:10px 0}\n"
     "figure{margin:0;background:var(--card);border:1px solid var(--edge);border-radius:8px;padding:10px}\n"
     "figure svg{width:100%;height:auto;display:block}\n"
