@@ -37,11 +37,12 @@ struct gate_score {
     int64_t fitted, scored; /* tokens */
 };
 
-/* Fills in the probe of a gate whose spec, home and tokens are set. When the
- * program is told to stop meanwhile, *complete is false and the gate must not be used. */
+/* Fills in the probe of a gate all of whose other members are set: what it is of, and its short list. When the program is told
+ * to stop meanwhile, *complete is false and the gate must not be used. */
 int gate_fit(const struct gate_samples *samples, const struct gate_cut *cut, struct backend *backend,
              uint64_t seed, struct gate *gate, bool *complete, struct error *error);
 
+/* Scores a gate on the sequences of the cut that it was not fitted to. */
 int gate_measure(const struct gate_samples *samples, const struct gate_cut *cut, const struct gate *gate,
                  struct gate_score *score, struct error *error);
 

@@ -4,7 +4,7 @@
  * The head has not seen the held-out split. Its sequences are read in their own order, so that they can be cut into
  * parts that share no document.
  *
- *     short_list_open(&setting, trial, &list, error);
+ *     short_list_open(&tokens, trial, &stores, &list, error);            // short_list.h
  *     gate_samples_read(&source, &samples, &complete, error);
  *     gate_samples_free(&samples);
  */

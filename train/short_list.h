@@ -2,7 +2,7 @@
  * weight.
  *
  *     short_list_count(&stores, seed, threads, &tokens, &complete, error);     // once a run
- *     short_list_open(&tokens, trial, batch, &list, error);                      // once a head
+ *     short_list_open(&tokens, trial, &stores, &list, error);                  // once a head
  *     ... op_vocab_stats with short_list_vocab(list) ...
  *     short_list_close(list);
  *     short_list_tokens_free(&tokens);

@@ -70,8 +70,8 @@ void ridge_sums_add(struct ridge_sums *sums, struct queue *queue, struct ridge_r
  * value. */
 int ridge_sums_read(const struct ridge_sums *sums, struct queue *queue, double **values, struct error *error);
 
-/* a [inputs, outputs] and b [outputs]. On one thread; takes (inputs + 1) (inputs + 1 + outputs) doubles of memory. An error when the sums hold no information or something
- * that is not a number. */
+/* a [inputs, outputs] and b [outputs]. On one thread; takes (inputs + 1) (inputs + 1 + outputs) doubles of memory. An error
+ * when the sums hold no information, or something that is not a number. */
 int ridge_solve(const double *values, int64_t inputs, int64_t outputs, float *a, float *b, struct error *error);
 
 /* The map of a lower rank that is best for the same regression, from its solution a [size, size], b [size], where inputs
