@@ -12,7 +12,7 @@
 #include "common/base/pool.h"
 #include "common/head/draft.h"
 #include "train/foretell.h"
-#include "train/probe.h"
+#include "train/timing.h"
 #include "train/schedule.h"
 
 /* A run that will not be. */
@@ -30,7 +30,7 @@ struct plan {
     int64_t read; /* steps whose batches are read, in all waves */
     int rung_trials[RUNGS_MAX + 1]; /* trials that go to each rung, and to the last step */
     double *part; /* [trials] of the steps, that one of its tap takes on average */
-    struct probe probe;
+    struct timing timing;
     double *seconds; /* [trials] of each trial alone, to the last step */
     double trials, shared; /* of all of them; of what they share */
     double begin; /* first values */
@@ -136,18 +136,18 @@ static int64_t count_evaluations(const struct plan *plan)
 static int foretell_times(struct plan *plan, struct error *error)
 {
     const struct sweep *sweep = plan->sweep;
-    const struct probe *probe = &plan->probe;
+    const struct timing *timing = &plan->timing;
     const double steps = (double)plan->steps, rest = (double)(plan->split - plan->sample),
                  held_out = (double)(plan->evaluations * plan->sample) + rest;
     if (array_alloc(&plan->seconds, sweep->trials, error) < 0)
         return -1;
     for (int i = 0; i < sweep->trials; i++) {
-        plan->seconds[i] = steps * probe->step[i] + held_out * probe->evaluation[i];
+        plan->seconds[i] = steps * timing->step[i] + held_out * timing->evaluation[i];
         plan->trials += plan->part[i] * plan->seconds[i];
     }
     const double passes = steps > 0 ? (double)plan->read / steps : plan->waves;
-    plan->shared = (double)plan->read * probe->batch + passes * held_out * probe->held_out;
-    plan->begin = probe->regressions;
+    plan->shared = (double)plan->read * timing->batch + passes * held_out * timing->held_out;
+    plan->begin = timing->regressions;
     return 0;
 }
 
@@ -162,7 +162,7 @@ static void close_plan(struct plan *plan)
 {
     free(plan->part);
     free(plan->seconds);
-    probe_free(&plan->probe);
+    timing_free(&plan->timing);
     backend_close(plan->backend);
     stores_close(&plan->stores);
 }
@@ -327,10 +327,10 @@ int dry_run(const struct training_options *options, struct sweep *sweep, bool js
     const int threads =
         options->device.backend.threads > 0 ? options->device.backend.threads : processor_count();
     int result = open_plan(&plan, options, sweep, error);
-    const struct probe_setting setting = {
+    const struct timing_setting setting = {
         .sweep = sweep, .stores = &plan.stores, .backend = plan.backend, .threads = threads};
     if (result == 0)
-        result = probe_run(&setting, &plan.probe, error);
+        result = timing_run(&setting, &plan.timing, error);
     if (result == 0)
         result = foretell_times(&plan, error);
     if (result == 0 && json) {

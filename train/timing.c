@@ -1,4 +1,4 @@
-#include "train/probe.h"
+#include "train/timing.h"
 
 #include <stdlib.h>
 
@@ -15,7 +15,7 @@
 
 /* A part of a run: its batches, or smaller ones, and a trial of each make. */
 struct bench {
-    const struct probe_setting *setting;
+    const struct timing_setting *setting;
     int sequences; /* of a batch */
     struct batch *batch;
     struct workspace *workspace;
@@ -104,7 +104,7 @@ static void close_bench(struct bench *bench)
 /* Batches of so many sequences. */
 static int open_batches(struct bench *bench, int sequences, struct error *error)
 {
-    const struct probe_setting *setting = bench->setting;
+    const struct timing_setting *setting = bench->setting;
     const struct sweep *sweep = setting->sweep;
     const struct stores *stores = setting->stores;
     close_batches(bench);
@@ -206,7 +206,7 @@ static int time_evaluation(struct bench *bench, struct trial *trial, double read
 /* ---- regressions ---- */
 
 /* The regressions of the sweep, each once, into pairs (room for all trials). */
-static int list_pairs(const struct probe_setting *setting, struct regression *pairs)
+static int list_pairs(const struct timing_setting *setting, struct regression *pairs)
 {
     const struct sweep *sweep = setting->sweep;
     int count = 0;
@@ -235,7 +235,7 @@ static int time_solution(const struct regressions *regressions, int64_t hidden, 
     return result;
 }
 
-static int time_regressions(const struct probe_setting *setting, double *seconds, struct error *error)
+static int time_regressions(const struct timing_setting *setting, double *seconds, struct error *error)
 {
     struct stores few = *setting->stores;
     struct regressions *regressions = NULL;
@@ -264,57 +264,57 @@ static int time_regressions(const struct probe_setting *setting, double *seconds
 /* ---- the whole ---- */
 
 /* Times all makes, on whole batches where that does not take long. */
-static int time_makes(struct bench *bench, struct probe *probe, double *step, double *evaluation,
+static int time_makes(struct bench *bench, struct timing *timing, double *step, double *evaluation,
                       struct error *error)
 {
     const int sequences = bench->setting->sweep->sequences;
     double sum;
-    if (open_batches(bench, 1, error) < 0 || time_batch(bench, &probe->batch, error) < 0 ||
+    if (open_batches(bench, 1, error) < 0 || time_batch(bench, &timing->batch, error) < 0 ||
         time_steps(bench, step, &sum, error) < 0)
         return -1;
     if (sequences > 1 && sum * sequences < BUDGET &&
-        (open_batches(bench, sequences, error) < 0 || time_batch(bench, &probe->batch, error) < 0 ||
+        (open_batches(bench, sequences, error) < 0 || time_batch(bench, &timing->batch, error) < 0 ||
          time_steps(bench, step, &sum, error) < 0))
         return -1;
     const double rest = (double)sequences / bench->sequences;
-    probe->held_out = probe->batch / bench->sequences;
-    probe->batch *= rest;
+    timing->held_out = timing->batch / bench->sequences;
+    timing->batch *= rest;
     for (int m = 0; m < bench->makes; m++) {
         step[m] *= rest;
-        if (time_evaluation(bench, bench->trial[m], probe->held_out, &evaluation[m], error) < 0)
+        if (time_evaluation(bench, bench->trial[m], timing->held_out, &evaluation[m], error) < 0)
             return -1;
     }
     return 0;
 }
 
-int probe_run(const struct probe_setting *setting, struct probe *probe, struct error *error)
+int timing_run(const struct timing_setting *setting, struct timing *timing, struct error *error)
 {
     struct bench bench = {.setting = setting};
     const int trials = setting->sweep->trials;
     double *step = NULL, *evaluation = NULL;
     int result = -1;
-    *probe = (struct probe){0};
+    *timing = (struct timing){0};
     if (array_alloc(&step, trials, error) < 0 || array_alloc(&evaluation, trials, error) < 0 ||
-        array_alloc(&probe->step, trials, error) < 0 || array_alloc(&probe->evaluation, trials, error) < 0 ||
-        open_makes(&bench, error) < 0 || time_makes(&bench, probe, step, evaluation, error) < 0)
+        array_alloc(&timing->step, trials, error) < 0 || array_alloc(&timing->evaluation, trials, error) < 0 ||
+        open_makes(&bench, error) < 0 || time_makes(&bench, timing, step, evaluation, error) < 0)
         goto done;
     for (int i = 0; i < trials; i++) {
-        probe->step[i] = step[bench.make[i]];
-        probe->evaluation[i] = evaluation[bench.make[i]];
+        timing->step[i] = step[bench.make[i]];
+        timing->evaluation[i] = evaluation[bench.make[i]];
     }
-    result = time_regressions(setting, &probe->regressions, error);
+    result = time_regressions(setting, &timing->regressions, error);
 done:
     close_bench(&bench);
     free(step);
     free(evaluation);
     if (result < 0)
-        probe_free(probe);
+        timing_free(timing);
     return result;
 }
 
-void probe_free(struct probe *probe)
+void timing_free(struct timing *timing)
 {
-    free(probe->step);
-    free(probe->evaluation);
-    *probe = (struct probe){0};
+    free(timing->step);
+    free(timing->evaluation);
+    *timing = (struct timing){0};
 }
