@@ -10,54 +10,45 @@
 #include "common/head/draft.h"
 
 static const char *const loss_names[] = {
-    [LOSS_CROSS_ENTROPY] = "cross-entropy", [LOSS_DISTILLATION] = "distillation", [LOSS_MIX] = "mix"};
+    [LOSS_CROSS_ENTROPY] = "cross-entropy", [LOSS_DISTILLATION] = "distillation", [LOSS_MIX] = "mix", NULL};
 
 const char *trial_loss_name(enum trial_loss loss)
 {
     return loss_names[loss];
 }
 
-static const char *const weighting_names[] = {[WEIGHTING_NONE] = "none", [WEIGHTING_CONFIDENCE] = "confidence"};
+static const char *const weighting_names[] = {
+    [WEIGHTING_NONE] = "none", [WEIGHTING_CONFIDENCE] = "confidence", NULL};
 
 static const char *const vocabulary_names[] = {
-    [VOCABULARY_AUTO] = "auto", [VOCABULARY_SUBSET] = "subset", [VOCABULARY_ALL] = "all"};
+    [VOCABULARY_AUTO] = "auto", [VOCABULARY_SUBSET] = "subset", [VOCABULARY_ALL] = "all", NULL};
 
 static const char *vocabulary_name(enum trial_vocabulary vocabulary)
 {
     return vocabulary_names[vocabulary];
 }
 
-static int set_vocabulary(const char *text, enum trial_vocabulary *vocabulary, struct error *error)
-{
-    for (int i = VOCABULARY_AUTO; i <= VOCABULARY_ALL; i++) {
-        if (!strcmp(vocabulary_names[i], text)) {
-            *vocabulary = (enum trial_vocabulary)i;
-            return 0;
-        }
-    }
-    return error_set(error, "\"%s\" is not one of auto, subset and all", text);
-}
+static const char *const layers_names[] = {"trained", "frozen", NULL};
 
-static int set_loss(const char *text, enum trial_loss *loss, struct error *error)
+/* Of a key whose value is one of a few words. */
+static int set_word(struct trial_config *config, enum trial_key key, const char *text, struct error *error)
 {
-    for (int i = LOSS_CROSS_ENTROPY; i <= LOSS_MIX; i++) {
-        if (!strcmp(loss_names[i], text)) {
-            *loss = (enum trial_loss)i;
-            return 0;
-        }
+    static const char *const *const words[TRIAL_KEYS] = {[KEY_LAYERS] = layers_names,
+                                                         [KEY_LOSS] = loss_names,
+                                                         [KEY_WEIGHTING] = weighting_names,
+                                                         [KEY_VOCABULARY] = vocabulary_names};
+    int index;
+    if (parse_word(text, words[key], &index, error) < 0)
+        return -1;
+    switch (key) {
+    case KEY_LAYERS: config->spec.frozen = index == 1; break;
+    case KEY_LOSS: config->loss = (enum trial_loss)index; break;
+    case KEY_WEIGHTING: config->weighting = (enum trial_weighting)index; break;
+    default:
+        config->vocabulary = (enum trial_vocabulary)index;
+        config->vocabulary_named = config->vocabulary != VOCABULARY_AUTO;
     }
-    return error_set(error, "\"%s\" is not a loss (distillation, cross-entropy or mix)", text);
-}
-
-static int set_weighting(const char *text, enum trial_weighting *weighting, struct error *error)
-{
-    for (int i = WEIGHTING_NONE; i <= WEIGHTING_CONFIDENCE; i++) {
-        if (!strcmp(weighting_names[i], text)) {
-            *weighting = (enum trial_weighting)i;
-            return 0;
-        }
-    }
-    return error_set(error, "\"%s\" is not one of none and confidence", text);
+    return 0;
 }
 
 /* What a tap looks like in any model, and taps of a draft, whose last one may be `final`; whether this model has it,
@@ -99,16 +90,6 @@ static int set_to(const char *text, int *to, struct error *error)
     return 0;
 }
 
-static const char *const layers_names[] = {"trained", "frozen"};
-
-static int set_layers(const char *text, bool *frozen, struct error *error)
-{
-    *frozen = !strcmp(text, layers_names[true]);
-    return *frozen || !strcmp(text, layers_names[false])
-               ? 0
-               : error_set(error, "\"%.40s\" is not one of trained and frozen", text);
-}
-
 int trial_config_set(struct trial_config *config, enum trial_key key, const char *text, struct error *error)
 {
     const struct sweep_key *row = &trial_keys[key];
@@ -117,18 +98,14 @@ int trial_config_set(struct trial_config *config, enum trial_key key, const char
     case KEY_HEAD: return (config->spec.kind = head_kind_find(text, error)) ? 0 : -1;
     case KEY_RANK: return set_int(row, text, &config->spec.rank, error);
     case KEY_TO: return set_to(text, &config->spec.to, error);
-    case KEY_LAYERS: return set_layers(text, &config->spec.frozen, error);
     case KEY_OUTPUT: return head_output_find(text, &config->spec.output, error);
     case KEY_INIT: return head_init_find(text, &config->init, error);
-    case KEY_LOSS: return set_loss(text, &config->loss, error);
     case KEY_SHARE: return sweep_key_number(row, text, &config->share, error);
     case KEY_TEMPERATURE: return sweep_key_number(row, text, &config->temperature, error);
-    case KEY_WEIGHTING: return set_weighting(text, &config->weighting, error);
-    case KEY_VOCABULARY:
-        if (set_vocabulary(text, &config->vocabulary, error) < 0)
-            return -1;
-        config->vocabulary_named = config->vocabulary != VOCABULARY_AUTO;
-        return 0;
+    case KEY_LAYERS:
+    case KEY_LOSS:
+    case KEY_WEIGHTING:
+    case KEY_VOCABULARY: return set_word(config, key, text, error);
     case KEY_DRAFT_VOCAB: return set_int(row, text, &config->draft_vocab, error);
     case KEY_UNROLL: return set_int(row, text, &config->unroll, error);
     case KEY_UNROLL_DECAY: return sweep_key_number(row, text, &config->unroll_decay, error);
@@ -143,10 +120,15 @@ int trial_config_set(struct trial_config *config, enum trial_key key, const char
     return -1;
 }
 
+static double standard_of(enum trial_key key)
+{
+    return strtod(trial_keys[key].standard, NULL);
+}
+
 /* Whether a number is not its key's default. */
 static bool is_changed(enum trial_key key, double value)
 {
-    return value != strtod(trial_keys[key].standard, NULL);
+    return value != standard_of(key);
 }
 
 int trial_config_check_loss(const struct trial_config *config, enum trial_key *key, struct error *error)
@@ -175,11 +157,6 @@ bool trial_config_same_loss(const struct trial_config *config, const struct tria
 {
     return config->loss == other->loss && config->share == other->share &&
            config->temperature == other->temperature && config->weighting == other->weighting;
-}
-
-static double standard_of(enum trial_key key)
-{
-    return strtod(trial_keys[key].standard, NULL);
 }
 
 /* Everything that is not the default goes into the name; what tells trials apart most comes first. */

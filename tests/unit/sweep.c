@@ -156,7 +156,7 @@ TEST(sweep_subset_that_cannot_be_is_refused)
     check_no_subset("trials:\n  - tap: 6\n    head: norm\n    vocabulary: subset\n    output: untied\n", true,
                     "s.yaml: line 4: vocabulary", "untied");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    vocabulary: half\n", "line 4: vocabulary",
-                  "\"half\" is not one of auto, subset and all");
+                  "\"half\" is none of: auto subset all");
 }
 
 TEST(sweep_wrong_keys_have_their_line)
@@ -235,7 +235,7 @@ TEST(sweep_wrong_values_have_their_line)
     check_refused("trials:\n  - tap: 6\n    head: norm\n    init: ridge\n", "line 4: init", "no ridge");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    output: shared\n", "line 4: output", "\"shared\"");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    loss: kl\n", "line 4: loss",
-                  "\"kl\" is not a loss");
+                  "\"kl\" is none of: cross-entropy distillation mix");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    init: zero\n", "line 4: init", "\"zero\"");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    share: 0.3\n", "line 4: share",
                   "this trial's loss is distillation");
@@ -246,7 +246,7 @@ TEST(sweep_wrong_values_have_their_line)
     check_refused("trials:\n  - {tap: 6, head: norm, temperature: 0}\n", "line 2: temperature",
                   "not in 0.05 .. 100");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    weighting: top\n", "line 4: weighting",
-                  "\"top\" is not one of none and confidence");
+                  "\"top\" is none of: none confidence");
     check_refused("grid:\n  tap: [6]\n  head: [norm]\n  rate: [1e-3,\n    'fast']\n", "line 5: rate",
                   "not a number");
     check_refused("grid:\n  tap: [6]\n  head: [norm]\n  rate: [nan]\n", "line 4: rate", "not in 0 .. 10");
@@ -456,7 +456,7 @@ TEST(sweep_wrong_distributions_have_their_line)
         {"warmup: {uniform: [0, 5]}", "line 4: warmup: is a whole number; give {integer: [lower, upper]}"},
         {"epsilon: {integer: [0, 1]}", "line 4: epsilon: \"0\" is not in 1e-20 .. 1"},
         {"loss: {uniform: [0, 5]}", "line 4: loss: has no numbers to draw from; give a list"},
-        {"loss: [distillation, kl]", "line 4: loss: \"kl\" is not a loss"},
+        {"loss: [distillation, kl]", "line 4: loss: \"kl\" is none of: cross-entropy distillation mix"},
         {"init: [ridge]", "line 4: init"},
         {"count: 2", "line 4: \"count\" is given twice"},
         {"seed: -1", "line 4: seed: \"-1\" is not in 0"},
