@@ -12,8 +12,8 @@
 #include "common/base/pool.h"
 #include "common/head/draft.h"
 #include "train/foretell.h"
-#include "train/timing.h"
 #include "train/schedule.h"
+#include "train/timing.h"
 
 /* A run that will not be. */
 struct plan {

@@ -158,6 +158,11 @@ static int resolve_draft(const struct sweep *sweep, struct trial_config *config,
     }
     if (config->draft_vocab > model->vocab && !config->line.key[KEY_DRAFT_VOCAB])
         config->draft_vocab = model->vocab; /* a default that is too many */
+    if (config->draft_vocab > model->vocab) {
+        error_set(error, "a draft cannot choose from %d tokens of a vocabulary of %d", config->draft_vocab,
+                  model->vocab);
+        return trial_config_blame(config, sweep->name, KEY_DRAFT_VOCAB, error);
+    }
     config->spec.draft_vocab = config->draft_vocab;
     return 0;
 }

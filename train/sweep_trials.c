@@ -51,7 +51,7 @@ static int make_trial(struct reading *reading, const struct sweep_scalar *values
     if (head_init_check(config->spec.kind, config->init, error) < 0)
         return trial_config_blame(config, reading->name, KEY_INIT, error);
     enum trial_key wrong;
-    if (trial_config_check_loss(config, &wrong, error) < 0)
+    if (trial_config_check_keys(config, &wrong, error) < 0)
         return trial_config_blame(config, reading->name, wrong, error);
     return 0;
 }

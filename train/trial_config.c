@@ -131,8 +131,31 @@ static bool is_changed(enum trial_key key, double value)
     return value != standard_of(key);
 }
 
-int trial_config_check_loss(const struct trial_config *config, enum trial_key *key, struct error *error)
+/* Whether a key that only drafts have says something of another head. */
+static bool is_of_no_draft(const struct trial_config *config, enum trial_key *key)
 {
+    const struct {
+        enum trial_key key;
+        double value;
+    } own[] = {{KEY_DRAFT_VOCAB, config->draft_vocab},
+               {KEY_UNROLL, config->unroll},
+               {KEY_UNROLL_DECAY, config->unroll_decay}};
+    for (size_t i = 0; i < sizeof own / sizeof own[0] && !head_kind_is_draft(config->spec.kind); i++) {
+        *key = own[i].key;
+        if (is_changed(own[i].key, own[i].value))
+            return true;
+    }
+    return false;
+}
+
+int trial_config_check_keys(const struct trial_config *config, enum trial_key *key, struct error *error)
+{
+    if (is_of_no_draft(config, key))
+        return error_set(
+            error,
+            "it is a draft's, and this trial's head is %s; leave it out, or give drafts a section of "
+            "their own",
+            head_kind_name(config->spec.kind));
     if (config->loss != LOSS_MIX && is_changed(KEY_SHARE, config->share))
         return *key = KEY_SHARE,
                error_set(error,

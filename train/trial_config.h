@@ -61,8 +61,8 @@ struct trial_config {
 
 /* A key's value from the text of it. */
 int trial_config_set(struct trial_config *config, enum trial_key key, const char *text, struct error *error);
-/* Whether its keys of the loss go together; where they do not, *key is the one to blame. */
-int trial_config_check_loss(const struct trial_config *config, enum trial_key *key, struct error *error);
+/* Whether its keys of the loss, and those of drafts, go with what it is; where they do not, *key is the one to blame. */
+int trial_config_check_keys(const struct trial_config *config, enum trial_key *key, struct error *error);
 /* The id. */
 int trial_config_name(struct trial_config *config, struct error *error);
 /* Puts before an error where the key's value is: in the file of that name, or, where that is NULL, in a flag. */

@@ -245,6 +245,10 @@ TEST(sweep_wrong_values_have_their_line)
                   "line 5: temperature", "this trial's loss is cross-entropy alone");
     check_refused("trials:\n  - {tap: 6, head: norm, temperature: 0}\n", "line 2: temperature",
                   "not in 0.05 .. 100");
+    check_refused("trials:\n  - tap: 6\n    head: norm\n    unroll: 2\n", "line 4: unroll",
+                  "this trial's head is norm");
+    check_refused("trials:\n  - tap: 6\n    head: draft\n    draft_vocab: 60000000\n", "line 4: draft_vocab",
+                  "60000000 tokens");
     check_refused("trials:\n  - tap: 6\n    head: norm\n    weighting: top\n", "line 4: weighting",
                   "\"top\" is none of: none confidence");
     check_refused("grid:\n  tap: [6]\n  head: [norm]\n  rate: [1e-3,\n    'fast']\n", "line 5: rate",
