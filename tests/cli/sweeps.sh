@@ -148,7 +148,7 @@ what_the_store_lacks_is_refused() {
     run 0 train --store "$work/target" --tap 2 --head norm --steps 1 --dry-run &&
         printf 'trials:\n- {tap: 2, head: affine}\n- {tap: 2, head: affine, init: ridge}\n' >"$work/bad.yaml" &&
         run 2 train --store "$work/target" --out "$work/none" --sweep "$work/bad.yaml" &&
-        says err "bad.yaml: line 3: init: ridge is fitted to the final states: $work/target: there is no tap final" &&
+        says err "bad.yaml: line 3: init: ridge is fitted to the states that the head's map leads to: $work/target: there is no tap final" &&
         run 2 train --store "$work/target" --out "$work/none" --tap 2 --head norm --output untied &&
         says err "--output: untied is taught by the final states" && [ ! -e "$work/none" ]
 }
