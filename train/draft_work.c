@@ -90,8 +90,8 @@ int draft_work_need(struct draft_work **work, const struct trial *trial, const s
 
 uint64_t draft_work_row_bytes(const struct trial_config *config, const struct model_config *model)
 {
-    return sizeof(float) * ((uint64_t)draft_scratch_values(&config->spec, model, steps_of(config), true) +
-                            (uint64_t)model->hidden + 3);
+    return sizeof(float) *
+           ((uint64_t)draft_scratch_values(model, steps_of(config), true) + (uint64_t)model->hidden + 3);
 }
 
 uint64_t draft_work_fixed_bytes(const struct trial_config *config, const struct model_config *model)

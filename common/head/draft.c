@@ -101,11 +101,9 @@ static int64_t times_of(enum draft_matrix which, int steps, bool backward)
     return which >= GIVEN && which <= D_OUTPUT ? steps : 1;
 }
 
-int64_t draft_scratch_values(const struct head_spec *spec, const struct model_config *config, int steps,
-                             bool backward)
+int64_t draft_scratch_values(const struct model_config *config, int steps, bool backward)
 {
     int64_t values = 0;
-    (void)spec;
     for (enum draft_matrix which = 0; which < DRAFT_MATRICES; which++)
         values += columns_of(which, config, steps) * times_of(which, steps, backward);
     return values;

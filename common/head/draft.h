@@ -71,9 +71,8 @@ struct draft_scratch;
 int draft_scratch_create(const struct head *head, const struct draft_size *size, struct draft_scratch **scratch,
                          struct error *error);
 void draft_scratch_destroy(struct draft_scratch *scratch); /* NULL is fine */
-/* Its values for each row. */
-int64_t draft_scratch_values(const struct head_spec *spec, const struct model_config *config, int steps,
-                             bool backward);
+/* Its values for each row, for any draft of the model. */
+int64_t draft_scratch_values(const struct model_config *config, int steps, bool backward);
 
 /* A draft at work on whole sequences, M rows in all. */
 struct draft_run {

@@ -10,11 +10,8 @@
 #include <stdlib.h>
 
 #include "common/base/memory.h"
-#include "common/base/random.h"
 #include "common/head/draft_parts.h"
 #include "common/head/source.h"
-
-static const double normal_deviation = 0.02;
 
 /* The model's tensor of a role in its last layer, or of the whole model, in the role's shape. */
 static int take(const struct head *head, enum tensor_role role, const struct head_source *source,
@@ -57,14 +54,6 @@ static void place_beside(const struct model_config *config, enum tensor_role rol
     }
 }
 
-static void fill(enum fill how, struct matrix matrix, struct random *random, float *values)
-{
-    for (int64_t i = 0; i < matrix.rows * matrix.cols; i++)
-        values[i] = how == FILL_ONES     ? 1
-                    : how == FILL_NORMAL ? (float)(normal_deviation * random_normal(random))
-                                         : 0;
-}
-
 static int copy_parameter(const struct head *head, int index, const struct head_source *source, float *values,
                           struct error *error)
 {
@@ -103,7 +92,7 @@ int draft_initialise(struct head *head, enum head_init init, uint64_t seed, cons
         float *values;
         if ((result = array_alloc(&values, matrix.rows * matrix.cols, error)) < 0)
             break;
-        fill(how, matrix, &random, values);
+        head_fill(how, matrix.rows, matrix.cols, &random, values);
         if (how == FILL_MODEL)
             result = copy_parameter(head, i, source, values, error);
         if (i == DRAFT_FC && init == INIT_COPY) {

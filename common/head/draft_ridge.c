@@ -132,7 +132,8 @@ static int read_values(const struct head *head, enum draft_parameter parameter, 
     return result;
 }
 
-int draft_use_regression(struct head *head, const float *a, const double *moment, uint64_t seed, struct error *error)
+int draft_use_regression(struct head *head, const float *a, const double *moment, uint64_t seed,
+                         struct error *error)
 {
     const int64_t hidden = head->config.hidden, values = head->config.kv_heads * head->config.head_size;
     struct regression regression = {.head = head, .b = a + (head->spec.befores + 1) * hidden * hidden};

@@ -1,6 +1,5 @@
 /* head_init.c: the first values of a head's parameters. */
 #include "common/base/memory.h"
-#include "common/base/random.h"
 #include "common/head/kind.h"
 #include "common/head/source.h"
 
@@ -28,7 +27,7 @@ static int fill_from_model(const struct parameter_rule *rule, const struct head_
                      (long long)cols);
 }
 
-static void fill_values(enum fill fill, int64_t rows, int64_t cols, struct random *random, float *values)
+void head_fill(enum fill fill, int64_t rows, int64_t cols, struct random *random, float *values)
 {
     const int64_t count = rows * cols;
     switch (fill) {
@@ -71,7 +70,7 @@ int head_initialise(struct head *head, enum head_init init, uint64_t seed, const
         } else {
             if (array_alloc(&values, rule->rows * rule->cols, error) < 0)
                 goto done;
-            fill_values(fill, rule->rows, rule->cols, &random, values);
+            head_fill(fill, rule->rows, rule->cols, &random, values);
         }
         op_write(queue, head->parameter[i].value, values);
         free(values);

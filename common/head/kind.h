@@ -12,6 +12,7 @@
 #ifndef OFFRAMP_HEAD_KIND_H
 #define OFFRAMP_HEAD_KIND_H
 
+#include "common/base/random.h"
 #include "common/head/head.h"
 #include "common/model/attend.h"
 
@@ -151,6 +152,9 @@ struct attend *stage_attend(const struct stage_run *run);
 const struct span *stage_spans(const struct stage_run *run);
 
 /* ---- heads ---- */
+
+/* First values [rows, cols] of a parameter, into zeros; FILL_MODEL leaves these. */
+void head_fill(enum fill fill, int64_t rows, int64_t cols, struct random *random, float *values);
 
 struct head {
     struct head_spec spec;
