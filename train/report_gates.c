@@ -326,7 +326,9 @@ void report_gates_in_short(const struct report *report, struct string *out)
     }
     if (!best)
         return;
-    string_print(out, "<p>At layer %s the <a href=\"#gates\">gate</a> <b>", best->tap);
+    string_print(out, "<p>At layer ");
+    html_escape(out, best->tap);
+    string_print(out, " the <a href=\"#gates\">gate</a> <b>");
     html_escape(out, best->gate);
     string_print(out,
                  "</b> tells more of which tokens may leave than the head's own confidence does (AUC %.3f "
