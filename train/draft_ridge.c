@@ -81,8 +81,10 @@ static void weigh(const struct fit *fit, int64_t rows)
 static int add_sequence(const struct fit *fit, const struct feed_batch *next, struct error *error)
 {
     const int64_t rows = next->rows - 1, hidden = fit->hidden, inputs = fit->inputs;
-    if (batch_load(fit->batch, next, TEACH_DRAFT, error) < 0 || rows < 1)
-        return rows < 1 ? 0 : -1;
+    if (rows < 1)
+        return 0;
+    if (batch_load(fit->batch, next, TEACH_DRAFT, error) < 0)
+        return -1;
     const struct matrix joined = matrix_f32(fit->joined, rows, inputs + hidden);
     const struct matrix e = matrix_cols(joined, inputs - hidden, hidden);
     const struct matrix y = matrix_cols(joined, inputs, hidden), weight = matrix_f32(fit->weight, rows, 1);

@@ -21,16 +21,16 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/head/draft.h"
 #include "common/head/rule.h"
 #include "train/batch.h"
 #include "train/step.h"
 
 /* How often a draft is right: shares of the held-out rows. */
-enum { DRAFT_STEPS = 7 };
 struct draft_hits {
     int steps; /* of its chain; 0: the head is an exit */
-    double hit[DRAFT_STEPS]; /* the best token of step k is the full model's likeliest one there */
-    double accepted[DRAFT_STEPS]; /* and so are those of all steps before */
+    double hit[DRAFT_STEPS_MOST]; /* the best token of step k is the full model's likeliest one there */
+    double accepted[DRAFT_STEPS_MOST]; /* and so are those of all steps before */
 };
 
 /* Means over the held-out tokens. */

@@ -6,6 +6,7 @@
 #include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "common/head/draft.h"
+#include "train/draft_work.h"
 #include "train/export_format.h"
 
 static int check_taps(const struct head_spec *spec, struct error *error)
@@ -143,7 +144,7 @@ static json_t *service_to_json(const struct export_subject *subject)
 {
     const json_t *model = json_object_get(shards_manifest(subject->stores->shards), "model");
     const char *name = json_string_value(json_object_get(model, "name"));
-    json_t *proposals = json_pack("[{ss si}]", "proposal_type", "greedy", "speculative_tokens", HEAD_TAPS);
+    json_t *proposals = json_pack("[{ss si}]", "proposal_type", "greedy", "speculative_tokens", DRAFT_MEASURED);
     json_t *verifier = json_pack("{ss s[s]}", "name_or_path",
                                  subject->model ? subject->model
                                  : name         ? name

@@ -41,14 +41,14 @@ static int add_cost(const char *name, const json_t *line, struct trial_cost *cos
 #define DIGITS 9
 
 /* A list of shares of the draft's steps. */
-static int read_shares(const char *name, const json_t *line, const char *key, double share[DRAFT_STEPS],
+static int read_shares(const char *name, const json_t *line, const char *key, double share[DRAFT_STEPS_MOST],
                        int *steps, struct error *error)
 {
     const json_t *list = json_object_get(line, key);
     const size_t count = json_array_size(list);
-    if (count == 0 || count > DRAFT_STEPS)
+    if (count == 0 || count > DRAFT_STEPS_MOST)
         return error_set_kind(error, ERROR_DAMAGED, "%s: \"%s\" is not a list of 1 to %d shares", name, key,
-                              DRAFT_STEPS);
+                              DRAFT_STEPS_MOST);
     for (size_t k = 0; k < count; k++) {
         const json_t *value = json_array_get(list, k);
         share[k] = json_number_value(value);

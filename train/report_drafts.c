@@ -70,7 +70,7 @@ static int most_steps(const struct leaderboard *board)
 static void draw_shares(const struct leaderboard_row *row, int index, bool accepted, struct svg_chart *chart)
 {
     const struct draft_hits *draft = &row->held_out.draft;
-    struct svg_point point[DRAFT_STEPS];
+    struct svg_point point[DRAFT_STEPS_MOST];
     for (int k = 0; k < draft->steps; k++)
         point[k] = (struct svg_point){k + 1, accepted ? draft->accepted[k] : draft->hit[k]};
     svg_line(chart, point, (size_t)draft->steps, report_colour(index), accepted ? "6 3" : NULL);
@@ -122,7 +122,7 @@ static void write_speeds(const struct report *report, struct string *out)
     svg_rule(&chart, SVG_ACROSS, 1, "full model");
     for (int i = drawn_count(board) - 1; i >= 0; i--) {
         const struct leaderboard_row *row = draft_at(board, i);
-        struct svg_point point[DRAFT_STEPS + 1];
+        struct svg_point point[DRAFT_STEPS_MOST + 1];
         for (int k = 0; k <= row->held_out.draft.steps; k++)
             point[k] = (struct svg_point){k, speed_of_chain(report, row, k)};
         svg_line(&chart, point, (size_t)row->held_out.draft.steps + 1, report_colour(i), NULL);
