@@ -1,6 +1,7 @@
 #include "extract/scout_file.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,6 +243,19 @@ uint64_t scout_files_tokens(const struct scout_files *files)
     return files->tokens;
 }
 
+/* Adds the values of a tensor; false where one is not a number. */
+static bool add_values(const struct tensor *tensor, int64_t count, double *sums)
+{
+    bool numbers = true;
+    for (int64_t i = 0; i < count; i++) {
+        double value;
+        memcpy(&value, (const char *)tensor->data + (size_t)i * sizeof value, sizeof value);
+        numbers = numbers && isfinite(value);
+        sums[i] += value;
+    }
+    return numbers;
+}
+
 int scout_files_sum(const struct scout_files *files, int map, double **values, struct error *error)
 {
     const int64_t count = ridge_sums_values(files->hidden, files->hidden);
@@ -251,12 +265,15 @@ int scout_files_sum(const struct scout_files *files, int map, double **values, s
         return -1;
     for (size_t f = 0; f < files->count; f++) {
         const struct tensor *tensor = safetensors_find(files->file[f], name);
-        for (int64_t i = 0; i < count; i++) {
-            double value;
-            memcpy(&value, (const char *)tensor->data + (size_t)i * sizeof value, sizeof value);
-            (*values)[i] += value;
-        }
+        const bool numbers = add_values(tensor, count, *values);
         tensor_release(tensor);
+        if (!numbers) {
+            free(*values);
+            *values = NULL;
+            return error_set_kind(error, ERROR_DAMAGED,
+                                  "the sums %s of shard %zu hold what is not a number; make its file again",
+                                  name, f);
+        }
     }
     return 0;
 }

@@ -39,7 +39,7 @@ int scout_files_open(char *const *paths, size_t count, const struct scout_about 
 void scout_files_close(struct scout_files *files); /* NULL is fine */
 uint64_t scout_files_tokens(const struct scout_files *files);
 
-/* The sum of a map's sums over all files, in the order of the shards; free() it. */
+/* The sum of a map's sums over all files, in the order of the shards; free() it. ERROR_DAMAGED where one is not a number. */
 int scout_files_sum(const struct scout_files *files, int map, double **values, struct error *error);
 
 #endif

@@ -52,6 +52,8 @@ wrong_sums() {
         run 2 extract --scout --model "$tiny" --seq-len 32 --corpus "$work/text.u16" --held-out 0.2 --sums "$work/all" && says err '"rows" differs' &&
         run 2 extract --scout --model "$tiny" --seq-len 16 --corpus "$work/text.u16" --held-out 0.3 --sums "$work/all" && says err '"held_out" differs' &&
         run 1 extract --scout "${common[@]}" --sums "$tiny.none" && says err "gguf-llama.gguf.none" || return 1
+    { head -c -8 "$work/sums1" && printf '\377\377\377\377\377\377\377\377'; } >"$work/odd" # the last sum is not a number
+    run 1 extract --scout "${common[@]}" --sums "$work/sums0" "$work/odd" "$work/sums2" && says err "of shard 1 hold what is not a number" || return 1
     head -c 3000 "$work/all" >"$work/short"
     run 1 extract --scout "${common[@]}" --sums "$work/short" && says err "short" &&
         run 1 extract --scout "${common[@]}" --sums "$tiny" && says err "gguf-llama.gguf"
