@@ -137,9 +137,13 @@ static int begin(const struct members *members, struct member *member, const str
         return 0;
     if (!solution->solved)
         return member_fail(member, &solution->reason, error);
-    return initialise(member, setting, error) < 0 || use_solution(member->trial, solution, error) < 0
-               ? -1
-               : member_park(member, error);
+    if (initialise(member, setting, error) < 0)
+        return -1;
+    if (use_solution(member->trial, solution, error) < 0) { /* it may have none of the head's rank */
+        const struct error reason = *error;
+        return error_is_machines(error) ? -1 : member_fail(member, &reason, error);
+    }
+    return member_park(member, error);
 }
 
 /* Solves the regression number `index`, which is of `pair`, for the trials that begin with it. */
