@@ -85,7 +85,7 @@ static int decompose(double *covariance, int64_t cols, float *basis, struct erro
         fix_sign(basis + c * cols, cols);
     }
     free(variance);
-    return info == 0 ? 0 : error_set(error, "the covariance has no eigenvectors (LAPACK: %d)", (int)info);
+    return info == 0 ? 0 : blas_fail((int)info, "the covariance has no eigenvectors", error);
 }
 
 int klt_fit(const struct moments *moments, struct string *parameters, struct error *error)

@@ -48,8 +48,7 @@ static int find_directions(const struct regression *regression, const double *mo
     blas_use_one_thread();
     const lapack_int info = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'L', (lapack_int)hidden, regression->eigen,
                                            (lapack_int)hidden, values);
-    result =
-        info == 0 ? 0 : error_set(error, "the regression of a draft has no directions (LAPACK: %d)", (int)info);
+    result = info == 0 ? 0 : blas_fail((int)info, "the regression of a draft has no directions", error);
 done:
     free(product);
     free(values);

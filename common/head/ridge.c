@@ -252,12 +252,12 @@ static int centred_root(const double *values, int64_t size, double *root, double
             root[r * size + c] = gram[(c + 1) * all + r + 1] - mean[r] * gram[c + 1];
     }
     blas_use_one_thread();
-    if (LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', (lapack_int)size, root, (lapack_int)size) != 0)
-        error_set(
-            error,
-            "the regression has no map of a lower rank (its matrix is not positive definite: too few tokens?)");
-    else
-        result = 0;
+    const lapack_int info = LAPACKE_dpotrf(LAPACK_ROW_MAJOR, 'L', (lapack_int)size, root, (lapack_int)size);
+    result = info == 0 ? 0
+                       : blas_fail((int)info,
+                                   "the regression has no map of a lower rank: its matrix is not positive "
+                                   "definite; too few tokens?",
+                                   error);
 done:
     free(gram);
     free(cross);
@@ -326,11 +326,11 @@ int ridge_lower(const double *values, int64_t size, const float *a, const float 
         m[i] = (double)a[i] - (i % (size + 1) == 0);
     if (centred_root(values, size, root, mean, error) < 0 || scatter_of(root, m, size, scatter, error) < 0)
         goto done;
-    if (LAPACKE_dsyevr(LAPACK_ROW_MAJOR, 'V', 'I', 'L', (lapack_int)size, scatter, (lapack_int)size, 0, 0,
-                       (lapack_int)(size - rank + 1), (lapack_int)size, 0, &found, eigen, q, (lapack_int)rank,
-                       support) != 0 ||
-        found != rank) {
-        error_set(error, "the regression has no map of rank %lld", (long long)rank);
+    const lapack_int info = LAPACKE_dsyevr(LAPACK_ROW_MAJOR, 'V', 'I', 'L', (lapack_int)size, scatter,
+                                           (lapack_int)size, 0, 0, (lapack_int)(size - rank + 1),
+                                           (lapack_int)size, 0, &found, eigen, q, (lapack_int)rank, support);
+    if (info != 0 || found != rank) {
+        blas_fail((int)info, "the regression has no map of that rank", error);
         goto done;
     }
     write_lower(q, m, b, mean, size, rank, eigen, u, v, c);

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "common/base/blas.h"
 #include "common/base/random.h"
 #include "tests/test.h"
 
@@ -444,3 +445,12 @@ TEST(ridge_of_a_lower_rank_is_the_best_of_it)
 }
 
 TEST_MAIN
+
+TEST(memory_that_lapack_lacks_is_the_machines_fault)
+{
+    struct error error = {0};
+    CHECK(blas_fail(-1010, "no roots", &error) < 0 && error.kind == ERROR_NO_MEMORY);
+    CHECK(blas_fail(-1011, "no roots", &error) < 0 && error.kind == ERROR_NO_MEMORY);
+    CHECK(blas_fail(3, "no roots", &error) < 0 && error.kind == ERROR_INPUT);
+    CHECK_TEXT(error.text, "no roots (LAPACK: 3)");
+}
