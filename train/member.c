@@ -183,18 +183,31 @@ static int attempt(struct member *member, unsigned todo, struct error *error)
     return member_retry(member, error) == 0 || member_may_fail_by(error) ? 0 : -1;
 }
 
-bool member_can_write(const struct member *member)
+int64_t member_file_bytes(const struct member *member)
+{
+    struct stat status;
+    int64_t bytes = 1;
+    if (stat(member->checkpoint, &status) == 0 || stat(member->head, &status) == 0)
+        bytes = status.st_size;
+    if (member->trial) { /* a checkpoint: values and Adam's moments, and what describes them */
+        const int64_t values = member->trial->values;
+        const int64_t checkpoint = 3 * values * (int64_t)sizeof(float) + (1 << 16);
+        bytes = bytes > checkpoint ? bytes : checkpoint;
+    }
+    return bytes;
+}
+
+bool member_can_write(const struct member *member, int64_t bytes)
 {
     static const char zeros[1 << 16];
     struct error ignored;
-    struct stat status;
     struct file_writer *writer;
-    off_t size =
-        stat(member->checkpoint, &status) == 0 || stat(member->head, &status) == 0 ? status.st_size : 1;
+    int64_t size = member_file_bytes(member);
+    size = size > bytes ? size : bytes;
     char *path = path_join(member->folder, "probe", &ignored);
     bool can = path && file_writer_open(path, &writer, &ignored) == 0;
-    for (; can && size > 0; size -= (off_t)sizeof zeros) {
-        can = file_writer_append(writer, zeros, size < (off_t)sizeof zeros ? (size_t)size : sizeof zeros,
+    for (; can && size > 0; size -= (int64_t)sizeof zeros) {
+        can = file_writer_append(writer, zeros, size < (int64_t)sizeof zeros ? (size_t)size : sizeof zeros,
                                  &ignored) == 0;
         if (!can)
             file_writer_abandon(writer);

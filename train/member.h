@@ -138,8 +138,12 @@ bool member_may_fail_by(const struct error *error);
 /* Does what is left to do for its files. -1: it cannot be done. */
 int member_retry(struct member *member, struct error *error);
 
-/* Whether its folder takes a file of the size of its own ones. Of any member that is not troubled itself. */
-bool member_can_write(const struct member *member);
+/* As many bytes as its largest file may have, or a few more. */
+int64_t member_file_bytes(const struct member *member);
+
+/* Whether its folder takes a file of so many bytes, and of as many as its own ones have. Of any member that is not
+ * troubled itself. */
+bool member_can_write(const struct member *member, int64_t bytes);
 
 /* ---- by its metrics ---- */
 

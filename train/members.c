@@ -6,11 +6,14 @@
 #include "common/base/file.h"
 #include "common/base/memory.h"
 
+/* As much as the troubled one has to write: a disk that is nearly full takes small files still. */
 static bool others_can_write(const struct members *members, const struct member *troubled)
 {
+    const int64_t bytes = member_file_bytes(troubled);
     for (int i = 0; i < members->count; i++) {
         const struct member *other = &members->member[i];
-        if (other != troubled && !other->todo && other->state != MEMBER_FAILED && member_can_write(other))
+        if (other != troubled && !other->todo && other->state != MEMBER_FAILED &&
+            member_can_write(other, bytes))
             return true;
     }
     return false;

@@ -71,10 +71,25 @@ other_settings_stop_it() {
     cp -r "$work/begun" "$work/f" && sed -i 's/"norm"/"affine"/' "$work/f/trials/$troubled/config.json" && train 2 f && says err "differs from what the sweep says"
 }
 
+# A disk that takes the small files of norms, and not the affine head's checkpoint, is not the fault of a trial.
+a_disk_that_is_nearly_full() {
+    train 0 roomy && mkdir "$work/small" && mount -t tmpfs -o size=4m none "$work/small" || return 1
+    local pages id result=0
+    for pages in 8 12 16 20 24 28 32; do # that are left
+        rm -rf "$work/small/"*
+        head -c $((4 * 1048576 - 4096 * pages)) /dev/zero >"$work/small/ballast"
+        train 1 small/run && says err "No space left" && ! grep -rq failed "$work/small/run" && rm "$work/small/ballast" && train 0 small/run || result=1
+        for id in "${trials[@]##*/}"; do cmp "$work/roomy/trials/$id/head.safetensors" "$work/small/run/trials/$id/head.safetensors" || result=1; done
+    done
+    umount "$work/small"
+    return $result
+}
+
 check metrics_that_are_a_folder
 check settings_that_are_cut
 check a_folder_that_cannot_be_made
 check_on_tmpfs a_folder_that_is_read_only
+check_on_tmpfs a_disk_that_is_nearly_full
 check no_trial_is_served
 check other_settings_stop_it
 finish
