@@ -437,7 +437,7 @@ cp $spoilt/trials/1-*/head.safetensors $trial; rm $spoilt/report.html $trial/con
 sed -i '\$d' $trial/metrics.jsonl|last.ckpt
 END
     : >"$trial/config.json"
-    run 1 train "${again[@]}" && says err "remove its folder to train it again: $trial/config.json" || return 1
+    run 0 train "${again[@]}" && says err "$id is left out: " && says err "remove its folder to train it again: $trial/config.json" || return 1
     : >"$spoilt/run.json"
     run 1 train "${again[@]}" && says err "name another folder, or remove this one: $spoilt/run.json"
 }
