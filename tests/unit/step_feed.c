@@ -103,7 +103,7 @@ TEST(step_feed_reads_the_taps_that_are_used)
     CHECK(records == 1 && some[0] != 0);
     batch_use(bench.batch, bench.batch->tap, bench.batch->taps);
     REQUIRE_OK(states_of(&bench, tap, all, &records, &error));
-    CHECK(records == 2 && memcmp(all, some, sizeof all) == 0);
+    CHECK(records == (uint64_t)bench.batch->taps && records > 1 && memcmp(all, some, sizeof all) == 0);
     bench_close(&bench);
 }
 
