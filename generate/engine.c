@@ -193,7 +193,7 @@ static void run_call(struct engine *engine, int half)
         call->spans[s].kv = sequence_kv(call->sequence[s], layer);
     if (half % 2)
         layer_attention(engine->layer[layer], engine->queue, engine->scratch, call->spans, call->count, x);
-    else
+    else if (half > 0) /* 0 is the embedding's output, which is there: for attached heads only */
         layer_mlp(engine->layer[layer], engine->queue, engine->scratch, x);
     if (engine->attached)
         run_heads(engine, half, x);

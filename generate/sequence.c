@@ -105,11 +105,11 @@ int sequence_append(struct engine_sequence *sequence, const int32_t *ids, int co
     op_write(sequence->queue, tokens, ids);
     ends_embed(sequence->ends, sequence->queue, tokens, sequence_states(sequence, first, count));
     for (int i = first; i < first + count; i++) {
-        sequence->depth[i] = 0;
+        sequence->depth[i] = sequence->attached ? -1 : 0; /* half 0 may have heads */
         sequence->prompt_end[i] = count > MATMUL_FEW_ROWS ? first + count : 0;
     }
     sequence->rows += count;
-    sequence->work[0] += count;
+    sequence->work[0] += sequence->attached ? 0 : count;
     return 0;
 }
 

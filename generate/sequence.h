@@ -56,7 +56,8 @@ struct matrix sequence_head_row(const struct engine_sequence *sequence, int inde
 
 /* Rows there are. */
 int sequence_rows(const struct engine_sequence *sequence);
-/* The half that the row at a position has taken last. */
+/* The half that the row at a position has taken last. Where heads are attached, -1 until it takes half 0, behind which they may
+ * be. */
 int sequence_depth(const struct engine_sequence *sequence, int position);
 /* The last half there is: 2 n. */
 int sequence_halves(const struct engine_sequence *sequence);
