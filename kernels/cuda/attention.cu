@@ -1,9 +1,9 @@
 /* attention.cu: causal attention and its gradients. Many rows: the heads of a key head are stacked, their scores with
  * a tile of query rows are one batched cuBLAS product, then comes a fused causal softmax, then a second
  * product; the [T, T] scores of all rows never exist at once. Gradients, of any number of rows, go the same way, with
- * three products more. Few rows (decoding): own kernels over
- * fixed parts of the keys, so that a row's result depends on its own keys only. What they must know of
- * the spans reaches the device as a kernel parameter: nothing is copied, nothing waits. */
+ * three products more. Few rows (decoding): own kernels over fixed parts of the keys, so that a row's result depends on
+ * its own keys only. What they must know of the spans reaches the device as a kernel parameter: nothing is copied,
+ * nothing waits. */
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/table.cuh"
 

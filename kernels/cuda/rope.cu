@@ -1,4 +1,5 @@
-/* rope.cu: rotary embedding in place, and its gradient, which turns the other way. 8 bytes a value and the table's rows from the cache: bound by memory. */
+/* rope.cu: rotary embedding in place, and its gradient, which turns the other way. 8 bytes a value and the table's rows
+ * from the cache: bound by memory. */
 #include "kernels/cuda/table.cuh"
 
 #define THREADS 256
