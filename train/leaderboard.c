@@ -10,6 +10,7 @@
 #include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/base/string.h"
+#include "common/head/draft.h"
 #include "train/cost_table.h"
 #include "train/member.h"
 
@@ -55,7 +56,7 @@ static int read_row(const struct run_folder *run, const struct trial_config *con
                     struct leaderboard_row *row, struct error *error)
 {
     *row = (struct leaderboard_row){.config = config,
-                                    .draft = !strcmp(head_kind_name(config->spec.kind), "draft")};
+                                    .draft = head_kind_is_draft(config->spec.kind)};
     if (read_files(run, config, row, error) < 0) {
         metrics_free(&row->metrics);
         if (error_is_machines(error))
