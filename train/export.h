@@ -1,7 +1,8 @@
 /* export.h: a finished trial's head as other software reads it.
  *
  *     const struct export_options options = {
- *         .trial = "run/trials/12-affine-ridge-distillation-0.001", .format = "torch", .out = "head", .store = paths, .stores = 1};
+ *         .trial = "run/trials/12-affine-ridge-distillation-0.001", .format = "torch", .out = "head",
+ *         .store = paths, .stores = 1};
  *     export_trial(&options, error);
  *
  * A format is a row of a table (export_format.h); docs/formats.md says what each writes. The folder `out` appears whole

@@ -1,8 +1,8 @@
 /* report_gates.h: what RUN/gates/gates.json says of the gates of a run: how well each tells, on tokens that it has not seen,
  * whether the exit's likeliest token is the full model's.
  *
- *     {"version": 1, "gates": [{"tap": "12", "trial": "12-affine-...", "gate": "mlp", "auc": 0.74, "confidence": 0.72, "fitted": 8192,
- *                               "scored": 8192, "cost": 0.01,
+ *     {"version": 1, "gates": [{"tap": "12", "trial": "12-affine-...", "gate": "mlp", "auc": 0.74, "confidence": 0.72,
+ *                               "fitted": 8192, "scored": 8192, "cost": 0.01,
  *                               "reliability": [{"predicted": 0.05, "observed": 0.04, "tokens": 820}, ...]}, ...]}
  *
  *     struct report_gate_list gates;

@@ -12,7 +12,8 @@
 
 enum run_left { LEFT_NOTHING, LEFT_GATES, LEFT_POLICY, LEFT_TRAINING };
 
-/* True when a trial has ended after all steps of the run, and what it leaves is there: its metrics, and its head unless it has failed. */
+/* True when a trial has ended after all steps of the run, and what it leaves is there: its metrics, and its head unless it
+ * has failed. */
 bool run_trial_is_there(const struct run_folder *run, const char *id);
 
 /* True when the run has ended with just the trials of the sweep, and what it trained is still there. */

@@ -8,8 +8,8 @@
  * which changes bytes. (The plain BLAS has no threads.) */
 void blas_use_one_thread(void);
 
-/* The error of a routine of LAPACKE that returned `info`, not 0: memory that it lacked, else `what`, which is the fault of what it
- * was given. Always returns -1. */
+/* The error of a routine of LAPACKE that returned `info`, not 0: memory that it lacked, else `what`, which is the fault of
+ * what it was given. Always returns -1. */
 int blas_fail(int info, const char *what, struct error *error);
 
 #endif
