@@ -46,8 +46,8 @@ int sequence_append(struct engine_sequence *sequence, const int32_t *ids, int co
 int sequence_truncate(struct engine_sequence *sequence, int rows, struct error *error);
 
 /* Makes another sequence that begins with the rows of `from`, each as far up as it is there. States, keys and
- * values are copied on the device: for each row H values, and 2 kv_heads D values a layer; and those of attached heads. A row that waits is
- * run in both sequences later. `positions` as in engine_sequence_create. */
+ * values are copied on the device: for each row H values, and 2 kv_heads D values a layer; and those of attached heads. A row
+ * that waits is run in both sequences later. `positions` as in engine_sequence_create. */
 int sequence_fork(const struct engine_sequence *from, int positions, struct engine_sequence **sequence,
                   struct error *error);
 
