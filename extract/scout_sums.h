@@ -16,9 +16,11 @@
 
 #include <stdbool.h>
 
+#include "common/head/source.h"
 #include "extract/scout_pass.h"
 
-#define SCOUT_BRIDGED 2 /* layers of the model behind a bridge */
+#define SCOUT_BRIDGED                                                                                          \
+    SOURCE_LAYERS /* layers of the model behind a bridge, where its trial does not say otherwise */
 
 /* ---- the maps ---- */
 
