@@ -8,10 +8,9 @@
 #include "common/base/memory.h"
 #include "common/base/progress.h"
 #include "common/head/draft.h"
+#include "common/head/ridge.h"
 #include "train/batch.h"
 #include "train/draft_work.h"
-
-static const double relative_ridge = 1e-4; /* of the mean of the diagonal, as in common/head/ridge.h */
 
 struct fit {
     const struct trial *trial;
@@ -66,17 +65,6 @@ static int fit_create(struct fit *fit, const struct draft_ridge_setting *setting
     return queue_wait(fit->queue, error);
 }
 
-/* The weight of a row is 1 / mean(y^2). */
-static void weigh(const struct fit *fit, int64_t rows)
-{
-    for (int64_t r = 0; r < rows; r++) {
-        double squares = 0;
-        for (int64_t c = 0; c < fit->hidden; c++)
-            squares += (double)fit->y[r * fit->hidden + c] * (double)fit->y[r * fit->hidden + c];
-        fit->w[r] = squares > 0 ? (float)((double)fit->hidden / squares) : 0;
-    }
-}
-
 /* Adds the rows of a sequence that have a next one. */
 static int add_sequence(const struct fit *fit, const struct feed_batch *next, struct error *error)
 {
@@ -97,7 +85,7 @@ static int add_sequence(const struct fit *fit, const struct feed_batch *next, st
     op_read(fit->queue, y, fit->y);
     if (queue_wait(fit->queue, error) < 0)
         return -1;
-    weigh(fit, rows);
+    ridge_weigh(fit->y, rows, hidden, fit->w);
     op_write(fit->queue, weight, fit->w);
     op_gram(fit->queue, matrix_cols(joined, 0, inputs), joined, weight,
             matrix_f64(fit->sums, inputs, inputs + hidden));
@@ -229,7 +217,7 @@ static int solve(const struct fit *fit, const double *sums, float *a, double *mo
             moment[r * hidden + c] = sums[(inputs - hidden + r) * width + inputs - hidden + c];
     }
     for (int64_t r = 0; r < inputs; r++)
-        gram[r * inputs + r] += relative_ridge * trace / (double)inputs;
+        gram[r * inputs + r] += RIDGE_SHARE * trace / (double)inputs;
     blas_use_one_thread();
     const lapack_int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', (lapack_int)inputs, (lapack_int)hidden, gram,
                                           (lapack_int)inputs, cross, (lapack_int)inputs);

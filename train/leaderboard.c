@@ -55,8 +55,7 @@ static int read_files(const struct run_folder *run, const struct trial_config *c
 static int read_row(const struct run_folder *run, const struct trial_config *config, int64_t steps,
                     struct leaderboard_row *row, struct error *error)
 {
-    *row = (struct leaderboard_row){.config = config,
-                                    .draft = head_kind_is_draft(config->spec.kind)};
+    *row = (struct leaderboard_row){.config = config, .draft = head_kind_is_draft(config->spec.kind)};
     if (read_files(run, config, row, error) < 0) {
         metrics_free(&row->metrics);
         if (error_is_machines(error))

@@ -8,8 +8,6 @@
 #include "common/base/blas.h"
 #include "common/base/memory.h"
 
-static const double relative_ridge = 1e-4;
-
 /* ---- rows ---- */
 
 /* `joined` [M, outputs + 1 + inputs] has the columns y, 1, x, so that one product of [1, x] with all of it
@@ -67,15 +65,13 @@ static struct matrix weight_of(const struct ridge_rows *rows)
     return matrix_f32(rows->weight, rows->count, 1);
 }
 
-/* column[r] = 1 / mean of row r's squares. */
-static void weigh(struct ridge_rows *rows)
+void ridge_weigh(const float *y, int64_t count, int64_t outputs, float *weight)
 {
-    for (int64_t r = 0; r < rows->count; r++) {
-        const float *y = rows->y + r * rows->outputs;
+    for (int64_t r = 0; r < count; r++) {
         double squares = 0;
-        for (int64_t c = 0; c < rows->outputs; c++)
-            squares += (double)y[c] * y[c];
-        rows->column[r] = squares > 0 ? (float)((double)rows->outputs / squares) : 0;
+        for (int64_t c = 0; c < outputs; c++)
+            squares += (double)y[r * outputs + c] * (double)y[r * outputs + c];
+        weight[r] = squares > 0 ? (float)((double)outputs / squares) : 0;
     }
 }
 
@@ -92,7 +88,7 @@ int ridge_rows_set(struct ridge_rows *rows, struct queue *queue, struct matrix y
     for (int64_t r = 0; r < rows->count; r++)
         rows->column[r] = 1;
     op_write(queue, matrix_cols(joined_of(rows), rows->outputs, 1), rows->column);
-    weigh(rows);
+    ridge_weigh(rows->y, rows->count, rows->outputs, rows->column);
     op_write(queue, weight_of(rows), rows->column);
     return 0;
 }
@@ -210,7 +206,7 @@ int ridge_solve(const double *values, int64_t inputs, int64_t outputs, float *a,
         goto done;
     const double trace = spread(values, inputs, outputs, gram, cross);
     for (int64_t r = 0; r < size; r++)
-        gram[r * size + r] += relative_ridge * trace / (double)size;
+        gram[r * size + r] += RIDGE_SHARE * trace / (double)size;
     blas_use_one_thread();
     const lapack_int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', (lapack_int)size, (lapack_int)outputs, gram,
                                           (lapack_int)size, cross, (lapack_int)size);
@@ -242,7 +238,7 @@ static int centred_root(const double *values, int64_t size, double *root, double
     int result = -1;
     if (array_alloc(&gram, all * all, error) < 0 || array_alloc(&cross, all * size, error) < 0)
         goto done;
-    const double ridge = relative_ridge * spread(values, size, size, gram, cross) / (double)all;
+    const double ridge = RIDGE_SHARE * spread(values, size, size, gram, cross) / (double)all;
     for (int64_t r = 0; r < all; r++)
         gram[r * all + r] += ridge;
     for (int64_t r = 0; r < size; r++)

@@ -30,6 +30,11 @@
 
 #include "kernels/ops.h"
 
+#define RIDGE_SHARE 1e-4 /* r, of the mean of the diagonal */
+
+/* weight [count] = 1 / mean(y^2) of each row of y [count, outputs]; 0 of a row of zeros. On the host. */
+void ridge_weigh(const float *y, int64_t count, int64_t outputs, float *weight);
+
 /* Some rows' outputs and weights, to which maps of the same widths bring their inputs. */
 struct ridge_rows;
 
