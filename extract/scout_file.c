@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/base/cli.h"
+#include "common/base/hash.h"
 #include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/head/ridge.h"
@@ -35,7 +36,32 @@ json_t *scout_identity(const json_t *manifest, struct error *error)
     return identity;
 }
 
+/* The key of the metadata that has the hash of a map's sums. */
+static void hash_name(int layers, int map, char name[NAME_SIZE])
+{
+    const struct scout_map of = scout_map(layers, map);
+    snprintf(name, NAME_SIZE, "%d-%d.hash", of.tap, of.to);
+}
+
 /* ---- writing ---- */
+
+static int add_hashes(json_t *metadata, const struct scout_sums *sums, struct queue *queue,
+                      const struct scout_about *about, struct error *error)
+{
+    const size_t bytes = (size_t)ridge_sums_values(about->hidden, about->hidden) * sizeof(double);
+    for (int map = 0; map < scout_map_count(about->layers); map++) {
+        char name[NAME_SIZE], hash[17];
+        double *values;
+        if (scout_sums_read(sums, queue, map, &values, error) < 0)
+            return -1;
+        hash_name(about->layers, map, name);
+        hash_print(hash_bytes(values, bytes, 0), hash);
+        free(values);
+        if (json_object_set_new(metadata, name, json_string(hash)) < 0)
+            return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
+    }
+    return 0;
+}
 
 static json_t *metadata_of(const struct scout_sums *sums, const struct scout_about *about, struct error *error)
 {
@@ -79,7 +105,8 @@ int scout_file_write(const char *path, const struct scout_sums *sums, struct que
     char(*names)[NAME_SIZE] = NULL;
     int result = -1;
     json_t *metadata = metadata_of(sums, about, error);
-    if (!metadata || array_alloc(&tensors, count, error) < 0 || array_alloc(&names, count, error) < 0)
+    if (!metadata || add_hashes(metadata, sums, queue, about, error) < 0 ||
+        array_alloc(&tensors, count, error) < 0 || array_alloc(&names, count, error) < 0)
         goto done;
     for (int map = 0; map < count; map++) {
         map_name(about->layers, map, names[map]);
@@ -256,6 +283,17 @@ static bool add_values(const struct tensor *tensor, int64_t count, double *sums)
     return numbers;
 }
 
+/* Whether the file has the bytes that were written; one without hashes, of an older program, is taken as it is. */
+static bool is_whole(const struct scout_files *files, const struct safetensors *file, int map,
+                     const struct tensor *tensor)
+{
+    char name[NAME_SIZE], hash[17];
+    hash_name(files->layers, map, name);
+    const json_t *written = json_object_get(safetensors_metadata(file), name);
+    hash_print(hash_bytes(tensor->data, tensor->bytes, 0), hash);
+    return !written || (json_is_string(written) && strcmp(json_string_value(written), hash) == 0);
+}
+
 int scout_files_sum(const struct scout_files *files, int map, double **values, struct error *error)
 {
     const int64_t count = ridge_sums_values(files->hidden, files->hidden);
@@ -265,14 +303,15 @@ int scout_files_sum(const struct scout_files *files, int map, double **values, s
         return -1;
     for (size_t f = 0; f < files->count; f++) {
         const struct tensor *tensor = safetensors_find(files->file[f], name);
+        const bool whole = is_whole(files, files->file[f], map, tensor);
         const bool numbers = add_values(tensor, count, *values);
         tensor_release(tensor);
-        if (!numbers) {
+        if (!whole || !numbers) {
             free(*values);
             *values = NULL;
-            return error_set_kind(error, ERROR_DAMAGED,
-                                  "the sums %s of shard %zu hold what is not a number; make its file again",
-                                  name, f);
+            return error_set_kind(error, ERROR_DAMAGED, "the sums %s of shard %zu %s; make its file again",
+                                  name, f,
+                                  whole ? "hold what is not a number" : "are damaged (their hash differs)");
         }
     }
     return 0;

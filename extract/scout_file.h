@@ -7,6 +7,7 @@
  *     shard        "0", and
  *     shards       "4"
  *     tokens       that were added
+ *     L-TO.hash    of the bytes of that tensor (hash.h), for each
  *
  * Sums of shards add up. They are of f32 products that are summed in f64, and another number of shards sums them in
  * another order: so its maps differ in the last bits of f64, before they are rounded to f32.
@@ -39,7 +40,8 @@ int scout_files_open(char *const *paths, size_t count, const struct scout_about 
 void scout_files_close(struct scout_files *files); /* NULL is fine */
 uint64_t scout_files_tokens(const struct scout_files *files);
 
-/* The sum of a map's sums over all files, in the order of the shards; free() it. ERROR_DAMAGED where one is not a number. */
+/* The sum of a map's sums over all files, in the order of the shards; free() it. ERROR_DAMAGED where one is not a
+ * number, or its hash is another. */
 int scout_files_sum(const struct scout_files *files, int map, double **values, struct error *error);
 
 #endif

@@ -53,7 +53,11 @@ wrong_sums() {
         run 2 extract --scout --model "$tiny" --seq-len 16 --corpus "$work/text.u16" --held-out 0.3 --sums "$work/all" && says err '"held_out" differs' &&
         run 1 extract --scout "${common[@]}" --sums "$tiny.none" && says err "gguf-llama.gguf.none" || return 1
     { head -c -8 "$work/sums1" && printf '\377\377\377\377\377\377\377\377'; } >"$work/odd" # the last sum is not a number
-    run 1 extract --scout "${common[@]}" --sums "$work/sums0" "$work/odd" "$work/sums2" && says err "of shard 1 hold what is not a number" || return 1
+    run 1 extract --scout "${common[@]}" --sums "$work/sums0" "$work/odd" "$work/sums2" && says err "of shard 1 are damaged" || return 1
+    sed 's/\.hash/.hush/g' "$work/odd" >"$work/older" # without hashes
+    run 1 extract --scout "${common[@]}" --sums "$work/sums0" "$work/older" "$work/sums2" && says err "of shard 1 hold what is not a number" || return 1
+    { head -c -2 "$work/sums1" && printf '\001' && tail -c 1 "$work/sums1"; } >"$work/flipped" # some other number
+    run 1 extract --scout "${common[@]}" --sums "$work/sums0" "$work/flipped" "$work/sums2" && says err "are damaged (their hash differs)" || return 1
     head -c 3000 "$work/all" >"$work/short"
     run 1 extract --scout "${common[@]}" --sums "$work/short" && says err "short" &&
         run 1 extract --scout "${common[@]}" --sums "$tiny" && says err "gguf-llama.gguf"
