@@ -79,12 +79,6 @@ const char *report_colour(int index)
     return index >= 0 && index < REPORT_COLOURS ? colours[index] : "var(--grey)";
 }
 
-const char *report_dash(int index)
-{
-    static const char *const dashes[] = {NULL, "7 3", "2 3", "9 3 2 3"};
-    return dashes[index >= 0 ? index % 4 : 0];
-}
-
 static const char *const kinds[] = {"affine", "norm", "mlp", "affine+mlp", "block", "bridge", "embedding"};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 

@@ -21,8 +21,6 @@ void report_write_style(struct string *out);
 enum { REPORT_COLOURS = 8 };
 /* Names of CSS, which differ in dark mode. From REPORT_COLOURS on, and below 0: grey. */
 const char *report_colour(int index);
-/* Strokes that tell lines apart where colours do not; NULL: a whole line. */
-const char *report_dash(int index);
 
 /* A kind of heads looks the same in all charts: a mark and its colour. */
 struct report_look {
