@@ -8,7 +8,7 @@
 #include "common/store/extend.h"
 #include "common/store/target.h"
 
-/* The note says which of them a store has: 1 (of a program before 0.15), or as many as this one puts. */
+/* The note says which of them a store has: "complete", those of programs that kept no whole layers, or what this one puts. */
 #define NOTE       "sources"
 #define NOTE_VALUE "complete 2"
 
