@@ -323,7 +323,7 @@ static json_t *row_to_json(const struct leaderboard *board, const struct leaderb
     json_object_set_new(object, "step", json_integer(row->step));
     json_object_set_new(object, "trained", json_integer(row->trained));
     json_object_set_new(
-        object, "layers",
+        object, "cost_in_layers",
         json_pack("{sf sf sf}", "depth", row->exit.depth, "head", row->exit.head, "output", board->output));
     const struct cost_row cost = cost_row(board, row);
     json_object_set_new(object, "cost", cost_row_to_json(&cost));

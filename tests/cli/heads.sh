@@ -85,7 +85,9 @@ nothing_to_train() {
         [ ! -e "$work/none" ] && run 0 train --store "$store" --tap 1 --head embedding --steps 0 --out "$work/none" &&
         [ -e "$work/none/trials/1-embedding-copy-distillation-0.001/head.safetensors" ] &&
         cmp "$work/none/trials/1-embedding-copy-distillation-0.001/head.safetensors" \
-            "$work/all/trials/1-embedding-copy-distillation-0.01-warmup2/head.safetensors"
+            "$work/all/trials/1-embedding-copy-distillation-0.01-warmup2/head.safetensors" &&
+        run 0 train --store "$store" --tap 1 --head embedding --steps 0 --out "$work/none" --json && says out '"layers": "trained"' &&
+        says out '"cost_in_layers"'
 }
 
 refuse() { # refuse TEXT ARGUMENT...
