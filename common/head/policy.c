@@ -10,7 +10,7 @@
 #include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/base/string.h"
-#include "common/head/head.h"
+#include "common/head/draft.h"
 
 enum { POLICY_VERSION = 2, LAYERS_MAX = 1 << 16, EXITS_MAX = 1024, ROWS_MAX = 1 << 16 };
 
@@ -105,9 +105,12 @@ static bool in_range(double value, double least, double most)
 
 static int check_head(const struct policy_head *head, struct error *error)
 {
+    const struct head_kind *kind = head_kind_find(head->kind, error);
     enum head_output output;
-    if (!head_kind_find(head->kind, error) || head_output_find(head->output, &output, error) < 0)
+    if (!kind || head_output_find(head->output, &output, error) < 0)
         return -1;
+    if (head_kind_is_draft(kind))
+        return error_set(error, "a head of kind %s is not an exit", head->kind);
     if (!head->file[0] || head->file[0] == '.' || strchr(head->file, '/'))
         return error_set(error, "\"%s\" is not the name of a file in the policy's folder", head->file);
     if (strlen(head->hash) != 16 || strspn(head->hash, "0123456789abcdef") != 16)

@@ -167,6 +167,7 @@ TEST(policy_malformed)
         {"exits/0/tap", "\"3.mid\"", "3.mid follows 3.mid"},
         {"exits/0/tap", "\"4\"", "3.mid follows final"},
         {"exits/0/head/kind", "\"linear\"", "not a kind of head"},
+        {"exits/0/head/kind", "\"draft\"", "a head of kind draft is not an exit"},
         {"exits/0/head/output", "\"own\"", "tied or untied"},
         {"exits/0/head", "null", "\"kind\" is missing"},
         {"exits/0/evidence", "\"confidence\"", "\"evidence\" is not an object"},
