@@ -123,7 +123,8 @@ static size_t part_lay_out(struct part *part, const struct grad_job *job, char *
     part->query = take(&pieces, rows, sizeof(float));
     part->dout = take(&pieces, rows, sizeof(float));
     part->dquery = take(&pieces, rows, sizeof(float));
-    part->weights = take(&pieces, part->blocks * job->rows * TILE, sizeof(float));
+    part->weights =
+        take(&pieces, max_int64(part->blocks * job->rows * TILE, TILE * size), sizeof(float)); /* stage_keys */
     part->dweights = take(&pieces, job->rows * TILE, sizeof(float));
     part->turned = take(&pieces, job->rows * TILE, sizeof(float));
     part->own_weights = take(&pieces, job->rows * part->own_width, sizeof(float));
