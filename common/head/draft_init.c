@@ -151,8 +151,10 @@ int draft_get_tokens(const struct head *head, struct queue *queue, int32_t *toke
         return -1;
     op_read(queue, head->parameter[DRAFT_TOKENS].value, numbers);
     int result = queue_wait(queue, error);
-    for (int64_t i = 0; i < count; i++) /* ids are below 2^24, so a float holds them */
-        tokens[i] = numbers[i] >= 0 && numbers[i] < (float)head->config.vocab ? (int32_t)numbers[i] : -1;
+    for (int64_t i = 0; i < count; i++) { /* ids are below 2^24, so a float holds them */
+        const bool there = numbers[i] >= 0 && numbers[i] < (float)head->config.vocab;
+        tokens[i] = there && numbers[i] == (float)(int32_t)numbers[i] ? (int32_t)numbers[i] : -1;
+    }
     free(numbers);
     return result < 0 ? -1 : check_tokens(head, tokens, error);
 }

@@ -490,6 +490,12 @@ static void check_file(const struct head *head, struct backend *backend, struct 
     }
     REQUIRE_OK(draft_get_tokens(loaded, queue, tokens, &error));
     CHECK(!memcmp(tokens, draft_ids, sizeof tokens));
+    for (int wrong = 0; wrong < 3; wrong++) { /* a file's tokens are numbers of any kind */
+        const float number = wrong == 0 ? (float)draft_ids[0] + 0.5f : wrong == 1 ? -1.0f : (float)V;
+        op_write(queue, matrix_cols(head_parameter(loaded, PARAMETERS - 2)->value, 0, 1), &number);
+        CHECK(draft_get_tokens(loaded, queue, tokens, &error) < 0);
+        CHECK_TEXT(error.text, "do not ascend within the vocabulary");
+    }
     head_destroy(loaded);
 }
 
