@@ -69,8 +69,10 @@ static void write_rates(const struct policy *policy, struct string *out)
     report_chart_end(&chart);
 }
 
+/* Nothing where no token leaves at any threshold: then there is no agreement. */
 static void write_depths(const struct policy *policy, struct string *out)
 {
+    bool left = false;
     struct series series = {.name = "agree", .colour = report_colour(2), .shape = SVG_SQUARE};
     struct svg_chart chart = report_chart(out, "mean layers run", "agreement of tokens that left");
     double noted = NAN; /* depth of the last threshold that is written out */
@@ -81,7 +83,10 @@ static void write_depths(const struct policy *policy, struct string *out)
         series_add(&series, policy->row[i].depth, policy->row[i].agreement);
         report_stretch(&chart.x, policy->row[i].depth);
         report_stretch(&chart.y, policy->row[i].agreement);
+        left = left || isfinite(policy->row[i].agreement);
     }
+    if (!left)
+        return;
     report_chart_begin(&chart, "Depth against agreement, by threshold", "The table below has the numbers.");
     svg_rule(&chart, SVG_DOWN, policy->layers, "full model");
     draw_series(&series, &chart);

@@ -151,6 +151,21 @@ TEST(report_says_what_to_deploy)
     report_fixture_free(&fixture);
 }
 
+TEST(report_draws_no_agreement_where_no_token_leaves)
+{
+    struct report_fixture fixture;
+    make(&fixture, 8);
+    check_says(&fixture, "Depth against agreement");
+    for (int i = 0; i < fixture.policy.rows; i++) {
+        fixture.rate[i][0] = fixture.rate[i][1] = 0;
+        fixture.row[i].agreement = NAN;
+    }
+    char *page = page_of(&fixture);
+    CHECK(!strstr(page, "Depth against agreement"));
+    free(page);
+    report_fixture_free(&fixture);
+}
+
 TEST(report_says_what_failed)
 {
     struct report_fixture fixture;
