@@ -93,6 +93,22 @@ static int check_old(const char *out, struct error *error)
     return result;
 }
 
+/* A folder is put in the place of OUT: whoever stands in it would stand in one that is gone. */
+static int check_not_current(const char *name, const char *out, struct error *error)
+{
+    const size_t length = strlen(out);
+    char *current;
+    if (!*name)
+        return error_set(error, "--out is empty; name a folder");
+    if (!(current = path_resolve(".", error)))
+        return -1;
+    const bool inside = !strncmp(current, out, length) && (!current[length] || current[length] == '/');
+    free(current);
+    return inside ? error_set(error, "%s: the current folder is in it, and would be replaced; name another one",
+                              name)
+                  : 0;
+}
+
 /* Nothing is there, or an empty folder, or an export of the same format. */
 static int check_out(const char *out, const struct export_format *format, struct error *error)
 {
@@ -174,8 +190,8 @@ int export_trial(const struct export_options *options, struct error *error)
         return -1;
     if (check_ended(options->trial, error) < 0 || read_id(options->trial, &config, &subject.id, error) < 0 ||
         !(head = path_join(options->trial, "head.safetensors", error)) ||
-        !(out = path_resolve(options->out, error)) || check_out(out, format, error) < 0 ||
-        stores_open(options->store, options->stores, &stores, error) < 0)
+        !(out = path_resolve(options->out, error)) || check_not_current(options->out, out, error) < 0 ||
+        check_out(out, format, error) < 0 || stores_open(options->store, options->stores, &stores, error) < 0)
         goto done;
     result = export_head(&subject, format, head, out, error);
     if (result == 0)

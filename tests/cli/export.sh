@@ -51,6 +51,18 @@ again() {
     export_to 1 "$work/empty" "$trials/$mlp" ee-llm && says err "is in the way" && [ -d "$work/empty.old" ]
 }
 
+# A folder that the shell stands in is not replaced under it.
+current_folder() {
+    local train
+    train=$(realpath "$build/train")
+    mkdir -p "$work/here/below"
+    (cd "$work/here/below" && "$train" --store "$work/store" --export "$trials/$mlp" --format torch --out .. >/dev/null 2>"$work/err") && return 1
+    says err "the current folder is in it" &&
+        ! (cd "$work/here" && "$train" --store "$work/store" --export "$trials/$mlp" --format torch --out . >/dev/null 2>"$work/err") &&
+        says err "the current folder is in it" && [ "$(ls "$work/here")" = below ] &&
+        export_to 1 "" "$trials/$mlp" torch && says err "is empty" && export_to 0 "$work/here2" "$trials/$mlp" torch
+}
+
 other_folders() {
     mkdir -p "$work/full" && touch "$work/full/config.json"
     export_to 1 "$work/full" "$trials/$mlp" torch && says err "holds other files (config.json is one)" || return 1
@@ -105,6 +117,7 @@ run 0 train --store "$work/store" --sweep "$work/sweep.yaml" --out "$run"
 run 0 cache export --tensor output --out "$work/model.safetensors" "$work/store"
 check every_kind
 check again
+check current_folder
 check other_folders
 check not_held
 check not_ended
