@@ -156,12 +156,12 @@ int parse_word(const char *text, const char *const *words, int *index, struct er
     struct string list = {0};
     for (int i = 0; words[i]; i++) {
         if (!strcmp(text, words[i])) {
-            string_free(&list);
             *index = i;
             return 0;
         }
-        string_print(&list, " %s", words[i]);
     }
+    for (int i = 0; words[i]; i++)
+        string_print(&list, " %s", words[i]);
     if (!string_failed(&list, error))
         error_set(error, "\"%s\" is none of:%s", text, list.data);
     string_free(&list);
