@@ -39,10 +39,11 @@ struct bench {
 static int make_trial(struct bench *bench, struct trial **trial, struct error *error)
 {
     const struct head_source source = stores_head_source(&bench->stores);
-    const struct trial_config config = {.temperature = 1,
-                                        .spec = {head_kind_find("affine", error), OUTPUT_TIED, {1, false}},
-                                        .rate = 1e-4,
-                                        .epsilon = 1e-5};
+    const struct trial_config config = {
+        .temperature = 1,
+        .spec = {.kind = head_kind_find("affine", error), .output = OUTPUT_TIED, .tap = {1, false}},
+        .rate = 1e-4,
+        .epsilon = 1e-5};
     if (trial_create(&config, &bench->stores.config, bench->backend, trial, error) < 0)
         return -1;
     return head_initialise((*trial)->head, INIT_COPY, 1, &source, error);

@@ -142,7 +142,7 @@ static int make_trial(struct bench *bench, const char *kind, bool mid, enum tria
     const struct head_source source = stores_head_source(&bench->stores);
     const struct trial_config config = {
         .temperature = 1,
-        .spec = {head_kind_find(kind, error), OUTPUT_TIED, {1, mid}},
+        .spec = {.kind = head_kind_find(kind, error), .output = OUTPUT_TIED, .tap = {1, mid}},
         .loss = loss,
         .rate = 1e-4,
         .clip = 1,

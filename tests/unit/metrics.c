@@ -112,8 +112,11 @@ TEST(metrics_say_how_a_trial_has_ended)
     struct error error = {0};
     struct metrics metrics;
     FILE *file;
-    const struct metrics_whole whole = {
-        .step = 4, .tokens = 400, .of_step = 2, .sequences = 12, .held_out = {4.5, 0.5, 0.75}};
+    const struct metrics_whole whole = {.step = 4,
+                                        .tokens = 400,
+                                        .of_step = 2,
+                                        .sequences = 12,
+                                        .held_out = {.loss = 4.5, .kl = 0.5, .agreement = 0.75}};
     REQUIRE_OK(write_some(&error));
     REQUIRE_OK(metrics_continue(path, 4, &file, &error));
     REQUIRE_OK(metrics_write_whole(&lines, &whole, &cost, 0, &error));
@@ -240,10 +243,11 @@ TEST(metrics_broken_lines_have_their_number)
 /* The evaluation with the lowest KL, the first of equals; and why a head is worse than guessing. */
 TEST(metrics_best_evaluation_and_remark)
 {
-    struct metrics_point points[] = {{.step = 0, .evaluated = true, .held_out = {20.25, 17.3, 0.08}},
-                                     {.step = 1, .trained = true},
-                                     {.step = 4, .evaluated = true, .held_out = {17.24, 14.4, 0.1}},
-                                     {.step = 8, .evaluated = true, .held_out = {17.3, 14.4, 0.1}}};
+    struct metrics_point points[] = {
+        {.step = 0, .evaluated = true, .held_out = {.loss = 20.25, .kl = 17.3, .agreement = 0.08}},
+        {.step = 1, .trained = true},
+        {.step = 4, .evaluated = true, .held_out = {.loss = 17.24, .kl = 14.4, .agreement = 0.1}},
+        {.step = 8, .evaluated = true, .held_out = {.loss = 17.3, .kl = 14.4, .agreement = 0.1}}};
     struct trial_config config = {.tap = "12.mid", .init = INIT_COPY};
     struct leaderboard_row row = {
         .config = &config, .metrics = {.point = points, .count = 4}, .finished = true};
@@ -288,8 +292,10 @@ static int add_trial(const char *folder, const char *id, double sample_kl, doubl
 {
     char name[4400];
     FILE *file;
-    const struct metrics_whole whole = {
-        .step = 8, .of_step = 4, .sequences = 40, .held_out = {whole_kl + 1, whole_kl, 0.5}};
+    const struct metrics_whole whole = {.step = 8,
+                                        .of_step = 4,
+                                        .sequences = 40,
+                                        .held_out = {.loss = whole_kl + 1, .kl = whole_kl, .agreement = 0.5}};
     snprintf(name, sizeof name, "%s/trials/%s", folder, id);
     if (directory_create(name, error) < 0)
         return -1;
