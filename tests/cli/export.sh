@@ -79,7 +79,7 @@ not_held() {
         export_to 2 "$work/no" "$trials/$affine" pickle && says err '"pickle" is none of: torch ee-llm eagle3' && [ ! -e "$work/no" ]
 }
 
-# A trial that goes on, or has failed, has no head to give away; a folder that is no trial's says so.
+# A trial that goes on, or has failed, has no head to give away; a folder that is not a trial's says so.
 not_ended() {
     cp -r "$trials/$mlp" "$work/begun" && sed -i '/"whole"/d' "$work/begun/metrics.jsonl"
     export_to 1 "$work/no" "$work/begun" torch && says err "has not ended" || return 1

@@ -37,18 +37,6 @@ train_all() { # train_all STATUS RUN ARGUMENT...
     run "$status" train --store "$store" --sweep "$work/all.yaml" --out "$work/$out" "$@"
 }
 
-# same_trials RUN OTHER: of those in RUN heads and metrics
-same_trials() {
-    local trial id good=0
-    for trial in "$work/$1"/trials/*; do
-        id=$(basename "$trial")
-        cmp "$trial/head.safetensors" "$work/$2/trials/$id/head.safetensors" &&
-            cmp <(without_times "$trial/metrics.jsonl") <(without_times "$work/$2/trials/$id/metrics.jsonl") || good=1
-    done
-    [ -z "$(find "$work/$2" -name last.ckpt)" ] || { echo "    $2 has checkpoints still"; good=1; }
-    return $good
-}
-
 all_kinds_in_one_run() {
     train_all 0 all && [ "$(ls "$work/all/trials" | wc -l)" = $trials ] &&
         [ -d "$work/all/trials/1-bridge-to3-ridge-distillation-0.01-warmup2" ] &&

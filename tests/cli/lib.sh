@@ -40,6 +40,18 @@ says() {
 # without_times METRICS: the lines of a metrics.jsonl, whose end is the cost
 without_times() { sed 's/, "tokens_per_second.*//' "$1"; }
 
+# same_trials RUN OTHER: heads and metrics of the trials that RUN has; no checkpoint is left in OTHER
+same_trials() {
+    local trial id good=0
+    for trial in "$work/$1"/trials/*; do
+        id=$(basename "$trial")
+        cmp "$trial/head.safetensors" "$work/$2/trials/$id/head.safetensors" &&
+            cmp <(without_times "$trial/metrics.jsonl") <(without_times "$work/$2/trials/$id/metrics.jsonl") || good=1
+    done
+    [ -z "$(find "$work/$2" -name last.ckpt)" ] || { echo "    $2 has checkpoints still"; good=1; }
+    return $good
+}
+
 check() {
     if "$1"; then
         passed=$((passed + 1))

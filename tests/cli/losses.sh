@@ -53,7 +53,7 @@ run_of_before_losses() {
     ! grep -q temperature "$work/old/trials/$id/config.json" &&
         run 0 train --store "$store" --out "$work/old" "${options[@]}" --steps 12 &&
         run 0 train --store "$store" --out "$work/new" "${options[@]}" --steps 12 && same "$work/old" "$work/new" $id || return 1
-    # A key that is no default does not go unseen.
+    # A key that is not at its default does not go unseen.
     mv "$work/old/trials/$id" "$work/old/trials/$id-temperature2" &&
         run 2 train --store "$store" --out "$work/old" "${options[@]}" --steps 12 --temperature 2 && says err '"temperature" differs'
 }

@@ -33,14 +33,9 @@ train_sweep() { # train_sweep STATUS SWEEP RUN ARGUMENT...
 
 # same_run RUN OTHER: heads, metrics and results; no checkpoint is left
 same_run() {
-    local trial id good=0
-    for trial in "$work/$1"/trials/*; do
-        id=$(basename "$trial")
-        cmp "$trial/head.safetensors" "$work/$2/trials/$id/head.safetensors" &&
-            cmp <(without_times "$trial/metrics.jsonl") <(without_times "$work/$2/trials/$id/metrics.jsonl") || good=1
-    done
+    local good=0
+    same_trials "$1" "$2" || good=1
     cmp "$work/$1/leaderboard.tsv" "$work/$2/leaderboard.tsv" && cmp "$work/$1/policy/policy.json" "$work/$2/policy/policy.json" || good=1
-    [ -z "$(find "$work/$2" -name last.ckpt)" ] || { echo "    $2 has checkpoints still"; good=1; }
     return $good
 }
 
