@@ -390,7 +390,8 @@ static int note_split(const struct maker *maker, struct error *error)
         json_pack("{sI sI sI ss}", "fitted", (json_int_t)cut->fitted, "left_out",
                   (json_int_t)(cut->scored - cut->fitted), "scored", (json_int_t)(cut->sequences - cut->scored),
                   "documents", cut->shares_document ? "shared" : "apart");
-    if (!maker->results || json_object_set_new(maker->results, "split", split) < 0)
+    if (json_object_set_new(maker->results, "split", split) <
+        0) /* it frees split, also where there are no results */
         return error_set_kind(error, ERROR_NO_MEMORY, "out of memory");
     return 0;
 }
