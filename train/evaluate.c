@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "train/draft_evaluate.h"
 
@@ -235,8 +234,15 @@ static int evaluate_group(struct evaluator *evaluator, int first, struct error *
     return 0;
 }
 
-static int evaluate_batch(struct evaluator *evaluator, struct error *error)
+/* ---- the split ---- */
+
+static int evaluate_batch(void *context, const struct feed_batch *next, struct error *error)
 {
+    struct evaluator *evaluator = context;
+    evaluator->place = next->first;
+    if (batch_load(evaluator->setting->batch, next, evaluator->teach, error) < 0 ||
+        take_full(evaluator, error) < 0)
+        return -1;
     for (int i = 0; i < evaluator->count; i++)
         evaluator->measured[i] = evaluator->trials[i]->failed || evaluator->trials[i]->starved;
     for (int i = 0; i < evaluator->count; i++) {
@@ -244,28 +250,6 @@ static int evaluate_batch(struct evaluator *evaluator, struct error *error)
             return -1;
     }
     return 0;
-}
-
-/* ---- the split ---- */
-
-static int evaluate_batches(struct evaluator *evaluator, struct feed *feed, bool *complete, struct error *error)
-{
-    const struct feed_batch *next;
-    while (feed_next(feed, &next, error) == 0) {
-        if (!next) {
-            *complete = true;
-            return 0;
-        }
-        if (cli_interrupted())
-            return 0;
-        evaluator->place = next->first;
-        if (batch_load(evaluator->setting->batch, next, evaluator->teach, error) < 0 ||
-            take_full(evaluator, error) < 0)
-            return -1;
-        if (evaluate_batch(evaluator, error) < 0)
-            return -1;
-    }
-    return -1;
 }
 
 /* Once all trials are evaluated, marks those that have failed by their own fault. */
@@ -307,8 +291,8 @@ int evaluate_places(const struct evaluation_setting *setting, struct trial *cons
     if (result == 0)
         result = feed_open(setting->stores, &plan, setting->threads, &feed, error);
     if (result == 0)
-        result = evaluate_batches(&evaluator, feed, complete, error);
-    if (result < 0 && error->kind == ERROR_INTERRUPTED) /* *complete says so */
+        result = feed_take_all(feed, evaluate_batch, &evaluator, complete, error);
+    if (result < 0 && error->kind == ERROR_INTERRUPTED) /* amid a batch; *complete says so */
         result = 0;
     if (result == 0 && *complete)
         result = judge(&evaluator, error);

@@ -322,6 +322,22 @@ int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *
     return 0;
 }
 
+int feed_take_all(struct feed *feed,
+                  int (*take)(void *context, const struct feed_batch *batch, struct error *error),
+                  void *context, bool *complete, struct error *error)
+{
+    const struct feed_batch *batch;
+    *complete = false;
+    while (feed_next(feed, &batch, error) == 0) {
+        *complete = !batch;
+        if (!batch || cli_interrupted())
+            return 0;
+        if (take(context, batch, error) < 0)
+            return -1;
+    }
+    return error->kind == ERROR_INTERRUPTED ? 0 : -1;
+}
+
 void feed_write(struct queue *queue, const struct states_view *states, int sequences, struct matrix matrix)
 {
     const int64_t rows = matrix.rows / sequences;

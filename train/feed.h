@@ -60,6 +60,11 @@ int feed_open(const struct stores *stores, const struct feed_plan *plan, int thr
 /* The next batch, valid until the next call; *batch NULL behind the last one. A record that cannot be
  * read is an error that names its tap and sequence. */
 int feed_next(struct feed *feed, const struct feed_batch **batch, struct error *error);
+/* Gives the batches that are left to `take`, which returns -1 to end with its error. *complete is false where the
+ * program was told to stop meanwhile. */
+int feed_take_all(struct feed *feed,
+                  int (*take)(void *context, const struct feed_batch *batch, struct error *error),
+                  void *context, bool *complete, struct error *error);
 /* Puts views of so many sequences into matrix [M, H], f32. */
 void feed_write(struct queue *queue, const struct states_view *states, int sequences, struct matrix matrix);
 /* Seconds that feed_next has waited for batches. */

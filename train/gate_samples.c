@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "train/feed.h"
 
@@ -227,22 +226,14 @@ static void keep_rows(const struct sampler *sampler, int64_t first)
 
 /* ---- the split ---- */
 
-static int read_batches(struct sampler *sampler, struct feed *feed, bool *complete, struct error *error)
+static int sample_batch(void *context, const struct feed_batch *next, struct error *error)
 {
+    struct sampler *sampler = context;
     const struct evaluation_setting *setting = sampler->source->evaluation;
-    const struct feed_batch *next;
-    while (feed_next(feed, &next, error) == 0) {
-        if (!next) {
-            *complete = true;
-            return 0;
-        }
-        if (cli_interrupted())
-            return 0;
-        if (batch_load(setting->batch, next, TEACH_OUTCOME, error) < 0 || take_batch(sampler, error) < 0)
-            return -1;
-        keep_rows(sampler, (int64_t)next->first * setting->stores->rows);
-    }
-    return error->kind == ERROR_INTERRUPTED ? 0 : -1;
+    if (batch_load(setting->batch, next, TEACH_OUTCOME, error) < 0 || take_batch(sampler, error) < 0)
+        return -1;
+    keep_rows(sampler, (int64_t)next->first * setting->stores->rows);
+    return 0;
 }
 
 int gate_samples_read(const struct gate_source *source, struct gate_samples *samples, bool *complete,
@@ -264,7 +255,7 @@ int gate_samples_read(const struct gate_source *source, struct gate_samples *sam
     if (result == 0)
         result = feed_open(setting->stores, &plan, setting->threads, &feed, error);
     if (result == 0)
-        result = read_batches(&sampler, feed, complete, error);
+        result = feed_take_all(feed, sample_batch, &sampler, complete, error);
     feed_close(feed);
     batch_use(batch, batch->tap, batch->taps);
     sampler_free(&sampler);

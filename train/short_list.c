@@ -3,37 +3,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/cli.h"
 #include "common/base/memory.h"
 #include "train/feed.h"
 
 /* ---- counting ---- */
 
-static int count_batch(const struct feed_batch *batch, int64_t vocab, int64_t *times, struct error *error)
+/* How often each token comes. */
+struct counting {
+    int64_t vocab, *times;
+};
+
+static int count_batch(void *context, const struct feed_batch *batch, struct error *error)
 {
+    const struct counting *counting = context;
     for (int64_t r = 0; r < batch->rows; r++) {
         const int32_t token = batch->values ? batch->values[r].top : batch->labels[r];
-        if (token < 0 || token >= vocab)
+        if (token < 0 || token >= counting->vocab)
             return error_set(error, "token %d of the training split is not in the vocabulary", (int)token);
-        times[token]++;
+        counting->times[token]++;
     }
     return 0;
-}
-
-static int count_all(struct feed *feed, int64_t vocab, int64_t *times, bool *complete, struct error *error)
-{
-    const struct feed_batch *batch;
-    while (feed_next(feed, &batch, error) == 0) {
-        if (!batch) {
-            *complete = true;
-            return 0;
-        }
-        if (cli_interrupted())
-            return 0;
-        if (count_batch(batch, vocab, times, error) < 0)
-            return -1;
-    }
-    return error->kind == ERROR_INTERRUPTED ? 0 : -1;
 }
 
 struct counted {
@@ -90,18 +79,18 @@ int short_list_count(const struct stores *stores, uint64_t seed, int threads, st
                                    .sequences = 1,
                                    .end = sequences < enough ? sequences : enough};
     struct feed *feed = NULL;
-    int64_t *times;
+    struct counting counting = {.vocab = stores->config.vocab};
     *tokens = (struct short_list_tokens){.vocab = stores->config.vocab};
     *complete = false;
-    if (array_alloc(&times, tokens->vocab, error) < 0)
+    if (array_alloc(&counting.times, counting.vocab, error) < 0)
         return -1;
     int result = feed_open(stores, &plan, threads, &feed, error);
     if (result == 0)
-        result = count_all(feed, tokens->vocab, times, complete, error);
+        result = feed_take_all(feed, count_batch, &counting, complete, error);
     if (result == 0 && *complete)
-        result = choose_tokens(times, tokens, error);
+        result = choose_tokens(counting.times, tokens, error);
     feed_close(feed);
-    free(times);
+    free(counting.times);
     if (result < 0)
         short_list_tokens_free(tokens);
     return result;
