@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/cli.h"
 #include "common/base/hash.h"
 #include "common/base/json.h"
 #include "common/base/memory.h"
@@ -138,16 +137,6 @@ struct scout_files {
     uint64_t tokens;
 };
 
-static int read_integer(const char *path, const json_t *metadata, const char *key, int64_t least, int64_t most,
-                        int64_t *value, struct error *error)
-{
-    const char *text;
-    return json_get_string(path, metadata, key, &text, error) < 0 ||
-                   parse_integer(text, least, most, value, error) < 0
-               ? error_prefix(error, "%s: \"%s\"", path, key)
-               : 0;
-}
-
 /* The first member that differs, of two objects of the same members. */
 static const char *find_difference(const json_t *a, const json_t *b)
 {
@@ -213,9 +202,9 @@ static int add_file(struct scout_files *files, const char *path, const struct sc
         error_set(error, "%s: was written by a later version of this program", path);
         goto fail;
     }
-    if (read_integer(path, metadata, "shards", 1, INT32_MAX, &shards, error) < 0 ||
-        read_integer(path, metadata, "shard", 0, shards - 1, &shard, error) < 0 ||
-        read_integer(path, metadata, "tokens", 0, INT64_MAX / shards, &tokens, error) < 0 ||
+    if (json_get_written_integer(path, metadata, "shards", 1, INT32_MAX, &shards, error) < 0 ||
+        json_get_written_integer(path, metadata, "shard", 0, shards - 1, &shard, error) < 0 ||
+        json_get_written_integer(path, metadata, "tokens", 0, INT64_MAX / shards, &tokens, error) < 0 ||
         check_identity(path, metadata, about->identity, error) < 0 ||
         check_tensors(path, file, about, error) < 0)
         goto fail;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/cli.h"
 #include "common/base/file.h"
 #include "common/base/json_repair.h"
 
@@ -145,4 +146,14 @@ int json_get_string(const char *name, const json_t *object, const char *key, con
         return missing(name, key, "a string", found, error);
     *value = json_string_value(found);
     return 0;
+}
+
+int json_get_written_integer(const char *name, const json_t *object, const char *key, int64_t least,
+                             int64_t most, int64_t *value, struct error *error)
+{
+    const char *text;
+    if (json_get_string(name, object, key, &text, error) < 0)
+        return -1;
+    return parse_integer(text, least, most, value, error) < 0 ? error_prefix(error, "%s: \"%s\"", name, key)
+                                                              : 0;
 }

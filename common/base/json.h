@@ -38,6 +38,9 @@ int json_get_integer(const char *name, const json_t *object, const char *key, in
                      int64_t *value, struct error *error);
 int json_get_number(const char *name, const json_t *object, const char *key, double *value,
                     struct error *error);
+/* A whole number that is written as a string, as all of a safetensors file's metadata is. */
+int json_get_written_integer(const char *name, const json_t *object, const char *key, int64_t least,
+                             int64_t most, int64_t *value, struct error *error);
 /* Borrowed from the object. */
 int json_get_string(const char *name, const json_t *object, const char *key, const char **value,
                     struct error *error);

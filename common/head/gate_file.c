@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/cli.h"
+#include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/head/gate.h"
 #include "common/model/safetensors.h"
@@ -108,12 +109,9 @@ static int read_text(const char *path, const json_t *metadata, const char *key, 
 static int check_size(const char *path, const json_t *metadata, const char *key, int expected,
                       struct error *error)
 {
-    const char *text;
     int64_t number;
-    if (read_text(path, metadata, key, &text, error) < 0)
+    if (json_get_written_integer(path, metadata, key, 1, 1 << 28, &number, error) < 0)
         return -1;
-    if (parse_integer(text, 1, 1 << 28, &number, error) < 0)
-        return error_prefix(error, "%s: metadata \"%s\"", path, key);
     if (number != expected)
         return error_set(error, "%s: is for a model with %s %d, but this one has %d", path, key, (int)number,
                          expected);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/cli.h"
+#include "common/base/json.h"
 #include "common/base/memory.h"
 #include "common/head/kind.h"
 #include "common/model/safetensors.h"
@@ -102,12 +103,9 @@ static int read_text(const char *path, const json_t *metadata, const char *key, 
 static int read_number(const char *path, const json_t *metadata, const char *key, int least, int most,
                        int *value, struct error *error)
 {
-    const char *text;
     int64_t number;
-    if (read_text(path, metadata, key, &text, error) < 0)
+    if (json_get_written_integer(path, metadata, key, least, most, &number, error) < 0)
         return -1;
-    if (parse_integer(text, least, most, &number, error) < 0)
-        return error_prefix(error, "%s: metadata \"%s\"", path, key);
     *value = (int)number;
     return 0;
 }
