@@ -1,9 +1,11 @@
 #include "train/draft_tokens.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/memory.h"
 #include "train/feed.h"
+#include "train/frequency.h"
 
 static void count_rows(const struct feed_batch *batch, struct draft_counts *counts)
 {
@@ -43,22 +45,6 @@ void draft_counts_free(struct draft_counts *counts)
     *counts = (struct draft_counts){0};
 }
 
-struct ranked {
-    int64_t chosen;
-    double weight;
-    int32_t token;
-};
-
-static int compare_ranked(const void *a, const void *b)
-{
-    const struct ranked *one = a, *other = b;
-    if (one->chosen != other->chosen)
-        return one->chosen < other->chosen ? 1 : -1;
-    if (one->weight != other->weight)
-        return one->weight < other->weight ? 1 : -1;
-    return (one->token > other->token) - (one->token < other->token);
-}
-
 static int compare_tokens(const void *a, const void *b)
 {
     const int32_t *one = a, *other = b;
@@ -67,15 +53,14 @@ static int compare_tokens(const void *a, const void *b)
 
 int draft_tokens_choose(const struct draft_counts *counts, int count, int32_t *tokens, struct error *error)
 {
-    struct ranked *ranked;
-    if (array_alloc(&ranked, counts->vocab, error) < 0)
+    int32_t *order;
+    if (array_alloc(&order, counts->vocab, error) < 0)
         return -1;
-    for (int64_t v = 0; v < counts->vocab; v++)
-        ranked[v] = (struct ranked){counts->chosen[v], counts->weight[v], (int32_t)v};
-    qsort(ranked, (size_t)counts->vocab, sizeof *ranked, compare_ranked);
-    for (int i = 0; i < count; i++)
-        tokens[i] = ranked[i].token;
-    free(ranked);
-    qsort(tokens, (size_t)count, sizeof *tokens, compare_tokens);
-    return 0;
+    const int result = tokens_by_frequency(counts->chosen, counts->weight, counts->vocab, order, error);
+    if (result == 0) {
+        memcpy(tokens, order, (size_t)count * sizeof *tokens);
+        qsort(tokens, (size_t)count, sizeof *tokens, compare_tokens);
+    }
+    free(order);
+    return result;
 }

@@ -5,6 +5,7 @@
 
 #include "common/base/memory.h"
 #include "train/feed.h"
+#include "train/frequency.h"
 
 /* ---- counting ---- */
 
@@ -25,24 +26,11 @@ static int count_batch(void *context, const struct feed_batch *batch, struct err
     return 0;
 }
 
-struct counted {
-    int64_t times;
-    int32_t token;
-};
-
-static int compare_counted(const void *a, const void *b)
-{
-    const struct counted *x = a, *y = b;
-    if (x->times != y->times)
-        return x->times < y->times ? 1 : -1;
-    return x->token - y->token;
-}
-
 /* The most frequent ones, from how often each comes. */
 static int choose_tokens(const int64_t *times, struct short_list_tokens *tokens, struct error *error)
 {
     const int64_t vocab = tokens->vocab, eighth = vocab / 8;
-    struct counted *order;
+    int32_t *order;
     double all = 0, those = 0;
     tokens->count = (int)(eighth < 8                 ? (vocab < 8 ? vocab : 8)
                           : eighth < SHORT_LIST_MOST ? eighth
@@ -52,15 +40,15 @@ static int choose_tokens(const int64_t *times, struct short_list_tokens *tokens,
     int result = array_alloc(&tokens->token, tokens->count, error);
     if (result == 0)
         result = array_alloc(&tokens->rank, vocab, error);
-    for (int64_t v = 0; v < vocab; v++)
-        order[v] = (struct counted){times[v], (int32_t)v};
-    qsort(order, (size_t)vocab, sizeof *order, compare_counted);
+    if (result == 0)
+        result = tokens_by_frequency(times, NULL, vocab, order, error);
     for (int64_t v = 0; v < vocab && result == 0; v++) {
-        all += (double)order[v].times;
-        those += v < tokens->count ? (double)order[v].times : 0;
-        tokens->rank[order[v].token] = v < tokens->count ? (int32_t)v : tokens->count;
+        const double often = (double)times[order[v]];
+        all += often;
+        those += v < tokens->count ? often : 0;
+        tokens->rank[order[v]] = v < tokens->count ? (int32_t)v : tokens->count;
         if (v < tokens->count)
-            tokens->token[v] = order[v].token;
+            tokens->token[v] = order[v];
     }
     tokens->covered = all > 0 ? those / all : 0;
     free(order);
