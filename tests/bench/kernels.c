@@ -486,6 +486,71 @@ static void print_shape(const struct shape_case *shape)
 
 enum { QKV, OUT, GATE_UP, DOWN, SCORES, VALUES, LOGITS, BACK, SHAPES };
 
+/* What products alone would take, at the best rates of their shapes. */
+enum bound {
+    BY_NOTHING,
+    BY_ATTENTION,
+    BY_LAYER,
+    BY_ATTENTION_GRAD,
+    BY_LAYER_GRAD,
+    BY_LOGITS,
+    BY_LOGITS_AND_BACK,
+    BOUNDS
+};
+
+static void count_bounds(const struct model_config *config, const struct shape_case *shapes,
+                         double bounds[BOUNDS])
+{
+    const double scores = shape_rate(&shapes[SCORES], true), values = shape_rate(&shapes[VALUES], true);
+    const double causal = 2.0 * ROWS * config->head_size * (LENGTH + 1) / 2.0 *
+                          config->attention_heads; /* of scores; of values as many */
+    const double head_flops = 2.0 * VOCAB_ROWS * (double)config->hidden * (double)config->vocab;
+    double products = 0;
+    for (int i = 0; i <= DOWN; i++)
+        products += shapes[i].op_flops / shape_rate(&shapes[i], true);
+    bounds[BY_NOTHING] = 0;
+    bounds[BY_ATTENTION] = causal / scores + causal / values;
+    bounds[BY_LAYER] = bounds[BY_ATTENTION] + products;
+    /* Scores twice, three products of the values' shape; each other product twice. */
+    bounds[BY_ATTENTION_GRAD] = 2 * causal / scores + 3 * causal / values;
+    bounds[BY_LAYER_GRAD] = 2 * products + bounds[BY_ATTENTION_GRAD];
+    bounds[BY_LOGITS] = head_flops / shape_rate(&shapes[LOGITS], true);
+    bounds[BY_LOGITS_AND_BACK] = bounds[BY_LOGITS] + head_flops / shape_rate(&shapes[BACK], true);
+}
+
+static const struct op_line {
+    const char *name;
+    void (*run)(void *);
+    enum bound bound;
+    int rows;
+} op_lines[] = {
+    {"attention", run_attention, BY_ATTENTION, ROWS},
+    {"norm", run_norm, BY_NOTHING, ROWS},
+    {"rope", run_rope, BY_NOTHING, ROWS},
+    {"swiglu", run_swiglu, BY_NOTHING, ROWS},
+    {"whole layer", run_layer, BY_LAYER, ROWS},
+    {"attention_grad", run_attention_grad, BY_ATTENTION_GRAD, ROWS},
+    {"whole layer's gradient", run_layer_grad, BY_LAYER_GRAD, ROWS},
+    {"vocab_loss, labels", run_labels, BY_LOGITS_AND_BACK, VOCAB_ROWS},
+    {"vocab_loss, distillation", run_distillation, BY_LOGITS_AND_BACK, VOCAB_ROWS},
+    {"vocab_stats, lse", run_stats, BY_LOGITS, VOCAB_ROWS},
+    {"vocab_stats, u and top", run_u, BY_LOGITS_AND_BACK, VOCAB_ROWS},
+    {"vocab_stats, u and the 8 best", run_u_and_best, BY_LOGITS_AND_BACK, VOCAB_ROWS},
+};
+enum { OP_LINES = sizeof op_lines / sizeof *op_lines };
+
+static void print_ops(const struct figure *const figures[OP_LINES], const double bounds[BOUNDS])
+{
+    printf("  %-34s %9s %9s %7s\n", "op", "us/token", "products", "ratio");
+    for (int i = 0; i < OP_LINES; i++) {
+        const double seconds = median(figures[i]), products = bounds[op_lines[i].bound];
+        printf("  %-34s %9.3f", op_lines[i].name, seconds / op_lines[i].rows * 1e6);
+        if (products > 0)
+            printf(" %9.3f %7.2f", products / op_lines[i].rows * 1e6, seconds / products);
+        printf("\n");
+    }
+}
+
 static void bench_math(const struct model_config *config, struct backend_options options)
 {
     struct bench bench = {.figures = 0};
@@ -497,7 +562,7 @@ static void bench_math(const struct model_config *config, struct backend_options
     must_do(queue_create(base, &queue, &error), &error);
     struct cpu_backend *backend = (struct cpu_backend *)base;
     ops_prepare(&ops, config, queue);
-    int64_t hidden = ops.hidden, vocab = config->vocab, head = config->head_size;
+    const int64_t hidden = ops.hidden, vocab = config->vocab, head = config->head_size;
     struct shape_case shapes[SHAPES] = {
         [QKV] = {.name = "q|k|v", .inner = hidden, .cols = ops.heads_width + 2 * ops.kv_width},
         [OUT] = {.name = "attention output", .inner = ops.heads_width, .cols = hidden},
@@ -509,6 +574,8 @@ static void bench_math(const struct model_config *config, struct backend_options
         [BACK] = {.name = "logits' gradient", .inner = vocab, .cols = hidden},
     };
     void (*runs[])(void *) = {run_qkv, run_out, run_gate_up, run_down};
+    const struct figure *figures[OP_LINES];
+    double bounds[BOUNDS];
     for (int i = 0; i < SHAPES; i++) {
         shape_prepare(&bench, backend, &shapes[i]);
         if (i > DOWN)
@@ -516,16 +583,8 @@ static void bench_math(const struct model_config *config, struct backend_options
         shapes[i].op = figure_add(&bench, runs[i], &ops);
         shapes[i].op_flops = op_flops(shapes[i].inner, shapes[i].cols);
     }
-    const struct figure *attention = figure_add(&bench, run_attention, &ops);
-    const struct figure *norm = figure_add(&bench, run_norm, &ops), *rope = figure_add(&bench, run_rope, &ops);
-    const struct figure *swiglu = figure_add(&bench, run_swiglu, &ops),
-                        *layer = figure_add(&bench, run_layer, &ops);
-    const struct figure *attention_grad = figure_add(&bench, run_attention_grad, &ops);
-    const struct figure *layer_grad = figure_add(&bench, run_layer_grad, &ops);
-    const struct figure *labels = figure_add(&bench, run_labels, &ops);
-    const struct figure *distillation = figure_add(&bench, run_distillation, &ops);
-    const struct figure *stats = figure_add(&bench, run_stats, &ops);
-    const struct figure *u = figure_add(&bench, run_u, &ops), *best = figure_add(&bench, run_u_and_best, &ops);
+    for (int i = 0; i < OP_LINES; i++)
+        figures[i] = figure_add(&bench, op_lines[i].run, &ops);
     measure(&bench);
     must_do(queue_wait(queue, &error), &error);
 
@@ -534,48 +593,9 @@ static void bench_math(const struct model_config *config, struct backend_options
            "ratio");
     for (int i = 0; i < SHAPES; i++)
         print_shape(&shapes[i]);
-    double causal =
-        2.0 * ROWS * head * (LENGTH + 1) / 2.0 * config->attention_heads; /* of scores; of values as many */
-    double attention_products =
-        causal / shape_rate(&shapes[SCORES], true) + causal / shape_rate(&shapes[VALUES], true);
-    double layer_products = attention_products;
-    for (int i = 0; i <= DOWN; i++)
-        layer_products += shapes[i].op_flops / shape_rate(&shapes[i], true);
-    /* Scores twice, three products of the values' shape; each other product twice. */
-    double attention_grad_products =
-        2 * causal / shape_rate(&shapes[SCORES], true) + 3 * causal / shape_rate(&shapes[VALUES], true);
-    double layer_grad_products = 2 * (layer_products - attention_products) + attention_grad_products;
-    double head_flops = 2.0 * VOCAB_ROWS * (double)hidden * (double)vocab;
-    double logits = head_flops / shape_rate(&shapes[LOGITS], true);
-    double two = logits + head_flops / shape_rate(&shapes[BACK], true);
     printf("  (Gflop/s; ratio: the op's time to its products' at the best tile on all threads)\n");
-    printf("  %-34s %9s %9s %7s\n", "op", "us/token", "products", "ratio");
-    struct {
-        const char *name;
-        const struct figure *figure;
-        double products;
-        int rows;
-    } lines[] = {
-        {"attention", attention, attention_products, ROWS},
-        {"norm", norm, 0, ROWS},
-        {"rope", rope, 0, ROWS},
-        {"swiglu", swiglu, 0, ROWS},
-        {"whole layer", layer, layer_products, ROWS},
-        {"attention_grad", attention_grad, attention_grad_products, ROWS},
-        {"whole layer's gradient", layer_grad, layer_grad_products, ROWS},
-        {"vocab_loss, labels", labels, two, VOCAB_ROWS},
-        {"vocab_loss, distillation", distillation, two, VOCAB_ROWS},
-        {"vocab_stats, lse", stats, logits, VOCAB_ROWS},
-        {"vocab_stats, u and top", u, two, VOCAB_ROWS},
-        {"vocab_stats, u and the 8 best", best, two, VOCAB_ROWS},
-    };
-    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
-        printf("  %-34s %9.3f", lines[i].name, median(lines[i].figure) / lines[i].rows * 1e6);
-        if (lines[i].products > 0)
-            printf(" %9.3f %7.2f", lines[i].products / lines[i].rows * 1e6,
-                   median(lines[i].figure) / lines[i].products);
-        printf("\n");
-    }
+    count_bounds(config, shapes, bounds);
+    print_ops(figures, bounds);
     for (int i = 0; i < SHAPES; i++)
         shape_free(&shapes[i]);
     ops_free(&ops);
