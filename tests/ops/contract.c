@@ -99,7 +99,6 @@ TEST(wrong_shapes)
     const struct matrix narrow = matrix_f32(desk.c, 9, 31), scale = matrix_f32(desk.d, 1, 32);
     const struct matrix integers = {desk.c, DTYPE_I16, 100, 9, 32, 32},
                         bytes = {desk.d, DTYPE_U8, 7, 9, 32, 32};
-    const struct attention attention = {4, 2, 8, 0, 1}, odd = {4, 3, 8, 0, 1};
     const struct matrix y_alone = matrix_f32(desk.b, 9, 32), sum = matrix_f64(desk.b, 1, 1);
     const struct adam first = {.step = 1};
     REFUSED(op_matmul(queue, narrow, desk.forward, y, OP_STORE),
@@ -156,6 +155,24 @@ TEST(wrong_shapes)
     REFUSED(op_swiglu_grad(queue, matrix_f32(desk.b, 9, 16), x, y), "op_swiglu_grad(", "dx must be [9, 32]");
     REFUSED(op_rope(queue, x, matrix_i32(desk.b, 9, 1), matrix_f32(desk.c, 7, 5), ROPE_HALVES),
             "table f32 [7, 5]", "must divide x's");
+    REFUSED(op_adam(queue, &(struct adam_update){first, x, y, y, y}, 1), "op_adam(",
+            "gradient must be [9, 48]");
+    const struct matrix moments[2] = {matrix_f32(desk.c, 9, 32), matrix_f32(desk.d, 9, 32)};
+    REFUSED(op_adam(queue,
+                    (struct adam_update[]){{first, x, y_alone, moments[0], moments[1]},
+                                           {{.step = 0}, x, y_alone, moments[0], moments[1]}},
+                    2),
+            "op_adam(", "steps count from 1");
+    REFUSED(op_norm(queue, none, scale, 0, x), "op_norm(x none, ", "x is missing");
+    desk_close(&desk);
+}
+
+TEST(wrong_shapes_of_attention)
+{
+    struct desk desk;
+    desk_open(&desk);
+    const struct attention attention = {4, 2, 8, 0, 1}, odd = {4, 3, 8, 0, 1};
+    const struct matrix x = matrix_f32(desk.a, 9, 32), narrow = matrix_f32(desk.c, 9, 31);
     const struct attention_span span = {
         .queries = 5, .k = matrix_f32(desk.b, 6, 16), .v = matrix_f32(desk.c, 6, 16)};
     struct attention_span spans[] = {span, span}, longer[] = {span, span}, narrower[] = {span, span},
@@ -181,15 +198,6 @@ TEST(wrong_shapes)
             "v must be [6, 16]");
     REFUSED(op_attention(queue, &attention, matrix_rows(x, 0, 5), &span, 1, matrix_f32(desk.b, 5, 32)),
             "op_attention(", "out overlaps k");
-    REFUSED(op_adam(queue, &(struct adam_update){first, x, y, y, y}, 1), "op_adam(",
-            "gradient must be [9, 48]");
-    const struct matrix moments[2] = {matrix_f32(desk.c, 9, 32), matrix_f32(desk.d, 9, 32)};
-    REFUSED(op_adam(queue,
-                    (struct adam_update[]){{first, x, y_alone, moments[0], moments[1]},
-                                           {{.step = 0}, x, y_alone, moments[0], moments[1]}},
-                    2),
-            "op_adam(", "steps count from 1");
-    REFUSED(op_norm(queue, none, scale, 0, x), "op_norm(x none, ", "x is missing");
     desk_close(&desk);
 }
 
