@@ -1,7 +1,6 @@
 #include "train/short_list.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/base/memory.h"
 #include "train/feed.h"
