@@ -1,10 +1,7 @@
 #include "train/draft_ridge.h"
 
-#include <lapacke.h>
-#include <math.h>
 #include <stdlib.h>
 
-#include "common/base/blas.h"
 #include "common/base/memory.h"
 #include "common/base/progress.h"
 #include "common/head/draft.h"
@@ -201,7 +198,7 @@ static int add_sequences(const struct fit *fit, const struct draft_ridge_setting
 static int solve(const struct fit *fit, const double *sums, float *a, double *moment, struct error *error)
 {
     const int64_t inputs = fit->inputs, hidden = fit->hidden, width = inputs + hidden;
-    double *gram = NULL, *cross = NULL, trace = 0;
+    double *gram = NULL, *cross = NULL;
     int result = -1;
     if (array_alloc(&gram, inputs * inputs, error) < 0 || array_alloc(&cross, inputs * hidden, error) < 0)
         goto done;
@@ -210,20 +207,13 @@ static int solve(const struct fit *fit, const double *sums, float *a, double *mo
             gram[r * inputs + c] = sums[r * width + c];
         for (int64_t c = 0; c < hidden; c++)
             cross[c * inputs + r] = sums[r * width + inputs + c];
-        trace += gram[r * inputs + r];
     }
     for (int64_t r = 0; r < hidden; r++) {
         for (int64_t c = 0; c < hidden; c++)
             moment[r * hidden + c] = sums[(inputs - hidden + r) * width + inputs - hidden + c];
     }
-    for (int64_t r = 0; r < inputs; r++)
-        gram[r * inputs + r] += RIDGE_SHARE * trace / (double)inputs;
-    blas_use_one_thread();
-    const lapack_int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', (lapack_int)inputs, (lapack_int)hidden, gram,
-                                          (lapack_int)inputs, cross, (lapack_int)inputs);
-    if (info != 0 || !isfinite(trace)) {
-        error_set(error,
-                  "the regression of a draft has no solution: too few tokens, or states that are not numbers");
+    if (ridge_solve_gram(gram, inputs, cross, hidden, error) < 0) {
+        error_prefix(error, "a draft");
         goto done;
     }
     for (int64_t r = 0; r < inputs; r++) {

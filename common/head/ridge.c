@@ -197,6 +197,23 @@ static double spread(const double *values, int64_t inputs, int64_t outputs, doub
     return trace;
 }
 
+int ridge_solve_gram(double *gram, int64_t size, double *cross, int64_t outputs, struct error *error)
+{
+    double trace = 0;
+    for (int64_t r = 0; r < size; r++)
+        trace += gram[r * size + r];
+    for (int64_t r = 0; r < size; r++)
+        gram[r * size + r] += RIDGE_SHARE * trace / (double)size;
+    blas_use_one_thread();
+    const lapack_int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', (lapack_int)size, (lapack_int)outputs, gram,
+                                          (lapack_int)size, cross, (lapack_int)size);
+    if (info == 0 && isfinite(trace))
+        return 0;
+    return error_set(error, "the regression has no solution (%s)",
+                     info > 0 && isfinite(trace) ? "its matrix is not positive definite: too few tokens?"
+                                                 : "the states hold something that is not a number");
+}
+
 int ridge_solve(const double *values, int64_t inputs, int64_t outputs, float *a, float *b, struct error *error)
 {
     const int64_t size = inputs + 1;
@@ -204,18 +221,9 @@ int ridge_solve(const double *values, int64_t inputs, int64_t outputs, float *a,
     int result = -1;
     if (array_alloc(&gram, size * size, error) < 0 || array_alloc(&cross, size * outputs, error) < 0)
         goto done;
-    const double trace = spread(values, inputs, outputs, gram, cross);
-    for (int64_t r = 0; r < size; r++)
-        gram[r * size + r] += RIDGE_SHARE * trace / (double)size;
-    blas_use_one_thread();
-    const lapack_int info = LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', (lapack_int)size, (lapack_int)outputs, gram,
-                                          (lapack_int)size, cross, (lapack_int)size);
-    if (info != 0 || !isfinite(trace)) {
-        error_set(error, "the regression has no solution (%s)",
-                  info > 0 && isfinite(trace) ? "its matrix is not positive definite: too few tokens?"
-                                              : "the states hold something that is not a number");
+    spread(values, inputs, outputs, gram, cross);
+    if (ridge_solve_gram(gram, size, cross, outputs, error) < 0)
         goto done;
-    }
     for (int64_t c = 0; c < outputs; c++) {
         b[c] = (float)cross[c * size];
         for (int64_t i = 0; i < inputs; i++)

@@ -75,6 +75,10 @@ void ridge_sums_add(struct ridge_sums *sums, struct queue *queue, struct ridge_r
  * value. */
 int ridge_sums_read(const struct ridge_sums *sums, struct queue *queue, double **values, struct error *error);
 
+/* The solution of a regression whose sums somebody else has put together, in the place of cross: gram [size, size], the lower
+ * half of it, and cross [size, outputs], both column after column. Spends gram. On one thread. Errors as ridge_solve's. */
+int ridge_solve_gram(double *gram, int64_t size, double *cross, int64_t outputs, struct error *error);
+
 /* a [inputs, outputs] and b [outputs]. On one thread; takes (inputs + 1) (inputs + 1 + outputs) doubles of memory. An error
  * when the sums hold no information, or something that is not a number. */
 int ridge_solve(const double *values, int64_t inputs, int64_t outputs, float *a, float *b, struct error *error);
